@@ -1,0 +1,30 @@
+// Types every kernel library shares. Plain C++: no ONNX Runtime, no N-API.
+#pragma once
+#include <cstdint>
+
+namespace switchyard {
+
+// Element types of weights on disk; the values are ONNX TensorProto.DataType numbers.
+enum class DType : int32_t { kFloat32 = 1, kFloat16 = 10, kBFloat16 = 16 };
+
+// What a matrix product may do to its activations. Accumulation is fp32 in both cases.
+enum class Precision : int32_t {
+  kFloat32 = 0,   // activations keep fp32 accuracy, weights are widened in registers
+  kBFloat16 = 1,  // activations may be rounded to bf16 as they enter the product
+};
+
+// How MoeExperts executes. The values are the op's run-time selector.
+enum class ExpertsImplementation : int32_t { kEager = 0, kBatchedMm = 1, kGroupedMm = 2 };
+
+// A weight matrix of logical shape [rows, cols] (out features, in features), read where it lies: no alignment is
+// promised. Element (n, k) is at data[n * stride + k], or at data[k * stride + n] when transposed.
+struct WeightMatrix {
+  const void* data = nullptr;
+  DType dtype = DType::kFloat32;
+  int64_t rows = 0;
+  int64_t cols = 0;
+  int64_t stride = 0;  // in elements
+  bool transposed = false;
+};
+
+}  // namespace switchyard

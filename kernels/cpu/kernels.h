@@ -1,0 +1,90 @@
+// The CPU kernels' whole interface: plain pointers and sizes, row-major fp32 activations.
+// Every function picks its instruction set at run time (see isa.h) and writes all of its outputs.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include "../common/types.h"
+
+namespace switchyard::cpu {
+
+// The thread pool a kernel runs on. For() calls body(state, i) once for each i in [0, count), possibly in parallel, and returns
+// when all are done. Kernels must not nest calls.
+class ThreadPool {
+ public:
+  virtual ~ThreadPool() = default;
+  virtual int NumThreads() const = 0;
+  virtual void For(int64_t count, void (*body)(void* state, int64_t i), void* state) = 0;
+};
+
+// Grow-only scratch memory, reused across calls; one call at a time may use it.
+class Workspace;
+
+// y_i[tokens, weights[i].rows] = x[tokens, cols] . weights[i]^T (+ bias_i), for `count` matrices that share the input (q, k, v).
+struct LinearArgs {
+  const float* x;
+  int64_t tokens;
+  const WeightMatrix* weights;
+  const WeightMatrix* biases;  // [1, rows] each; data == nullptr: none
+  float* const* outputs;
+  int count;
+  Precision precision;
+};
+void Linear(const LinearArgs& args, Workspace& workspace, ThreadPool& pool);
+
+// y = down(silu(gate x) * up x), times sigmoid(output_gate . x) when output_gate.data is set.
+struct GatedMlpArgs {
+  const float* x;  // [tokens, hidden]
+  int64_t tokens;
+  WeightMatrix gate, up;     // [intermediate, hidden]
+  WeightMatrix down;         // [hidden, intermediate]
+  WeightMatrix output_gate;  // [1, hidden]
+  float* y;                  // [tokens, hidden]
+  Precision precision;
+};
+void GatedMlp(const GatedMlpArgs& args, Workspace& workspace, ThreadPool& pool);
+
+// logits = x . weight^T; softmax over experts in fp32; the top_k largest, best first, ties to the lower index; weights divided by
+// their sum when normalize is set.
+struct RouterArgs {
+  const float* x;  // [tokens, hidden]
+  int64_t tokens;
+  WeightMatrix weight;  // [experts, hidden]
+  int top_k;
+  bool normalize;
+  float* logits;    // [tokens, experts]
+  int32_t* indices; // [tokens, top_k]
+  float* weights;   // [tokens, top_k]
+  Precision precision;
+};
+void Router(const RouterArgs& args, Workspace& workspace, ThreadPool& pool);
+
+struct ExpertWeights {
+  WeightMatrix gate, up;  // [intermediate, hidden]
+  WeightMatrix down;      // [hidden, intermediate]
+};
+
+// y[t] = sum over j of weights[t, j] * expert[indices[t, j]](x[t]); three executions of the same mathematics:
+//   eager       loop over the active experts in ascending order, one GEMM each, accumulate into y
+//   batched_mm  every (token, expert) pair on its own, then one sum over k
+//   grouped_mm  pairs sorted by expert, one grouped GEMM over all of them, then one sum over k
+struct MoeExpertsArgs {
+  const float* x;  // [tokens, hidden]
+  int64_t tokens;
+  const ExpertWeights* experts;  // [num_experts]
+  int64_t num_experts;
+  int64_t hidden;
+  int64_t intermediate;
+  const int32_t* indices;  // [tokens, top_k], each in [0, num_experts): the caller checks
+  const float* weights;    // [tokens, top_k]
+  int top_k;
+  ExpertsImplementation implementation;
+  float* y;  // [tokens, hidden]
+  Precision precision;
+};
+void MoeExperts(const MoeExpertsArgs& args, Workspace& workspace, ThreadPool& pool);
+
+// out[i] = table[ids[i]] widened to fp32; the caller has checked the ids.
+void EmbeddingRows(const WeightMatrix& table, const int64_t* ids, int64_t count, float* out, ThreadPool& pool);
+
+}  // namespace switchyard::cpu

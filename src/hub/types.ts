@@ -1,0 +1,41 @@
+/** Where a repo's files come from; the fields mirror `from_pretrained`. */
+export interface HubOptions {
+  /** Branch, tag or commit. Default `main`; resolved once to a commit for the whole load. */
+  revision?: string;
+  /** Access token; default from `HF_TOKEN` or the token file. */
+  token?: string;
+  /** Cache folder; default from the environment, as in huggingface_hub. */
+  cacheDir?: string;
+  /** Folder inside the repo. */
+  subfolder?: string;
+  /** Never touch the network. */
+  localFilesOnly?: boolean;
+  /** Fetch again what is already cached. */
+  forceDownload?: boolean;
+  onProgress?: (event: ProgressEvent) => void;
+  signal?: AbortSignal;
+}
+
+/** One report of a download or load in progress. Bytes are of this file; `total*` of all files of the load. */
+export interface ProgressEvent {
+  stage: 'download' | 'load';
+  file: string;
+  loadedBytes: number;
+  fileBytes: number;
+  totalLoadedBytes: number;
+  totalBytes: number;
+}
+
+/** A repo or folder, pinned to one commit. Files are fetched when first asked for. */
+export interface Repo {
+  /** The id or folder as the caller gave it, for messages. */
+  readonly id: string;
+  /** Commit hash, or undefined for a plain folder. */
+  readonly commit: string | undefined;
+  /** Absolute path of a file on this disk (downloaded if need be), or undefined where the repo has no such file. */
+  file(name: string): Promise<string | undefined>;
+  /** As `file`, but a missing file is a `HubError` that names it. */
+  require(name: string): Promise<string>;
+  /** Several files at once, fetched concurrently; every missing one is named in one `HubError`. */
+  requireAll(names: readonly string[]): Promise<string[]>;
+}

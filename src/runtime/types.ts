@@ -1,0 +1,42 @@
+import type { TensorInfo } from '../safetensors/types.ts';
+import type { Tensor } from './ort.ts';
+
+/** Tensors of a checkpoint in mapped files, known to the native side by handle. Reference-counted: sessions keep it alive. */
+export interface WeightStore {
+  /** Value of the `store` attribute of our custom ops. */
+  readonly id: number;
+  /** Value of a weight attribute of our custom ops. Throws `EngineError` for an unknown name. */
+  handle(name: string): number;
+  /** Elements of a small tensor widened to fp32 (norms); copies. */
+  readFloat32(name: string): Float32Array;
+  /** Drops this owner's reference; the files are unmapped when no session uses them. */
+  dispose(): void;
+}
+export type OpenWeightStore = (tensors: Iterable<TensorInfo>) => WeightStore;
+
+export interface SessionOptions {
+  store: WeightStore;
+  /** Threads of the session's pool; default as in `defaultThreads()`. */
+  threads?: number;
+  /** Graph inputs that are bound once to a stored tensor's bytes, by tensor name, and need no feed. */
+  boundInputs?: Readonly<Record<string, string>>;
+}
+
+/** An open graph. Runs are asynchronous, off the event loop, and may overlap. */
+export interface Session {
+  readonly inputNames: readonly string[];
+  readonly outputNames: readonly string[];
+  /**
+   * @param feeds every graph input that is not bound
+   * @param fetches outputs wanted: a name maps to null (engine allocates) or to the tensor to write in place. The same tensor may be
+   *   fed and fetched (KV cache).
+   */
+  run(
+    feeds: Readonly<Record<string, Tensor>>,
+    fetches: Readonly<Record<string, Tensor | null>>,
+    options?: { signal?: AbortSignal },
+  ): Promise<Record<string, Tensor>>;
+  /** Waits for runs in progress, then frees. Idempotent. */
+  dispose(): Promise<void>;
+}
+export type OpenSession = (model: Uint8Array, options: SessionOptions) => Promise<Session>;
