@@ -1,0 +1,55 @@
+import type { Graph, Value } from '../graph/graph.ts';
+
+/** Where a MoE layer runs and how its experts lie in the checkpoint; what a backend decides on. */
+export interface ExpertsContext {
+  readonly device: 'cpu' | 'cuda';
+  /** Precision of the computation. Activations are fp32 values whatever it says. */
+  readonly dtype: 'float32' | 'bfloat16' | 'float16';
+  /** Type of the stored weights. */
+  readonly weightDtype: 'F32' | 'BF16' | 'F16';
+  /**
+   * `separate`: a matrix each, gate and up [I,H], down [H,I]. `fused`: gate‖up [E,2I,H], down [E,H,I].
+   * `fused_transposed`: gate‖up [E,H,2I], down [E,I,H].
+   */
+  readonly layout: 'separate' | 'fused' | 'fused_transposed';
+  readonly numExperts: number;
+  /** Experts a token is routed to. */
+  readonly topK: number;
+  /** H: width of the hidden states. */
+  readonly hiddenSize: number;
+  /** I: width between an expert's up and down projection. */
+  readonly intermediateSize: number;
+}
+
+/** Names of the tensors of one layer's experts, in the order of the experts. */
+export interface ExpertsWeights {
+  /** `separate`: E gate matrices; fused layouts: the one gate‖up tensor, first half gate. */
+  readonly gate: readonly string[];
+  /** `separate`: E up matrices; fused layouts: empty. */
+  readonly up: readonly string[];
+  /** `separate`: E down matrices; fused layouts: the one down tensor. */
+  readonly down: readonly string[];
+}
+
+/** What crosses the seam between a model and its experts. Routing has happened: the router stays in the model. */
+export interface ExpertsInputs {
+  /** fp32 [batch, positions, H]. */
+  readonly hiddenStates: Value;
+  /** int32 [batch, positions, k]: the chosen experts, each in 0 ≤ e < E, no expert twice in a row. */
+  readonly topKIndices: Value;
+  /** fp32 [batch, positions, k]: the weight of each choice, already normalised where the model does so. */
+  readonly topKWeights: Value;
+  readonly weights: ExpertsWeights;
+  readonly context: ExpertsContext;
+}
+
+/**
+ * One way to execute the experts of a MoE layer: Σₖ weightₖ · downₑ(silu(gateₑ·x) ⊙ upₑ·x), with e the k-th choice.
+ * Counterpart of a function in transformers' `ExpertsInterface` (integrations/moe.py).
+ */
+export interface ExpertsBackend {
+  /** True, or the reason why this backend cannot serve the context, as a clause the user is shown. */
+  supports(context: ExpertsContext): true | string;
+  /** Adds this backend's nodes to the graph. Returns fp32 [batch, positions, H]. Called once a MoE layer. */
+  emit(graph: Graph, inputs: ExpertsInputs): Value;
+}
