@@ -1,0 +1,88 @@
+import { CheckpointError, HubError } from '../errors.ts';
+import type { Repo } from '../hub/types.ts';
+import { readHeader } from './header.ts';
+import { readShardIndex, type ShardIndex } from './index-file.ts';
+import { MAX_TENSORS } from './limits.ts';
+import type { Checkpoint, TensorInfo } from './types.ts';
+
+export const SINGLE_FILE = 'model.safetensors';
+export const INDEX_FILE = 'model.safetensors.index.json';
+const HEADERS_AT_ONCE = 8;
+
+/**
+ * Opens the weights of a repo or folder: `model.safetensors`, else the shards of `model.safetensors.index.json` (the
+ * order of `from_pretrained`). Shards that are not on this disk are fetched. Every header is validated and the index
+ * agrees with it; no tensor is read.
+ *
+ * @throws CheckpointError naming file and tensor for a damaged file; HubError for missing ones (all of them at once)
+ */
+export async function openCheckpoint(repo: Repo): Promise<Checkpoint> {
+  const single = await repo.file(SINGLE_FILE);
+  if (single !== undefined) return { files: [single], tensors: await readHeader(single) };
+  const indexPath = await repo.file(INDEX_FILE);
+  if (indexPath === undefined) {
+    throw new HubError(
+      `${repo.id} has no weights: neither ${SINGLE_FILE} nor ${INDEX_FILE}. Only safetensors checkpoints load; ` +
+        'a complete one has either file beside its config.json',
+    );
+  }
+  const index = await readShardIndex(indexPath);
+  const files = await shardFiles(repo, indexPath, index);
+  const tensors = await readShards(files, indexPath, index.shards);
+  checkIndex(tensors, indexPath, index, files);
+  return { files, tensors };
+}
+
+async function shardFiles(repo: Repo, indexPath: string, index: ShardIndex): Promise<string[]> {
+  try {
+    return await repo.requireAll(index.shards);
+  } catch (error) {
+    if (!(error instanceof HubError)) throw error;
+    throw new HubError(`${indexPath} names shards that cannot be had: ${error.message}`, { cause: error });
+  }
+}
+
+async function readShards(
+  files: readonly string[],
+  indexPath: string,
+  shards: readonly string[],
+): Promise<Map<string, TensorInfo>> {
+  const tensors = new Map<string, TensorInfo>();
+  for (let first = 0; first < files.length; first += HEADERS_AT_ONCE) {
+    const headers = await Promise.all(files.slice(first, first + HEADERS_AT_ONCE).map(readHeader));
+    for (const [i, header] of headers.entries()) merge(tensors, header, shards[first + i] as string);
+    if (tensors.size > MAX_TENSORS) {
+      throw new CheckpointError(`${indexPath}: the shards hold more than ${MAX_TENSORS} tensors in all`);
+    }
+  }
+  return tensors;
+}
+
+function merge(tensors: Map<string, TensorInfo>, header: Map<string, TensorInfo>, shard: string): void {
+  for (const [name, tensor] of header) {
+    const earlier = tensors.get(name);
+    if (earlier !== undefined) {
+      throw new CheckpointError(
+        `"${name}" is stored twice: in ${earlier.file} and in ${shard}. Only one can be meant`,
+      );
+    }
+    tensors.set(name, tensor);
+  }
+}
+
+function checkIndex(
+  tensors: ReadonlyMap<string, TensorInfo>,
+  indexPath: string,
+  index: ShardIndex,
+  files: readonly string[],
+): void {
+  const pathOf = new Map(index.shards.map((shard, i) => [shard, files[i]]));
+  for (const [name, shard] of index.shardOf) {
+    const found = tensors.get(name)?.file;
+    if (found === pathOf.get(shard)) continue;
+    const where = found === undefined ? 'no shard has it' : `it lies in ${found}`;
+    throw new CheckpointError(
+      `${indexPath}: "${name}" should be in ${shard}, but ${where}. Index and shards do not belong together; fetch both again`,
+    );
+  }
+}
