@@ -1,0 +1,56 @@
+import { InvalidArgumentError } from 'commander';
+import { nearest, show } from '../errors.ts';
+import { ExpertsInterface } from '../index.ts';
+
+/** Parser of a whole number within bounds. */
+export function integer(min: number, max = Number.MAX_SAFE_INTEGER): (text: string) => number {
+  return (text) => {
+    const value = /^[+-]?\d+$/.test(text) ? Number(text) : Number.NaN;
+    if (value >= min && value <= max) return value;
+    const range = max === Number.MAX_SAFE_INTEGER ? `of at least ${min}` : `from ${min} to ${max}`;
+    throw new InvalidArgumentError(`It must be a whole number ${range}.`);
+  };
+}
+
+/** Parser of a number with `valid` as its bounds, which `range` puts into words. */
+export function decimal(range: string, valid: (value: number) => boolean): (text: string) => number {
+  return (text) => {
+    const value = text.trim() === '' ? Number.NaN : Number(text);
+    if (Number.isFinite(value) && valid(value)) return value;
+    throw new InvalidArgumentError(`It must be a number ${range}.`);
+  };
+}
+
+/** Parser of `1,2,3`; each further use of the option adds a row to the batch. */
+export function tokenIds(text: string, rows: number[][] = []): number[][] {
+  const parts = text.split(',').map((part) => part.trim());
+  if (!parts.every((part) => /^\d+$/.test(part) && Number.isSafeInteger(Number(part)))) {
+    throw new InvalidArgumentError('It must be token ids separated by commas, such as 1,2,3.');
+  }
+  return [...rows, parts.map(Number)];
+}
+
+/** Parser of `name` or `key=name,key=name`; an empty key speaks for the whole model. */
+export function experts(spec: string): string | Record<string, string> {
+  if (!spec.includes('=')) return backend(spec.trim());
+  const map = new Map<string, string>();
+  for (const pair of spec.split(',')) {
+    const [key, name, ...rest] = pair.split('=').map((part) => part.trim());
+    if (key === undefined || name === undefined || rest.length > 0) {
+      throw new InvalidArgumentError(`${show(pair)} is not of the form key=name.`);
+    }
+    if (map.has(key)) throw new InvalidArgumentError(`The key ${show(key)} occurs twice.`);
+    map.set(key, backend(name));
+  }
+  return Object.fromEntries(map);
+}
+
+function backend(name: string): string {
+  const names = ExpertsInterface.names();
+  if (names.includes(name)) return name;
+  const guess = nearest(name, names);
+  throw new InvalidArgumentError(
+    `Unknown experts implementation ${show(name)}. Known are: ${names.join(', ')}.` +
+      (guess === undefined ? '' : ` Did you mean ${show(guess)}?`),
+  );
+}

@@ -1,0 +1,180 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { dirname, join, posix } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, test } from 'vitest';
+import { SWITCHYARD_DOMAIN } from '../src/graph/graph.ts';
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '..');
+
+/** Paths below `folder`, with forward slashes, of files that end in one of `endings`. */
+function sources(folder: string, endings: readonly string[], skip = /^$/): string[] {
+  return readdirSync(join(root, folder), { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile() && endings.some((ending) => entry.name.endsWith(ending)))
+    .map((entry) =>
+      posix.join(
+        ...join(entry.parentPath, entry.name)
+          .slice(root.length + 1)
+          .split(/[\\/]/),
+      ),
+    )
+    .filter((path) => !skip.test(path))
+    .sort();
+}
+const read = (path: string) => readFileSync(join(root, path), 'utf8');
+
+/** What each folder of `src/` may import from its siblings, besides itself and the files listed under `anywhere`. */
+const TYPESCRIPT: Record<string, readonly string[]> = {
+  cli: ['index.ts', 'auto', 'hub', 'safetensors'],
+  auto: [
+    'experts',
+    'generation',
+    'graph',
+    'hub',
+    'models',
+    'processor',
+    'runtime',
+    'safetensors',
+    'tokenizer',
+  ],
+  models: ['experts', 'graph', 'layers'],
+  layers: ['experts', 'graph'],
+  experts: ['graph'],
+  graph: [],
+  generation: [],
+  hub: [],
+  processor: [],
+  runtime: ['safetensors'],
+  safetensors: [],
+  tokenizer: [],
+};
+const anywhere = ['errors.ts', 'json.ts'];
+/** Contracts: types without code, which may cross any border. */
+const isContract = (target: string) => target.endsWith('/types.ts');
+
+/** Packages that only one part of the code may know. */
+const PACKAGES: Record<string, string> = {
+  '@huggingface/hub': 'src/hub/',
+  '@huggingface/jinja': 'src/tokenizer/',
+  '@huggingface/tokenizers': 'src/tokenizer/',
+  commander: 'src/cli/',
+  'onnxruntime-common': 'src/runtime/ort.ts',
+  'onnxruntime-node': 'src/runtime/ort.ts',
+  protobufjs: 'src/graph/',
+  sharp: 'src/processor/',
+};
+
+function imports(path: string): string[] {
+  const code = read(path);
+  const statements = code.matchAll(/^\s*(?:import|export)\b[^;'"]*?\bfrom\s*['"]([^'"]+)['"]/gm);
+  const bare = code.matchAll(/^\s*import\s*['"]([^'"]+)['"]/gm);
+  const calls = code.matchAll(/\b(?:import|require|resolve)\(\s*['"]([^'"]+)['"]\s*\)/g);
+  return [...statements, ...bare, ...calls].map((match) => match[1] as string);
+}
+
+describe('TypeScript', () => {
+  const files = sources('src', ['.ts']);
+
+  test.each(files.filter((path) => path.split('/').length > 2))(
+    '%s imports only what lies below it',
+    (path) => {
+      const folder = path.split('/')[1] as string;
+      const allowed = TYPESCRIPT[folder];
+      expect(allowed, `src/${folder} is listed in this test and in ARCHITECTURE.md`).toBeDefined();
+      const targets = imports(path)
+        .filter((specifier) => specifier.startsWith('.'))
+        .map((specifier) => posix.relative('src', posix.join(posix.dirname(path), specifier)));
+      const forbidden = targets.filter((target) => {
+        const owner = target.split('/')[0] as string;
+        return (
+          owner !== folder && !anywhere.includes(target) && !isContract(target) && !allowed?.includes(owner)
+        );
+      });
+      expect(forbidden).toEqual([]);
+    },
+  );
+
+  test.each(files)('%s leaves each package to the part it belongs to', (path) => {
+    const misplaced = imports(path).filter((specifier) =>
+      Object.entries(PACKAGES).some(([name, home]) => isOf(specifier, name) && !path.startsWith(home)),
+    );
+    expect(misplaced).toEqual([]);
+  });
+
+  test.each(files)('%s imports no package that package.json does not list', (path) => {
+    const { dependencies } = JSON.parse(read('package.json')) as { dependencies: Record<string, string> };
+    // onnxruntime-common belongs to onnxruntime-node, whose copy of it is the one to use.
+    const known = [...Object.keys(dependencies), 'onnxruntime-common'];
+    const foreign = imports(path).filter(
+      (specifier) => !/^(\.|node:)/.test(specifier) && !known.some((name) => isOf(specifier, name)),
+    );
+    expect(foreign).toEqual([]);
+  });
+
+  test.each(files.filter(isContract))('%s holds no code', (path) => {
+    expect(read(path)).not.toMatch(/^\s*export\s+(const|let|var|function|class|enum|default|async)\b/m);
+    expect(read(path)).not.toMatch(/^\s*import\s+(?!type\b)/m);
+  });
+
+  test('finds the imports it judges', () => {
+    expect(imports('src/experts/registry.ts')).toEqual(
+      expect.arrayContaining(['../errors.ts', './eager.ts', './interface.ts']),
+    );
+  });
+});
+
+function isOf(specifier: string, packageName: string): boolean {
+  return specifier === packageName || specifier.startsWith(`${packageName}/`);
+}
+
+/** What each folder of `kernels/` may include, besides itself. */
+const NATIVE: Record<string, readonly string[]> = {
+  binding: ['ops', 'common'],
+  ops: ['cpu', 'cuda', 'common'],
+  cpu: ['common'],
+  cuda: ['common'],
+  common: [],
+};
+
+describe('native code', () => {
+  const files = sources('kernels', ['.h', '.cc', '.cu', '.cuh'], /^kernels\/(build|test)\//);
+  const includes = (path: string) =>
+    [...read(path).matchAll(/^\s*#\s*include\s*([<"])([^>"]+)[>"]/gm)].map((match) => ({
+      system: match[1] === '<',
+      header: match[2] as string,
+    }));
+
+  test.each(files)('%s includes only what lies below it', (path) => {
+    const folder = path.split('/')[1] as string;
+    const allowed = NATIVE[folder];
+    expect(allowed, `kernels/${folder} is listed in this test and in ARCHITECTURE.md`).toBeDefined();
+    const forbidden = includes(path).filter(({ system, header }) => {
+      // Headers are named from kernels/ or from the file that includes them.
+      const target = header.startsWith('.')
+        ? posix.join(posix.dirname(path), header).slice('kernels/'.length)
+        : header;
+      const owner = target.includes('/') ? (target.split('/')[0] as string) : folder;
+      return !system && owner !== folder && !allowed?.includes(owner);
+    });
+    expect(forbidden).toEqual([]);
+  });
+
+  test.each(files.filter((path) => !path.startsWith('kernels/binding/')))('%s does without N-API', (path) => {
+    expect(includes(path).filter(({ header }) => /(^|\/)(napi|node_api|js_native_api)/.test(header))).toEqual(
+      [],
+    );
+  });
+
+  test.each(files.filter((path) => /^kernels\/(cpu|cuda|common)\//.test(path)))(
+    '%s does without the engine',
+    (path) => {
+      expect(includes(path).filter(({ header }) => /(^|\/)(ort_|onnxruntime)/.test(header))).toEqual([]);
+    },
+  );
+
+  test('defines the domain of its ops once, as TypeScript does', () => {
+    const domains = files.flatMap((path) =>
+      [...read(path).matchAll(/\bk\w*Domain\w*(?:\[\])?\s*(?:=|\{)\s*"([^"]*)"/g)].map((match) => match[1]),
+    );
+    expect(domains).toEqual([SWITCHYARD_DOMAIN]);
+  });
+});
