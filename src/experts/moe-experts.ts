@@ -1,51 +1,39 @@
+import { PRECISION } from '../graph/precision.ts';
 import type { Graph, Value } from '../graph/graph.ts';
-import type { ExpertsBackend, ExpertsInputs, ExpertsWeights } from './interface.ts';
+import type { ExpertsBackend, ExpertsInputs } from './interface.ts';
 
-/** Keys in `graph.shared`: the run-time selector (int32 []) and the calls made so far by each kernel (int64 [3]). */
-export const EXPERTS_SELECTOR = 'experts_implementation';
-export const EXPERTS_CALLS = 'experts_calls';
+/** Values of the `MoeExperts` op's run-time selector; `kernels/common/types.h` has the same numbers. */
+export const IMPLEMENTATIONS = ['eager', 'batched_mm', 'grouped_mm'] as const;
 
-/** Values of the selector: `ExpertsImplementation` in `kernels/common/types.h`. */
-export const SELECTOR = { eager: 0, batched_mm: 1, grouped_mm: 2 } as const;
+/** Names in `graph.shared` of what the built-in backends thread through the graph. */
+export const SELECTOR = 'experts_implementation';
+export const CALLS = 'experts_calls';
 
 /**
- * The backends that share the `MoeExperts` op. Each emits the same node; which kernel runs is read from the selector on
- * every run, so that switching needs no new graph.
+ * The built-in backends are one op whose kernel is picked on every run by a scalar input, so that switching among them
+ * needs no other graph. Each passes on the counters of calls with its own raised by one.
  */
 export const moeExperts: ExpertsBackend = {
   supports: () => true,
-  emit(graph: Graph, inputs: ExpertsInputs): Value {
-    const { context } = inputs;
-    const selector = graph.shared.get(EXPERTS_SELECTOR);
-    const calls = graph.shared.get(EXPERTS_CALLS);
-    const [output, counted] = graph.ownOps(
+
+  emit(graph: Graph, { hiddenStates, topKIndices, topKWeights, weights, context }: ExpertsInputs): Value {
+    const { numExperts, hiddenSize, intermediateSize, layout } = context;
+    const [output, calls] = graph.ownOps(
       'MoeExperts',
-      [inputs.hiddenStates, inputs.topKIndices, inputs.topKWeights, selector, calls],
+      [hiddenStates, topKIndices, topKWeights, graph.shared.get(SELECTOR), graph.shared.get(CALLS)],
       {
-        ...handles(graph, inputs),
-        layout: context.layout,
-        num_experts: context.numExperts,
-        hidden: context.hiddenSize,
-        intermediate: context.intermediateSize,
-        precision: context.dtype === 'bfloat16' ? 1 : 0,
+        layout,
+        num_experts: numExperts,
+        hidden: hiddenSize,
+        intermediate: intermediateSize,
+        gate: weights.gate.map((name) => graph.weights.handle(name)),
+        up: weights.up.map((name) => graph.weights.handle(name)),
+        down: weights.down.map((name) => graph.weights.handle(name)),
+        precision: PRECISION[context.dtype],
       },
       2,
-    );
-    graph.shared.set(EXPERTS_CALLS, counted as Value);
-    return output as Value;
+    ) as [Value, Value];
+    graph.shared.set(CALLS, calls);
+    return output;
   },
 };
-
-function handles(graph: Graph, { weights, context }: ExpertsInputs): Record<keyof ExpertsWeights, number[]> {
-  const { numExperts: E, hiddenSize: H, intermediateSize: I } = context;
-  const shapes = {
-    separate: { gate: [I, H], up: [I, H], down: [H, I] },
-    fused: { gate: [E, 2 * I, H], up: [], down: [E, H, I] },
-    fused_transposed: { gate: [E, H, 2 * I], up: [], down: [E, I, H] },
-  }[context.layout];
-  return {
-    gate: weights.gate.map((name) => graph.weight(name, shapes.gate)),
-    up: weights.up.map((name) => graph.weight(name, shapes.up)),
-    down: weights.down.map((name) => graph.weight(name, shapes.down)),
-  };
-}

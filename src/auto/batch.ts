@@ -1,0 +1,126 @@
+import { setImmediate } from 'node:timers/promises';
+import type { Tensor } from '../runtime/ort.ts';
+import type { DecoderRunResult, DecoderRuntime, GraphVariant } from './decoder-runtime.ts';
+import type { KvCache } from './kv-cache.ts';
+
+/** Most tokens of one prefill pass: large enough for full GEMM speed, small enough to bound activations. */
+const CHUNK_TOKENS = 512;
+/** Bound on the attention scores (fp32, heads × chunk × positions) that ONNX Runtime holds at once. */
+const MAX_SCORE_ELEMENTS = 32 * 2 ** 20;
+const MIN_CHUNK_TOKENS = 32;
+
+/** A stretch of one pass: tokens [start, start + length) of `rows`. */
+interface Chunk {
+  readonly rows: readonly number[];
+  readonly start: number;
+  readonly length: number;
+}
+
+/** One finished pass of a prefill. */
+export interface ChunkResult extends DecoderRunResult {
+  /** For each wanted logit row, in order: which prompt row and which of its tokens it belongs to. */
+  readonly logitsOf: readonly { readonly row: number; readonly token: number }[];
+  readonly chunk: Chunk;
+}
+
+export interface PrefillRequest extends GraphVariant {
+  /** Prompts without padding. */
+  readonly prompts: readonly (readonly number[])[];
+  readonly cache: KvCache;
+  readonly experts: () => string;
+  /** Whether the logits of a prompt's token are wanted. */
+  readonly wanted: (row: number, token: number) => boolean;
+  /** Further graph inputs for the given stretch of the given rows. */
+  readonly extra?: ((rows: readonly number[], start: number, length: number) => Record<string, Tensor>) | undefined;
+}
+
+/**
+ * Runs prompts through the decoder in passes of bounded size, filling the cache. Short batches go as one pass, padded on the
+ * right, where causality hides the filler; longer ones row by row, because GroupQueryAttention takes a past together with
+ * several new tokens only for one row at a time.
+ */
+export async function* prefill(
+  runtime: DecoderRuntime,
+  request: PrefillRequest,
+  signal?: AbortSignal,
+): AsyncGenerator<ChunkResult> {
+  const { prompts, cache } = request;
+  await cache.reserve(Math.max(...prompts.map((prompt) => prompt.length)));
+  for (const chunk of planChunks(prompts, runtime.config.num_attention_heads)) {
+    const { rows, start, length } = chunk;
+    const inputIds = rows.map((row) => padRight((prompts[row] as readonly number[]).slice(start, start + length), length));
+    const lengths = rows.map((row) => Math.min((prompts[row] as readonly number[]).length - start, length));
+    const logitsRows: number[] = [];
+    const logitsOf: { row: number; token: number }[] = [];
+    for (const [i, row] of rows.entries()) {
+      for (let t = 0; t < (lengths[i] as number); t++) {
+        if (!request.wanted(row, start + t)) continue;
+        logitsRows.push(i * length + t);
+        logitsOf.push({ row, token: start + t });
+      }
+    }
+    const run = {
+      ...request,
+      inputIds,
+      lengths,
+      logitsRows,
+      starts: rows.map(() => start),
+      cache: rows.length === cache.rows ? cache.tensors : cache.row(rows[0] as number),
+      experts: request.experts(),
+      extra: request.extra?.(rows, start, length),
+    };
+    yield { ...(await runtime.run(run, signal)), logitsOf, chunk };
+    await setImmediate();
+  }
+}
+
+/** Feeds one more token to every row. @param lengths tokens each row already has in the cache */
+export async function step(
+  runtime: DecoderRuntime,
+  tokens: readonly number[],
+  lengths: readonly number[],
+  cache: KvCache,
+  experts: string,
+  extra?: Record<string, Tensor>,
+  signal?: AbortSignal,
+): Promise<DecoderRunResult> {
+  await cache.reserve(Math.max(...lengths) + 1);
+  const run = {
+    head: 'logits' as const,
+    intermediates: false,
+    visual: false,
+    inputIds: tokens.map((token) => [token]),
+    starts: lengths,
+    lengths: tokens.map(() => 1),
+    logitsRows: tokens.map((_, row) => row),
+    cache: cache.tensors,
+    experts,
+    extra,
+  };
+  return runtime.run(run, signal);
+}
+
+function planChunks(prompts: readonly (readonly number[])[], heads: number): Chunk[] {
+  const longest = Math.max(...prompts.map((prompt) => prompt.length));
+  const everyRow = prompts.map((_, row) => row);
+  const scores = heads * prompts.length * longest * longest;
+  if (prompts.length * longest <= CHUNK_TOKENS && scores <= MAX_SCORE_ELEMENTS)
+    return [{ rows: everyRow, start: 0, length: longest }];
+  return everyRow.flatMap((row) => planRow(row, (prompts[row] as readonly number[]).length, heads));
+}
+
+function planRow(row: number, tokens: number, heads: number): Chunk[] {
+  const chunks: Chunk[] = [];
+  for (let start = 0; start < tokens; ) {
+    const left = tokens - start;
+    let length = Math.min(left, CHUNK_TOKENS);
+    while (length > MIN_CHUNK_TOKENS && heads * length * (start + length) > MAX_SCORE_ELEMENTS) length >>= 1;
+    chunks.push({ rows: [row], start, length });
+    start += length;
+  }
+  return chunks;
+}
+
+function padRight(ids: readonly number[], length: number): readonly number[] {
+  return ids.length === length ? ids : [...ids, ...Array<number>(length - ids.length).fill(0)];
+}

@@ -1,0 +1,104 @@
+import { CheckpointError, EngineError, InputError, show } from '../errors.ts';
+import { resolveExperts } from '../experts/resolve.ts';
+import { DTYPES, type DType } from '../graph/precision.ts';
+import { resolveRepo } from '../hub/resolve-repo.ts';
+import type { HubOptions } from '../hub/types.ts';
+import { assertComplete, listed } from '../models/checkpoint-weights.ts';
+import { openWeightStore } from '../runtime/weight-store.ts';
+import { openCheckpoint } from '../safetensors/checkpoint.ts';
+import type { Checkpoint } from '../safetensors/types.ts';
+import { DecoderRuntime, type Head } from './decoder-runtime.ts';
+import { type ConfigOverride, loadConfig, loadGenerationConfig } from './load-config.ts';
+import type { ExpertsImplementation, ModelParts } from './model.ts';
+
+/** Options of `fromPretrained`. */
+export interface LoadOptions extends HubOptions {
+  config?: ConfigOverride;
+  /** Precision of the computation; `auto`, the default, is the checkpoint's own. */
+  dtype?: DType | 'auto';
+  device?: 'cpu' | 'auto';
+  /** Backend of the experts, as a name or by sub-config; default `grouped_mm`. */
+  expertsImplementation?: ExpertsImplementation | null;
+  /** Threads of the engine; default: the physical cores this process may use. */
+  threads?: number;
+  /** Bound on prompt + new tokens, and with it on the memory of the KV cache. */
+  maxCacheLength?: number;
+  /** Called with a clause about each thing worth knowing that is no fault; default: a process warning. */
+  onWarning?: (message: string) => void;
+}
+
+/** Finds, checks and opens a model. */
+export async function loadModel(idOrFolder: string, options: LoadOptions, head: Head): Promise<ModelParts> {
+  checkOptions(options);
+  const repo = await resolveRepo(idOrFolder, options);
+  const { json, architecture, parsed } = await loadConfig(repo, options.config, options);
+  const text = architecture.text(parsed);
+  const expertsModel = {
+    subConfigs: architecture.subConfigs,
+    hasExperts: text.moe_layers.includes(true),
+    fromConfig: json,
+  };
+  const experts = resolveExperts(options.expertsImplementation, expertsModel);
+  const generationConfig = await loadGenerationConfig(repo);
+  const checkpoint = await openCheckpoint(repo);
+  options.signal?.throwIfAborted();
+  const dtype = chooseDtype(options.dtype, text.dtype, checkpoint);
+  const store = openWeightStore(checkpoint.tensors.values());
+  try {
+    const decoder = new DecoderRuntime(architecture, parsed, checkpoint, store, { dtype, threads: options.threads, head });
+    assertComplete(decoder.report, checkpoint.files);
+    warnUnexpected(decoder.report.unexpected, idOrFolder, options);
+    const textBackend = (experts.text_config ?? experts['']) as string;
+    decoder.assertSupported(textBackend);
+    await decoder.prepare({ head, intermediates: false, visual: false }, textBackend);
+    return {
+      idOrFolder,
+      modelType: architecture.modelType,
+      config: json,
+      generationConfig,
+      dtype,
+      decoder,
+      contextLength: Math.min(text.max_position_embeddings, options.maxCacheLength ?? Number.POSITIVE_INFINITY),
+      expertsModel,
+      experts,
+      release: async () => {
+        await decoder.dispose();
+        store.dispose();
+      },
+    };
+  } catch (error) {
+    store.dispose();
+    throw error;
+  }
+}
+
+function checkOptions(options: LoadOptions): void {
+  const { dtype, device, threads, maxCacheLength } = options;
+  if (dtype !== undefined && dtype !== 'auto' && !DTYPES.includes(dtype))
+    throw new InputError(`dtype is ${show(dtype)}; expected auto, ${DTYPES.join(', ')}`);
+  if (device !== undefined && device !== 'cpu' && device !== 'auto')
+    throw new EngineError(`device is ${show(device)}; this build runs on cpu (auto means the same)`);
+  for (const [name, value] of Object.entries({ threads, maxCacheLength })) {
+    if (value !== undefined && !(Number.isInteger(value) && value > 0))
+      throw new InputError(`${name} is ${show(value)}; expected a whole number above zero`);
+  }
+}
+
+/** HF: the config's dtype, else that of the first floating-point tensor. */
+function chooseDtype(asked: LoadOptions['dtype'], declared: DType | undefined, checkpoint: Checkpoint): DType {
+  if (asked !== undefined && asked !== 'auto') return asked;
+  if (declared) return declared;
+  const names: Record<string, DType> = { F32: 'float32', F16: 'float16', BF16: 'bfloat16' };
+  for (const tensor of checkpoint.tensors.values()) {
+    const name = names[tensor.dtype];
+    if (name) return name;
+  }
+  throw new CheckpointError(`${checkpoint.files.join(', ')}: no tensor of dtype F32, F16 or BF16`);
+}
+
+function warnUnexpected(names: readonly string[], idOrFolder: string, options: LoadOptions): void {
+  if (names.length === 0) return;
+  const message = `${idOrFolder} holds tensors that the architecture does not use: ${listed(names)}`;
+  if (options.onWarning) options.onWarning(message);
+  else process.emitWarning(message, 'SwitchyardWarning');
+}

@@ -1,0 +1,75 @@
+import protobuf from 'protobufjs';
+
+/** The part of the ONNX protobuf schema (onnx.proto, IR version 11) that a generated graph uses. */
+const schema = protobuf.parse(
+  `
+  syntax = "proto3";
+  package onnx;
+  message AttributeProto {
+    string name = 1;
+    float f = 2;
+    int64 i = 3;
+    bytes s = 4;
+    TensorProto t = 5;
+    repeated float floats = 7;
+    repeated int64 ints = 8;
+    repeated bytes strings = 9;
+    int32 type = 20;
+  }
+  message NodeProto {
+    repeated string input = 1;
+    repeated string output = 2;
+    string name = 3;
+    string op_type = 4;
+    repeated AttributeProto attribute = 5;
+    string domain = 7;
+  }
+  message TensorProto {
+    repeated int64 dims = 1;
+    int32 data_type = 2;
+    string name = 8;
+    bytes raw_data = 9;
+  }
+  message TensorShapeProto {
+    message Dimension { oneof value { int64 dim_value = 1; string dim_param = 2; } }
+    repeated Dimension dim = 1;
+  }
+  message TypeProto {
+    message Tensor { int32 elem_type = 1; TensorShapeProto shape = 2; }
+    Tensor tensor_type = 1;
+  }
+  message ValueInfoProto { string name = 1; TypeProto type = 2; }
+  message GraphProto {
+    repeated NodeProto node = 1;
+    string name = 2;
+    repeated TensorProto initializer = 5;
+    repeated ValueInfoProto input = 11;
+    repeated ValueInfoProto output = 12;
+  }
+  message OperatorSetIdProto { string domain = 1; int64 version = 2; }
+  message ModelProto {
+    int64 ir_version = 1;
+    string producer_name = 2;
+    GraphProto graph = 7;
+    repeated OperatorSetIdProto opset_import = 8;
+  }`,
+  { keepCase: true },
+).root;
+
+/** Encodes and decodes `onnx.ModelProto`. */
+export const ModelProto = schema.lookupType('onnx.ModelProto');
+
+/** ONNX `TensorProto.DataType` numbers of the element types in use. */
+export const DataType = {
+  float32: 1,
+  uint8: 2,
+  int32: 6,
+  int64: 7,
+  bool: 9,
+  float16: 10,
+  bfloat16: 16,
+} as const;
+export type DataTypeName = keyof typeof DataType;
+
+/** ONNX `AttributeProto.AttributeType` numbers in use. */
+export const AttributeType = { float: 1, int: 2, string: 3, floats: 6, ints: 7 } as const;

@@ -1,0 +1,18 @@
+/** What a graph needs to know about a stored tensor. */
+export interface WeightInfo {
+  readonly dtype: string;
+  readonly shape: readonly number[];
+}
+
+/** Where a graph finds its weights. Requests are recorded, so that one build of the graph is also the check of the load. */
+export interface WeightSource {
+  /** Value of the `store` attribute of our own ops. */
+  readonly storeId: number;
+  /** The tensor, without asking for it. */
+  info(name: string): WeightInfo | undefined;
+  /** Asks for a tensor of this shape. Undefined, and recorded as a fault, if it is missing or has another shape. */
+  request(name: string, shape: readonly number[]): WeightInfo | undefined;
+  handle(name: string): number;
+  /** All elements, widened to fp32. For small tensors. */
+  readFloat32(name: string): Float32Array;
+}

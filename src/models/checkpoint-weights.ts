@@ -1,0 +1,111 @@
+import { CheckpointError } from '../errors.ts';
+import type { WeightInfo, WeightSource } from '../graph/weight-source.ts';
+import type { Checkpoint } from '../safetensors/types.ts';
+
+/** What the engine's weight store offers a graph. */
+interface Store {
+  readonly id: number;
+  handle(name: string): number;
+  readFloat32(name: string): Float32Array;
+}
+
+/** The outcome of matching a checkpoint against what an architecture asks for. */
+export interface LoadReport {
+  /** Tensors the architecture needs and the checkpoint does not have. */
+  readonly missing: readonly string[];
+  /** Tensors of another shape or an unusable dtype: one clause each, naming tensor and file. */
+  readonly mismatched: readonly string[];
+  /** Tensors nobody asked for. */
+  readonly unexpected: readonly string[];
+}
+
+const FLOAT_DTYPES = ['F32', 'F16', 'BF16'];
+/** Buffers that old checkpoints carry and every implementation computes itself. */
+const IGNORED = /\.rotary_emb\.inv_freq$/;
+const LISTED_TENSORS = 10;
+
+/** A checkpoint as a source of graph weights, recording what is asked for and what does not fit. */
+export class CheckpointWeights implements WeightSource {
+  readonly #checkpoint: Checkpoint;
+  readonly #store: Store | undefined;
+  readonly #requested = new Set<string>();
+  readonly #missing = new Set<string>();
+  readonly #mismatched = new Map<string, string>();
+
+  /** @param store without one the graph can be built to check the checkpoint, but not run */
+  constructor(checkpoint: Checkpoint, store?: Store) {
+    this.#checkpoint = checkpoint;
+    this.#store = store;
+  }
+
+  get storeId(): number {
+    return this.#store?.id ?? 0;
+  }
+
+  info(name: string): WeightInfo | undefined {
+    return this.#checkpoint.tensors.get(name);
+  }
+
+  request(name: string, shape: readonly number[]): WeightInfo | undefined {
+    this.#requested.add(name);
+    const tensor = this.#checkpoint.tensors.get(name);
+    if (!tensor) {
+      this.#missing.add(name);
+      return undefined;
+    }
+    const where = `${name} in ${tensor.file}`;
+    if (!FLOAT_DTYPES.includes(tensor.dtype)) {
+      this.#mismatched.set(name, `${where} has dtype ${tensor.dtype}, expected F32, F16 or BF16`);
+      return undefined;
+    }
+    if (tensor.shape.length !== shape.length || tensor.shape.some((size, i) => size !== shape[i])) {
+      this.#mismatched.set(name, `${where} has shape [${tensor.shape}], expected [${shape}] by config.json`);
+      return undefined;
+    }
+    return tensor;
+  }
+
+  handle(name: string): number {
+    return this.#store && this.#fits(name) ? this.#store.handle(name) : -1;
+  }
+
+  readFloat32(name: string): Float32Array {
+    const elements = this.info(name)?.shape.reduce((a, b) => a * b, 1) ?? 0;
+    return this.#store && this.#fits(name) ? this.#store.readFloat32(name) : new Float32Array(elements);
+  }
+
+  #fits(name: string): boolean {
+    return !this.#missing.has(name) && !this.#mismatched.has(name);
+  }
+
+  report(): LoadReport {
+    const unexpected = [...this.#checkpoint.tensors.keys()].filter(
+      (name) => !this.#requested.has(name) && !IGNORED.test(name),
+    );
+    return { missing: [...this.#missing], mismatched: [...this.#mismatched.values()], unexpected };
+  }
+}
+
+/**
+ * @param files what to call the checkpoint in the message
+ * @throws CheckpointError listing missing and mismatched tensors
+ */
+export function assertComplete(report: LoadReport, files: readonly string[]): void {
+  const faults: string[] = [];
+  if (report.missing.length > 0) faults.push(`missing: ${listed(report.missing)}`);
+  if (report.mismatched.length > 0) faults.push(`mismatched: ${listed(report.mismatched, '; ')}`);
+  // An expert beyond the configured count means that config.json and weights are of different models.
+  const extraExperts = report.unexpected.filter((name) => /\.experts\.\d+\./.test(name));
+  if (extraExperts.length > 0) faults.push(`experts beyond num_experts in config.json: ${listed(extraExperts)}`);
+  if (faults.length === 0) return;
+  throw new CheckpointError(
+    `${files.join(', ')}: the tensors do not fit the architecture; ${faults.join('; ')}. ` +
+      'Download the checkpoint again, or check that config.json belongs to these weights.',
+  );
+}
+
+/** At most ten names, and how many more there are. */
+export function listed(names: readonly string[], separator = ', '): string {
+  const shown = names.slice(0, LISTED_TENSORS).join(separator);
+  return names.length > LISTED_TENSORS ? `${shown} and ${names.length - LISTED_TENSORS} more` : shown;
+}
