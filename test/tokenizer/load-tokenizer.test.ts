@@ -1,0 +1,217 @@
+import { readFileSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import { TokenizerError } from '../../src/errors.ts';
+import { loadTokenizer } from '../../src/tokenizer/load-tokenizer.ts';
+import { alteredTokenizer, folderRepo, goldenPath } from './folder-repo.ts';
+
+// biome-ignore lint/suspicious/noExplicitAny: parsed JSON that the tests damage.
+type Json = any;
+const NO_JSON = { 'tokenizer.json': undefined } as const;
+
+describe('loading a tokenizer refuses', () => {
+  it.each<[string, Record<string, string | undefined | ((json: Json) => void)>, RegExp]>([
+    [
+      'a folder without one',
+      { ...NO_JSON, 'merges.txt': undefined },
+      /tokenizer\.json is missing.*merges\.txt/,
+    ],
+    ['cut JSON', { 'tokenizer.json': '{"model": {"vocab"' }, /tokenizer\.json is not valid JSON/],
+    ['an empty file', { 'tokenizer.json': '' }, /tokenizer\.json is not valid JSON/],
+    ['a list', { 'tokenizer.json': '[]' }, /tokenizer\.json: the content is \[\]/],
+    ['no model', { 'tokenizer.json': (json) => delete json.model }, /tokenizer\.json: model is undefined/],
+    [
+      'another kind of model',
+      {
+        'tokenizer.json': (json) => {
+          json.model.type = 'Unigram';
+        },
+      },
+      /model\.type is "Unigram"\. Only BPE/,
+    ],
+    [
+      'a vocabulary that is a list',
+      {
+        'tokenizer.json': (json) => {
+          json.model.vocab = [];
+        },
+      },
+      /tokenizer\.json: model\.vocab must be an object/,
+    ],
+    [
+      'an empty vocabulary',
+      {
+        'tokenizer.json': (json) => {
+          json.model.vocab = {};
+        },
+      },
+      /model\.vocab must be an object of token → id with at least one/,
+    ],
+    [
+      'an id that is no integer',
+      {
+        'tokenizer.json': (json) => {
+          json.model.vocab.A = '32';
+        },
+      },
+      /model\.vocab: the id of token "A" must be an integer.* is "32"/,
+    ],
+    [
+      'an id given twice',
+      {
+        'tokenizer.json': (json) => {
+          json.model.vocab.A = json.model.vocab.B;
+        },
+      },
+      /both have id 33/,
+    ],
+    ['no merges', { 'tokenizer.json': (json) => delete json.model.merges }, /model\.merges must be a list/],
+    [
+      'a merge of three',
+      {
+        'tokenizer.json': (json) => {
+          json.model.merges[5] = 'a b c';
+        },
+      },
+      /model\.merges\[5\] must be two tokens, but is "a b c"/,
+    ],
+    [
+      'a merge of unknown tokens',
+      {
+        'tokenizer.json': (json) => {
+          json.model.merges[5] = ['zz', 'Q'];
+        },
+      },
+      /model\.merges\[5\].* needs the token "zz"/,
+    ],
+    [
+      'an added token without content',
+      { 'tokenizer.json': (json) => delete json.added_tokens[1].content },
+      /added_tokens\.1\.content is undefined/,
+    ],
+    [
+      'an unknown decoder',
+      {
+        'tokenizer.json': (json) => {
+          json.decoder = { type: 'Nonsense' };
+        },
+      },
+      /tokenizer\.json describes a tokenizer that cannot be built/,
+    ],
+    [
+      'a damaged tokenizer_config.json',
+      { 'tokenizer_config.json': '{"a": ' },
+      /tokenizer_config\.json is not valid JSON/,
+    ],
+    [
+      'a token of the wrong type',
+      {
+        'tokenizer_config.json': (json) => {
+          json.eos_token = 7;
+        },
+      },
+      /tokenizer_config\.json: eos_token is 7/,
+    ],
+    [
+      'a chat template of the wrong type',
+      {
+        'tokenizer_config.json': (json) => {
+          json.chat_template = 7;
+        },
+      },
+      /tokenizer_config\.json: chat_template is 7/,
+    ],
+    ['a damaged vocab.json', { ...NO_JSON, 'vocab.json': '{"a": 1,' }, /vocab\.json is not valid JSON/],
+    ['a vocab.json that is a list', { ...NO_JSON, 'vocab.json': '[1]' }, /vocab\.json must be an object/],
+    [
+      'a damaged merges.txt',
+      { ...NO_JSON, 'merges.txt': '#version: 0.2\nh e\nbroken\n' },
+      /merges\.txt: line 3 must be two tokens, but is "broken"/,
+    ],
+    [
+      'merges.txt of another vocabulary',
+      { ...NO_JSON, 'merges.txt': 'h e\nhe 中\n' },
+      /merges\.txt: line 2 .*"中"/,
+    ],
+  ])('%s', async (_, files, message) => {
+    const loading = loadTokenizer(await alteredTokenizer('qwen2_moe_a', files));
+    await expect(loading).rejects.toThrow(message);
+    await expect(loading).rejects.toBeInstanceOf(TokenizerError);
+  });
+});
+
+describe('loading a tokenizer', () => {
+  it('takes merges as text and as pairs', async () => {
+    const pairs = await alteredTokenizer('qwen2_moe_a', {
+      'tokenizer.json': (json: Json) => {
+        json.model.merges = json.model.merges.map((merge: string | string[]) =>
+          typeof merge === 'string' ? merge.split(' ') : merge.join(' '),
+        );
+      },
+    });
+    const text = 'The small river follows the quiet engine.';
+    const original = await loadTokenizer(folderRepo(goldenPath('models/qwen2_moe_a')));
+    expect((await loadTokenizer(pairs)).encode(text)).toEqual(original.encode(text));
+  });
+
+  it('does without tokenizer_config.json', async () => {
+    const repo = await alteredTokenizer('qwen2_moe_a', { 'tokenizer_config.json': undefined });
+    const tokenizer = await loadTokenizer(repo);
+    expect(tokenizer.encode('<|im_end|>')).toEqual([992]);
+    expect(tokenizer.eosTokenId).toBeUndefined();
+  });
+
+  it('takes tokens written as objects, and added tokens only tokenizer_config.json has', async () => {
+    const repo = await alteredTokenizer('qwen2_moe_a', {
+      'tokenizer_config.json': (json: Json) => {
+        json.eos_token = { content: '<|endoftext|>', lstrip: false };
+        json.added_tokens_decoder[1016] = { content: '<|new|>', special: true };
+      },
+    });
+    const tokenizer = await loadTokenizer(repo);
+    expect(tokenizer.eosTokenId).toBe(990);
+    expect(tokenizer.encode('a<|new|>')).toEqual([64, 1016]);
+    expect(tokenizer.decode([64, 1016], { skipSpecialTokens: true })).toBe('a');
+  });
+
+  it('lets the event loop turn while a full-size vocabulary is read', async () => {
+    const repo = await alteredTokenizer('qwen2_moe_a', { 'tokenizer.json': fullSizeTokenizer() });
+    let turns = 0;
+    let counting = true;
+    const turn = () => {
+      turns++;
+      if (counting) setImmediate(turn);
+    };
+    setImmediate(turn);
+    const tokenizer = await loadTokenizer(repo);
+    counting = false;
+    // 151,643 tokens and as many merges, 4,096 at a time.
+    expect(turns).toBeGreaterThan(70);
+    expect(tokenizer.vocabSize).toBe(151_643);
+    const text = 'Experts are chosen for every token. 你好 😀';
+    expect(tokenizer.decode(tokenizer.encode(text))).toBe(text);
+  });
+});
+
+/** tokenizer.json of Qwen's size, with a vocabulary grown by pairing tokens. */
+function fullSizeTokenizer(): string {
+  const json = JSON.parse(readFileSync(goldenPath('models/qwen2_moe_a/tokenizer.json'), 'utf8'));
+  const tokens = Object.keys(json.model.vocab).filter((token) => [...token].length === 1);
+  const known = new Set(tokens);
+  const merges: [string, string][] = [];
+  for (let left = 0; known.size < 151_643; left++) {
+    for (let right = 0; right < 256 && known.size < 151_643; right++) {
+      const [a, b] = [tokens[left] as string, tokens[right] as string];
+      if (known.has(a + b)) continue;
+      known.add(a + b);
+      tokens.push(a + b);
+      merges.push([a, b]);
+    }
+  }
+  json.model.vocab = Object.fromEntries(tokens.map((token, id) => [token, id]));
+  json.model.merges = merges;
+  json.added_tokens = json.added_tokens.map((token: object, i: number) => ({
+    ...token,
+    id: tokens.length + i,
+  }));
+  return JSON.stringify(json);
+}
