@@ -1,0 +1,94 @@
+#include "job_threads.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <thread>
+
+namespace switchyard::binding {
+namespace {
+
+// More overlapping runs than this wait their turn; each would only slow the others down.
+constexpr size_t kMaxThreads = 64;
+// A cancelled run ends after the graph node it is in; an exit does not wait longer than this for it.
+constexpr std::chrono::seconds kExitPatience{10};
+
+}  // namespace
+
+JobThreads& JobThreads::Instance() {
+  static JobThreads* instance = new JobThreads;
+  return *instance;
+}
+
+// Registered after ONNX Runtime was opened, so this runs before the library's own static destructors: a run
+// in progress would crash on what they destroy.
+JobThreads::JobThreads() {
+  std::atexit([] {
+    JobThreads& self = Instance();
+    std::unique_lock<std::mutex> lock(self.mutex_);
+    self.exiting_ = true;
+    self.CancelLocked(nullptr);
+    self.job_finished_.wait_for(lock, kExitPatience, [&] { return !self.HasJobs(nullptr); });
+  });
+}
+
+void JobThreads::Start(Job* job, Environment* owner, std::function<void()> done) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  queue_.push_back({job, std::move(done)});
+  jobs_.emplace(job, owner);
+  if (queue_.size() > idle_threads_ && threads_ < kMaxThreads) {
+    try {
+      std::thread([this] { Work(); }).detach();
+      threads_++;
+    } catch (const std::system_error&) {
+      if (threads_ == 0) {
+        queue_.pop_back();
+        jobs_.erase(job);
+        throw;
+      }
+    }
+  }
+  work_added_.notify_one();
+}
+
+void JobThreads::Work() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  for (;;) {
+    idle_threads_++;
+    work_added_.wait(lock, [&] { return !queue_.empty(); });
+    idle_threads_--;
+    Task task = std::move(queue_.front());
+    queue_.pop_front();
+    lock.unlock();
+    task.job->Run();
+    if (!exiting()) task.done();
+    task.done = nullptr;
+    lock.lock();
+    jobs_.erase(task.job);
+    job_finished_.notify_all();
+  }
+}
+
+void JobThreads::CancelAndWait(Environment* owner) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  CancelLocked(owner);
+  job_finished_.wait(lock, [&] { return !HasJobs(owner); });
+}
+
+void JobThreads::CancelLocked(Environment* owner) {
+  for (auto& [job, job_owner] : jobs_) {
+    if (owner == nullptr || job_owner == owner) job->Cancel();
+  }
+}
+
+bool JobThreads::HasJobs(Environment* owner) const {
+  return std::any_of(jobs_.begin(), jobs_.end(),
+                     [&](const auto& entry) { return owner == nullptr || entry.second == owner; });
+}
+
+bool JobThreads::exiting() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return exiting_;
+}
+
+}  // namespace switchyard::binding

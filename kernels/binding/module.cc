@@ -1,0 +1,51 @@
+// What the addon exports. The classes and functions are described where they are defined.
+#include <dlfcn.h>
+#include <napi.h>
+
+#include "../ops/ort_library.h"
+#include "environment.h"
+#include "job_threads.h"
+#include "session_object.h"
+#include "tensor.h"
+#include "weight_store_object.h"
+
+namespace switchyard::binding {
+namespace {
+
+// A worker that loaded the addon unloads it when it ends, but job threads and exit handlers still run its
+// code.
+void StayLoaded() {
+  Dl_info self;
+  if (dladdr(reinterpret_cast<void*>(&StayLoaded), &self) != 0)
+    dlopen(self.dli_fname, RTLD_NOW | RTLD_NODELETE);
+}
+
+// openEngine(path: string): string. Opens libonnxruntime, once a process; returns its version.
+Napi::Value OpenEngine(const Napi::CallbackInfo& info) {
+  if (!info[0].IsString()) throw Napi::TypeError::New(info.Env(), "openEngine(path): expected a string");
+  ort::OpenLibrary(info[0].As<Napi::String>().Utf8Value());
+  JobThreads::Instance();  // its exit handler must follow the library's
+  return Napi::String::New(info.Env(), ort::LibraryVersion());
+}
+
+// cancelRun(id: number)
+void CancelRun(const Napi::CallbackInfo& info) {
+  Environment::Of(info.Env()).Cancel(info[0].ToNumber().Int64Value());
+}
+
+Napi::Object Define(Napi::Env env, Napi::Object exports) {
+  StayLoaded();
+  Environment& environment = Environment::Create(env);
+  environment.session_constructor = Napi::Persistent(SessionObject::Define(env));
+  exports.Set("WeightStore", WeightStoreObject::Define(env));
+  exports.Set("openEngine", Napi::Function::New<OpenEngine>(env, "openEngine"));
+  exports.Set("openSession", Napi::Function::New<OpenSession>(env, "openSession"));
+  exports.Set("wrapTensor", Napi::Function::New<WrapTensor>(env, "wrapTensor"));
+  exports.Set("cancelRun", Napi::Function::New<CancelRun>(env, "cancelRun"));
+  return exports;
+}
+
+NODE_API_MODULE(switchyard, Define)
+
+}  // namespace
+}  // namespace switchyard::binding

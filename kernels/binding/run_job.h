@@ -1,0 +1,37 @@
+// One run of a session.
+#pragma once
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "../ops/session.h"
+#include "job.h"
+#include "tensor.h"
+
+namespace switchyard::binding {
+
+class RunJob final : public Job {
+ public:
+  // feeds: External a session input; outputs: indices of the session's outputs; fetches: External or null for
+  // each. Throws Napi::Error for anything that does not fit the session.
+  RunJob(Napi::Env env, std::shared_ptr<const ops::Session> session, Napi::Array feeds, Napi::Array outputs,
+         Napi::Array fetches);
+  ~RunJob() override;
+
+ private:
+  void AddFeeds(Napi::Env env, const Napi::Array& feeds);
+  void AddFetches(Napi::Env env, const Napi::Array& outputs, const Napi::Array& fetches);
+  void Execute() override;
+  Napi::Value Result(Napi::Env env) override;
+  void Interrupt() override;
+
+  std::shared_ptr<const ops::Session> session_;
+  ort::RunOptionsPtr options_;
+  std::vector<const ort::OrtValue*> feeds_;
+  std::vector<size_t> output_indices_;
+  std::vector<ort::OrtValue*> outputs_;
+  std::vector<bool> preallocated_;                          // output j is a caller's tensor
+  Napi::Reference<Napi::Array> feeds_kept_, fetches_kept_;  // keep the Externals, and through them the memory
+};
+
+}  // namespace switchyard::binding

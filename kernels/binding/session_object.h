@@ -1,0 +1,37 @@
+// The JavaScript class Session, and the jobs that open, run and free one.
+#pragma once
+#include <napi.h>
+
+#include <memory>
+
+#include "../ops/session.h"
+
+namespace switchyard::binding {
+
+// Made by openSession() only. JavaScript sees
+//   inputs, outputs: { name, type: number, shape: (number | string)[] }[]   without the bound inputs
+//   run(feeds: External[], outputs: number[], fetches: (External | null)[], id: number): Promise<(result |
+//   null)[]>
+//     feeds in the order of `inputs`; fetches[j] belongs to output outputs[j]; a result for each null fetch;
+//     cancelRun(id) ends the run early
+//   dispose(): Promise<void>    frees the session, off this thread, when its last run has ended
+class SessionObject : public Napi::ObjectWrap<SessionObject> {
+ public:
+  static Napi::Function Define(Napi::Env env);
+  explicit SessionObject(const Napi::CallbackInfo& info);
+
+ private:
+  Napi::Value JsInputs(const Napi::CallbackInfo& info);
+  Napi::Value JsOutputs(const Napi::CallbackInfo& info);
+  Napi::Value JsRun(const Napi::CallbackInfo& info);
+  Napi::Value JsDispose(const Napi::CallbackInfo& info);
+  const std::shared_ptr<ops::Session>& session(Napi::Env env) const;
+
+  std::shared_ptr<ops::Session> session_;
+};
+
+// openSession(model: Uint8Array, store: WeightStore, threads: number, boundInputs: string[], boundHandles:
+// number[]): Promise<Session>
+Napi::Value OpenSession(const Napi::CallbackInfo& info);
+
+}  // namespace switchyard::binding

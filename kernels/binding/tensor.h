@@ -1,0 +1,30 @@
+// Tensors on their way between JavaScript and ONNX Runtime.
+#pragma once
+#include <napi.h>
+
+#include <memory>
+#include <vector>
+
+#include "../ops/ort_library.h"
+
+namespace switchyard::binding {
+
+// Wraps the memory of a typed array as an ONNX Runtime value; keeps the array's buffer alive as long as it
+// lives. JavaScript holds it as an External, once per Tensor, so that a run looks up nothing.
+struct WrappedTensor {
+  ort::ValuePtr value;
+  ort::ElementType type;
+  Napi::Reference<Napi::ArrayBuffer> buffer;
+};
+
+// wrapTensor(data: TypedArray, type: number, dims: number[]): External. Throws when data and dims disagree.
+Napi::Value WrapTensor(const Napi::CallbackInfo& info);
+
+// The WrappedTensor in an External made by WrapTensor.
+WrappedTensor& Unwrap(Napi::Value external);
+
+// { type, dims, buffer } of a value the engine allocated. Big values are handed over without a copy; `value`
+// is then freed with the buffer.
+Napi::Object TensorResult(Napi::Env env, ort::ValuePtr value);
+
+}  // namespace switchyard::binding

@@ -1,0 +1,32 @@
+// The JavaScript class WeightStore.
+#pragma once
+#include <napi.h>
+
+#include <memory>
+
+#include "../common/weight_store.h"
+
+namespace switchyard::binding {
+
+// new WeightStore(files: string[], names: string[], fileIndex: Uint32Array, offsets: Float64Array, bytes:
+// Float64Array,
+//                 types: Int32Array, ranks: Int32Array, dims: Float64Array)
+// One entry a tensor; `dims` holds all shapes one after another. Columns, because 20,000 objects would take a
+// second.
+class WeightStoreObject : public Napi::ObjectWrap<WeightStoreObject> {
+ public:
+  static Napi::Function Define(Napi::Env env);
+  explicit WeightStoreObject(const Napi::CallbackInfo& info);
+
+  // The open store. Throws after dispose().
+  std::shared_ptr<const WeightStore> store(Napi::Env env) const;
+
+ private:
+  Napi::Value JsId(const Napi::CallbackInfo& info);
+  Napi::Value JsReadFloat32(const Napi::CallbackInfo& info);  // (handle) → Float32Array
+  void JsDispose(const Napi::CallbackInfo& info);
+
+  std::shared_ptr<const WeightStore> store_;
+};
+
+}  // namespace switchyard::binding

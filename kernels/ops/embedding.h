@@ -1,0 +1,23 @@
+// Op Embedding: rows of a stored table [V, H] for int64 ids […], widened to fp32 […, H].
+#pragma once
+#include <memory>
+#include <string>
+
+#include "custom_op.h"
+
+namespace switchyard::ops {
+
+class Embedding {
+ public:
+  static const OpSchema kSchema;
+  Embedding(const KernelInfo& info, SessionContext& session);
+  void Compute(KernelContext& context);
+
+ private:
+  SessionContext& session_;
+  std::string node_;
+  std::shared_ptr<const WeightStore> store_;
+  WeightMatrix table_;
+};
+
+}  // namespace switchyard::ops

@@ -1,0 +1,24 @@
+// Op GatedMlp: down(silu(gate x) * up x) for x […, H], times sigmoid(output_gate . x) where the node has one.
+#pragma once
+#include <memory>
+#include <string>
+
+#include "custom_op.h"
+
+namespace switchyard::ops {
+
+class GatedMlp {
+ public:
+  static const OpSchema kSchema;
+  GatedMlp(const KernelInfo& info, SessionContext& session);
+  void Compute(KernelContext& context);
+
+ private:
+  SessionContext& session_;
+  std::string node_;
+  std::shared_ptr<const WeightStore> store_;
+  Precision precision_;
+  WeightMatrix gate_, up_, down_, output_gate_;
+};
+
+}  // namespace switchyard::ops

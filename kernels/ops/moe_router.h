@@ -1,0 +1,27 @@
+// Op MoeRouter: logits x . weight^T […, E]; indices int32 and weights fp32 […, k] of the best experts by
+// softmax.
+#pragma once
+#include <memory>
+#include <string>
+
+#include "custom_op.h"
+
+namespace switchyard::ops {
+
+class MoeRouter {
+ public:
+  static const OpSchema kSchema;
+  MoeRouter(const KernelInfo& info, SessionContext& session);
+  void Compute(KernelContext& context);
+
+ private:
+  SessionContext& session_;
+  std::string node_;
+  std::shared_ptr<const WeightStore> store_;
+  Precision precision_;
+  WeightMatrix weight_;
+  int64_t top_k_;
+  bool normalize_;
+};
+
+}  // namespace switchyard::ops

@@ -1,0 +1,36 @@
+#include "op_domain.h"
+
+#include "custom_op.h"
+#include "embedding.h"
+#include "gated_mlp.h"
+#include "linear.h"
+#include "moe_experts.h"
+#include "moe_router.h"
+
+namespace switchyard::ops {
+
+struct OpDomain::Ops {
+  explicit Ops(SessionContext& context)
+      : linear(context), embedding(context), gated_mlp(context), moe_router(context), moe_experts(context) {}
+
+  CustomOp<Linear> linear;
+  CustomOp<Embedding> embedding;
+  CustomOp<GatedMlp> gated_mlp;
+  CustomOp<MoeRouter> moe_router;
+  CustomOp<MoeExperts> moe_experts;
+};
+
+OpDomain::OpDomain(int threads) {
+  context_.threads = threads;
+  ops_ = std::make_unique<Ops>(context_);
+  ort::OrtCustomOpDomain* domain = nullptr;
+  ort::Check(ort::Api().CreateCustomOpDomain(kDomain, &domain));
+  domain_.reset(domain);
+  const ort::OrtCustomOp* all[] = {&ops_->linear, &ops_->embedding, &ops_->gated_mlp, &ops_->moe_router,
+                                   &ops_->moe_experts};
+  for (const ort::OrtCustomOp* op : all) ort::Check(ort::Api().CustomOpDomain_Add(domain, op));
+}
+
+OpDomain::~OpDomain() = default;
+
+}  // namespace switchyard::ops

@@ -1,0 +1,197 @@
+#include "ort_library.h"
+
+#include <dlfcn.h>
+
+#include <cstdio>
+#include <mutex>
+
+namespace switchyard::ort {
+namespace {
+
+struct Library {
+  std::string path;
+  std::string version;
+  Functions functions{};
+  OrtEnv* environment = nullptr;
+  OrtMemoryInfo* cpu_memory = nullptr;
+};
+
+// Leaked on purpose: kernels on other threads may still use it while the process exits.
+Library* library = nullptr;
+std::mutex library_mutex;
+
+const OrtApiBase* ApiBase(const std::string& path) {
+  void* file = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (file == nullptr) throw std::runtime_error("cannot open ONNX Runtime: " + std::string(dlerror()));
+  auto get_base = reinterpret_cast<const OrtApiBase* (*)()>(dlsym(file, "OrtGetApiBase"));
+  if (get_base == nullptr)
+    throw std::runtime_error(path + " is not an ONNX Runtime library: it has no OrtGetApiBase");
+  return get_base();
+}
+
+const OrtApi* SupportedApi(const OrtApiBase* base, const std::string& path) {
+  const std::string version = base->GetVersionString();
+  unsigned major = 0, minor = 0;
+  if (std::sscanf(version.c_str(), "%u.%u", &major, &minor) != 2 || major != 1 || minor < kApiVersion) {
+    throw std::runtime_error("ONNX Runtime " + version + " (" + path + ") does not fit: need 1." +
+                             std::to_string(kApiVersion) + " or a later 1.x");
+  }
+  const OrtApi* api = base->GetApi(kApiVersion);
+  if (api == nullptr) {
+    throw std::runtime_error("ONNX Runtime " + version + " (" + path + ") does not offer API " +
+                             std::to_string(kApiVersion));
+  }
+  return api;
+}
+
+Functions LoadFunctions(const OrtApi* api) {
+  auto table = reinterpret_cast<void* const*>(api);
+  Functions functions{};
+#define SWITCHYARD_ORT_LOAD(name, position, result, parameters) \
+  functions.name = reinterpret_cast<result(*) parameters>(table[position]);
+  SWITCHYARD_ORT_FUNCTIONS(SWITCHYARD_ORT_LOAD)
+#undef SWITCHYARD_ORT_LOAD
+  return functions;
+}
+
+// A status and a tensor, made and read back: had a position in the table moved, these would not come back as
+// they went.
+void CheckRoundTrips() {
+  OrtStatus* status = Api().CreateStatus(kInvalidArgument, "round trip");
+  const bool status_ok = status != nullptr && Api().GetErrorCode(status) == kInvalidArgument &&
+                         std::string(Api().GetErrorMessage(status)) == "round trip";
+  if (status != nullptr) Api().ReleaseStatus(status);
+
+  int32_t data[6] = {};
+  ValuePtr value = WrapMemory(data, sizeof data, kInt32, {2, 3});
+  const TensorView view = View(value.get());
+  const bool tensor_ok = view.type == kInt32 && view.shape == std::vector<int64_t>{2, 3} && view.data == data;
+  if (!status_ok || !tensor_ok) {
+    throw std::runtime_error("ONNX Runtime " + library->version + " (" + library->path +
+                             ") does not behave as its C interface promises; reinstall onnxruntime-node");
+  }
+}
+
+}  // namespace
+
+void OpenLibrary(const std::string& path) {
+  std::lock_guard<std::mutex> lock(library_mutex);
+  if (library != nullptr) {
+    if (library->path == path) return;
+    throw std::runtime_error("ONNX Runtime is already open from " + library->path + "; cannot also open " +
+                             path);
+  }
+  const OrtApiBase* base = ApiBase(path);
+  const OrtApi* api = SupportedApi(base, path);
+  library = new Library{path, base->GetVersionString(), LoadFunctions(api)};
+  try {
+    Check(Api().CreateEnv(kLogWarning, "switchyard", &library->environment));
+    Check(Api().CreateCpuMemoryInfo(kDeviceAllocator, kMemoryDefault, &library->cpu_memory));
+    CheckRoundTrips();
+  } catch (...) {
+    library = nullptr;
+    throw;
+  }
+}
+
+const std::string& LibraryVersion() { return library->version; }
+const Functions& Api() { return library->functions; }
+OrtEnv* Environment() { return library->environment; }
+const OrtMemoryInfo* CpuMemory() { return library->cpu_memory; }
+
+void Check(OrtStatus* status) {
+  if (status == nullptr) return;
+  std::string message = Api().GetErrorMessage(status);
+  Api().ReleaseStatus(status);
+  throw OrtError(message);
+}
+
+ValuePtr WrapMemory(void* data, size_t bytes, ElementType type, const std::vector<int64_t>& shape) {
+  static char nothing;  // ORT wants an address even for no bytes
+  OrtValue* value = nullptr;
+  Check(Api().CreateTensorWithDataAsOrtValue(CpuMemory(), bytes == 0 ? &nothing : data, bytes, shape.data(),
+                                             shape.size(), type, &value));
+  return ValuePtr(value);
+}
+
+int64_t TensorView::Count() const {
+  int64_t count = 1;
+  for (int64_t dim : shape) count *= dim;
+  return count;
+}
+
+TensorView View(const OrtValue* value) {
+  OrtTensorTypeAndShapeInfo* raw = nullptr;
+  Check(Api().GetTensorTypeAndShape(value, &raw));
+  ShapeInfoPtr info(raw);
+  TensorView view;
+  Check(Api().GetTensorElementType(raw, &view.type));
+  size_t rank = 0;
+  Check(Api().GetDimensionsCount(raw, &rank));
+  view.shape.resize(rank);
+  Check(Api().GetDimensions(raw, view.shape.data(), rank));
+  // The C interface has one accessor; reading through it changes nothing.
+  Check(Api().GetTensorMutableData(const_cast<OrtValue*>(value), &view.data));
+  return view;
+}
+
+size_t ElementSize(ElementType type) {
+  switch (type) {
+    case kUint8:
+    case kInt8:
+    case kBool:
+      return 1;
+    case kUint16:
+    case kInt16:
+    case kFloat16:
+    case kBFloat16:
+      return 2;
+    case kFloat:
+    case kInt32:
+    case kUint32:
+      return 4;
+    case kInt64:
+    case kDouble:
+    case kUint64:
+      return 8;
+    default:
+      return 0;
+  }
+}
+
+const char* ElementName(ElementType type) {
+  switch (type) {
+    case kFloat:
+      return "float32";
+    case kUint8:
+      return "uint8";
+    case kInt8:
+      return "int8";
+    case kUint16:
+      return "uint16";
+    case kInt16:
+      return "int16";
+    case kInt32:
+      return "int32";
+    case kInt64:
+      return "int64";
+    case kString:
+      return "string";
+    case kBool:
+      return "bool";
+    case kFloat16:
+      return "float16";
+    case kDouble:
+      return "float64";
+    case kUint32:
+      return "uint32";
+    case kUint64:
+      return "uint64";
+    case kBFloat16:
+      return "bfloat16";
+    default:
+      return "unknown";
+  }
+}
+
+}  // namespace switchyard::ort

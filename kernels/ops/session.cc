@@ -1,0 +1,132 @@
+#include "session.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <stdexcept>
+
+namespace switchyard::ops {
+namespace {
+
+using ort::Api;
+using ort::Check;
+
+ort::SessionPtr Open(const void* model, size_t bytes, int threads, const OpDomain& domain) {
+  ort::OrtSessionOptions* raw = nullptr;
+  Check(Api().CreateSessionOptions(&raw));
+  ort::SessionOptionsPtr options(raw);
+  // The level above "extended" rewrites layouts for convolutions, which these graphs do not have.
+  Check(Api().SetSessionGraphOptimizationLevel(raw, ort::kOptimizeExtended));
+  Check(Api().SetIntraOpNumThreads(raw, threads));
+  Check(Api().SetInterOpNumThreads(raw, 1));
+  // Every failure also reaches the caller as an error; the log would only say it twice.
+  Check(Api().SetSessionLogSeverityLevel(raw, 4));
+  Check(Api().AddCustomOpDomain(raw, domain.get()));
+  ort::OrtSession* session = nullptr;
+  Check(Api().CreateSessionFromArray(ort::Environment(), model, bytes, raw, &session));
+  return ort::SessionPtr(session);
+}
+
+ValueInfo ReadValueInfo(const ort::OrtTypeInfo* type_info) {
+  const ort::OrtTensorTypeAndShapeInfo* info = nullptr;
+  Check(Api().CastTypeInfoToTensorInfo(type_info, &info));
+  ValueInfo value;
+  if (info == nullptr) return value;  // a sequence or map: its type stays undefined
+  Check(Api().GetTensorElementType(info, &value.type));
+  size_t rank = 0;
+  Check(Api().GetDimensionsCount(info, &rank));
+  value.shape.resize(rank);
+  Check(Api().GetDimensions(info, value.shape.data(), rank));
+  std::vector<const char*> symbols(rank);
+  Check(Api().GetSymbolicDimensions(info, symbols.data(), rank));
+  for (const char* symbol : symbols) value.symbols.push_back(symbol == nullptr ? "" : symbol);
+  return value;
+}
+
+template <typename CountFunction, typename TypeFunction, typename NameFunction>
+std::vector<ValueInfo> ReadValues(const ort::OrtSession* session, CountFunction count_of,
+                                  TypeFunction type_of, NameFunction name_of) {
+  ort::OrtAllocator* allocator = nullptr;
+  Check(Api().GetAllocatorWithDefaultOptions(&allocator));
+  size_t count = 0;
+  Check(count_of(session, &count));
+  std::vector<ValueInfo> values;
+  for (size_t i = 0; i < count; i++) {
+    ort::OrtTypeInfo* raw = nullptr;
+    Check(type_of(session, i, &raw));
+    ort::TypeInfoPtr type_info(raw);
+    values.push_back(ReadValueInfo(raw));
+    char* name = nullptr;
+    Check(name_of(session, i, allocator, &name));
+    values.back().name = name;
+    Check(Api().AllocatorFree(allocator, name));
+  }
+  return values;
+}
+
+bool Fits(const std::vector<int64_t>& shape, const std::vector<int64_t>& declared) {
+  if (shape.size() != declared.size()) return false;
+  for (size_t i = 0; i < shape.size(); i++) {
+    if (declared[i] >= 0 && declared[i] != shape[i]) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+void Session::AlignedFree::operator()(void* memory) const { std::free(memory); }
+
+Session::Session(const void* model, size_t bytes, SessionConfig config)
+    : config_(std::move(config)),
+      domain_(config_.threads),
+      session_(Open(model, bytes, config_.threads, domain_)),
+      inputs_(ReadValues(session_.get(), Api().SessionGetInputCount, Api().SessionGetInputTypeInfo,
+                         Api().SessionGetInputName)),
+      outputs_(ReadValues(session_.get(), Api().SessionGetOutputCount, Api().SessionGetOutputTypeInfo,
+                          Api().SessionGetOutputName)) {
+  for (const BoundInput& bound : config_.bound_inputs) Bind(bound);
+}
+
+void Session::Bind(const BoundInput& bound) {
+  auto input =
+      std::find_if(inputs_.begin(), inputs_.end(), [&](const ValueInfo& i) { return i.name == bound.input; });
+  if (input == inputs_.end())
+    throw std::runtime_error("bound input '" + bound.input + "' is not an input of the graph");
+  const StoredTensor& tensor = config_.store->Get(bound.handle);
+  const auto type = static_cast<ort::ElementType>(tensor.type);
+  if (type != input->type || !Fits(tensor.shape, input->shape)) {
+    throw std::runtime_error("bound input '" + bound.input + "' is " + ort::ElementName(input->type) + " " +
+                             ShapeText(input->shape) + " in the graph, but tensor '" + tensor.name + "' is " +
+                             ort::ElementName(type) + " " + ShapeText(tensor.shape));
+  }
+  // Elements must lie at a multiple of their size; files promise nothing.
+  void* data = const_cast<std::byte*>(tensor.data);
+  if (reinterpret_cast<uintptr_t>(data) % ort::ElementSize(type) != 0) {
+    constexpr size_t kAlignment = 64;
+    void* copy = std::aligned_alloc(kAlignment, (tensor.bytes + kAlignment - 1) / kAlignment * kAlignment);
+    if (copy == nullptr) throw std::bad_alloc();
+    aligned_copies_.emplace_back(copy);
+    std::memcpy(copy, data, tensor.bytes);
+    data = copy;
+  }
+  bound_values_.push_back(ort::WrapMemory(data, tensor.bytes, type, tensor.shape));
+  bound_names_.push_back(bound.input);
+  inputs_.erase(input);
+}
+
+void Session::Run(const ort::OrtRunOptions* options, const std::vector<const ort::OrtValue*>& feeds,
+                  const std::vector<size_t>& output_indices, std::vector<ort::OrtValue*>& outputs) const {
+  std::vector<const char*> input_names, output_names;
+  std::vector<const ort::OrtValue*> values = feeds;
+  for (const ValueInfo& input : inputs_) input_names.push_back(input.name.c_str());
+  for (size_t i = 0; i < bound_values_.size(); i++) {
+    input_names.push_back(bound_names_[i].c_str());
+    values.push_back(bound_values_[i].get());
+  }
+  for (size_t index : output_indices) output_names.push_back(outputs_[index].name.c_str());
+  Check(Api().Run(session_.get(), options, input_names.data(), values.data(), values.size(),
+                  output_names.data(), output_names.size(), outputs.data()));
+}
+
+}  // namespace switchyard::ops

@@ -1,0 +1,53 @@
+// What the kernels of one session share.
+#pragma once
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "../cpu/kernels.h"
+#include "../cpu/workspace.h"
+
+namespace switchyard::ops {
+
+// Scratch memory for kernels. Runs of a session may overlap, so each kernel call borrows a workspace of its
+// own; there are never more of them than calls that overlapped.
+class WorkspacePool {
+ public:
+  // A borrowed workspace; gives itself back.
+  class Lease {
+   public:
+    explicit Lease(WorkspacePool& pool) : pool_(pool), workspace_(pool.Take()) {}
+    ~Lease() { pool_.Give(std::move(workspace_)); }
+    Lease(const Lease&) = delete;
+    Lease& operator=(const Lease&) = delete;
+    cpu::Workspace& operator*() { return *workspace_; }
+
+   private:
+    WorkspacePool& pool_;
+    std::unique_ptr<cpu::Workspace> workspace_;
+  };
+
+ private:
+  std::unique_ptr<cpu::Workspace> Take() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (free_.empty()) return std::make_unique<cpu::Workspace>();
+    std::unique_ptr<cpu::Workspace> workspace = std::move(free_.back());
+    free_.pop_back();
+    return workspace;
+  }
+  void Give(std::unique_ptr<cpu::Workspace> workspace) {
+    workspace->Reset();
+    std::lock_guard<std::mutex> lock(mutex_);
+    free_.push_back(std::move(workspace));
+  }
+
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<cpu::Workspace>> free_;
+};
+
+struct SessionContext {
+  int threads = 1;  // of the session's pool, the calling thread included
+  WorkspacePool workspaces;
+};
+
+}  // namespace switchyard::ops

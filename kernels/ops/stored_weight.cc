@@ -1,0 +1,83 @@
+#include "stored_weight.h"
+
+#include <stdexcept>
+
+namespace switchyard::ops {
+namespace {
+
+bool IsWeightType(int32_t type) {
+  return type == static_cast<int32_t>(DType::kFloat32) || type == static_cast<int32_t>(DType::kFloat16) ||
+         type == static_cast<int32_t>(DType::kBFloat16);
+}
+
+bool Matches(const std::vector<int64_t>& shape, const std::vector<int64_t>& expected) {
+  if (shape.size() != expected.size()) return false;
+  for (size_t i = 0; i < shape.size(); i++) {
+    if (expected[i] != kAnyExtent && shape[i] != expected[i]) return false;
+  }
+  return true;
+}
+
+std::string ExpectedText(const std::vector<int64_t>& expected) {
+  std::string text = "[";
+  for (size_t i = 0; i < expected.size(); i++) {
+    text +=
+        (i == 0 ? "" : ", ") + (expected[i] == kAnyExtent ? std::string("any") : std::to_string(expected[i]));
+  }
+  return text + "]";
+}
+
+const StoredTensor& Get(const KernelInfo& info, const WeightStore& store, const WeightAttribute& attribute) {
+  try {
+    return store.Get(attribute.handle);
+  } catch (const std::runtime_error& error) {
+    info.Fail("attribute '" + attribute.name + "': " + error.what());
+  }
+}
+
+}  // namespace
+
+std::string Indexed(const std::string& name, size_t index) {
+  return name + "[" + std::to_string(index) + "]";
+}
+
+const StoredTensor& FindWeight(const KernelInfo& info, const WeightStore& store,
+                               const WeightAttribute& attribute, const std::vector<int64_t>& expected) {
+  const StoredTensor& tensor = Get(info, store, attribute);
+  const std::string where = "attribute '" + attribute.name + "': tensor '" + tensor.name + "'";
+  if (!IsWeightType(tensor.type)) {
+    info.Fail(where + " is " + ort::ElementName(static_cast<ort::ElementType>(tensor.type)) +
+              "; expected bfloat16, float16 or float32");
+  }
+  if (!Matches(tensor.shape, expected)) {
+    info.Fail(where + " has shape " + ShapeText(tensor.shape) + "; expected " + ExpectedText(expected));
+  }
+  return tensor;
+}
+
+WeightMatrix FindMatrix(const KernelInfo& info, const WeightStore& store, const WeightAttribute& attribute,
+                        int64_t rows, int64_t cols) {
+  const StoredTensor& tensor = FindWeight(info, store, attribute, {rows, cols});
+  return Slice(tensor, 0, tensor.shape[0], tensor.shape[1], tensor.shape[1], false);
+}
+
+WeightMatrix FindBias(const KernelInfo& info, const WeightStore& store, const WeightAttribute& attribute,
+                      int64_t cols) {
+  if (attribute.handle == kNoWeight) return {};
+  return Slice(FindWeight(info, store, attribute, {cols}), 0, 1, cols, cols, false);
+}
+
+WeightMatrix Slice(const StoredTensor& tensor, int64_t first, int64_t rows, int64_t cols, int64_t stride,
+                   bool transposed) {
+  const size_t element = tensor.type == static_cast<int32_t>(DType::kFloat32) ? 4 : 2;
+  WeightMatrix matrix;
+  matrix.data = tensor.data + static_cast<size_t>(first) * element;
+  matrix.dtype = static_cast<DType>(tensor.type);
+  matrix.rows = rows;
+  matrix.cols = cols;
+  matrix.stride = stride;
+  matrix.transposed = transposed;
+  return matrix;
+}
+
+}  // namespace switchyard::ops

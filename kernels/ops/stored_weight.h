@@ -1,0 +1,42 @@
+// Reads weight attributes: handle → tensor of the store, checked for type and shape.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "../common/types.h"
+#include "../common/weight_store.h"
+#include "kernel_io.h"
+
+namespace switchyard::ops {
+
+// A handle and where it was read, for messages.
+struct WeightAttribute {
+  int64_t handle;
+  std::string name;
+};
+
+// "gate[3]"
+std::string Indexed(const std::string& name, size_t index);
+
+// Any extent, in an expected shape.
+constexpr int64_t kAnyExtent = -1;
+// The handle that means "no tensor".
+constexpr int64_t kNoWeight = -1;
+
+// The tensor behind a handle, which must be bf16, fp16 or fp32 and match `expected`.
+const StoredTensor& FindWeight(const KernelInfo& info, const WeightStore& store,
+                               const WeightAttribute& attribute, const std::vector<int64_t>& expected);
+
+// A tensor of shape [rows, cols] as a matrix.
+WeightMatrix FindMatrix(const KernelInfo& info, const WeightStore& store, const WeightAttribute& attribute,
+                        int64_t rows, int64_t cols);
+
+// A tensor of shape [cols] as a matrix of one row; an empty matrix for kNoWeight.
+WeightMatrix FindBias(const KernelInfo& info, const WeightStore& store, const WeightAttribute& attribute,
+                      int64_t cols);
+
+// Part of a stored tensor: starts `first` elements in, rows `stride` elements apart.
+WeightMatrix Slice(const StoredTensor& tensor, int64_t first, int64_t rows, int64_t cols, int64_t stride,
+                   bool transposed);
+
+}  // namespace switchyard::ops

@@ -1,0 +1,153 @@
+/** The addon's interface and its loader. */
+import { existsSync, realpathSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { EngineError } from '../errors.ts';
+import { nativeFolder } from './ort.ts';
+
+/** A tensor's memory as the engine sees it; made once a `Tensor`, see `tensors.ts`. */
+export type WrappedTensor = { readonly __brand: 'WrappedTensor' };
+
+export interface NativeWeightStore {
+  readonly id: number;
+  readFloat32(handle: number): Float32Array;
+  dispose(): void;
+}
+
+/** Name, ONNX TensorProto.DataType number, and shape (a string is a symbolic dimension) of a graph input or output. */
+export interface NativeValueInfo {
+  readonly name: string;
+  readonly type: number;
+  readonly shape: (number | string)[];
+}
+
+/** An output the engine allocated. */
+export interface NativeResult {
+  readonly type: number;
+  readonly dims: number[];
+  readonly buffer: ArrayBuffer;
+}
+
+export interface NativeSession {
+  /** Inputs that need a feed, in feeding order. */
+  readonly inputs: NativeValueInfo[];
+  readonly outputs: NativeValueInfo[];
+  /**
+   * @param feeds one a graph input, in order
+   * @param outputs indices of the outputs wanted
+   * @param fetches for each of them the tensor to write, or null
+   * @param id names the run for `cancelRun`; 0 for none
+   * @returns for each output null where it was written in place, else the result
+   */
+  run(
+    feeds: WrappedTensor[],
+    outputs: number[],
+    fetches: (WrappedTensor | null)[],
+    id: number,
+  ): Promise<(NativeResult | null)[]>;
+  /** Frees the session; call once, when no run is in progress. */
+  dispose(): Promise<void>;
+}
+
+export interface Binding {
+  /** Opens libonnxruntime, once a process, and returns its version. */
+  openEngine(path: string): string;
+  /** One entry a tensor in each column; `dims` holds all shapes one after another. */
+  WeightStore: new (
+    files: string[],
+    names: string[],
+    fileIndex: Uint32Array,
+    offsets: Float64Array,
+    bytes: Float64Array,
+    types: Int32Array,
+    ranks: Int32Array,
+    dims: Float64Array,
+  ) => NativeWeightStore;
+  openSession(
+    model: Uint8Array,
+    store: NativeWeightStore,
+    threads: number,
+    boundInputs: string[],
+    boundHandles: number[],
+  ): Promise<NativeSession>;
+  wrapTensor(data: ArrayBufferView, type: number, dims: readonly number[]): WrappedTensor;
+  /** Ends a run early; it then rejects with `code` {@link CANCELLED}. */
+  cancelRun(id: number): void;
+}
+
+/** `code` of the error a cancelled run rejects with. */
+export const CANCELLED = 'SWITCHYARD_CANCELLED';
+/** `code` of the error for a weights file that does not hold what it should. */
+export const WEIGHT_FILE = 'SWITCHYARD_WEIGHT_FILE';
+
+const addonPath = fileURLToPath(new URL('../../kernels/build/switchyard.node', import.meta.url));
+const libraryNames: Readonly<Record<string, string>> = {
+  linux: 'libonnxruntime.so.1',
+  darwin: 'libonnxruntime.1.dylib',
+};
+
+let loaded: { binding: Binding; version: string } | undefined;
+
+/** The addon with its engine open. @throws EngineError that says what is missing and what to do. */
+export function loadBinding(): Binding {
+  return load().binding;
+}
+
+/** Version of the ONNX Runtime library in use, such as `1.30.0`. @throws EngineError as {@link loadBinding}. */
+export function engineVersion(): string {
+  return load().version;
+}
+
+function load(): { binding: Binding; version: string } {
+  if (loaded === undefined) {
+    const binding = loadAddon();
+    loaded = { binding, version: openEngine(binding) };
+  }
+  return loaded;
+}
+
+function loadAddon(): Binding {
+  if (!existsSync(addonPath)) {
+    throw new EngineError(
+      `the native engine is not built: there is no ${addonPath}. Build it (a C++20 compiler is needed) with: ` +
+        'npm rebuild moe-switchyard, or in a clone: npm run build:native',
+    );
+  }
+  try {
+    return createRequire(import.meta.url)(addonPath) as Binding;
+  } catch (cause) {
+    throw new EngineError(
+      `the native engine ${addonPath} does not load on ${process.platform} ${process.arch}, Node ${process.version}: ` +
+        `${(cause as Error).message}. Build it again with: npm rebuild moe-switchyard`,
+      { cause },
+    );
+  }
+}
+
+function openEngine(binding: Binding): string {
+  const path = libraryPath();
+  if (!existsSync(path)) {
+    throw new EngineError(
+      `ONNX Runtime's library is missing: there is no ${path}. Reinstall onnxruntime-node, or set ` +
+        'SWITCHYARD_ONNXRUNTIME to the path of a libonnxruntime',
+    );
+  }
+  try {
+    return binding.openEngine(realpathSync(path));
+  } catch (cause) {
+    throw new EngineError((cause as Error).message, { cause });
+  }
+}
+
+function libraryPath(): string {
+  const override = process.env.SWITCHYARD_ONNXRUNTIME;
+  if (override) return override;
+  const name = libraryNames[process.platform];
+  if (name === undefined) {
+    throw new EngineError(
+      `Switchyard's engine runs on Linux and macOS, not on ${process.platform}; on Windows, use WSL`,
+    );
+  }
+  return join(nativeFolder(), name);
+}

@@ -1,0 +1,217 @@
+/** Sessions on ONNX Runtime with Switchyard's custom ops, as a backend of onnxruntime-common. */
+import { readFile } from 'node:fs/promises';
+import { AbortError, EngineError, InputError, nearest, show } from '../errors.ts';
+import {
+  CANCELLED,
+  loadBinding,
+  type NativeSession,
+  type NativeValueInfo,
+  type WrappedTensor,
+} from './binding.ts';
+import {
+  type Backend,
+  type InferenceSessionHandler,
+  registerBackend,
+  type Tensor,
+  type ValueMetadata,
+} from './ort.ts';
+import { toTensor, typeName, wrapTensor } from './tensors.ts';
+import { defaultThreads } from './threads.ts';
+import type { OpenSession, Session, SessionOptions } from './types.ts';
+import { nativeStore, openWeightStore } from './weight-store.ts';
+
+/** Name of our execution provider in `executionProviders`; the options of a {@link SessionOptions} may stand beside it. */
+export const BACKEND_NAME = 'switchyard';
+
+type Feeds = Readonly<Record<string, Tensor>>;
+type Fetches = Readonly<Record<string, Tensor | null>>;
+
+let lastRunId = 0;
+
+class SwitchyardSession implements Session {
+  readonly inputNames: readonly string[];
+  readonly outputNames: readonly string[];
+  readonly inputMetadata: readonly ValueMetadata[];
+  readonly outputMetadata: readonly ValueMetadata[];
+  readonly #native: NativeSession;
+  readonly #inputIndex: ReadonlyMap<string, number>;
+  readonly #outputIndex: ReadonlyMap<string, number>;
+  readonly #running = new Set<Promise<unknown>>();
+  #disposal: Promise<void> | undefined;
+
+  constructor(native: NativeSession) {
+    this.#native = native;
+    const { inputs, outputs } = native;
+    this.inputMetadata = inputs.map((input) => toMetadata(input, 'input'));
+    this.outputMetadata = outputs.map((output) => toMetadata(output, 'output'));
+    this.inputNames = inputs.map((input) => input.name);
+    this.outputNames = outputs.map((output) => output.name);
+    this.#inputIndex = new Map(this.inputNames.map((name, i) => [name, i]));
+    this.#outputIndex = new Map(this.outputNames.map((name, i) => [name, i]));
+  }
+
+  async run(
+    feeds: Feeds,
+    fetches: Fetches,
+    options: { signal?: AbortSignal } = {},
+  ): Promise<Record<string, Tensor>> {
+    if (this.#disposal !== undefined) throw new EngineError('the session is disposed');
+    const { signal } = options;
+    if (signal?.aborted) throw aborted(signal);
+    const outputNames = Object.keys(fetches);
+    const run = this.#start(this.#collectFeeds(feeds), outputNames, fetches, signal);
+    this.#running.add(run);
+    try {
+      const results = await run;
+      const tensors: Record<string, Tensor> = {};
+      for (let j = 0; j < outputNames.length; j++) {
+        const name = outputNames[j] as string;
+        const result = results[j];
+        tensors[name] = result ? toTensor(result) : (fetches[name] as Tensor);
+      }
+      return tensors;
+    } catch (cause) {
+      const { code, message } = cause as Error & { code?: string };
+      if (code === CANCELLED && signal?.aborted) throw aborted(signal);
+      throw cause instanceof EngineError ? cause : new EngineError(message, { cause });
+    } finally {
+      this.#running.delete(run);
+    }
+  }
+
+  #collectFeeds(feeds: Feeds): WrappedTensor[] {
+    const collected = new Array<WrappedTensor>(this.inputNames.length);
+    let count = 0;
+    for (const name in feeds) {
+      const index = this.#inputIndex.get(name);
+      if (index === undefined) throw unknownName('input', name, this.inputNames);
+      collected[index] = wrapTensor(feeds[name] as Tensor, `input '${name}'`);
+      count++;
+    }
+    if (count < collected.length) {
+      const missing = this.inputNames.filter((name) => !Object.hasOwn(feeds, name));
+      throw new EngineError(
+        `no feed for input${missing.length > 1 ? 's' : ''} ${missing.map(show).join(', ')}`,
+      );
+    }
+    return collected;
+  }
+
+  async #start(
+    feeds: WrappedTensor[],
+    names: readonly string[],
+    fetches: Fetches,
+    signal: AbortSignal | undefined,
+  ) {
+    const indices = names.map((name) => {
+      const index = this.#outputIndex.get(name);
+      if (index === undefined) throw unknownName('output', name, this.outputNames);
+      return index;
+    });
+    const targets = names.map((name) => {
+      const tensor = fetches[name];
+      return tensor ? wrapTensor(tensor, `output '${name}'`) : null;
+    });
+    if (signal === undefined) return this.#native.run(feeds, indices, targets, 0);
+    const id = ++lastRunId;
+    const cancel = () => loadBinding().cancelRun(id);
+    signal.addEventListener('abort', cancel, { once: true });
+    try {
+      return await this.#native.run(feeds, indices, targets, id);
+    } finally {
+      signal.removeEventListener('abort', cancel);
+    }
+  }
+
+  /** Waits for runs in progress, then frees. Idempotent. */
+  dispose(): Promise<void> {
+    this.#disposal ??= Promise.allSettled(this.#running).then(() => this.#native.dispose());
+    return this.#disposal;
+  }
+
+  /** Does nothing: profiling is not supported. */
+  startProfiling(): void {}
+
+  /** Does nothing: profiling is not supported. */
+  endProfiling(): void {}
+}
+
+/**
+ * Opens a graph over a weight store.
+ *
+ * @param model ONNX ModelProto bytes; may use the ops of the domain `switchyard`
+ * @throws EngineError when the graph is malformed or an op does not fit the stored tensors
+ */
+export const openSession: OpenSession = (model, options) => open(model, options);
+
+async function open(model: Uint8Array, options: SessionOptions): Promise<SwitchyardSession> {
+  const binding = loadBinding();
+  const threads = checkThreads(options.threads ?? defaultThreads());
+  const bound = Object.entries(options.boundInputs ?? {});
+  const handles = bound.map(([, tensor]) => options.store.handle(tensor));
+  const names = bound.map(([input]) => input);
+  try {
+    return new SwitchyardSession(
+      await binding.openSession(model, nativeStore(options.store), threads, names, handles),
+    );
+  } catch (cause) {
+    throw cause instanceof EngineError ? cause : new EngineError((cause as Error).message, { cause });
+  }
+}
+
+function checkThreads(threads: number): number {
+  if (Number.isInteger(threads) && threads >= 1 && threads <= 1024) return threads;
+  throw new InputError(`threads is ${show(threads)}; expected an integer from 1 to 1024`);
+}
+
+function toMetadata({ name, type, shape }: NativeValueInfo, kind: string): ValueMetadata {
+  const typeText = typeName(type);
+  if (typeText === undefined) {
+    throw new EngineError(
+      `graph ${kind} '${name}' has data type ${type}, which JavaScript tensors cannot hold; add a Cast or bind it`,
+    );
+  }
+  return { name, isTensor: true, type: typeText, shape };
+}
+
+function unknownName(kind: string, name: string, known: readonly string[]): EngineError {
+  const close = nearest(name, known);
+  const hint =
+    close === undefined
+      ? `; it has ${known.slice(0, 8).map(show).join(', ')}`
+      : `; did you mean ${show(close)}?`;
+  return new EngineError(`the graph has no ${kind} ${show(name)}${hint}`);
+}
+
+function aborted(signal: AbortSignal): AbortError {
+  return new AbortError('the run was aborted', { cause: signal.reason });
+}
+
+const backend: Backend = {
+  async init() {
+    loadBinding();
+  },
+  async createInferenceSessionHandler(uriOrBuffer, options) {
+    const model = typeof uriOrBuffer === 'string' ? await readFile(uriOrBuffer) : uriOrBuffer;
+    const provider = options?.executionProviders?.find(
+      (p) => typeof p === 'object' && p.name === BACKEND_NAME,
+    );
+    const own = (provider ?? {}) as Partial<SessionOptions>;
+    if (own.store !== undefined) return asHandler(await open(model, own as SessionOptions));
+    // A graph without stored weights needs a store all the same; the session keeps this empty one alive.
+    const store = openWeightStore([]);
+    try {
+      return asHandler(await open(model, { ...own, store }));
+    } finally {
+      store.dispose();
+    }
+  },
+};
+
+/** A session has every member of a handler; onnxruntime-common types feeds more widely (they could be sequences). */
+function asHandler(session: SwitchyardSession): InferenceSessionHandler {
+  return session as unknown as InferenceSessionHandler;
+}
+
+// A negative priority: never chosen unless named.
+registerBackend(BACKEND_NAME, backend, -1);

@@ -1,0 +1,90 @@
+/** How many threads a session uses by default. */
+import { readFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+
+/** Reads a file of /proc or /sys as text; undefined where it does not exist. */
+export type ReadText = (path: string) => string | undefined;
+
+function readText(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * Physical cores this process may use: the CPUs of its affinity mask with hyper-threads counted once (they share the
+ * units matrix products keep busy), at most its cgroup's CPU quota, rounded up. Where none of that can be read, what Node reports.
+ *
+ * @param read for tests: stands in for the files of /proc and /sys
+ * @param fallback threads where nothing can be read
+ */
+export function defaultThreads(read: ReadText = readText, fallback: number = availableParallelism()): number {
+  const allowed = allowedCpus(read);
+  const cores = allowed === undefined ? fallback : countCores(allowed, read);
+  return Math.max(1, Math.min(cores, cgroupQuota(read)));
+}
+
+function allowedCpus(read: ReadText): number[] | undefined {
+  const list = read('/proc/self/status')?.match(/^Cpus_allowed_list:\s*(\S+)/m)?.[1];
+  return list === undefined ? undefined : parseCpuList(list);
+}
+
+/** `0-3,8` → [0, 1, 2, 3, 8] */
+function parseCpuList(list: string): number[] {
+  return list.split(',').flatMap((range) => {
+    const [first = 0, last = first] = range.split('-').map(Number);
+    return Array.from({ length: last - first + 1 }, (_, i) => first + i);
+  });
+}
+
+/** CPUs that name the same set of siblings are one core. */
+function countCores(cpus: readonly number[], read: ReadText): number {
+  const folder = (cpu: number) => `/sys/devices/system/cpu/cpu${cpu}/topology`;
+  return new Set(cpus.map((cpu) => read(`${folder(cpu)}/thread_siblings_list`)?.trim() ?? `cpu ${cpu}`)).size;
+}
+
+/** CPUs' worth of time a period; Infinity without a limit. Looks at the process's own cgroup and every one above it. */
+function cgroupQuota(read: ReadText): number {
+  const groups = (read('/proc/self/cgroup') ?? '').split('\n');
+  const unified = groups.find((line) => line.startsWith('0::'))?.slice(3) ?? '/';
+  const legacy =
+    groups.find((line) => /^\d+:(?:[^:]*,)?cpu(?:,[^:]*)?:/.test(line))?.replace(/^\d+:[^:]*:/, '') ?? '/';
+  const limits = [
+    ...ancestors(unified).map((group) => quotaV2(read(`/sys/fs/cgroup${group}/cpu.max`))),
+    ...ancestors(legacy).map((group) =>
+      quotaV1(
+        read(`/sys/fs/cgroup/cpu${group}/cpu.cfs_quota_us`),
+        read(`/sys/fs/cgroup/cpu${group}/cpu.cfs_period_us`),
+      ),
+    ),
+  ];
+  return Math.ceil(Math.min(...limits));
+}
+
+/** `/a/b` → ['/a/b', '/a', ''] */
+function ancestors(group: string): string[] {
+  const parts = group.split('/').filter((part) => part !== '');
+  return Array.from({ length: parts.length + 1 }, (_, i) =>
+    parts
+      .slice(0, parts.length - i)
+      .map((p) => `/${p}`)
+      .join(''),
+  );
+}
+
+function quotaV2(text: string | undefined): number {
+  const [quota, period] = (text ?? 'max').trim().split(/\s+/);
+  return ratio(quota, period);
+}
+
+function quotaV1(quota: string | undefined, period: string | undefined): number {
+  return ratio(quota?.trim(), period?.trim());
+}
+
+/** Infinity for `max`, -1 and whatever is not a number. */
+function ratio(quota: string | undefined, period: string | undefined): number {
+  const value = Number(quota) / Number(period);
+  return value > 0 ? value : Number.POSITIVE_INFINITY;
+}

@@ -1,0 +1,141 @@
+/** Opens the tensors of a checkpoint for the engine, in place. */
+import { CheckpointError, EngineError, nearest, show } from '../errors.ts';
+import type { SafetensorsDType, TensorInfo } from '../safetensors/types.ts';
+import { loadBinding, type NativeWeightStore, WEIGHT_FILE } from './binding.ts';
+import type { OpenWeightStore, WeightStore } from './types.ts';
+
+/** safetensors dtype → ONNX TensorProto.DataType. */
+const dataTypes: Readonly<Record<SafetensorsDType, number>> = {
+  F32: 1,
+  U8: 2,
+  I8: 3,
+  U16: 4,
+  I16: 5,
+  I32: 6,
+  I64: 7,
+  BOOL: 9,
+  F16: 10,
+  F64: 11,
+  U32: 12,
+  U64: 13,
+  BF16: 16,
+  F8_E4M3: 17,
+  F8_E5M2: 19,
+};
+
+class MappedWeightStore implements WeightStore {
+  readonly id: number;
+  readonly #native: NativeWeightStore;
+  readonly #handles: ReadonlyMap<string, number>;
+  #disposed = false;
+
+  constructor(native: NativeWeightStore, handles: ReadonlyMap<string, number>) {
+    this.#native = native;
+    this.#handles = handles;
+    this.id = native.id;
+  }
+
+  handle(name: string): number {
+    this.#checkOpen();
+    const handle = this.#handles.get(name);
+    if (handle !== undefined) return handle;
+    const close = nearest(name, this.#handles.keys());
+    throw new EngineError(
+      `the weight store has no tensor ${show(name)} among its ${this.#handles.size}` +
+        (close === undefined ? '' : `; did you mean ${show(close)}?`),
+    );
+  }
+
+  readFloat32(name: string): Float32Array {
+    const handle = this.handle(name);
+    try {
+      return this.#native.readFloat32(handle);
+    } catch (cause) {
+      throw new EngineError((cause as Error).message, { cause });
+    }
+  }
+
+  dispose(): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    this.#native.dispose();
+  }
+
+  /** For the session that is to read from it. @throws EngineError once disposed. */
+  get native(): NativeWeightStore {
+    this.#checkOpen();
+    return this.#native;
+  }
+
+  #checkOpen(): void {
+    if (this.#disposed) throw new EngineError(`weight store ${this.id} is disposed`);
+  }
+}
+
+/**
+ * Maps the files the tensors lie in, read-only and shared with the page cache; reads nothing. A file must not be truncated
+ * while it is open (the process would end with SIGBUS); replacing it by rename is safe.
+ *
+ * @throws CheckpointError when a file cannot be opened or does not hold a tensor's bytes.
+ */
+export const openWeightStore: OpenWeightStore = (tensors) => {
+  const { WeightStore } = loadBinding();
+  const columns = toColumns([...tensors]);
+  try {
+    const native = new WeightStore(
+      columns.files,
+      columns.names,
+      columns.fileIndex,
+      columns.offsets,
+      columns.bytes,
+      columns.types,
+      columns.ranks,
+      columns.dims,
+    );
+    return new MappedWeightStore(native, columns.handles);
+  } catch (cause) {
+    const { message, code } = cause as Error & { code?: string };
+    throw new (code === WEIGHT_FILE ? CheckpointError : EngineError)(message, { cause });
+  }
+};
+
+/** The native side of a store that {@link openWeightStore} made. */
+export function nativeStore(store: WeightStore): NativeWeightStore {
+  if (store instanceof MappedWeightStore) return store.native;
+  throw new EngineError(`expected a weight store made by openWeightStore, got ${show(store)}`);
+}
+
+function toColumns(tensors: readonly TensorInfo[]) {
+  const count = tensors.length;
+  const files = new Map<string, number>();
+  const handles = new Map<string, number>();
+  const fileIndex = new Uint32Array(count);
+  const offsets = new Float64Array(count);
+  const bytes = new Float64Array(count);
+  const types = new Int32Array(count);
+  const ranks = new Int32Array(count);
+  const dims: number[] = [];
+  tensors.forEach((tensor, i) => {
+    if (handles.has(tensor.name)) throw new CheckpointError(`tensor ${show(tensor.name)} is listed twice`);
+    handles.set(tensor.name, i);
+    const file = files.get(tensor.file) ?? files.size;
+    files.set(tensor.file, file);
+    fileIndex[i] = file;
+    offsets[i] = tensor.offset;
+    bytes[i] = tensor.byteLength;
+    types[i] = dataTypes[tensor.dtype];
+    ranks[i] = tensor.shape.length;
+    dims.push(...tensor.shape);
+  });
+  return {
+    files: [...files.keys()],
+    names: [...handles.keys()],
+    handles,
+    fileIndex,
+    offsets,
+    bytes,
+    types,
+    ranks,
+    dims: Float64Array.from(dims),
+  };
+}
