@@ -3,7 +3,14 @@ import { fileURLToPath } from 'node:url';
 import sharp from 'sharp';
 import { AbortError, InputError, show } from '../errors.ts';
 import { throwIfAborted } from './pacer.ts';
-import { DEFAULT_LIMITS, type ImageInput, type ImageLimits, type LoadOptions, type RawPixels, type RgbImage } from './types.ts';
+import {
+  DEFAULT_LIMITS,
+  type ImageInput,
+  type ImageLimits,
+  type LoadOptions,
+  type RawPixels,
+  type RgbImage,
+} from './types.ts';
 
 const URL_SCHEME = /^(https?|file|data):/i;
 
@@ -16,7 +23,11 @@ const URL_SCHEME = /^(https?|file|data):/i;
  * @throws InputError naming the source: not found, not a picture, damaged, over the limits, wrong number of channels
  * @throws AbortError
  */
-export async function loadImage(input: ImageInput, options: LoadOptions = {}, name = 'image'): Promise<RgbImage> {
+export async function loadImage(
+  input: ImageInput,
+  options: LoadOptions = {},
+  name = 'image',
+): Promise<RgbImage> {
   const limits = options.limits ?? DEFAULT_LIMITS;
   throwIfAborted(options.signal);
   if (isRawPixels(input)) return fromRawPixels(input, limits, name);
@@ -44,7 +55,8 @@ function fromRawPixels(input: RawPixels, limits: ImageLimits, name: string): Rgb
   const { data, width, height, channels } = input;
   const fail = (problem: string) => new InputError(`${name}: ${problem}`);
   for (const [side, value] of Object.entries({ width, height })) {
-    if (!Number.isSafeInteger(value) || value < 1) throw fail(`${side} is ${show(value)}, expected a whole number above 0`);
+    if (!Number.isSafeInteger(value) || value < 1)
+      throw fail(`${side} is ${show(value)}, expected a whole number above 0`);
   }
   if (channels !== 1 && channels !== 3 && channels !== 4) {
     throw fail(`raw pixels have ${show(channels)} channels, expected 1 (gray), 3 (RGB) or 4 (RGBA)`);
@@ -114,7 +126,9 @@ async function readFromDisk(path: string, source: string, limits: ImageLimits): 
   } catch (error) {
     if (error instanceof InputError) throw error;
     const { code, message } = error as NodeJS.ErrnoException;
-    throw new InputError(`${source}: ${code === 'ENOENT' ? 'there is no such file' : message}`, { cause: error });
+    throw new InputError(`${source}: ${code === 'ENOENT' ? 'there is no such file' : message}`, {
+      cause: error,
+    });
   }
 }
 
@@ -142,7 +156,9 @@ async function download(
     const response = await fetch(url, signal ? { signal } : {});
     if (!response.ok) {
       await response.body?.cancel();
-      throw new InputError(`${source}: the server answered ${response.status} ${response.statusText}`.trimEnd());
+      throw new InputError(
+        `${source}: the server answered ${response.status} ${response.statusText}`.trimEnd(),
+      );
     }
     const chunks: Uint8Array[] = [];
     let total = 0;

@@ -45,7 +45,9 @@ export function mropePositions(inputs: MropeInputs): MropePositions {
   const grids = new GridQueue(inputs.imageGridThw ?? [], inputs.videoGridThw ?? []);
   const ropeDeltas = mmTokenTypeIds.map((types, row) => {
     if (types.length !== sequence) {
-      throw new InputError(`row ${row} has ${types.length} token types, row 0 has ${sequence}: pad them to one length`);
+      throw new InputError(
+        `row ${row} has ${types.length} token types, row 0 has ${sequence}: pad them to one length`,
+      );
     }
     const places = realPlaces(attentionMask?.[row], sequence, row);
     const write = (place: number, t: number, h: number, w: number) => {
@@ -106,7 +108,7 @@ function realPlaces(mask: readonly number[] | undefined, sequence: number, row: 
   if (mask && mask.length !== sequence) {
     throw new InputError(`row ${row} of the attention mask has ${mask.length} entries, expected ${sequence}`);
   }
-  return Array.from({ length: sequence }, (_, place) => place).filter((place) => !mask || mask[place] !== 0);
+  return Array.from({ length: sequence }, (_, place) => place).filter((place) => mask?.[place] !== 0);
 }
 
 function typeName(type: number): string {
@@ -124,7 +126,8 @@ class GridQueue {
 
   take(type: number, row: number): Grid {
     const queue = this.#left[type];
-    if (!queue) throw new InputError(`row ${row}: token type ${type} is none of 0 (text), 1 (image), 2 (video)`);
+    if (!queue)
+      throw new InputError(`row ${row}: token type ${type} is none of 0 (text), 1 (image), 2 (video)`);
     const grid = queue.pop();
     if (!grid) throw new InputError(`row ${row} has ${typeName(type)} tokens but no grid is left for them`);
     return grid;

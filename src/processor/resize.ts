@@ -45,7 +45,8 @@ async function resizeRows(
   pacer: Pacer,
 ): Promise<Uint8Array> {
   const taps = cubicTaps(width, newWidth);
-  const target = new Uint8Array(newWidth * height * CHANNELS);
+  // Clamps what it stores to 0…255.
+  const target = new Uint8ClampedArray(newWidth * height * CHANNELS);
   const block = rowsPerTurn(newWidth * taps.width);
   for (let first = 0; first < height; first += block) {
     const end = Math.min(height, first + block);
@@ -54,10 +55,16 @@ async function resizeRows(
     }
     await pacer.turn();
   }
-  return target;
+  return new Uint8Array(target.buffer);
 }
 
-function filterRow(source: Uint8Array, from: number, target: Uint8Array, to: number, taps: Taps): void {
+function filterRow(
+  source: Uint8Array,
+  from: number,
+  target: Uint8ClampedArray,
+  to: number,
+  taps: Taps,
+): void {
   const { start, count, weights, width, precision } = taps;
   const half = 1 << (precision - 1);
   for (let x = 0, out = to; x < start.length; x++, out += CHANNELS) {
@@ -72,9 +79,9 @@ function filterRow(source: Uint8Array, from: number, target: Uint8Array, to: num
       green = (green + weight * (source[at + 1] as number)) | 0;
       blue = (blue + weight * (source[at + 2] as number)) | 0;
     }
-    target[out] = toByte(red >> precision);
-    target[out + 1] = toByte(green >> precision);
-    target[out + 2] = toByte(blue >> precision);
+    target[out] = red >> precision;
+    target[out + 1] = green >> precision;
+    target[out + 2] = blue >> precision;
   }
 }
 
@@ -87,7 +94,8 @@ async function resizeColumns(
 ): Promise<Uint8Array> {
   const taps = cubicTaps(height, newHeight);
   const stride = width * CHANNELS;
-  const target = new Uint8Array(stride * newHeight);
+  // Clamps what it stores to 0…255.
+  const target = new Uint8ClampedArray(stride * newHeight);
   const sums = new Int32Array(stride);
   const block = rowsPerTurn(stride * taps.width);
   for (let first = 0; first < newHeight; first += block) {
@@ -95,7 +103,7 @@ async function resizeColumns(
     for (let y = first; y < end; y++) filterColumns(source, stride, sums, target, y, taps);
     await pacer.turn();
   }
-  return target;
+  return new Uint8Array(target.buffer);
 }
 
 /** One output row: sums whole input rows, so that memory is read in order. */
@@ -103,7 +111,7 @@ function filterColumns(
   source: Uint8Array,
   stride: number,
   sums: Int32Array,
-  target: Uint8Array,
+  target: Uint8ClampedArray,
   y: number,
   { start, count, weights, width, precision }: Taps,
 ): void {
@@ -116,15 +124,11 @@ function filterColumns(
     }
   }
   const to = y * stride;
-  for (let i = 0; i < stride; i++) target[to + i] = toByte((sums[i] as number) >> precision);
+  for (let i = 0; i < stride; i++) target[to + i] = (sums[i] as number) >> precision;
 }
 
 function rowsPerTurn(workPerRow: number): number {
   return Math.max(1, Math.floor(WORK_PER_TURN / workPerRow));
-}
-
-function toByte(value: number): number {
-  return value < 0 ? 0 : value > 255 ? 255 : value;
 }
 
 function cubicTaps(inputSize: number, outputSize: number): Taps {
@@ -162,7 +166,8 @@ function cubicTaps(inputSize: number, outputSize: number): Taps {
 /** The most fractional bits with which the largest weight still fits 16 bits. */
 function weightPrecision(largest: number): number {
   let precision = 0;
-  while (precision < MAX_PRECISION && Math.trunc(0.5 + largest * 2 ** (precision + 1)) < WEIGHT_LIMIT) precision++;
+  while (precision < MAX_PRECISION && Math.trunc(0.5 + largest * 2 ** (precision + 1)) < WEIGHT_LIMIT)
+    precision++;
   return precision;
 }
 

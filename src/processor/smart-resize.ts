@@ -27,10 +27,11 @@ export function roundHalfEven(value: number): number {
  * The size a picture is resized to: close to its own size and aspect, sides multiples of `factor`, area within the
  * bounds as far as one multiple of `factor` allows (HF `Qwen2VLImageProcessor`, `smart_resize`).
  *
+ * @param name what to call the picture in messages
  * @throws InputError when one side is more than 200 times the other
  */
-export function smartResize({ height, width }: Size, rule: ResizeRule): Size {
-  checkAspect(height, width);
+export function smartResize({ height, width }: Size, rule: ResizeRule, name = 'the picture'): Size {
+  checkAspect(height, width, name);
   return fitArea({ height, width }, 1, 1, rule);
 }
 
@@ -41,7 +42,13 @@ export function smartResize({ height, width }: Size, rule: ResizeRule): Size {
  *
  * @throws InputError when one side is more than 200 times the other
  */
-export function smartResizeVideo(frames: number, size: Size, temporalPatch: number, rule: ResizeRule): Size {
+export function smartResizeVideo(
+  frames: number,
+  size: Size,
+  temporalPatch: number,
+  rule: ResizeRule,
+  name = 'the video',
+): Size {
   const count = Math.max(frames, temporalPatch);
   let { height, width } = size;
   if (height < rule.factor || width < rule.factor) {
@@ -49,7 +56,7 @@ export function smartResizeVideo(frames: number, size: Size, temporalPatch: numb
     height = Math.trunc(height * scale);
     width = Math.trunc(width * scale);
   }
-  checkAspect(height, width);
+  checkAspect(height, width, name);
   const padded = roundHalfEven(count / temporalPatch) * temporalPatch;
   return fitArea({ height, width }, count, padded, rule);
 }
@@ -74,11 +81,11 @@ function fitArea({ height, width }: Size, frames: number, paddedFrames: number, 
   return rounded;
 }
 
-function checkAspect(height: number, width: number): void {
+function checkAspect(height: number, width: number, name: string): void {
   const aspect = Math.max(height, width) / Math.min(height, width);
   if (aspect > MAX_ASPECT) {
     throw new InputError(
-      `the picture is ${width} x ${height} pixels: its longer side is ${aspect.toFixed(1)} times the shorter one, ` +
+      `${name} is ${width} x ${height} pixels: its longer side is ${aspect.toFixed(1)} times the shorter one, ` +
         `and ${MAX_ASPECT} is the most the model takes. Crop it or split it up`,
     );
   }

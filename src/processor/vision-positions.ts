@@ -50,7 +50,8 @@ export function visionPositions(grids: readonly Grid[], shape: VisionShape): Vis
     const columns = tables(w, shape.gridSide, frequencies);
     const order = mergeOrder(h, w, shape.spatialMergeSize);
     for (let frame = 0; frame < t; frame++) {
-      for (const [row, column] of order) writePosition(out, patch++, rows, row, columns, column, shape.gridSide);
+      for (const [row, column] of order)
+        writePosition(out, patch++, rows, row, columns, column, shape.gridSide);
     }
   }
   return out;
@@ -131,7 +132,10 @@ function writePosition(
 
 /** headDim / 4 frequencies; both axes use the same ones. */
 function rotaryFrequencies({ headDim, theta = 10_000 }: VisionShape): Float32Array {
-  return Float32Array.from({ length: headDim / 4 }, (_, i) => 1 / Math.fround(theta ** Math.fround((4 * i) / headDim)));
+  return Float32Array.from(
+    { length: headDim / 4 },
+    (_, i) => 1 / Math.fround(theta ** Math.fround((4 * i) / headDim)),
+  );
 }
 
 function frameBounds(grids: readonly Grid[]): Int32Array {

@@ -41,7 +41,9 @@ describe.each(golden.images.items)('pixel values of $name', (item) => {
   it('decode, resize and cut into patches as the reference does', async () => {
     const { image, grid, values } = await pixelValues(`${FOLDER}${item.file}`);
     expect([image.width, image.height]).toEqual([item.width, item.height]);
-    const sums = [0, 1, 2].map((c) => image.data.reduce((sum, byte, i) => (i % 3 === c ? sum + byte : sum), 0));
+    const sums = [0, 1, 2].map((c) =>
+      image.data.reduce((sum, byte, i) => (i % 3 === c ? sum + byte : sum), 0),
+    );
     expect(sums).toEqual(item.rgb_sum);
     expect([...image.data.slice(0, 12)]).toEqual(item.rgb_first_pixels.flat());
     expect(grid).toEqual(item.image_grid_thw);
