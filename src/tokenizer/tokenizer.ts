@@ -64,6 +64,8 @@ export interface TokenizerParts {
   bpe: BpeTokenizer;
   /** Size of the vocabulary without added tokens. */
   vocabSize: number;
+  /** Size of the vocabulary with added tokens. */
+  fullVocabSize: number;
   addedTokens: readonly { id: number; content: string; special: boolean }[];
   names: SpecialTokenNames;
   /** Further special tokens (`additional_special_tokens`). */
@@ -111,7 +113,7 @@ export class Tokenizer extends CallableTokenizer {
   constructor(parts: TokenizerParts) {
     super();
     this.#parts = parts;
-    const { bpe, names, addedTokens } = parts;
+    const { names, addedTokens } = parts;
     this.addedTokens = new Map(addedTokens.map((token) => [token.content, token.id]));
     const roles = [names.bos, names.eos, names.pad, names.unk, ...parts.additionalSpecialTokens];
     const special = [...addedTokens.filter((token) => token.special).map((token) => token.content), ...roles];
@@ -119,7 +121,7 @@ export class Tokenizer extends CallableTokenizer {
       .filter((text): text is string => text !== undefined && this.tokenToId(text) !== undefined)
       .sort((a, b) => (this.tokenToId(a) as number) - (this.tokenToId(b) as number));
     this.vocabSize = parts.vocabSize;
-    this.fullVocabSize = bpe.get_vocab().size;
+    this.fullVocabSize = parts.fullVocabSize;
     this.bosTokenId = this.#idOf(names.bos);
     this.eosTokenId = this.#idOf(names.eos);
     this.padTokenId = this.#idOf(names.pad);
