@@ -12,7 +12,7 @@ export { ExpertsInterface } from './experts/registry.ts';
 export type { GenerateOptions, GenerateOutput } from './generation/generate.ts';
 export { TextStreamer } from './generation/streamers.ts';
 export type { Attribute, Dimension, Value } from './graph/graph.ts';
-export { Graph, float } from './graph/graph.ts';
+export { float, Graph } from './graph/graph.ts';
 export type { DType } from './graph/precision.ts';
 export type { HubOptions, ProgressEvent } from './hub/types.ts';
 export { Tensor } from './runtime/ort.ts';

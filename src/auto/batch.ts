@@ -31,7 +31,9 @@ export interface PrefillRequest extends GraphVariant {
   /** Whether the logits of a prompt's token are wanted. */
   readonly wanted: (row: number, token: number) => boolean;
   /** Further graph inputs for the given stretch of the given rows. */
-  readonly extra?: ((rows: readonly number[], start: number, length: number) => Record<string, Tensor>) | undefined;
+  readonly extra?:
+    | ((rows: readonly number[], start: number, length: number) => Record<string, Tensor>)
+    | undefined;
 }
 
 /**
@@ -48,7 +50,9 @@ export async function* prefill(
   await cache.reserve(Math.max(...prompts.map((prompt) => prompt.length)));
   for (const chunk of planChunks(prompts, runtime.config.num_attention_heads)) {
     const { rows, start, length } = chunk;
-    const inputIds = rows.map((row) => padRight((prompts[row] as readonly number[]).slice(start, start + length), length));
+    const inputIds = rows.map((row) =>
+      padRight((prompts[row] as readonly number[]).slice(start, start + length), length),
+    );
     const lengths = rows.map((row) => Math.min((prompts[row] as readonly number[]).length - start, length));
     const logitsRows: number[] = [];
     const logitsOf: { row: number; token: number }[] = [];

@@ -1,9 +1,9 @@
-import { parseGenerationConfig } from '../generation/generation-config.ts';
 import { type GenerateOptions, type GenerateOutput, generate } from '../generation/generate.ts';
+import { parseGenerationConfig } from '../generation/generation-config.ts';
 import type { Decoding, DecodingRequest, Generator } from '../generation/types.ts';
 import type { Tensor } from '../runtime/ort.ts';
 import { DecoderDecoding } from './decoding.ts';
-import { type ForwardInputs, type Intermediates, forwardPass } from './forward.ts';
+import { type ForwardInputs, forwardPass, type Intermediates } from './forward.ts';
 import { type ExpertsImplementation, PreTrainedModel } from './model.ts';
 
 /** Result of `CausalLM.forward`. */
@@ -34,7 +34,13 @@ export class CausalLM extends PreTrainedModel implements Generator {
   async forward(inputs: ForwardInputs): Promise<CausalLMOutput> {
     const prompts = this.prompts(inputs.inputIds, inputs.attentionMask);
     const experts = this.backendReader(inputs.expertsImplementation);
-    const { main, ...intermediates } = await forwardPass(this.parts.decoder, prompts, inputs, 'logits', experts);
+    const { main, ...intermediates } = await forwardPass(
+      this.parts.decoder,
+      prompts,
+      inputs,
+      'logits',
+      experts,
+    );
     return { logits: main, ...intermediates };
   }
 
@@ -43,7 +49,11 @@ export class CausalLM extends PreTrainedModel implements Generator {
    * @throws InputError for ids, masks or options out of range; AbortError with what was generated so far
    */
   generate(options: CausalLMGenerateOptions): Promise<GenerateOutput> {
-    return generate(this, parseGenerationConfig(this.parts.generationConfig, 'generation_config.json'), options);
+    return generate(
+      this,
+      parseGenerationConfig(this.parts.generationConfig, 'generation_config.json'),
+      options,
+    );
   }
 
   /** Opens a decoding for `generate`. */
@@ -64,7 +74,13 @@ export class BaseModel extends PreTrainedModel {
   async forward(inputs: Omit<ForwardInputs, 'logitsToKeep'>): Promise<BaseModelOutput> {
     const prompts = this.prompts(inputs.inputIds, inputs.attentionMask);
     const experts = this.backendReader(inputs.expertsImplementation);
-    const { main, ...rest } = await forwardPass(this.parts.decoder, prompts, inputs, 'last_hidden_state', experts);
+    const { main, ...rest } = await forwardPass(
+      this.parts.decoder,
+      prompts,
+      inputs,
+      'last_hidden_state',
+      experts,
+    );
     return { lastHiddenState: main, ...rest };
   }
 }

@@ -90,7 +90,8 @@ export class DecoderRuntime {
     const backend = ExpertsInterface.get(name);
     for (const context of this.#contexts) {
       const supported = backend.supports(context);
-      if (supported !== true) throw new ExpertsError(`The experts backend "${name}" cannot serve this model: ${supported}`);
+      if (supported !== true)
+        throw new ExpertsError(`The experts backend "${name}" cannot serve this model: ${supported}`);
     }
   }
 
@@ -140,7 +141,9 @@ export class DecoderRuntime {
       experts_implementation: new Tensor('int32', Int32Array.of(selector), []),
     };
     if (run.head === 'logits') {
-      feeds.logits_rows = new Tensor('int64', BigInt64Array.from(run.logitsRows, BigInt), [run.logitsRows.length]);
+      feeds.logits_rows = new Tensor('int64', BigInt64Array.from(run.logitsRows, BigInt), [
+        run.logitsRows.length,
+      ]);
     }
     for (const [name, tensor] of Object.entries(run.cache)) feeds[`past_key_values.${name}`] = tensor;
     return { ...feeds, ...run.extra };

@@ -41,7 +41,8 @@ export class DecoderDecoding implements Decoding {
     };
     for await (const { outputs, logitsOf, expertsCalls } of prefill(this.#runtime, request, signal)) {
       const logits = outputs.logits?.data as Float32Array;
-      for (const [i, { row }] of logitsOf.entries()) last.set(logits.subarray(i * vocab, (i + 1) * vocab), row * vocab);
+      for (const [i, { row }] of logitsOf.entries())
+        last.set(logits.subarray(i * vocab, (i + 1) * vocab), row * vocab);
       this.#count(expertsCalls);
     }
     return last;
@@ -67,6 +68,7 @@ export class DecoderDecoding implements Decoding {
   }
 
   #count(calls: Readonly<Record<string, number>>): void {
-    for (const [name, count] of Object.entries(calls)) this.expertsCalls[name] = (this.expertsCalls[name] ?? 0) + count;
+    for (const [name, count] of Object.entries(calls))
+      this.expertsCalls[name] = (this.expertsCalls[name] ?? 0) + count;
   }
 }

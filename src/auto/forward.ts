@@ -50,7 +50,10 @@ class Gathered {
   /** Copies `count` positions of `source`, from its element `from` on, to position `position` of `row`. */
   put(source: Numbers, from: number, row: number, position: number, count: number): void {
     const width = this.#width;
-    this.#data.set(source.subarray(from * width, (from + count) * width), (row * this.#positions + position) * width);
+    this.#data.set(
+      source.subarray(from * width, (from + count) * width),
+      (row * this.#positions + position) * width,
+    );
   }
 
   tensor(): Tensor {
@@ -78,7 +81,9 @@ export async function forwardPass(
   const kept = head === 'logits' ? keep : positions;
   const main = new Gathered('float32', rows, kept, width);
   const intermediates = Boolean(inputs.outputHiddenStates || inputs.outputRouterLogits);
-  const gathered = intermediates ? intermediateBuffers(runtime, rows, positions) : new Map<string, Gathered>();
+  const gathered = intermediates
+    ? intermediateBuffers(runtime, rows, positions)
+    : new Map<string, Gathered>();
   const cache = new KvCache(rows, runtime.cacheShape, positions);
   const request = {
     head,
@@ -112,7 +117,11 @@ export async function forwardPass(
   };
 }
 
-function intermediateBuffers(runtime: DecoderRuntime, rows: number, positions: number): Map<string, Gathered> {
+function intermediateBuffers(
+  runtime: DecoderRuntime,
+  rows: number,
+  positions: number,
+): Map<string, Gathered> {
   const { config } = runtime;
   const buffers = new Map<string, Gathered>();
   for (let i = 0; i <= config.num_hidden_layers; i++)
@@ -120,8 +129,14 @@ function intermediateBuffers(runtime: DecoderRuntime, rows: number, positions: n
   for (const [layer, isMoe] of config.moe_layers.entries()) {
     if (!isMoe) continue;
     buffers.set(`router_logits.${layer}`, new Gathered('float32', rows, positions, config.num_experts));
-    buffers.set(`router_indices.${layer}`, new Gathered('int32', rows, positions, config.num_experts_per_tok));
-    buffers.set(`router_weights.${layer}`, new Gathered('float32', rows, positions, config.num_experts_per_tok));
+    buffers.set(
+      `router_indices.${layer}`,
+      new Gathered('int32', rows, positions, config.num_experts_per_tok),
+    );
+    buffers.set(
+      `router_weights.${layer}`,
+      new Gathered('float32', rows, positions, config.num_experts_per_tok),
+    );
   }
   return buffers;
 }

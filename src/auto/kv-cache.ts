@@ -79,6 +79,12 @@ function roundUp(value: number, multiple: number): number {
   return Math.ceil(value / multiple) * multiple;
 }
 
-function copyBlocks(from: Float32Array, to: Float32Array, blocks: number, fromSize: number, toSize: number): void {
+function copyBlocks(
+  from: Float32Array,
+  to: Float32Array,
+  blocks: number,
+  fromSize: number,
+  toSize: number,
+): void {
   for (let i = 0; i < blocks; i++) to.set(from.subarray(i * fromSize, (i + 1) * fromSize), i * toSize);
 }

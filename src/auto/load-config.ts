@@ -20,7 +20,11 @@ export interface LoadedConfig {
 export type ConfigOverride = string | Readonly<Record<string, unknown>>;
 
 /** @throws ConfigError naming file, field and value */
-export async function loadConfig(repo: Repo, override?: ConfigOverride, options: HubOptions = {}): Promise<LoadedConfig> {
+export async function loadConfig(
+  repo: Repo,
+  override?: ConfigOverride,
+  options: HubOptions = {},
+): Promise<LoadedConfig> {
   const source = typeof override === 'string' ? await resolveRepo(override, options) : repo;
   const path = await source.require('config.json');
   const stored = asRecord(parseJsonFile(await readFile(path, 'utf8'), path), path);
@@ -36,6 +40,7 @@ export async function loadGenerationConfig(repo: Repo): Promise<Record<string, u
 }
 
 function asRecord(json: unknown, path: string): Record<string, unknown> {
-  if (typeof json === 'object' && json !== null && !Array.isArray(json)) return json as Record<string, unknown>;
+  if (typeof json === 'object' && json !== null && !Array.isArray(json))
+    return json as Record<string, unknown>;
   throw new ConfigError(`${path}: ${basename(path)} is ${show(json)}, expected an object of settings`);
 }

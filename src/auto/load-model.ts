@@ -45,7 +45,11 @@ export async function loadModel(idOrFolder: string, options: LoadOptions, head: 
   const dtype = chooseDtype(options.dtype, text.dtype, checkpoint);
   const store = openWeightStore(checkpoint.tensors.values());
   try {
-    const decoder = new DecoderRuntime(architecture, parsed, checkpoint, store, { dtype, threads: options.threads, head });
+    const decoder = new DecoderRuntime(architecture, parsed, checkpoint, store, {
+      dtype,
+      threads: options.threads,
+      head,
+    });
     assertComplete(decoder.report, checkpoint.files);
     warnUnexpected(decoder.report.unexpected, idOrFolder, options);
     const textBackend = (experts.text_config ?? experts['']) as string;
@@ -58,7 +62,10 @@ export async function loadModel(idOrFolder: string, options: LoadOptions, head: 
       generationConfig,
       dtype,
       decoder,
-      contextLength: Math.min(text.max_position_embeddings, options.maxCacheLength ?? Number.POSITIVE_INFINITY),
+      contextLength: Math.min(
+        text.max_position_embeddings,
+        options.maxCacheLength ?? Number.POSITIVE_INFINITY,
+      ),
       expertsModel,
       experts,
       release: async () => {
@@ -85,7 +92,11 @@ function checkOptions(options: LoadOptions): void {
 }
 
 /** HF: the config's dtype, else that of the first floating-point tensor. */
-function chooseDtype(asked: LoadOptions['dtype'], declared: DType | undefined, checkpoint: Checkpoint): DType {
+function chooseDtype(
+  asked: LoadOptions['dtype'],
+  declared: DType | undefined,
+  checkpoint: Checkpoint,
+): DType {
   if (asked !== undefined && asked !== 'auto') return asked;
   if (declared) return declared;
   const names: Record<string, DType> = { F32: 'float32', F16: 'float16', BF16: 'bfloat16' };

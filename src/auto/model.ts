@@ -1,5 +1,5 @@
 import { InputError, show } from '../errors.ts';
-import { type ExpertsModel, type ExpertsSetting, applyExperts } from '../experts/resolve.ts';
+import { applyExperts, type ExpertsModel, type ExpertsSetting } from '../experts/resolve.ts';
 import type { DType } from '../graph/precision.ts';
 import type { DecoderRuntime } from './decoder-runtime.ts';
 
@@ -86,7 +86,8 @@ export abstract class PreTrainedModel {
   /** Prompts without their left padding, every id checked. */
   protected prompts(inputIds: unknown, attentionMask: unknown): number[][] {
     const rows = checkRows(inputIds, 'inputIds');
-    const mask = attentionMask === undefined || attentionMask === null ? undefined : checkMask(attentionMask, rows);
+    const mask =
+      attentionMask === undefined || attentionMask === null ? undefined : checkMask(attentionMask, rows);
     const vocab = this.parts.decoder.config.vocab_size;
     return rows.map((ids, row) => {
       const first = mask ? (mask[row] as number[]).indexOf(1) : 0;
@@ -133,7 +134,9 @@ function checkMask(value: unknown, rows: readonly number[][]): number[][] {
     const first = row.indexOf(1);
     const fits = first >= 0 && row.every((bit, j) => bit === (j < first ? 0 : 1));
     if (!fits)
-      throw new InputError(`attentionMask[${i}] is ${show(row)}; expected zeros for padding on the left, then ones`);
+      throw new InputError(
+        `attentionMask[${i}] is ${show(row)}; expected zeros for padding on the left, then ones`,
+      );
   }
   return mask;
 }

@@ -1,5 +1,5 @@
-import { PRECISION } from '../graph/precision.ts';
 import type { Graph, Value } from '../graph/graph.ts';
+import { PRECISION } from '../graph/precision.ts';
 import type { ExpertsBackend, ExpertsInputs } from './interface.ts';
 
 /** Values of the `MoeExperts` op's run-time selector; `kernels/common/types.h` has the same numbers. */

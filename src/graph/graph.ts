@@ -182,7 +182,10 @@ export class Graph {
     if (cached) return cached;
     const info = this.weights.request(name, shape);
     const dtype = info ? DTYPE_OF_STORED[info.dtype] : 'float32';
-    if (!dtype) throw new SwitchyardError(`tensor ${name} has dtype ${info?.dtype}; a graph value needs F32, F16 or BF16`);
+    if (!dtype)
+      throw new SwitchyardError(
+        `tensor ${name} has dtype ${info?.dtype}; a graph value needs F32, F16 or BF16`,
+      );
     const inputName = `weight:${name}`;
     this.boundInputs[inputName] = name;
     const bound = this.input(inputName, dtype, shape);
@@ -195,14 +198,19 @@ export class Graph {
   listing(): string {
     const attributeText = (value: Attribute) =>
       typeof value === 'object' && 'float' in value ? String(value.float) : JSON.stringify(value);
-    const lines = this.#inputs.map((input) => `input ${input.name}: ${input.dtype}[${input.shape.join(',')}]`);
+    const lines = this.#inputs.map(
+      (input) => `input ${input.name}: ${input.dtype}[${input.shape.join(',')}]`,
+    );
     for (const node of this.#nodes) {
       const attributes = Object.entries(node.attributes).filter(([key]) => key !== 'store');
       const parameters = attributes.map(([key, value]) => `${key}=${attributeText(value)}`).join(' ');
       const op = node.domain ? `${node.domain}.${node.opType}` : node.opType;
-      lines.push(`${node.outputs.join(', ')} = ${op}(${node.inputs.join(', ')})${parameters && ` {${parameters}}`}`);
+      lines.push(
+        `${node.outputs.join(', ')} = ${op}(${node.inputs.join(', ')})${parameters && ` {${parameters}}`}`,
+      );
     }
-    for (const output of this.#outputs) lines.push(`output ${output.name}: ${output.dtype}[${output.shape.join(',')}]`);
+    for (const output of this.#outputs)
+      lines.push(`output ${output.name}: ${output.dtype}[${output.shape.join(',')}]`);
     return lines.join('\n');
   }
 
@@ -252,7 +260,8 @@ export class Graph {
     key?: string,
     explicitName?: string,
   ): Value {
-    const name = explicitName ?? (key === undefined ? `${this.#scope}constant_${this.#counter++}` : `${dtype}:${key}`);
+    const name =
+      explicitName ?? (key === undefined ? `${this.#scope}constant_${this.#counter++}` : `${dtype}:${key}`);
     if (!this.#initializers.has(name)) {
       const data = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
       this.#initializers.set(name, { name, dtype, shape, data });
@@ -261,13 +270,20 @@ export class Graph {
   }
 }
 
-const DTYPE_OF_STORED: Readonly<Record<string, DataTypeName>> = { F32: 'float32', F16: 'float16', BF16: 'bfloat16' };
+const DTYPE_OF_STORED: Readonly<Record<string, DataTypeName>> = {
+  F32: 'float32',
+  F16: 'float16',
+  BF16: 'bfloat16',
+};
 
 function attributeProto(name: string, value: Attribute) {
-  if (typeof value === 'string') return { name, s: new TextEncoder().encode(value), type: AttributeType.string };
-  if (typeof value === 'object' && 'float' in value) return { name, f: value.float, type: AttributeType.float };
+  if (typeof value === 'string')
+    return { name, s: new TextEncoder().encode(value), type: AttributeType.string };
+  if (typeof value === 'object' && 'float' in value)
+    return { name, f: value.float, type: AttributeType.float };
   if (typeof value === 'object') return { name, ints: value, type: AttributeType.ints };
-  if (typeof value === 'number' && !Number.isInteger(value)) return { name, f: value, type: AttributeType.float };
+  if (typeof value === 'number' && !Number.isInteger(value))
+    return { name, f: value, type: AttributeType.float };
   return { name, i: Number(value), type: AttributeType.int };
 }
 

@@ -1,4 +1,4 @@
-import { type Graph, MICROSOFT_DOMAIN, type Value, float } from '../graph/graph.ts';
+import { float, type Graph, MICROSOFT_DOMAIN, type Value } from '../graph/graph.ts';
 import { PRECISION } from '../graph/precision.ts';
 import { linear } from './linear.ts';
 import { rmsNorm } from './norm.ts';
@@ -109,7 +109,10 @@ function cachedAttention(
 function headNorm(graph: Graph, x: Value, weight: string, heads: number, config: DecoderConfig): Value {
   const { head_dim: headDim, rms_norm_eps: epsilon } = config;
   const split = graph.op('Reshape', [x, graph.int64([0, 0, heads, headDim])]);
-  return graph.op('Reshape', [rmsNorm(graph, split, weight, headDim, epsilon), graph.int64([0, 0, heads * headDim])]);
+  return graph.op('Reshape', [
+    rmsNorm(graph, split, weight, headDim, epsilon),
+    graph.int64([0, 0, heads * headDim]),
+  ]);
 }
 
 function padHeads(graph: Graph, x: Value, heads: number, headDim: number): Value {

@@ -30,7 +30,12 @@ export interface DecoderParts {
  * Outputs: `logits` fp32 [rows, vocab] or `last_hidden_state` fp32 [batch, sequence, hidden], `present.N.{key,value}`,
  * `experts_calls` int64 [3], and the intermediates that `options` asks for.
  */
-export function buildDecoder(graph: Graph, config: DecoderConfig, options: GraphOptions, parts: DecoderParts): void {
+export function buildDecoder(
+  graph: Graph,
+  config: DecoderConfig,
+  options: GraphOptions,
+  parts: DecoderParts,
+): void {
   const { hidden_size: hidden, rms_norm_eps: epsilon } = config;
   const { prefix } = parts;
   const ids = graph.input('input_ids', 'int64', ['batch', 'sequence']);
@@ -59,9 +64,25 @@ export function buildDecoder(graph: Graph, config: DecoderConfig, options: Graph
     graph.scope(`layers.${layer}`, () => {
       const layerPrefix = `${prefix}.layers.${layer}`;
       const kept = last ? earlyRows : undefined;
-      const attended = attention(graph, normed, `${layerPrefix}.self_attn`, layer, config, shared, options, kept);
+      const attended = attention(
+        graph,
+        normed,
+        `${layerPrefix}.self_attn`,
+        layer,
+        config,
+        shared,
+        options,
+        kept,
+      );
       if (kept) residual = gatherRows(graph, residual, kept, hidden);
-      const middle = addRmsNorm(graph, attended, residual, norm(layer, 'post_attention_layernorm'), hidden, epsilon);
+      const middle = addRmsNorm(
+        graph,
+        attended,
+        residual,
+        norm(layer, 'post_attention_layernorm'),
+        hidden,
+        epsilon,
+      );
       const block = feedForward(graph, middle.normed, `${layerPrefix}.mlp`, layer, config, options, parts);
       const nextNorm = last ? `${prefix}.norm.weight` : norm(layer + 1, 'input_layernorm');
       if (parts.afterLayer) {
@@ -88,7 +109,11 @@ export function buildDecoder(graph: Graph, config: DecoderConfig, options: Graph
  * Names of the token embedding and of the output head. Tied ones share whichever is stored; a checkpoint that holds both is
  * taken at its word.
  */
-function embeddingNames(graph: Graph, config: DecoderConfig, prefix: string): { embedding: string; head: string } {
+function embeddingNames(
+  graph: Graph,
+  config: DecoderConfig,
+  prefix: string,
+): { embedding: string; head: string } {
   const embedding = `${prefix}.embed_tokens.weight`;
   const head = 'lm_head.weight';
   if (!config.tie_word_embeddings) return { embedding, head };
@@ -121,7 +146,13 @@ function feedForward(
 }
 
 /** down(silu(gate x) · up x): HF `Qwen2MoeMLP`. */
-function denseMlp(graph: Graph, x: Value, prefix: string, config: DecoderConfig, options: GraphOptions): Value {
+function denseMlp(
+  graph: Graph,
+  x: Value,
+  prefix: string,
+  config: DecoderConfig,
+  options: GraphOptions,
+): Value {
   const { hidden_size: hidden, intermediate_size: intermediate } = config;
   const [output] = graph.ownOps('GatedMlp', [x], {
     gate: graph.weight(`${prefix}.gate_proj.weight`, [intermediate, hidden]),
@@ -134,13 +165,24 @@ function denseMlp(graph: Graph, x: Value, prefix: string, config: DecoderConfig,
 }
 
 /** @param x fp32 [rows, hidden] */
-function languageHead(graph: Graph, x: Value, weight: string, config: DecoderConfig, options: GraphOptions): void {
+function languageHead(
+  graph: Graph,
+  x: Value,
+  weight: string,
+  config: DecoderConfig,
+  options: GraphOptions,
+): void {
   const { hidden_size: hidden, vocab_size: vocab } = config;
   const weights = [graph.weight(weight, [vocab, hidden])];
-  const [logits] = graph.ownOps('Linear', [x], { weights, biases: [-1], precision: PRECISION[options.dtype] });
+  const [logits] = graph.ownOps('Linear', [x], {
+    weights,
+    biases: [-1],
+    precision: PRECISION[options.dtype],
+  });
   graph.output(logits as Value, 'logits', 'float32', ['rows', vocab]);
 }
 
 function emitHidden(graph: Graph, options: GraphOptions, x: Value, index: number, hidden: number): void {
-  if (options.intermediates) graph.output(x, `hidden_states.${index}`, 'float32', ['batch', 'sequence', hidden]);
+  if (options.intermediates)
+    graph.output(x, `hidden_states.${index}`, 'float32', ['batch', 'sequence', hidden]);
 }

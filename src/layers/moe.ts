@@ -50,7 +50,13 @@ export function moeBlock(
   };
   const supported = options.experts.supports(context);
   if (supported !== true) throw new ConfigError(`the experts backend cannot serve ${prefix}: ${supported}`);
-  const inputs = { hiddenStates: x, topKIndices: routerIndices, topKWeights: routerWeights, weights, context };
+  const inputs = {
+    hiddenStates: x,
+    topKIndices: routerIndices,
+    topKWeights: routerWeights,
+    weights,
+    context,
+  };
   return { output: options.experts.emit(graph, inputs), routerLogits, routerIndices, routerWeights };
 }
 
@@ -73,7 +79,11 @@ function findExperts(graph: Graph, prefix: string, config: DecoderConfig): Store
     graph.weight(gateUp, transposed ? [count, hidden, 2 * intermediate] : [count, 2 * intermediate, hidden]);
     graph.weight(down, transposed ? [count, intermediate, hidden] : [count, hidden, intermediate]);
     const weights = { gate: [gateUp], up: [], down: [down] };
-    return { weights, layout: transposed ? 'fused_transposed' : 'fused', weightDtype: storedDtype(graph, gateUp) };
+    return {
+      weights,
+      layout: transposed ? 'fused_transposed' : 'fused',
+      weightDtype: storedDtype(graph, gateUp),
+    };
   }
   const names = (part: string, shape: readonly number[]) =>
     Array.from({ length: count }, (_, expert) => {
@@ -90,7 +100,9 @@ function findExperts(graph: Graph, prefix: string, config: DecoderConfig): Store
 }
 
 function sameShape(found: readonly number[] | undefined, wanted: readonly number[]): boolean {
-  return found !== undefined && found.length === wanted.length && found.every((size, i) => size === wanted[i]);
+  return (
+    found !== undefined && found.length === wanted.length && found.every((size, i) => size === wanted[i])
+  );
 }
 
 function storedDtype(graph: Graph, name: string): ExpertsContext['weightDtype'] {

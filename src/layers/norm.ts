@@ -1,8 +1,11 @@
-import { type Graph, MICROSOFT_DOMAIN, type Value, float } from '../graph/graph.ts';
+import { float, type Graph, MICROSOFT_DOMAIN, type Value } from '../graph/graph.ts';
 
 /** x / rms(x) * weight over the last axis (Zhang & Sennrich 2019, arXiv:1910.07467). */
 export function rmsNorm(graph: Graph, x: Value, weight: string, size: number, epsilon: number): Value {
-  return graph.op('RMSNormalization', [x, graph.vector(weight, [size])], { axis: -1, epsilon: float(epsilon) });
+  return graph.op('RMSNormalization', [x, graph.vector(weight, [size])], {
+    axis: -1,
+    epsilon: float(epsilon),
+  });
 }
 
 /** sum = x + residual; normed = rmsNorm(sum): one pass over both. */

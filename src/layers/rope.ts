@@ -32,7 +32,10 @@ export function computeRope(parameters: RopeParameters, headDim: number, maxPosi
   const { rope_type: type, rope_theta: theta, factor = 1 } = parameters;
   const pairs = headDim / 2;
   // HF computes the frequencies in fp32; rounding after each step keeps ours bit-equal or one unit off.
-  const base = Float32Array.from({ length: pairs }, (_, i) => 1 / Math.fround(theta ** Math.fround((2 * i) / headDim)));
+  const base = Float32Array.from(
+    { length: pairs },
+    (_, i) => 1 / Math.fround(theta ** Math.fround((2 * i) / headDim)),
+  );
   if (type === 'default') return { inverseFrequencies: base, attentionScaling: 1 };
   if (type === 'linear') return { inverseFrequencies: base.map((f) => f / factor), attentionScaling: 1 };
   return {
@@ -86,7 +89,8 @@ export function rotaryTables(graph: Graph, rope: Rope, positions: Value): Rotary
 
 /** @param angles fp32 [batch, sequence, head_dim / 2] */
 export function cosSin(graph: Graph, angles: Value, scaling: number): RotaryTables {
-  const scaled = (value: Value) => (scaling === 1 ? value : graph.op('Mul', [value, graph.float32([scaling], [])]));
+  const scaled = (value: Value) =>
+    scaling === 1 ? value : graph.op('Mul', [value, graph.float32([scaling], [])]);
   return { cos: scaled(graph.op('Cos', [angles])), sin: scaled(graph.op('Sin', [angles])) };
 }
 

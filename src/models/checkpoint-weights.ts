@@ -96,7 +96,8 @@ export function assertComplete(report: LoadReport, files: readonly string[]): vo
   if (report.mismatched.length > 0) faults.push(`mismatched: ${listed(report.mismatched, '; ')}`);
   // An expert beyond the configured count means that config.json and weights are of different models.
   const extraExperts = report.unexpected.filter((name) => /\.experts\.\d+\./.test(name));
-  if (extraExperts.length > 0) faults.push(`experts beyond num_experts in config.json: ${listed(extraExperts)}`);
+  if (extraExperts.length > 0)
+    faults.push(`experts beyond num_experts in config.json: ${listed(extraExperts)}`);
   if (faults.length === 0) return;
   throw new CheckpointError(
     `${files.join(', ')}: the tensors do not fit the architecture; ${faults.join('; ')}. ` +

@@ -44,7 +44,12 @@ export const textFields = {
  * @param file what to call the source in messages, such as `config.json`
  * @throws ConfigError naming every faulty field with its value
  */
-export function parseConfig<S extends z.ZodType>(schema: S, json: unknown, file: string, path = ''): z.output<S> {
+export function parseConfig<S extends z.ZodType>(
+  schema: S,
+  json: unknown,
+  file: string,
+  path = '',
+): z.output<S> {
   if (typeof json !== 'object' || json === null || Array.isArray(json))
     throw new ConfigError(`${file}: ${path || 'the file'} is ${show(json)}, expected an object of settings`);
   const result = schema.safeParse(withoutNulls(json as Record<string, unknown>));
@@ -60,7 +65,9 @@ export function parseConfig<S extends z.ZodType>(schema: S, json: unknown, file:
 
 /** In config files null means "not given", except for the window, where it means "no window". */
 function withoutNulls(json: Record<string, unknown>): Record<string, unknown> {
-  return Object.fromEntries(Object.entries(json).filter(([key, value]) => value !== null || key === 'sliding_window'));
+  return Object.fromEntries(
+    Object.entries(json).filter(([key, value]) => value !== null || key === 'sliding_window'),
+  );
 }
 
 /** A config error about one field, in the wording `parseConfig` uses. */
@@ -78,11 +85,22 @@ export function checkText(
 ): number {
   const { num_attention_heads: heads, num_key_value_heads: kvHeads, hidden_size: hidden } = config;
   if (heads % kvHeads !== 0)
-    throw fieldError(file, `${path}num_key_value_heads`, kvHeads, `must divide num_attention_heads (${heads})`);
+    throw fieldError(
+      file,
+      `${path}num_key_value_heads`,
+      kvHeads,
+      `must divide num_attention_heads (${heads})`,
+    );
   if (config.head_dim === undefined && hidden % heads !== 0)
-    throw fieldError(file, `${path}num_attention_heads`, heads, `must divide hidden_size (${hidden}), or head_dim be given`);
+    throw fieldError(
+      file,
+      `${path}num_attention_heads`,
+      heads,
+      `must divide hidden_size (${hidden}), or head_dim be given`,
+    );
   const headDim = config.head_dim ?? hidden / heads;
-  if (headDim % 2 !== 0) throw fieldError(file, `${path}head_dim`, headDim, 'must be even for rotary embeddings');
+  if (headDim % 2 !== 0)
+    throw fieldError(file, `${path}head_dim`, headDim, 'must be even for rotary embeddings');
   if (config.num_experts > 0 && config.num_experts_per_tok > config.num_experts)
     throw fieldError(
       file,
@@ -103,7 +121,9 @@ export function moeLayers(config: {
   return Array.from(
     { length: config.num_hidden_layers },
     (_, i) =>
-      !config.mlp_only_layers.includes(i) && config.num_experts > 0 && (i + 1) % config.decoder_sparse_step === 0,
+      !config.mlp_only_layers.includes(i) &&
+      config.num_experts > 0 &&
+      (i + 1) % config.decoder_sparse_step === 0,
   );
 }
 
@@ -112,7 +132,8 @@ export function declaredDtype(
   config: { dtype?: string | undefined; torch_dtype?: string | undefined },
   file: string,
 ): DType | undefined {
-  const [field, value] = config.dtype === undefined ? ['torch_dtype', config.torch_dtype] : ['dtype', config.dtype];
+  const [field, value] =
+    config.dtype === undefined ? ['torch_dtype', config.torch_dtype] : ['dtype', config.dtype];
   if (value === undefined) return undefined;
   const name = DTYPES.find((dtype) => dtype === value || `torch.${dtype}` === value);
   if (!name) throw fieldError(file, field as string, value, `expected one of ${DTYPES.join(', ')}`);

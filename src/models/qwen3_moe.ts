@@ -4,15 +4,7 @@ import { moeBlock } from '../layers/moe.ts';
 import { computeRope } from '../layers/rope.ts';
 import type { DecoderConfig } from '../layers/types.ts';
 import type { Architecture } from './architecture.ts';
-import {
-  alias,
-  checkText,
-  declaredDtype,
-  moeLayers,
-  parseConfig,
-  size,
-  textFields,
-} from './config.ts';
+import { alias, checkText, declaredDtype, moeLayers, parseConfig, size, textFields } from './config.ts';
 import { parseRope } from './rope-config.ts';
 
 /** HF `Qwen3MoeConfig`. */

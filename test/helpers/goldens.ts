@@ -1,0 +1,88 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+/** Folder of a golden checkpoint. */
+export function goldenModel(name: string): string {
+  return join(import.meta.dirname, '../fixtures/goldens/models', name);
+}
+
+export function readJson<T = GoldenModel>(...path: string[]): T {
+  return JSON.parse(readFileSync(join(...path), 'utf8')) as T;
+}
+
+export interface GoldenPrompt {
+  name: string;
+  input_ids: number[];
+  logits_first8: number[][];
+  argmax: number[];
+  max: number[];
+  logsumexp: number[];
+  l2: number[];
+  greedy: { tokens: number[] };
+}
+
+export interface GoldenModel {
+  same_as?: string;
+  moe_layers: number[];
+  prompts: GoldenPrompt[];
+  greedy_repetition_penalty?: { input_ids: number[]; repetition_penalty: number; tokens: number[] };
+  batch?: { input_ids: number[][]; attention_mask: number[][]; pad_token_id: number; tokens: number[][] };
+  stop?: {
+    input_ids: number[][];
+    attention_mask: number[][];
+    pad_token_id: number;
+    eos_token_id: number[];
+    tokens: number[][];
+  };
+  perplexity?: { input_ids: number[]; nll_mean: number; perplexity: number };
+  bf16?: { prompts: { name: string; positions_with_changed_routing: number[] }[] };
+}
+
+type Numbers = Float32Array | Int32Array;
+
+/** Tensors of an `expected.safetensors`, read whole. */
+export function readTensors(file: string): Map<string, { shape: number[]; data: Numbers }> {
+  const bytes = readFileSync(file);
+  const headerBytes = Number(bytes.readBigUInt64LE(0));
+  const header = JSON.parse(bytes.toString('utf8', 8, 8 + headerBytes)) as Record<
+    string,
+    { dtype: string; shape: number[]; data_offsets: [number, number] }
+  >;
+  const tensors = new Map<string, { shape: number[]; data: Numbers }>();
+  for (const [name, entry] of Object.entries(header)) {
+    if (name === '__metadata__') continue;
+    const [from, to] = entry.data_offsets;
+    const body = new Uint8Array(bytes.subarray(8 + headerBytes + from, 8 + headerBytes + to)).buffer;
+    if (entry.dtype === 'F32') tensors.set(name, { shape: entry.shape, data: new Float32Array(body) });
+    else if (entry.dtype === 'I32') tensors.set(name, { shape: entry.shape, data: new Int32Array(body) });
+    else throw new Error(`${file}: ${name} has dtype ${entry.dtype}`);
+  }
+  return tensors;
+}
+
+/** Largest absolute difference; NaN anywhere makes it NaN. */
+export function maxDifference(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
+  if (actual.length !== expected.length)
+    throw new Error(`lengths ${actual.length} and ${expected.length} differ`);
+  let max = 0;
+  for (let i = 0; i < actual.length; i++) {
+    const difference = Math.abs((actual[i] as number) - (expected[i] as number));
+    if (Number.isNaN(difference)) return Number.NaN;
+    max = Math.max(max, difference);
+  }
+  return max;
+}
+
+export function argmax(values: ArrayLike<number>): number {
+  let best = 0;
+  for (let i = 1; i < values.length; i++) if ((values[i] as number) > (values[best] as number)) best = i;
+  return best;
+}
+
+/** log Σ exp, in double precision. */
+export function logSumExp(values: ArrayLike<number>): number {
+  const max = values[argmax(values)] as number;
+  let sum = 0;
+  for (let i = 0; i < values.length; i++) sum += Math.exp((values[i] as number) - max);
+  return max + Math.log(sum);
+}
