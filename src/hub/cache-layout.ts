@@ -61,6 +61,10 @@ export class CacheLayout {
     return found?.isFile() ? path : undefined;
   }
 
+  async hasSnapshot(commit: string): Promise<boolean> {
+    return (await stat(this.snapshot(commit)).catch(() => undefined)) !== undefined;
+  }
+
   async knownMissing(commit: string, name: string): Promise<boolean> {
     return (await stat(this.noExist(commit, name)).catch(() => undefined)) !== undefined;
   }
