@@ -8,8 +8,8 @@
 
 namespace switchyard::cpu {
 
-// The thread pool a kernel runs on. For() calls body(state, i) once for each i in [0, count), possibly in parallel, and returns
-// when all are done. Kernels must not nest calls.
+// The thread pool a kernel runs on. For() calls body(state, i) once for each i in [0, count), possibly in
+// parallel, and returns when all are done. Kernels must not nest calls.
 class ThreadPool {
  public:
   virtual ~ThreadPool() = default;
@@ -20,7 +20,8 @@ class ThreadPool {
 // Grow-only scratch memory, reused across calls; one call at a time may use it.
 class Workspace;
 
-// y_i[tokens, weights[i].rows] = x[tokens, cols] . weights[i]^T (+ bias_i), for `count` matrices that share the input (q, k, v).
+// y_i[tokens, weights[i].rows] = x[tokens, cols] . weights[i]^T (+ bias_i), for `count` matrices that share
+// the input (q, k, v).
 struct LinearArgs {
   const float* x;
   int64_t tokens;
@@ -44,17 +45,17 @@ struct GatedMlpArgs {
 };
 void GatedMlp(const GatedMlpArgs& args, Workspace& workspace, ThreadPool& pool);
 
-// logits = x . weight^T; softmax over experts in fp32; the top_k largest, best first, ties to the lower index; weights divided by
-// their sum when normalize is set.
+// logits = x . weight^T; softmax over experts in fp32; the top_k largest, best first, ties to the lower
+// index; weights divided by their sum when normalize is set.
 struct RouterArgs {
   const float* x;  // [tokens, hidden]
   int64_t tokens;
   WeightMatrix weight;  // [experts, hidden]
   int top_k;
   bool normalize;
-  float* logits;    // [tokens, experts]
-  int32_t* indices; // [tokens, top_k]
-  float* weights;   // [tokens, top_k]
+  float* logits;     // [tokens, experts]
+  int32_t* indices;  // [tokens, top_k]
+  float* weights;    // [tokens, top_k]
   Precision precision;
 };
 void Router(const RouterArgs& args, Workspace& workspace, ThreadPool& pool);
@@ -85,6 +86,7 @@ struct MoeExpertsArgs {
 void MoeExperts(const MoeExpertsArgs& args, Workspace& workspace, ThreadPool& pool);
 
 // out[i] = table[ids[i]] widened to fp32; the caller has checked the ids.
-void EmbeddingRows(const WeightMatrix& table, const int64_t* ids, int64_t count, float* out, ThreadPool& pool);
+void EmbeddingRows(const WeightMatrix& table, const int64_t* ids, int64_t count, float* out,
+                   ThreadPool& pool);
 
 }  // namespace switchyard::cpu

@@ -10,18 +10,21 @@
 namespace switchyard::cpu {
 
 // Grow-only bump allocator, 64-byte aligned, reused from call to call; one kernel call at a time may use it.
-// Memory handed out stays valid until the next Reset(). When a call outgrows the buffer, further blocks are added;
-// Reset() merges them into one block, so a steady workload settles on a single allocation.
+// Memory handed out stays valid until Reset(), or Rewind() to a mark set before it was taken. When a call
+// outgrows the buffer, further blocks are added; Reset() merges them, so a steady workload settles on a
+// single allocation.
 class Workspace {
  public:
+  // A position to rewind to.
+  struct Mark {
+    size_t block;
+    size_t used;
+  };
+
   Workspace() = default;
-  Workspace(Workspace&& other) noexcept
-      : blocks_(std::move(other.blocks_)), used_(std::exchange(other.used_, 0)) {
-    other.blocks_.clear();
-  }
+  Workspace(Workspace&& other) noexcept { Swap(other); }
   Workspace& operator=(Workspace&& other) noexcept {
-    std::swap(blocks_, other.blocks_);
-    std::swap(used_, other.used_);
+    Swap(other);
     return *this;
   }
   Workspace(const Workspace&) = delete;
@@ -41,8 +44,13 @@ class Workspace {
       Release();
       AddBlock(total);
     }
-    used_ = 0;
+    at_ = {0, 0};
   }
+
+  Mark mark() const { return at_; }
+
+  // Forgets what was taken since the mark.
+  void Rewind(Mark mark) { at_ = mark; }
 
   // Bytes held.
   size_t capacity() const {
@@ -60,12 +68,10 @@ class Workspace {
 
   void* TakeBytes(size_t bytes) {
     bytes = (bytes + kAlignment - 1) / kAlignment * kAlignment;
-    if (blocks_.empty() || used_ + bytes > blocks_.back().size) {
-      AddBlock(bytes);
-      used_ = 0;
-    }
-    void* result = static_cast<char*>(blocks_.back().data) + used_;
-    used_ += bytes;
+    while (at_.block < blocks_.size() && at_.used + bytes > blocks_[at_.block].size) at_ = {at_.block + 1, 0};
+    if (at_.block == blocks_.size()) AddBlock(bytes);
+    void* result = static_cast<char*>(blocks_[at_.block].data) + at_.used;
+    at_.used += bytes;
     return result;
   }
 
@@ -79,11 +85,16 @@ class Workspace {
   void Release() {
     for (const Block& block : blocks_) std::free(block.data);
     blocks_.clear();
-    used_ = 0;
+    at_ = {0, 0};
   }
 
-  std::vector<Block> blocks_;  // the last one is being filled
-  size_t used_ = 0;            // bytes taken from the last block
+  void Swap(Workspace& other) noexcept {
+    std::swap(blocks_, other.blocks_);
+    std::swap(at_, other.at_);
+  }
+
+  std::vector<Block> blocks_;
+  Mark at_ = {0, 0};  // where the next value goes
 };
 
 }  // namespace switchyard::cpu

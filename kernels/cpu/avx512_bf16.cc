@@ -1,0 +1,193 @@
+// AVX-512 with BF16 dot products: the AVX-512 table, with its own product for bf16 weights and rounded
+// activations. Everything below the target line has internal linkage.
+#include "isa.h"
+#include "weight_formats.h"
+
+#if defined(__x86_64__)
+
+#include <immintrin.h>
+
+#if defined(__GNUC__) && !defined(__clang__)
+// GCC's own AVX-512 headers set this off (GCC bug 105593).
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
+
+#if defined(__clang__)
+#pragma clang attribute push(                                                               \
+    __attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512bf16"))), \
+    apply_to = function)
+#else
+#pragma GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")
+#endif
+
+namespace switchyard::cpu {
+namespace {
+
+constexpr int64_t kBlock = 32;
+constexpr int kTileRows = 4;
+
+inline __attribute__((always_inline)) __m512bh LoadPairs(const char* p) {
+  return reinterpret_cast<__m512bh>(_mm512_loadu_si512(p));
+}
+
+inline __attribute__((always_inline)) __m512bh LoadSome(const char* p, __mmask32 mask) {
+  return reinterpret_cast<__m512bh>(_mm512_maskz_loadu_epi16(mask, p));
+}
+
+// The first n of 32 values, the others zero.
+inline __attribute__((always_inline)) __mmask32 FirstOf(int64_t n) {
+  return n >= kBlock ? 0xffffffffu : (1u << n) - 1u;
+}
+
+void Pack(const float* x, int64_t n, int64_t group, void* out) {
+  char* slot = static_cast<char*>(out);
+  for (int64_t k = 0; k < n; k += kBlock, slot += group * kBlock * 2) {
+    const __mmask32 mask = FirstOf(n - k);
+    const __m512 low = _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask), x + k);
+    const __m512 high =
+        _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask >> 16), x + k + (mask >> 16 ? 16 : 0));
+    _mm512_storeu_si512(slot, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low)));
+  }
+}
+
+// Four horizontal sums for little more than the price of one.
+inline __attribute__((always_inline)) __m128 Sums(__m512 a, __m512 b, __m512 c, __m512 d) {
+  const __m512 ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+  const __m512 cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+  const __m512d ab2 = _mm512_castps_pd(ab);
+  const __m512d cd2 = _mm512_castps_pd(cd);
+  const __m512 all = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(ab2, cd2)),
+                                   _mm512_castpd_ps(_mm512_unpackhi_pd(ab2, cd2)));
+  const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(all), _mm512_extractf32x8_ps(all, 1));
+  return _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+}
+
+// Sums kept side by side for each (row, token), to hide latency. It depends on the tokens alone, so that a
+// row's result does not depend on which rows it was computed with.
+constexpr int Chains(int tokens) { return tokens == 1 ? 4 : tokens <= 3 ? 2 : 1; }
+
+template <int kTokens, int kRows, bool kPartial>
+inline __attribute__((always_inline)) void Step(const char* const* w, const char* x, __mmask32 mask,
+                                                __m512 (&sum)[kRows][kTokens]) {
+  __m512bh row[kRows];
+#pragma GCC unroll 4
+  for (int r = 0; r < kRows; ++r) row[r] = kPartial ? LoadSome(w[r], mask) : LoadPairs(w[r]);
+#pragma GCC unroll 6
+  for (int t = 0; t < kTokens; ++t) {
+    const __m512bh value = LoadPairs(x + t * kBlock * 2);
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r) sum[r][t] = _mm512_dpbf16_ps(sum[r][t], row[r], value);
+  }
+}
+
+// kRows weight rows times kTokens tokens.
+template <int kTokens, int kRows>
+inline __attribute__((always_inline)) void Tile(const TileArgs& args, const char* rows, float* c) {
+  constexpr int kChains = Chains(kTokens);
+  __m512 sum[kChains][kRows][kTokens];
+#pragma GCC unroll 4
+  for (int i = 0; i < kChains; ++i) {
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 6
+      for (int t = 0; t < kTokens; ++t) sum[i][r][t] = _mm512_setzero_ps();
+    }
+  }
+  const char* w[kRows];
+#pragma GCC unroll 4
+  for (int r = 0; r < kRows; ++r) w[r] = rows + r * args.w_stride;
+  const char* x = static_cast<const char*>(args.x);
+  constexpr int64_t kStepBytes = kBlock * 2;
+  int64_t k = 0;
+  for (; k + kChains * kBlock <= args.depth; k += kChains * kBlock) {
+#pragma GCC unroll 4
+    for (int i = 0; i < kChains; ++i) {
+      Step<kTokens, kRows, false>(w, x, 0, sum[i]);
+      x += kTokens * kStepBytes;
+#pragma GCC unroll 4
+      for (int r = 0; r < kRows; ++r) w[r] += kStepBytes;
+    }
+  }
+  for (; k < args.depth; k += kBlock) {
+    Step<kTokens, kRows, true>(w, x, FirstOf(args.depth - k), sum[0]);
+    x += kTokens * kStepBytes;
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r) w[r] += kStepBytes;
+  }
+#pragma GCC unroll 6
+  for (int t = 0; t < kTokens; ++t) {
+    __m512 total[4];
+#pragma GCC unroll 4
+    for (int r = 0; r < 4; ++r) {
+      const int row = r < kRows ? r : 0;
+      total[r] = sum[0][row][t];
+      if constexpr (kChains == 2) total[r] = _mm512_add_ps(total[r], sum[1][row][t]);
+      if constexpr (kChains == 4) {
+        total[r] = _mm512_add_ps(_mm512_add_ps(total[r], sum[1][row][t]),
+                                 _mm512_add_ps(sum[2][row][t], sum[3][row][t]));
+      }
+    }
+    constexpr __mmask8 kWritten = (1 << kRows) - 1;
+    float* at = c + t * args.c_stride;
+    __m128 out = Sums(total[0], total[1], total[2], total[3]);
+    if (args.accumulate) out = _mm_add_ps(_mm_maskz_loadu_ps(kWritten, at), out);
+    _mm_mask_storeu_ps(at, kWritten, out);
+  }
+}
+
+template <int kTokens>
+void Rows(const TileArgs& args) {
+  int64_t r = 0;
+  if (!args.sequential) {
+    for (; r + kTileRows <= args.rows; r += kTileRows) {
+      Tile<kTokens, kTileRows>(args, args.w + r * args.w_stride, args.c + r);
+    }
+  }
+  for (; r < args.rows; ++r) Tile<kTokens, 1>(args, args.w + r * args.w_stride, args.c + r);
+}
+
+void Dispatch(const TileArgs& args) {
+  static_assert(kTileTokens == 6);
+  switch (args.tokens) {
+    case 1:
+      return Rows<1>(args);
+    case 2:
+      return Rows<2>(args);
+    case 3:
+      return Rows<3>(args);
+    case 4:
+      return Rows<4>(args);
+    case 5:
+      return Rows<5>(args);
+    default:
+      return Rows<6>(args);
+  }
+}
+
+}  // namespace
+
+const KernelTable* Avx512Bf16Table() {
+  static const KernelTable kTable = [] {
+    KernelTable table = *Avx512Table();
+    table.name = "avx512_bf16";
+    table.operands[DTypeIndex(DType::kBFloat16)][static_cast<int>(Precision::kBFloat16)] = {Pack, Dispatch,
+                                                                                            2};
+    return table;
+  }();
+  return &kTable;
+}
+
+}  // namespace switchyard::cpu
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
+
+#else
+
+namespace switchyard::cpu {
+const KernelTable* Avx512Bf16Table() { return nullptr; }
+}  // namespace switchyard::cpu
+
+#endif

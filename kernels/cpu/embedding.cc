@@ -1,0 +1,42 @@
+#include "../common/float_types.h"
+#include "isa.h"
+#include "kernels.h"
+#include "parallel.h"
+#include "widen.h"
+
+namespace switchyard::cpu {
+namespace {
+
+constexpr int64_t kInlineValues = 64 * 1024;
+
+// Row `id` of a table whose columns lie apart.
+void GatherTransposedRow(const WeightMatrix& table, int64_t id, float* out) {
+  const char* data = static_cast<const char*>(table.data);
+  const int64_t size = DTypeSize(table.dtype);
+  for (int64_t k = 0; k < table.cols; ++k) {
+    out[k] = LoadElement(data + (k * table.stride + id) * size, table.dtype);
+  }
+}
+
+}  // namespace
+
+void Widen(const void* src, DType dtype, int64_t count, float* dst) {
+  Kernels().widen[DTypeIndex(dtype)](static_cast<const char*>(src), count, dst);
+}
+
+void EmbeddingRows(const WeightMatrix& table, const int64_t* ids, int64_t count, float* out,
+                   ThreadPool& pool) {
+  const auto copy = [&](int64_t, int64_t i) {
+    float* row = out + i * table.cols;
+    if (table.transposed) return GatherTransposedRow(table, ids[i], row);
+    Widen(static_cast<const char*>(table.data) + ids[i] * table.stride * DTypeSize(table.dtype), table.dtype,
+          table.cols, row);
+  };
+  if (count * table.cols <= kInlineValues) {
+    for (int64_t i = 0; i < count; ++i) copy(0, i);
+  } else {
+    ParallelItems(pool, count, copy);
+  }
+}
+
+}  // namespace switchyard::cpu

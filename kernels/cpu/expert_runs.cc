@@ -1,0 +1,190 @@
+#include "expert_runs.h"
+
+#include <algorithm>
+
+#include "parallel.h"
+#include "product.h"
+
+namespace switchyard::cpu {
+namespace {
+
+// Below so many values, packing activations on the calling thread beats waking the others.
+constexpr int64_t kInlineValues = 64 * 1024;
+
+// One run's activations for its three products.
+struct RunForms {
+  XForm gate, up, down;
+
+  RunForms(const KernelTable& table, const ExpertRun& run, Precision precision)
+      : gate(table, run.weights->gate, precision, run.count),
+        up(table, run.weights->up, precision, run.count),
+        down(table, run.weights->down, precision, run.count) {}
+};
+
+class ExpertPass {
+ public:
+  ExpertPass(const ExpertRunsArgs& args, Workspace& workspace, ThreadPool& pool)
+      : args_(args), table_(Kernels()), workspace_(workspace), pool_(pool) {
+    for (int64_t r = 0; r < args.run_count; ++r) positions_ += args.runs[r].count;
+    hidden_ = args.runs[0].weights->gate.cols;
+    TakeBuffers();
+  }
+
+  void Run() {
+    PackInputs();
+    GateAndUp();
+    Down();
+  }
+
+ private:
+  void TakeBuffers() {
+    bool split = false;
+    for (int64_t r = 0; r < args_.run_count; ++r) {
+      const RunForms forms(table_, args_.runs[r], args_.precision);
+      x_bytes_ = std::max({x_bytes_, forms.gate.TokenBytes(), forms.up.TokenBytes()});
+      h_bytes_ = std::max(h_bytes_, forms.down.TokenBytes());
+      split = split || !(forms.gate == forms.up);
+    }
+    x_gate_ = workspace_.Take<char>(positions_ * x_bytes_);
+    x_up_ = split ? workspace_.Take<char>(positions_ * x_bytes_) : x_gate_;
+    h_ = workspace_.Take<char>(positions_ * h_bytes_);
+  }
+
+  void PackInputs() {
+    BlockPlan plan(workspace_, args_.run_count);
+    for (int64_t r = 0; r < args_.run_count; ++r)
+      plan.Add(1, 1, CeilDiv(args_.runs[r].count, kTileTokens), 4);
+    const auto pack = [&](int64_t, int64_t item) { PackBlock(plan.Find(item)); };
+    if (positions_ * hidden_ <= kInlineValues) {
+      for (int64_t item = 0; item < plan.items(); ++item) pack(0, item);
+    } else {
+      ParallelItems(pool_, plan.items(), pack);
+    }
+  }
+
+  void PackBlock(const BlockPlan::Block& block) {
+    const ExpertRun& run = args_.runs[block.run];
+    const RunForms forms(table_, run, args_.precision);
+    const int64_t end = std::min(run.count, block.tile1 * kTileTokens);
+    for (int64_t t = block.tile0 * kTileTokens; t < end; ++t) {
+      const int64_t token = args_.tokens != nullptr ? args_.tokens[run.first + t] : run.first + t;
+      const float* x = args_.x + token * hidden_;
+      forms.gate.Store(x, t, 0, hidden_, x_gate_ + run.first * x_bytes_);
+      if (x_up_ != x_gate_) forms.up.Store(x, t, 0, hidden_, x_up_ + run.first * x_bytes_);
+    }
+  }
+
+  // h = silu(gate x) * up x, stored as `down` wants to read it.
+  void GateAndUp() {
+    StageWork work{.threads = pool_.NumThreads()};
+    for (int64_t r = 0; r < args_.run_count; ++r) {
+      work.Add(args_.runs[r].weights->gate.rows, CeilDiv(args_.runs[r].count, kTileTokens));
+    }
+    BlockPlan plan(workspace_, args_.run_count);
+    int64_t scratch = 0;
+    for (int64_t r = 0; r < args_.run_count; ++r) {
+      const ExpertWeights& weights = *args_.runs[r].weights;
+      const RunForms forms(table_, args_.runs[r], args_.precision);
+      const int64_t rows = std::min(RowsPerBlock(work, weights.gate, 2, forms.gate),
+                                    RowsPerBlock(work, weights.up, 2, forms.up));
+      plan.Add(weights.gate.rows, rows, forms.gate.tiles(), TilesPerBlock(work, rows));
+      scratch = std::max(scratch, GateUpScratch(weights, rows));
+    }
+    char* scratches = workspace_.Take<char>(scratch * work.threads);
+    ParallelItems(pool_, plan.items(), [&](int64_t slot, int64_t item) {
+      GateUpBlock(plan.Find(item), scratches + slot * scratch);
+    });
+  }
+
+  int64_t GateUpScratch(const ExpertWeights& weights, int64_t rows) const {
+    return 2 * TileBytes(rows) + RowBlock::PanelBytes(table_, weights.gate, rows) +
+           RowBlock::PanelBytes(table_, weights.up, rows);
+  }
+
+  static int64_t TileBytes(int64_t rows) {
+    return RoundUp(kTileTokens * rows * static_cast<int64_t>(sizeof(float)), 64);
+  }
+
+  void GateUpBlock(const BlockPlan::Block& block, char* scratch) {
+    const ExpertRun& run = args_.runs[block.run];
+    const ExpertWeights& weights = *run.weights;
+    const RunForms forms(table_, run, args_.precision);
+    const int64_t rows = block.row1 - block.row0;
+    float* gate = reinterpret_cast<float*>(scratch);
+    float* up = reinterpret_cast<float*>(scratch + TileBytes(rows));
+    char* panel = scratch + 2 * TileBytes(rows);
+    const RowBlock gate_rows(table_, weights.gate, args_.precision, forms.gate, block.row0, block.row1,
+                             panel);
+    const RowBlock up_rows(table_, weights.up, args_.precision, forms.up, block.row0, block.row1,
+                           panel + RowBlock::PanelBytes(table_, weights.gate, rows));
+    for (int64_t tile = block.tile0; tile < block.tile1; ++tile) {
+      const bool cold = tile == block.tile0;
+      gate_rows.Multiply(x_gate_ + run.first * x_bytes_, tile, cold, gate, rows);
+      up_rows.Multiply(x_up_ + run.first * x_bytes_, tile, cold, up, rows);
+      const int64_t tokens = forms.gate.TileSize(tile);
+      table_.silu_mul(gate, up, tokens * rows, gate);
+      for (int64_t t = 0; t < tokens; ++t) {
+        forms.down.Store(gate + t * rows, tile * kTileTokens + t, block.row0, rows,
+                         h_ + run.first * h_bytes_);
+      }
+    }
+  }
+
+  void Down() {
+    StageWork work{.threads = pool_.NumThreads()};
+    for (int64_t r = 0; r < args_.run_count; ++r) {
+      work.Add(args_.runs[r].weights->down.rows, CeilDiv(args_.runs[r].count, kTileTokens));
+    }
+    BlockPlan plan(workspace_, args_.run_count);
+    int64_t scratch = 0;
+    for (int64_t r = 0; r < args_.run_count; ++r) {
+      const WeightMatrix& down = args_.runs[r].weights->down;
+      const XForm form(table_, down, args_.precision, args_.runs[r].count);
+      const int64_t rows = RowsPerBlock(work, down, 1, form);
+      plan.Add(down.rows, rows, form.tiles(), TilesPerBlock(work, rows));
+      scratch = std::max(scratch, RowBlock::PanelBytes(table_, down, rows));
+    }
+    char* scratches = workspace_.Take<char>(scratch * work.threads);
+    ParallelItems(pool_, plan.items(), [&](int64_t slot, int64_t item) {
+      DownBlock(plan.Find(item), scratches + slot * scratch);
+    });
+  }
+
+  void DownBlock(const BlockPlan::Block& block, char* panel) {
+    const ExpertRun& run = args_.runs[block.run];
+    const WeightMatrix& down = run.weights->down;
+    const XForm form(table_, down, args_.precision, run.count);
+    const RowBlock rows(table_, down, args_.precision, form, block.row0, block.row1, panel);
+    for (int64_t tile = block.tile0; tile < block.tile1; ++tile) {
+      float* out = args_.out + (run.first + tile * kTileTokens) * down.rows + block.row0;
+      rows.Multiply(h_ + run.first * h_bytes_, tile, tile == block.tile0, out, down.rows);
+    }
+  }
+
+  const ExpertRunsArgs& args_;
+  const KernelTable& table_;
+  Workspace& workspace_;
+  ThreadPool& pool_;
+  int64_t positions_ = 0;
+  int64_t hidden_ = 0;
+  int64_t x_bytes_ = 0;  // of one position
+  int64_t h_bytes_ = 0;
+  char* x_gate_ = nullptr;
+  char* x_up_ = nullptr;  // x_gate_ where both products read the same form
+  char* h_ = nullptr;
+};
+
+}  // namespace
+
+void RunExperts(const ExpertRunsArgs& args, Workspace& workspace, ThreadPool& pool) {
+  if (args.run_count == 0) return;
+  const Workspace::Mark mark = workspace.mark();
+  ExpertPass(args, workspace, pool).Run();
+  workspace.Rewind(mark);
+}
+
+int64_t ExpertScratchBytes(int64_t hidden, int64_t intermediate) {
+  return (RoundUp(hidden, 64) + RoundUp(intermediate, 64)) * static_cast<int64_t>(sizeof(float));
+}
+
+}  // namespace switchyard::cpu

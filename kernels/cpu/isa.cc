@@ -1,0 +1,108 @@
+#include "isa.h"
+
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+
+namespace switchyard::cpu {
+namespace {
+
+struct Candidate {
+  const char* name;
+  const KernelTable* (*table)();
+  bool (*supported)();
+};
+
+bool Always() { return true; }
+
+#if defined(__x86_64__)
+bool HasAvx2() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+}
+bool HasAvx512() {
+  return HasAvx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+}
+bool HasAvx512Bf16() { return HasAvx512() && __builtin_cpu_supports("avx512bf16"); }
+#else
+bool HasAvx2() { return false; }
+bool HasAvx512() { return false; }
+bool HasAvx512Bf16() { return false; }
+#endif
+
+// Best first.
+constexpr Candidate kCandidates[] = {
+    {"avx512_bf16", Avx512Bf16Table, HasAvx512Bf16},
+    {"avx512", Avx512Table, HasAvx512},
+    {"avx2", Avx2Table, HasAvx2},
+    {"neon", NeonTable, Always},
+    {"portable", PortableTable, Always},
+};
+
+const KernelTable* Find(const char* name) {
+  for (const Candidate& candidate : kCandidates) {
+    if (name != nullptr && std::strcmp(candidate.name, name) != 0) continue;
+    if (candidate.table() != nullptr && candidate.supported()) return candidate.table();
+  }
+  return nullptr;
+}
+
+struct Choice {
+  std::atomic<const KernelTable*> table{nullptr};
+  std::string error;
+
+  Choice() {
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+#endif
+    const char* wanted = std::getenv("SWITCHYARD_CPU_ISA");
+    if (wanted != nullptr && *wanted != '\0') {
+      table = Find(wanted);
+      if (table == nullptr) error = Explain(wanted);
+    }
+    if (table == nullptr) table = Find(nullptr);
+  }
+
+  static std::string Explain(const char* wanted) {
+    std::string names;
+    for (const Candidate& candidate : kCandidates) {
+      if (Find(candidate.name) == nullptr) continue;
+      names += names.empty() ? candidate.name : std::string(", ") + candidate.name;
+    }
+    return std::string("SWITCHYARD_CPU_ISA is \"") + wanted +
+           "\", which this processor cannot run; set it to one of " + names + ", or unset it.";
+  }
+};
+
+Choice& Current() {
+  static Choice choice;
+  return choice;
+}
+
+}  // namespace
+
+const KernelTable& Kernels() { return *Current().table.load(std::memory_order_relaxed); }
+
+const char* IsaName() { return Kernels().name; }
+
+const char* IsaError() { return Current().error.c_str(); }
+
+int AvailableIsas(const char** names, int capacity) {
+  int count = 0;
+  for (const Candidate& candidate : kCandidates) {
+    if (Find(candidate.name) == nullptr) continue;
+    if (count < capacity) names[count] = candidate.name;
+    ++count;
+  }
+  return count;
+}
+
+bool SelectIsa(const char* name) {
+  const KernelTable* table = name == nullptr ? nullptr : Find(name);
+  if (table == nullptr) return false;
+  Current().table = table;
+  return true;
+}
+
+}  // namespace switchyard::cpu

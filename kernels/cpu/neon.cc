@@ -1,0 +1,129 @@
+// Advanced SIMD of 64-bit Arm, which every such processor has.
+#include "isa.h"
+#include "weight_formats.h"
+
+#if defined(__aarch64__)
+
+#include <arm_neon.h>
+
+namespace switchyard::cpu {
+namespace {
+
+struct Vec {
+  using F = float32x4_t;
+  static constexpr int kLanes = 4;
+  static constexpr int kTileRows = 4;
+
+  static F Zero() { return vdupq_n_f32(0.0f); }
+  static F Set(float value) { return vdupq_n_f32(value); }
+  static F Load(const float* p) { return vld1q_f32(p); }
+  static void Store(float* p, F v) { vst1q_f32(p, v); }
+  static F Add(F a, F b) { return vaddq_f32(a, b); }
+  static F Mul(F a, F b) { return vmulq_f32(a, b); }
+  static F Div(F a, F b) { return vdivq_f32(a, b); }
+  static F Fma(F a, F b, F c) { return vfmaq_f32(c, a, b); }
+
+  template <class T>
+  static F LoadWide(const char* p) {
+    if constexpr (kIs<T, Bf16>) {
+      return vreinterpretq_f32_u32(vshll_n_u16(vreinterpret_u16_u8(LoadBytes(p)), 16));
+    } else if constexpr (kIs<T, Fp16>) {
+      return vcvt_f32_f16(vreinterpret_f16_u8(LoadBytes(p)));
+    } else {
+      return vreinterpretq_f32_u8(vld1q_u8(reinterpret_cast<const uint8_t*>(p)));
+    }
+  }
+
+  template <class T, int kHalf>
+  static F LoadHalf(const char* p) {
+    if constexpr (!kIs<T, Bf16>) {
+      return LoadWide<T>(p + kHalf * kLanes * static_cast<int>(sizeof(T)));
+    } else {
+      const uint32x4_t bits = vreinterpretq_u32_u8(vld1q_u8(reinterpret_cast<const uint8_t*>(p)));
+      if constexpr (kHalf == 0) return vreinterpretq_f32_u32(vshlq_n_u32(bits, 16));
+      return vreinterpretq_f32_u32(vandq_u32(bits, vdupq_n_u32(0xffff0000u)));
+    }
+  }
+
+  template <class T>
+  static float Scalar(const char* p) {
+    if constexpr (kIs<T, Fp32>) {
+      float value;
+      __builtin_memcpy(&value, p, sizeof(value));
+      return value;
+    } else if constexpr (kIs<T, Fp16>) {
+      __fp16 value;
+      __builtin_memcpy(&value, p, sizeof(value));
+      return static_cast<float>(value);
+    } else {
+      uint16_t bits;
+      __builtin_memcpy(&bits, p, sizeof(bits));
+      const uint32_t wide = static_cast<uint32_t>(bits) << 16;
+      float value;
+      __builtin_memcpy(&value, &wide, sizeof(value));
+      return value;
+    }
+  }
+
+  static void Split(const float* p, F& even, F& odd) {
+    const F a = Load(p);
+    const F b = Load(p + kLanes);
+    even = vuzp1q_f32(a, b);
+    odd = vuzp2q_f32(a, b);
+  }
+
+  static F RoundBf16(F v) {
+    const uint32x4_t bits = vreinterpretq_u32_f32(v);
+    const uint32x4_t lsb = vandq_u32(vshrq_n_u32(bits, 16), vdupq_n_u32(1));
+    const uint32x4_t rounded = vaddq_u32(bits, vaddq_u32(lsb, vdupq_n_u32(0x7fff)));
+    const uint32x4_t quiet = vorrq_u32(bits, vdupq_n_u32(0x400000));
+    const uint32x4_t chosen = vbslq_u32(vceqq_f32(v, v), rounded, quiet);
+    return vreinterpretq_f32_u32(vandq_u32(chosen, vdupq_n_u32(0xffff0000u)));
+  }
+
+  static F Round(F v) { return vrndnq_f32(v); }
+  static F Pow2(F n) {
+    return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127)), 23));
+  }
+  static F Clamp(F x, F low, F high) { return vminq_f32(high, vmaxq_f32(low, x)); }
+
+  static void Sums(const F* v, int n, float* out) {
+    for (int i = 0; i < n; ++i) out[i] = vaddvq_f32(v[i]);
+  }
+
+ private:
+  static uint8x8_t LoadBytes(const char* p) { return vld1_u8(reinterpret_cast<const uint8_t*>(p)); }
+};
+
+#include "simd_kernels.inc"
+
+// Gathers a destination row at a time, in bands of source rows that stay in the first-level cache.
+template <int64_t kBytes>
+void Transpose(const char* src, int64_t src_stride, int64_t rows, int64_t columns, char* dst,
+               int64_t dst_stride) {
+  constexpr int64_t kBand = 16;
+  for (int64_t r0 = 0; r0 < rows; r0 += kBand) {
+    const int64_t r1 = r0 + kBand < rows ? r0 + kBand : rows;
+    for (int64_t c = 0; c < columns; ++c) {
+      for (int64_t r = r0; r < r1; ++r) {
+        __builtin_memcpy(dst + c * dst_stride + r * kBytes, src + r * src_stride + c * kBytes, kBytes);
+      }
+    }
+  }
+}
+
+constexpr KernelTable kTable = MakeTable("neon", Transpose<2>, Transpose<4>);
+
+}  // namespace
+
+const KernelTable* NeonTable() { return &kTable; }
+
+}  // namespace switchyard::cpu
+
+#else
+
+namespace switchyard::cpu {
+const KernelTable* NeonTable() { return nullptr; }
+}  // namespace switchyard::cpu
+
+#endif

@@ -1,0 +1,150 @@
+#include "product.h"
+
+#include <algorithm>
+
+#include "../common/float_types.h"
+
+namespace switchyard::cpu {
+namespace {
+
+// Up to so many tokens transposed weights are streamed in place; beyond, turning a panel first is cheaper.
+constexpr int64_t kAxpyTokens = 4;
+
+// Weight bytes of a block that several tiles share: half of a small second-level cache.
+constexpr int64_t kCacheBytes = 512 * 1024;
+
+// Blocks are cut in multiples of this; every table's packed block divides it.
+constexpr int64_t kRowUnit = 32;
+
+int64_t ElementOffset(const WeightMatrix& weights, int64_t elements) {
+  return elements * DTypeSize(weights.dtype);
+}
+
+}  // namespace
+
+XForm::XForm(const KernelTable& table, const WeightMatrix& weights, Precision precision, int64_t tokens)
+    : table_(&table),
+      operand_(&table.operand(weights.dtype, precision)),
+      tokens_(tokens),
+      depth_(weights.cols),
+      plain_(weights.transposed && tokens <= kAxpyTokens),
+      round_(RoundsActivations(weights.dtype, precision)) {}
+
+int64_t XForm::TileSize(int64_t tile) const {
+  return std::min<int64_t>(kTileTokens, tokens_ - tile * kTileTokens);
+}
+
+int64_t XForm::TokenBytes() const {
+  return plain_ ? depth_ * static_cast<int64_t>(sizeof(float))
+                : RoundUp(depth_, table_->block) * operand_->bytes;
+}
+
+void XForm::Store(const float* values, int64_t token, int64_t k0, int64_t n, char* x) const {
+  if (plain_) {
+    float* row = reinterpret_cast<float*>(x + token * TokenBytes()) + k0;
+    if (round_) {
+      table_->round_bf16(values, n, row);
+    } else {
+      std::memcpy(row, values, static_cast<size_t>(n) * sizeof(float));
+    }
+    return;
+  }
+  const int64_t tile = token / kTileTokens;
+  const int64_t group = TileSize(tile);
+  const int64_t slot = k0 * group + (token - tile * kTileTokens) * table_->block;
+  operand_->pack(values, n, group, x + tile * kTileTokens * TokenBytes() + slot * operand_->bytes);
+}
+
+bool XForm::operator==(const XForm& other) const {
+  return operand_->pack == other.operand_->pack && plain_ == other.plain_ && depth_ == other.depth_ &&
+         tokens_ == other.tokens_ && round_ == other.round_;
+}
+
+int64_t RowBlock::PanelBytes(const KernelTable& table, const WeightMatrix& weights, int64_t rows) {
+  if (!weights.transposed) return 0;
+  return rows * RoundUp(ElementOffset(weights, RoundUp(weights.cols, table.block)), 64);
+}
+
+RowBlock::RowBlock(const KernelTable& table, const WeightMatrix& weights, Precision precision,
+                   const XForm& form, int64_t row0, int64_t row1, char* panel)
+    : table_(&table),
+      weights_(&weights),
+      form_(&form),
+      operand_(&table.operand(weights.dtype, precision)),
+      row_count_(row1 - row0),
+      in_memory_(!weights.transposed || form.plain()) {
+  const char* data = static_cast<const char*>(weights.data);
+  const int64_t stride = ElementOffset(weights, weights.stride);
+  if (form.plain()) {
+    rows_ = data + ElementOffset(weights, row0);
+    row_stride_ = stride;
+  } else if (!weights.transposed) {
+    rows_ = data + row0 * stride;
+    row_stride_ = stride;
+  } else {
+    row_stride_ = PanelBytes(table, weights, 1);
+    const TransposeFn transpose = DTypeSize(weights.dtype) == 2 ? table.transpose16 : table.transpose32;
+    transpose(data + ElementOffset(weights, row0), stride, weights.cols, row_count_, panel, row_stride_);
+    rows_ = panel;
+  }
+}
+
+void RowBlock::Multiply(const char* x, int64_t tile, bool cold, float* c, int64_t c_stride) const {
+  const int tokens = static_cast<int>(form_->TileSize(tile));
+  if (form_->plain()) {
+    const AxpyArgs args = {reinterpret_cast<const float*>(x),
+                           weights_->cols,
+                           tokens,
+                           rows_,
+                           row_stride_,
+                           weights_->cols,
+                           row_count_,
+                           c,
+                           c_stride};
+    table_->axpy[DTypeIndex(weights_->dtype)](args);
+    return;
+  }
+  const TileArgs args = {form_->Tile(x, tile), tokens, rows_,    row_stride_,          row_count_,
+                         weights_->cols,       c,      c_stride, /*accumulate=*/false, cold && in_memory_};
+  operand_->tile(args);
+}
+
+BlockPlan::BlockPlan(Workspace& workspace, int64_t runs)
+    : cuts_(workspace.Take<Cut>(runs)), starts_(workspace.Take<int64_t>(runs + 1)) {
+  starts_[0] = 0;
+}
+
+void BlockPlan::Add(int64_t rows, int64_t rows_per_block, int64_t tiles, int64_t tiles_per_block) {
+  const int64_t tile_blocks = CeilDiv(tiles, tiles_per_block);
+  cuts_[runs_] = {rows, rows_per_block, tiles, CeilDiv(tiles, tile_blocks), tile_blocks};
+  starts_[runs_ + 1] = starts_[runs_] + CeilDiv(rows, rows_per_block) * tile_blocks;
+  ++runs_;
+}
+
+BlockPlan::Block BlockPlan::Find(int64_t item) const {
+  const int64_t run = std::upper_bound(starts_, starts_ + runs_ + 1, item) - starts_ - 1;
+  const Cut& cut = cuts_[run];
+  const int64_t local = item - starts_[run];
+  const int64_t row0 = local / cut.tile_blocks * cut.rows_per_block;
+  const int64_t tile0 = local % cut.tile_blocks * cut.tiles_per_block;
+  return {run, row0, std::min(cut.rows, row0 + cut.rows_per_block), tile0,
+          std::min(cut.tiles, tile0 + cut.tiles_per_block)};
+}
+
+int64_t RowsPerBlock(const StageWork& work, const WeightMatrix& weights, int64_t matrices,
+                     const XForm& form) {
+  // Several blocks for each thread, so that the last ones even out the load.
+  const int64_t fair = RoundUp(std::max<int64_t>(work.rows / (work.threads * 8), 1), kRowUnit);
+  if (form.plain()) return std::clamp<int64_t>(fair, 256, kMaxBlockRows);
+  if (form.tiles() <= 1 && !weights.transposed) return std::clamp<int64_t>(fair, kRowUnit, 128);
+  const int64_t cached =
+      kCacheBytes / (matrices * weights.cols * DTypeSize(weights.dtype)) / kRowUnit * kRowUnit;
+  return std::min(fair, std::clamp<int64_t>(cached, kRowUnit, 128));
+}
+
+int64_t TilesPerBlock(const StageWork& work, int64_t rows_per_block) {
+  // Every block reads its weights anew, so at least a few tiles share them.
+  return std::max<int64_t>(4, work.units / (work.threads * 8 * rows_per_block));
+}
+
+}  // namespace switchyard::cpu

@@ -1,0 +1,118 @@
+// Products of activations with weight matrices of any dtype and layout, cut into blocks that threads share.
+#pragma once
+#include <cstdint>
+
+#include "isa.h"
+#include "kernels.h"
+#include "workspace.h"
+
+namespace switchyard::cpu {
+
+inline int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+inline int64_t RoundUp(int64_t a, int64_t b) { return CeilDiv(a, b) * b; }
+
+// The form in which `tokens` rows of activations meet one weight matrix: packed groups for the tile kernels,
+// or plain fp32 rows for the axpy kernels (transposed weights and few tokens).
+class XForm {
+ public:
+  XForm(const KernelTable& table, const WeightMatrix& weights, Precision precision, int64_t tokens);
+
+  bool plain() const { return plain_; }
+  int64_t tiles() const { return CeilDiv(tokens_, kTileTokens); }
+  int64_t TileSize(int64_t tile) const;
+
+  // Bytes of one token; the whole takes tokens times this.
+  int64_t TokenBytes() const;
+
+  // Where a tile's activations begin.
+  const char* Tile(const char* x, int64_t tile) const { return x + tile * kTileTokens * TokenBytes(); }
+
+  // Puts values for depths [k0, k0 + n) of one token into place; k0 is a multiple of the table's block, and
+  // so is n unless it reaches the end.
+  void Store(const float* values, int64_t token, int64_t k0, int64_t n, char* x) const;
+
+  // Whether both would hold the same bytes.
+  bool operator==(const XForm& other) const;
+
+ private:
+  const KernelTable* table_;
+  const Operand* operand_;
+  int64_t tokens_;
+  int64_t depth_;
+  bool plain_;
+  bool round_;  // plain rows hold values rounded to bf16
+};
+
+// Rows [row0, row1) of a weight matrix, ready to meet activations.
+class RowBlock {
+ public:
+  // Bytes of `panel` that a block of `rows` rows needs: transposed weights are turned there, once per block.
+  static int64_t PanelBytes(const KernelTable& table, const WeightMatrix& weights, int64_t rows);
+
+  RowBlock(const KernelTable& table, const WeightMatrix& weights, Precision precision, const XForm& form,
+           int64_t row0, int64_t row1, char* panel);
+
+  // c[t * c_stride + r - row0] = x[t] . weights[r] for the tokens t of one tile (numbered from 0 in the
+  // tile). `cold` says that no earlier tile has brought the rows into the cache.
+  void Multiply(const char* x, int64_t tile, bool cold, float* c, int64_t c_stride) const;
+
+ private:
+  const KernelTable* table_;
+  const WeightMatrix* weights_;
+  const XForm* form_;
+  const Operand* operand_;
+  const char* rows_;    // first row, in place or in the panel
+  int64_t row_stride_;  // bytes
+  int64_t row_count_;
+  bool in_memory_;  // read from where the checkpoint lies
+};
+
+// How the products of one stage are cut: each run of tokens meets `rows` weight rows in blocks of rows and of
+// tiles. Item i of the stage is block Find(i); items of one run are neighbours.
+class BlockPlan {
+ public:
+  struct Block {
+    int64_t run;
+    int64_t row0, row1;
+    int64_t tile0, tile1;
+  };
+
+  BlockPlan(Workspace& workspace, int64_t runs);
+  // Adds the next run: `tiles` tiles against `rows` rows, at most so many of each in a block.
+  void Add(int64_t rows, int64_t rows_per_block, int64_t tiles, int64_t tiles_per_block);
+  int64_t items() const { return starts_[runs_]; }
+  Block Find(int64_t item) const;
+
+ private:
+  struct Cut {
+    int64_t rows, rows_per_block;
+    int64_t tiles, tiles_per_block, tile_blocks;
+  };
+  Cut* cuts_;
+  int64_t* starts_;  // first item of each run, and the end
+  int64_t runs_ = 0;
+};
+
+// What a stage does in all, which decides how finely it is cut.
+struct StageWork {
+  int64_t threads = 1;
+  int64_t rows = 0;   // weight rows over all runs
+  int64_t units = 0;  // tiles times rows over all runs
+
+  void Add(int64_t run_rows, int64_t tiles) {
+    rows += run_rows;
+    units += run_rows * tiles;
+  }
+};
+
+// Most rows a block of any stage has.
+inline constexpr int64_t kMaxBlockRows = 1024;
+
+// Rows per block for `matrices` matrices like `weights` that are walked together. A multiple of every table's
+// block.
+int64_t RowsPerBlock(const StageWork& work, const WeightMatrix& weights, int64_t matrices, const XForm& form);
+
+// Tiles per block of `rows_per_block` rows.
+int64_t TilesPerBlock(const StageWork& work, int64_t rows_per_block);
+
+}  // namespace switchyard::cpu
