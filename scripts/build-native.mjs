@@ -42,8 +42,14 @@ function findSources(folder) {
   });
 }
 
+const require = createRequire(import.meta.url);
+
+/** Depfiles leave out the headers of packages, so their versions stand for them. */
+function headerVersions() {
+  return ['node-addon-api', 'node-api-headers'].map((name) => require(`${name}/package.json`).version);
+}
+
 function compileFlags() {
-  const require = createRequire(import.meta.url);
   // Both packages export more than a path, but only these fields are needed and they have always been there.
   const napi = require('node-addon-api').include_dir;
   const node = require('node-api-headers').include_dir;
@@ -114,10 +120,8 @@ function isFresh(object, depfile) {
 
 /** One unit a source file; objects of other flags live elsewhere, so changing flags never mixes them. */
 function units(sources, flags, compiler) {
-  const key = createHash('sha256')
-    .update(JSON.stringify([flags, compiler, process.arch]))
-    .digest('hex')
-    .slice(0, 12);
+  const recipe = JSON.stringify([flags, compiler, process.arch, headerVersions()]);
+  const key = createHash('sha256').update(recipe).digest('hex').slice(0, 12);
   return sources.map((source) => {
     const stem = join(build, key, relative(kernels, source).split(sep).join('.'));
     return { source, object: `${stem}.o`, depfile: `${stem}.d` };

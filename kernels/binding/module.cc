@@ -5,6 +5,7 @@
 #include "../ops/ort_library.h"
 #include "environment.h"
 #include "job_threads.h"
+#include "machine.h"
 #include "session_object.h"
 #include "tensor.h"
 #include "weight_store_object.h"
@@ -42,6 +43,9 @@ Napi::Object Define(Napi::Env env, Napi::Object exports) {
   exports.Set("openSession", Napi::Function::New<OpenSession>(env, "openSession"));
   exports.Set("wrapTensor", Napi::Function::New<WrapTensor>(env, "wrapTensor"));
   exports.Set("cancelRun", Napi::Function::New<CancelRun>(env, "cancelRun"));
+  exports.Set("cpuInfo", Napi::Function::New<CpuInfo>(env, "cpuInfo"));
+  exports.Set("measureReadBandwidth", Napi::Function::New<MeasureReadBandwidth>(env, "measureReadBandwidth"));
+  exports.Set("measureFlops", Napi::Function::New<MeasureFlops>(env, "measureFlops"));
   return exports;
 }
 

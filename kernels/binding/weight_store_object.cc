@@ -2,7 +2,7 @@
 
 #include <vector>
 
-#include "../cpu/kernels.h"
+#include "../ops/stored_weight.h"
 #include "job.h"
 
 namespace switchyard::binding {
@@ -69,15 +69,6 @@ std::vector<TensorEntry> ReadEntries(const Napi::CallbackInfo& info, size_t file
   return entries;
 }
 
-// Runs a kernel on the calling thread.
-class SerialPool final : public cpu::ThreadPool {
- public:
-  int NumThreads() const override { return 1; }
-  void For(int64_t count, void (*body)(void* state, int64_t i), void* state) override {
-    for (int64_t i = 0; i < count; i++) body(state, i);
-  }
-};
-
 }  // namespace
 
 Napi::Function WeightStoreObject::Define(Napi::Env env) {
@@ -109,23 +100,14 @@ Napi::Value WeightStoreObject::JsId(const Napi::CallbackInfo& info) {
 Napi::Value WeightStoreObject::JsReadFloat32(const Napi::CallbackInfo& info) {
   const auto open = store(info.Env());
   const StoredTensor& tensor = open->Get(info[0].ToNumber().Int64Value());
-  const auto dtype = static_cast<DType>(tensor.type);
-  if (dtype != DType::kFloat32 && dtype != DType::kFloat16 && dtype != DType::kBFloat16) {
+  if (!ops::IsWeightType(tensor.type)) {
     throw Napi::TypeError::New(info.Env(),
                                "tensor '" + tensor.name + "' is not bfloat16, float16 or float32");
   }
   int64_t count = 1;
   for (int64_t dim : tensor.shape) count *= dim;
   Napi::Float32Array values = Napi::Float32Array::New(info.Env(), static_cast<size_t>(count));
-  if (count == 0) return values;
-  WeightMatrix row;
-  row.data = tensor.data;
-  row.dtype = dtype;
-  row.rows = 1;
-  row.cols = row.stride = count;
-  const int64_t first = 0;
-  SerialPool pool;
-  cpu::EmbeddingRows(row, &first, 1, values.Data(), pool);
+  ops::Widen(tensor, values.Data());
   return values;
 }
 

@@ -2,13 +2,10 @@
 
 #include <stdexcept>
 
+#include "standalone_pool.h"
+
 namespace switchyard::ops {
 namespace {
-
-bool IsWeightType(int32_t type) {
-  return type == static_cast<int32_t>(DType::kFloat32) || type == static_cast<int32_t>(DType::kFloat16) ||
-         type == static_cast<int32_t>(DType::kBFloat16);
-}
 
 bool Matches(const std::vector<int64_t>& shape, const std::vector<int64_t>& expected) {
   if (shape.size() != expected.size()) return false;
@@ -36,6 +33,20 @@ const StoredTensor& Get(const KernelInfo& info, const WeightStore& store, const 
 }
 
 }  // namespace
+
+bool IsWeightType(int32_t type) {
+  return type == static_cast<int32_t>(DType::kFloat32) || type == static_cast<int32_t>(DType::kFloat16) ||
+         type == static_cast<int32_t>(DType::kBFloat16);
+}
+
+void Widen(const StoredTensor& tensor, float* out) {
+  int64_t count = 1;
+  for (int64_t dim : tensor.shape) count *= dim;
+  if (count == 0) return;
+  const int64_t only_row = 0;
+  StandalonePool this_thread(1);
+  cpu::EmbeddingRows(Slice(tensor, 0, 1, count, count, false), &only_row, 1, out, this_thread);
+}
 
 std::string Indexed(const std::string& name, size_t index) {
   return name + "[" + std::to_string(index) + "]";

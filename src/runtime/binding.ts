@@ -74,6 +74,15 @@ export interface Binding {
   wrapTensor(data: ArrayBufferView, type: number, dims: readonly number[]): WrappedTensor;
   /** Ends a run early; it then rejects with `code` {@link CANCELLED}. */
   cancelRun(id: number): void;
+  /** `problem` says why the environment's SWITCHYARD_CPU_ISA was not followed; empty otherwise. */
+  cpuInfo(): { isa: string; available: string[]; problem: string };
+  measureReadBandwidth(
+    bytes: number,
+    seconds: number,
+    threads: number,
+  ): Promise<{ gigabytesPerSecond: number; pattern: string }>;
+  /** @param precision 0 for float32, 1 for bfloat16 */
+  measureFlops(precision: number, seconds: number, threads: number): Promise<number>;
 }
 
 /** `code` of the error a cancelled run rejects with. */
@@ -133,6 +142,8 @@ function openEngine(binding: Binding): string {
         'SWITCHYARD_ONNXRUNTIME to the path of a libonnxruntime',
     );
   }
+  const { problem } = binding.cpuInfo();
+  if (problem !== '') throw new EngineError(problem);
   try {
     return binding.openEngine(realpathSync(path));
   } catch (cause) {

@@ -1,0 +1,52 @@
+/** What this machine is and can do. */
+import { EngineError } from '../errors.ts';
+import { loadBinding } from './binding.ts';
+import { defaultThreads } from './threads.ts';
+
+export interface CpuInfo {
+  /** Instruction set of the kernels in use, such as `avx512_bf16`; SWITCHYARD_CPU_ISA selects another. */
+  readonly isa: string;
+  /** Instruction sets this processor could use, best first. */
+  readonly available: readonly string[];
+}
+
+/** @throws EngineError when the engine cannot be loaded. */
+export function cpuInfo(): CpuInfo {
+  const { isa, available } = loadBinding().cpuInfo();
+  return { isa, available };
+}
+
+export interface ReadBandwidth {
+  /** 1e9 bytes a second, of the best access pattern. */
+  readonly gigabytesPerSecond: number;
+  readonly pattern: string;
+}
+
+/**
+ * Bandwidth of reading memory with all threads; takes a little longer than `seconds`, off the event loop.
+ *
+ * @param options.bytes size of the buffer read; must be much larger than the caches. Default 512 MiB
+ */
+export async function measureReadBandwidth(
+  options: { bytes?: number; seconds?: number; threads?: number } = {},
+): Promise<ReadBandwidth> {
+  const { bytes = 512 * 1024 ** 2, seconds = 1, threads = defaultThreads() } = options;
+  return guard(loadBinding().measureReadBandwidth(bytes, seconds, threads));
+}
+
+/** GFLOP/s of the fastest product with bfloat16 weights held in cache, with all threads, off the event loop. */
+export async function measureFlops(
+  precision: 'float32' | 'bfloat16',
+  options: { seconds?: number; threads?: number } = {},
+): Promise<number> {
+  const { seconds = 1, threads = defaultThreads() } = options;
+  return guard(loadBinding().measureFlops(precision === 'bfloat16' ? 1 : 0, seconds, threads));
+}
+
+async function guard<T>(measurement: Promise<T>): Promise<T> {
+  try {
+    return await measurement;
+  } catch (cause) {
+    throw new EngineError((cause as Error).message, { cause });
+  }
+}
