@@ -1,0 +1,464 @@
+// Runs the CUDA sources on the CPU and compares every launcher with plain loops in double precision. Device buffers end at an
+// unmapped page, so that reading or writing past one ends the program, and outputs start as NaNs.
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <memory>
+
+#include "../../../kernels/cuda/moe_internal.h"
+#include "../../../kernels/cuda/numeric.cuh"
+#include "testing.h"
+
+namespace {
+
+using namespace switchyard;
+using namespace switchyard::cuda;
+using testing::Routing;
+
+// Memory filled with NaNs that ends where the page after it is unmapped (to within its 16-byte alignment, or exactly).
+class Guarded {
+ public:
+  explicit Guarded(size_t bytes, size_t alignment = 16) {
+    const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+    const size_t usable = (std::max<size_t>(bytes, 1) + page - 1) / page * page;
+    mapped_ = usable + page;
+    base_ = static_cast<unsigned char*>(
+        mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    mprotect(base_ + usable, page, PROT_NONE);
+    data_ = base_ + usable - (bytes + alignment - 1) / alignment * alignment;
+    std::memset(data_, 0xff, bytes);
+  }
+  Guarded(const Guarded&) = delete;
+  Guarded& operator=(const Guarded&) = delete;
+  ~Guarded() { munmap(base_, mapped_); }
+  unsigned char* data() const { return data_; }
+  template <typename T>
+  T* As() const {
+    return reinterpret_cast<T*>(data_);
+  }
+
+ private:
+  size_t mapped_;
+  unsigned char* base_;
+  unsigned char* data_;
+};
+
+// Random elements of a dtype, and the values they stand for.
+struct Tensor {
+  Tensor(DType dtype_, int64_t count, float scale, size_t alignment = 16)
+      : dtype(dtype_), memory(count * ElementSize(dtype_), alignment), values(count) {
+    for (int64_t i = 0; i < count; ++i) {
+      StoreAs(memory.data(), dtype, i, testing::RandomFloat() * scale);
+      values[i] = LoadAs(memory.data(), dtype, i);
+    }
+  }
+  const unsigned char* At(int64_t element) const { return memory.data() + element * ElementSize(dtype); }
+  DType dtype;
+  Guarded memory;
+  std::vector<float> values;
+};
+
+double Silu(double x) { return x / (1.0 + std::exp(-x)); }
+
+// Largest difference allowed, relative to the largest expected value.
+double Tolerance(DType dtype) {
+  if (dtype == DType::kFloat32) return 2e-6;
+  return dtype == DType::kFloat16 ? 2e-3 : 1.6e-2;
+}
+
+void ExpectClose(const void* actual, DType dtype, const std::vector<double>& expected, double tolerance,
+                 const char* what) {
+  double scale = 0.0;
+  for (const double value : expected) scale = std::max(scale, std::fabs(value));
+  for (size_t i = 0; i < expected.size(); ++i) {
+    const double value = LoadAs(actual, dtype, static_cast<int64_t>(i));
+    const bool close = std::fabs(value - expected[i]) <= tolerance * scale;
+    EXPECT(close, "%s: element %zu is %g, not %g", what, i, value, expected[i]);
+    if (!close) return;
+  }
+}
+
+enum class Layout { kSeparate, kFused, kFusedTransposed };
+
+// A layer's experts in one of the layouts on disk, and their values as [experts][rows][columns].
+struct Experts {
+  Experts(DType dtype, int count, int hidden, int intermediate, Layout layout_)
+      : layout(layout_),
+        gate_up(dtype, int64_t{2} * count * intermediate * hidden, 0.4f),
+        down(dtype, int64_t{1} * count * intermediate * hidden, 0.4f),
+        pointers(3 * count) {
+    table.dtype = dtype;
+    table.num_experts = count;
+    table.hidden = hidden;
+    table.intermediate = intermediate;
+    table.transposed = layout == Layout::kFusedTransposed;
+    if (layout == Layout::kSeparate) {
+      // Ups first and experts in reverse, so that only the pointers lead to the right place.
+      std::vector<const void*> gates(count), ups(count), downs(count);
+      const int64_t size = int64_t{1} * intermediate * hidden;
+      for (int e = 0; e < count; ++e) {
+        ups[e] = gate_up.At((count - 1 - e) * 2 * size);
+        gates[e] = gate_up.At(((count - 1 - e) * 2 + 1) * size);
+        downs[e] = down.At((count - 1 - e) * size);
+      }
+      FillSeparateExperts(gates.data(), ups.data(), downs.data(), pointers.data(), pointers.data(), &table);
+    } else {
+      FillFusedExperts(gate_up.At(0), down.At(0), pointers.data(), pointers.data(), &table);
+    }
+  }
+
+  double Gate(int e, int row, int column, bool up) const {
+    const int64_t h = table.hidden, i = table.intermediate;
+    const int64_t count = table.num_experts;
+    if (layout == Layout::kSeparate) {
+      return gate_up.values[(((count - 1 - e) * 2 + !up) * i + row) * h + column];
+    }
+    if (layout == Layout::kFused) return gate_up.values[(e * 2 * i + up * i + row) * h + column];
+    return gate_up.values[(e * h + column) * 2 * i + up * i + row];
+  }
+  double Down(int e, int row, int column) const {
+    const int64_t h = table.hidden, i = table.intermediate;
+    if (layout == Layout::kSeparate) e = table.num_experts - 1 - e;
+    if (layout != Layout::kFusedTransposed) return down.values[(e * h + row) * i + column];
+    return down.values[(e * i + column) * h + row];
+  }
+
+  Layout layout;
+  Tensor gate_up, down;
+  std::vector<const void*> pointers;
+  ExpertTable table;
+};
+
+struct MoeCase {
+  int tokens, experts, top_k, hidden, intermediate;
+  DType dtype;
+  Layout layout;
+  Routing routing;
+  DType y_dtype;
+  bool accumulate;
+};
+
+std::vector<double> ReferenceMoe(const MoeCase& c, const Experts& experts, const Tensor& x,
+                                 const std::vector<int>& indices, const std::vector<float>& weights) {
+  std::vector<double> y(int64_t{1} * c.tokens * c.hidden, 0.0);
+  std::vector<double> activations(c.intermediate);
+  for (int pair = 0; pair < c.tokens * c.top_k; ++pair) {
+    const float* row = x.values.data() + int64_t{1} * (pair / c.top_k) * c.hidden;
+    for (int i = 0; i < c.intermediate; ++i) {
+      double gate = 0.0, up = 0.0;
+      for (int h = 0; h < c.hidden; ++h) {
+        gate += row[h] * experts.Gate(indices[pair], i, h, false);
+        up += row[h] * experts.Gate(indices[pair], i, h, true);
+      }
+      activations[i] = Silu(gate) * up;
+    }
+    for (int h = 0; h < c.hidden; ++h) {
+      double sum = 0.0;
+      for (int i = 0; i < c.intermediate; ++i) sum += activations[i] * experts.Down(indices[pair], h, i);
+      y[int64_t{1} * (pair / c.top_k) * c.hidden + h] += weights[pair] * sum;
+    }
+  }
+  return y;
+}
+
+cudaError_t LaunchMoe(ExpertsImplementation implementation, const MoeExpertsArgs& args) {
+  if (implementation == ExpertsImplementation::kBatchedMm) return LaunchMoeBatchedMm(args, nullptr);
+  if (implementation == ExpertsImplementation::kGroupedMm) return LaunchMoeGroupedMm(args, nullptr);
+  GemmContext* gemm = nullptr;
+  if (const cudaError_t status = CreateGemmContext(&gemm); status != cudaSuccess) return status;
+  const cudaError_t status = LaunchMoeEager(*gemm, args, nullptr);
+  DestroyGemmContext(gemm);
+  return status;
+}
+
+void CheckMoe(const MoeCase& c, std::vector<ExpertsImplementation> implementations) {
+  const Experts experts(c.dtype, c.experts, c.hidden, c.intermediate, c.layout);
+  const Tensor x(c.dtype, int64_t{1} * c.tokens * c.hidden, 1.0f);
+  const std::vector<int> indices = testing::Route(c.routing, c.tokens, c.top_k, c.experts);
+  std::vector<float> weights(indices.size());
+  for (float& weight : weights) weight = std::fabs(testing::RandomFloat());
+  std::vector<double> expected = ReferenceMoe(c, experts, x, indices, weights);
+  const Tensor before(c.y_dtype, static_cast<int64_t>(expected.size()), 1.0f);
+  for (size_t i = 0; c.accumulate && i < expected.size(); ++i) expected[i] += before.values[i];
+
+  for (const ExpertsImplementation implementation : implementations) {
+    const Guarded y(expected.size() * ElementSize(c.y_dtype));
+    if (c.accumulate) std::memcpy(y.data(), before.memory.data(), expected.size() * ElementSize(c.y_dtype));
+    const size_t bytes = MoeWorkspaceBytes(implementation, experts.table, c.tokens, c.top_k);
+    const Guarded workspace(bytes);
+    MoeExpertsArgs args;
+    args.x = x.memory.data();
+    args.tokens = c.tokens;
+    args.experts = experts.table;
+    args.indices = indices.data();
+    args.weights = weights.data();
+    args.top_k = c.top_k;
+    args.y = y.data();
+    args.y_dtype = c.y_dtype;
+    args.accumulate = c.accumulate;
+    args.workspace = workspace.data();
+    args.workspace_bytes = bytes;
+    const cudaError_t status = LaunchMoe(implementation, args);
+    EXPECT(status == cudaSuccess, "status %d", static_cast<int>(status));
+    ExpectClose(y.data(), c.y_dtype, expected, Tolerance(c.dtype), "y");
+    args.workspace_bytes = bytes - 1;
+    EXPECT(LaunchMoe(implementation, args) == cudaErrorInvalidValue, "a workspace one byte short was accepted");
+  }
+}
+
+const std::vector<ExpertsImplementation> kAll = {ExpertsImplementation::kEager, ExpertsImplementation::kBatchedMm,
+                                                 ExpertsImplementation::kGroupedMm};
+constexpr Layout kLayouts[] = {Layout::kSeparate, Layout::kFused, Layout::kFusedTransposed};
+constexpr DType kTypes[] = {DType::kFloat32, DType::kFloat16, DType::kBFloat16};
+
+// Few tokens over all dtypes and layouts, sizes that are multiples of 8 but of no tile.
+void AllTypesAndLayouts() {
+  for (const DType dtype : kTypes) {
+    for (const Layout layout : kLayouts) {
+      CheckMoe({5, 6, 3, 72, 40, dtype, layout, Routing::kRandom, dtype, false}, kAll);
+      CheckMoe({1, 4, 2, 40, 72, dtype, layout, Routing::kRandom, DType::kFloat32, true}, kAll);
+    }
+  }
+}
+
+// Rows that do not start on 16 bytes take the kernels without wide accesses.
+void OddSizes() {
+  for (const DType dtype : kTypes) {
+    for (const Layout layout : kLayouts) {
+      CheckMoe({7, 5, 2, 20, 13, dtype, layout, Routing::kRandom, dtype, false}, kAll);
+    }
+  }
+}
+
+// Several tiles an expert, several column tiles, k longer than the pipeline; both layouts of the tensor-core kernel.
+void TensorCoreTiles() {
+  emulator::bank_conflicts = 0;
+  for (const Layout layout : kLayouts) {
+    CheckMoe({150, 3, 2, 328, 136, DType::kBFloat16, layout, Routing::kSkewed, DType::kBFloat16, false},
+             {ExpertsImplementation::kGroupedMm});
+  }
+  CheckMoe({33, 3, 2, 136, 392, DType::kFloat16, Layout::kFused, Routing::kRandom, DType::kFloat16, false},
+           {ExpertsImplementation::kGroupedMm});
+  EXPECT(emulator::bank_conflicts == 0, "%lld matrix loads met bank conflicts",
+         static_cast<long long>(emulator::bank_conflicts));
+}
+
+// Devices with less shared memory run two stages instead of three.
+void TensorCoreTwoStages() {
+  emulator::shared_memory_limit = 99 * 1024;
+  emulator::shared_memory_granted.clear();
+  CheckMoe({40, 3, 2, 328, 72, DType::kBFloat16, Layout::kFused, Routing::kRandom, DType::kBFloat16, false},
+           {ExpertsImplementation::kGroupedMm});
+}
+
+void UnusualRoutings() {
+  for (const Routing routing : {Routing::kSameForAll, Routing::kFewOfMany}) {
+    CheckMoe({140, 9, 1, 24, 16, DType::kBFloat16, Layout::kFused, routing, DType::kBFloat16, false}, kAll);
+    CheckMoe({17, 40, 8, 24, 16, DType::kFloat32, Layout::kSeparate, routing, DType::kFloat32, false}, kAll);
+  }
+  CheckMoe({0, 4, 2, 24, 16, DType::kFloat32, Layout::kFused, Routing::kRandom, DType::kFloat32, false}, {});
+}
+
+// The device's plan is the host's, bit for bit: the sort is stable.
+void DevicePlanEqualsHostPlan() {
+  for (int round = 0; round < 24; ++round) {
+    const int experts = round == 0 ? 1024 : testing::RandomInt(1, 200);
+    const int top_k = testing::RandomInt(1, std::min(8, experts));
+    const int tokens = testing::RandomInt(1, 400);
+    const Routing routing = static_cast<Routing>(round % 4);
+    const std::vector<int> indices = testing::Route(routing, tokens, top_k, experts);
+    const int pairs = static_cast<int>(indices.size());
+    const MoeHostPlan host = PlanMoe(indices.data(), pairs, experts);
+    const int max_tiles = MoeMaxTiles(pairs, experts);
+    const Guarded offsets((experts + 1) * 4, 4), sorted(pairs * 4, 4), tiles(max_tiles * sizeof(MoeTile)), count(4, 4);
+    const DevicePlan plan = {offsets.As<int32_t>(), sorted.As<int32_t>(), tiles.As<MoeTile>(), count.As<int32_t>(),
+                             max_tiles};
+    EXPECT(LaunchMoePlan(indices.data(), pairs, experts, plan, nullptr) == cudaSuccess, "%d experts", experts);
+    EXPECT(*plan.num_tiles == static_cast<int>(host.tiles.size()), "%d tiles", *plan.num_tiles);
+    EXPECT(std::equal(host.offsets.begin(), host.offsets.end(), plan.offsets), "offsets, round %d", round);
+    EXPECT(std::equal(host.sorted_pairs.begin(), host.sorted_pairs.end(), plan.sorted_pairs), "pairs, round %d", round);
+    EXPECT(std::memcmp(host.tiles.data(), plan.tiles, host.tiles.size() * sizeof(MoeTile)) == 0, "round %d", round);
+  }
+  EXPECT(LaunchMoePlan(nullptr, 0, 5000, {}, nullptr) == cudaErrorInvalidValue, "5000 experts were accepted");
+}
+
+struct Chosen {
+  std::vector<int> indices;
+  std::vector<double> weights;
+};
+
+Chosen ReferenceTopK(const std::vector<double>& logits, int top_k, bool normalize) {
+  const double largest = *std::max_element(logits.begin(), logits.end());
+  double total = 0.0;
+  for (const double logit : logits) total += std::exp(logit - largest);
+  std::vector<int> order(logits.size());
+  for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int>(i);
+  std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return logits[a] > logits[b]; });
+  Chosen chosen;
+  double sum = 0.0;
+  for (int i = 0; i < top_k; ++i) {
+    chosen.indices.push_back(order[i]);
+    chosen.weights.push_back(std::exp(logits[order[i]] - largest) / total);
+    sum += chosen.weights.back();
+  }
+  for (double& weight : chosen.weights) weight /= normalize ? sum : 1.0;
+  return chosen;
+}
+
+// Logits are multiples of 1/4, so that many are equal and the lower index must win.
+void TopKChoosesAsTheReference() {
+  for (const int experts : {1, 8, 60, 128, 130, 512}) {
+    for (const bool normalize : {false, true}) {
+      const int tokens = 11;
+      const int top_k = std::min(8, experts);
+      const Guarded logits(tokens * experts * 4, 4), indices(tokens * top_k * 4, 4), weights(tokens * top_k * 4, 4);
+      for (int i = 0; i < tokens * experts; ++i) logits.As<float>()[i] = testing::RandomInt(-12, 12) * 0.25f;
+      const RouterTopKArgs args = {logits.data(),          DType::kFloat32, tokens, experts, top_k, normalize,
+                                   indices.As<int32_t>(), weights.As<float>()};
+      EXPECT(LaunchRouterTopK(args, nullptr) == cudaSuccess, "%d experts", experts);
+      for (int t = 0; t < tokens; ++t) {
+        const float* row = logits.As<float>() + t * experts;
+        const Chosen chosen = ReferenceTopK({row, row + experts}, top_k, normalize);
+        EXPECT(std::equal(chosen.indices.begin(), chosen.indices.end(), args.indices + t * top_k), "token %d", t);
+        ExpectClose(args.weights + t * top_k, DType::kFloat32, chosen.weights, 2e-6, "weights");
+      }
+    }
+  }
+}
+
+void TopKOfNanIsInRange() {
+  const int experts = 60, top_k = 4;
+  std::vector<float> logits(experts, std::numeric_limits<float>::quiet_NaN());
+  std::vector<int32_t> indices(top_k, -1);
+  std::vector<float> weights(top_k);
+  const RouterTopKArgs args = {logits.data(), DType::kFloat32, 1, experts, top_k, true, indices.data(), weights.data()};
+  EXPECT(LaunchRouterTopK(args, nullptr) == cudaSuccess, "launch");
+  EXPECT((indices == std::vector<int32_t>{0, 1, 2, 3}), "%d %d %d %d", indices[0], indices[1], indices[2], indices[3]);
+}
+
+// One fused launch, and the GEMM followed by top-k, against the same reference.
+void RouterMatchesTheReference() {
+  GemmContext* gemm = nullptr;
+  EXPECT(CreateGemmContext(&gemm) == cudaSuccess, "context");
+  for (const DType dtype : kTypes) {
+    for (const int tokens : {1, 3, 40}) {
+      const int experts = 60, hidden = tokens == 3 ? 37 : 72, top_k = 4;
+      const Tensor x(dtype, int64_t{1} * tokens * hidden, 1.0f), weight(dtype, int64_t{1} * experts * hidden, 1.0f);
+      const Guarded logits(tokens * experts * 4, 4), indices(tokens * top_k * 4, 4), weights(tokens * top_k * 4, 4);
+      RouterArgs args = {dtype, x.memory.data(), tokens, weight.memory.data(), experts, hidden, top_k, true,
+                         logits.As<float>(), indices.As<int32_t>(), weights.As<float>()};
+      EXPECT(LaunchRouter(*gemm, args, nullptr) == cudaSuccess, "%d tokens", tokens);
+      for (int t = 0; t < tokens; ++t) {
+        std::vector<double> row(experts, 0.0);
+        for (int e = 0; e < experts; ++e) {
+          for (int h = 0; h < hidden; ++h) row[e] += double{x.values[t * hidden + h]} * weight.values[e * hidden + h];
+        }
+        ExpectClose(args.logits + t * experts, DType::kFloat32, row, 2e-6, "logits");
+        const float* computed = args.logits + t * experts;
+        const Chosen chosen = ReferenceTopK({computed, computed + experts}, top_k, true);
+        EXPECT(std::equal(chosen.indices.begin(), chosen.indices.end(), args.indices + t * top_k), "token %d", t);
+        ExpectClose(args.weights + t * top_k, DType::kFloat32, chosen.weights, 2e-6, "weights");
+      }
+    }
+  }
+  DestroyGemmContext(gemm);
+}
+
+// With and without an output gate, on both sides of the switch from matrix-vector products to the grouped product.
+void GatedMlpMatchesTheReference() {
+  for (const int tokens : {1, 8, 9, 20}) {
+    for (const bool gated : {false, true}) {
+      const MoeCase c = {tokens, 1, 1, 72, 40, DType::kBFloat16, Layout::kFused, Routing::kRandom, DType::kFloat32, false};
+      const Experts mlp(c.dtype, 1, c.hidden, c.intermediate, c.layout);
+      const Tensor x(c.dtype, int64_t{1} * tokens * c.hidden, 1.0f), gate(c.dtype, c.hidden, 1.0f);
+      std::vector<float> weights(tokens, 1.0f);
+      for (int t = 0; gated && t < tokens; ++t) {
+        double sum = 0.0;
+        for (int h = 0; h < c.hidden; ++h) sum += double{x.values[t * c.hidden + h]} * gate.values[h];
+        weights[t] = static_cast<float>(1.0 / (1.0 + std::exp(-sum)));
+      }
+      const auto expected = ReferenceMoe(c, mlp, x, std::vector<int>(tokens, 0), weights);
+      const size_t bytes = GatedMlpWorkspaceBytes(mlp.table, tokens);
+      const Guarded y(expected.size() * 4), workspace(bytes);
+      GatedMlpArgs args;
+      args.x = x.memory.data();
+      args.tokens = tokens;
+      args.mlp = mlp.table;
+      args.mlp.gate.device = args.mlp.up.device = args.mlp.down.device = nullptr;
+      args.output_gate = gated ? gate.memory.data() : nullptr;
+      args.y = y.data();
+      args.y_dtype = DType::kFloat32;
+      args.workspace = workspace.data();
+      args.workspace_bytes = bytes;
+      EXPECT(LaunchGatedMlp(args, nullptr) == cudaSuccess, "%d tokens", tokens);
+      ExpectClose(y.data(), DType::kFloat32, expected, Tolerance(c.dtype), "y");
+    }
+  }
+}
+
+void LinearMatchesTheReference() {
+  GemmContext* gemm = nullptr;
+  EXPECT(CreateGemmContext(&gemm) == cudaSuccess, "context");
+  for (const DType dtype : kTypes) {
+    for (const bool transposed : {false, true}) {
+      const int m = 35, n = 45, k = 67;
+      const Tensor a(dtype, m * k, 1.0f, 2), w(dtype, n * k, 1.0f, 2), bias(dtype, n, 1.0f, 2);
+      const Guarded out(m * n * ElementSize(dtype), 2);
+      LinearArgs args = {dtype, m, n, k, a.memory.data(), k, w.memory.data(), transposed ? n : k, transposed,
+                         bias.memory.data(), out.data(), dtype, n};
+      EXPECT(LaunchLinear(*gemm, args, nullptr) == cudaSuccess, "launch");
+      std::vector<double> expected(m * n);
+      for (int i = 0; i < m * n; ++i) {
+        expected[i] = bias.values[i % n];
+        for (int j = 0; j < k; ++j) {
+          expected[i] += double{a.values[i / n * k + j]} * w.values[transposed ? j * n + i % n : i % n * k + j];
+        }
+      }
+      ExpectClose(out.data(), dtype, expected, Tolerance(dtype), "out");
+      args.out_dtype = dtype == DType::kFloat32 ? DType::kBFloat16 : DType::kFloat32;
+      EXPECT(LaunchLinear(*gemm, args, nullptr) == cudaErrorInvalidValue, "a bias with another output type");
+    }
+  }
+  DestroyGemmContext(gemm);
+}
+
+void EmbeddingAndConversion() {
+  for (const DType dtype : kTypes) {
+    const int rows = 9, hidden = 300;
+    const Tensor table(dtype, rows * hidden, 1.0f, 2);
+    const std::vector<int64_t> ids = {8, 0, 3, 3};
+    const Guarded same(ids.size() * hidden * ElementSize(dtype), 2), wide(ids.size() * hidden * 4, 4);
+    std::vector<double> expected;
+    for (const int64_t id : ids) {
+      expected.insert(expected.end(), table.values.begin() + id * hidden, table.values.begin() + (id + 1) * hidden);
+    }
+    const int64_t count = static_cast<int64_t>(ids.size());
+    EXPECT(LaunchEmbeddingRows(table.memory.data(), dtype, hidden, ids.data(), count, same.data(), dtype, nullptr) ==
+               cudaSuccess, "launch");
+    ExpectClose(same.data(), dtype, expected, 0.0, "rows");
+    EXPECT(LaunchConvert(same.data(), dtype, wide.data(), DType::kFloat32, count * hidden, nullptr) == cudaSuccess,
+           "launch");
+    ExpectClose(wide.data(), DType::kFloat32, expected, 0.0, "widened rows");
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return testing::Main(argc, argv,
+                       {{"all types and layouts", AllTypesAndLayouts},
+                        {"sizes without 16-byte rows", OddSizes},
+                        {"tensor-core tiles", TensorCoreTiles},
+                        {"tensor-core tiles in two stages", TensorCoreTwoStages},
+                        {"unusual routings", UnusualRoutings},
+                        {"device plan equals host plan", DevicePlanEqualsHostPlan},
+                        {"top-k chooses as the reference", TopKChoosesAsTheReference},
+                        {"top-k of NaN stays in range", TopKOfNanIsInRange},
+                        {"router matches the reference", RouterMatchesTheReference},
+                        {"gated MLP matches the reference", GatedMlpMatchesTheReference},
+                        {"linear matches the reference", LinearMatchesTheReference},
+                        {"embedding rows and conversion", EmbeddingAndConversion}});
+}

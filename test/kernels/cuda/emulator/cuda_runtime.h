@@ -1,0 +1,105 @@
+// A host emulation of the part of the CUDA runtime and language that kernels/cuda uses, so that its sources, unchanged, compile with
+// a C++ compiler and run on the CPU. See emulator.h for how threads run.
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <utility>
+
+#define __host__
+#define __device__
+#define __global__
+#define __launch_bounds__(...)
+
+struct dim3 {
+  unsigned x = 1, y = 1, z = 1;
+  dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
+};
+struct alignas(16) uint4 {
+  uint32_t x, y, z, w;
+};
+
+enum cudaError_t {
+  cudaSuccess = 0,
+  cudaErrorInvalidValue = 1,
+  cudaErrorMemoryAllocation = 2,
+  cudaErrorInvalidConfiguration = 9,
+};
+enum cudaMemcpyKind { cudaMemcpyDeviceToHost = 2 };
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
+enum cudaDeviceAttr { cudaDevAttrMaxSharedMemoryPerBlockOptin = 97 };
+using cudaStream_t = void*;
+struct cudaLaunchConfig_t {
+  dim3 gridDim, blockDim;
+  size_t dynamicSmemBytes = 0;
+  cudaStream_t stream = nullptr;
+};
+
+#include "emulator.h"
+
+inline cudaError_t cudaGetDevice(int* device) {
+  *device = 0;
+  return cudaSuccess;
+}
+inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
+  *value = emulator::shared_memory_limit;
+  return cudaSuccess;
+}
+inline cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute, int bytes) {
+  if (bytes > emulator::shared_memory_limit) return cudaErrorInvalidValue;
+  emulator::shared_memory_granted[kernel] = bytes;
+  return cudaSuccess;
+}
+inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t) {
+  std::memcpy(to, from, bytes);
+  return cudaSuccess;
+}
+inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+
+template <typename... Parameters, typename... Arguments>
+cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...),
+                               Arguments&&... arguments) {
+  const auto granted = emulator::shared_memory_granted.find(reinterpret_cast<const void*>(kernel));
+  const size_t limit = granted == emulator::shared_memory_granted.end() ? 48 * 1024 : granted->second;
+  const dim3 grid = config->gridDim;
+  const dim3 block = config->blockDim;
+  if (grid.x == 0 || grid.y == 0 || grid.y > 65535 || block.x == 0 || block.x > 1024 || block.y != 1 ||
+      config->dynamicSmemBytes > limit) {
+    return cudaErrorInvalidConfiguration;
+  }
+  emulator::RunGrid(grid, block.x, config->dynamicSmemBytes, [&] { kernel(arguments...); });
+  return cudaSuccess;
+}
+
+inline void __syncthreads() { emulator::BlockBarrier(); }
+inline void __syncwarp() { emulator::Exchange(0); }
+
+template <typename T>
+T __shfl_xor_sync(unsigned, T value, int mask) {
+  return emulator::Exchange(value)[emulator::Lane() ^ mask];
+}
+template <typename T>
+T __shfl_up_sync(unsigned, T value, int distance) {
+  const int lane = emulator::Lane();
+  return emulator::Exchange(value)[lane >= distance ? lane - distance : lane];
+}
+template <typename T>
+T __shfl_sync(unsigned, T value, int lane) {
+  return emulator::Exchange(value)[lane];
+}
+inline unsigned __match_any_sync(unsigned, int value) {
+  const auto values = emulator::Exchange(value);
+  unsigned equal = 0;
+  for (int lane = 0; lane < emulator::kWarp; ++lane) equal |= static_cast<unsigned>(values[lane] == value) << lane;
+  return equal;
+}
+inline int __popc(unsigned value) { return __builtin_popcount(value); }
+inline int atomicAdd(int* address, int value) { return std::exchange(*address, *address + value); }
+inline float __expf(float x) { return std::exp(x); }
+inline float __int_as_float(int bits) {
+  float value;
+  std::memcpy(&value, &bits, sizeof(value));
+  return value;
+}
+using std::fmaf;
