@@ -1,8 +1,8 @@
 import { readFile, stat } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
-import sharp from 'sharp';
 import { AbortError, InputError, show } from '../errors.ts';
-import { throwIfAborted } from './pacer.ts';
+import { checkPixels, decodeImage, toRgb } from './decode-image.ts';
+import { Pacer, throwIfAborted } from './pacer.ts';
 import {
   DEFAULT_LIMITS,
   type ImageInput,
@@ -30,28 +30,34 @@ export async function loadImage(
 ): Promise<RgbImage> {
   const limits = options.limits ?? DEFAULT_LIMITS;
   throwIfAborted(options.signal);
-  if (isRawPixels(input)) return fromRawPixels(input, limits, name);
+  const pacer = new Pacer(options.signal);
+  if (isRawPixels(input)) return fromRawPixels(input, limits, name, pacer);
   const source = `${name} (${describe(input)})`;
   const bytes = await readInput(input, source, limits, options.signal);
-  const image = await decode(bytes, limits, source);
+  const image = await decodeImage(bytes, limits, source, pacer);
   throwIfAborted(options.signal);
   return image;
 }
 
 /** A short name of the source for messages; data URLs and bytes are not spelt out. */
-export function describe(input: ImageInput): string {
+function describe(input: unknown): string {
   if (typeof input === 'string' && /^data:/i.test(input)) return `a data URL of ${input.length} characters`;
   if (typeof input === 'string') return input.length > 200 ? `${input.slice(0, 197)}...` : input;
   if (input instanceof URL) return describe(input.href);
   if (input instanceof Uint8Array) return `${input.length} bytes in memory`;
-  return `raw pixels, ${input.width} x ${input.height}`;
+  return show(input);
 }
 
 function isRawPixels(input: unknown): input is RawPixels {
   return typeof input === 'object' && input !== null && 'channels' in input && 'data' in input;
 }
 
-function fromRawPixels(input: RawPixels, limits: ImageLimits, name: string): RgbImage {
+async function fromRawPixels(
+  input: RawPixels,
+  limits: ImageLimits,
+  name: string,
+  pacer: Pacer,
+): Promise<RgbImage> {
   const { data, width, height, channels } = input;
   const fail = (problem: string) => new InputError(`${name}: ${problem}`);
   for (const [side, value] of Object.entries({ width, height })) {
@@ -70,21 +76,7 @@ function fromRawPixels(input: RawPixels, limits: ImageLimits, name: string): Rgb
       `raw pixels hold ${data.length} bytes, expected ${width} x ${height} x ${channels} = ${width * height * channels}`,
     );
   }
-  return { data: toRgb(data, channels), width, height };
-}
-
-/** Keeps the first three channels, or repeats the first where there are fewer than three. */
-function toRgb(data: Uint8Array | Uint8ClampedArray, channels: number): Uint8Array {
-  if (channels === 3) return new Uint8Array(data.buffer, data.byteOffset, data.length);
-  const pixels = data.length / channels;
-  const rgb = new Uint8Array(pixels * 3);
-  const [green, blue] = channels >= 3 ? [1, 2] : [0, 0];
-  for (let i = 0, from = 0, to = 0; i < pixels; i++, from += channels, to += 3) {
-    rgb[to] = data[from] as number;
-    rgb[to + 1] = data[from + green] as number;
-    rgb[to + 2] = data[from + blue] as number;
-  }
-  return rgb;
+  return { data: await toRgb(data, channels, pacer), width, height };
 }
 
 async function readInput(
@@ -174,38 +166,6 @@ async function download(
     const { message, cause } = error as Error;
     const reason = cause instanceof Error ? `${message}: ${cause.message}` : message;
     throw new InputError(`${source}: cannot be downloaded: ${reason}`, { cause: error });
-  }
-}
-
-async function decode(bytes: Uint8Array, limits: ImageLimits, source: string): Promise<RgbImage> {
-  if (bytes.length === 0) throw new InputError(`${source} is empty`);
-  const options = { failOn: 'error', limitInputPixels: false, ignoreIcc: true, pages: 1 } as const;
-  try {
-    const { width, height } = await sharp(bytes, options).metadata();
-    checkPixels(width, height, limits, source);
-    const { data, info } = await sharp(bytes, options)
-      .autoOrient()
-      .toColourspace('srgb')
-      .raw({ depth: 'uchar' })
-      .toBuffer({ resolveWithObject: true });
-    return { data: toRgb(data, info.channels), width: info.width, height: info.height };
-  } catch (error) {
-    if (error instanceof InputError) throw error;
-    const reason = (error as Error).message.split('\n')[0];
-    throw new InputError(
-      `${source} cannot be decoded: ${reason}. The file is damaged or no picture of a known format (JPEG, PNG, WebP, ` +
-        'GIF, AVIF, TIFF, SVG)',
-      { cause: error },
-    );
-  }
-}
-
-function checkPixels(width: number, height: number, limits: ImageLimits, source: string): void {
-  if (width * height > limits.maxPixels) {
-    throw new InputError(
-      `${source} has ${width} x ${height} = ${width * height} pixels, more than the limit of ${limits.maxPixels}. ` +
-        'Scale it down, or raise limits.maxPixels if you trust the source',
-    );
   }
 }
 

@@ -28,7 +28,7 @@ export function checkPlaceholders(texts: readonly string[], images: number, vide
 function checkCount(texts: readonly string[], kind: string, placeholder: string, given: number): void {
   const named = texts.reduce((sum, text) => sum + text.split(placeholder).length - 1, 0);
   if (named === given) return;
-  const where = texts.length === 1 ? 'the text' : `the ${texts.length} texts together`;
+  const where = texts.length === 1 ? 'the text has' : `the ${texts.length} texts together have`;
   const count = (n: number, noun: string) => `${n} ${noun}${n === 1 ? '' : 's'}`;
   const remedy =
     named < given
@@ -36,7 +36,7 @@ function checkCount(texts: readonly string[], kind: string, placeholder: string,
         `{ type: '${kind}' } part for it`
       : `pass one ${kind} for each, in the order of the text`;
   throw new InputError(
-    `${where} has ${count(named, `${kind} placeholder`)} (${placeholder}), but ${count(given, kind)} ` +
+    `${where} ${count(named, `${kind} placeholder`)} (${placeholder}), but ${count(given, kind)} ` +
       `${given === 1 ? 'was' : 'were'} given: ${remedy}`,
   );
 }

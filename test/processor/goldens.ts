@@ -1,5 +1,10 @@
-import { readFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { HubError } from '../../src/errors.ts';
+import type { Repo } from '../../src/hub/types.ts';
+import type { RgbImage } from '../../src/processor/types.ts';
 
 /** The image-text golden model: folder and expected values. */
 export const FOLDER = fileURLToPath(new URL('../fixtures/goldens/models/qwen3_vl_moe_e/', import.meta.url));
@@ -71,4 +76,33 @@ export function goldenTensor(name: string, file = 'expected.safetensors'): Float
   if (entry.dtype !== 'BF16') throw new Error(`${name} is ${entry.dtype}`);
   const words = new Uint16Array(copy.buffer);
   return new Float32Array(Uint32Array.from(words, (word) => word << 16).buffer);
+}
+
+/** A folder as a repo; `overrides` replace files by text, or take them away (null). */
+export function folderRepo(folder: string = FOLDER, overrides: Record<string, string | null> = {}): Repo {
+  const scratch = mkdtempSync(join(tmpdir(), 'processor-'));
+  for (const [name, text] of Object.entries(overrides)) {
+    if (text !== null) writeFileSync(join(scratch, name), text);
+  }
+  const file = async (name: string) => {
+    if (name in overrides) return overrides[name] === null ? undefined : join(scratch, name);
+    const path = join(folder, name);
+    return existsSync(path) ? path : undefined;
+  };
+  const require = async (name: string) => {
+    const path = await file(name);
+    if (path === undefined) throw new HubError(`${folder} has no ${name}`);
+    return path;
+  };
+  const requireAll = (names: readonly string[]) => Promise.all(names.map(require));
+  return { id: folder, commit: undefined, file, require, requireAll };
+}
+
+/** Noise that any language can repeat: the high byte of a multiplicative hash of the index. */
+export function noise(height: number, width: number, offset = 0): RgbImage {
+  const data = Uint8Array.from(
+    { length: height * width * 3 },
+    (_, i) => Math.imul(i + offset, 2654435761) >>> 24,
+  );
+  return { data, width, height };
 }

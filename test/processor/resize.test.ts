@@ -3,13 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { AbortError } from '../../src/errors.ts';
 import { Pacer } from '../../src/processor/pacer.ts';
 import { resizeBicubic } from '../../src/processor/resize.ts';
-import type { RgbImage } from '../../src/processor/types.ts';
-
-/** Noise that any language can repeat: the high byte of a multiplicative hash of the index. */
-function noise(height: number, width: number): RgbImage {
-  const data = Uint8Array.from({ length: height * width * 3 }, (_, i) => Math.imul(i, 2654435761) >>> 24);
-  return { data, width, height };
-}
+import { noise } from './goldens.ts';
 
 // SHA-256 (first 16 digits) of what torch 2.13 gives for
 // interpolate(uint8 NCHW, size, mode="bicubic", antialias=True), written back as HWC.
