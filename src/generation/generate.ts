@@ -1,0 +1,427 @@
+import { AbortError, InputError, show } from '../errors.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import {
+  checkParameters,
+  type GenerationConfig,
+  type GenerationParameters,
+  type ResolvedParameters,
+  resolveParameters,
+} from './generation-config.ts';
+import { type RowHistory, type ScoreProcessor, scoreProcessors } from './logits-processors.ts';
+import { checkPrompts, type Prompts } from './prompt.ts';
+import { Random, randomSeed } from './random.ts';
+import { type TokenChooser, tokenChooser } from './sampler.ts';
+import { StopStringMatcher } from './stopping-criteria.ts';
+import type { Streamer } from './streamers.ts';
+import type { Decoding, DecodingRequest, Generator } from './types.ts';
+
+/** Arguments of `generate`. */
+export interface GenerateOptions extends GenerationParameters {
+  /** Prompts [rows, tokens], rows of one length, shorter prompts padded on the left. */
+  inputIds: readonly (readonly number[])[];
+  /** [rows, tokens]: 1 for a token, 0 for padding. Default: no padding. */
+  attentionMask?: readonly (readonly number[])[] | undefined;
+  /** Parameters that stand between those of the call and generation_config.json. */
+  generationConfig?: GenerationParameters | undefined;
+  /** Receives the tokens of a single row as they come. */
+  streamer?: Streamer | undefined;
+  /** Ends the generation with an `AbortError` that carries what was generated. */
+  signal?: AbortSignal | undefined;
+  /** For `stopStrings`. */
+  tokenizer?: Tokenizer | undefined;
+  /** Pins the experts backend of this call; without it every step reads the model's setting as it then is. */
+  expertsImplementation?: unknown;
+  /** Further inputs of the architecture, handed to the model. */
+  extra?: Readonly<Record<string, unknown>> | undefined;
+}
+
+/** Why a row ended: an end token, the token limit or the context, a stop string or criterion, or `maxTime`. */
+export type FinishReason = 'eos' | 'length' | 'stop' | 'time';
+
+export interface GenerateStats {
+  /** Tokens of all prompts, without padding. */
+  promptTokens: number;
+  /** New tokens of all rows. */
+  newTokens: number;
+  /** Milliseconds the prompts took. */
+  prefillMs: number;
+  /** Milliseconds from the first logits to the last token. */
+  decodeMs: number;
+  prefillTokensPerSecond: number;
+  /** Tokens after the first of each row, per second of `decodeMs`. */
+  decodeTokensPerSecond: number;
+  /** Calls of MoE layers by experts backend. */
+  expertsCalls: Readonly<Record<string, number>>;
+}
+
+export interface GenerateOutput {
+  /**
+   * Each row as given (with its padding), then its new tokens up to and including its end token. Rows may differ in
+   * length; transformers instead fills them up with the pad token.
+   */
+  sequences: number[][];
+  /** One a row. */
+  finishReasons: FinishReason[];
+  stats: GenerateStats;
+}
+
+/** What there was when a generation was aborted. */
+export type PartialOutput = Pick<GenerateOutput, 'sequences' | 'stats'>;
+
+/** A generation was ended through its signal. */
+export class GenerationAbortError extends AbortError {
+  /** Prompts and the tokens generated until then. */
+  readonly partial: PartialOutput;
+
+  constructor(partial: PartialOutput, cause: unknown) {
+    super(`Generation was aborted after ${partial.stats.newTokens} new tokens.`, { cause });
+    this.partial = partial;
+  }
+}
+
+const OTHER_OPTIONS = [
+  'inputIds',
+  'attentionMask',
+  'generationConfig',
+  'streamer',
+  'signal',
+  'tokenizer',
+  'expertsImplementation',
+  'extra',
+] as const satisfies readonly (keyof GenerateOptions)[];
+
+/**
+ * Generates text from prompts: prefill, then token by token until every row has ended.
+ *
+ * Parameters come from the call, else from `options.generationConfig`, else from `defaults` (generation_config.json),
+ * else from transformers' defaults. A row depends on nothing but its own prompt, the parameters, the seed and its
+ * position in the batch. Ties, filters and penalties follow transformers, except that padding is never penalised.
+ *
+ * @throws {InputError} an option or id is out of range or of the wrong type; nothing has run then.
+ * @throws {GenerationAbortError} the signal fired.
+ */
+export async function generate(
+  generator: Generator,
+  defaults: GenerationConfig,
+  options: GenerateOptions,
+): Promise<GenerateOutput> {
+  const plan = makePlan(generator, defaults, options);
+  const run = new GenerationRun(plan);
+  try {
+    return await run.toEnd(generator);
+  } catch (error) {
+    const failure = plan.signal?.aborted ? run.aborted() : error;
+    await endStreamer(plan.streamer, failure);
+    throw failure;
+  }
+}
+
+async function endStreamer(streamer: Streamer | undefined, failure: unknown): Promise<void> {
+  try {
+    if (streamer?.fail) await streamer.fail(failure);
+    else await streamer?.end();
+  } catch {
+    // What ended the generation matters more, and may be this very streamer.
+  }
+}
+
+/** Everything that is settled before the model runs. */
+interface Plan {
+  prompts: Prompts;
+  parameters: ResolvedParameters;
+  vocabSize: number;
+  /** New tokens each row may have; 0 where the prompts fill the context. */
+  budget: number;
+  streamer: Streamer | undefined;
+  signal: AbortSignal | undefined;
+  tokenizer: Tokenizer | undefined;
+  request: DecodingRequest;
+}
+
+function makePlan(generator: Generator, defaults: GenerationConfig, options: GenerateOptions): Plan {
+  if (typeof options !== 'object' || options === null) {
+    throw new InputError(`generate takes an object of options, but got ${show(options)}.`);
+  }
+  const { vocabSize } = generator;
+  const parameters = joinParameters(defaults, options, vocabSize);
+  const prompts = repeatRows(checkPrompts(options.inputIds, options.attentionMask, vocabSize), parameters);
+  checkStreaming(options, prompts.inputIds.length, parameters);
+  const width = (prompts.inputIds[0] as readonly number[]).length;
+  const budget = tokenBudget(parameters, width, generator.contextLength);
+  return {
+    prompts,
+    parameters,
+    vocabSize,
+    budget,
+    streamer: options.streamer,
+    signal: options.signal,
+    tokenizer: options.tokenizer,
+    request: {
+      inputIds: prompts.inputIds,
+      attentionMask: prompts.attentionMask,
+      maxLength: width + budget,
+      ...(options.expertsImplementation === undefined
+        ? {}
+        : { expertsImplementation: options.expertsImplementation }),
+      ...(options.extra === undefined ? {} : { extra: options.extra }),
+    },
+  };
+}
+
+function joinParameters(
+  defaults: GenerationConfig,
+  options: GenerateOptions,
+  vocabSize: number,
+): ResolvedParameters {
+  const call = checkParameters(options, 'generate', OTHER_OPTIONS);
+  const passed = checkParameters(options.generationConfig ?? {}, 'generationConfig');
+  for (const [level, where] of [
+    [call, 'generate'],
+    [passed, 'generationConfig'],
+  ] as const) {
+    checkTokenIds(level, where, vocabSize);
+  }
+  const parameters = resolveParameters([call, passed, defaults]);
+  // generation_config.json may name ids the model does not have: they cannot come up, and cannot be fed.
+  const eosTokenIds = parameters.eosTokenIds.filter((id) => id < vocabSize);
+  const padTokenId = parameters.padTokenId < vocabSize ? parameters.padTokenId : (eosTokenIds[0] ?? 0);
+  return { ...parameters, eosTokenIds, padTokenId };
+}
+
+function checkTokenIds(config: GenerationConfig, where: string, vocabSize: number): void {
+  const ids = {
+    eosTokenId: config.eosTokenId,
+    padTokenId: config.padTokenId,
+    badWordsIds: config.badWordsIds,
+  };
+  for (const [name, value] of Object.entries(ids)) {
+    const outside = [value].flat(2).find((id) => typeof id === 'number' && id >= vocabSize);
+    if (outside === undefined) continue;
+    throw new InputError(
+      `${where}: ${name} has the id ${outside}, but the model's ids go from 0 to ${vocabSize - 1}.`,
+    );
+  }
+}
+
+function repeatRows(prompts: Prompts, { numReturnSequences, doSample }: ResolvedParameters): Prompts {
+  if (numReturnSequences === 1) return prompts;
+  if (!doSample) {
+    throw new InputError(
+      `numReturnSequences is ${numReturnSequences}, but greedy decoding gives the same row every time. ` +
+        'Set doSample: true, or numReturnSequences: 1.',
+    );
+  }
+  const repeat = (rows: readonly (readonly number[])[]) =>
+    rows.flatMap((row) => Array.from({ length: numReturnSequences }, () => row));
+  return {
+    given: repeat(prompts.given),
+    inputIds: repeat(prompts.inputIds),
+    attentionMask: repeat(prompts.attentionMask),
+  };
+}
+
+function checkStreaming(options: GenerateOptions, rows: number, parameters: ResolvedParameters): void {
+  const { streamer, tokenizer } = options;
+  if (streamer !== undefined && (typeof streamer?.put !== 'function' || typeof streamer.end !== 'function')) {
+    throw new InputError(`streamer must have the methods put and end, but is ${show(streamer)}.`);
+  }
+  if (streamer !== undefined && rows > 1) {
+    throw new InputError(
+      `A streamer follows one row, but this batch has ${rows}. Generate rows one by one to stream.`,
+    );
+  }
+  if (parameters.stopStrings.length > 0 && typeof tokenizer?.detokenizer !== 'function') {
+    throw new InputError('stopStrings need the tokenizer: pass it as the option tokenizer.');
+  }
+}
+
+function tokenBudget(parameters: ResolvedParameters, width: number, contextLength: number): number {
+  if (width > contextLength) {
+    throw new InputError(
+      `The prompt has ${width} tokens, but the model's context holds ${contextLength}. Shorten the prompt.`,
+    );
+  }
+  const { maxLength } = parameters;
+  if (maxLength !== undefined && maxLength <= width) {
+    throw new InputError(
+      `maxLength is ${maxLength}, but the prompt alone has ${width} tokens. Raise it, or set maxNewTokens instead.`,
+    );
+  }
+  const wanted = parameters.maxNewTokens ?? (maxLength as number) - width;
+  return Math.min(wanted, contextLength - width);
+}
+
+/** One row while it grows. */
+interface Row extends RowHistory {
+  tokens: number[];
+  seen: Set<number>;
+  random: Random;
+  stop: StopStringMatcher | undefined;
+  finish: FinishReason | undefined;
+}
+
+class GenerationRun {
+  readonly #plan: Plan;
+  readonly #rows: Row[];
+  readonly #processors: ScoreProcessor[];
+  readonly #choose: TokenChooser;
+  readonly #pace = new Pace();
+  readonly #started = performance.now();
+  /** Copy of a row's logits, for processors to change; made only if there are any. */
+  #scratch: Float32Array | undefined;
+  #prefillMs = 0;
+  #decodeMs = 0;
+  #expertsCalls: Readonly<Record<string, number>> = {};
+
+  constructor(plan: Plan) {
+    const { parameters, prompts } = plan;
+    this.#plan = plan;
+    this.#processors = scoreProcessors(parameters);
+    this.#choose = tokenChooser(parameters, plan.vocabSize);
+    const seed = parameters.seed ?? randomSeed();
+    this.#rows = prompts.inputIds.map((ids, index) => {
+      const tokens = ids.filter((_, position) => prompts.attentionMask[index]?.[position] === 1);
+      const stop =
+        parameters.stopStrings.length > 0
+          ? new StopStringMatcher(plan.tokenizer as Tokenizer, parameters.stopStrings)
+          : undefined;
+      return {
+        index,
+        tokens,
+        promptLength: tokens.length,
+        seen: new Set(tokens),
+        random: new Random(seed, index),
+        stop,
+        finish: undefined,
+      };
+    });
+  }
+
+  async toEnd(generator: Generator): Promise<GenerateOutput> {
+    const { streamer, prompts, budget } = this.#plan;
+    if (streamer) await streamer.put(prompts.given[0] as readonly number[]);
+    if (budget > 0) await this.#decode(generator);
+    await streamer?.end();
+    return { ...this.#output(), finishReasons: this.#rows.map((row) => row.finish ?? 'length') };
+  }
+
+  /** The error for an abort, with what there is. */
+  aborted(): GenerationAbortError {
+    return new GenerationAbortError(this.#output(), this.#plan.signal?.reason);
+  }
+
+  async #decode(generator: Generator): Promise<void> {
+    const { signal, request } = this.#plan;
+    signal?.throwIfAborted();
+    const decoding = await generator.openDecoding(request);
+    try {
+      const prefillStarted = performance.now();
+      const logits = await decoding.prefill(signal);
+      const decodeStarted = performance.now();
+      this.#prefillMs = decodeStarted - prefillStarted;
+      try {
+        await this.#continue(decoding, logits);
+      } finally {
+        this.#decodeMs = performance.now() - decodeStarted;
+      }
+    } finally {
+      this.#expertsCalls = { ...decoding.expertsCalls };
+      decoding.dispose();
+    }
+  }
+
+  /** Token by token, from the logits of the prompts until every row has ended. */
+  async #continue(decoding: Decoding, firstLogits: Float32Array): Promise<void> {
+    const { signal } = this.#plan;
+    let logits = firstLogits;
+    for (;;) {
+      signal?.throwIfAborted();
+      const tokens = await this.#chooseTokens(logits);
+      this.#endLateRows();
+      if (this.#rows.every((row) => row.finish !== undefined)) return;
+      signal?.throwIfAborted();
+      logits = await decoding.step(tokens, signal);
+    }
+  }
+
+  #endLateRows(): void {
+    const { maxTime } = this.#plan.parameters;
+    if (maxTime === undefined || (performance.now() - this.#started) / 1000 < maxTime) return;
+    for (const row of this.#rows) row.finish ??= 'time';
+  }
+
+  /** Chooses and records the next token of every row; rows that have ended get the pad token. */
+  async #chooseTokens(logits: Float32Array): Promise<number[]> {
+    const { vocabSize, parameters, streamer } = this.#plan;
+    const next: number[] = [];
+    for (const row of this.#rows) {
+      if (row.finish !== undefined) {
+        next.push(parameters.padTokenId);
+        continue;
+      }
+      const scores = logits.subarray(row.index * vocabSize, (row.index + 1) * vocabSize);
+      const token = this.#choose(this.#process(scores, row), row.random);
+      row.tokens.push(token);
+      row.seen.add(token);
+      next.push(token);
+      if (streamer) await streamer.put([token]);
+      row.finish = this.#finishOf(row, token);
+      await this.#pace.breathe();
+    }
+    return next;
+  }
+
+  #process(logits: Float32Array, row: Row): Float32Array {
+    if (this.#processors.length === 0) return logits;
+    this.#scratch ??= new Float32Array(logits.length);
+    this.#scratch.set(logits);
+    for (const process of this.#processors) process(this.#scratch, row);
+    return this.#scratch;
+  }
+
+  #finishOf(row: Row, token: number): FinishReason | undefined {
+    const { parameters, budget } = this.#plan;
+    if (parameters.eosTokenIds.includes(token)) return 'eos';
+    if (row.stop?.push(token)) return 'stop';
+    if (parameters.stoppingCriteria.some((criterion) => criterion(row.tokens, row.index))) return 'stop';
+    return row.tokens.length - row.promptLength >= budget ? 'length' : undefined;
+  }
+
+  #output(): PartialOutput {
+    const { given } = this.#plan.prompts;
+    const sequences = this.#rows.map((row, i) => [
+      ...(given[i] as readonly number[]),
+      ...row.tokens.slice(row.promptLength),
+    ]);
+    return { sequences, stats: this.#stats() };
+  }
+
+  #stats(): GenerateStats {
+    const promptTokens = this.#rows.reduce((sum, row) => sum + row.promptLength, 0);
+    const newTokens = this.#rows.reduce((sum, row) => sum + row.tokens.length - row.promptLength, 0);
+    const perSecond = (tokens: number, ms: number) => (ms > 0 ? (tokens * 1000) / ms : 0);
+    return {
+      promptTokens,
+      newTokens,
+      prefillMs: this.#prefillMs,
+      decodeMs: this.#decodeMs,
+      prefillTokensPerSecond: perSecond(promptTokens, this.#prefillMs),
+      decodeTokensPerSecond: perSecond(Math.max(0, newTokens - this.#rows.length), this.#decodeMs),
+      expertsCalls: this.#expertsCalls,
+    };
+  }
+}
+
+// Longest stretch of work between two turns of the event loop, a quarter of what callers may expect at most.
+const BUSY_MS = 12;
+
+/** Gives the event loop a turn now and then, also with a model that answers without one. */
+class Pace {
+  #since = performance.now();
+
+  async breathe(): Promise<void> {
+    if (performance.now() - this.#since < BUSY_MS) return;
+    await new Promise((resolve) => setImmediate(resolve));
+    this.#since = performance.now();
+  }
+}

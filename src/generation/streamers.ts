@@ -1,0 +1,116 @@
+import { InputError } from '../errors.ts';
+import type { Detokenizer } from '../tokenizer/detokenizer.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+
+/** Receives a generation of one row while it runs: the prompt first, then each new token, then the end. */
+export interface Streamer {
+  put(ids: readonly number[]): void | Promise<void>;
+  /** The generation is over, or was aborted. */
+  end(): void | Promise<void>;
+  /** The generation failed or was aborted; called instead of `end` where it exists. */
+  fail?(error: unknown): void | Promise<void>;
+}
+
+export interface TextStreamerOptions {
+  /** Leaves out the prompt. Default false. */
+  skipPrompt?: boolean;
+  /** Leaves out special tokens. Default false. */
+  skipSpecialTokens?: boolean;
+  /** Takes each piece of text; a promise it returns is awaited. Default: standard output, with a line break at the end. */
+  write?: (text: string) => unknown;
+}
+
+/** Decodes a row as it comes; subclasses say where the text goes. */
+abstract class DecodingStreamer implements Streamer {
+  readonly #detokenizer: Detokenizer;
+  #skipNext: boolean;
+
+  constructor(tokenizer: Tokenizer, options: Omit<TextStreamerOptions, 'write'>) {
+    if (typeof tokenizer?.detokenizer !== 'function') {
+      throw new InputError('A text streamer needs the tokenizer as its first argument.');
+    }
+    this.#detokenizer = tokenizer.detokenizer({ skipSpecialTokens: options.skipSpecialTokens ?? false });
+    this.#skipNext = options.skipPrompt ?? false;
+  }
+
+  async put(ids: readonly number[]): Promise<void> {
+    const skip = this.#skipNext;
+    this.#skipNext = false;
+    if (skip) return;
+    let text = '';
+    for (const id of ids) text += this.#detokenizer.push(id);
+    if (text !== '') await this.onText(text);
+  }
+
+  async end(): Promise<void> {
+    const text = this.#detokenizer.flush();
+    if (text !== '') await this.onText(text);
+    await this.onEnd();
+  }
+
+  protected abstract onText(text: string): unknown;
+  protected abstract onEnd(): unknown;
+}
+
+/**
+ * Writes text as it is generated. Each piece ends with a whole character; transformers' streamer of this name also
+ * waits for whole words.
+ */
+export class TextStreamer extends DecodingStreamer {
+  readonly #write: (text: string) => unknown;
+  readonly #last: string;
+
+  constructor(tokenizer: Tokenizer, options: TextStreamerOptions = {}) {
+    super(tokenizer, options);
+    this.#write = options.write ?? ((text) => process.stdout.write(text));
+    this.#last = options.write ? '' : '\n';
+  }
+
+  protected override onText(text: string): unknown {
+    return this.#write(text);
+  }
+
+  protected override onEnd(): unknown {
+    return this.#last === '' ? undefined : this.#write(this.#last);
+  }
+}
+
+/**
+ * Hands out text as it is generated: `for await (const text of streamer)`, beside a `generate` that is not awaited.
+ * The loop throws what `generate` throws.
+ */
+export class TextIteratorStreamer extends DecodingStreamer implements AsyncIterable<string> {
+  #pieces: string[] = [];
+  #wake: (() => void) | undefined;
+  #state: 'running' | 'ended' | { error: unknown } = 'running';
+
+  constructor(tokenizer: Tokenizer, options: Omit<TextStreamerOptions, 'write'> = {}) {
+    super(tokenizer, options);
+  }
+
+  fail(error: unknown): void {
+    this.#state = { error };
+    this.#wake?.();
+  }
+
+  protected override onText(text: string): void {
+    this.#pieces.push(text);
+    this.#wake?.();
+  }
+
+  protected override onEnd(): void {
+    this.#state = 'ended';
+    this.#wake?.();
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<string, void, undefined> {
+    for (;;) {
+      while (this.#pieces.length > 0) yield this.#pieces.shift() as string;
+      if (this.#state === 'ended') return;
+      if (this.#state !== 'running') throw this.#state.error;
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+    }
+  }
+}
