@@ -9,8 +9,16 @@ export { PreTrainedModel } from './auto/model.ts';
 export * from './errors.ts';
 export type { ExpertsBackend, ExpertsContext, ExpertsInputs, ExpertsWeights } from './experts/interface.ts';
 export { ExpertsInterface } from './experts/registry.ts';
-export type { GenerateOptions, GenerateOutput } from './generation/generate.ts';
-export { TextStreamer } from './generation/streamers.ts';
+export type {
+  FinishReason,
+  GenerateOptions,
+  GenerateOutput,
+  GenerateStats,
+  PartialOutput,
+} from './generation/generate.ts';
+export { GenerationAbortError } from './generation/generate.ts';
+export type { Streamer, TextStreamerOptions } from './generation/streamers.ts';
+export { TextIteratorStreamer, TextStreamer } from './generation/streamers.ts';
 export type { Attribute, Dimension, Value } from './graph/graph.ts';
 export { float, Graph } from './graph/graph.ts';
 export type { DType } from './graph/precision.ts';

@@ -12,14 +12,22 @@ export function integer(min: number, max = Number.MAX_SAFE_INTEGER): (text: stri
   };
 }
 
-/** Parser of a number with `valid` as its bounds, which `range` puts into words. */
-export function decimal(range: string, valid: (value: number) => boolean): (text: string) => number {
+/** Parser of a number within bounds. */
+export function decimal(bounds: { least?: number; above?: number; most?: number }): (text: string) => number {
+  const {
+    least = Number.NEGATIVE_INFINITY,
+    above = Number.NEGATIVE_INFINITY,
+    most = Number.POSITIVE_INFINITY,
+  } = bounds;
   return (text) => {
     const value = text.trim() === '' ? Number.NaN : Number(text);
-    if (Number.isFinite(value) && valid(value)) return value;
-    throw new InvalidArgumentError(`It must be a number ${range}.`);
+    if (Number.isFinite(value) && value >= least && value > above && value <= most) return value;
+    const words = Object.entries(bounds).map(([bound, limit]) => `${BOUND_IN_WORDS[bound]} ${limit}`);
+    throw new InvalidArgumentError(`It must be a number ${words.join(' and ')}.`);
   };
 }
+
+const BOUND_IN_WORDS: Record<string, string> = { least: 'of at least', above: 'above', most: 'at most' };
 
 /** Parser of `1,2,3`; each further use of the option adds a row to the batch. */
 export function tokenIds(text: string, rows: number[][] = []): number[][] {

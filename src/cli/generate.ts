@@ -1,0 +1,168 @@
+import { type Command, Option } from 'commander';
+import { HubError, TokenizerError } from '../errors.ts';
+import {
+  AutoModelForCausalLM,
+  AutoTokenizer,
+  type CausalLM,
+  type GenerateStats,
+  GenerationAbortError,
+  type HubOptions,
+  type LoadOptions,
+  type Streamer,
+  type Tokenizer,
+} from '../index.ts';
+import type { Io } from './io.ts';
+import { decimal, experts, integer, tokenIds } from './options.ts';
+import { demoModel } from './package-root.ts';
+import { idPrinter, textPrinter } from './printers.ts';
+import { progressPrinter } from './progress.ts';
+import { type Batch, encode, type Prompt, type PromptFlags, readPrompt } from './prompt.ts';
+import { describeStats } from './stats.ts';
+
+/** New tokens when `--max-new-tokens` does not say. */
+const DEFAULT_NEW_TOKENS = 128;
+const DTYPES = ['auto', 'float32', 'bfloat16', 'float16'];
+const DEVICES = ['auto', 'cpu', 'cuda'];
+
+interface Flags extends PromptFlags {
+  model?: string;
+  revision?: string;
+  experts?: string | Record<string, string>;
+  dtype?: NonNullable<LoadOptions['dtype']>;
+  device?: NonNullable<LoadOptions['device']>;
+  threads?: number;
+  maxNewTokens: number;
+  temperature?: number;
+  topK?: number;
+  topP?: number;
+  minP?: number;
+  repetitionPenalty?: number;
+  ignoreEos?: boolean;
+  seed?: number;
+  stats?: boolean;
+  json?: boolean;
+}
+
+/** `switchyard generate`: continues a prompt, answers a message, or continues raw token ids. */
+export function addGenerateCommand(program: Command, io: Io): void {
+  program
+    .command('generate')
+    .description('Generate text. Without --model, the bundled demo model speaks.')
+    .option('--model <model>', 'a repo on the Hugging Face Hub, or a folder')
+    .option('--revision <revision>', 'branch, tag or commit of the repo')
+    .option('--prompt <text>', 'text to continue; by default it is read from stdin')
+    .option('--chat <text>', 'a message to answer, put through the chat template')
+    .option('--input-ids <ids>', 'raw token ids, such as 1,2,3; repeat it for a batch', tokenIds)
+    .option('--experts <spec>', 'experts backend: a name, or key=name,key=name', experts)
+    .addOption(new Option('--dtype <dtype>', 'precision of the computation').choices(DTYPES))
+    .addOption(new Option('--device <device>', 'where to compute').choices(DEVICES))
+    .option('--threads <n>', 'threads to compute with', integer(1, 1024))
+    .option('--max-new-tokens <n>', 'most tokens to generate', integer(1), DEFAULT_NEW_TOKENS)
+    .option('--temperature <t>', 'sample at this temperature; 0 is greedy', decimal({ least: 0 }))
+    .option('--top-k <k>', 'sample among the k likeliest tokens; 0 is all', integer(0))
+    .option('--top-p <p>', 'sample among the likeliest tokens of this sum', decimal({ least: 0, most: 1 }))
+    .option('--min-p <p>', 'when sampling, drop what is below p × the best', decimal({ least: 0, most: 1 }))
+    .option('--repetition-penalty <r>', 'above 1 avoids repetition', decimal({ above: 0 }))
+    .option('--ignore-eos', 'go on after an end token')
+    .option('--seed <n>', 'makes sampling repeatable', integer(0))
+    .option('--stats', 'timing and backend on stderr')
+    .option('--json', 'print one JSON object instead of text')
+    .action((flags: Flags) => generate(flags, io));
+}
+
+async function generate(flags: Flags, io: Io): Promise<void> {
+  const prompt = await readPrompt(flags, io.stdin, io.stop);
+  const loaded = await load(flags, prompt, io);
+  try {
+    const batch = encode(prompt, loaded.tokenizer);
+    const streamer = chooseStreamer(flags, batch, loaded, io);
+    const options = { ...batch, ...generationOptions(flags), ...given({ streamer }), signal: io.stop };
+    const output = await loaded.model.generate(options).catch((error: unknown) => {
+      // A stopped run still says what it has.
+      if (error instanceof GenerationAbortError) return error.partial;
+      throw error;
+    });
+    const width = batch.inputIds[0]?.length;
+    const rows = output.sequences.map((row) => row.slice(width));
+    if (flags.json) io.stdout.write(`${JSON.stringify(jsonReport(rows, output.stats, loaded))}\n`);
+    else io.stdout.write(streamer ? '\n' : rows.map((row) => `${row.join(',')}\n`).join(''));
+    if (flags.stats) io.stderr.write(describeStats(output.stats, backends(loaded), loaded.seconds));
+  } finally {
+    await loaded.model.dispose();
+  }
+}
+
+/** A single row streams. The rows of a batch would mix, and come at the end. */
+function chooseStreamer(flags: Flags, batch: Batch, { tokenizer }: Loaded, io: Io): Streamer | undefined {
+  if (flags.json || batch.inputIds.length > 1) return undefined;
+  return tokenizer ? textPrinter(tokenizer, io.stdout) : idPrinter(io.stdout);
+}
+
+function jsonReport(sequences: number[][], stats: GenerateStats, loaded: Loaded) {
+  const decode = (row: number[]) =>
+    loaded.tokenizer?.decode(row, { skipSpecialTokens: true, unknownIds: 'skip' }) ?? null;
+  return { sequences, text: sequences.map(decode), experts: backends(loaded), stats };
+}
+
+const backends = ({ model }: Loaded) => model.getExpertsImplementation();
+
+interface Loaded {
+  model: CausalLM;
+  tokenizer: Tokenizer | undefined;
+  seconds: number;
+}
+
+async function load(flags: Flags, prompt: Prompt, io: Io): Promise<Loaded> {
+  const started = performance.now();
+  const source = flags.model ?? demoModel();
+  const repo = { ...given({ revision: flags.revision }), signal: io.stop };
+  const [model, tokenizer] = await Promise.allSettled([
+    AutoModelForCausalLM.fromPretrained(source, {
+      ...repo,
+      ...given({
+        dtype: flags.dtype,
+        device: flags.device,
+        threads: flags.threads,
+        expertsImplementation: flags.experts,
+      }),
+      onProgress: progressPrinter(io.stderr),
+      onWarning: (message) => io.stderr.write(`warning: ${message}\n`),
+    }),
+    loadTokenizer(source, repo, flags, prompt),
+  ]);
+  if (model.status === 'rejected') throw model.reason;
+  if (tokenizer.status === 'rejected') {
+    await model.value.dispose();
+    throw tokenizer.reason;
+  }
+  return { model: model.value, tokenizer: tokenizer.value, seconds: (performance.now() - started) / 1000 };
+}
+
+/** Raw ids need a tokenizer only for the text in `--json`, and do without one that is missing. */
+async function loadTokenizer(source: string, repo: HubOptions, flags: Flags, prompt: Prompt) {
+  if (!('ids' in prompt)) return AutoTokenizer.fromPretrained(source, repo);
+  if (!flags.json) return undefined;
+  return AutoTokenizer.fromPretrained(source, repo).catch((error: unknown) => {
+    if (error instanceof TokenizerError || error instanceof HubError) return undefined;
+    throw error;
+  });
+}
+
+function generationOptions(flags: Flags) {
+  const { temperature, topK, topP } = flags;
+  const greedy = temperature === 0;
+  const samples = !greedy && [temperature, topK, topP].some((value) => value !== undefined);
+  return {
+    maxNewTokens: flags.maxNewTokens,
+    ...given({ repetitionPenalty: flags.repetitionPenalty, seed: flags.seed }),
+    ...(greedy ? { doSample: false } : given({ temperature, topK, topP, minP: flags.minP })),
+    ...(samples && { doSample: true }),
+    ...(flags.ignoreEos && { eosTokenId: [] }),
+  };
+}
+
+/** The members that have a value: for the library, undefined is a value like any other. */
+function given<T extends object>(options: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
+  const entries = Object.entries(options).filter(([, value]) => value !== undefined);
+  return Object.fromEntries(entries) as { [K in keyof T]?: Exclude<T[K], undefined> };
+}

@@ -1,0 +1,50 @@
+import type { Command } from 'commander';
+import { formatBytes, formatCount } from './format.ts';
+import type { Io } from './io.ts';
+import { type ModelInfo, modelInfo } from './model-info.ts';
+
+interface Flags {
+  json?: boolean;
+  revision?: string;
+}
+
+/** `switchyard info`: what a model is, without loading it. */
+export function addInfoCommand(program: Command, io: Io): void {
+  program
+    .command('info')
+    .description('Describe a model: architecture, parameters, experts, files.')
+    .argument('<model>', 'a repo on the Hugging Face Hub, or a folder')
+    .option('--revision <revision>', 'branch, tag or commit of the repo')
+    .option('--json', 'print one JSON object')
+    .action(async (model: string, flags: Flags) => {
+      const options = flags.revision === undefined ? {} : { revision: flags.revision };
+      const info = await modelInfo(model, { ...options, signal: io.stop });
+      io.stdout.write(flags.json ? `${JSON.stringify(info)}\n` : describe(info));
+    });
+}
+
+function describe(info: ModelInfo): string {
+  const { parameters, files } = info;
+  const bytes = files.reduce((sum, file) => sum + file.bytes, 0);
+  const routing =
+    info.experts > 0
+      ? `${info.experts}, ${info.expertsPerToken} a token, in ${info.moeLayers} of ${info.layers} layers`
+      : 'none';
+  const rows: [string, string][] = [
+    ['model', info.commit === undefined ? info.model : `${info.model} at ${info.commit}`],
+    ['architecture', info.architecture],
+    [
+      'parameters',
+      `${formatCount(parameters.total)}, of which ${formatCount(parameters.active)} work on a token`,
+    ],
+    ['layers', String(info.layers)],
+    ['experts', routing],
+    ['hidden size', String(info.hiddenSize)],
+    ['vocabulary', String(info.vocabSize)],
+    ['context', `${info.contextLength} tokens`],
+    ['dtype', info.dtype],
+    ['size', `${formatBytes(bytes)} in ${files.length} ${files.length === 1 ? 'file' : 'files'}`],
+    ...files.map((file): [string, string] => ['', `${file.name}  ${formatBytes(file.bytes)}`]),
+  ];
+  return rows.map(([label, value]) => `${label.padEnd(14)}${value}\n`).join('');
+}

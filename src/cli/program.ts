@@ -1,0 +1,45 @@
+import { Command, CommanderError } from 'commander';
+import { addGenerateCommand } from './generate.ts';
+import { addInfoCommand } from './info.ts';
+import { type Io, Stop, UsageError } from './io.ts';
+import { version } from './package-root.ts';
+
+/**
+ * Runs one command line.
+ *
+ * @param args what follows the name of the program
+ * @returns the exit code: 0, or 2 for what the command line alone shows to be wrong, 1 for any other fault, or that of
+ *   the `Stop` that ended the run
+ */
+export async function runCommandLine(args: readonly string[], io: Io): Promise<number> {
+  try {
+    await buildProgram(io).parseAsync(args, { from: 'user' });
+    return io.stop.aborted ? exitCodeOf(io.stop.reason) : 0;
+  } catch (error) {
+    // What a stopped run throws is a consequence of the stop.
+    if (io.stop.aborted) return exitCodeOf(io.stop.reason);
+    // Commander has printed its message already; help and version are no faults.
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+    io.stderr.write(`error: ${error instanceof Error ? error.message : String(error)}\n`);
+    if (error instanceof UsageError) return 2;
+    return 1;
+  }
+}
+
+function buildProgram(io: Io): Command {
+  const program = new Command('switchyard')
+    .description(
+      'Runs Qwen Mixture-of-Experts models on ONNX Runtime, with the experts on a backend of your choice.',
+    )
+    .version(version())
+    .exitOverride()
+    .configureOutput({ writeOut: (text) => io.stdout.write(text), writeErr: (text) => io.stderr.write(text) })
+    .showHelpAfterError('(add --help for usage)');
+  addGenerateCommand(program, io);
+  addInfoCommand(program, io);
+  return program;
+}
+
+function exitCodeOf(reason: unknown): number {
+  return reason instanceof Stop ? reason.exitCode : 1;
+}

@@ -1,0 +1,125 @@
+import { statSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { formatBytes, formatCount } from '../../src/cli/format.ts';
+import { countParameters } from '../../src/cli/model-info.ts';
+import { demoModel } from '../../src/cli/package-root.ts';
+import { goldenModel } from '../helpers/goldens.ts';
+import { run } from './capture.ts';
+
+const info = async (model: string) => JSON.parse((await run(['info', model, '--json'])).stdout);
+
+describe('switchyard info', () => {
+  test('counts the parameters of a qwen2_moe checkpoint, in all and at work on a token', async () => {
+    const [vocab, hidden, layers, experts, topK] = [1024, 64, 4, 8, 4];
+    const attention = 4 * hidden * hidden + 3 * hidden;
+    const expert = 3 * hidden * 32;
+    const shared = 3 * hidden * 80 + hidden;
+    const layer = (working: number) => attention + hidden * experts + working * expert + shared + 2 * hidden;
+    const outside = 2 * vocab * hidden + hidden;
+    const found = await info(goldenModel('qwen2_moe_a'));
+    expect(found.parameters).toEqual({
+      total: layers * layer(experts) + outside,
+      active: layers * layer(topK) + outside,
+    });
+  });
+
+  test('prints one JSON object', async () => {
+    const folder = goldenModel('qwen2_moe_a');
+    const names = [1, 2, 3].map((n) => `model-0000${n}-of-00003.safetensors`);
+    expect(await info(folder)).toEqual({
+      model: folder,
+      architecture: 'qwen2_moe',
+      parameters: { total: 458304, active: 360000 },
+      layers: 4,
+      moeLayers: 4,
+      experts: 8,
+      expertsPerToken: 4,
+      hiddenSize: 64,
+      vocabSize: 1024,
+      contextLength: 512,
+      dtype: 'bfloat16',
+      files: names.map((name) => ({ name, bytes: statSync(join(folder, name)).size })),
+    });
+  });
+
+  test('tells dense layers from those with experts', async () => {
+    const found = await info(goldenModel('qwen2_moe_b'));
+    expect(found).toMatchObject({
+      layers: 6,
+      moeLayers: 2,
+      experts: 6,
+      expertsPerToken: 2,
+      dtype: 'float32',
+    });
+  });
+
+  test('describes the demo model to people', async () => {
+    const { exitCode, stdout, stderr } = await run(['info', demoModel()]);
+    expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: '' });
+    expect(stdout).toMatch(/^architecture +qwen3_moe$/m);
+    expect(stdout).toMatch(/^parameters +2\.\d\d million, of which 1\.\d\d million work on a token$/m);
+    expect(stdout).toMatch(/^experts +16, 4 a token, in 5 of 5 layers$/m);
+    expect(stdout).toMatch(/^context +1024 tokens$/m);
+    expect(stdout).toMatch(/^size +5\.\d\d MB in 1 file$/m);
+    expect(stdout).toMatch(/^ +model\.safetensors +5\.\d\d MB$/m);
+  });
+
+  test.each([
+    ['a folder that is not there', './no/such/folder', /neither an existing folder/],
+    ['a damaged checkpoint', join(goldenModel(''), '../malformed/st_body_cut'), /model\.safetensors/],
+    [
+      'an unknown architecture',
+      join(goldenModel(''), '../malformed/config_model_type_unknown'),
+      /model_type/,
+    ],
+  ])('%s is an error of the run', async (_, model, message) => {
+    const { exitCode, stdout, stderr } = await run(['info', model]);
+    expect({ exitCode, stdout }).toEqual({ exitCode: 1, stdout: '' });
+    expect(stderr).toMatch(message);
+  });
+
+  test('wants a model', async () => {
+    const { exitCode, stderr } = await run(['info']);
+    expect(exitCode).toBe(2);
+    expect(stderr).toMatch(/missing required argument 'model'/);
+  });
+});
+
+test('fused experts count by their share, a shared expert in full', () => {
+  const tensor = (name: string, shape: number[]) => ({
+    name,
+    shape,
+    file: '',
+    offset: 0,
+    byteLength: 0,
+    dtype: 'BF16' as const,
+  });
+  const weights = [
+    tensor('model.layers.0.mlp.experts.gate_up_proj', [8, 4, 6]),
+    tensor('model.layers.0.mlp.experts.down_proj', [8, 6, 2]),
+    tensor('model.layers.0.mlp.shared_expert.up_proj.weight', [2, 6]),
+    tensor('model.layers.0.mlp.gate.weight', [8, 6]),
+  ];
+  expect(countParameters(weights, 2, 8)).toEqual({
+    total: 192 + 96 + 12 + 48,
+    active: (192 + 96) / 4 + 12 + 48,
+  });
+});
+
+test('numbers and sizes are written for people', () => {
+  expect([0, 999, 1000, 5_342_104, 57_000_000_000].map(formatBytes)).toEqual([
+    '0 bytes',
+    '999 bytes',
+    '1.00 kB',
+    '5.34 MB',
+    '57.00 GB',
+  ]);
+  expect([12, 999_999, 2_703_360, 458_304_000, 14_315_784_192].map(formatCount)).toEqual([
+    '12',
+    '999999',
+    '2.70 million',
+    '458 million',
+    '14.3 billion',
+  ]);
+});
