@@ -2,10 +2,11 @@ import { ConfigError, nearest, show } from '../errors.ts';
 import type { Architecture } from '../models/architecture.ts';
 import { qwen2_moe } from '../models/qwen2_moe.ts';
 import { qwen3_moe } from '../models/qwen3_moe.ts';
+import { qwen3_vl_moe } from '../models/qwen3_vl_moe.ts';
 
 /** Every architecture by its HF `model_type`. */
 // biome-ignore lint/suspicious/noExplicitAny: each entry's config type is its own; `parse` and the other members agree on it
-const ARCHITECTURES: Readonly<Record<string, Architecture<any>>> = { qwen2_moe, qwen3_moe };
+const ARCHITECTURES: Readonly<Record<string, Architecture<any>>> = { qwen2_moe, qwen3_moe, qwen3_vl_moe };
 
 /**
  * The architecture a config.json asks for.

@@ -1,7 +1,7 @@
 import { setImmediate } from 'node:timers/promises';
-import type { Tensor } from '../runtime/ort.ts';
-import type { DecoderRunResult, DecoderRuntime, GraphVariant } from './decoder-runtime.ts';
+import type { DecoderRunResult, DecoderRuntime, Head } from './decoder-runtime.ts';
 import type { KvCache } from './kv-cache.ts';
+import { type Prompt, visualFeeds } from './prompt.ts';
 
 /** Most tokens of one prefill pass: large enough for full GEMM speed, small enough to bound activations. */
 const CHUNK_TOKENS = 512;
@@ -23,17 +23,15 @@ export interface ChunkResult extends DecoderRunResult {
   readonly chunk: Chunk;
 }
 
-export interface PrefillRequest extends GraphVariant {
-  /** Prompts without padding. */
-  readonly prompts: readonly (readonly number[])[];
+export interface PrefillRequest {
+  readonly head: Head;
+  readonly intermediates: boolean;
+  readonly prompts: readonly Prompt[];
   readonly cache: KvCache;
+  /** Reads the backend for the next pass. */
   readonly experts: () => string;
   /** Whether the logits of a prompt's token are wanted. */
   readonly wanted: (row: number, token: number) => boolean;
-  /** Further graph inputs for the given stretch of the given rows. */
-  readonly extra?:
-    | ((rows: readonly number[], start: number, length: number) => Record<string, Tensor>)
-    | undefined;
 }
 
 /**
@@ -47,13 +45,13 @@ export async function* prefill(
   signal?: AbortSignal,
 ): AsyncGenerator<ChunkResult> {
   const { prompts, cache } = request;
-  await cache.reserve(Math.max(...prompts.map((prompt) => prompt.length)));
+  await cache.reserve(Math.max(...prompts.map((prompt) => prompt.ids.length)));
   for (const chunk of planChunks(prompts, runtime.config.num_attention_heads)) {
     const { rows, start, length } = chunk;
-    const inputIds = rows.map((row) =>
-      padRight((prompts[row] as readonly number[]).slice(start, start + length), length),
-    );
-    const lengths = rows.map((row) => Math.min((prompts[row] as readonly number[]).length - start, length));
+    const prompted = rows.map((row) => prompts[row] as Prompt);
+    const inputIds = prompted.map(({ ids }) => padRight(ids.slice(start, start + length), length));
+    const lengths = prompted.map(({ ids }) => Math.min(ids.length - start, length));
+    const visual = visualFeeds(prompted, start, length, runtime.config.hidden_size);
     const logitsRows: number[] = [];
     const logitsOf: { row: number; token: number }[] = [];
     for (const [i, row] of rows.entries()) {
@@ -64,28 +62,37 @@ export async function* prefill(
       }
     }
     const run = {
-      ...request,
+      head: request.head,
+      intermediates: request.intermediates,
+      visual: visual !== undefined,
+      visualFeeds: visual,
+      prompts: prompted,
       inputIds,
       lengths,
       logitsRows,
       starts: rows.map(() => start),
       cache: rows.length === cache.rows ? cache.tensors : cache.row(rows[0] as number),
       experts: request.experts(),
-      extra: request.extra?.(rows, start, length),
     };
     yield { ...(await runtime.run(run, signal)), logitsOf, chunk };
     await setImmediate();
   }
 }
 
-/** Feeds one more token to every row. @param lengths tokens each row already has in the cache */
+export interface StepRequest {
+  readonly prompts: readonly Prompt[];
+  /** One new token a row. */
+  readonly tokens: readonly number[];
+  /** Tokens each row already has in the cache. */
+  readonly lengths: readonly number[];
+  readonly cache: KvCache;
+  readonly experts: string;
+}
+
+/** Feeds one more token to every row. */
 export async function step(
   runtime: DecoderRuntime,
-  tokens: readonly number[],
-  lengths: readonly number[],
-  cache: KvCache,
-  experts: string,
-  extra?: Record<string, Tensor>,
+  { prompts, tokens, lengths, cache, experts }: StepRequest,
   signal?: AbortSignal,
 ): Promise<DecoderRunResult> {
   await cache.reserve(Math.max(...lengths) + 1);
@@ -93,24 +100,24 @@ export async function step(
     head: 'logits' as const,
     intermediates: false,
     visual: false,
+    prompts,
     inputIds: tokens.map((token) => [token]),
     starts: lengths,
     lengths: tokens.map(() => 1),
     logitsRows: tokens.map((_, row) => row),
     cache: cache.tensors,
     experts,
-    extra,
   };
   return runtime.run(run, signal);
 }
 
-function planChunks(prompts: readonly (readonly number[])[], heads: number): Chunk[] {
-  const longest = Math.max(...prompts.map((prompt) => prompt.length));
+function planChunks(prompts: readonly Prompt[], heads: number): Chunk[] {
+  const longest = Math.max(...prompts.map((prompt) => prompt.ids.length));
   const everyRow = prompts.map((_, row) => row);
   const scores = heads * prompts.length * longest * longest;
   if (prompts.length * longest <= CHUNK_TOKENS && scores <= MAX_SCORE_ELEMENTS)
     return [{ rows: everyRow, start: 0, length: longest }];
-  return everyRow.flatMap((row) => planRow(row, (prompts[row] as readonly number[]).length, heads));
+  return everyRow.flatMap((row) => planRow(row, (prompts[row] as Prompt).ids.length, heads));
 }
 
 function planRow(row: number, tokens: number, heads: number): Chunk[] {

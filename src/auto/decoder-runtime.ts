@@ -7,12 +7,13 @@ import type { DType } from '../graph/precision.ts';
 import { cacheHeadDim } from '../layers/attention.ts';
 import type { DecoderConfig, GraphOptions } from '../layers/types.ts';
 import type { Architecture } from '../models/architecture.ts';
-import { CheckpointWeights, type LoadReport } from '../models/checkpoint-weights.ts';
+import { CheckpointWeights } from '../models/checkpoint-weights.ts';
 import { Tensor } from '../runtime/ort.ts';
 import { openSession } from '../runtime/session.ts';
 import type { Session, WeightStore } from '../runtime/types.ts';
 import type { Checkpoint } from '../safetensors/types.ts';
 import type { CacheShape } from './kv-cache.ts';
+import { type Prompt, positionAt } from './prompt.ts';
 
 export type Head = GraphOptions['head'];
 
@@ -27,6 +28,8 @@ export interface GraphVariant {
 export interface DecoderRun extends GraphVariant {
   /** [rows][sequence]; all rows of one length. */
   readonly inputIds: readonly (readonly number[])[];
+  /** The prompts the rows belong to, for their rotary positions. */
+  readonly prompts: readonly Prompt[];
   /** Cache position of the first token of every row. */
   readonly starts: readonly number[];
   /** Real tokens of each row; the rest of the row is filler after them. */
@@ -37,8 +40,8 @@ export interface DecoderRun extends GraphVariant {
   readonly cache: Readonly<Record<string, Tensor>>;
   /** Name of the experts backend. */
   readonly experts: string;
-  /** Further inputs of the architecture's graph. */
-  readonly extra?: Readonly<Record<string, Tensor>> | undefined;
+  /** Inputs of the `visual` variant. */
+  readonly visualFeeds?: Readonly<Record<string, Tensor>> | undefined;
 }
 
 export interface DecoderRunResult {
@@ -50,7 +53,6 @@ export interface DecoderRunResult {
 /** The sessions of a loaded decoder: one a graph variant, all over the same weights. */
 export class DecoderRuntime {
   readonly config: DecoderConfig;
-  readonly report: LoadReport;
   readonly #architecture: Architecture;
   readonly #fullConfig: unknown;
   readonly #checkpoint: Checkpoint;
@@ -58,16 +60,16 @@ export class DecoderRuntime {
   readonly #dtype: DType;
   readonly #threads: number | undefined;
   readonly #sessions = new Map<string, Promise<Session>>();
-  readonly #contexts: ExpertsContext[] = [];
+  readonly #contexts: readonly ExpertsContext[];
   #disposed = false;
 
-  /** Builds the standard graph once, which checks the checkpoint: see `report`. */
+  /** @param options.contexts where the model's experts run: see `matchWeights` */
   constructor(
     architecture: Architecture,
     config: unknown,
     checkpoint: Checkpoint,
     store: WeightStore,
-    options: { dtype: DType; threads?: number | undefined; head: Head },
+    options: { dtype: DType; threads?: number | undefined; contexts: readonly ExpertsContext[] },
   ) {
     this.#architecture = architecture;
     this.#fullConfig = config;
@@ -76,8 +78,7 @@ export class DecoderRuntime {
     this.#store = store;
     this.#dtype = options.dtype;
     this.#threads = options.threads;
-    const variant = { head: options.head, intermediates: false, visual: false };
-    this.report = this.#build(variant, ExpertsInterface.get('grouped_mm'), this.#contexts).weights.report();
+    this.#contexts = options.contexts.map((context) => ({ ...context, dtype: options.dtype }));
   }
 
   get cacheShape(): CacheShape {
@@ -120,14 +121,18 @@ export class DecoderRuntime {
     const rows = run.inputIds.length;
     const sequence = run.inputIds[0]?.length ?? 0;
     const ids = new BigInt64Array(rows * sequence);
-    const positions = new BigInt64Array(rows * sequence);
+    const axes = this.#architecture.vision ? 3 : 1;
+    const positions = new BigInt64Array(axes * rows * sequence);
     const last = new Int32Array(rows);
     let total = 0;
     for (let row = 0; row < rows; row++) {
       const start = run.starts[row] as number;
       for (let i = 0; i < sequence; i++) {
         ids[row * sequence + i] = BigInt((run.inputIds[row] as readonly number[])[i] as number);
-        positions[row * sequence + i] = BigInt(start + i);
+        for (let axis = 0; axis < axes; axis++)
+          positions[(axis * rows + row) * sequence + i] = BigInt(
+            positionAt(run.prompts[row] as Prompt, start + i, axis),
+          );
       }
       last[row] = start + (run.lengths[row] as number) - 1;
       total = Math.max(total, start + sequence);
@@ -135,7 +140,7 @@ export class DecoderRuntime {
     const selector = Math.max(0, (IMPLEMENTATIONS as readonly string[]).indexOf(run.experts));
     const feeds: Record<string, Tensor> = {
       input_ids: new Tensor('int64', ids, [rows, sequence]),
-      position_ids: new Tensor('int64', positions, [rows, sequence]),
+      position_ids: new Tensor('int64', positions, axes === 1 ? [rows, sequence] : [axes, rows, sequence]),
       last_positions: new Tensor('int32', last, [rows]),
       total_length: new Tensor('int32', Int32Array.of(total), []),
       experts_implementation: new Tensor('int32', Int32Array.of(selector), []),
@@ -146,7 +151,7 @@ export class DecoderRuntime {
       ]);
     }
     for (const [name, tensor] of Object.entries(run.cache)) feeds[`past_key_values.${name}`] = tensor;
-    return { ...feeds, ...run.extra };
+    return { ...feeds, ...run.visualFeeds };
   }
 
   #countCalls(experts: string, counters: BigInt64Array): Record<string, number> {
@@ -172,27 +177,14 @@ export class DecoderRuntime {
   }
 
   #open(variant: GraphVariant, experts: ExpertsBackend): Promise<Session> {
-    const { graph } = this.#build(variant, experts);
+    const graph = new Graph(new CheckpointWeights(this.#checkpoint, this.#store));
+    const { head, intermediates, visual } = variant;
+    const options: GraphOptions = { device: 'cpu', dtype: this.#dtype, experts, head, intermediates, visual };
+    this.#architecture.buildGraph(graph, this.#fullConfig, options);
     return openSession(graph.serialize(), {
       store: this.#store,
       boundInputs: graph.boundInputs,
       ...(this.#threads === undefined ? {} : { threads: this.#threads }),
     });
-  }
-
-  #build(variant: GraphVariant, backend: ExpertsBackend, contexts: ExpertsContext[] = []) {
-    const weights = new CheckpointWeights(this.#checkpoint, this.#store);
-    const graph = new Graph(weights);
-    const experts: ExpertsBackend = {
-      supports(context) {
-        contexts.push(context);
-        return backend.supports(context);
-      },
-      emit: (target, inputs) => backend.emit(target, inputs),
-    };
-    const { head, intermediates, visual } = variant;
-    const options: GraphOptions = { device: 'cpu', dtype: this.#dtype, experts, head, intermediates, visual };
-    this.#architecture.buildGraph(graph, this.#fullConfig, options);
-    return { graph, weights };
   }
 }

@@ -3,26 +3,22 @@ import type { Tensor } from '../runtime/ort.ts';
 import { prefill, step } from './batch.ts';
 import type { DecoderRuntime } from './decoder-runtime.ts';
 import { KvCache } from './kv-cache.ts';
+import type { Prompt } from './prompt.ts';
 
 /** A batch of prompts being decoded: its cache, and how far each row has come. */
 export class DecoderDecoding implements Decoding {
   readonly expertsCalls: Record<string, number> = {};
   readonly #runtime: DecoderRuntime;
-  readonly #prompts: readonly (readonly number[])[];
+  readonly #prompts: readonly Prompt[];
   readonly #lengths: number[];
   readonly #cache: KvCache;
   readonly #experts: () => string;
 
   /** @param maxLength bound on prompt + new tokens of a row */
-  constructor(
-    runtime: DecoderRuntime,
-    prompts: readonly (readonly number[])[],
-    maxLength: number,
-    experts: () => string,
-  ) {
+  constructor(runtime: DecoderRuntime, prompts: readonly Prompt[], maxLength: number, experts: () => string) {
     this.#runtime = runtime;
     this.#prompts = prompts;
-    this.#lengths = prompts.map((prompt) => prompt.length);
+    this.#lengths = prompts.map(({ ids }) => ids.length);
     this.#cache = new KvCache(prompts.length, runtime.cacheShape, maxLength);
     this.#experts = experts;
   }
@@ -33,7 +29,6 @@ export class DecoderDecoding implements Decoding {
     const request = {
       head: 'logits' as const,
       intermediates: false,
-      visual: false,
       prompts: this.#prompts,
       cache: this.#cache,
       experts: this.#experts,
@@ -49,15 +44,14 @@ export class DecoderDecoding implements Decoding {
   }
 
   async step(tokens: readonly number[], signal?: AbortSignal): Promise<Float32Array> {
-    const { outputs, expertsCalls } = await step(
-      this.#runtime,
+    const request = {
+      prompts: this.#prompts,
       tokens,
-      this.#lengths,
-      this.#cache,
-      this.#experts(),
-      undefined,
-      signal,
-    );
+      lengths: this.#lengths,
+      cache: this.#cache,
+      experts: this.#experts(),
+    };
+    const { outputs, expertsCalls } = await step(this.#runtime, request, signal);
     for (const [row, length] of this.#lengths.entries()) this.#lengths[row] = length + 1;
     this.#count(expertsCalls);
     return (outputs.logits as Tensor).data as Float32Array;

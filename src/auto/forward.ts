@@ -3,6 +3,7 @@ import { Tensor } from '../runtime/ort.ts';
 import { type ChunkResult, prefill } from './batch.ts';
 import type { DecoderRuntime } from './decoder-runtime.ts';
 import { KvCache } from './kv-cache.ts';
+import type { Prompt } from './prompt.ts';
 
 /** Arguments of a `forward` call. Rows of `inputIds` are padded on the left to one length. */
 export interface ForwardInputs {
@@ -67,7 +68,7 @@ class Gathered {
 /** Runs prompts once and gathers logits or the last hidden state, and the intermediates asked for. */
 export async function forwardPass(
   runtime: DecoderRuntime,
-  prompts: readonly (readonly number[])[],
+  prompts: readonly Prompt[],
   inputs: ForwardInputs,
   head: 'logits' | 'last_hidden_state',
   experts: () => string,
@@ -75,7 +76,7 @@ export async function forwardPass(
   const { config } = runtime;
   const positions = inputs.inputIds[0]?.length ?? 0;
   const keep = checkKeep(inputs.logitsToKeep, positions);
-  const padding = prompts.map((prompt) => positions - prompt.length);
+  const padding = prompts.map((prompt) => positions - prompt.ids.length);
   const rows = prompts.length;
   const width = head === 'logits' ? config.vocab_size : config.hidden_size;
   const kept = head === 'logits' ? keep : positions;
@@ -88,7 +89,6 @@ export async function forwardPass(
   const request = {
     head,
     intermediates,
-    visual: false,
     prompts,
     cache,
     experts,
@@ -146,12 +146,12 @@ function scatter(
   { chunk, outputs }: ChunkResult,
   name: string,
   target: Gathered,
-  prompts: readonly (readonly number[])[],
+  prompts: readonly Prompt[],
   padding: readonly number[],
 ): void {
   const data = outputs[name]?.data as Numbers;
   for (const [i, row] of chunk.rows.entries()) {
-    const count = Math.min((prompts[row] as readonly number[]).length - chunk.start, chunk.length);
+    const count = Math.min((prompts[row] as Prompt).ids.length - chunk.start, chunk.length);
     target.put(data, i * chunk.length, row, (padding[row] as number) + chunk.start, count);
   }
 }

@@ -1,15 +1,18 @@
-import { CheckpointError, EngineError, InputError, show } from '../errors.ts';
+import { CheckpointError, ConfigError, EngineError, InputError, show } from '../errors.ts';
 import { resolveExperts } from '../experts/resolve.ts';
 import { DTYPES, type DType } from '../graph/precision.ts';
 import { resolveRepo } from '../hub/resolve-repo.ts';
 import type { HubOptions } from '../hub/types.ts';
+import type { Architecture, VisionPart } from '../models/architecture.ts';
 import { assertComplete, listed } from '../models/checkpoint-weights.ts';
 import { openWeightStore } from '../runtime/weight-store.ts';
 import { openCheckpoint } from '../safetensors/checkpoint.ts';
 import type { Checkpoint } from '../safetensors/types.ts';
+import { matchWeights } from './check-model.ts';
 import { DecoderRuntime, type Head } from './decoder-runtime.ts';
 import { type ConfigOverride, loadConfig, loadGenerationConfig } from './load-config.ts';
 import type { ExpertsImplementation, ModelParts } from './model.ts';
+import { VisionRuntime } from './vision-runtime.ts';
 
 /** Options of `fromPretrained`. */
 export interface LoadOptions extends HubOptions {
@@ -28,10 +31,16 @@ export interface LoadOptions extends HubOptions {
 }
 
 /** Finds, checks and opens a model. */
-export async function loadModel(idOrFolder: string, options: LoadOptions, head: Head): Promise<ModelParts> {
+export async function loadModel(
+  idOrFolder: string,
+  options: LoadOptions,
+  head: Head,
+  kind: 'text' | 'image-text' = 'text',
+): Promise<ModelParts> {
   checkOptions(options);
   const repo = await resolveRepo(idOrFolder, options);
   const { json, architecture, parsed } = await loadConfig(repo, options.config, options);
+  checkKind(architecture, kind, idOrFolder);
   const text = architecture.text(parsed);
   const expertsModel = {
     subConfigs: architecture.subConfigs,
@@ -43,40 +52,52 @@ export async function loadModel(idOrFolder: string, options: LoadOptions, head: 
   const checkpoint = await openCheckpoint(repo);
   options.signal?.throwIfAborted();
   const dtype = chooseDtype(options.dtype, text.dtype, checkpoint);
+  const { report, contexts } = matchWeights(architecture, parsed, checkpoint);
+  assertComplete(report, checkpoint.files);
+  warnUnexpected(report.unexpected, idOrFolder, options);
   const store = openWeightStore(checkpoint.tensors.values());
+  const engine = { dtype, threads: options.threads };
+  const decoder = new DecoderRuntime(architecture, parsed, checkpoint, store, { ...engine, contexts });
+  const vision =
+    hasVision(architecture) && new VisionRuntime(architecture, parsed, checkpoint, store, engine);
+  const release = async () => {
+    await decoder.dispose();
+    if (vision) await vision.dispose();
+    store.dispose();
+  };
   try {
-    const decoder = new DecoderRuntime(architecture, parsed, checkpoint, store, {
-      dtype,
-      threads: options.threads,
-      head,
-    });
-    assertComplete(decoder.report, checkpoint.files);
-    warnUnexpected(decoder.report.unexpected, idOrFolder, options);
     const textBackend = (experts.text_config ?? experts['']) as string;
     decoder.assertSupported(textBackend);
     await decoder.prepare({ head, intermediates: false, visual: false }, textBackend);
-    return {
-      idOrFolder,
-      modelType: architecture.modelType,
-      config: json,
-      generationConfig,
-      dtype,
-      decoder,
-      contextLength: Math.min(
-        text.max_position_embeddings,
-        options.maxCacheLength ?? Number.POSITIVE_INFINITY,
-      ),
-      expertsModel,
-      experts,
-      release: async () => {
-        await decoder.dispose();
-        store.dispose();
-      },
-    };
   } catch (error) {
-    store.dispose();
+    await release();
     throw error;
   }
+  const contextLength = Math.min(
+    text.max_position_embeddings,
+    options.maxCacheLength ?? Number.POSITIVE_INFINITY,
+  );
+  return {
+    ...{ idOrFolder, modelType: architecture.modelType, config: json, generationConfig, dtype },
+    ...{ decoder, contextLength, expertsModel, experts, release },
+    ...(vision ? { vision, visionTokens: architecture.vision?.tokens(parsed) } : {}),
+  };
+}
+
+function hasVision(
+  architecture: Architecture,
+): architecture is Architecture & { vision: VisionPart<unknown> } {
+  return architecture.vision !== undefined;
+}
+
+function checkKind(architecture: Architecture, kind: 'text' | 'image-text', idOrFolder: string): void {
+  if (hasVision(architecture) === (kind === 'image-text')) return;
+  const [what, use] = hasVision(architecture)
+    ? ['an image-text model', 'AutoModelForImageTextToText']
+    : ['a text model', 'AutoModelForCausalLM'];
+  throw new ConfigError(
+    `${idOrFolder}: config.json says model_type "${architecture.modelType}", ${what}; load it with ${use}`,
+  );
 }
 
 function checkOptions(options: LoadOptions): void {

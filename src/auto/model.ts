@@ -2,6 +2,8 @@ import { InputError, show } from '../errors.ts';
 import { applyExperts, type ExpertsModel, type ExpertsSetting } from '../experts/resolve.ts';
 import type { DType } from '../graph/precision.ts';
 import type { DecoderRuntime } from './decoder-runtime.ts';
+import type { Prompt } from './prompt.ts';
+import type { VisionRuntime } from './vision-runtime.ts';
 
 /** A backend name for everything, or names by sub-config; `""` speaks for what the map does not name. */
 export type ExpertsImplementation = string | Readonly<Record<string, string | null>>;
@@ -15,6 +17,9 @@ export interface ModelParts {
   readonly generationConfig: Readonly<Record<string, unknown>>;
   readonly dtype: DType;
   readonly decoder: DecoderRuntime;
+  /** The vision tower of an image-text model, and the tokens its features replace. */
+  readonly vision?: VisionRuntime;
+  readonly visionTokens?: { readonly image: number; readonly video: number };
   readonly contextLength: number;
   readonly expertsModel: ExpertsModel;
   readonly experts: ExpertsSetting;
@@ -84,23 +89,23 @@ export abstract class PreTrainedModel {
   }
 
   /** Prompts without their left padding, every id checked. */
-  protected prompts(inputIds: unknown, attentionMask: unknown): number[][] {
+  protected prompts(inputIds: unknown, attentionMask: unknown): Prompt[] {
     const rows = checkRows(inputIds, 'inputIds');
     const mask =
       attentionMask === undefined || attentionMask === null ? undefined : checkMask(attentionMask, rows);
     const vocab = this.parts.decoder.config.vocab_size;
     return rows.map((ids, row) => {
       const first = mask ? (mask[row] as number[]).indexOf(1) : 0;
-      const prompt = ids.slice(first);
-      for (const [i, id] of prompt.entries()) {
+      const prompt = { ids: ids.slice(first) };
+      for (const [i, id] of prompt.ids.entries()) {
         if (Number.isInteger(id) && id >= 0 && id < vocab) continue;
         throw new InputError(
           `inputIds[${row}][${first + i}] is ${show(id)}; a token id is a whole number from 0 to ${vocab - 1}`,
         );
       }
-      if (prompt.length > this.contextLength) {
+      if (prompt.ids.length > this.contextLength) {
         throw new InputError(
-          `inputIds[${row}] has ${prompt.length} tokens, more than the context of ${this.contextLength}; shorten the prompt`,
+          `inputIds[${row}] has ${prompt.ids.length} tokens, more than the context of ${this.contextLength}; shorten the prompt`,
         );
       }
       return prompt;

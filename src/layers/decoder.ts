@@ -17,8 +17,8 @@ export interface DecoderParts {
   rotary?(): RotaryTables;
   /** Replaces rows of the token embeddings, for inputs that are not tokens. */
   embed?(embeddings: Value): Value;
-  /** Adds to the hidden state that leaves a layer. */
-  afterLayer?(x: Value, layer: number): Value;
+  /** Adds to the hidden state that leaves each of the first `layers` layers. */
+  readonly afterLayer?: { readonly layers: number; apply(x: Value, layer: number): Value };
 }
 
 /**
@@ -49,7 +49,8 @@ export function buildDecoder(
 
   // Only the wanted rows go through the last layer's feed-forward and the head; the cache still gets every position.
   const rows = options.head === 'logits' ? graph.input('logits_rows', 'int64', ['rows']) : undefined;
-  const earlyRows = options.intermediates || parts.afterLayer ? undefined : rows;
+  const extended = parts.afterLayer?.layers ?? 0;
+  const earlyRows = options.intermediates || extended >= config.num_hidden_layers ? undefined : rows;
 
   const { embedding, head } = embeddingNames(graph, config, prefix);
   const table = graph.weight(embedding, [config.vocab_size, hidden]);
@@ -85,8 +86,8 @@ export function buildDecoder(
       );
       const block = feedForward(graph, middle.normed, `${layerPrefix}.mlp`, layer, config, options, parts);
       const nextNorm = last ? `${prefix}.norm.weight` : norm(layer + 1, 'input_layernorm');
-      if (parts.afterLayer) {
-        residual = parts.afterLayer(graph.op('Add', [middle.sum, block]), layer);
+      if (parts.afterLayer && layer < extended) {
+        residual = parts.afterLayer.apply(graph.op('Add', [middle.sum, block]), layer);
         normed = rmsNorm(graph, residual, nextNorm, hidden, epsilon);
       } else {
         ({ normed, sum: residual } = addRmsNorm(graph, block, middle.sum, nextNorm, hidden, epsilon));
