@@ -1,0 +1,161 @@
+import {
+  closeSync,
+  ftruncateSync,
+  openSync,
+  readFileSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, afterEach, describe, expect, it } from 'vitest';
+import { CheckpointError, EngineError } from '../../src/errors.ts';
+import type { WeightStore } from '../../src/runtime/types.ts';
+import { openWeightStore } from '../../src/runtime/weight-store.ts';
+import type { TensorInfo } from '../../src/safetensors/types.ts';
+import { pattern, temporaryFolder, type WeightDType, writeTensors } from './stored-tensors.ts';
+
+const { folder, remove } = temporaryFolder();
+afterAll(remove);
+
+const stores: WeightStore[] = [];
+afterEach(() => {
+  for (const store of stores.splice(0)) store.dispose();
+});
+function open(tensors: readonly TensorInfo[]): WeightStore {
+  const store = openWeightStore(tensors);
+  stores.push(store);
+  return store;
+}
+
+/** Bytes of this process that no other process and no file shares and that were written. */
+function privateDirty(): number {
+  const text = readFileSync('/proc/self/smaps_rollup', 'utf8');
+  return Number(text.match(/^Private_Dirty:\s*(\d+) kB/m)?.[1]) * 1024;
+}
+
+describe('openWeightStore', () => {
+  it.each<WeightDType>(['F32', 'F16', 'BF16'])('widens %s tensors, whatever their alignment', (dtype) => {
+    const values = pattern(35);
+    const store = open(
+      writeTensors(join(folder, `${dtype}.bin`), [{ name: 'w', shape: [5, 7], values, dtype }]),
+    );
+    expect(store.readFloat32('w')).toEqual(values);
+  });
+
+  it('reads scalars and empty tensors', () => {
+    const store = open(
+      writeTensors(join(folder, 'edge.bin'), [
+        { name: 'scalar', shape: [], values: Float32Array.of(0.5) },
+        { name: 'empty', shape: [3, 0], values: new Float32Array(0) },
+      ]),
+    );
+    expect([...store.readFloat32('scalar')]).toEqual([0.5]);
+    expect(store.readFloat32('empty')).toHaveLength(0);
+  });
+
+  it('reads no numbers from an integer tensor', () => {
+    const file = join(folder, 'int.bin');
+    writeFileSync(file, new Uint8Array(8));
+    const store = open([{ name: 'ids', file, offset: 0, byteLength: 8, dtype: 'I64', shape: [1] }]);
+    expect(() => store.readFloat32('ids')).toThrow(/'ids' is not bfloat16, float16 or float32/);
+  });
+
+  it('gives every store ids and handles of its own', () => {
+    const values = { a: pattern(2, 1), b: pattern(2, 2) };
+    const [one, two] = (['a', 'b'] as const).map((name) =>
+      open(writeTensors(join(folder, `${name}.bin`), [{ name: 'w', shape: [2], values: values[name] }])),
+    );
+    expect(one?.id).not.toBe(two?.id);
+    expect(one?.readFloat32('w')).toEqual(values.a);
+    one?.dispose();
+    expect(two?.readFloat32('w')).toEqual(values.b);
+  });
+
+  it('suggests the nearest name for an unknown tensor', () => {
+    const store = open(
+      writeTensors(join(folder, 'names.bin'), [{ name: 'lm_head.weight', shape: [1], values: pattern(1) }]),
+    );
+    expect(() => store.handle('lm_head.wieght')).toThrow(EngineError);
+    expect(() => store.handle('lm_head.wieght')).toThrow(/no tensor "lm_head.wieght".*mean "lm_head.weight"/);
+  });
+
+  it('refuses every use after dispose, which may be called twice', () => {
+    const store = open(
+      writeTensors(join(folder, 'gone.bin'), [{ name: 'w', shape: [1], values: pattern(1) }]),
+    );
+    store.dispose();
+    store.dispose();
+    expect(() => store.handle('w')).toThrow(/weight store \d+ is disposed/);
+    expect(() => store.readFloat32('w')).toThrow(EngineError);
+  });
+
+  it('names a file that does not exist', () => {
+    const file = join(folder, 'absent.safetensors');
+    const opening = () => open([{ name: 'w', file, offset: 0, byteLength: 4, dtype: 'F32', shape: [1] }]);
+    expect(opening).toThrow(CheckpointError);
+    expect(opening).toThrow(/absent\.safetensors: cannot open: No such file/);
+  });
+
+  it('names file, tensor and both sizes when a file was truncated', () => {
+    const file = join(folder, 'short.bin');
+    const tensors = writeTensors(file, [{ name: 'w', shape: [4], values: pattern(4) }]);
+    truncateSync(file, 10);
+    expect(() => open(tensors)).toThrow(CheckpointError);
+    expect(() => open(tensors)).toThrow(/short\.bin: tensor 'w' ends at byte 17, but the file has 10 bytes/);
+  });
+
+  it('accepts an empty file that no tensor has bytes in', () => {
+    const file = join(folder, 'nothing.bin');
+    writeFileSync(file, '');
+    const store = open([{ name: 'w', file, offset: 0, byteLength: 0, dtype: 'F32', shape: [0] }]);
+    expect(store.readFloat32('w')).toHaveLength(0);
+  });
+
+  it('refuses a tensor whose shape does not fit its bytes', () => {
+    const file = join(folder, 'shape.bin');
+    writeFileSync(file, new Uint8Array(64));
+    const entry = { name: 'w', file, offset: 0, byteLength: 12, dtype: 'BF16', shape: [2, 2] } as const;
+    expect(() => open([entry])).toThrow(/tensor 'w' of shape \[2, 2\] needs 8 bytes, but its entry spans 12/);
+  });
+
+  it('refuses a name listed twice', () => {
+    const file = join(folder, 'twice.bin');
+    const [tensor] = writeTensors(file, [{ name: 'w', shape: [1], values: pattern(1) }]) as [TensorInfo];
+    expect(() => open([tensor, tensor])).toThrow(/"w" is listed twice/);
+  });
+
+  it('knows each of 20,000 tensors', () => {
+    const file = join(folder, 'many.bin');
+    const values = pattern(20_000);
+    writeTensors(file, [{ name: 'all', shape: [20_000], values }]);
+    const store = open(
+      Array.from(values, (_, i) => ({
+        name: `model.layers.${i}.weight`,
+        file,
+        offset: 1 + 4 * i,
+        byteLength: 4,
+        dtype: 'F32' as const,
+        shape: [1, 1],
+      })),
+    );
+    expect(store.handle('model.layers.19999.weight')).not.toBe(store.handle('model.layers.0.weight'));
+    expect(store.readFloat32('model.layers.12345.weight')[0]).toBe(values[12345]);
+  });
+
+  it.runIf(process.platform === 'linux')('adds no private memory for a 2 GB file, and reads its end', () => {
+    const file = join(folder, 'sparse.bin');
+    const size = 2 * 1024 ** 3 + 4096;
+    const descriptor = openSync(file, 'w');
+    ftruncateSync(descriptor, size);
+    writeSync(descriptor, new Uint8Array(Float32Array.of(7).buffer), 0, 4, size - 4);
+    closeSync(descriptor);
+    const before = privateDirty();
+    const store = open([
+      { name: 'zeros', file, offset: 0, byteLength: size - 4096, dtype: 'F32', shape: [(size - 4096) / 4] },
+      { name: 'end', file, offset: size - 4, byteLength: 4, dtype: 'F32', shape: [1] },
+    ]);
+    expect(store.readFloat32('end')[0]).toBe(7);
+    expect(privateDirty() - before).toBeLessThan(20 * 1024 ** 2);
+  });
+});
