@@ -50,24 +50,30 @@ export function visionPositions(grids: readonly Grid[], shape: VisionShape): Vis
     const columns = tables(w, shape.gridSide, frequencies);
     const order = mergeOrder(h, w, shape.spatialMergeSize);
     for (let frame = 0; frame < t; frame++) {
-      for (const [row, column] of order)
-        writePosition(out, patch++, rows, row, columns, column, shape.gridSide);
+      for (let i = 0; i < h * w; i++, patch++) {
+        const row = order.rows[i] as number;
+        const column = order.columns[i] as number;
+        writePosition(out, patch, rows, row, columns, column, shape.gridSide);
+      }
     }
   }
   return out;
 }
 
 /** Row and column of each patch of one frame, blocks of `merge` × `merge` patches one after the other. */
-function mergeOrder(height: number, width: number, merge: number): [number, number][] {
-  const order: [number, number][] = [];
+function mergeOrder(height: number, width: number, merge: number): { rows: Int32Array; columns: Int32Array } {
+  const rows = new Int32Array(height * width);
+  const columns = new Int32Array(height * width);
+  let patch = 0;
   for (let blockRow = 0; blockRow < height; blockRow += merge) {
     for (let blockColumn = 0; blockColumn < width; blockColumn += merge) {
-      for (let i = 0; i < merge * merge; i++) {
-        order.push([blockRow + Math.floor(i / merge), blockColumn + (i % merge)]);
+      for (let i = 0; i < merge * merge; i++, patch++) {
+        rows[patch] = blockRow + Math.floor(i / merge);
+        columns[patch] = blockColumn + (i % merge);
       }
     }
   }
-  return order;
+  return { rows, columns };
 }
 
 /** Along one axis, for every patch: the two grid lines around it, the weight of the second, and rotary cos and sin. */
@@ -117,16 +123,37 @@ function writePosition(
   const right = columns.fraction[column] as number;
   const top = (rows.low[row] as number) * side;
   const bottom = (rows.high[row] as number) * side;
-  const [left, far] = [columns.low[column] as number, columns.high[column] as number];
+  const left = columns.low[column] as number;
+  const far = columns.high[column] as number;
   const up = Math.fround(1 - down);
   const back = Math.fround(1 - right);
-  out.indices.set([top + left, top + far, bottom + left, bottom + far], patch * 4);
-  out.weights.set([up * back, up * right, down * back, down * right], patch * 4);
-  const n = rows.frequencies;
-  for (const key of ['cos', 'sin'] as const) {
-    const angles = out[key];
-    angles.set(rows[key].subarray(row * n, (row + 1) * n), patch * 2 * n);
-    angles.set(columns[key].subarray(column * n, (column + 1) * n), patch * 2 * n + n);
+  const at = patch * 4;
+  out.indices[at] = top + left;
+  out.indices[at + 1] = top + far;
+  out.indices[at + 2] = bottom + left;
+  out.indices[at + 3] = bottom + far;
+  out.weights[at] = up * back;
+  out.weights[at + 1] = up * right;
+  out.weights[at + 2] = down * back;
+  out.weights[at + 3] = down * right;
+  copyAngles(out.cos, patch, rows.cos, row, columns.cos, column, rows.frequencies);
+  copyAngles(out.sin, patch, rows.sin, row, columns.sin, column, rows.frequencies);
+}
+
+/** The row's values, then the column's. A plain loop: subarrays would cost more than the few floats they cover. */
+function copyAngles(
+  target: Float32Array,
+  patch: number,
+  rows: Float32Array,
+  row: number,
+  columns: Float32Array,
+  column: number,
+  count: number,
+): void {
+  const to = patch * 2 * count;
+  for (let i = 0; i < count; i++) {
+    target[to + i] = rows[row * count + i] as number;
+    target[to + count + i] = columns[column * count + i] as number;
   }
 }
 
