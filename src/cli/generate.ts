@@ -19,19 +19,19 @@ import { progressPrinter } from './progress.ts';
 import { type Batch, encode, type Prompt, type PromptFlags, readPrompt } from './prompt.ts';
 import { describeStats } from './stats.ts';
 
-/** New tokens when `--max-new-tokens` does not say. */
+/** New tokens when neither `--max-new-tokens` nor generation_config.json says. */
 const DEFAULT_NEW_TOKENS = 128;
 const DTYPES = ['auto', 'float32', 'bfloat16', 'float16'];
 const DEVICES = ['auto', 'cpu', 'cuda'];
 
-interface Flags extends PromptFlags {
+export interface Flags extends PromptFlags {
   model?: string;
   revision?: string;
   experts?: string | Record<string, string>;
   dtype?: NonNullable<LoadOptions['dtype']>;
   device?: NonNullable<LoadOptions['device']>;
   threads?: number;
-  maxNewTokens: number;
+  maxNewTokens?: number;
   temperature?: number;
   topK?: number;
   topP?: number;
@@ -57,7 +57,11 @@ export function addGenerateCommand(program: Command, io: Io): void {
     .addOption(new Option('--dtype <dtype>', 'precision of the computation').choices(DTYPES))
     .addOption(new Option('--device <device>', 'where to compute').choices(DEVICES))
     .option('--threads <n>', 'threads to compute with', integer(1, 1024))
-    .option('--max-new-tokens <n>', 'most tokens to generate', integer(1), DEFAULT_NEW_TOKENS)
+    .option(
+      '--max-new-tokens <n>',
+      `most tokens to generate (default: the model's, else ${DEFAULT_NEW_TOKENS})`,
+      integer(1),
+    )
     .option('--temperature <t>', 'sample at this temperature; 0 is greedy', decimal({ least: 0 }))
     .option('--top-k <k>', 'sample among the k likeliest tokens; 0 is all', integer(0))
     .option('--top-p <p>', 'sample among the likeliest tokens of this sum', decimal({ least: 0, most: 1 }))
@@ -76,7 +80,12 @@ async function generate(flags: Flags, io: Io): Promise<void> {
   try {
     const batch = encode(prompt, loaded.tokenizer);
     const streamer = chooseStreamer(flags, batch, loaded, io);
-    const options = { ...batch, ...generationOptions(flags), ...given({ streamer }), signal: io.stop };
+    const options = {
+      ...batch,
+      ...generationOptions(flags, loaded.model.generationConfig),
+      ...given({ streamer }),
+      signal: io.stop,
+    };
     const output = await loaded.model.generate(options).catch((error: unknown) => {
       // A stopped run still says what it has.
       if (error instanceof GenerationAbortError) return error.partial;
@@ -148,14 +157,23 @@ async function loadTokenizer(source: string, repo: HubOptions, flags: Flags, pro
   });
 }
 
-function generationOptions(flags: Flags) {
-  const { temperature, topK, topP } = flags;
+/**
+ * Options of `generate` that the flags ask for.
+ *
+ * @param defaults the model's generation_config.json
+ */
+export function generationOptions(flags: Flags, defaults: Readonly<Record<string, unknown>>) {
+  const { temperature, topK, topP, minP } = flags;
   const greedy = temperature === 0;
   const samples = !greedy && [temperature, topK, topP].some((value) => value !== undefined);
+  const isBounded = (defaults.max_new_tokens ?? defaults.max_length ?? null) !== null;
   return {
-    maxNewTokens: flags.maxNewTokens,
-    ...given({ repetitionPenalty: flags.repetitionPenalty, seed: flags.seed }),
-    ...(greedy ? { doSample: false } : given({ temperature, topK, topP, minP: flags.minP })),
+    ...given({
+      maxNewTokens: flags.maxNewTokens ?? (isBounded ? undefined : DEFAULT_NEW_TOKENS),
+      repetitionPenalty: flags.repetitionPenalty,
+      seed: flags.seed,
+    }),
+    ...(greedy ? { doSample: false } : given({ temperature, topK, topP, minP })),
     ...(samples && { doSample: true }),
     ...(flags.ignoreEos && { eosTokenId: [] }),
   };

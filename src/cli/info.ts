@@ -35,7 +35,7 @@ function describe(info: ModelInfo): string {
     ['architecture', info.architecture],
     [
       'parameters',
-      `${formatCount(parameters.total)}, of which ${formatCount(parameters.active)} work on a token`,
+      `${formatCount(parameters.total)} in total, ${formatCount(parameters.active)} active per token`,
     ],
     ['layers', String(info.layers)],
     ['experts', routing],

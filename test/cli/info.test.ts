@@ -58,7 +58,7 @@ describe('switchyard info', () => {
     const { exitCode, stdout, stderr } = await run(['info', demoModel()]);
     expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: '' });
     expect(stdout).toMatch(/^architecture +qwen3_moe$/m);
-    expect(stdout).toMatch(/^parameters +2\.\d\d million, of which 1\.\d\d million work on a token$/m);
+    expect(stdout).toMatch(/^parameters +2\.\d\d million in total, 1\.\d\d million active per token$/m);
     expect(stdout).toMatch(/^experts +16, 4 a token, in 5 of 5 layers$/m);
     expect(stdout).toMatch(/^context +1024 tokens$/m);
     expect(stdout).toMatch(/^size +5\.\d\d MB in 1 file$/m);

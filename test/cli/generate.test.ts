@@ -1,0 +1,247 @@
+import { describe, expect, test, vi } from 'vitest';
+import { generationOptions } from '../../src/cli/generate.ts';
+import { Stop } from '../../src/cli/io.ts';
+import { demoModel } from '../../src/cli/package-root.ts';
+import { CausalLM } from '../../src/index.ts';
+import { type GoldenModel, goldenModel, readJson } from '../helpers/goldens.ts';
+import { run } from './capture.ts';
+
+/** A run that must succeed in silence. */
+async function generate(...args: string[]): Promise<string> {
+  const { exitCode, stdout, stderr } = await run(['generate', ...args]);
+  expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: '' });
+  return stdout;
+}
+const json = async (...args: string[]) => JSON.parse(await generate(...args, '--json'));
+const expected = (model: string) => readJson<GoldenModel>(goldenModel(model), 'expected.json');
+/** How the goldens were made. */
+const plain = ['--dtype', 'float32', '--temperature', '0', '--repetition-penalty', '1', '--ignore-eos'];
+
+describe('raw ids', () => {
+  const { prompts, batch } = expected('qwen3_moe_c');
+
+  test.each(['eager', 'batched_mm', 'grouped_mm'])('%s generates the expected ids', async (experts) => {
+    const model = ['--model', goldenModel('qwen3_moe_c'), '--experts', experts, ...plain];
+    for (const prompt of prompts) {
+      const ids = await generate(
+        ...model,
+        '--input-ids',
+        prompt.input_ids.join(','),
+        '--max-new-tokens',
+        '24',
+      );
+      expect(ids).toBe(`${prompt.greedy.tokens.join(',')}\n`);
+    }
+  });
+
+  const rows = (batch?.input_ids ?? []).map((ids, row) =>
+    ids.filter((_, i) => batch?.attention_mask[row]?.[i] === 1),
+  );
+  const asBatch = [
+    '--model',
+    goldenModel('qwen3_moe_c'),
+    ...rows.flatMap((ids) => ['--input-ids', ids.join(',')]),
+  ];
+
+  test('several rows are a batch, printed a line each', async () => {
+    const lines = (batch?.tokens ?? []).map((ids) => `${ids.join(',')}\n`);
+    expect(lines.length).toBe(2);
+    expect(await generate(...asBatch, ...plain, '--max-new-tokens', '24')).toBe(lines.join(''));
+  });
+
+  test('--json has ids, text, backend and statistics of a batch', async () => {
+    const report = await json(...asBatch, ...plain, '--max-new-tokens', '24', '--experts', 'eager');
+    expect(Object.keys(report)).toEqual(['sequences', 'text', 'experts', 'stats']);
+    expect(report.sequences).toEqual(batch?.tokens);
+    expect(report.text).toEqual([expect.any(String), expect.any(String)]);
+    expect(report.experts).toEqual({ '': 'eager' });
+    expect(report.stats).toMatchObject({ newTokens: 48, promptTokens: rows.flat().length });
+    expect(report.stats.expertsCalls.eager).toBeGreaterThan(0);
+  });
+
+  test('need no tokenizer', async () => {
+    const model = [
+      '--model',
+      goldenModel('qwen2_moe_b'),
+      '--input-ids',
+      '1,2',
+      ...plain,
+      '--max-new-tokens',
+      '3',
+    ];
+    const { sequences, text } = await json(...model);
+    expect(text).toEqual([null]);
+    expect(await generate(...model)).toBe(`${sequences[0].join(',')}\n`);
+  });
+});
+
+describe('the demo model', () => {
+  const greedy = ['--temperature', '0', '--max-new-tokens', '16'];
+
+  test('continues a prompt', async () => {
+    const text = await generate('--prompt', 'In the beginning', ...greedy);
+    expect(text).toMatch(/^[ ,]\S.*\n$/s);
+    expect((await json('--prompt', 'In the beginning', ...greedy)).text).toEqual([text.slice(0, -1)]);
+  });
+
+  test('reads the prompt from stdin, less the newline at its end', async () => {
+    const { stdout } = await run(['generate', ...greedy], { stdin: 'In the beginning\n' });
+    expect(stdout).toBe(await generate('--prompt', 'In the beginning', ...greedy));
+  });
+
+  test('answers a message through its chat template, and leaves out the end token', async () => {
+    const answer = await generate(
+      '--chat',
+      'Speak of Moses.',
+      '--temperature',
+      '0',
+      '--max-new-tokens',
+      '60',
+    );
+    const rendered = '<|im_start|>user\nSpeak of Moses.<|im_end|>\n<|im_start|>assistant\n';
+    expect(await generate('--prompt', rendered, '--temperature', '0', '--max-new-tokens', '60')).toBe(answer);
+    expect(answer).toContain('Moses');
+    expect(answer).not.toContain('<|im_end|>');
+  });
+
+  test('repeats itself under one seed only', async () => {
+    const sample = (seed: string) => generate('--prompt', 'And', '--temperature', '1.5', '--seed', seed);
+    const [first, again, other] = [await sample('1'), await sample('1'), await sample('2')];
+    expect(again).toBe(first);
+    expect(other).not.toBe(first);
+  });
+
+  test('--stats goes to stderr and changes nothing on stdout', async () => {
+    const args = ['generate', '--prompt', 'In the beginning', ...greedy, '--experts', '=batched_mm'];
+    const { exitCode, stdout, stderr } = await run([...args, '--stats']);
+    expect({ exitCode, stdout }).toEqual({ exitCode: 0, stdout: (await run(args)).stdout });
+    expect(stderr).toMatch(/^experts +batched_mm$/m);
+    expect(stderr).toMatch(/^MoE calls +80 by batched_mm$/m);
+    expect(stderr).toMatch(/^prompt +3 tokens in [\d.]+ s, [\d.]+ tokens\/s$/m);
+    expect(stderr).toMatch(/^generated +16 tokens in /m);
+  });
+});
+
+describe('generation options', () => {
+  const none = { max_new_tokens: null };
+
+  test('are few when nothing is asked for', () => {
+    expect(generationOptions({}, none)).toEqual({ maxNewTokens: 128 });
+  });
+
+  test.each([{ max_new_tokens: 64 }, { max_length: 64 }])(
+    'leave the length to %j of the model',
+    (defaults) => {
+      expect(generationOptions({}, defaults)).toEqual({});
+      expect(generationOptions({ maxNewTokens: 5 }, defaults)).toEqual({ maxNewTokens: 5 });
+    },
+  );
+
+  test.each([{ temperature: 0.5 }, { topK: 0 }, { topP: 0.9 }])('sample when asked for %j', (flags) => {
+    expect(generationOptions(flags, none)).toEqual({ maxNewTokens: 128, doSample: true, ...flags });
+  });
+
+  test('are greedy at temperature 0, whatever else is given', () => {
+    const flags = { temperature: 0, topK: 5, topP: 0.5, minP: 0.1, seed: 0, repetitionPenalty: 1.1 };
+    expect(generationOptions(flags, none)).toEqual({
+      maxNewTokens: 128,
+      doSample: false,
+      seed: 0,
+      repetitionPenalty: 1.1,
+    });
+  });
+
+  test('without end tokens on --ignore-eos; min-p alone does not sample', () => {
+    expect(generationOptions({ ignoreEos: true, minP: 0.1 }, none)).toEqual({
+      maxNewTokens: 128,
+      eosTokenId: [],
+      minP: 0.1,
+    });
+  });
+});
+
+describe('a stopped run', () => {
+  test('says in JSON what it has', async () => {
+    const stop = new AbortController();
+    const { openDecoding } = CausalLM.prototype;
+    const spy = vi.spyOn(CausalLM.prototype, 'openDecoding').mockImplementation(function (
+      this: CausalLM,
+      request,
+    ) {
+      setTimeout(() => stop.abort(new Stop('interrupted', 130)), 50);
+      return openDecoding.call(this, request);
+    });
+    const args = ['--input-ids', '1,2', '--max-new-tokens', '1000', '--ignore-eos', '--json'];
+    const { exitCode, stdout } = await run(['generate', ...args], { stop: stop.signal });
+    spy.mockRestore();
+    expect(exitCode).toBe(130);
+    const { sequences, stats } = JSON.parse(stdout);
+    expect(sequences[0].length).toBeLessThan(1000);
+    expect(stats.newTokens).toBe(sequences[0].length);
+  });
+});
+
+describe('what the command line alone shows to be wrong ends with 2', () => {
+  test.each([
+    [
+      ['--max-new-tokens', '0'],
+      "option '--max-new-tokens <n>' argument '0' is invalid. It must be a whole number of at least 1.",
+    ],
+    [['--max-new-tokens', '1.5'], 'whole number of at least 1'],
+    [['--max-new-tokens', ''], 'whole number of at least 1'],
+    [['--threads', '0'], 'from 1 to 1024'],
+    [['--seed', '-1'], 'whole number of at least 0'],
+    [['--seed', '1e400'], 'whole number'],
+    [['--temperature', '-0.1'], 'It must be a number of at least 0.'],
+    [['--temperature', 'warm'], 'It must be a number of at least 0.'],
+    [['--temperature', 'Infinity'], 'It must be a number of at least 0.'],
+    [['--top-k', '-1'], 'whole number of at least 0'],
+    [['--top-p', '1.1'], 'It must be a number of at least 0 and at most 1.'],
+    [['--min-p', 'NaN'], 'It must be a number of at least 0 and at most 1.'],
+    [['--repetition-penalty', '0'], 'It must be a number above 0.'],
+    [['--input-ids', '1,x'], 'token ids separated by commas'],
+    [['--input-ids', '1,,2'], 'token ids separated by commas'],
+    [['--input-ids', '-1'], 'token ids separated by commas'],
+    [['--dtype', 'int8'], 'Allowed choices are auto, float32, bfloat16, float16.'],
+    [['--device', 'tpu'], 'Allowed choices are'],
+    [['--experts', 'grouped-mm'], 'Known are: batched_mm, eager, grouped_mm. Did you mean "grouped_mm"?'],
+    [['--experts', ''], 'Unknown experts implementation ""'],
+    [['--experts', 'text_config=eager,'], '"" is not of the form key=name'],
+    [['--experts', 'text_config=eager,batched_mm'], '"batched_mm" is not of the form key=name'],
+    [['--experts', 'a=b=c'], '"a=b=c" is not of the form key=name'],
+    [['--experts', '=eager,=eager'], 'The key "" occurs twice.'],
+    [['--prompt', 'a', '--chat', 'b'], '--prompt and --chat exclude each other'],
+    [['--prompt', 'a', '--input-ids', '1'], '--prompt and --input-ids exclude each other'],
+    [['--prompt', ''], '--prompt is empty'],
+    [['--chat', ''], '--chat is empty'],
+    [['--no-such-option'], "unknown option '--no-such-option'"],
+    [['--prompt'], 'argument missing'],
+    [['surplus'], 'too many arguments'],
+    [[], 'there is nothing to continue; give --prompt, --chat or --input-ids'],
+  ])('%j', async (args, message) => {
+    const { exitCode, stdout, stderr } = await run(['generate', ...args]);
+    expect({ exitCode, stdout }).toEqual({ exitCode: 2, stdout: '' });
+    expect(stderr).toContain(message);
+  });
+});
+
+describe('any other fault ends with 1', () => {
+  test.each([
+    [['--model', './no/such/folder', '--prompt', 'a'], /no\/such\/folder/],
+    [['--model', demoModel(), '--input-ids', '1,999999'], /999999.*0 to 3071/],
+    [['--prompt', 'a', '--experts', 'text_config=eager'], /Unknown key "text_config"/],
+    [['--model', goldenModel('qwen2_moe_b'), '--prompt', 'a'], /tokenizer/],
+    [['--input-ids', new Array(1025).fill(1).join(',')], /1025 tokens.*1024/],
+  ])('%j', async (args, message) => {
+    const { exitCode, stdout, stderr } = await run(['generate', ...args]);
+    expect({ exitCode, stdout }).toEqual({ exitCode: 1, stdout: '' });
+    expect(stderr).toMatch(/^error: /);
+    expect(stderr).toMatch(message);
+  });
+
+  test('empty stdin', async () => {
+    const { exitCode, stderr } = await run(['generate'], { stdin: '\n' });
+    expect(exitCode).toBe(1);
+    expect(stderr).toMatch(/stdin is empty/);
+  });
+});
