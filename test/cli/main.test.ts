@@ -1,0 +1,119 @@
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { version } from '../../src/cli/package-root.ts';
+import { run } from './capture.ts';
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+/** Beside `dist`, so that the command finds the engine and the demo model as it does from there. */
+const compiled = join(root, 'dist-test');
+
+beforeAll(async () => {
+  await rm(compiled, { recursive: true, force: true });
+  const tsc = join(root, 'node_modules', '.bin', 'tsc');
+  await promisify(execFile)(tsc, ['-p', 'tsconfig.build.json', '--outDir', compiled], { cwd: root });
+});
+afterAll(() => rm(compiled, { recursive: true, force: true }));
+
+/** More text than a test waits for: over a second of it. */
+const LONG = ['--prompt', 'In the beginning', '--ignore-eos', '--max-new-tokens', '1000', '--seed', '1'];
+
+function start(...args: string[]) {
+  const child = spawn(process.execPath, [join(compiled, 'cli', 'main.js'), ...args]);
+  return { child, stderr: text(child.stderr), exit: exitOf(child) };
+}
+
+async function exitOf(child: ChildProcess): Promise<number | string> {
+  const [code, signal] = await once(child, 'exit');
+  return code ?? signal;
+}
+
+describe('the process', () => {
+  test('generates from the demo model and ends', async () => {
+    const { child, stderr, exit } = start(
+      'generate',
+      '--prompt',
+      'In the beginning',
+      '--max-new-tokens',
+      '4',
+    );
+    child.stdin.end();
+    expect(await text(child.stdout)).toMatch(/\S.*\n$/s);
+    expect(await stderr).toBe('');
+    expect(await exit).toBe(0);
+  });
+
+  test('streams, and Ctrl-C ends it at once with what was said so far', async () => {
+    const { child, stderr, exit } = start('generate', ...LONG);
+    let said = '';
+    child.stdout.on('data', (chunk) => {
+      if (said === '') child.kill('SIGINT');
+      said += chunk;
+    });
+    expect(await exit).toBe(130);
+    expect(said).toMatch(/\n$/);
+    expect(said.split(/\s+/).length).toBeLessThan(500);
+    expect(await stderr).toBe('');
+  });
+
+  test('Ctrl-C ends it while it waits for a prompt', async () => {
+    const { child, exit, stderr } = start('generate');
+    // More than a pipe holds: when all of it is written, the command is reading.
+    await new Promise((resolve) => child.stdin.write('In the '.repeat(100_000), resolve));
+    child.kill('SIGINT');
+    expect(await exit).toBe(130);
+    expect(await stderr).toBe('');
+  });
+
+  test('a reader that leaves is no error', async () => {
+    const { child, stderr, exit } = start('generate', ...LONG);
+    await once(child.stdout, 'data');
+    child.stdout.destroy();
+    expect(await exit).toBe(0);
+    expect(await stderr).toBe('');
+  });
+
+  test('exits with 2 on a wrong command line and with 1 on another fault', async () => {
+    const wrong = start('generate', '--top-p', '7');
+    const missing = start('info', './no/such/folder');
+    expect([await wrong.exit, await missing.exit]).toEqual([2, 1]);
+    expect(await wrong.stderr).toMatch(/--top-p/);
+    expect(await missing.stderr).toMatch(/^error: .*no\/such\/folder/);
+  });
+});
+
+describe('the program', () => {
+  test.each([['--help'], ['generate', '--help'], ['info', '--help']])(
+    '%s %s is no fault',
+    async (...args) => {
+      const { exitCode, stdout, stderr } = await run(args);
+      expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: '' });
+      expect(stdout).toMatch(/^Usage: switchyard/);
+    },
+  );
+
+  test('lists its commands', async () => {
+    expect((await run(['--help'])).stdout).toMatch(/^ {2}generate .*^ {2}info /ms);
+  });
+
+  test('tells its version', async () => {
+    expect(await run(['--version'])).toEqual({ exitCode: 0, stdout: `${version()}\n`, stderr: '' });
+  });
+
+  test('suggests a command for a misspelt one', async () => {
+    const { exitCode, stdout, stderr } = await run(['generat']);
+    expect({ exitCode, stdout }).toEqual({ exitCode: 2, stdout: '' });
+    expect(stderr).toMatch(/unknown command 'generat'.*Did you mean generate/s);
+  });
+
+  test('wants a command', async () => {
+    const { exitCode, stdout, stderr } = await run([]);
+    expect({ exitCode, stdout }).toEqual({ exitCode: 2, stdout: '' });
+    expect(stderr).toMatch(/^Usage: switchyard/);
+  });
+});
