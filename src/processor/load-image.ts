@@ -45,6 +45,8 @@ function describe(input: unknown): string {
   if (typeof input === 'string') return input.length > 200 ? `${input.slice(0, 197)}...` : input;
   if (input instanceof URL) return describe(input.href);
   if (input instanceof Uint8Array) return `${input.length} bytes in memory`;
+  if (typeof input === 'object' && input !== null)
+    return `an object with ${Object.keys(input).slice(0, 9).join(', ')}`;
   return show(input);
 }
 

@@ -27,11 +27,14 @@ export interface ProcessorTokenizer {
   batchDecode(rows: readonly (readonly number[])[], options?: { skipSpecialTokens?: boolean }): string[];
 }
 
+export type OneOrMore<V> = V | readonly (V | readonly V[])[] | undefined;
+
 /** What a processor is called with. Pictures and videos belong to the placeholders of the texts, in order. */
 export interface ProcessorInputs extends LoadOptions {
   text: string | readonly string[];
-  images?: ImageInput | readonly ImageInput[] | undefined;
-  videos?: VideoInput | readonly VideoInput[] | undefined;
+  /** In the order of their placeholders; lists of lists (one a text) are joined. */
+  images?: OneOrMore<ImageInput>;
+  videos?: OneOrMore<VideoInput>;
   /** Lets the tokenizer add its start or end tokens (Qwen's has none). Default true. */
   addSpecialTokens?: boolean | undefined;
   /** Pads shorter rows on the left. Default true. */
@@ -41,8 +44,8 @@ export interface ProcessorInputs extends LoadOptions {
 /** Options of `applyChatTemplate`; fields not named here are variables of the template, such as `add_vision_id`. */
 export interface ProcessorChatOptions extends LoadOptions {
   /** For image parts that do not carry their picture. */
-  images?: ImageInput | readonly ImageInput[] | undefined;
-  videos?: VideoInput | readonly VideoInput[] | undefined;
+  images?: OneOrMore<ImageInput>;
+  videos?: OneOrMore<VideoInput>;
   tools?: readonly unknown[] | undefined;
   addGenerationPrompt?: boolean | undefined;
   continueFinalMessage?: boolean | undefined;
@@ -215,9 +218,9 @@ function checkTexts(text: unknown): readonly string[] {
   return texts;
 }
 
-function toList<V>(value: V | readonly V[] | undefined): readonly V[] {
+function toList<V>(value: OneOrMore<V>): readonly V[] {
   if (value === undefined || value === null) return [];
-  return Array.isArray(value) ? value : [value as V];
+  return Array.isArray(value) ? (value.flat() as V[]) : [value as V];
 }
 
 function tokenId(tokenizer: ProcessorTokenizer, token: string): number {

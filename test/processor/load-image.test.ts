@@ -131,6 +131,11 @@ describe('loadImage refuses', () => {
     ['a data URL without data', 'data:image/png', /has no comma/],
     ['a damaged data URL', 'data:image/png,%zz', /has a % that no two hex digits follow/],
     ['null', null, /photo \(null\): a picture is a path, a URL, bytes/],
+    [
+      'an object of another kind',
+      { data: new Uint8Array(12), width: 2 },
+      /photo \(an object with data, width\): a picture is/,
+    ],
     ['a number', 5, /photo \(5\): a picture is a path/],
     ['raw pixels without channels', { ...pixels, channels: undefined }, /have undefined channels/],
   ])('%s', async (_, input, message) => {

@@ -18,7 +18,8 @@ beforeAll(async () => {
 const pathOf = (name: string) => `${FOLDER}images/${name}.png`;
 const prompt = (name: string) =>
   golden.prompts.find((one) => one.name === name) as (typeof golden.prompts)[0];
-const [p0, p1, p2] = ['p0', 'p1', 'p2'].map(prompt) as [
+const [p0, p1, p2, p3] = ['p0', 'p1', 'p2', 'p3'].map(prompt) as [
+  (typeof golden.prompts)[0],
   (typeof golden.prompts)[0],
   (typeof golden.prompts)[0],
   (typeof golden.prompts)[0],
@@ -53,6 +54,13 @@ describe('Processor on golden prompts', () => {
     expect(inputs.attentionMask).toEqual(batch.attention_mask);
     expect(inputs.mmTokenTypeIds).toEqual(batch.mm_token_type_ids);
     expect(inputs.imageGridThw).toEqual(batch.image_grid_thw);
+  });
+
+  it('takes the pictures of each text as a list of their own', async () => {
+    const [gradient, shapes] = ['gradient', 'shapes'].map(pathOf) as [string, string];
+    const inputs = await processor({ text: [p3.text, p2.text], images: [[], [gradient, shapes]] });
+    expect(inputs.inputIds[1]).toEqual(p2.input_ids);
+    expect(inputs.imageGridThw).toEqual(p2.image_grid_thw);
   });
 
   it('leaves rows ragged without padding', async () => {
