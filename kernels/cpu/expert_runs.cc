@@ -117,17 +117,17 @@ class ExpertPass {
                              panel);
     const RowBlock up_rows(table_, weights.up, args_.precision, forms.up, block.row0, block.row1,
                            panel + RowBlock::PanelBytes(table_, weights.gate, rows));
-    for (int64_t tile = block.tile0; tile < block.tile1; ++tile) {
-      const bool cold = tile == block.tile0;
-      gate_rows.Multiply(x_gate_ + run.first * x_bytes_, tile, cold, gate, rows);
-      up_rows.Multiply(x_up_ + run.first * x_bytes_, tile, cold, up, rows);
-      const int64_t tokens = forms.gate.TileSize(tile);
-      table_.silu_mul(gate, up, tokens * rows, gate);
+    gate_rows.ForEachPart(block.tile0, block.tile1, [&](const RowBlock::Part& part) {
+      const int64_t width = part.row1 - part.row0;
+      gate_rows.Multiply(x_gate_ + run.first * x_bytes_, part, gate, width);
+      up_rows.Multiply(x_up_ + run.first * x_bytes_, part, up, width);
+      const int64_t tokens = forms.gate.TileSize(part.tile);
+      table_.silu_mul(gate, up, tokens * width, gate);
       for (int64_t t = 0; t < tokens; ++t) {
-        forms.down.Store(gate + t * rows, tile * kTileTokens + t, block.row0, rows,
+        forms.down.Store(gate + t * width, part.tile * kTileTokens + t, block.row0 + part.row0, width,
                          h_ + run.first * h_bytes_);
       }
-    }
+    });
   }
 
   void Down() {
@@ -155,10 +155,10 @@ class ExpertPass {
     const WeightMatrix& down = run.weights->down;
     const XForm form(table_, down, args_.precision, run.count);
     const RowBlock rows(table_, down, args_.precision, form, block.row0, block.row1, panel);
-    for (int64_t tile = block.tile0; tile < block.tile1; ++tile) {
-      float* out = args_.out + (run.first + tile * kTileTokens) * down.rows + block.row0;
-      rows.Multiply(h_ + run.first * h_bytes_, tile, tile == block.tile0, out, down.rows);
-    }
+    rows.ForEachPart(block.tile0, block.tile1, [&](const RowBlock::Part& part) {
+      float* out = args_.out + (run.first + part.tile * kTileTokens) * down.rows + block.row0 + part.row0;
+      rows.Multiply(h_ + run.first * h_bytes_, part, out, down.rows);
+    });
   }
 
   const ExpertRunsArgs& args_;

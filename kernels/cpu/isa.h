@@ -10,7 +10,7 @@ namespace switchyard::cpu {
 // smaller.
 inline constexpr int kTileTokens = 6;
 
-// c[t * c_stride + r] (+)= sum over k of x[t, k] * w[r, k], accumulated in fp32.
+// c[t * c_stride + r] = sum over k of x[t, k] * w[r, k], accumulated in fp32.
 struct TileArgs {
   const void* x;     // one packed group (see PackFn), from a depth that is a multiple of the table's block
   int tokens;        // tokens in the group, 1 to kTileTokens
@@ -20,8 +20,13 @@ struct TileArgs {
   int64_t depth;     // values of k
   float* c;
   int64_t c_stride;  // floats from token to token
-  bool accumulate;   // add to c instead of overwriting it
-  bool sequential;   // the weights come from memory: finish one row before touching the next
+  // Finish one row before touching the next: one token's product is bound by memory, which likes a single
+  // stream.
+  bool sequential;
+  // Otherwise the weights that come next are fetched while these are multiplied: from `prefetch` on, so many
+  // bytes for each step of KernelTable::tile_rows rows and one block; 0 for none.
+  const char* prefetch;
+  int64_t prefetch_step;
 };
 using TileFn = void (*)(const TileArgs& args);
 
@@ -73,7 +78,8 @@ inline bool RoundsActivations(DType weights, Precision precision) {
 
 struct KernelTable {
   const char* name;
-  int block;  // values in a packed block; row blocks of a product are multiples of it
+  int block;      // values in a packed block; row blocks of a product are multiples of it
+  int tile_rows;  // weight rows that a tile takes side by side
   Operand operands[kDTypes][kPrecisions];  // [DTypeIndex][Precision]
   AxpyFn axpy[kDTypes];
   TransposeFn transpose16;

@@ -80,14 +80,15 @@ class LinearPass {
     const WeightMatrix& weights = args_.weights[i];
     const XForm form = Form(i);
     const RowBlock rows(table_, weights, args_.precision, form, block.row0, block.row1, panel);
-    for (int64_t tile = block.tile0; tile < block.tile1; ++tile) {
-      float* y = args_.outputs[i] + tile * kTileTokens * weights.rows + block.row0;
-      rows.Multiply(x_[i], tile, tile == block.tile0, y, weights.rows);
-      if (biases_[i] == nullptr) continue;
-      for (int64_t t = 0; t < form.TileSize(tile); ++t) {
-        table_.scale_add(biases_[i] + block.row0, 1.0f, block.row1 - block.row0, y + t * weights.rows, true);
+    rows.ForEachPart(block.tile0, block.tile1, [&](const RowBlock::Part& part) {
+      const int64_t row = block.row0 + part.row0;
+      float* y = args_.outputs[i] + part.tile * kTileTokens * weights.rows + row;
+      rows.Multiply(x_[i], part, y, weights.rows);
+      if (biases_[i] == nullptr) return;
+      for (int64_t t = 0; t < form.TileSize(part.tile); ++t) {
+        table_.scale_add(biases_[i] + row, 1.0f, part.row1 - part.row0, y + t * weights.rows, true);
       }
-    }
+    });
   }
 
   const LinearArgs& args_;

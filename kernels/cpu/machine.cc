@@ -98,7 +98,7 @@ double MeasureFlops(Precision precision, double seconds, ThreadPool& pool) {
   const double time = BestTime(seconds, [&] {
     ParallelItems(pool, threads * kItems, [&](int64_t slot, int64_t) {
       for (int64_t tile = 0; tile < kTiles; ++tile) {
-        rows.Multiply(x.data(), tile, false, c.data() + slot * kTileTokens * kRows, kRows);
+        rows.Multiply(x.data(), {0, kRows, tile, tile, kTiles}, c.data() + slot * kTileTokens * kRows, kRows);
       }
     });
   });

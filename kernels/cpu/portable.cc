@@ -48,8 +48,7 @@ void TileRow(const TileArgs& args, const char* w, float* c) {
   for (int t = 0; t < kTokens; ++t) {
     float total = 0.0f;
     for (int i = 0; i < kBlock; ++i) total += sum[t][i];
-    float& out = c[t * args.c_stride];
-    out = args.accumulate ? out + total : total;
+    c[t * args.c_stride] = total;
   }
 }
 
@@ -134,6 +133,7 @@ constexpr Operand Plain() {
 constexpr KernelTable kTable = {
     "portable",
     kBlock,
+    1,
     {{Plain<DType::kBFloat16>(), {Pack<true>, Tile<DType::kBFloat16>, 4}},
      {Plain<DType::kFloat16>(), Plain<DType::kFloat16>()},
      {Plain<DType::kFloat32>(), Plain<DType::kFloat32>()}},

@@ -10,8 +10,11 @@ namespace {
 // Up to so many tokens transposed weights are streamed in place; beyond, turning a panel first is cheaper.
 constexpr int64_t kAxpyTokens = 4;
 
-// Weight bytes of a block that several tiles share: half of a small second-level cache.
+// Bytes of a turned panel: half of a small second-level cache.
 constexpr int64_t kCacheBytes = 512 * 1024;
+
+// Most rows of a block whose weights are read in place.
+constexpr int64_t kMaxInPlaceRows = 512;
 
 // Blocks are cut in multiples of this; every table's packed block divides it.
 constexpr int64_t kRowUnit = 32;
@@ -89,23 +92,34 @@ RowBlock::RowBlock(const KernelTable& table, const WeightMatrix& weights, Precis
   }
 }
 
-void RowBlock::Multiply(const char* x, int64_t tile, bool cold, float* c, int64_t c_stride) const {
-  const int tokens = static_cast<int>(form_->TileSize(tile));
+void RowBlock::Multiply(const char* x, const Part& part, float* c, int64_t c_stride) const {
+  const int tokens = static_cast<int>(form_->TileSize(part.tile));
+  const int64_t depth = weights_->cols;
+  const int64_t rows = part.row1 - part.row0;
   if (form_->plain()) {
-    const AxpyArgs args = {reinterpret_cast<const float*>(x),
-                           weights_->cols,
-                           tokens,
-                           rows_,
-                           row_stride_,
-                           weights_->cols,
-                           row_count_,
-                           c,
-                           c_stride};
-    table_->axpy[DTypeIndex(weights_->dtype)](args);
+    table_->axpy[DTypeIndex(weights_->dtype)](
+        {reinterpret_cast<const float*>(x), depth, tokens, rows_, row_stride_, depth, rows, c, c_stride});
     return;
   }
-  const TileArgs args = {form_->Tile(x, tile), tokens, rows_,    row_stride_,          row_count_,
-                         weights_->cols,       c,      c_stride, /*accumulate=*/false, cold && in_memory_};
+  TileArgs args = {form_->Tile(x, part.tile),
+                   tokens,
+                   rows_ + part.row0 * row_stride_,
+                   row_stride_,
+                   rows,
+                   depth,
+                   c,
+                   c_stride,
+                   in_memory_ && form_->Streams(),
+                   nullptr,
+                   0};
+  const int64_t coming = std::min(rows, row_count_ - part.row1);
+  if (in_memory_ && coming > 0 && !args.sequential) {
+    // Every tile fetches its share of the next part.
+    const int64_t share = coming * row_stride_ / part.tiles;
+    const int64_t steps = CeilDiv(rows, table_->tile_rows) * CeilDiv(depth, table_->block);
+    args.prefetch = rows_ + part.row1 * row_stride_ + part.index * share;
+    args.prefetch_step = CeilDiv(share, steps);
+  }
   operand_->tile(args);
 }
 
@@ -134,9 +148,9 @@ BlockPlan::Block BlockPlan::Find(int64_t item) const {
 int64_t RowsPerBlock(const StageWork& work, const WeightMatrix& weights, int64_t matrices,
                      const XForm& form) {
   // Several blocks for each thread, so that the last ones even out the load.
-  const int64_t fair = RoundUp(std::max<int64_t>(work.rows / (work.threads * 8), 1), kRowUnit);
+  const int64_t fair = RoundUp(std::max<int64_t>(work.rows / (work.threads * 12), 1), kRowUnit);
   if (form.plain()) return std::clamp<int64_t>(fair, 256, kMaxBlockRows);
-  if (form.tiles() <= 1 && !weights.transposed) return std::clamp<int64_t>(fair, kRowUnit, 128);
+  if (!weights.transposed) return std::min(fair, kMaxInPlaceRows);
   const int64_t cached =
       kCacheBytes / (matrices * weights.cols * DTypeSize(weights.dtype)) / kRowUnit * kRowUnit;
   return std::min(fair, std::clamp<int64_t>(cached, kRowUnit, 128));

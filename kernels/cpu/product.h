@@ -18,6 +18,8 @@ class XForm {
   XForm(const KernelTable& table, const WeightMatrix& weights, Precision precision, int64_t tokens);
 
   bool plain() const { return plain_; }
+  // Whether weights are best walked from end to end, because they are used once.
+  bool Streams() const { return plain_ || tokens_ == 1; }
   int64_t tiles() const { return CeilDiv(tokens_, kTileTokens); }
   int64_t TileSize(int64_t tile) const;
 
@@ -52,11 +54,36 @@ class RowBlock {
   RowBlock(const KernelTable& table, const WeightMatrix& weights, Precision precision, const XForm& form,
            int64_t row0, int64_t row1, char* panel);
 
-  // c[t * c_stride + r - row0] = x[t] . weights[r] for the tokens t of one tile (numbered from 0 in the
-  // tile). `cold` says that no earlier tile has brought the rows into the cache.
-  void Multiply(const char* x, int64_t tile, bool cold, float* c, int64_t c_stride) const;
+  // Part of the block that one call multiplies: rows [row0, row1) of the block and tile `tile`, the index-th
+  // of `tiles` that meet these rows one after the other.
+  struct Part {
+    int64_t row0, row1;
+    int64_t tile;
+    int64_t index, tiles;
+  };
+
+  // c[t * c_stride + r - part.row0] = x[t] . row r, for the tokens t of the tile (numbered from 0 in the
+  // tile). While a part is multiplied, the rows behind it are fetched.
+  void Multiply(const char* x, const Part& part, float* c, int64_t c_stride) const;
+
+  // Calls multiply(part) for every part of the block: kPartRows rows meet all tiles before the next rows do,
+  // so that weights are read from memory once. Blocks for a single tile of plain rows or of one token are not
+  // split.
+  template <typename Body>
+  void ForEachPart(int64_t tile0, int64_t tile1, const Body& multiply) const {
+    const int64_t step = form_->Streams() ? row_count_ : kPartRows;
+    for (int64_t row = 0; row < row_count_; row += step) {
+      for (int64_t tile = tile0; tile < tile1; ++tile) {
+        multiply(
+            Part{row, row + step < row_count_ ? row + step : row_count_, tile, tile - tile0, tile1 - tile0});
+      }
+    }
+  }
 
  private:
+  // A multiple of every table's block, so that a part's results fill whole packed blocks.
+  static constexpr int64_t kPartRows = 32;
+
   const KernelTable* table_;
   const WeightMatrix* weights_;
   const XForm* form_;

@@ -2,6 +2,7 @@
 //   kernels_test            runs all groups
 //   kernels_test --list     prints the groups
 //   kernels_test GROUP...   runs these
+//   kernels_test --isa      prints the instruction set in use and why SWITCHYARD_CPU_ISA was not followed
 #include "../../../kernels/cpu/kernels.h"
 
 #include <algorithm>
@@ -895,6 +896,11 @@ constexpr Group kGroups[] = {
 int Main(int argc, char** argv) {
   if (argc > 1 && std::strcmp(argv[1], "--list") == 0) {
     for (const Group& group : kGroups) std::puts(group.name);
+    return 0;
+  }
+  if (argc > 1 && std::strcmp(argv[1], "--isa") == 0) {
+    std::puts(IsaName());
+    if (*IsaError() != '\0') std::puts(IsaError());
     return 0;
   }
   int run = 0;

@@ -1,0 +1,278 @@
+// Speed of the experts kernels on two real shapes, for every backend and instruction set. Not part of the
+// build:
+//   g++ -std=c++20 -O2 -pthread kernels/cpu/bench/bench.cc kernels/cpu/*.cc -o bench
+//   ./bench [--isa NAME] [--precision 0|1] [--dtype bf16|fp16|fp32] [--transposed] [--threads N] [--seconds
+//   S]
+//           [--tokens N,N,...] [--shape 0|1]
+// Prints, per case, the median time, GB/s of weights touched once per active expert, and GFLOP/s.
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <mutex>
+#include <random>
+#include <set>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "../../common/float_types.h"
+#include "../isa.h"
+#include "../kernels.h"
+#include "../machine.h"
+#include "../workspace.h"
+
+namespace switchyard::cpu {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// Threads that spin for work, as an inference engine's do.
+class SpinPool : public ThreadPool {
+ public:
+  explicit SpinPool(int threads) : threads_(threads) {
+    for (int t = 1; t < threads; ++t) workers_.emplace_back([this] { Work(); });
+  }
+  ~SpinPool() override {
+    stop_ = true;
+    ++generation_;
+    for (std::thread& worker : workers_) worker.join();
+  }
+  int NumThreads() const override { return threads_; }
+  void For(int64_t count, void (*body)(void*, int64_t), void* state) override {
+    body_ = body;
+    state_ = state;
+    count_ = count;
+    next_ = 0;
+    busy_ = threads_ - 1;
+    ++generation_;
+    Drain();
+    while (busy_ != 0) __builtin_ia32_pause();
+  }
+
+ private:
+  void Drain() {
+    for (int64_t i; (i = next_.fetch_add(1)) < count_;) body_(state_, i);
+  }
+  void Work() {
+    int seen = 0;
+    for (;;) {
+      while (generation_ == seen) __builtin_ia32_pause();
+      seen = generation_;
+      if (stop_) return;
+      Drain();
+      --busy_;
+    }
+  }
+
+  int threads_;
+  std::vector<std::thread> workers_;
+  std::atomic<int> generation_{0}, busy_{0};
+  std::atomic<bool> stop_{false};
+  std::atomic<int64_t> next_{0};
+  void (*body_)(void*, int64_t) = nullptr;
+  void* state_ = nullptr;
+  int64_t count_ = 0;
+};
+
+struct Shape {
+  const char* name;
+  int64_t experts, hidden, intermediate;
+  int top_k;
+};
+constexpr Shape kShapes[] = {{"60 experts 2048x1408 top 4", 60, 2048, 1408, 4},
+                             {"128 experts 2048x768 top 8", 128, 2048, 768, 8}};
+
+struct Options {
+  const char* isa = nullptr;
+  int precision = 1;
+  DType dtype = DType::kBFloat16;
+  bool transposed = false;
+  int threads = static_cast<int>(std::thread::hardware_concurrency());
+  double seconds = 0.3;
+  std::vector<int64_t> tokens = {1, 2, 4, 8, 16, 32, 64, 128, 512};
+  int shape = -1;
+};
+
+Options Parse(int argc, char** argv) {
+  Options options;
+  for (int i = 1; i < argc; ++i) {
+    const std::string name = argv[i];
+    if (name == "--transposed") {
+      options.transposed = true;
+      continue;
+    }
+    if (i + 1 == argc) {
+      std::fprintf(stderr, "%s needs a value\n", name.c_str());
+      std::exit(2);
+    }
+    const char* value = argv[++i];
+    if (name == "--isa") options.isa = value;
+    if (name == "--precision") options.precision = std::atoi(value);
+    if (name == "--threads") options.threads = std::atoi(value);
+    if (name == "--seconds") options.seconds = std::atof(value);
+    if (name == "--shape") options.shape = std::atoi(value);
+    if (name == "--dtype") {
+      options.dtype = !std::strcmp(value, "fp32")   ? DType::kFloat32
+                      : !std::strcmp(value, "fp16") ? DType::kFloat16
+                                                    : DType::kBFloat16;
+    }
+    if (name == "--tokens") {
+      options.tokens.clear();
+      for (const char* p = value; *p != '\0';) {
+        char* end;
+        options.tokens.push_back(std::strtoll(p, &end, 10));
+        p = *end == ',' ? end + 1 : end;
+      }
+    }
+  }
+  return options;
+}
+
+// Mapped like a checkpoint, in ordinary pages.
+class Weights {
+ public:
+  Weights(const Shape& shape, const Options& options) {
+    const int64_t size = DTypeSize(options.dtype);
+    const int64_t matrix = shape.hidden * shape.intermediate * size;
+    bytes_ = static_cast<size_t>(3 * matrix * shape.experts);
+    data_ =
+        static_cast<char*>(mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    if (data_ == MAP_FAILED) {
+      std::perror("mmap");
+      std::exit(1);
+    }
+    Fill(options.dtype);
+    for (int64_t e = 0; e < shape.experts; ++e) {
+      const char* gate = data_ + 3 * matrix * e;
+      const int64_t i = shape.intermediate;
+      const int64_t h = shape.hidden;
+      const bool t = options.transposed;
+      const int64_t up = t ? i * size : matrix;  // transposed weights lie fused, [hidden, 2 * intermediate]
+      experts_.push_back({{gate, options.dtype, i, h, t ? 2 * i : h, t},
+                          {gate + up, options.dtype, i, h, t ? 2 * i : h, t},
+                          {gate + 2 * matrix, options.dtype, h, i, t ? h : i, t}});
+    }
+  }
+  ~Weights() { munmap(data_, bytes_); }
+  const std::vector<ExpertWeights>& experts() const { return experts_; }
+  const char* data() const { return data_; }
+  int64_t bytes() const { return static_cast<int64_t>(bytes_); }
+
+ private:
+  void Fill(DType dtype) {
+    std::vector<char> pattern(1 << 20);
+    std::minstd_rand random(1);
+    const int64_t size = DTypeSize(dtype);
+    for (size_t i = 0; i < pattern.size(); i += static_cast<size_t>(size)) {
+      const float value = static_cast<float>(random() % 1000) * 1e-4f - 0.05f;
+      const uint16_t bits = dtype == DType::kFloat16 ? FloatToFp16(value) : FloatToBf16(value);
+      std::memcpy(&pattern[i], dtype == DType::kFloat32 ? static_cast<const void*>(&value) : &bits,
+                  static_cast<size_t>(size));
+    }
+    for (size_t at = 0; at < bytes_; at += pattern.size()) {
+      std::memcpy(data_ + at, pattern.data(), std::min(pattern.size(), bytes_ - at));
+    }
+  }
+
+  char* data_;
+  size_t bytes_;
+  std::vector<ExpertWeights> experts_;
+};
+
+// Median seconds of one call; every call routes differently, so that few tokens find cold weights.
+double MedianTime(const Shape& shape, const Options& options, const Weights& weights, int64_t tokens,
+                  ExpertsImplementation implementation, ThreadPool& pool, double* active_experts) {
+  std::mt19937 random(7);
+  Workspace workspace;
+  std::vector<float> x(static_cast<size_t>(tokens * shape.hidden)), y(x.size());
+  for (float& value : x) value = static_cast<float>(random() % 1000) * 1e-3f - 0.5f;
+  std::vector<float> mix(static_cast<size_t>(tokens * shape.top_k), 0.25f);
+  std::vector<double> times;
+  double active = 0.0;
+  const Clock::time_point start = Clock::now();
+  do {
+    std::vector<int32_t> indices;
+    for (int64_t t = 0; t < tokens; ++t) {
+      std::set<int32_t> chosen;
+      while (static_cast<int>(chosen.size()) < shape.top_k) {
+        chosen.insert(static_cast<int32_t>(random() % static_cast<uint32_t>(shape.experts)));
+      }
+      indices.insert(indices.end(), chosen.begin(), chosen.end());
+    }
+    active += static_cast<double>(std::set<int32_t>(indices.begin(), indices.end()).size());
+    const Clock::time_point begin = Clock::now();
+    MoeExperts({x.data(), tokens, weights.experts().data(), shape.experts, shape.hidden, shape.intermediate,
+                indices.data(), mix.data(), shape.top_k, implementation, y.data(),
+                static_cast<Precision>(options.precision)},
+               workspace, pool);
+    times.push_back(std::chrono::duration<double>(Clock::now() - begin).count());
+  } while (std::chrono::duration<double>(Clock::now() - start).count() < options.seconds || times.size() < 3);
+  *active_experts = active / static_cast<double>(times.size());
+  std::nth_element(times.begin(), times.begin() + static_cast<int64_t>(times.size() / 2), times.end());
+  return times[times.size() / 2];
+}
+
+void BenchShape(const Shape& shape, const Options& options, const std::vector<const char*>& isas,
+                ThreadPool& pool) {
+  const Weights weights(shape, options);
+  const ReadBandwidth read = MeasureReadBandwidth(weights.data(), weights.bytes(), options.seconds * 3, pool);
+  std::printf("%s, %s%s weights, precision %d, %d threads; read %.1f GB/s (%s)\n", shape.name,
+              options.dtype == DType::kBFloat16  ? "bf16"
+              : options.dtype == DType::kFloat16 ? "fp16"
+                                                 : "fp32",
+              options.transposed ? " transposed" : "", options.precision, pool.NumThreads(),
+              read.gigabytes_per_second, read.pattern);
+  for (const char* isa : isas) {
+    SelectIsa(isa);
+    std::printf("%s, at most %.0f GFLOP/s\n%8s", isa,
+                MeasureFlops(static_cast<Precision>(options.precision), options.seconds, pool), "tokens");
+    for (const char* name : {"eager", "batched_mm", "grouped_mm"}) {
+      std::printf(" | %10s ms   GB/s GFLOP/s", name);
+    }
+    std::printf("\n");
+    for (const int64_t tokens : options.tokens) {
+      std::printf("%8lld", static_cast<long long>(tokens));
+      for (int i = 0; i < 3; ++i) {
+        double active = 0.0;
+        const double time =
+            MedianTime(shape, options, weights, tokens, static_cast<ExpertsImplementation>(i), pool, &active);
+        const double bytes = active * static_cast<double>(weights.bytes() / shape.experts);
+        const double flops =
+            6.0 * static_cast<double>(shape.hidden * shape.intermediate * tokens * shape.top_k);
+        std::printf(" | %13.3f %6.1f %8.1f", time * 1e3, bytes / time * 1e-9, flops / time * 1e-9);
+        std::fflush(stdout);
+      }
+      std::printf("\n");
+    }
+  }
+}
+
+int Main(int argc, char** argv) {
+  const Options options = Parse(argc, argv);
+  std::vector<const char*> isas(8);
+  isas.resize(static_cast<size_t>(AvailableIsas(isas.data(), 8)));
+  if (options.isa != nullptr) {
+    if (!SelectIsa(options.isa)) {
+      std::fprintf(stderr, "this processor cannot run %s\n", options.isa);
+      return 2;
+    }
+    isas = {options.isa};
+  }
+  SpinPool pool(options.threads);
+  for (int s = 0; s < 2; ++s) {
+    if (options.shape < 0 || options.shape == s) BenchShape(kShapes[s], options, isas, pool);
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace switchyard::cpu
+
+int main(int argc, char** argv) { return switchyard::cpu::Main(argc, argv); }
