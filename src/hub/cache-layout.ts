@@ -49,7 +49,7 @@ export class CacheLayout {
     await mkdir(join(this.folder, 'refs'), { recursive: true });
     if (revision === commit || (await this.readRef(revision)) === commit) return;
     await mkdir(dirname(this.ref(revision)), { recursive: true });
-    const temporary = `${this.ref(revision)}.${randomUUID()}`;
+    const temporary = await this.#temporary();
     await writeFile(temporary, commit);
     await rename(temporary, this.ref(revision));
   }
@@ -79,7 +79,7 @@ export class CacheLayout {
   async link(commit: string, name: string, etag: string): Promise<string> {
     const path = this.snapshot(commit, name);
     await mkdir(dirname(path), { recursive: true });
-    const temporary = `${path}.${randomUUID()}`;
+    const temporary = await this.#temporary();
     await symlink(relative(dirname(path), this.blob(etag)), temporary);
     try {
       await rename(temporary, path);
@@ -88,5 +88,11 @@ export class CacheLayout {
       throw error;
     }
     return path;
+  }
+
+  /** A name on the same file system where a killed process's leavings are in nobody's way. */
+  async #temporary(): Promise<string> {
+    await mkdir(this.locks, { recursive: true });
+    return join(this.locks, `${randomUUID()}.temporary`);
   }
 }

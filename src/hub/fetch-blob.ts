@@ -44,11 +44,15 @@ export async function fetchBlob(
 }
 
 /** Whether the blob is here with the announced size; one of another size cannot be what its name says. */
-export async function hasBlob(layout: CacheLayout, file: RemoteFile): Promise<boolean> {
+export async function hasBlob(
+  layout: CacheLayout,
+  file: RemoteFile,
+  complain: (message: string) => void = () => {},
+): Promise<boolean> {
   const found = await stat(layout.blob(file.etag)).catch(() => undefined);
   if (found === undefined) return false;
   if (found.isFile() && found.size === file.size) return true;
-  warn(`${layout.blob(file.etag)} has ${found.size} bytes instead of ${file.size}; it is fetched again`);
+  complain(`${layout.blob(file.etag)} has ${found.size} bytes instead of ${file.size}; it is fetched again`);
   return false;
 }
 

@@ -98,7 +98,7 @@ export class HubRepo implements Repo {
     }
     const file = await this.#remoteFile(path);
     if (file === undefined) return { kind: 'absent' };
-    if (!this.options.force && (await hasBlob(layout, file))) {
+    if (!this.options.force && (await hasBlob(layout, file, warn))) {
       return { kind: 'here', path: await this.#link(file) };
     }
     return { kind: 'fetch', file, onBytes: this.#totals.add(path, file.size) };

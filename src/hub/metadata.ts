@@ -1,9 +1,10 @@
 import { fileDownloadInfo, modelInfo } from '@huggingface/hub';
 import { HubError, SwitchyardError, show } from '../errors.ts';
 import type { HubConnection } from './connection.ts';
+import { discard } from './http.ts';
 import { isCommit } from './names.ts';
 import { refusal } from './refusal.ts';
-import { type Answer, discard, request, Watchdog } from './request.ts';
+import { type Answer, readBody, request, Watchdog } from './request.ts';
 import { TransientError, withRetries } from './retry.ts';
 
 const MAX_METADATA_BYTES = 32 * 2 ** 20;
@@ -100,25 +101,20 @@ async function fetchJson(hub: HubConnection, url: string): Promise<Response> {
   try {
     const answer = await request(hub, url, { headers: { accept: 'application/json' } }, watchdog);
     if (answer === undefined) throw refusal(hub, 404, new Headers({ 'x-error-code': 'RepoNotFound' }));
-    const body = await readBounded(hub, answer.response, watchdog);
+    const body = await readBounded(hub, answer, watchdog);
     return new Response(body, { headers: { 'content-type': 'application/json' } });
   } finally {
     watchdog.stop();
   }
 }
 
-async function readBounded(hub: HubConnection, response: Response, watchdog: Watchdog): Promise<Buffer> {
+async function readBounded(hub: HubConnection, answer: Answer, watchdog: Watchdog): Promise<Buffer> {
   const pieces: Uint8Array[] = [];
   let bytes = 0;
-  try {
-    for await (const piece of response.body ?? []) {
-      watchdog.refresh();
-      bytes += piece.length;
-      if (bytes > MAX_METADATA_BYTES) break;
-      pieces.push(piece);
-    }
-  } catch (error) {
-    throw new TransientError(`the answer of ${hub.endpoint} broke off`, undefined, { cause: error });
+  for await (const piece of readBody(answer.response, hub, watchdog)) {
+    bytes += piece.length;
+    if (bytes > MAX_METADATA_BYTES) break;
+    pieces.push(piece);
   }
   const body = Buffer.concat(pieces);
   if (bytes > MAX_METADATA_BYTES || !isJson(body)) {
@@ -153,7 +149,7 @@ async function fetchFileHeaders(
     const answer = await request(hub, url, init, watchdog);
     if (answer === undefined)
       return new Response(null, { status: 404, headers: { 'x-error-code': 'EntryNotFound' } });
-    await discard(answer.response);
+    discard(answer.response);
     return new Response(null, { status: 206, headers: normalize(answer) });
   } finally {
     watchdog.stop();

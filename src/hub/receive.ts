@@ -5,8 +5,9 @@ import { HubError } from '../errors.ts';
 import type { HubConnection } from './connection.ts';
 import { hashFile, hashKind, startHash } from './content-hash.ts';
 import { diskError } from './disk-errors.ts';
+import { discard, type HttpAnswer } from './http.ts';
 import { fileUrl, type RemoteFile } from './metadata.ts';
-import { type Answer, discard, request, transient, Watchdog } from './request.ts';
+import { type Answer, readBody, request, Watchdog } from './request.ts';
 import { TransientError, throwIfAborted, withRetries } from './retry.ts';
 
 /** Bytes on disk of a file being fetched, and the hash of exactly those bytes. */
@@ -104,7 +105,7 @@ async function transfer(
       restart(received, file);
       onBytes(0);
       if (answer.response.status !== 200) {
-        await discard(answer.response);
+        discard(answer.response);
         throw new TransientError(`${hub.endpoint} sent another part of the file than asked`);
       }
     }
@@ -123,7 +124,7 @@ function continues({ response }: Answer, file: RemoteFile, received: Received): 
 }
 
 async function store(
-  response: Response,
+  response: HttpAnswer,
   hub: HubConnection,
   file: RemoteFile,
   handle: FileHandle,
@@ -131,16 +132,8 @@ async function store(
   watchdog: Watchdog,
   onBytes: (bytes: number) => void,
 ): Promise<void> {
-  const pieces = response.body?.[Symbol.asyncIterator]();
-  for (;;) {
-    const next = await pieces?.next().catch((error) => {
-      throw transient(error, hub, watchdog);
-    });
-    if (next === undefined || next.done) break;
-    watchdog.refresh();
-    const piece = next.value;
+  for await (const piece of readBody(response, hub, watchdog)) {
     if (received.bytes + piece.length > file.size) {
-      await pieces?.return?.();
       throw new ContentError(
         `${file.path} of ${hub.id} is longer than the ${file.size} bytes that ${hub.endpoint} announced`,
       );

@@ -1,5 +1,6 @@
 import { HubError } from '../errors.ts';
 import type { HubConnection } from './connection.ts';
+import { discard, get, type HttpAnswer } from './http.ts';
 import { refusal } from './refusal.ts';
 import { parseRetryAfter, TransientError, throwIfAborted } from './retry.ts';
 
@@ -8,14 +9,13 @@ const TRANSIENT_STATUS = new Set([408, 425, 429, 500, 502, 503, 504]);
 
 /** An answer of the hub or of the storage it redirected to; `2xx`, or 416 for a range behind the end. */
 export interface Answer {
-  readonly response: Response;
+  readonly response: HttpAnswer;
   /** `X-Linked-Etag` and `X-Linked-Size` of the hub itself: the storage behind a redirect has another ETag. */
   readonly linkedEtag: string | undefined;
   readonly linkedSize: string | undefined;
 }
 
-export interface RequestInitLike {
-  readonly method?: string;
+export interface RequestOptions {
   readonly headers: Readonly<Record<string, string>>;
   /** A redirect that already carries `X-Linked-*` is the answer; do not go to the storage. */
   readonly stopAtLinked?: boolean;
@@ -44,10 +44,8 @@ export class Watchdog {
     this.#timer.refresh();
   }
 
-  /** The request is over; whatever of it is still open is closed. */
   stop(): void {
     clearTimeout(this.#timer);
-    this.#controller.abort();
     this.caller?.removeEventListener('abort', this.#onAbort);
   }
 }
@@ -61,14 +59,14 @@ export class Watchdog {
 export async function request(
   hub: HubConnection,
   url: string,
-  init: RequestInitLike,
+  init: RequestOptions,
   watchdog: Watchdog,
 ): Promise<Answer | undefined> {
   try {
     const answer = await follow(hub, url, init, watchdog);
     const { status, headers } = answer.response;
-    if (answer.response.ok || status === 416 || isRedirect(status)) return answer;
-    await discard(answer.response);
+    if ((status >= 200 && status < 300) || status === 416 || isRedirect(status)) return answer;
+    discard(answer.response);
     if (TRANSIENT_STATUS.has(status)) {
       throw new TransientError(
         `${hub.endpoint} answered ${status}`,
@@ -86,25 +84,20 @@ export async function request(
 async function follow(
   hub: HubConnection,
   url: string,
-  init: RequestInitLike,
+  init: RequestOptions,
   watchdog: Watchdog,
 ): Promise<Answer> {
   let target = new URL(url);
   let linkedEtag: string | undefined;
   let linkedSize: string | undefined;
   for (let hop = 0; hop <= MAX_REDIRECTS; hop++) {
-    const response = await fetch(target, {
-      method: init.method ?? 'GET',
-      headers: { ...init.headers, ...authorization(hub, target) },
-      redirect: 'manual',
-      signal: watchdog.signal,
-    });
+    const response = await get(target, { ...init.headers, ...authorization(hub, target) }, watchdog.signal);
     watchdog.refresh();
     linkedEtag ??= response.headers.get('x-linked-etag') ?? undefined;
     linkedSize ??= response.headers.get('x-linked-size') ?? undefined;
     const answered = init.stopAtLinked && linkedEtag !== undefined && linkedSize !== undefined;
     if (!isRedirect(response.status) || answered) return { response, linkedEtag, linkedSize };
-    await discard(response);
+    discard(response);
     target = redirectTarget(target, response.headers.get('location'));
   }
   throw new HubError(`${url} was redirected more than ${MAX_REDIRECTS} times; check HF_ENDPOINT`);
@@ -131,13 +124,24 @@ function isRedirect(status: number): boolean {
   return [301, 302, 303, 307, 308].includes(status);
 }
 
-/** Frees the connection of an answer whose body nobody reads. */
-export async function discard(response: Response): Promise<void> {
-  await response.body?.cancel().catch(() => {});
+/** The body of an answer; a silent or broken connection becomes a `TransientError`. */
+export async function* readBody(
+  { body }: HttpAnswer,
+  hub: HubConnection,
+  watchdog: Watchdog,
+): AsyncGenerator<Buffer, void, void> {
+  try {
+    for await (const piece of body) {
+      watchdog.refresh();
+      yield piece as Buffer;
+    }
+  } catch (error) {
+    throw transient(error, hub, watchdog);
+  }
 }
 
-/** What `fetch` throws for a broken connection is transient; our own errors stay as they are. */
-export function transient(error: unknown, hub: HubConnection, watchdog: Watchdog): unknown {
+/** What the HTTP client throws for a broken connection is transient; our own errors stay as they are. */
+function transient(error: unknown, hub: HubConnection, watchdog: Watchdog): unknown {
   if (error instanceof HubError || error instanceof TransientError) return error;
   throwIfAborted(hub.signal);
   if (watchdog.signal.aborted) {

@@ -73,11 +73,12 @@ export async function warningsOf(work: () => Promise<unknown>): Promise<string[]
   return warnings;
 }
 
-/** A tree as `path → content`, symlinks as `-> target`. */
+/** A tree as `path → content`, symlinks as `-> target`; without `.locks`, which readers of a cache skip. */
 export async function treeOf(folder: string, prefix = ''): Promise<Record<string, string>> {
   const tree: Record<string, string> = {};
   for (const name of (await readdir(join(folder, prefix))).sort()) {
     const path = join(prefix, name);
+    if (path === '.locks') continue;
     const found = await lstat(join(folder, path));
     if (found.isSymbolicLink()) tree[path] = `-> ${await readlink(join(folder, path))}`;
     else if (found.isDirectory()) Object.assign(tree, await treeOf(folder, path));
