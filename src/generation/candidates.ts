@@ -6,12 +6,15 @@ export class Candidates {
   readonly ids: Int32Array;
   readonly logits: Float32Array;
   count = 0;
-  /** Scratch for sums over buckets; see `keepTopP`. */
-  readonly buckets = new Float64Array(BUCKETS);
+  /** Scratch of the filters: probability up to a common factor, and rank (lower goes first). */
+  readonly weights: Float64Array;
+  readonly ranks: Float64Array;
 
   constructor(vocabSize: number) {
     this.ids = new Int32Array(vocabSize);
     this.logits = new Float32Array(vocabSize);
+    this.weights = new Float64Array(vocabSize);
+    this.ranks = new Float64Array(vocabSize);
   }
 
   /** Highest logit. */
@@ -21,24 +24,30 @@ export class Candidates {
     return max;
   }
 
-  /** Keeps the candidates for which `test` holds. */
-  keep(test: (logit: number, id: number) => boolean): void {
-    let kept = 0;
+  /** Fills `weights`; the highest logit has weight 1. Returns their sum. */
+  weigh(): number {
+    const max = this.max();
+    let total = 0;
     for (let i = 0; i < this.count; i++) {
       const logit = this.logits[i] as number;
-      const id = this.ids[i] as number;
-      if (!test(logit, id)) continue;
-      this.logits[kept] = logit;
-      this.ids[kept++] = id;
+      const weight = logit === max ? 1 : Math.exp(logit - max);
+      this.weights[i] = weight;
+      total += weight;
+    }
+    return total;
+  }
+
+  /** Keeps the candidates for whose index `test` holds. */
+  keep(test: (index: number) => boolean): void {
+    let kept = 0;
+    for (let i = 0; i < this.count; i++) {
+      if (!test(i)) continue;
+      this.logits[kept] = this.logits[i] as number;
+      this.ids[kept++] = this.ids[i] as number;
     }
     this.count = kept;
   }
 }
-
-// Logits are sorted into buckets by distance from the highest, at most this deep. What lies deeper has less than e^−32
-// of the highest probability and shares the last bucket.
-const BUCKETS = 1024;
-const DEEPEST = 32;
 
 /**
  * Fills the candidates from a row of logits: divides by the temperature, then keeps the `topK` highest and all that
@@ -90,74 +99,27 @@ function replaceTop(heap: Float32Array, value: number): void {
   heap[at] = value;
 }
 
-/** Probability up to a common factor; the highest logit has weight 1. */
-function weight(logit: number, max: number): number {
-  return logit === max ? 1 : Math.exp(logit - max);
-}
-
 /**
  * Keeps the likeliest candidates until their probabilities reach `topP`, at least one; of equal ones the higher id
- * goes first, as in transformers. Only the bucket in which the sum is reached needs sorting.
+ * goes first, as in transformers.
  * Source: transformers `TopPLogitsWarper`; Holtzman et al., "The Curious Case of Neural Text Degeneration" (2020).
  */
 export function keepTopP(candidates: Candidates, topP: number): void {
+  const { logits, ranks, count } = candidates;
   const max = candidates.max();
-  const min = candidates.logits
-    .subarray(0, candidates.count)
-    .reduce((least, logit) => Math.min(least, logit), max);
-  const perUnit = BUCKETS / Math.min(DEEPEST, max - min);
-  const bucketOf = (logit: number) =>
-    logit === max ? 0 : Math.min(BUCKETS - 1, Math.floor((max - logit) * perUnit));
-  const sums = candidates.buckets.fill(0);
-  let total = 0;
-  for (let i = 0; i < candidates.count; i++) {
-    const logit = candidates.logits[i] as number;
-    const w = weight(logit, max);
-    const bucket = bucketOf(logit);
-    sums[bucket] = (sums[bucket] as number) + w;
-    total += w;
+  for (let i = 0; i < count; i++) {
+    const logit = logits[i] as number;
+    ranks[i] = logit === max ? 0 : max - logit;
   }
-  const target = topP * total;
-  let border = 0;
-  let sum = 0;
-  while (border < BUCKETS - 1 && sum + (sums[border] as number) < target) sum += sums[border++] as number;
-  const [lastLogit, lastId] = lastInBucket(
-    candidates,
-    (logit) => bucketOf(logit) === border,
-    sum,
-    target,
-    max,
-  );
-  candidates.keep((logit, id) => logit > lastLogit || (logit === lastLogit && id >= lastId));
-}
-
-/** The last candidate of the border bucket that is still needed to reach the target. */
-function lastInBucket(
-  candidates: Candidates,
-  inBucket: (logit: number) => boolean,
-  sumBefore: number,
-  target: number,
-  max: number,
-): [logit: number, id: number] {
-  const members: [logit: number, id: number][] = [];
-  for (let i = 0; i < candidates.count; i++) {
-    const logit = candidates.logits[i] as number;
-    if (inBucket(logit)) members.push([logit, candidates.ids[i] as number]);
-  }
-  members.sort((a, b) => b[0] - a[0] || b[1] - a[1]);
-  let sum = sumBefore;
-  for (const member of members) {
-    sum += weight(member[0], max);
-    if (sum >= target) return member;
-  }
-  // Rounding can leave the sum a hair below a target of the whole.
-  return members.at(-1) ?? [-Infinity, 0];
+  const last = lastNeeded(candidates, topP * candidates.weigh());
+  const lastRank = ranks[last] as number;
+  candidates.keep((i) => (ranks[i] as number) < lastRank || (ranks[i] === lastRank && i >= last));
 }
 
 /** Keeps candidates at least `minP` times as likely as the likeliest. Source: transformers `MinPLogitsWarper`. */
 export function keepMinP(candidates: Candidates, minP: number): void {
-  const max = candidates.max();
-  candidates.keep((logit) => weight(logit, max) >= minP);
+  candidates.weigh();
+  candidates.keep((i) => (candidates.weights[i] as number) >= minP);
 }
 
 /**
@@ -165,40 +127,70 @@ export function keepMinP(candidates: Candidates, minP: number): void {
  * `typicalP`. Source: transformers `TypicalLogitsWarper`; Meister et al., "Locally Typical Sampling" (2023).
  */
 export function keepTypical(candidates: Candidates, typicalP: number): void {
-  const probabilities = probabilitiesOf(candidates);
-  const information = probabilities.map((p) => -Math.log(p));
-  const entropy = probabilities.reduce((sum, p, i) => sum + (p > 0 ? p * (information[i] as number) : 0), 0);
-  const distance = information.map((content) => Math.abs(content - entropy));
-  const order = Array.from(distance.keys()).sort((a, b) => (distance[a] as number) - (distance[b] as number));
-  let sum = 0;
-  let farthest = 0;
-  for (const i of order) {
-    farthest = distance[i] as number;
-    sum += probabilities[i] as number;
-    if (sum >= typicalP) break;
+  const { weights, ranks, count } = candidates;
+  const total = candidates.weigh();
+  let entropy = 0;
+  for (let i = 0; i < count; i++) {
+    const probability = (weights[i] as number) / total;
+    ranks[i] = -Math.log(probability);
+    if (probability > 0) entropy += probability * (ranks[i] as number);
   }
-  let i = 0;
-  candidates.keep(() => (distance[i++] as number) <= farthest);
+  for (let i = 0; i < count; i++) ranks[i] = Math.abs((ranks[i] as number) - entropy);
+  const lastRank = ranks[lastNeeded(candidates, typicalP * total)] as number;
+  candidates.keep((i) => (ranks[i] as number) <= lastRank);
+}
+
+// Ranks are sorted into buckets up to this distance from the lowest; what lies deeper shares the last bucket. Ranks are
+// in nats here, and what is 32 nats less likely than the likeliest does not matter to a sum.
+const BUCKETS = 1024;
+const DEEPEST = 32;
+const sums = new Float64Array(BUCKETS);
+
+/**
+ * Index of the last candidate that is needed for the weights to reach `target`, taking lower ranks first and, of equal
+ * ones, higher indices. Only the bucket in which the sum is reached needs sorting.
+ */
+function lastNeeded({ ranks, weights, count }: Candidates, target: number): number {
+  let [lowest, highest] = [Infinity, -Infinity];
+  for (let i = 0; i < count; i++) {
+    const rank = ranks[i] as number;
+    if (rank < lowest) lowest = rank;
+    if (rank > highest) highest = rank;
+  }
+  const perUnit = BUCKETS / Math.max(Number.MIN_VALUE, Math.min(DEEPEST, highest - lowest));
+  const bucketOf = (rank: number) =>
+    rank === lowest ? 0 : Math.min(BUCKETS - 1, Math.floor((rank - lowest) * perUnit));
+  sums.fill(0);
+  for (let i = 0; i < count; i++) {
+    const bucket = bucketOf(ranks[i] as number);
+    sums[bucket] = (sums[bucket] as number) + (weights[i] as number);
+  }
+  let border = 0;
+  let sum = 0;
+  while (border < BUCKETS - 1 && sum + (sums[border] as number) < target) sum += sums[border++] as number;
+
+  const members: number[] = [];
+  for (let i = 0; i < count; i++) if (bucketOf(ranks[i] as number) === border) members.push(i);
+  members.sort((a, b) => (ranks[a] as number) - (ranks[b] as number) || b - a);
+  for (const member of members) {
+    sum += weights[member] as number;
+    if (sum >= target) return member;
+  }
+  // Rounding can leave the sum a hair below a target of the whole: then everything is needed.
+  return members.at(-1) ?? ranks.subarray(0, count).indexOf(highest);
 }
 
 /** Probabilities of the candidates, in their order. */
 export function probabilitiesOf(candidates: Candidates): Float64Array {
-  const max = candidates.max();
-  const weights = Float64Array.from(candidates.logits.subarray(0, candidates.count), (logit) =>
-    weight(logit, max),
-  );
-  const total = weights.reduce((sum, w) => sum + w, 0);
-  return weights.map((w) => w / total);
+  const total = candidates.weigh();
+  return candidates.weights.slice(0, candidates.count).map((weight) => weight / total);
 }
 
 /** The candidate at point `u` in [0, 1) of the cumulative distribution, in order of id. */
 export function drawCandidate(candidates: Candidates, u: number): number {
-  const max = candidates.max();
-  let total = 0;
-  for (let i = 0; i < candidates.count; i++) total += weight(candidates.logits[i] as number, max);
-  let rest = u * total;
+  let rest = u * candidates.weigh();
   for (let i = 0; i < candidates.count; i++) {
-    rest -= weight(candidates.logits[i] as number, max);
+    rest -= candidates.weights[i] as number;
     if (rest < 0) return candidates.ids[i] as number;
   }
   return candidates.ids[candidates.count - 1] as number;
