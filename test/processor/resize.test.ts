@@ -38,7 +38,7 @@ describe('resizeBicubic', () => {
   it('gives way to timers between rows', async () => {
     let turns = 0;
     const timer = setInterval(() => turns++, 1);
-    await resizeBicubic(noise(1200, 1200), { height: 1184, width: 1184 });
+    await resizeBicubic(noise(2000, 2000), { height: 1984, width: 1984 });
     clearInterval(timer);
     expect(turns).toBeGreaterThan(0);
   });
