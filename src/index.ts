@@ -1,7 +1,16 @@
-export { AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer } from './auto/auto-classes.ts';
+export {
+  AutoConfig,
+  AutoModel,
+  AutoModelForCausalLM,
+  AutoModelForImageTextToText,
+  AutoTokenizer,
+} from './auto/auto-classes.ts';
+export { AutoProcessor } from './auto/auto-processor.ts';
 export type { BaseModelOutput, CausalLMGenerateOptions, CausalLMOutput } from './auto/causal-lm.ts';
 export { BaseModel, CausalLM } from './auto/causal-lm.ts';
 export type { ForwardInputs, Intermediates } from './auto/forward.ts';
+export type { ImageTextForwardInputs, ImageTextGenerateOptions, VisualInputs } from './auto/image-text.ts';
+export { ImageTextToText } from './auto/image-text.ts';
 export type { ConfigOverride, LoadedConfig } from './auto/load-config.ts';
 export type { LoadOptions } from './auto/load-model.ts';
 export type { ExpertsImplementation } from './auto/model.ts';
@@ -23,5 +32,7 @@ export type { Attribute, Dimension, Value } from './graph/graph.ts';
 export { float, Graph } from './graph/graph.ts';
 export type { DType } from './graph/precision.ts';
 export type { HubOptions, ProgressEvent } from './hub/types.ts';
+export type { Processor, ProcessorOutput } from './processor/processor.ts';
+export type { Grid, ImageInput, VideoInput } from './processor/types.ts';
 export { Tensor } from './runtime/ort.ts';
 export type { Tokenizer } from './tokenizer/tokenizer.ts';

@@ -1,5 +1,6 @@
 #include "stored_weight.h"
 
+#include <algorithm>
 #include <stdexcept>
 
 #include "standalone_pool.h"
@@ -68,8 +69,13 @@ const StoredTensor& FindWeight(const KernelInfo& info, const WeightStore& store,
 
 WeightMatrix FindMatrix(const KernelInfo& info, const WeightStore& store, const WeightAttribute& attribute,
                         int64_t rows, int64_t cols) {
-  const StoredTensor& tensor = FindWeight(info, store, attribute, {rows, cols});
-  return Slice(tensor, 0, tensor.shape[0], tensor.shape[1], tensor.shape[1], false);
+  std::vector<int64_t> expected = {rows, cols};
+  if (cols == kAnyExtent)
+    expected.resize(std::max<size_t>(2, Get(info, store, attribute).shape.size()), kAnyExtent);
+  const StoredTensor& tensor = FindWeight(info, store, attribute, expected);
+  int64_t width = 1;
+  for (size_t i = 1; i < tensor.shape.size(); i++) width *= tensor.shape[i];
+  return Slice(tensor, 0, tensor.shape[0], width, width, false);
 }
 
 WeightMatrix FindBias(const KernelInfo& info, const WeightStore& store, const WeightAttribute& attribute,

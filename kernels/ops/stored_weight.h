@@ -33,7 +33,8 @@ void Widen(const StoredTensor& tensor, float* out);
 const StoredTensor& FindWeight(const KernelInfo& info, const WeightStore& store,
                                const WeightAttribute& attribute, const std::vector<int64_t>& expected);
 
-// A tensor of shape [rows, cols] as a matrix.
+// A tensor of shape [rows, cols] as a matrix. Where `cols` is any extent, further dimensions are flattened
+// into it: a convolution whose stride is its kernel is a product with its flattened kernel.
 WeightMatrix FindMatrix(const KernelInfo& info, const WeightStore& store, const WeightAttribute& attribute,
                         int64_t rows, int64_t cols);
 

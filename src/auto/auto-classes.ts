@@ -3,8 +3,11 @@ import type { HubOptions } from '../hub/types.ts';
 import { loadTokenizer } from '../tokenizer/load-tokenizer.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { BaseModel, CausalLM } from './causal-lm.ts';
+import { ImageTextToText } from './image-text.ts';
 import { type ConfigOverride, type LoadedConfig, loadConfig } from './load-config.ts';
 import { type LoadOptions, loadModel } from './load-model.ts';
+import type { ModelParts } from './model.ts';
+import type { VisionRuntime } from './vision-runtime.ts';
 
 /** Reads and validates a config.json. Counterpart of HF `AutoConfig`. */
 export const AutoConfig = {
@@ -50,5 +53,17 @@ export const AutoModelForCausalLM = {
    */
   async fromPretrained(idOrFolder: string, options: LoadOptions = {}): Promise<CausalLM> {
     return new CausalLM(await loadModel(idOrFolder, options, 'logits'));
+  },
+};
+
+/** Loads a model that reads images and text. Counterpart of HF `AutoModelForImageTextToText`. */
+export const AutoModelForImageTextToText = {
+  /**
+   * @param idOrFolder repo id on the Hub, or a folder
+   * @throws HubError, ConfigError, CheckpointError, ExpertsError, EngineError, InputError
+   */
+  async fromPretrained(idOrFolder: string, options: LoadOptions = {}): Promise<ImageTextToText> {
+    const parts = await loadModel(idOrFolder, options, 'logits', 'image-text');
+    return new ImageTextToText(parts as ModelParts & { vision: VisionRuntime });
   },
 };

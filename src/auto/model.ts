@@ -1,5 +1,6 @@
-import { InputError, show } from '../errors.ts';
+import { InputError } from '../errors.ts';
 import { applyExperts, type ExpertsModel, type ExpertsSetting } from '../experts/resolve.ts';
+import { checkPrompts } from '../generation/prompt.ts';
 import type { DType } from '../graph/precision.ts';
 import type { DecoderRuntime } from './decoder-runtime.ts';
 import type { Prompt } from './prompt.ts';
@@ -34,6 +35,8 @@ export abstract class PreTrainedModel {
   readonly modelType: string;
   /** The config.json in force, with the caller's overrides. */
   readonly config: Readonly<Record<string, unknown>>;
+  /** generation_config.json as stored; empty where there is none. */
+  readonly generationConfig: Readonly<Record<string, unknown>>;
   /** Precision of the computation. */
   readonly dtype: DType;
   /** Most positions a sequence may have: the model's own limit, or `maxCacheLength` if that is less. */
@@ -47,6 +50,7 @@ export abstract class PreTrainedModel {
     this.nameOrPath = parts.idOrFolder;
     this.modelType = parts.modelType;
     this.config = parts.config;
+    this.generationConfig = parts.generationConfig;
     this.dtype = parts.dtype;
     this.contextLength = parts.contextLength;
     this.#experts = parts.experts;
@@ -88,60 +92,18 @@ export abstract class PreTrainedModel {
     return (setting.text_config ?? setting['']) as string;
   }
 
-  /** Prompts without their left padding, every id checked. */
+  /**
+   * Prompts without their left padding.
+   * @throws InputError for ids or masks out of range, and for prompts beyond the context
+   */
   protected prompts(inputIds: unknown, attentionMask: unknown): Prompt[] {
-    const rows = checkRows(inputIds, 'inputIds');
-    const mask =
-      attentionMask === undefined || attentionMask === null ? undefined : checkMask(attentionMask, rows);
-    const vocab = this.parts.decoder.config.vocab_size;
-    return rows.map((ids, row) => {
-      const first = mask ? (mask[row] as number[]).indexOf(1) : 0;
-      const prompt = { ids: ids.slice(first) };
-      for (const [i, id] of prompt.ids.entries()) {
-        if (Number.isInteger(id) && id >= 0 && id < vocab) continue;
-        throw new InputError(
-          `inputIds[${row}][${first + i}] is ${show(id)}; a token id is a whole number from 0 to ${vocab - 1}`,
-        );
-      }
-      if (prompt.ids.length > this.contextLength) {
-        throw new InputError(
-          `inputIds[${row}] has ${prompt.ids.length} tokens, more than the context of ${this.contextLength}; shorten the prompt`,
-        );
-      }
-      return prompt;
+    const checked = checkPrompts(inputIds, attentionMask, this.parts.decoder.config.vocab_size);
+    return checked.inputIds.map((row, i) => {
+      const ids = row.slice(checked.attentionMask[i]?.indexOf(1));
+      if (ids.length <= this.contextLength) return { ids };
+      throw new InputError(
+        `inputIds: row ${i} has ${ids.length} tokens, more than the context of ${this.contextLength}. Shorten the prompt.`,
+      );
     });
   }
-}
-
-function checkRows(value: unknown, name: string): number[][] {
-  if (!Array.isArray(value) || value.length === 0 || !value.every((row) => Array.isArray(row)))
-    throw new InputError(`${name} is ${show(value)}; expected rows of token ids, such as [[1, 2, 3]]`);
-  const rows = value as number[][];
-  const length = rows[0]?.length ?? 0;
-  for (const [i, row] of rows.entries()) {
-    if (row.length === 0) throw new InputError(`${name}[${i}] is empty; a prompt needs at least one token`);
-    if (row.length !== length)
-      throw new InputError(
-        `${name}[${i}] has ${row.length} tokens, ${name}[0] has ${length}; pad shorter rows on the left and pass attentionMask`,
-      );
-  }
-  return rows;
-}
-
-/** Masks are 0…01…1: padding on the left, at least one token. */
-function checkMask(value: unknown, rows: readonly number[][]): number[][] {
-  const mask = checkRows(value, 'attentionMask');
-  if (mask.length !== rows.length || mask[0]?.length !== rows[0]?.length)
-    throw new InputError(
-      `attentionMask is ${mask.length} × ${mask[0]?.length}, inputIds ${rows.length} × ${rows[0]?.length}; they must agree`,
-    );
-  for (const [i, row] of mask.entries()) {
-    const first = row.indexOf(1);
-    const fits = first >= 0 && row.every((bit, j) => bit === (j < first ? 0 : 1));
-    if (!fits)
-      throw new InputError(
-        `attentionMask[${i}] is ${show(row)}; expected zeros for padding on the left, then ones`,
-      );
-  }
-  return mask;
 }

@@ -204,9 +204,9 @@ describe.each(MODELS)('%s', (name) => {
 
 /** First position where any layer chose another set of experts, or the number of positions. */
 function firstChangedRouting(a: Tensor[] | undefined, b: Tensor[] | undefined): number {
-  const [, positions, k] = a?.[0]?.dims as [number, number, number];
+  const [, positions, k] = (a as [Tensor])[0].dims as [number, number, number];
   const sets = (tensor: Tensor | undefined, position: number) =>
-    [...(tensor?.data as Int32Array).subarray(position * k, (position + 1) * k)].sort().join();
+    [...((tensor as Tensor).data as Int32Array).subarray(position * k, (position + 1) * k)].sort().join();
   for (let position = 0; position < positions; position++) {
     if ((a ?? []).some((tensor, layer) => sets(tensor, position) !== sets(b?.[layer], position)))
       return position;

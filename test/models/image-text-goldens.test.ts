@@ -1,0 +1,159 @@
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import {
+  AutoModel,
+  AutoModelForCausalLM,
+  AutoModelForImageTextToText,
+  AutoProcessor,
+  type ImageTextToText,
+  type Processor,
+  type ProcessorOutput,
+} from '../../src/index.ts';
+import {
+  argmax,
+  type GoldenPrompt,
+  goldenModel,
+  logSumExp,
+  maxDifference,
+  readJson,
+  readTensors,
+} from '../helpers/goldens.ts';
+
+interface VisionPrompt extends GoldenPrompt {
+  images: string[];
+  text: string;
+}
+
+interface VisionGolden {
+  prompts: VisionPrompt[];
+  batches: {
+    rows: string[];
+    input_ids: number[][];
+    attention_mask: number[][];
+    tokens: number[][];
+  }[];
+}
+
+const LOGITS = 1e-4;
+const ROUTER_WEIGHTS = 1e-5;
+const GREEDY = { doSample: false, repetitionPenalty: 1, eosTokenId: [], maxNewTokens: 12 };
+const SOURCE = goldenModel('qwen3_vl_moe_e');
+const golden = readJson<VisionGolden>(SOURCE, 'expected.json');
+const tensors = readTensors(join(SOURCE, 'expected.safetensors'));
+const tensor = (key: string) => tensors.get(key) as { shape: number[]; data: Float32Array };
+const picture = (name: string) => join(SOURCE, 'images', `${name}.png`);
+
+describe.each(['qwen3_vl_moe_e', 'qwen3_vl_moe_e_resaved'])('%s', (name) => {
+  let model: ImageTextToText;
+  let processor: Processor;
+
+  beforeAll(async () => {
+    model = await AutoModelForImageTextToText.fromPretrained(goldenModel(name), {
+      dtype: 'float32',
+      threads: 2,
+      expertsImplementation: { text_config: 'grouped_mm', vision_config: 'eager' },
+    });
+    processor = await AutoProcessor.fromPretrained(SOURCE);
+  });
+  afterAll(() => model.dispose());
+
+  const inputsOf = (prompt: VisionPrompt) =>
+    processor({ text: prompt.text, images: prompt.images.map(picture) });
+
+  it('shows a backend for each backbone', () => {
+    expect(model.getExpertsImplementation()).toEqual({
+      '': 'grouped_mm',
+      text_config: 'grouped_mm',
+      vision_config: 'eager',
+    });
+  });
+
+  describe.each(['eager', 'batched_mm', 'grouped_mm'])('with %s', (backend) => {
+    beforeAll(() => model.setExpertsImplementation({ text_config: backend }));
+
+    it.each(golden.prompts)('gives the logits of every position of $name', async (prompt) => {
+      const { logits } = await model.forward(await inputsOf(prompt));
+      const data = logits.data as Float32Array;
+      const vocab = logits.dims[2] as number;
+      for (const position of prompt.input_ids.keys()) {
+        const row = data.subarray(position * vocab, (position + 1) * vocab);
+        expect(maxDifference(row.slice(0, 8), prompt.logits_first8[position] as number[])).toBeLessThan(
+          LOGITS,
+        );
+        expect(argmax(row)).toBe(prompt.argmax[position]);
+        expect(Math.abs(logSumExp(row) - (prompt.logsumexp[position] as number))).toBeLessThan(LOGITS);
+      }
+      const last = data.subarray(data.length - vocab);
+      expect(maxDifference(last, tensor(`${prompt.name}.logits_last`).data)).toBeLessThan(LOGITS);
+    });
+
+    it.each(golden.prompts)('gives hidden states and routing of $name', async (prompt) => {
+      const inputs = { ...(await inputsOf(prompt)), outputHiddenStates: true, outputRouterLogits: true };
+      const output = await model.forward(inputs);
+      const hidden = tensor(`${prompt.name}.hidden`);
+      const size = (hidden.shape[1] as number) * (hidden.shape[2] as number);
+      for (const [i, state] of (output.hiddenStates ?? []).entries()) {
+        const entry = i + 1 === output.hiddenStates?.length ? i + 1 : i;
+        const expected = hidden.data.subarray(entry * size, (entry + 1) * size);
+        expect(maxDifference(state.data as Float32Array, expected)).toBeLessThan(LOGITS);
+      }
+      const weights = (output.routerWeights ?? []).flatMap((t) => [...(t.data as Float32Array)]);
+      expect(maxDifference(weights, tensor(`${prompt.name}.router_weights`).data)).toBeLessThan(
+        ROUTER_WEIGHTS,
+      );
+    });
+
+    it.each(golden.prompts)('decodes the same greedy tokens for $name', async (prompt) => {
+      const inputs = await inputsOf(prompt);
+      expect(inputs.inputIds).toEqual([prompt.input_ids]);
+      const { sequences } = await model.generate({ ...inputs, ...GREEDY });
+      expect(sequences[0]?.slice(prompt.input_ids.length)).toEqual(prompt.greedy.tokens);
+    });
+
+    it.each(golden.batches)('decodes a batch padded on the left: $rows', async (batch) => {
+      const prompts = batch.rows.map(
+        (row) => golden.prompts.find((prompt) => prompt.name === row) as VisionPrompt,
+      );
+      const inputs = await processor({
+        text: prompts.map((prompt) => prompt.text),
+        images: prompts.flatMap((prompt) => prompt.images.map(picture)),
+        padding: true,
+      });
+      expect(inputs.inputIds).toEqual(batch.input_ids);
+      const { sequences } = await model.generate({ ...inputs, ...GREEDY });
+      expect(sequences.map((row) => row.slice(-12))).toEqual(batch.tokens);
+    });
+  });
+
+  it('runs every sequence of one prompt over the same pictures', async () => {
+    const inputs = await inputsOf(golden.prompts[1] as VisionPrompt);
+    const options = { doSample: true, seed: 5, numReturnSequences: 3, maxNewTokens: 4, eosTokenId: [] };
+    const together = await model.generate({ ...inputs, ...options });
+    expect(together.sequences.length).toBe(3);
+    expect(new Set(together.sequences.map(String)).size).toBeGreaterThan(1);
+  });
+
+  it('names both counts where placeholders and pictures disagree', async () => {
+    const [one, , two] = golden.prompts as [VisionPrompt, VisionPrompt, VisionPrompt];
+    const { pixelValues, imageGridThw } = (await inputsOf(one)) as Required<ProcessorOutput>;
+    await expect(model.forward({ pixelValues, imageGridThw, inputIds: [two.input_ids] })).rejects.toThrow(
+      /14 image placeholders.*6/,
+    );
+    await expect(model.forward({ inputIds: [one.input_ids] })).rejects.toThrow(
+      /6 image placeholders.*stands for 0/,
+    );
+  });
+});
+
+describe('loading an image-text model through a text class', () => {
+  it.each([AutoModel, AutoModelForCausalLM])('says which class to use', async (autoClass) => {
+    await expect(autoClass.fromPretrained(SOURCE)).rejects.toThrow(
+      /image-text model.*AutoModelForImageTextToText/,
+    );
+  });
+
+  it('and the reverse', async () => {
+    const text = goldenModel('qwen3_moe_c');
+    await expect(AutoModelForImageTextToText.fromPretrained(text)).rejects.toThrow(/AutoModelForCausalLM/);
+  });
+});
