@@ -100,9 +100,7 @@ export function folderRepo(folder: string = FOLDER, overrides: Record<string, st
 
 /** Noise that any language can repeat: the high byte of a multiplicative hash of the index. */
 export function noise(height: number, width: number, offset = 0): RgbImage {
-  const data = Uint8Array.from(
-    { length: height * width * 3 },
-    (_, i) => Math.imul(i + offset, 2654435761) >>> 24,
-  );
+  const data = new Uint8Array(height * width * 3);
+  for (let i = 0; i < data.length; i++) data[i] = Math.imul(i + offset, 2654435761) >>> 24;
   return { data, width, height };
 }
