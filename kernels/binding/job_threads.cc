@@ -34,8 +34,9 @@ JobThreads::JobThreads() {
 
 void JobThreads::Start(Job* job, Environment* owner, std::function<void()> done) {
   std::lock_guard<std::mutex> lock(mutex_);
-  queue_.push_back({job, std::move(done)});
-  jobs_.emplace(job, owner);
+  const uint64_t id = ++last_id_;
+  queue_.push_back({id, job, std::move(done)});
+  jobs_.emplace(id, Entry{owner, job});
   if (queue_.size() > idle_threads_ && threads_ < kMaxThreads) {
     try {
       std::thread([this] { Work(); }).detach();
@@ -43,7 +44,7 @@ void JobThreads::Start(Job* job, Environment* owner, std::function<void()> done)
     } catch (const std::system_error&) {
       if (threads_ == 0) {
         queue_.pop_back();
-        jobs_.erase(job);
+        jobs_.erase(id);
         throw;
       }
     }
@@ -61,10 +62,13 @@ void JobThreads::Work() {
     queue_.pop_front();
     lock.unlock();
     task.job->Run();
-    if (!exiting()) task.done();
-    task.done = nullptr;
     lock.lock();
-    jobs_.erase(task.job);
+    jobs_[task.id].job = nullptr;
+    const bool deliver = !exiting_;
+    lock.unlock();
+    if (deliver) task.done();
+    lock.lock();
+    jobs_.erase(task.id);
     job_finished_.notify_all();
   }
 }
@@ -76,19 +80,14 @@ void JobThreads::CancelAndWait(Environment* owner) {
 }
 
 void JobThreads::CancelLocked(Environment* owner) {
-  for (auto& [job, job_owner] : jobs_) {
-    if (owner == nullptr || job_owner == owner) job->Cancel();
+  for (auto& [id, entry] : jobs_) {
+    if (entry.job != nullptr && (owner == nullptr || entry.owner == owner)) entry.job->Cancel();
   }
 }
 
 bool JobThreads::HasJobs(Environment* owner) const {
   return std::any_of(jobs_.begin(), jobs_.end(),
-                     [&](const auto& entry) { return owner == nullptr || entry.second == owner; });
-}
-
-bool JobThreads::exiting() {
-  std::lock_guard<std::mutex> lock(mutex_);
-  return exiting_;
+                     [&](const auto& entry) { return owner == nullptr || entry.second.owner == owner; });
 }
 
 }  // namespace switchyard::binding
