@@ -41,7 +41,7 @@ export interface GenerationParameters {
   numReturnSequences?: number | undefined;
   /** Texts that end a row once generated. Need `tokenizer`. */
   stopStrings?: string | readonly string[] | undefined;
-  /** Seconds after which generation ends. */
+  /** Seconds after which generation ends; looked at after each token. */
   maxTime?: number | undefined;
   /** Makes sampling repeatable: an integer from 0 to 2^53 − 1. Default: random. transformers has no such parameter. */
   seed?: number | undefined;

@@ -11,7 +11,9 @@ import {
   type AddedToken,
   addedTokensOf,
   addedTokensSchema,
+  additionalTokensOf,
   checkFile,
+  namedTemplates,
   readJson,
   readTokenizerConfig,
   type TokenizerConfig,
@@ -29,34 +31,31 @@ import { openTokenizerFiles, type TokenizerFiles, type TokenizerPaths } from './
  * @throws {TokenizerError} a file is missing or damaged; the message names file and field.
  */
 export async function loadTokenizer(repo: Repo): Promise<Tokenizer> {
-  const names = [
-    'tokenizer.json',
-    'tokenizer_config.json',
-    'vocab.json',
-    'merges.txt',
-    'chat_template.jinja',
-    'chat_template.json',
-  ] as const;
-  const [json, configPath, vocab, merges, jinja, templateJson] = await Promise.all(
-    names.map((name) => repo.file(name)),
-  );
+  const [paths, configPath] = await Promise.all([findTables(repo), repo.file('tokenizer_config.json')]);
   const config = await readTokenizerConfig(configPath);
-  const paths = choosePaths(repo, json, vocab, merges);
-  const built = await buildBpe(paths, config);
+  const [built, chatTemplates] = await Promise.all([
+    buildBpe(paths, config),
+    readChatTemplates(repo, config, configPath),
+  ]);
   return new Tokenizer({
     ...built,
     names: { bos: config.bos_token, eos: config.eos_token, pad: config.pad_token, unk: config.unk_token },
-    additionalSpecialTokens: config.additional_special_tokens ?? [],
+    additionalSpecialTokens: additionalTokensOf(config),
     cleanUpTokenizationSpaces: config.clean_up_tokenization_spaces ?? false,
-    chatTemplates: await readChatTemplates(config, configPath, jinja, templateJson),
+    chatTemplates,
     source: repo.id,
   });
 }
 
-function choosePaths(repo: Repo, json?: string, vocab?: string, merges?: string): TokenizerPaths {
-  if (json !== undefined) return { tokenizerJson: json };
-  if (vocab !== undefined && merges !== undefined) return { vocabJson: vocab, mergesTxt: merges };
-  const missing = [vocab === undefined && 'vocab.json', merges === undefined && 'merges.txt'].filter(Boolean);
+/** vocab.json and merges.txt are fetched only where tokenizer.json is missing. */
+async function findTables(repo: Repo): Promise<TokenizerPaths> {
+  const tokenizerJson = await repo.file('tokenizer.json');
+  if (tokenizerJson !== undefined) return { tokenizerJson };
+  const [vocabJson, mergesTxt] = await Promise.all([repo.file('vocab.json'), repo.file('merges.txt')]);
+  if (vocabJson !== undefined && mergesTxt !== undefined) return { vocabJson, mergesTxt };
+  const missing = [vocabJson === undefined && 'vocab.json', mergesTxt === undefined && 'merges.txt'].filter(
+    Boolean,
+  );
   throw new TokenizerError(
     `${repo.id} has no tokenizer: tokenizer.json is missing, and of its replacement ${missing.join(' and ')}. ` +
       'Models can be run without one on raw token ids.',
@@ -71,23 +70,27 @@ async function buildBpe(paths: TokenizerPaths, config: TokenizerConfig): Promise
     const head =
       'tokenizerJson' in paths ? readHead(files, paths.tokenizerJson) : readQwen2Head(files, config);
     const addedTokens = joinAddedTokens(head.added_tokens, addedTokensOf(config));
-    const bpe = constructBpe({ ...head, added_tokens: addedTokens }, config, placeOf(paths));
+    const place = 'tokenizerJson' in paths ? paths.tokenizerJson : paths.vocabJson;
+    const bpe = constructBpe({ ...head, added_tokens: addedTokens }, config, place);
     const tables = bpe.model as unknown as BpeTables & { unk_token?: string; unk_token_id?: number };
-    await fillBpeTables(
-      tables,
-      files,
-      'tokenizerJson' in paths ? `${paths.tokenizerJson}: model.vocab` : paths.vocabJson,
-    );
-    // Added tokens come last, so that they win over the vocabulary.
-    for (const token of addedTokens) {
-      tables.tokens_to_ids.set(token.content, token.id);
-      tables.vocab[token.id] = token.content;
-    }
+    await fillBpeTables(tables, files, 'tokenizerJson' in paths ? `${place}: model.vocab` : place);
+    for (const token of addedTokens) placeAddedToken(tables, token, place);
     if (tables.unk_token) tables.unk_token_id = tables.tokens_to_ids.get(tables.unk_token) as number;
     return { bpe, vocabSize: files.vocabCount ?? 0, fullVocabSize: tables.tokens_to_ids.size, addedTokens };
   } finally {
     await files.close();
   }
+}
+
+function placeAddedToken(tables: BpeTables, { id, content }: AddedToken, file: string): void {
+  const holder = tables.vocab[id];
+  if (holder !== undefined && holder !== content) {
+    throw new TokenizerError(
+      `${file}: the added token ${show(content)} has the id ${id}, which belongs to ${show(holder)}.`,
+    );
+  }
+  tables.tokens_to_ids.set(content, id);
+  tables.vocab[id] = content;
 }
 
 const headSchema = z.looseObject({
@@ -123,7 +126,7 @@ function readQwen2Head(files: TokenizerFiles, config: TokenizerConfig): Head {
     config.eos_token,
     config.pad_token,
     config.bos_token,
-    ...(config.additional_special_tokens ?? []),
+    ...additionalTokensOf(config),
   ]);
   roles.delete(undefined);
   const added = [...roles].map((content, i) => ({ id: first + i, content, special: true }));
@@ -146,40 +149,31 @@ function constructBpe(head: Head, config: TokenizerConfig, place: string): BpeTo
   const model = { ...head.model, vocab: {}, merges: [] };
   const settings = {
     clean_up_tokenization_spaces: config.clean_up_tokenization_spaces ?? false,
-    additional_special_tokens: config.additional_special_tokens ?? [],
+    additional_special_tokens: additionalTokensOf(config),
   };
   try {
     return new BpeTokenizer({ ...head, normalizer, pre_tokenizer, post_processor, decoder, model }, settings);
   } catch (error) {
-    throw new TokenizerError(
-      `${place} describes a tokenizer that cannot be built: ${(error as Error).message}`,
-      {
-        cause: error,
-      },
-    );
+    const reason = (error as Error).message;
+    throw new TokenizerError(`${place} describes a tokenizer that cannot be built: ${reason}`, {
+      cause: error,
+    });
   }
 }
 
-const placeOf = (paths: TokenizerPaths) => ('tokenizerJson' in paths ? paths.tokenizerJson : paths.vocabJson);
-
 async function readChatTemplates(
+  repo: Repo,
   config: TokenizerConfig,
   configPath: string | undefined,
-  jinja: string | undefined,
-  templateJson: string | undefined,
 ): Promise<Map<string, ChatTemplate>> {
-  if (jinja !== undefined)
-    return new Map([['default', new ChatTemplate(await readFile(jinja, 'utf8'), jinja)]]);
+  const jinja = await repo.file('chat_template.jinja');
+  if (jinja !== undefined) return templatesOf(await readFile(jinja, 'utf8'), jinja);
   if (config.chat_template) return templatesOf(config.chat_template, configPath ?? 'tokenizer_config.json');
-  if (templateJson === undefined) return new Map();
+  const json = await repo.file('chat_template.json');
+  if (json === undefined) return new Map();
   const schema = z.looseObject({ chat_template: z.union([z.string(), namedTemplates]) });
-  return templatesOf(
-    checkFile(schema, await readJson(templateJson), templateJson).chat_template,
-    templateJson,
-  );
+  return templatesOf(checkFile(schema, await readJson(json), json).chat_template, json);
 }
-
-const namedTemplates = z.array(z.looseObject({ name: z.string(), template: z.string() }));
 
 function templatesOf(
   value: string | z.output<typeof namedTemplates>,

@@ -20,7 +20,11 @@ const flags = {
   lstrip: z.boolean().default(false),
   rstrip: z.boolean().default(false),
 };
-const tokenId = z.int().min(0);
+// Ids index an array; anything larger is damage.
+const tokenId = z
+  .int()
+  .min(0)
+  .max(2 ** 24);
 const tokenText = z.union([z.string(), z.looseObject({ content: z.string() }).transform((t) => t.content)]);
 const optionalToken = tokenText.nullish().transform((text) => text ?? undefined);
 
@@ -29,6 +33,9 @@ export const addedTokensSchema = z.array(
   z.looseObject({ id: tokenId, content: z.string().min(1), ...flags }),
 );
 
+/** Several chat templates, each under a name. */
+export const namedTemplates = z.array(z.looseObject({ name: z.string(), template: z.string() }));
+
 /** tokenizer_config.json, as far as it is used. Source: transformers `PreTrainedTokenizerBase.from_pretrained`. */
 const configSchema = z.looseObject({
   bos_token: optionalToken,
@@ -36,13 +43,13 @@ const configSchema = z.looseObject({
   pad_token: optionalToken,
   unk_token: optionalToken,
   additional_special_tokens: z.array(tokenText).nullish(),
+  /** The newer name of the same; as a map, by role. */
+  extra_special_tokens: z.union([z.array(tokenText), z.record(z.string(), tokenText)]).nullish(),
   clean_up_tokenization_spaces: z.boolean().nullish(),
   added_tokens_decoder: z
-    .record(z.string().regex(/^\d+$/), z.looseObject({ content: z.string().min(1), ...flags }))
+    .record(z.string().regex(/^\d{1,8}$/), z.looseObject({ content: z.string().min(1), ...flags }))
     .nullish(),
-  chat_template: z
-    .union([z.string(), z.array(z.looseObject({ name: z.string(), template: z.string() }))])
-    .nullish(),
+  chat_template: z.union([z.string(), namedTemplates]).nullish(),
 });
 
 export type TokenizerConfig = z.output<typeof configSchema>;
@@ -68,6 +75,11 @@ export function addedTokensOf(config: TokenizerConfig): AddedToken[] {
   }));
 }
 
+/** Special tokens that tokenizer_config.json names beside those with a role. */
+export function additionalTokensOf(config: TokenizerConfig): string[] {
+  return [...(config.additional_special_tokens ?? []), ...Object.values(config.extra_special_tokens ?? {})];
+}
+
 /** Reads a JSON file whole. */
 export async function readJson(path: string): Promise<unknown> {
   const text = await readFile(path, 'utf8');
@@ -79,16 +91,11 @@ export async function readJson(path: string): Promise<unknown> {
 }
 
 /** Checks parsed JSON against a schema; the message names file, field and value. */
-export function checkFile<T extends z.ZodType>(
-  schema: T,
-  value: unknown,
-  file: string,
-  field = '',
-): z.output<T> {
+export function checkFile<T extends z.ZodType>(schema: T, value: unknown, file: string): z.output<T> {
   const result = schema.safeParse(value);
   if (result.success) return result.data;
   const issue = result.error.issues[0] as z.core.$ZodIssue;
-  const path = [field, ...issue.path.map(String)].filter((part) => part !== '').join('.');
+  const path = issue.path.map(String).join('.');
   const found = issue.path.reduce<unknown>(
     (at, key) => (at as Record<PropertyKey, unknown> | undefined)?.[key],
     value,

@@ -13,7 +13,7 @@ export interface TokenizerFiles {
   /** Entries of the merge list, or undefined where the file has no merge list. */
   readonly mergeCount: number | undefined;
   vocab(from: number, to: number): Promise<[token: string, id: unknown][]>;
-  /** Merges as the JSON of `[left, right]`; null for the version line of merges.txt. */
+  /** Merges as the JSON of `[left, right]`; null for the version line and empty lines of merges.txt. */
   merges(from: number, to: number): Promise<(string | null)[]>;
   close(): Promise<void>;
 }
@@ -58,7 +58,7 @@ function open() {
   return { head, vocabCount: vocab?.length, mergeCount: merges?.length };
 }
 function mergeKey(merge, index) {
-  if (index === 0 && typeof merge === 'string' && merge.startsWith('#version')) return null;
+  if (paths.mergesTxt && (merge === '' || (index === 0 && merge.startsWith('#version')))) return null;
   const pair = typeof merge === 'string' ? merge.split(' ') : merge;
   if (!Array.isArray(pair) || pair.length !== 2 || !pair.every((part) => typeof part === 'string' && part !== '')) {
     throw new Error(nameMerge(index) + ' must be two tokens, but is ' + JSON.stringify(merge).slice(0, 80) + '.');

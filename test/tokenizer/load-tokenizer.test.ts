@@ -89,6 +89,24 @@ describe('loading a tokenizer refuses', () => {
       /added_tokens\.1\.content is undefined/,
     ],
     [
+      'an added token with the id of another token',
+      {
+        'tokenizer.json': (json) => {
+          json.added_tokens[0].id = 32;
+        },
+      },
+      /the added token "<\|endoftext\|>" has the id 32, which belongs to "A"/,
+    ],
+    [
+      'an id that no array can hold',
+      {
+        'tokenizer.json': (json) => {
+          json.added_tokens[0].id = 2 ** 40;
+        },
+      },
+      /added_tokens\.0\.id is 1099511627776/,
+    ],
+    [
       'an unknown decoder',
       {
         'tokenizer.json': (json) => {
@@ -151,6 +169,42 @@ describe('loading a tokenizer', () => {
     const text = 'The small river follows the quiet engine.';
     const original = await loadTokenizer(folderRepo(goldenPath('models/qwen2_moe_a')));
     expect((await loadTokenizer(pairs)).encode(text)).toEqual(original.encode(text));
+  });
+
+  it('asks for vocab.json and merges.txt only where tokenizer.json is missing', async () => {
+    const repo = folderRepo(goldenPath('models/qwen2_moe_a'));
+    const asked: string[] = [];
+    const file = (name: string) => {
+      asked.push(name);
+      return repo.file(name);
+    };
+    await loadTokenizer({ ...repo, file });
+    expect(asked.sort()).toEqual(['chat_template.jinja', 'tokenizer.json', 'tokenizer_config.json']);
+  });
+
+  it('skips empty lines of merges.txt', async () => {
+    const merges = readFileSync(goldenPath('models/qwen2_moe_a/merges.txt'), 'utf8').replaceAll(
+      '\n',
+      '\r\n\r\n',
+    );
+    const repo = await alteredTokenizer('qwen2_moe_a', { ...NO_JSON, 'merges.txt': merges });
+    const original = await loadTokenizer(folderRepo(goldenPath('models/qwen2_moe_a')));
+    const text = 'The small river follows the quiet engine.';
+    expect((await loadTokenizer(repo)).encode(text)).toEqual(original.encode(text));
+  });
+
+  it('numbers special tokens after vocab.json where no ids are listed', async () => {
+    const repo = await alteredTokenizer('qwen2_moe_a', {
+      ...NO_JSON,
+      'tokenizer_config.json': JSON.stringify({
+        eos_token: '<|endoftext|>',
+        extra_special_tokens: ['<|im_start|>'],
+      }),
+    });
+    const tokenizer = await loadTokenizer(repo);
+    expect(tokenizer.encode('A<|im_start|><|endoftext|>')).toEqual([32, 991, 990]);
+    expect(tokenizer.eosTokenId).toBe(990);
+    expect(tokenizer.decode([32, 991, 990], { skipSpecialTokens: true })).toBe('A');
   });
 
   it('does without tokenizer_config.json', async () => {

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { InputError, TokenizerError } from '../../src/errors.ts';
 import { loadTokenizer } from '../../src/tokenizer/load-tokenizer.ts';
+import { Tokenizer } from '../../src/tokenizer/tokenizer.ts';
 import { alteredTokenizer, folderRepo, goldenPath } from './folder-repo.ts';
 
 const loaded = loadTokenizer(folderRepo(goldenPath('models/qwen2_moe_a')));
@@ -50,6 +51,12 @@ describe('calling a tokenizer', () => {
 });
 
 describe('a tokenizer', () => {
+  it('is a function and a Tokenizer', async () => {
+    const tokenizer = await loaded;
+    expect(typeof tokenizer).toBe('function');
+    expect(tokenizer).toBeInstanceOf(Tokenizer);
+  });
+
   it('knows its special tokens', async () => {
     const tokenizer = await loaded;
     expect(tokenizer.eosTokenId).toBe(992);
