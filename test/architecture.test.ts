@@ -30,6 +30,7 @@ const TYPESCRIPT: Record<string, readonly string[]> = {
     'generation',
     'graph',
     'hub',
+    'layers',
     'models',
     'processor',
     'runtime',
@@ -40,7 +41,7 @@ const TYPESCRIPT: Record<string, readonly string[]> = {
   layers: ['experts', 'graph'],
   experts: ['graph'],
   graph: [],
-  generation: [],
+  generation: ['tokenizer'],
   hub: [],
   processor: [],
   runtime: ['safetensors'],
@@ -72,7 +73,7 @@ function imports(path: string): Import[] {
   const code = read(path);
   const statements = code.matchAll(/^\s*(?:import|export)\s(\s*type\b)?[^;'"]*?\bfrom\s*(['"])([^'"]+)\2/gm);
   const bare = code.matchAll(/^\s*import\s*()(['"])([^'"]+)\2/gm);
-  const calls = code.matchAll(/\b(?:import|require|resolve)\(\s*()(['"])([^'"]+)\2\s*\)/g);
+  const calls = code.matchAll(/(?<![.\w])(?:import|require|resolve)\(\s*()(['"])([^'"]+)\2\s*\)/g);
   return [...statements, ...bare, ...calls].map(([, type, , specifier]) => ({
     specifier: specifier as string,
     typeOnly: Boolean(type),

@@ -97,14 +97,18 @@ function patchEmbed(graph: Graph, pixels: Value, config: VisionConfig, precision
   return graph.ownOps('Linear', [pixels], { weights, biases, precision })[0] as Value;
 }
 
-/** Four rows of the learned grid, mixed by their bilinear weights. */
+/** Four rows of the learned grid, mixed by their bilinear weights; one at a time, to hold no four copies of the patches. */
 function positionEmbed(graph: Graph, config: VisionConfig): Value {
   const { hidden_size: hidden, num_position_embeddings: positions } = config;
   const indices = graph.input('position_indices', 'int64', [4, 'frames', 'patches']);
   const weights = graph.input('position_weights', 'float32', [4, 'frames', 'patches', 1]);
   const weight = graph.weight(`${PREFIX}.pos_embed.weight`, [positions, hidden]);
-  const [rows] = graph.ownOps('Embedding', [indices], { weight }) as [Value];
-  return graph.op('ReduceSum', [graph.op('Mul', [rows, weights]), graph.int64([0])], { keepdims: 0 });
+  const corner = (k: number) => {
+    const pick = (value: Value) => graph.op('Gather', [value, graph.int64([k], [])], { axis: 0 });
+    const [rows] = graph.ownOps('Embedding', [pick(indices)], { weight }) as [Value];
+    return graph.op('Mul', [rows, pick(weights)]);
+  };
+  return [1, 2, 3].reduce((sum, k) => graph.op('Add', [sum, corner(k)]), corner(0));
 }
 
 /** HF `Qwen3VLMoeVisionBlock`. */
