@@ -1,0 +1,154 @@
+import { InputError, show } from '../errors.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import type { GenerateOptions } from './generate.ts';
+import {
+  checkParameters,
+  type GenerationConfig,
+  type ResolvedParameters,
+  resolveParameters,
+} from './generation-config.ts';
+import { checkPrompts, type Prompts } from './prompt.ts';
+import type { Streamer } from './streamers.ts';
+import type { DecodingRequest, Generator } from './types.ts';
+
+const OTHER_OPTIONS = [
+  'inputIds',
+  'attentionMask',
+  'generationConfig',
+  'streamer',
+  'signal',
+  'tokenizer',
+  'expertsImplementation',
+  'extra',
+] as const satisfies readonly (keyof GenerateOptions)[];
+
+/** Everything that is settled before the model runs. */
+export interface Plan {
+  prompts: Prompts;
+  parameters: ResolvedParameters;
+  vocabSize: number;
+  /** New tokens each row may have; 0 where the prompts fill the context. */
+  budget: number;
+  streamer: Streamer | undefined;
+  signal: AbortSignal | undefined;
+  tokenizer: Tokenizer | undefined;
+  request: DecodingRequest;
+}
+
+/**
+ * Checks all arguments of `generate` and fills in what follows from them.
+ *
+ * @throws {InputError} an option or id is out of range or of the wrong type.
+ */
+export function makePlan(generator: Generator, defaults: GenerationConfig, options: GenerateOptions): Plan {
+  if (typeof options !== 'object' || options === null) {
+    throw new InputError(`generate takes an object of options, but got ${show(options)}.`);
+  }
+  const { vocabSize } = generator;
+  const parameters = joinParameters(defaults, options, vocabSize);
+  const prompts = repeatRows(checkPrompts(options.inputIds, options.attentionMask, vocabSize), parameters);
+  checkStreaming(options, prompts.inputIds.length, parameters);
+  const width = (prompts.inputIds[0] as readonly number[]).length;
+  const budget = tokenBudget(parameters, width, generator.contextLength);
+  return {
+    prompts,
+    parameters,
+    vocabSize,
+    budget,
+    streamer: options.streamer,
+    signal: options.signal,
+    tokenizer: options.tokenizer,
+    request: {
+      inputIds: prompts.inputIds,
+      attentionMask: prompts.attentionMask,
+      maxLength: width + budget,
+      ...(options.expertsImplementation === undefined
+        ? {}
+        : { expertsImplementation: options.expertsImplementation }),
+      ...(options.extra === undefined ? {} : { extra: options.extra }),
+    },
+  };
+}
+
+function joinParameters(
+  defaults: GenerationConfig,
+  options: GenerateOptions,
+  vocabSize: number,
+): ResolvedParameters {
+  const call = checkParameters(options, 'generate', OTHER_OPTIONS);
+  const passed = checkParameters(options.generationConfig ?? {}, 'generationConfig');
+  for (const [level, where] of [
+    [call, 'generate'],
+    [passed, 'generationConfig'],
+  ] as const) {
+    checkTokenIds(level, where, vocabSize);
+  }
+  const parameters = resolveParameters([call, passed, defaults]);
+  // generation_config.json may name ids the model does not have: they cannot come up, and cannot be fed.
+  const eosTokenIds = parameters.eosTokenIds.filter((id) => id < vocabSize);
+  const padTokenId = parameters.padTokenId < vocabSize ? parameters.padTokenId : (eosTokenIds[0] ?? 0);
+  return { ...parameters, eosTokenIds, padTokenId };
+}
+
+function checkTokenIds(config: GenerationConfig, where: string, vocabSize: number): void {
+  const ids = {
+    eosTokenId: config.eosTokenId,
+    padTokenId: config.padTokenId,
+    badWordsIds: config.badWordsIds,
+  };
+  for (const [name, value] of Object.entries(ids)) {
+    const outside = [value].flat(2).find((id) => typeof id === 'number' && id >= vocabSize);
+    if (outside === undefined) continue;
+    throw new InputError(
+      `${where}: ${name} has the id ${outside}, but the model's ids go from 0 to ${vocabSize - 1}.`,
+    );
+  }
+}
+
+function repeatRows(prompts: Prompts, { numReturnSequences, doSample }: ResolvedParameters): Prompts {
+  if (numReturnSequences === 1) return prompts;
+  if (!doSample) {
+    throw new InputError(
+      `numReturnSequences is ${numReturnSequences}, but greedy decoding gives the same row every time. ` +
+        'Set doSample: true, or numReturnSequences: 1.',
+    );
+  }
+  const repeat = (rows: readonly (readonly number[])[]) =>
+    rows.flatMap((row) => Array.from({ length: numReturnSequences }, () => row));
+  return {
+    given: repeat(prompts.given),
+    inputIds: repeat(prompts.inputIds),
+    attentionMask: repeat(prompts.attentionMask),
+  };
+}
+
+function checkStreaming(options: GenerateOptions, rows: number, parameters: ResolvedParameters): void {
+  const { streamer, tokenizer } = options;
+  if (streamer !== undefined && (typeof streamer?.put !== 'function' || typeof streamer.end !== 'function')) {
+    throw new InputError(`streamer must have the methods put and end, but is ${show(streamer)}.`);
+  }
+  if (streamer !== undefined && rows > 1) {
+    throw new InputError(
+      `A streamer follows one row, but this batch has ${rows}. Generate rows one by one to stream.`,
+    );
+  }
+  if (parameters.stopStrings.length > 0 && typeof tokenizer?.detokenizer !== 'function') {
+    throw new InputError('stopStrings need the tokenizer: pass it as the option tokenizer.');
+  }
+}
+
+function tokenBudget(parameters: ResolvedParameters, width: number, contextLength: number): number {
+  if (width > contextLength) {
+    throw new InputError(
+      `The prompt has ${width} tokens, but the model's context holds ${contextLength}. Shorten the prompt.`,
+    );
+  }
+  const { maxLength } = parameters;
+  if (maxLength !== undefined && maxLength <= width) {
+    throw new InputError(
+      `maxLength is ${maxLength}, but the prompt alone has ${width} tokens. Raise it, or set maxNewTokens instead.`,
+    );
+  }
+  const wanted = parameters.maxNewTokens ?? (maxLength as number) - width;
+  return Math.min(wanted, contextLength - width);
+}
