@@ -91,7 +91,8 @@ parentPort.on('message', (request) => {
  * that the vocabulary lacks.
  */
 export async function openTokenizerFiles(paths: TokenizerPaths): Promise<TokenizerFiles> {
-  const worker = new Worker(WORKER_SOURCE, { eval: true, workerData: paths });
+  // Flags of this process such as --input-type=module would make the source something else than the script it is.
+  const worker = new Worker(WORKER_SOURCE, { eval: true, execArgv: [], workerData: paths });
   const ask = (request: object) => askWorker(worker, request);
   try {
     const head = (await ask({ type: 'open' })) as Pick<TokenizerFiles, 'head' | 'vocabCount' | 'mergeCount'>;
