@@ -33,6 +33,12 @@ MappedFile::MappedFile(const std::string& path) : path_(path) {
   data_ = static_cast<const std::byte*>(address);
 }
 
+MappedFile::MappedFile(size_t size) : path_("(zeros)"), size_(size) {
+  void* address = mmap(nullptr, size_, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (address == MAP_FAILED) Fail(path_, "map");
+  data_ = static_cast<const std::byte*>(address);
+}
+
 MappedFile::~MappedFile() {
   if (data_ != nullptr) munmap(const_cast<std::byte*>(data_), size_);
 }

@@ -12,6 +12,8 @@ class MappedFile {
  public:
   // Throws std::runtime_error naming the file when it cannot be opened or mapped.
   explicit MappedFile(const std::string& path);
+  // `size` bytes of zeros that belong to no file (one shared page of the kernel's).
+  explicit MappedFile(size_t size);
   ~MappedFile();
   MappedFile(const MappedFile&) = delete;
   MappedFile& operator=(const MappedFile&) = delete;

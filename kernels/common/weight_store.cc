@@ -1,5 +1,6 @@
 #include "weight_store.h"
 
+#include <algorithm>
 #include <mutex>
 #include <unordered_map>
 
@@ -46,13 +47,25 @@ uint64_t ElementBytes(int32_t type) {
   }
 }
 
+// Bytes of the longest tensor that lies in no file.
+size_t LongestZeros(const std::vector<std::string>& files, const std::vector<TensorEntry>& entries) {
+  uint64_t longest = 1;
+  for (const TensorEntry& entry : entries) {
+    if (files.at(entry.file).empty()) longest = std::max(longest, entry.bytes);
+  }
+  return longest;
+}
+
 }  // namespace
 
 std::shared_ptr<const WeightStore> WeightStore::Open(const std::vector<std::string>& files,
                                                      std::vector<TensorEntry> entries) {
   std::shared_ptr<WeightStore> store(new WeightStore);
   try {
-    for (const std::string& file : files) store->files_.push_back(std::make_unique<MappedFile>(file));
+    for (const std::string& file : files) {
+      store->files_.push_back(file.empty() ? std::make_unique<MappedFile>(LongestZeros(files, entries))
+                                           : std::make_unique<MappedFile>(file));
+    }
   } catch (const std::runtime_error& error) {
     throw WeightFileError(error.what());
   }

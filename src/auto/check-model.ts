@@ -31,7 +31,7 @@ export function matchWeights(
   architecture: Architecture,
   config: unknown,
   checkpoint: Checkpoint,
-): { report: LoadReport; contexts: ExpertsContext[] } {
+): { report: LoadReport; contexts: ExpertsContext[]; weights: CheckpointWeights } {
   const weights = new CheckpointWeights(checkpoint);
   const contexts: ExpertsContext[] = [];
   const backend = ExpertsInterface.get('grouped_mm');
@@ -45,5 +45,5 @@ export function matchWeights(
   const common = { device: 'cpu', dtype: 'float32', experts, intermediates: false, visual: false } as const;
   architecture.buildGraph(new Graph(weights), config, { ...common, head: 'logits' });
   architecture.vision?.buildGraph(new Graph(weights), config, 'float32');
-  return { report: weights.report(), contexts };
+  return { report: weights.report(), contexts, weights };
 }

@@ -26,6 +26,8 @@ export interface LoadOptions extends HubOptions {
   threads?: number;
   /** Bound on prompt + new tokens, and with it on the memory of the KV cache. */
   maxCacheLength?: number;
+  /** Names of tensors that may be missing from the checkpoint; they are taken as zeros, with a warning. */
+  allowMissing?: readonly string[];
   /** Called with a clause about each thing worth knowing that is no fault; default: a process warning. */
   onWarning?: (message: string) => void;
 }
@@ -49,7 +51,7 @@ export async function loadModel(
   };
   const experts = resolveExperts(options.expertsImplementation, expertsModel);
   const generationConfig = await loadGenerationConfig(repo);
-  const checkpoint = await openCheckpoint(repo);
+  const checkpoint = fillMissing(architecture, parsed, await openCheckpoint(repo), options);
   options.signal?.throwIfAborted();
   const dtype = chooseDtype(options.dtype, text.dtype, checkpoint);
   const { report, contexts } = matchWeights(architecture, parsed, checkpoint);
@@ -88,6 +90,22 @@ function hasVision(
   architecture: Architecture,
 ): architecture is Architecture & { vision: VisionPart<unknown> } {
   return architecture.vision !== undefined;
+}
+
+/** The checkpoint, with zeros for those missing tensors that the caller can do without. */
+function fillMissing(
+  architecture: Architecture,
+  parsed: unknown,
+  checkpoint: Checkpoint,
+  { allowMissing = [], onWarning }: LoadOptions,
+): Checkpoint {
+  if (allowMissing.length === 0) return checkpoint;
+  const { report, weights } = matchWeights(architecture, parsed, checkpoint);
+  const filled = report.missing.filter((name) => allowMissing.includes(name));
+  if (filled.length > 0)
+    warn(`missing tensors are taken as zeros, as allowMissing says: ${listed(filled)}`, onWarning);
+  const zeros = filled.map((name) => [name, weights.zeros(name)] as const);
+  return { files: checkpoint.files, tensors: new Map([...checkpoint.tensors, ...zeros]) };
 }
 
 function checkKind(architecture: Architecture, kind: 'text' | 'image-text', idOrFolder: string): void {
@@ -130,7 +148,10 @@ function chooseDtype(
 
 function warnUnexpected(names: readonly string[], idOrFolder: string, options: LoadOptions): void {
   if (names.length === 0) return;
-  const message = `${idOrFolder} holds tensors that the architecture does not use: ${listed(names)}`;
-  if (options.onWarning) options.onWarning(message);
+  warn(`${idOrFolder} holds tensors that the architecture does not use: ${listed(names)}`, options.onWarning);
+}
+
+function warn(message: string, onWarning: LoadOptions['onWarning']): void {
+  if (onWarning) onWarning(message);
   else process.emitWarning(message, 'SwitchyardWarning');
 }

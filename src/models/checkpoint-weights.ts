@@ -1,6 +1,6 @@
 import { CheckpointError } from '../errors.ts';
 import type { WeightInfo, WeightSource } from '../graph/weight-source.ts';
-import type { Checkpoint } from '../safetensors/types.ts';
+import { type Checkpoint, type TensorInfo, ZEROS } from '../safetensors/types.ts';
 
 /** What the engine's weight store offers a graph. */
 interface Store {
@@ -29,7 +29,7 @@ export class CheckpointWeights implements WeightSource {
   readonly #checkpoint: Checkpoint;
   readonly #store: Store | undefined;
   readonly #requested = new Set<string>();
-  readonly #missing = new Set<string>();
+  readonly #missing = new Map<string, readonly number[]>();
   readonly #mismatched = new Map<string, string>();
 
   /** @param store without one the graph can be built to check the checkpoint, but not run */
@@ -50,7 +50,7 @@ export class CheckpointWeights implements WeightSource {
     this.#requested.add(name);
     const tensor = this.#checkpoint.tensors.get(name);
     if (!tensor) {
-      this.#missing.add(name);
+      this.#missing.set(name, shape);
       return undefined;
     }
     const where = `${name} in ${tensor.file}`;
@@ -74,6 +74,13 @@ export class CheckpointWeights implements WeightSource {
     return this.#store && this.#fits(name) ? this.#store.readFloat32(name) : new Float32Array(elements);
   }
 
+  /** Stands in for a missing tensor: fp32 zeros of the shape that was asked for. */
+  zeros(name: string): TensorInfo {
+    const shape = this.#missing.get(name) ?? [];
+    const byteLength = 4 * shape.reduce((a, b) => a * b, 1);
+    return { name, file: ZEROS, offset: 0, byteLength, dtype: 'F32', shape };
+  }
+
   #fits(name: string): boolean {
     return !this.#missing.has(name) && !this.#mismatched.has(name);
   }
@@ -82,7 +89,7 @@ export class CheckpointWeights implements WeightSource {
     const unexpected = [...this.#checkpoint.tensors.keys()].filter(
       (name) => !this.#requested.has(name) && !IGNORED.test(name),
     );
-    return { missing: [...this.#missing], mismatched: [...this.#mismatched.values()], unexpected };
+    return { missing: [...this.#missing.keys()], mismatched: [...this.#mismatched.values()], unexpected };
   }
 }
 

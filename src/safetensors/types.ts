@@ -15,10 +15,13 @@ export type SafetensorsDType =
   | 'I64'
   | 'U64';
 
+/** `TensorInfo.file` of a tensor of zeros. */
+export const ZEROS = '';
+
 /** Where one tensor lies on disk. Nothing of it has been read. */
 export interface TensorInfo {
   readonly name: string;
-  /** Absolute path of the shard. */
+  /** Absolute path of the shard, or `ZEROS` for a tensor that lies in no file. */
   readonly file: string;
   /** Absolute byte offset of the first element in the file. */
   readonly offset: number;
