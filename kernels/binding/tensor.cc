@@ -39,9 +39,9 @@ Napi::Value WrapTensor(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   if (info.Length() < 3 || !info[0].IsTypedArray() || !info[1].IsNumber() || !info[2].IsArray()) {
     throw Napi::TypeError::New(env,
-                               "wrapTensor(data, type, dims): expected a typed array, a number and an array");
+                               "wrapTensor(bytes, type, dims): expected a Uint8Array, a number and an array");
   }
-  const auto array = info[0].As<Napi::TypedArray>();
+  const auto array = info[0].As<Napi::Uint8Array>();
   const auto type = static_cast<ort::ElementType>(info[1].As<Napi::Number>().Int32Value());
   const std::vector<int64_t> shape = ReadShape(info[2].As<Napi::Array>());
   uint64_t bytes = ort::ElementSize(type);

@@ -17,7 +17,7 @@ struct WrappedTensor {
   Napi::Reference<Napi::ArrayBuffer> buffer;
 };
 
-// wrapTensor(data: TypedArray, type: number, dims: number[]): External. Throws when data and dims disagree.
+// wrapTensor(bytes: Uint8Array, type: number, dims: number[]): External. Throws when bytes and dims disagree.
 Napi::Value WrapTensor(const Napi::CallbackInfo& info);
 
 // The WrappedTensor in an External made by WrapTensor.

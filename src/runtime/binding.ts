@@ -71,7 +71,7 @@ export interface Binding {
     boundInputs: string[],
     boundHandles: number[],
   ): Promise<NativeSession>;
-  wrapTensor(data: ArrayBufferView, type: number, dims: readonly number[]): WrappedTensor;
+  wrapTensor(bytes: Uint8Array, type: number, dims: readonly number[]): WrappedTensor;
   /** Ends a run early; it then rejects with `code` {@link CANCELLED}. */
   cancelRun(id: number): void;
   /** `problem` says why the environment's SWITCHYARD_CPU_ISA was not followed; empty otherwise. */

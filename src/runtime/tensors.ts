@@ -62,7 +62,9 @@ export function wrapTensor(tensor: Tensor, where: string): WrappedTensor {
   const data = tensor.data as Exclude<Tensor['data'], string[]>;
   let wrapper: WrappedTensor;
   try {
-    wrapper = loadBinding().wrapTensor(data, type, tensor.dims);
+    // As bytes: N-API does not know every kind of typed array, such as Float16Array.
+    const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+    wrapper = loadBinding().wrapTensor(bytes, type, tensor.dims);
   } catch (cause) {
     throw new EngineError(`${where}: ${(cause as Error).message}`, { cause });
   }

@@ -223,6 +223,29 @@ describe('run', () => {
     expect([...memory]).toEqual([0, 0, ...firstColumn, 0, 0]);
   });
 
+  it('takes and returns float16 tensors', async () => {
+    const session = await open({
+      inputs: [{ name: 'x', type: 'float16', shape: [3] }],
+      outputs: [
+        { name: 'wide', type: 'float32', shape: [3] },
+        { name: 'half', type: 'float16', shape: [3] },
+      ],
+      nodes: [
+        { op: 'Cast', domain: '', inputs: ['x'], outputs: ['wide'], attributes: { to: 1 } },
+        { op: 'Neg', domain: '', inputs: ['x'], outputs: ['half'] },
+      ],
+    });
+    const bits = Uint16Array.of(0x3c00, 0xc000, 0x3800); // 1, -2, 0.5
+    const { wide, half } = await session.run(
+      { x: new Tensor('float16', bits, [3]) },
+      { wide: null, half: null },
+    );
+    expect(elements(wide)).toEqual([1, -2, 0.5]);
+    // Newer versions of Node have Float16Array, so look at the bits.
+    const { buffer, byteOffset } = (half as Tensor).data as Uint16Array;
+    expect([...new Uint16Array(buffer, byteOffset, 3)]).toEqual([0xbc00, 0x4000, 0xb800]);
+  });
+
   it('sees what was written to a fed tensor since the last run', async () => {
     const session = await open(linear());
     const x = unit();
