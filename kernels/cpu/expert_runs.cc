@@ -102,7 +102,7 @@ class ExpertPass {
   }
 
   static int64_t TileBytes(int64_t rows) {
-    return RoundUp(kTileTokens * rows * static_cast<int64_t>(sizeof(float)), 64);
+    return RoundUp(kAxpyTokens * rows * static_cast<int64_t>(sizeof(float)), 64);
   }
 
   void GateUpBlock(const BlockPlan::Block& block, char* scratch) {

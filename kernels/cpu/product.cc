@@ -7,11 +7,8 @@
 namespace switchyard::cpu {
 namespace {
 
-// Up to so many tokens transposed weights are streamed in place; beyond, turning a panel first is cheaper.
-constexpr int64_t kAxpyTokens = 4;
-
 // Bytes of a turned panel: half of a small second-level cache.
-constexpr int64_t kCacheBytes = 512 * 1024;
+constexpr int64_t kCacheBytes = 2 * 512 * 1024;
 
 // Most rows of a block whose weights are read in place.
 constexpr int64_t kMaxInPlaceRows = 512;
@@ -34,7 +31,7 @@ XForm::XForm(const KernelTable& table, const WeightMatrix& weights, Precision pr
       round_(RoundsActivations(weights.dtype, precision)) {}
 
 int64_t XForm::TileSize(int64_t tile) const {
-  return std::min<int64_t>(kTileTokens, tokens_ - tile * kTileTokens);
+  return plain_ ? tokens_ : std::min<int64_t>(kTileTokens, tokens_ - tile * kTileTokens);
 }
 
 int64_t XForm::TokenBytes() const {
@@ -65,7 +62,9 @@ bool XForm::operator==(const XForm& other) const {
 
 int64_t RowBlock::PanelBytes(const KernelTable& table, const WeightMatrix& weights, int64_t rows) {
   if (!weights.transposed) return 0;
-  return rows * RoundUp(ElementOffset(weights, RoundUp(weights.cols, table.block)), 64);
+  // One cache line more than needed: rows a power of two apart would all fall into the same few sets of the
+  // cache.
+  return rows * (RoundUp(ElementOffset(weights, RoundUp(weights.cols, table.block)), 64) + 64);
 }
 
 RowBlock::RowBlock(const KernelTable& table, const WeightMatrix& weights, Precision precision,
@@ -149,11 +148,11 @@ int64_t RowsPerBlock(const StageWork& work, const WeightMatrix& weights, int64_t
                      const XForm& form) {
   // Several blocks for each thread, so that the last ones even out the load.
   const int64_t fair = RoundUp(std::max<int64_t>(work.rows / (work.threads * 12), 1), kRowUnit);
-  if (form.plain()) return std::clamp<int64_t>(fair, 256, kMaxBlockRows);
+  if (form.plain()) return std::clamp<int64_t>(2 * fair, 512, kMaxBlockRows);
   if (!weights.transposed) return std::min(fair, kMaxInPlaceRows);
   const int64_t cached =
       kCacheBytes / (matrices * weights.cols * DTypeSize(weights.dtype)) / kRowUnit * kRowUnit;
-  return std::min(fair, std::clamp<int64_t>(cached, kRowUnit, 128));
+  return std::min(fair, std::clamp<int64_t>(cached, kRowUnit, 256));
 }
 
 int64_t TilesPerBlock(const StageWork& work, int64_t rows_per_block) {

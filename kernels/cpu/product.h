@@ -8,6 +8,9 @@
 
 namespace switchyard::cpu {
 
+// Most tokens that transposed weights are streamed for in place; for more, turning a panel first is cheaper.
+inline constexpr int64_t kAxpyTokens = 12;
+
 inline int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 inline int64_t RoundUp(int64_t a, int64_t b) { return CeilDiv(a, b) * b; }
 
@@ -20,7 +23,8 @@ class XForm {
   bool plain() const { return plain_; }
   // Whether weights are best walked from end to end, because they are used once.
   bool Streams() const { return plain_ || tokens_ == 1; }
-  int64_t tiles() const { return CeilDiv(tokens_, kTileTokens); }
+  // Plain rows make one tile.
+  int64_t tiles() const { return plain_ ? 1 : CeilDiv(tokens_, kTileTokens); }
   int64_t TileSize(int64_t tile) const;
 
   // Bytes of one token; the whole takes tokens times this.
