@@ -9,8 +9,8 @@ namespace {
 constexpr int kThreads = 256;
 
 template <typename T>
-__global__ void __launch_bounds__(kThreads) embedding_rows_kernel(const T* table, int hidden, const int64_t* ids,
-                                                                  void* out, DType out_dtype) {
+__global__ void __launch_bounds__(kThreads)
+    embedding_rows_kernel(const T* table, int hidden, const int64_t* ids, void* out, DType out_dtype) {
   const int64_t row = blockIdx.x;
   const T* source = table + ids[row] * hidden;
   for (int i = threadIdx.x; i < hidden; i += kThreads) {
@@ -19,7 +19,8 @@ __global__ void __launch_bounds__(kThreads) embedding_rows_kernel(const T* table
 }
 
 template <typename T>
-__global__ void __launch_bounds__(kThreads) convert_kernel(const T* in, void* out, DType out_dtype, int64_t count) {
+__global__ void __launch_bounds__(kThreads)
+    convert_kernel(const T* in, void* out, DType out_dtype, int64_t count) {
   const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (i < count) StoreAs(out, out_dtype, i, ToFloat(in[i]));
 }
@@ -28,12 +29,13 @@ __global__ void __launch_bounds__(kThreads) convert_kernel(const T* in, void* ou
 
 cudaError_t LaunchEmbeddingRows(const void* table, DType dtype, int hidden, const int64_t* ids, int64_t count,
                                 void* out, DType out_dtype, cudaStream_t stream) {
-  if (hidden <= 0 || count < 0 || (out_dtype != dtype && out_dtype != DType::kFloat32)) return cudaErrorInvalidValue;
+  if (hidden <= 0 || count < 0 || (out_dtype != dtype && out_dtype != DType::kFloat32))
+    return cudaErrorInvalidValue;
   if (count == 0) return cudaSuccess;
   return DispatchType(dtype, [&](auto tag) {
     using T = typename decltype(tag)::Type;
-    return LaunchKernel(embedding_rows_kernel<T>, dim3(static_cast<unsigned>(count)), dim3(kThreads), 0, stream,
-                        static_cast<const T*>(table), hidden, ids, out, out_dtype);
+    return LaunchKernel(embedding_rows_kernel<T>, dim3(static_cast<unsigned>(count)), dim3(kThreads), 0,
+                        stream, static_cast<const T*>(table), hidden, ids, out, out_dtype);
   });
 }
 
@@ -43,8 +45,8 @@ cudaError_t LaunchConvert(const void* in, DType in_dtype, void* out, DType out_d
   if (count == 0) return cudaSuccess;
   return DispatchType(in_dtype, [&](auto tag) {
     using T = typename decltype(tag)::Type;
-    return LaunchKernel(convert_kernel<T>, dim3(static_cast<unsigned>(CeilDiv(count, kThreads))), dim3(kThreads), 0,
-                        stream, static_cast<const T*>(in), out, out_dtype, count);
+    return LaunchKernel(convert_kernel<T>, dim3(static_cast<unsigned>(CeilDiv(count, kThreads))),
+                        dim3(kThreads), 0, stream, static_cast<const T*>(in), out, out_dtype, count);
   });
 }
 

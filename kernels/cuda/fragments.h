@@ -1,5 +1,5 @@
-// Where elements lie in the tensor-core kernel: shared-memory swizzles and the rows and columns each lane addresses. Plain
-// arithmetic, shared with the tests on the host.
+// Where elements lie in the tensor-core kernel: shared-memory swizzles and the rows and columns each lane
+// addresses. Plain arithmetic, shared with the tests on the host.
 #pragma once
 #include "../common/moe_planner.h"
 
@@ -13,11 +13,11 @@ constexpr int kGroupRows = 16;
 constexpr int kWarpRows = 2;     // warps side by side along the rows, taking groups of 16 in turn
 constexpr int kWarpColumns = 4;  // warps side by side along the weight rows
 constexpr int kBlockThreads = kWarpRows * kWarpColumns * 32;
-constexpr int kGroups = kMoeTileRows / (kGroupRows * kWarpRows);   // groups of a warp
-constexpr int kSubtiles = kTileColumns / (kWarpColumns * 8);       // 8-wide subtiles of a warp
+constexpr int kGroups = kMoeTileRows / (kGroupRows * kWarpRows);  // groups of a warp
+constexpr int kSubtiles = kTileColumns / (kWarpColumns * 8);      // 8-wide subtiles of a warp
 
-// Element offset of chunk (row, chunk) in a tile whose rows are kTileK elements: chunks are exchanged within a row so that eight
-// rows read at one chunk, or one row's eight chunks, fall into different banks.
+// Element offset of chunk (row, chunk) in a tile whose rows are kTileK elements: chunks are exchanged within
+// a row so that eight rows read at one chunk, or one row's eight chunks, fall into different banks.
 SWITCHYARD_HOST_DEVICE constexpr int SwizzleByK(int row, int chunk) {
   return row * kTileK + ((chunk ^ (row & 7)) * kChunk);
 }
@@ -38,8 +38,9 @@ SWITCHYARD_HOST_DEVICE constexpr int ActiveGroups(int rows, int warp_row) {
   return (groups + kWarpRows - 1 - warp_row) / kWarpRows;
 }
 
-// First weight row of a warp's 8-wide subtile. With gate and up the tile's first half is gate rows and its second half up rows,
-// and a warp takes the same rows of both: subtile i of gate meets subtile i + kSubtiles / 2 of up in the same registers.
+// First weight row of a warp's 8-wide subtile. With gate and up the tile's first half is gate rows and its
+// second half up rows, and a warp takes the same rows of both: subtile i of gate meets subtile i + kSubtiles
+// / 2 of up in the same registers.
 SWITCHYARD_HOST_DEVICE constexpr int SubtileColumn(int warp_column, int subtile, bool gate_up) {
   constexpr int kHalf = kSubtiles / 2;
   return gate_up ? (subtile / kHalf) * (kTileColumns / 2) + warp_column * (kHalf * 8) + (subtile % kHalf) * 8
@@ -55,7 +56,8 @@ struct MatrixRow {
 SWITCHYARD_HOST_DEVICE constexpr MatrixRow LaneRowOfA(int lane) {
   return {(lane / 8 % 2) * 8 + lane % 8, lane / 16};
 }
-// Operand b, two 8-wide subtiles: subtile 0 at k 0-7 and 8-15, then subtile 1. `row` is the weight row, `chunk` counts along k.
+// Operand b, two 8-wide subtiles: subtile 0 at k 0-7 and 8-15, then subtile 1. `row` is the weight row,
+// `chunk` counts along k.
 SWITCHYARD_HOST_DEVICE constexpr MatrixRow LaneRowOfB(int lane) {
   return {(lane / 16) * 8 + lane % 8, lane / 8 % 2};
 }

@@ -1,5 +1,6 @@
-// A gated MLP as a mixture of one expert: every token routes to it with its output gate as the weight. So the shared expert
-// runs on the experts' kernels: matrix-vector products for few tokens, the grouped product for many.
+// A gated MLP as a mixture of one expert: every token routes to it with its output gate as the weight. So the
+// shared expert runs on the experts' kernels: matrix-vector products for few tokens, the grouped product for
+// many.
 #include "moe_internal.h"
 #include "numeric.cuh"
 
@@ -7,12 +8,14 @@ namespace switchyard::cuda {
 namespace {
 
 constexpr int kWarps = 8;
-constexpr int64_t kBatchedTokens = 8;  // up to here reading the weights once a token costs less than planning tiles
+constexpr int64_t kBatchedTokens =
+    8;  // up to here reading the weights once a token costs less than planning tiles
 
 // One warp for a token: index 0, weight sigmoid(x . gate), or 1 without a gate.
 template <typename T>
 __global__ void __launch_bounds__(kWarps* kWarpSize)
-    output_gate_kernel(const T* x, const T* gate, int64_t tokens, int hidden, int32_t* indices, float* weights) {
+    output_gate_kernel(const T* x, const T* gate, int64_t tokens, int hidden, int32_t* indices,
+                       float* weights) {
   const int64_t token = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarpSize;
   const int lane = threadIdx.x % kWarpSize;
   if (token >= tokens) return;
@@ -45,7 +48,8 @@ size_t GatedMlpWorkspaceBytes(const ExpertTable& mlp, int64_t tokens) {
 }
 
 cudaError_t LaunchGatedMlp(const GatedMlpArgs& args, cudaStream_t stream) {
-  if (args.mlp.num_experts != 1 || args.tokens < 0 || !IsSupported(args.mlp.dtype)) return cudaErrorInvalidValue;
+  if (args.mlp.num_experts != 1 || args.tokens < 0 || !IsSupported(args.mlp.dtype))
+    return cudaErrorInvalidValue;
   if (args.tokens == 0) return cudaSuccess;
   if (args.workspace == nullptr || args.workspace_bytes < GatedMlpWorkspaceBytes(args.mlp, args.tokens)) {
     return cudaErrorInvalidValue;
@@ -56,7 +60,8 @@ cudaError_t LaunchGatedMlp(const GatedMlpArgs& args, cudaStream_t stream) {
     using T = typename decltype(tag)::Type;
     return LaunchKernel(output_gate_kernel<T>, dim3(static_cast<unsigned>(CeilDiv(args.tokens, kWarps))),
                         dim3(kWarps * kWarpSize), 0, stream, static_cast<const T*>(args.x),
-                        static_cast<const T*>(args.output_gate), args.tokens, args.mlp.hidden, indices, weights);
+                        static_cast<const T*>(args.output_gate), args.tokens, args.mlp.hidden, indices,
+                        weights);
   }));
   MoeExpertsArgs moe;
   moe.x = args.x;
@@ -70,8 +75,9 @@ cudaError_t LaunchGatedMlp(const GatedMlpArgs& args, cudaStream_t stream) {
   moe.accumulate = args.accumulate;
   moe.workspace = static_cast<unsigned char*>(args.workspace) + RoutingBytes(args.tokens);
   moe.workspace_bytes = args.workspace_bytes - RoutingBytes(args.tokens);
-  return ImplementationFor(args.tokens) == ExpertsImplementation::kBatchedMm ? LaunchMoeBatchedMm(moe, stream)
-                                                                             : LaunchMoeGroupedMm(moe, stream);
+  return ImplementationFor(args.tokens) == ExpertsImplementation::kBatchedMm
+             ? LaunchMoeBatchedMm(moe, stream)
+             : LaunchMoeGroupedMm(moe, stream);
 }
 
 }  // namespace switchyard::cuda

@@ -1,4 +1,5 @@
-// LaunchLinear through cuBLASLt: the only file that knows it. Built where cublasLt.h exists; gemm_plain.cu takes its place elsewhere.
+// LaunchLinear through cuBLASLt: the only file that knows it. Built where cublasLt.h exists; gemm_plain.cu
+// takes its place elsewhere.
 #include <cublasLt.h>
 
 #include <array>
@@ -16,10 +17,10 @@ namespace {
 constexpr size_t kWorkspaceBytes = size_t{32} << 20;
 constexpr uint32_t kPointerAlignment = 256;
 
-#define SWITCHYARD_RETURN_IF_CUBLAS_ERROR(expression)                                              \
-  do {                                                                                             \
-    const cublasStatus_t status_of_expression = (expression);                                      \
-    if (status_of_expression != CUBLAS_STATUS_SUCCESS) return ToCudaError(status_of_expression);   \
+#define SWITCHYARD_RETURN_IF_CUBLAS_ERROR(expression)                                            \
+  do {                                                                                           \
+    const cublasStatus_t status_of_expression = (expression);                                    \
+    if (status_of_expression != CUBLAS_STATUS_SUCCESS) return ToCudaError(status_of_expression); \
   } while (0)
 
 cudaError_t ToCudaError(cublasStatus_t status) {
@@ -57,17 +58,20 @@ using Descriptor = std::unique_ptr<Opaque, DescriptorDeleter>;
 cublasStatus_t MakeLayout(DType dtype, int64_t rows, int64_t columns, int64_t leading,
                           Descriptor<cublasLtMatrixLayoutOpaque_t>* out) {
   cublasLtMatrixLayout_t layout = nullptr;
-  const cublasStatus_t status = cublasLtMatrixLayoutCreate(&layout, ToCudaType(dtype), rows, columns, leading);
+  const cublasStatus_t status =
+      cublasLtMatrixLayoutCreate(&layout, ToCudaType(dtype), rows, columns, leading);
   out->reset(layout);
   return status;
 }
 
 template <typename Value>
-cublasStatus_t SetAttribute(cublasLtMatmulDesc_t operation, cublasLtMatmulDescAttributes_t name, const Value& value) {
+cublasStatus_t SetAttribute(cublasLtMatmulDesc_t operation, cublasLtMatmulDescAttributes_t name,
+                            const Value& value) {
   return cublasLtMatmulDescSetAttribute(operation, name, &value, sizeof(value));
 }
 
-// Row-major out[m, n] = a . w^T is, read as columns, out[n, m] = w a: w comes first, transposed unless it already lies [k, n].
+// Row-major out[m, n] = a . w^T is, read as columns, out[n, m] = w a: w comes first, transposed unless it
+// already lies [k, n].
 struct Problem {
   Descriptor<cublasLtMatmulDescOpaque_t> operation;
   Descriptor<cublasLtMatrixLayoutOpaque_t> w, a, out;
@@ -92,7 +96,8 @@ cudaError_t MakeProblem(const LinearArgs& args, Problem* problem) {
   const int64_t w_columns = args.transposed ? args.k : args.n;
   SWITCHYARD_RETURN_IF_CUBLAS_ERROR(MakeLayout(args.dtype, w_rows, w_columns, args.w_stride, &problem->w));
   SWITCHYARD_RETURN_IF_CUBLAS_ERROR(MakeLayout(args.dtype, args.k, args.m, args.a_stride, &problem->a));
-  SWITCHYARD_RETURN_IF_CUBLAS_ERROR(MakeLayout(args.out_dtype, args.n, args.m, args.out_stride, &problem->out));
+  SWITCHYARD_RETURN_IF_CUBLAS_ERROR(
+      MakeLayout(args.out_dtype, args.n, args.m, args.out_stride, &problem->out));
   return cudaSuccess;
 }
 
@@ -176,9 +181,9 @@ class GemmContext {
     SWITCHYARD_RETURN_IF_CUBLAS_ERROR(set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, AlignmentOf(args.out)));
     cublasLtMatmulHeuristicResult_t result = {};
     int found = 0;
-    SWITCHYARD_RETURN_IF_CUBLAS_ERROR(cublasLtMatmulAlgoGetHeuristic(
-        handle_, problem.operation.get(), problem.w.get(), problem.a.get(), problem.out.get(), problem.out.get(), raw,
-        1, &result, &found));
+    SWITCHYARD_RETURN_IF_CUBLAS_ERROR(
+        cublasLtMatmulAlgoGetHeuristic(handle_, problem.operation.get(), problem.w.get(), problem.a.get(),
+                                       problem.out.get(), problem.out.get(), raw, 1, &result, &found));
     if (found == 0) return cudaErrorNotSupported;
     *algorithm = result.algo;
     return cudaSuccess;

@@ -18,8 +18,8 @@ constexpr int kThreadRows = kTile / kRowsPerThread;
 
 // A block computes kTile x kTile outputs; a thread kRowsPerThread rows of one column.
 template <typename T>
-__global__ void __launch_bounds__(kTile* kThreadRows) linear_plain_kernel(const LinearArgs p, int64_t n_stride,
-                                                                          int64_t k_stride) {
+__global__ void __launch_bounds__(kTile* kThreadRows)
+    linear_plain_kernel(const LinearArgs p, int64_t n_stride, int64_t k_stride) {
   float* a = reinterpret_cast<float*>(SharedMemory());
   float* w = a + kTile * kPitch;
   const int x = threadIdx.x % kTile;
@@ -71,13 +71,14 @@ cudaError_t LaunchLinear(GemmContext&, const LinearArgs& args, cudaStream_t stre
   SWITCHYARD_RETURN_IF_CUDA_ERROR(CheckLinearArgs(args));
   if (args.m == 0) return cudaSuccess;
   if (CeilDiv(args.m, kTile) > kMaxGridY) return cudaErrorInvalidValue;
-  const dim3 grid(static_cast<unsigned>(CeilDiv(args.n, kTile)), static_cast<unsigned>(CeilDiv(args.m, kTile)));
+  const dim3 grid(static_cast<unsigned>(CeilDiv(args.n, kTile)),
+                  static_cast<unsigned>(CeilDiv(args.m, kTile)));
   const int64_t n_stride = args.transposed ? 1 : args.w_stride;
   const int64_t k_stride = args.transposed ? args.w_stride : 1;
   return DispatchType(args.dtype, [&](auto tag) {
     using T = typename decltype(tag)::Type;
-    return LaunchKernel(linear_plain_kernel<T>, grid, dim3(kTile * kThreadRows), 2 * kTile * kPitch * sizeof(float),
-                        stream, args, n_stride, k_stride);
+    return LaunchKernel(linear_plain_kernel<T>, grid, dim3(kTile * kThreadRows),
+                        2 * kTile * kPitch * sizeof(float), stream, args, n_stride, k_stride);
   });
 }
 

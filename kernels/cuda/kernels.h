@@ -1,9 +1,10 @@
-// The CUDA kernels' whole interface: plain C++ launchers over device pointers. Nothing here includes ONNX Runtime or Node.
+// The CUDA kernels' whole interface: plain C++ launchers over device pointers. Nothing here includes ONNX
+// Runtime or Node.
 //
-// Every launcher only enqueues work on `stream` (LaunchMoeEager alone waits for it) and returns the first error it meets:
-// cudaErrorInvalidValue for sizes, types or workspaces that do not fit, otherwise what the CUDA call reported. Activations and
-// weights share one dtype (bfloat16, float16, or float32 for checks); products are accumulated in fp32 in a fixed order, so equal
-// inputs give equal bits. Row-major throughout.
+// Every launcher only enqueues work on `stream` (LaunchMoeEager alone waits for it) and returns the first
+// error it meets: cudaErrorInvalidValue for sizes, types or workspaces that do not fit, otherwise what the
+// CUDA call reported. Activations and weights share one dtype (bfloat16, float16, or float32 for checks);
+// products are accumulated in fp32 in a fixed order, so equal inputs give equal bits. Row-major throughout.
 #pragma once
 #include <cuda_runtime.h>
 
@@ -14,15 +15,16 @@
 
 namespace switchyard::cuda {
 
-// One matrix per expert. `device` is a device array of num_experts device pointers and `host` the same pointers on the host. A
-// single matrix (num_experts == 1) may leave `device` null.
+// One matrix per expert. `device` is a device array of num_experts device pointers and `host` the same
+// pointers on the host. A single matrix (num_experts == 1) may leave `device` null.
 struct ExpertPointers {
   const void* const* device = nullptr;
   const void* const* host = nullptr;
 };
 
 // The experts of one layer, read in place. Element (n, k) of expert e is at pointer[e][n * stride + k], or at
-// pointer[e][k * stride + n] when transposed; strides are in elements. FillExpertTable builds it from weight matrices.
+// pointer[e][k * stride + n] when transposed; strides are in elements. FillExpertTable builds it from weight
+// matrices.
 struct ExpertTable {
   DType dtype = DType::kBFloat16;
   int num_experts = 0;
@@ -39,7 +41,8 @@ struct ExpertTable {
 //   separate         gate[e], up[e] [I, H] and down[e] [H, I], one matrix an expert
 //   fused            gate_up [E, 2I, H] and down [E, H, I]: gate first, then up
 //   fused transposed gate_up [E, H, 2I] and down [E, I, H]
-// `host` receives 3 * E pointers (gate, up, down); the caller copies them to `device` (3 * E pointers on the device).
+// `host` receives 3 * E pointers (gate, up, down); the caller copies them to `device` (3 * E pointers on the
+// device).
 void FillSeparateExperts(const void* const* gate, const void* const* up, const void* const* down,
                          const void** host, const void* const* device, ExpertTable* table);
 void FillFusedExperts(const void* gate_up, const void* down, const void** host, const void* const* device,
@@ -53,10 +56,10 @@ struct MoeExpertsArgs {
   const int32_t* indices = nullptr;  // [tokens, top_k] on the device, each in [0, num_experts)
   const float* weights = nullptr;    // [tokens, top_k]
   int top_k = 0;
-  void* y = nullptr;                       // [tokens, hidden]
-  DType y_dtype = DType::kBFloat16;        // the experts' dtype or float32
+  void* y = nullptr;                 // [tokens, hidden]
+  DType y_dtype = DType::kBFloat16;  // the experts' dtype or float32
   bool accumulate = false;
-  void* workspace = nullptr;               // MoeWorkspaceBytes(...), 256-byte aligned
+  void* workspace = nullptr;  // MoeWorkspaceBytes(...), 256-byte aligned
   size_t workspace_bytes = 0;
 };
 
@@ -66,15 +69,17 @@ size_t MoeWorkspaceBytes(ExpertsImplementation implementation, const ExpertTable
 
 class GemmContext;
 
-// Loop over the active experts in ascending order, cuBLASLt GEMMs for each. Copies the counts to the host and waits for them, so it
-// cannot be captured in a graph.
+// Loop over the active experts in ascending order, cuBLASLt GEMMs for each. Copies the counts to the host and
+// waits for them, so it cannot be captured in a graph.
 cudaError_t LaunchMoeEager(GemmContext& gemm, const MoeExpertsArgs& args, cudaStream_t stream);
 // Matrix-vector products for every (token, expert) pair on its own: two launches.
 cudaError_t LaunchMoeBatchedMm(const MoeExpertsArgs& args, cudaStream_t stream);
-// Pairs sorted by expert on the device, then grouped tensor-core products: four launches of fixed shape, legal in a graph capture.
+// Pairs sorted by expert on the device, then grouped tensor-core products: four launches of fixed shape,
+// legal in a graph capture.
 cudaError_t LaunchMoeGroupedMm(const MoeExpertsArgs& args, cudaStream_t stream);
 
-// y = down(silu(gate x) * up x), times sigmoid(output_gate . x) when output_gate is set; added to y when accumulate is set.
+// y = down(silu(gate x) * up x), times sigmoid(output_gate . x) when output_gate is set; added to y when
+// accumulate is set.
 struct GatedMlpArgs {
   const void* x = nullptr;  // [tokens, hidden]
   int64_t tokens = 0;
@@ -89,7 +94,8 @@ struct GatedMlpArgs {
 size_t GatedMlpWorkspaceBytes(const ExpertTable& mlp, int64_t tokens);
 cudaError_t LaunchGatedMlp(const GatedMlpArgs& args, cudaStream_t stream);
 
-// cuBLASLt's handle, work area and chosen algorithms; or, in a build without it, the plain kernel. One per device and stream.
+// cuBLASLt's handle, work area and chosen algorithms; or, in a build without it, the plain kernel. One per
+// device and stream.
 cudaError_t CreateGemmContext(GemmContext** context);
 void DestroyGemmContext(GemmContext* context);
 // True when GEMMs go through cuBLASLt.
@@ -111,8 +117,9 @@ struct LinearArgs {
 };
 cudaError_t LaunchLinear(GemmContext& gemm, const LinearArgs& args, cudaStream_t stream);
 
-// Softmax in fp32 over the experts, the top_k largest probabilities best first (equal ones: lower index first), divided by their
-// sum when normalize is set. logits in logits_dtype; num_experts <= 512, top_k <= 32.
+// Softmax in fp32 over the experts, the top_k largest probabilities best first (equal ones: lower index
+// first), divided by their sum when normalize is set. logits in logits_dtype; num_experts <= 512, top_k
+// <= 32.
 struct RouterTopKArgs {
   const void* logits = nullptr;  // [tokens, num_experts]
   DType logits_dtype = DType::kFloat32;
@@ -125,7 +132,8 @@ struct RouterTopKArgs {
 };
 cudaError_t LaunchRouterTopK(const RouterTopKArgs& args, cudaStream_t stream);
 
-// The whole router: logits = x . weight^T in fp32, then as LaunchRouterTopK. One launch for up to 32 tokens, else a GEMM and one.
+// The whole router: logits = x . weight^T in fp32, then as LaunchRouterTopK. One launch for up to 32 tokens,
+// else a GEMM and one.
 struct RouterArgs {
   DType dtype = DType::kBFloat16;
   const void* x = nullptr;  // [tokens, hidden]
@@ -141,7 +149,8 @@ struct RouterArgs {
 };
 cudaError_t LaunchRouter(GemmContext& gemm, const RouterArgs& args, cudaStream_t stream);
 
-// out[i] = table[ids[i]]; table [rows, hidden] in dtype, out in dtype or float32; the caller has checked the ids.
+// out[i] = table[ids[i]]; table [rows, hidden] in dtype, out in dtype or float32; the caller has checked the
+// ids.
 cudaError_t LaunchEmbeddingRows(const void* table, DType dtype, int hidden, const int64_t* ids, int64_t count,
                                 void* out, DType out_dtype, cudaStream_t stream);
 

@@ -11,9 +11,9 @@
 #include "../common/types.h"
 #include "kernels.h"
 
-#define SWITCHYARD_RETURN_IF_CUDA_ERROR(expression)               \
-  do {                                                            \
-    const cudaError_t status_of_expression = (expression);        \
+#define SWITCHYARD_RETURN_IF_CUDA_ERROR(expression)                       \
+  do {                                                                    \
+    const cudaError_t status_of_expression = (expression);                \
     if (status_of_expression != cudaSuccess) return status_of_expression; \
   } while (0)
 
@@ -27,9 +27,9 @@ template <typename... Parameters, typename... Arguments>
 cudaError_t LaunchKernel(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
                          cudaStream_t stream, Arguments... arguments) {
   if (shared_bytes > 48 * 1024) {
-    SWITCHYARD_RETURN_IF_CUDA_ERROR(
-        cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
-                             static_cast<int>(shared_bytes)));
+    SWITCHYARD_RETURN_IF_CUDA_ERROR(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                                                         cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                                         static_cast<int>(shared_bytes)));
   }
   cudaLaunchConfig_t config = {};
   config.gridDim = grid;
@@ -65,8 +65,8 @@ cudaError_t DispatchType(DType dtype, Body body) {
 }
 
 inline cudaError_t CheckLinearArgs(const LinearArgs& args) {
-  const bool sizes = args.m >= 0 && args.n > 0 && args.k > 0 && args.a_stride >= args.k && args.out_stride >= args.n &&
-                     args.w_stride >= (args.transposed ? args.n : args.k);
+  const bool sizes = args.m >= 0 && args.n > 0 && args.k > 0 && args.a_stride >= args.k &&
+                     args.out_stride >= args.n && args.w_stride >= (args.transposed ? args.n : args.k);
   const bool types = IsSupported(args.dtype) && (args.out_dtype == args.dtype ||
                                                  (args.out_dtype == DType::kFloat32 && args.bias == nullptr));
   return sizes && types ? cudaSuccess : cudaErrorInvalidValue;

@@ -1,8 +1,9 @@
-// batched_mm: matrix-vector products for every (token, expert) pair, bound by the bandwidth of reading weights. The first launch
-// computes silu(gate x) * (up x), the second the down product and the weighted sum over a token's experts.
+// batched_mm: matrix-vector products for every (token, expert) pair, bound by the bandwidth of reading
+// weights. The first launch computes silu(gate x) * (up x), the second the down product and the weighted sum
+// over a token's experts.
 //
-// The fast grid axis runs over pairs (or tokens), the slow one over rows: blocks that run together read the same rows of an
-// expert several tokens chose, so its weights come from memory once.
+// The fast grid axis runs over pairs (or tokens), the slow one over rows: blocks that run together read the
+// same rows of an expert several tokens chose, so its weights come from memory once.
 #include "moe_internal.h"
 #include "numeric.cuh"
 
@@ -42,7 +43,8 @@ __device__ float Dot(const Pack<T, kVector>& a, const Pack<T, kVector>& b, float
 
 // This lane's share of x . a and x . b over k elements; kUnroll packs of each are in flight at a time.
 template <typename T, int kVector, int kUnroll>
-__device__ void DotTwoRows(const T* xa, const T* xb, const T* a, const T* b, int k, float& sum_a, float& sum_b) {
+__device__ void DotTwoRows(const T* xa, const T* xb, const T* a, const T* b, int k, float& sum_a,
+                           float& sum_b) {
   constexpr int kStep = kWarpSize * kVector;
   const int lane = threadIdx.x % kWarpSize;
   for (int base = lane * kVector; base < k; base += kStep * kUnroll) {
@@ -107,21 +109,22 @@ __global__ void __launch_bounds__(kThreads) moe_down_gemv_kernel(const DownParam
     const T* b = p.down.At<T>(p.indices[second]) + row * p.stride;
     float dot_a = 0.0f;
     float dot_b = 0.0f;
-    DotTwoRows<T, kVector, 3>(activations + first * p.intermediate, activations + second * p.intermediate, a, b,
-                              p.intermediate, dot_a, dot_b);
+    DotTwoRows<T, kVector, 3>(activations + first * p.intermediate, activations + second * p.intermediate, a,
+                              b, p.intermediate, dot_a, dot_b);
     sum += p.weights[first] * WarpSum(dot_a);
     if (both) sum += p.weights[second] * WarpSum(dot_b);
   }
   if (threadIdx.x % kWarpSize == 0) StoreSum(p, token, row, sum);
 }
 
-// Transposed weights: a row holds one k for every output, so lanes lie side by side along the outputs, and the block's warps and
-// the rest of each warp along k.
+// Transposed weights: a row holds one k for every output, so lanes lie side by side along the outputs, and
+// the block's warps and the rest of each warp along k.
 constexpr int kColumnLanes = 4;
 constexpr int kRowsAtOnce = kThreads / kColumnLanes;
 
-// Adds the shares of all threads with the same columns, in a fixed order. Thread c < columns of the block gets the sum of column c;
-// sums[i] is the thread's share of column (threadIdx.x % kColumnLanes) * kVector + i.
+// Adds the shares of all threads with the same columns, in a fixed order. Thread c < columns of the block
+// gets the sum of column c; sums[i] is the thread's share of column (threadIdx.x % kColumnLanes) * kVector +
+// i.
 template <int kVector>
 __device__ float SumOverBlock(const float (&sums)[kVector]) {
   constexpr int kColumns = kColumnLanes * kVector;
@@ -196,8 +199,8 @@ __global__ void __launch_bounds__(kThreads) moe_down_gemv_transposed_kernel(cons
   for (int slot = 0; slot < p.top_k && column < p.hidden; ++slot) {
     const int64_t pair = static_cast<int64_t>(token) * p.top_k + slot;
     float dots[kVector] = {};
-    DotColumns<T, kVector, 4>(activations + pair * p.intermediate, p.down.At<T>(p.indices[pair]) + column, p.stride,
-                              p.intermediate, dots);
+    DotColumns<T, kVector, 4>(activations + pair * p.intermediate, p.down.At<T>(p.indices[pair]) + column,
+                              p.stride, p.intermediate, dots);
 #pragma unroll
     for (int i = 0; i < kVector; ++i) sums[i] = fmaf(p.weights[pair], dots[i], sums[i]);
   }
@@ -216,7 +219,8 @@ cudaError_t LaunchGemvs(const GateUpParams& gate_up, const DownParams& down, int
   if (gate_blocks > kMaxGridY || down_blocks > kMaxGridY) return cudaErrorInvalidValue;
   const auto gate_kernel =
       transposed ? moe_gate_up_gemv_transposed_kernel<T, kVector> : moe_gate_up_gemv_kernel<T, kVector>;
-  const auto down_kernel = transposed ? moe_down_gemv_transposed_kernel<T, kVector> : moe_down_gemv_kernel<T, kVector>;
+  const auto down_kernel =
+      transposed ? moe_down_gemv_transposed_kernel<T, kVector> : moe_down_gemv_kernel<T, kVector>;
   const dim3 gate_grid(static_cast<unsigned>(tokens * gate_up.top_k), static_cast<unsigned>(gate_blocks));
   const dim3 down_grid(static_cast<unsigned>(tokens), static_cast<unsigned>(down_blocks));
   SWITCHYARD_RETURN_IF_CUDA_ERROR(
@@ -230,14 +234,16 @@ cudaError_t LaunchMoeBatchedMm(const MoeExpertsArgs& args, cudaStream_t stream) 
   SWITCHYARD_RETURN_IF_CUDA_ERROR(CheckMoeArgs(ExpertsImplementation::kBatchedMm, args));
   if (args.tokens == 0) return cudaSuccess;
   const ExpertTable& experts = args.experts;
-  void* activations = CarveMoeWorkspace(ExpertsImplementation::kBatchedMm, experts, args.tokens, args.top_k,
-                                        args.workspace).activations;
-  const GateUpParams gate_up = {args.x,      args.indices,        ToKernel(experts.gate), ToKernel(experts.up),
-                                activations, experts.gate_stride, experts.hidden,         experts.intermediate,
-                                args.top_k};
-  const DownParams down = {activations,         args.indices,   args.weights,         ToKernel(experts.down), args.y,
-                           experts.down_stride, experts.hidden, experts.intermediate, args.top_k,
-                           args.y_dtype,        args.accumulate};
+  void* activations =
+      CarveMoeWorkspace(ExpertsImplementation::kBatchedMm, experts, args.tokens, args.top_k, args.workspace)
+          .activations;
+  const GateUpParams gate_up = {
+      args.x,      args.indices,        ToKernel(experts.gate), ToKernel(experts.up),
+      activations, experts.gate_stride, experts.hidden,         experts.intermediate,
+      args.top_k};
+  const DownParams down = {activations, args.indices,        args.weights,   ToKernel(experts.down),
+                           args.y,      experts.down_stride, experts.hidden, experts.intermediate,
+                           args.top_k,  args.y_dtype,        args.accumulate};
   const bool vectors = AllowsVectors(args);
   return DispatchType(experts.dtype, [&](auto tag) {
     using T = typename decltype(tag)::Type;

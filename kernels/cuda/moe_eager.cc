@@ -1,4 +1,5 @@
-// eager: the readable reference on the device. Gathers the inputs in expert order, then loops over the active experts.
+// eager: the readable reference on the device. Gathers the inputs in expert order, then loops over the active
+// experts.
 #include <vector>
 
 #include "moe_internal.h"
@@ -11,8 +12,8 @@ void* Row(void* base, int64_t row, int64_t width, DType dtype) {
 }
 
 // out[rows, n] = a[rows, k] . w[n, k]^T
-cudaError_t Multiply(GemmContext& gemm, const ExpertTable& experts, const void* a, int64_t rows, const void* w,
-                     int64_t w_stride, int64_t n, int64_t k, void* out, cudaStream_t stream) {
+cudaError_t Multiply(GemmContext& gemm, const ExpertTable& experts, const void* a, int64_t rows,
+                     const void* w, int64_t w_stride, int64_t n, int64_t k, void* out, cudaStream_t stream) {
   LinearArgs linear;
   linear.dtype = experts.dtype;
   linear.m = rows;
@@ -40,10 +41,10 @@ cudaError_t RunExpert(GemmContext& gemm, const ExpertTable& experts, const MoeWo
   void* up = Row(space.up, begin, intermediate, dtype);
   void* activations = Row(space.activations, begin, intermediate, dtype);
   void* out = Row(space.sorted_outputs, begin, hidden, dtype);
-  SWITCHYARD_RETURN_IF_CUDA_ERROR(Multiply(gemm, experts, x, rows, experts.gate.host[expert], experts.gate_stride,
-                                           intermediate, hidden, gate, stream));
-  SWITCHYARD_RETURN_IF_CUDA_ERROR(Multiply(gemm, experts, x, rows, experts.up.host[expert], experts.gate_stride,
-                                           intermediate, hidden, up, stream));
+  SWITCHYARD_RETURN_IF_CUDA_ERROR(Multiply(gemm, experts, x, rows, experts.gate.host[expert],
+                                           experts.gate_stride, intermediate, hidden, gate, stream));
+  SWITCHYARD_RETURN_IF_CUDA_ERROR(Multiply(gemm, experts, x, rows, experts.up.host[expert],
+                                           experts.gate_stride, intermediate, hidden, up, stream));
   SWITCHYARD_RETURN_IF_CUDA_ERROR(LaunchSiluMul(gate, up, dtype, rows * intermediate, activations, stream));
   return Multiply(gemm, experts, activations, rows, experts.down.host[expert], experts.down_stride, hidden,
                   intermediate, out, stream);
@@ -60,20 +61,20 @@ cudaError_t LaunchMoeEager(GemmContext& gemm, const MoeExpertsArgs& args, cudaSt
       CarveMoeWorkspace(ExpertsImplementation::kEager, experts, args.tokens, args.top_k, args.workspace);
   const DevicePlan& plan = space.plan;
   SWITCHYARD_RETURN_IF_CUDA_ERROR(LaunchMoePlan(args.indices, pairs, experts.num_experts, plan, stream));
-  SWITCHYARD_RETURN_IF_CUDA_ERROR(LaunchGatherRows(args.x, experts.dtype, plan.sorted_pairs, pairs, args.top_k,
-                                                   experts.hidden, space.gathered, stream));
+  SWITCHYARD_RETURN_IF_CUDA_ERROR(LaunchGatherRows(args.x, experts.dtype, plan.sorted_pairs, pairs,
+                                                   args.top_k, experts.hidden, space.gathered, stream));
 
   std::vector<int32_t> offsets(experts.num_experts + 1);
-  SWITCHYARD_RETURN_IF_CUDA_ERROR(cudaMemcpyAsync(offsets.data(), plan.offsets, offsets.size() * sizeof(int32_t),
-                                                  cudaMemcpyDeviceToHost, stream));
+  SWITCHYARD_RETURN_IF_CUDA_ERROR(cudaMemcpyAsync(
+      offsets.data(), plan.offsets, offsets.size() * sizeof(int32_t), cudaMemcpyDeviceToHost, stream));
   SWITCHYARD_RETURN_IF_CUDA_ERROR(cudaStreamSynchronize(stream));
   for (int e = 0; e < experts.num_experts; ++e) {
     const int64_t rows = offsets[e + 1] - offsets[e];
     if (rows == 0) continue;
     SWITCHYARD_RETURN_IF_CUDA_ERROR(RunExpert(gemm, experts, space, e, offsets[e], rows, stream));
   }
-  SWITCHYARD_RETURN_IF_CUDA_ERROR(LaunchScatterRows(space.sorted_outputs, experts.dtype, plan.sorted_pairs, pairs,
-                                                    experts.hidden, space.pair_outputs, stream));
+  SWITCHYARD_RETURN_IF_CUDA_ERROR(LaunchScatterRows(space.sorted_outputs, experts.dtype, plan.sorted_pairs,
+                                                    pairs, experts.hidden, space.pair_outputs, stream));
   return LaunchMoeCombine(space.pair_outputs, args, stream);
 }
 

@@ -1,4 +1,5 @@
-// The experts' element-wise kernels: the weighted sum over a token's experts, and eager's gather, scatter and silu(gate) * up.
+// The experts' element-wise kernels: the weighted sum over a token's experts, and eager's gather, scatter and
+// silu(gate) * up.
 #include "moe_internal.h"
 #include "numeric.cuh"
 
@@ -53,8 +54,8 @@ __global__ void __launch_bounds__(kThreads) moe_combine_kernel(const CombinePara
 
 // out[i] = x[sorted_pairs[i] / top_k], or out[sorted_pairs[i]] = x[i] when top_k is 0.
 template <typename T>
-__global__ void __launch_bounds__(kThreads) moe_permute_rows_kernel(const T* x, const int32_t* sorted_pairs, int top_k,
-                                                                    int hidden, T* out) {
+__global__ void __launch_bounds__(kThreads)
+    moe_permute_rows_kernel(const T* x, const int32_t* sorted_pairs, int top_k, int hidden, T* out) {
   const int64_t sorted = blockIdx.x;
   const int64_t pair = sorted_pairs[sorted];
   const T* source = x + (top_k > 0 ? pair / top_k : sorted) * hidden;
@@ -63,17 +64,18 @@ __global__ void __launch_bounds__(kThreads) moe_permute_rows_kernel(const T* x, 
 }
 
 template <typename T>
-__global__ void __launch_bounds__(kThreads) moe_silu_mul_kernel(const T* gate, const T* up, int64_t count, T* out) {
+__global__ void __launch_bounds__(kThreads)
+    moe_silu_mul_kernel(const T* gate, const T* up, int64_t count, T* out) {
   const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (i < count) out[i] = FromFloat<T>(Silu(ToFloat(gate[i])) * ToFloat(up[i]));
 }
 
-cudaError_t LaunchPermuteRows(const void* x, DType dtype, const int32_t* sorted_pairs, int64_t pairs, int top_k,
-                              int hidden, void* out, cudaStream_t stream) {
+cudaError_t LaunchPermuteRows(const void* x, DType dtype, const int32_t* sorted_pairs, int64_t pairs,
+                              int top_k, int hidden, void* out, cudaStream_t stream) {
   return DispatchType(dtype, [&](auto tag) {
     using T = typename decltype(tag)::Type;
-    return LaunchKernel(moe_permute_rows_kernel<T>, dim3(static_cast<unsigned>(pairs)), dim3(kThreads), 0, stream,
-                        static_cast<const T*>(x), sorted_pairs, top_k, hidden, static_cast<T*>(out));
+    return LaunchKernel(moe_permute_rows_kernel<T>, dim3(static_cast<unsigned>(pairs)), dim3(kThreads), 0,
+                        stream, static_cast<const T*>(x), sorted_pairs, top_k, hidden, static_cast<T*>(out));
   });
 }
 
@@ -93,8 +95,8 @@ cudaError_t LaunchMoeCombine(const void* pair_outputs, const MoeExpertsArgs& arg
   });
 }
 
-cudaError_t LaunchGatherRows(const void* x, DType dtype, const int32_t* sorted_pairs, int64_t pairs, int top_k,
-                             int hidden, void* out, cudaStream_t stream) {
+cudaError_t LaunchGatherRows(const void* x, DType dtype, const int32_t* sorted_pairs, int64_t pairs,
+                             int top_k, int hidden, void* out, cudaStream_t stream) {
   return LaunchPermuteRows(x, dtype, sorted_pairs, pairs, top_k, hidden, out, stream);
 }
 
@@ -107,9 +109,9 @@ cudaError_t LaunchSiluMul(const void* gate, const void* up, DType dtype, int64_t
                           cudaStream_t stream) {
   return DispatchType(dtype, [&](auto tag) {
     using T = typename decltype(tag)::Type;
-    return LaunchKernel(moe_silu_mul_kernel<T>, dim3(static_cast<unsigned>(CeilDiv(count, kThreads))), dim3(kThreads),
-                        0, stream, static_cast<const T*>(gate), static_cast<const T*>(up), count,
-                        static_cast<T*>(out));
+    return LaunchKernel(moe_silu_mul_kernel<T>, dim3(static_cast<unsigned>(CeilDiv(count, kThreads))),
+                        dim3(kThreads), 0, stream, static_cast<const T*>(gate), static_cast<const T*>(up),
+                        count, static_cast<T*>(out));
   });
 }
 

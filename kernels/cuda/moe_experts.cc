@@ -75,8 +75,8 @@ void FillFusedExperts(const void* gate_up, const void* down, const void** host, 
   SetPointers(host, device, table);
 }
 
-MoeWorkspace CarveMoeWorkspace(ExpertsImplementation implementation, const ExpertTable& experts, int64_t tokens,
-                               int top_k, void* base) {
+MoeWorkspace CarveMoeWorkspace(ExpertsImplementation implementation, const ExpertTable& experts,
+                               int64_t tokens, int top_k, void* base) {
   const int64_t pairs = tokens * top_k;
   const size_t size = ElementSize(experts.dtype);
   const bool eager = implementation == ExpertsImplementation::kEager;
@@ -110,15 +110,16 @@ cudaError_t CheckMoeArgs(ExpertsImplementation implementation, const MoeExpertsA
   const ExpertTable& experts = args.experts;
   const bool sizes = args.tokens >= 0 && args.top_k > 0 && experts.num_experts > 0 && experts.hidden > 0 &&
                      experts.intermediate > 0 && args.tokens * args.top_k <= INT32_MAX / 2;
-  const bool types = IsSupported(experts.dtype) && (args.y_dtype == experts.dtype || args.y_dtype == DType::kFloat32);
+  const bool types =
+      IsSupported(experts.dtype) && (args.y_dtype == experts.dtype || args.y_dtype == DType::kFloat32);
   if (!sizes || !types || experts.gate.host == nullptr || experts.up.host == nullptr ||
       experts.down.host == nullptr || (experts.num_experts > 1 && experts.gate.device == nullptr)) {
     return cudaErrorInvalidValue;
   }
   if (args.tokens == 0) return cudaSuccess;
   const size_t needed = MoeWorkspaceBytes(implementation, experts, args.tokens, args.top_k);
-  const bool pointers = args.x != nullptr && args.y != nullptr && args.indices != nullptr && args.weights != nullptr &&
-                        args.workspace != nullptr && IsAligned16(args.workspace);
+  const bool pointers = args.x != nullptr && args.y != nullptr && args.indices != nullptr &&
+                        args.weights != nullptr && args.workspace != nullptr && IsAligned16(args.workspace);
   return pointers && args.workspace_bytes >= needed ? cudaSuccess : cudaErrorInvalidValue;
 }
 
@@ -127,8 +128,10 @@ bool AllowsVectors(const MoeExpertsArgs& args) {
   const int64_t vector = 16 / static_cast<int64_t>(ElementSize(experts.dtype));
   const bool sizes = experts.hidden % vector == 0 && experts.intermediate % vector == 0 &&
                      experts.gate_stride % vector == 0 && experts.down_stride % vector == 0;
-  return sizes && IsAligned16(args.x) && IsAligned16(args.y) && RowsAllowVectors(experts.gate, experts.num_experts) &&
-         RowsAllowVectors(experts.up, experts.num_experts) && RowsAllowVectors(experts.down, experts.num_experts);
+  return sizes && IsAligned16(args.x) && IsAligned16(args.y) &&
+         RowsAllowVectors(experts.gate, experts.num_experts) &&
+         RowsAllowVectors(experts.up, experts.num_experts) &&
+         RowsAllowVectors(experts.down, experts.num_experts);
 }
 
 }  // namespace switchyard::cuda

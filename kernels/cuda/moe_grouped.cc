@@ -1,11 +1,12 @@
-// grouped_mm: plan, gate and up, down, combine. No step depends on the routing for its launch shape, and the host reads nothing back.
+// grouped_mm: plan, gate and up, down, combine. No step depends on the routing for its launch shape, and the
+// host reads nothing back.
 #include "moe_internal.h"
 
 namespace switchyard::cuda {
 namespace {
 
-cudaError_t LaunchGroupedMm(const GroupedMmParams& params, const MoeExpertsArgs& args, bool gate_up, int max_tiles,
-                            cudaStream_t stream) {
+cudaError_t LaunchGroupedMm(const GroupedMmParams& params, const MoeExpertsArgs& args, bool gate_up,
+                            int max_tiles, cudaStream_t stream) {
   const ExpertTable& experts = args.experts;
   const bool tensor_cores = experts.dtype != DType::kFloat32 && AllowsVectors(args);
   const auto launch = tensor_cores ? LaunchGroupedMmTensorCore : LaunchGroupedMmPlain;
@@ -18,8 +19,8 @@ cudaError_t LaunchMoeGroupedMm(const MoeExpertsArgs& args, cudaStream_t stream) 
   SWITCHYARD_RETURN_IF_CUDA_ERROR(CheckMoeArgs(ExpertsImplementation::kGroupedMm, args));
   if (args.tokens == 0) return cudaSuccess;
   const ExpertTable& experts = args.experts;
-  const MoeWorkspace space = CarveMoeWorkspace(ExpertsImplementation::kGroupedMm, experts, args.tokens, args.top_k,
-                                               args.workspace);
+  const MoeWorkspace space =
+      CarveMoeWorkspace(ExpertsImplementation::kGroupedMm, experts, args.tokens, args.top_k, args.workspace);
   const DevicePlan& plan = space.plan;
   SWITCHYARD_RETURN_IF_CUDA_ERROR(
       LaunchMoePlan(args.indices, args.tokens * args.top_k, experts.num_experts, plan, stream));

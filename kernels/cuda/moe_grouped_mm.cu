@@ -1,5 +1,6 @@
-// The grouped product on tensor cores (sm_80): one block per tile of sorted rows and 256 weight rows, operands brought in by
-// asynchronous copies two or three stages deep, eight warps of 64 x 64 results each. Rows a tile does not have are skipped in groups of 16.
+// The grouped product on tensor cores (sm_80): one block per tile of sorted rows and 256 weight rows,
+// operands brought in by asynchronous copies two or three stages deep, eight warps of 64 x 64 results each.
+// Rows a tile does not have are skipped in groups of 16.
 #include "fragments.h"
 #include "moe_internal.h"
 #include "numeric.cuh"
@@ -15,7 +16,8 @@ constexpr int kStageElements = kTileElementsA + kTileElementsB;
 constexpr int kStageBytes = kStageElements * 2;
 constexpr int kChunksPerRow = kTileK / kChunk;
 
-// How a block's threads share out the copies of a tile: along k, eight threads a row; along the weight rows of a transposed tile, 32.
+// How a block's threads share out the copies of a tile: along k, eight threads a row; along the weight rows
+// of a transposed tile, 32.
 constexpr int kRowStep = kBlockThreads / kChunksPerRow;
 constexpr int kRowsA = kMoeTileRows / kRowStep;
 constexpr int kRowsB = kTileColumns / kRowStep;
@@ -26,12 +28,13 @@ constexpr int kStepK = kBlockThreads / kChunksPerK;
 template <typename T>
 struct BlockTile {
   MoeTile tile;
-  int column;    // first output column
-  const T* b0;   // gate or down
-  const T* b1;   // up
+  int column;   // first output column
+  const T* b0;  // gate or down
+  const T* b1;  // up
 };
 
-// Copies a tile's operands to shared memory. Every thread copies the same chunks of each step, so addresses only move along k.
+// Copies a tile's operands to shared memory. Every thread copies the same chunks of each step, so addresses
+// only move along k.
 template <typename T, bool kGateUp, bool kTransposed>
 class TileLoader {
  public:
@@ -96,7 +99,8 @@ class TileLoader {
     for (int i = 0; i < kTileK / kStepK; ++i) {
       const int row = threadIdx.x / kChunksPerK + i * kStepK;
       const bool valid = k0 + row < k_ && column < n_;
-      CopyAsync16(shared + SwizzleByColumn(row, chunk), base + (valid ? (k0 + row) * stride_ + column : 0), valid);
+      CopyAsync16(shared + SwizzleByColumn(row, chunk), base + (valid ? (k0 + row) * stride_ + column : 0),
+                  valid);
     }
   }
 
@@ -217,7 +221,8 @@ __device__ void WriteRows(const GroupedMmParams& p, const BlockTile<T>& block, c
 }
 
 template <typename T, bool kGateUp, bool kTransposed>
-__global__ void __launch_bounds__(kBlockThreads, 1) moe_grouped_mm_kernel(const GroupedMmParams p, int stages) {
+__global__ void __launch_bounds__(kBlockThreads, 1)
+    moe_grouped_mm_kernel(const GroupedMmParams p, int stages) {
   constexpr int kWidth = kGateUp ? kTileColumns / 2 : kTileColumns;
   if (static_cast<int>(blockIdx.y) >= *p.num_tiles) return;
   const MoeTile tile = p.tiles[blockIdx.y];
@@ -240,7 +245,8 @@ __global__ void __launch_bounds__(kBlockThreads, 1) moe_grouped_mm_kernel(const 
     } else {
       CopyAsyncWait<0>();
     }
-    __syncthreads();  // this step's stage has arrived, and everyone is done with the one before, which is written next
+    __syncthreads();  // this step's stage has arrived, and everyone is done with the one before, which is
+                      // written next
     const int ahead = step + stages - 1;
     if (ahead < steps) loader.Load(ahead * kTileK, shared + writing * kStageElements);
     CopyAsyncCommit();
@@ -276,20 +282,21 @@ cudaError_t Launch(const GroupedMmParams& params, bool transposed, int max_tiles
   const dim3 grid(static_cast<unsigned>(CeilDiv(params.n, kWidth)), static_cast<unsigned>(max_tiles));
   const auto kernel =
       transposed ? moe_grouped_mm_kernel<T, kGateUp, true> : moe_grouped_mm_kernel<T, kGateUp, false>;
-  return LaunchKernel(kernel, grid, dim3(kBlockThreads), static_cast<size_t>(stages) * kStageBytes, stream, params,
-                      stages);
+  return LaunchKernel(kernel, grid, dim3(kBlockThreads), static_cast<size_t>(stages) * kStageBytes, stream,
+                      params, stages);
 }
 
 template <typename T>
-cudaError_t Launch(const GroupedMmParams& params, bool gate_up, bool transposed, int max_tiles, cudaStream_t stream) {
+cudaError_t Launch(const GroupedMmParams& params, bool gate_up, bool transposed, int max_tiles,
+                   cudaStream_t stream) {
   return gate_up ? Launch<T, true>(params, transposed, max_tiles, stream)
                  : Launch<T, false>(params, transposed, max_tiles, stream);
 }
 
 }  // namespace
 
-cudaError_t LaunchGroupedMmTensorCore(const GroupedMmParams& params, DType dtype, bool gate_up, bool transposed,
-                                      int max_tiles, cudaStream_t stream) {
+cudaError_t LaunchGroupedMmTensorCore(const GroupedMmParams& params, DType dtype, bool gate_up,
+                                      bool transposed, int max_tiles, cudaStream_t stream) {
   switch (dtype) {
     case DType::kBFloat16:
       return Launch<__nv_bfloat16>(params, gate_up, transposed, max_tiles, stream);

@@ -1,15 +1,15 @@
-// The grouped product without tensor cores: any dtype, any alignment, either layout. For fp32 checks and for sizes whose rows do
-// not start on 16 bytes.
+// The grouped product without tensor cores: any dtype, any alignment, either layout. For fp32 checks and for
+// sizes whose rows do not start on 16 bytes.
 #include "moe_internal.h"
 #include "numeric.cuh"
 
 namespace switchyard::cuda {
 namespace {
 
-constexpr int kTile = 64;     // rows and columns of a step
-constexpr int kDepth = 16;    // its length along k
+constexpr int kTile = 64;   // rows and columns of a step
+constexpr int kDepth = 16;  // its length along k
 constexpr int kPitch = kTile + 1;
-constexpr int kSide = 16;     // threads along rows and along columns
+constexpr int kSide = 16;  // threads along rows and along columns
 constexpr int kPerThread = kTile / kSide;
 constexpr int kThreads = kSide * kSide;
 
@@ -41,7 +41,8 @@ __device__ void LoadRows(const GroupedMmParams& p, const MoeTile& tile, int row0
 }
 
 template <typename T>
-__device__ void LoadWeightTile(const T* b, WeightStrides strides, int n, int k, int column0, int k0, float* out) {
+__device__ void LoadWeightTile(const T* b, WeightStrides strides, int n, int k, int column0, int k0,
+                               float* out) {
   for (int i = threadIdx.x; i < kTile * kDepth; i += kThreads) {
     const int column = column0 + i / kDepth;
     const int at = k0 + i % kDepth;
@@ -101,13 +102,14 @@ __device__ void MultiplyRows(const GroupedMmParams& p, WeightStrides strides, co
 }
 
 template <typename T, bool kGateUp>
-__global__ void __launch_bounds__(kThreads) moe_grouped_mm_plain_kernel(const GroupedMmParams p,
-                                                                        const WeightStrides strides) {
+__global__ void __launch_bounds__(kThreads)
+    moe_grouped_mm_plain_kernel(const GroupedMmParams p, const WeightStrides strides) {
   if (static_cast<int>(blockIdx.y) >= *p.num_tiles) return;
   const MoeTile tile = p.tiles[blockIdx.y];
   float* base = reinterpret_cast<float*>(SharedMemory());
   const SharedTile shared = {base, base + kDepth * kPitch, base + 2 * kDepth * kPitch};
-  for (int row0 = 0; row0 < tile.rows; row0 += kTile) MultiplyRows<T, kGateUp>(p, strides, tile, row0, shared);
+  for (int row0 = 0; row0 < tile.rows; row0 += kTile)
+    MultiplyRows<T, kGateUp>(p, strides, tile, row0, shared);
 }
 
 }  // namespace
@@ -120,7 +122,8 @@ cudaError_t LaunchGroupedMmPlain(const GroupedMmParams& params, DType dtype, boo
   const size_t shared_bytes = 3 * kDepth * kPitch * sizeof(float);
   return DispatchType(dtype, [&](auto tag) {
     using T = typename decltype(tag)::Type;
-    const auto kernel = gate_up ? moe_grouped_mm_plain_kernel<T, true> : moe_grouped_mm_plain_kernel<T, false>;
+    const auto kernel =
+        gate_up ? moe_grouped_mm_plain_kernel<T, true> : moe_grouped_mm_plain_kernel<T, false>;
     return LaunchKernel(kernel, grid, dim3(kThreads), shared_bytes, stream, params, strides);
   });
 }

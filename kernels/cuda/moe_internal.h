@@ -1,11 +1,13 @@
-// What the experts' source files share: kernel parameters, the workspace and the steps the launchers are composed of.
+// What the experts' source files share: kernel parameters, the workspace and the steps the launchers are
+// composed of.
 #pragma once
 #include "kernels.h"
 #include "launch.h"
 
 namespace switchyard::cuda {
 
-// The matrices of all experts as a kernel sees them: a device array of pointers, or one pointer passed by value.
+// The matrices of all experts as a kernel sees them: a device array of pointers, or one pointer passed by
+// value.
 struct KernelPointers {
   const void* const* table;
   const void* single;
@@ -32,16 +34,16 @@ struct DevicePlan {
 // Where everything lies in a workspace; `bytes` is its size. Pointers are null when the base is.
 struct MoeWorkspace {
   DevicePlan plan;
-  void* gathered;      // [pairs, hidden]: eager only, the inputs in sorted order
-  void* gate;          // [pairs, intermediate]: eager only
-  void* up;            // [pairs, intermediate]: eager only
-  void* activations;   // [pairs, intermediate]
-  void* pair_outputs;  // [pairs, hidden], by pair
+  void* gathered;        // [pairs, hidden]: eager only, the inputs in sorted order
+  void* gate;            // [pairs, intermediate]: eager only
+  void* up;              // [pairs, intermediate]: eager only
+  void* activations;     // [pairs, intermediate]
+  void* pair_outputs;    // [pairs, hidden], by pair
   void* sorted_outputs;  // [pairs, hidden]: eager only, in sorted order
   size_t bytes;
 };
-MoeWorkspace CarveMoeWorkspace(ExpertsImplementation implementation, const ExpertTable& experts, int64_t tokens,
-                               int top_k, void* base);
+MoeWorkspace CarveMoeWorkspace(ExpertsImplementation implementation, const ExpertTable& experts,
+                               int64_t tokens, int top_k, void* base);
 
 // cudaErrorInvalidValue unless sizes, types, pointers and workspace fit together.
 cudaError_t CheckMoeArgs(ExpertsImplementation implementation, const MoeExpertsArgs& args);
@@ -58,7 +60,7 @@ struct GroupedMmParams {
   const MoeTile* tiles;
   const int32_t* num_tiles;
   const int32_t* sorted_pairs;
-  const void* a;  // rows of k elements; row i is a[sorted_pairs[i] / top_k] when gather, else a[i]
+  const void* a;          // rows of k elements; row i is a[sorted_pairs[i] / top_k] when gather, else a[i]
   KernelPointers b0, b1;  // gate and up, or down and nothing
   void* out;              // rows of n elements; row i goes to out[sorted_pairs[i]] when scatter, else out[i]
   int64_t b_stride;
@@ -68,9 +70,10 @@ struct GroupedMmParams {
   bool scatter;
 };
 
-// out = silu(a . b0^T) * (a . b1^T) when gate_up, else a . b0^T. The tensor-core kernel needs 16-bit types and 16-byte rows.
-cudaError_t LaunchGroupedMmTensorCore(const GroupedMmParams& params, DType dtype, bool gate_up, bool transposed,
-                                      int max_tiles, cudaStream_t stream);
+// out = silu(a . b0^T) * (a . b1^T) when gate_up, else a . b0^T. The tensor-core kernel needs 16-bit types
+// and 16-byte rows.
+cudaError_t LaunchGroupedMmTensorCore(const GroupedMmParams& params, DType dtype, bool gate_up,
+                                      bool transposed, int max_tiles, cudaStream_t stream);
 cudaError_t LaunchGroupedMmPlain(const GroupedMmParams& params, DType dtype, bool gate_up, bool transposed,
                                  int max_tiles, cudaStream_t stream);
 
@@ -78,8 +81,8 @@ cudaError_t LaunchGroupedMmPlain(const GroupedMmParams& params, DType dtype, boo
 cudaError_t LaunchMoeCombine(const void* pair_outputs, const MoeExpertsArgs& args, cudaStream_t stream);
 
 // Eager's element-wise steps: rows in sorted order and back, and out = silu(gate) * up.
-cudaError_t LaunchGatherRows(const void* x, DType dtype, const int32_t* sorted_pairs, int64_t pairs, int top_k,
-                             int hidden, void* out, cudaStream_t stream);
+cudaError_t LaunchGatherRows(const void* x, DType dtype, const int32_t* sorted_pairs, int64_t pairs,
+                             int top_k, int hidden, void* out, cudaStream_t stream);
 cudaError_t LaunchScatterRows(const void* sorted, DType dtype, const int32_t* sorted_pairs, int64_t pairs,
                               int hidden, void* out, cudaStream_t stream);
 cudaError_t LaunchSiluMul(const void* gate, const void* up, DType dtype, int64_t count, void* out,

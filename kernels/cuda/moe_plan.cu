@@ -1,4 +1,5 @@
-// Plans a grouped product on the device: one block counts, scans, writes tiles and sorts the pairs by expert, keeping their order.
+// Plans a grouped product on the device: one block counts, scans, writes tiles and sorts the pairs by expert,
+// keeping their order.
 #include "moe_internal.h"
 #include "numeric.cuh"
 
@@ -33,7 +34,8 @@ __device__ Segment SegmentOfWarp(int64_t pairs, int warp, int warps) {
   return {begin, begin + length < pairs ? begin + length : pairs};
 }
 
-// Turns the warps' counts into each warp's first position within the expert; the sums are the experts' totals.
+// Turns the warps' counts into each warp's first position within the expert; the sums are the experts'
+// totals.
 __device__ void ScanOverWarps(const PlanShared& shared, int warps, int experts) {
   for (int e = threadIdx.x; e < experts; e += blockDim.x) {
     int running = 0;
@@ -78,7 +80,8 @@ __device__ void ScanOverExperts(const PlanShared& shared, int experts, int lane,
   }
 }
 
-__device__ void WriteTiles(const PlanShared& shared, int experts, int warp, int warps, int lane, MoeTile* tiles) {
+__device__ void WriteTiles(const PlanShared& shared, int experts, int warp, int warps, int lane,
+                           MoeTile* tiles) {
   for (int e = warp; e < experts; e += warps) {
     const int count = shared.totals[e];
     for (int i = lane; i < MoeTileCount(count); i += kWarpSize) {
@@ -87,9 +90,10 @@ __device__ void WriteTiles(const PlanShared& shared, int experts, int warp, int 
   }
 }
 
-// Lanes with equal experts take consecutive positions in lane order; the first of them moves the warp's counter on.
-__device__ void SortPairs(const int32_t* indices, Segment segment, const PlanShared& shared, int32_t* counts, int lane,
-                          int32_t* sorted_pairs) {
+// Lanes with equal experts take consecutive positions in lane order; the first of them moves the warp's
+// counter on.
+__device__ void SortPairs(const int32_t* indices, Segment segment, const PlanShared& shared, int32_t* counts,
+                          int lane, int32_t* sorted_pairs) {
   for (int64_t base = segment.begin; base < segment.end; base += kWarpSize) {
     const int64_t pair = base + lane;
     const int expert = pair < segment.end ? indices[pair] : -1;

@@ -1,4 +1,5 @@
-// The instructions C++ has no name for: asynchronous copies, matrix loads and tensor-core products (sm_80 and later).
+// The instructions C++ has no name for: asynchronous copies, matrix loads and tensor-core products (sm_80 and
+// later).
 #pragma once
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -34,8 +35,8 @@ __device__ inline uint4 LoadOnce16(const void* address) {
 
 // Starts copying 16 bytes to shared memory; writes zeros, and reads nothing, when !valid.
 __device__ inline void CopyAsync16(void* shared, const void* global, bool valid) {
-  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(SharedAddress(shared)), "l"(global),
-               "r"(valid ? 16 : 0)
+  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(SharedAddress(shared)),
+               "l"(global), "r"(valid ? 16 : 0)
                : "memory");
 }
 __device__ inline void CopyAsyncCommit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
@@ -45,8 +46,8 @@ __device__ inline void CopyAsyncWait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
 }
 
-// Four 8x8 matrices of 16-bit elements. Lane l gives the address of row l % 8 of matrix l / 8, and receives of each matrix row
-// l / 4, columns 2 * (l % 4) and the next (rows and columns exchanged when kTransposed).
+// Four 8x8 matrices of 16-bit elements. Lane l gives the address of row l % 8 of matrix l / 8, and receives
+// of each matrix row l / 4, columns 2 * (l % 4) and the next (rows and columns exchanged when kTransposed).
 template <bool kTransposed>
 __device__ inline void LoadMatrices(uint32_t (&out)[4], const void* row) {
   if constexpr (kTransposed) {
@@ -75,7 +76,8 @@ __device__ inline void MultiplyAccumulate<__nv_bfloat16>(float (&d)[4], const ui
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 template <>
-__device__ inline void MultiplyAccumulate<__half>(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+__device__ inline void MultiplyAccumulate<__half>(float (&d)[4], const uint32_t (&a)[4], uint32_t b0,
+                                                  uint32_t b1) {
   asm volatile(
       "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
       "{%0, %1, %2, %3};"

@@ -19,7 +19,9 @@ struct Choice {
 };
 
 // The greater probability wins, NaN above all (as in torch.topk), and the lower index among equals.
-__device__ bool Beats(float key_a, int a, float key_b, int b) { return key_a > key_b || (key_a == key_b && a < b); }
+__device__ bool Beats(float key_a, int a, float key_b, int b) {
+  return key_a > key_b || (key_a == key_b && a < b);
+}
 __device__ float SelectionKey(float probability) {
   return probability == probability ? probability : __int_as_float(0x7f800000);
 }
@@ -80,8 +82,8 @@ __device__ Choice BestLeft(const float (&values)[kPerLane], unsigned taken, int 
 
 // One warp: the token's top_k experts and weights from its logits.
 template <int kPerLane>
-__device__ void ChooseExperts(float (&values)[kPerLane], int experts, int top_k, bool normalize, int32_t* indices,
-                              float* weights) {
+__device__ void ChooseExperts(float (&values)[kPerLane], int experts, int top_k, bool normalize,
+                              int32_t* indices, float* weights) {
   const int lane = threadIdx.x % kWarpSize;
   Softmax<kPerLane>(values, experts);
   unsigned taken = 0;
@@ -116,8 +118,9 @@ template <int kPerLane>
 __global__ void __launch_bounds__(kThreads) router_topk_kernel(const RouterTopKArgs args) {
   const int64_t token = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarpSize;
   if (token >= args.tokens) return;
-  ChooseFromLogits<kPerLane>(args.logits, args.logits_dtype, token * args.num_experts, args.num_experts, args.top_k,
-                             args.normalize, args.indices + token * args.top_k, args.weights + token * args.top_k);
+  ChooseFromLogits<kPerLane>(args.logits, args.logits_dtype, token * args.num_experts, args.num_experts,
+                             args.top_k, args.normalize, args.indices + token * args.top_k,
+                             args.weights + token * args.top_k);
 }
 
 // x . w over a warp, the same sum in every lane.
@@ -155,7 +158,8 @@ __global__ void __launch_bounds__(kThreads) router_kernel(const RouterArgs args)
 }
 
 bool IsValidChoice(int num_experts, int top_k) {
-  return num_experts > 0 && num_experts <= kMaxExperts && top_k > 0 && top_k <= num_experts && top_k <= kMaxTopK;
+  return num_experts > 0 && num_experts <= kMaxExperts && top_k > 0 && top_k <= num_experts &&
+         top_k <= kMaxTopK;
 }
 
 // Registers for the usual expert counts: up to 128, or up to 512.
@@ -164,8 +168,8 @@ constexpr int kExpertsFor = kPerLane * kWarpSize;
 
 template <typename T, int kVector>
 cudaError_t LaunchFused(const RouterArgs& args, cudaStream_t stream) {
-  const auto kernel =
-      args.num_experts <= kExpertsFor<4> ? router_kernel<T, kVector, 4> : router_kernel<T, kVector, kMaxPerLane>;
+  const auto kernel = args.num_experts <= kExpertsFor<4> ? router_kernel<T, kVector, 4>
+                                                         : router_kernel<T, kVector, kMaxPerLane>;
   return LaunchKernel(kernel, dim3(static_cast<unsigned>(args.tokens)), dim3(kThreads),
                       args.num_experts * sizeof(float), stream, args);
 }
@@ -173,12 +177,13 @@ cudaError_t LaunchFused(const RouterArgs& args, cudaStream_t stream) {
 }  // namespace
 
 cudaError_t LaunchRouterTopK(const RouterTopKArgs& args, cudaStream_t stream) {
-  if (!IsValidChoice(args.num_experts, args.top_k) || !IsSupported(args.logits_dtype)) return cudaErrorInvalidValue;
+  if (!IsValidChoice(args.num_experts, args.top_k) || !IsSupported(args.logits_dtype))
+    return cudaErrorInvalidValue;
   if (args.tokens == 0) return cudaSuccess;
   const auto kernel =
       args.num_experts <= kExpertsFor<4> ? router_topk_kernel<4> : router_topk_kernel<kMaxPerLane>;
-  return LaunchKernel(kernel, dim3(static_cast<unsigned>(CeilDiv(args.tokens, kWarps))), dim3(kThreads), 0, stream,
-                      args);
+  return LaunchKernel(kernel, dim3(static_cast<unsigned>(CeilDiv(args.tokens, kWarps))), dim3(kThreads), 0,
+                      stream, args);
 }
 
 cudaError_t LaunchRouter(GemmContext& gemm, const RouterArgs& args, cudaStream_t stream) {
@@ -198,8 +203,8 @@ cudaError_t LaunchRouter(GemmContext& gemm, const RouterArgs& args, cudaStream_t
     linear.out_dtype = DType::kFloat32;
     linear.out_stride = args.num_experts;
     SWITCHYARD_RETURN_IF_CUDA_ERROR(LaunchLinear(gemm, linear, stream));
-    return LaunchRouterTopK({args.logits, DType::kFloat32, args.tokens, args.num_experts, args.top_k, args.normalize,
-                             args.indices, args.weights},
+    return LaunchRouterTopK({args.logits, DType::kFloat32, args.tokens, args.num_experts, args.top_k,
+                             args.normalize, args.indices, args.weights},
                             stream);
   }
   return DispatchType(args.dtype, [&](auto tag) {

@@ -1,5 +1,6 @@
-// Runs the CUDA sources on the CPU and compares every launcher with plain loops in double precision. Device buffers end at an
-// unmapped page, so that reading or writing past one ends the program, and outputs start as NaNs.
+// Runs the CUDA sources on the CPU and compares every launcher with plain loops in double precision. Device
+// buffers end at an unmapped page, so that reading or writing past one ends the program, and outputs start as
+// NaNs.
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -18,7 +19,8 @@ using namespace switchyard;
 using namespace switchyard::cuda;
 using testing::Routing;
 
-// Memory filled with NaNs that ends where the page after it is unmapped (to within its 16-byte alignment, or exactly).
+// Memory filled with NaNs that ends where the page after it is unmapped (to within its 16-byte alignment, or
+// exactly).
 class Guarded {
  public:
   explicit Guarded(size_t bytes, size_t alignment = 16) {
@@ -205,12 +207,13 @@ void CheckMoe(const MoeCase& c, std::vector<ExpertsImplementation> implementatio
     EXPECT(status == cudaSuccess, "status %d", static_cast<int>(status));
     ExpectClose(y.data(), c.y_dtype, expected, Tolerance(c.dtype), "y");
     args.workspace_bytes = bytes - 1;
-    EXPECT(LaunchMoe(implementation, args) == cudaErrorInvalidValue, "a workspace one byte short was accepted");
+    EXPECT(LaunchMoe(implementation, args) == cudaErrorInvalidValue,
+           "a workspace one byte short was accepted");
   }
 }
 
-const std::vector<ExpertsImplementation> kAll = {ExpertsImplementation::kEager, ExpertsImplementation::kBatchedMm,
-                                                 ExpertsImplementation::kGroupedMm};
+const std::vector<ExpertsImplementation> kAll = {
+    ExpertsImplementation::kEager, ExpertsImplementation::kBatchedMm, ExpertsImplementation::kGroupedMm};
 constexpr Layout kLayouts[] = {Layout::kSeparate, Layout::kFused, Layout::kFusedTransposed};
 constexpr DType kTypes[] = {DType::kFloat32, DType::kFloat16, DType::kBFloat16};
 
@@ -233,7 +236,8 @@ void OddSizes() {
   }
 }
 
-// Several tiles an expert, several column tiles, k longer than the pipeline; both layouts of the tensor-core kernel.
+// Several tiles an expert, several column tiles, k longer than the pipeline; both layouts of the tensor-core
+// kernel.
 void TensorCoreTiles() {
   emulator::bank_conflicts = 0;
   for (const Layout layout : kLayouts) {
@@ -273,14 +277,18 @@ void DevicePlanEqualsHostPlan() {
     const int pairs = static_cast<int>(indices.size());
     const MoeHostPlan host = PlanMoe(indices.data(), pairs, experts);
     const int max_tiles = MoeMaxTiles(pairs, experts);
-    const Guarded offsets((experts + 1) * 4, 4), sorted(pairs * 4, 4), tiles(max_tiles * sizeof(MoeTile)), count(4, 4);
-    const DevicePlan plan = {offsets.As<int32_t>(), sorted.As<int32_t>(), tiles.As<MoeTile>(), count.As<int32_t>(),
-                             max_tiles};
-    EXPECT(LaunchMoePlan(indices.data(), pairs, experts, plan, nullptr) == cudaSuccess, "%d experts", experts);
+    const Guarded offsets((experts + 1) * 4, 4), sorted(pairs * 4, 4), tiles(max_tiles * sizeof(MoeTile)),
+        count(4, 4);
+    const DevicePlan plan = {offsets.As<int32_t>(), sorted.As<int32_t>(), tiles.As<MoeTile>(),
+                             count.As<int32_t>(), max_tiles};
+    EXPECT(LaunchMoePlan(indices.data(), pairs, experts, plan, nullptr) == cudaSuccess, "%d experts",
+           experts);
     EXPECT(*plan.num_tiles == static_cast<int>(host.tiles.size()), "%d tiles", *plan.num_tiles);
     EXPECT(std::equal(host.offsets.begin(), host.offsets.end(), plan.offsets), "offsets, round %d", round);
-    EXPECT(std::equal(host.sorted_pairs.begin(), host.sorted_pairs.end(), plan.sorted_pairs), "pairs, round %d", round);
-    EXPECT(std::memcmp(host.tiles.data(), plan.tiles, host.tiles.size() * sizeof(MoeTile)) == 0, "round %d", round);
+    EXPECT(std::equal(host.sorted_pairs.begin(), host.sorted_pairs.end(), plan.sorted_pairs),
+           "pairs, round %d", round);
+    EXPECT(std::memcmp(host.tiles.data(), plan.tiles, host.tiles.size() * sizeof(MoeTile)) == 0, "round %d",
+           round);
   }
   EXPECT(LaunchMoePlan(nullptr, 0, 5000, {}, nullptr) == cudaErrorInvalidValue, "5000 experts were accepted");
 }
@@ -314,15 +322,18 @@ void TopKChoosesAsTheReference() {
     for (const bool normalize : {false, true}) {
       const int tokens = 11;
       const int top_k = std::min(8, experts);
-      const Guarded logits(tokens * experts * 4, 4), indices(tokens * top_k * 4, 4), weights(tokens * top_k * 4, 4);
+      const Guarded logits(tokens * experts * 4, 4), indices(tokens * top_k * 4, 4),
+          weights(tokens * top_k * 4, 4);
       for (int i = 0; i < tokens * experts; ++i) logits.As<float>()[i] = testing::RandomInt(-12, 12) * 0.25f;
-      const RouterTopKArgs args = {logits.data(),          DType::kFloat32, tokens, experts, top_k, normalize,
-                                   indices.As<int32_t>(), weights.As<float>()};
+      const RouterTopKArgs args = {
+          logits.data(),         DType::kFloat32,    tokens, experts, top_k, normalize,
+          indices.As<int32_t>(), weights.As<float>()};
       EXPECT(LaunchRouterTopK(args, nullptr) == cudaSuccess, "%d experts", experts);
       for (int t = 0; t < tokens; ++t) {
         const float* row = logits.As<float>() + t * experts;
         const Chosen chosen = ReferenceTopK({row, row + experts}, top_k, normalize);
-        EXPECT(std::equal(chosen.indices.begin(), chosen.indices.end(), args.indices + t * top_k), "token %d", t);
+        EXPECT(std::equal(chosen.indices.begin(), chosen.indices.end(), args.indices + t * top_k), "token %d",
+               t);
         ExpectClose(args.weights + t * top_k, DType::kFloat32, chosen.weights, 2e-6, "weights");
       }
     }
@@ -334,9 +345,11 @@ void TopKOfNanIsInRange() {
   std::vector<float> logits(experts, std::numeric_limits<float>::quiet_NaN());
   std::vector<int32_t> indices(top_k, -1);
   std::vector<float> weights(top_k);
-  const RouterTopKArgs args = {logits.data(), DType::kFloat32, 1, experts, top_k, true, indices.data(), weights.data()};
+  const RouterTopKArgs args = {logits.data(),  DType::kFloat32, 1, experts, top_k, true,
+                               indices.data(), weights.data()};
   EXPECT(LaunchRouterTopK(args, nullptr) == cudaSuccess, "launch");
-  EXPECT((indices == std::vector<int32_t>{0, 1, 2, 3}), "%d %d %d %d", indices[0], indices[1], indices[2], indices[3]);
+  EXPECT((indices == std::vector<int32_t>{0, 1, 2, 3}), "%d %d %d %d", indices[0], indices[1], indices[2],
+         indices[3]);
 }
 
 // One fused launch, and the GEMM followed by top-k, against the same reference.
@@ -346,20 +359,33 @@ void RouterMatchesTheReference() {
   for (const DType dtype : kTypes) {
     for (const int tokens : {1, 3, 40}) {
       const int experts = 60, hidden = tokens == 3 ? 37 : 72, top_k = 4;
-      const Tensor x(dtype, int64_t{1} * tokens * hidden, 1.0f), weight(dtype, int64_t{1} * experts * hidden, 1.0f);
-      const Guarded logits(tokens * experts * 4, 4), indices(tokens * top_k * 4, 4), weights(tokens * top_k * 4, 4);
-      RouterArgs args = {dtype, x.memory.data(), tokens, weight.memory.data(), experts, hidden, top_k, true,
-                         logits.As<float>(), indices.As<int32_t>(), weights.As<float>()};
+      const Tensor x(dtype, int64_t{1} * tokens * hidden, 1.0f),
+          weight(dtype, int64_t{1} * experts * hidden, 1.0f);
+      const Guarded logits(tokens * experts * 4, 4), indices(tokens * top_k * 4, 4),
+          weights(tokens * top_k * 4, 4);
+      RouterArgs args = {dtype,
+                         x.memory.data(),
+                         tokens,
+                         weight.memory.data(),
+                         experts,
+                         hidden,
+                         top_k,
+                         true,
+                         logits.As<float>(),
+                         indices.As<int32_t>(),
+                         weights.As<float>()};
       EXPECT(LaunchRouter(*gemm, args, nullptr) == cudaSuccess, "%d tokens", tokens);
       for (int t = 0; t < tokens; ++t) {
         std::vector<double> row(experts, 0.0);
         for (int e = 0; e < experts; ++e) {
-          for (int h = 0; h < hidden; ++h) row[e] += double{x.values[t * hidden + h]} * weight.values[e * hidden + h];
+          for (int h = 0; h < hidden; ++h)
+            row[e] += double{x.values[t * hidden + h]} * weight.values[e * hidden + h];
         }
         ExpectClose(args.logits + t * experts, DType::kFloat32, row, 2e-6, "logits");
         const float* computed = args.logits + t * experts;
         const Chosen chosen = ReferenceTopK({computed, computed + experts}, top_k, true);
-        EXPECT(std::equal(chosen.indices.begin(), chosen.indices.end(), args.indices + t * top_k), "token %d", t);
+        EXPECT(std::equal(chosen.indices.begin(), chosen.indices.end(), args.indices + t * top_k), "token %d",
+               t);
         ExpectClose(args.weights + t * top_k, DType::kFloat32, chosen.weights, 2e-6, "weights");
       }
     }
@@ -367,11 +393,13 @@ void RouterMatchesTheReference() {
   DestroyGemmContext(gemm);
 }
 
-// With and without an output gate, on both sides of the switch from matrix-vector products to the grouped product.
+// With and without an output gate, on both sides of the switch from matrix-vector products to the grouped
+// product.
 void GatedMlpMatchesTheReference() {
   for (const int tokens : {1, 8, 9, 20}) {
     for (const bool gated : {false, true}) {
-      const MoeCase c = {tokens, 1, 1, 72, 40, DType::kBFloat16, Layout::kFused, Routing::kRandom, DType::kFloat32, false};
+      const MoeCase c = {tokens,          1,    1, 72, 40, DType::kBFloat16, Layout::kFused, Routing::kRandom,
+                         DType::kFloat32, false};
       const Experts mlp(c.dtype, 1, c.hidden, c.intermediate, c.layout);
       const Tensor x(c.dtype, int64_t{1} * tokens * c.hidden, 1.0f), gate(c.dtype, c.hidden, 1.0f);
       std::vector<float> weights(tokens, 1.0f);
@@ -407,14 +435,26 @@ void LinearMatchesTheReference() {
       const int m = 35, n = 45, k = 67;
       const Tensor a(dtype, m * k, 1.0f, 2), w(dtype, n * k, 1.0f, 2), bias(dtype, n, 1.0f, 2);
       const Guarded out(m * n * ElementSize(dtype), 2);
-      LinearArgs args = {dtype, m, n, k, a.memory.data(), k, w.memory.data(), transposed ? n : k, transposed,
-                         bias.memory.data(), out.data(), dtype, n};
+      LinearArgs args = {dtype,
+                         m,
+                         n,
+                         k,
+                         a.memory.data(),
+                         k,
+                         w.memory.data(),
+                         transposed ? n : k,
+                         transposed,
+                         bias.memory.data(),
+                         out.data(),
+                         dtype,
+                         n};
       EXPECT(LaunchLinear(*gemm, args, nullptr) == cudaSuccess, "launch");
       std::vector<double> expected(m * n);
       for (int i = 0; i < m * n; ++i) {
         expected[i] = bias.values[i % n];
         for (int j = 0; j < k; ++j) {
-          expected[i] += double{a.values[i / n * k + j]} * w.values[transposed ? j * n + i % n : i % n * k + j];
+          expected[i] +=
+              double{a.values[i / n * k + j]} * w.values[transposed ? j * n + i % n : i % n * k + j];
         }
       }
       ExpectClose(out.data(), dtype, expected, Tolerance(dtype), "out");
@@ -433,13 +473,16 @@ void EmbeddingAndConversion() {
     const Guarded same(ids.size() * hidden * ElementSize(dtype), 2), wide(ids.size() * hidden * 4, 4);
     std::vector<double> expected;
     for (const int64_t id : ids) {
-      expected.insert(expected.end(), table.values.begin() + id * hidden, table.values.begin() + (id + 1) * hidden);
+      expected.insert(expected.end(), table.values.begin() + id * hidden,
+                      table.values.begin() + (id + 1) * hidden);
     }
     const int64_t count = static_cast<int64_t>(ids.size());
-    EXPECT(LaunchEmbeddingRows(table.memory.data(), dtype, hidden, ids.data(), count, same.data(), dtype, nullptr) ==
-               cudaSuccess, "launch");
+    EXPECT(LaunchEmbeddingRows(table.memory.data(), dtype, hidden, ids.data(), count, same.data(), dtype,
+                               nullptr) == cudaSuccess,
+           "launch");
     ExpectClose(same.data(), dtype, expected, 0.0, "rows");
-    EXPECT(LaunchConvert(same.data(), dtype, wide.data(), DType::kFloat32, count * hidden, nullptr) == cudaSuccess,
+    EXPECT(LaunchConvert(same.data(), dtype, wide.data(), DType::kFloat32, count * hidden, nullptr) ==
+               cudaSuccess,
            "launch");
     ExpectClose(wide.data(), DType::kFloat32, expected, 0.0, "widened rows");
   }

@@ -1,4 +1,5 @@
-// Properties of the planner's arithmetic and of the tensor-core kernel's index functions, without any GPU code.
+// Properties of the planner's arithmetic and of the tensor-core kernel's index functions, without any GPU
+// code.
 #include <algorithm>
 #include <array>
 #include <set>
@@ -17,7 +18,8 @@ void CheckPlan(const std::vector<int>& indices, int experts) {
   const int pairs = static_cast<int>(indices.size());
   const switchyard::MoeHostPlan plan = switchyard::PlanMoe(indices.data(), pairs, experts);
   EXPECT(plan.offsets.front() == 0 && plan.offsets.back() == pairs, "%d pairs", pairs);
-  EXPECT(static_cast<int>(plan.tiles.size()) <= switchyard::MoeMaxTiles(pairs, experts), "%zu tiles", plan.tiles.size());
+  EXPECT(static_cast<int>(plan.tiles.size()) <= switchyard::MoeMaxTiles(pairs, experts), "%zu tiles",
+         plan.tiles.size());
   std::vector<int> seen(pairs, 0);
   for (const MoeTile& tile : plan.tiles) {
     EXPECT(tile.rows > 0 && tile.rows <= switchyard::kMoeTileRows, "%d rows", tile.rows);
@@ -27,7 +29,8 @@ void CheckPlan(const std::vector<int>& indices, int experts) {
       ++seen.at(pair);
     }
   }
-  EXPECT(std::all_of(seen.begin(), seen.end(), [](int n) { return n == 1; }), "%d pairs, %d experts", pairs, experts);
+  EXPECT(std::all_of(seen.begin(), seen.end(), [](int n) { return n == 1; }), "%d pairs, %d experts", pairs,
+         experts);
 }
 
 void EveryPairInOneTile(Routing routing) {
@@ -54,19 +57,21 @@ void EveryExpertOnce() {
   CheckPlan(indices, 128);
 }
 
-// Two tiles of an expert differ by less than a granule times the number of tiles; none is nearly empty beside full ones.
+// Two tiles of an expert differ by less than a granule times the number of tiles; none is nearly empty beside
+// full ones.
 void TilesAreEven() {
   for (int count = 1; count < 3000; ++count) {
     const int tiles = switchyard::MoeTileCount(count);
     const MoeTile first = switchyard::MakeMoeTile(0, 0, count, 0);
     const MoeTile last = switchyard::MakeMoeTile(0, 0, count, tiles - 1);
     EXPECT(last.rows > 0, "%d rows", count);
-    EXPECT(first.rows - last.rows < switchyard::kMoeTileGranule * tiles, "%d rows: %d and %d", count, first.rows,
-           last.rows);
+    EXPECT(first.rows - last.rows < switchyard::kMoeTileGranule * tiles, "%d rows: %d and %d", count,
+           first.rows, last.rows);
   }
 }
 
-// The worst routing for a grid of fixed size: every expert but one holds a single row more than fills its tiles.
+// The worst routing for a grid of fixed size: every expert but one holds a single row more than fills its
+// tiles.
 void MaxTilesIsReached() {
   const int experts = 5;
   std::vector<int> indices;
@@ -105,7 +110,8 @@ void Swizzles() {
   CheckSwizzle(kTileK, kTileColumns / kChunk, SwizzleByColumn);
 }
 
-// The warps' groups and subtiles cover a tile once, and the active groups are those that begin below its last row.
+// The warps' groups and subtiles cover a tile once, and the active groups are those that begin below its last
+// row.
 void WarpsCoverTheTile() {
   for (const bool gate_up : {false, true}) {
     std::set<int> columns;
@@ -117,10 +123,12 @@ void WarpsCoverTheTile() {
         EXPECT(!gate_up || other == partner, "warp %d subtile %d", w, i);
       }
       for (int i = 0; i < kSubtiles; i += 2) {
-        EXPECT(SubtileColumn(w, i + 1, gate_up) == SubtileColumn(w, i, gate_up) + 8, "warp %d subtile %d", w, i);
+        EXPECT(SubtileColumn(w, i + 1, gate_up) == SubtileColumn(w, i, gate_up) + 8, "warp %d subtile %d", w,
+               i);
       }
     }
-    EXPECT(columns.size() == kTileColumns / 8 && *columns.rbegin() == kTileColumns - 8, "%zu", columns.size());
+    EXPECT(columns.size() == kTileColumns / 8 && *columns.rbegin() == kTileColumns - 8, "%zu",
+           columns.size());
   }
   for (int rows = 1; rows <= switchyard::kMoeTileRows; ++rows) {
     std::set<int> groups;
@@ -137,8 +145,10 @@ void FragmentLoadsFollowTheRegisters() {
   for (int lane = 0; lane < 32; ++lane) {
     const int matrix = lane / 8;
     const int row = lane % 8;
-    EXPECT(LaneRowOfA(lane).row == row + 8 * (matrix % 2) && LaneRowOfA(lane).chunk == matrix / 2, "lane %d", lane);
-    EXPECT(LaneRowOfB(lane).row == row + 8 * (matrix / 2) && LaneRowOfB(lane).chunk == matrix % 2, "lane %d", lane);
+    EXPECT(LaneRowOfA(lane).row == row + 8 * (matrix % 2) && LaneRowOfA(lane).chunk == matrix / 2, "lane %d",
+           lane);
+    EXPECT(LaneRowOfB(lane).row == row + 8 * (matrix / 2) && LaneRowOfB(lane).chunk == matrix % 2, "lane %d",
+           lane);
     EXPECT(LaneRowOfTransposedB(lane).row == row + 8 * (matrix % 2), "lane %d", lane);
     EXPECT(LaneRowOfTransposedB(lane).chunk == matrix / 2, "lane %d", lane);
   }

@@ -1,4 +1,5 @@
-// What the native tests share: named cases chosen on the command line, checks that print and count, and random numbers.
+// What the native tests share: named cases chosen on the command line, checks that print and count, and
+// random numbers.
 #pragma once
 #include <cstdio>
 #include <cstring>
@@ -11,13 +12,13 @@ namespace testing {
 
 inline int failures = 0;
 
-#define EXPECT(condition, ...)                                            \
-  do {                                                                    \
-    if (!(condition) && ++testing::failures <= 10) {                      \
+#define EXPECT(condition, ...)                                             \
+  do {                                                                     \
+    if (!(condition) && ++testing::failures <= 10) {                       \
       std::printf("%s:%d: %s is false: ", __FILE__, __LINE__, #condition); \
-      std::printf(__VA_ARGS__);                                           \
-      std::printf("\n");                                                  \
-    }                                                                     \
+      std::printf(__VA_ARGS__);                                            \
+      std::printf("\n");                                                   \
+    }                                                                      \
   } while (0)
 
 using Case = std::pair<const char*, void (*)()>;

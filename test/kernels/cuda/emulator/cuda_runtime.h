@@ -1,5 +1,5 @@
-// A host emulation of the part of the CUDA runtime and language that kernels/cuda uses, so that its sources, unchanged, compile with
-// a C++ compiler and run on the CPU. See emulator.h for how threads run.
+// A host emulation of the part of the CUDA runtime and language that kernels/cuda uses, so that its sources,
+// unchanged, compile with a C++ compiler and run on the CPU. See emulator.h for how threads run.
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -91,7 +91,8 @@ T __shfl_sync(unsigned, T value, int lane) {
 inline unsigned __match_any_sync(unsigned, int value) {
   const auto values = emulator::Exchange(value);
   unsigned equal = 0;
-  for (int lane = 0; lane < emulator::kWarp; ++lane) equal |= static_cast<unsigned>(values[lane] == value) << lane;
+  for (int lane = 0; lane < emulator::kWarp; ++lane)
+    equal |= static_cast<unsigned>(values[lane] == value) << lane;
   return equal;
 }
 inline int __popc(unsigned value) { return __builtin_popcount(value); }

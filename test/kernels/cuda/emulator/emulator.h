@@ -1,5 +1,6 @@
-// Runs a grid on the CPU: blocks one after the other, a block's threads as fibers that switch only where CUDA threads wait for one
-// another. Shared memory starts as NaNs; a barrier that not every thread reaches ends the program with a message.
+// Runs a grid on the CPU: blocks one after the other, a block's threads as fibers that switch only where CUDA
+// threads wait for one another. Shared memory starts as NaNs; a barrier that not every thread reaches ends
+// the program with a message.
 #pragma once
 #include <setjmp.h>
 #include <ucontext.h>
@@ -32,7 +33,8 @@ inline int64_t bank_conflicts = 0;  // matrix loads whose eight rows met in a ba
 inline unsigned char* shared_memory = nullptr;
 
 [[noreturn]] inline void Fail(const char* message) {
-  std::fprintf(stderr, "emulator: block (%u, %u) thread %u: %s\n", blockIdx.x, blockIdx.y, threadIdx.x, message);
+  std::fprintf(stderr, "emulator: block (%u, %u) thread %u: %s\n", blockIdx.x, blockIdx.y, threadIdx.x,
+               message);
   std::exit(3);
 }
 
@@ -152,7 +154,8 @@ inline void RunBlock() {
   }
 }
 
-inline void RunGrid(const dim3& grid, unsigned threads, size_t shared_bytes, const std::function<void()>& body) {
+inline void RunGrid(const dim3& grid, unsigned threads, size_t shared_bytes,
+                    const std::function<void()>& body) {
   std::vector<unsigned char> shared(shared_bytes + 128);
   shared_memory = shared.data() + (128 - reinterpret_cast<uintptr_t>(shared.data()) % 128);
   blockDim = {threads, 1, 1};

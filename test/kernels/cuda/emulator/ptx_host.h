@@ -1,4 +1,5 @@
-// The operations of kernels/cuda/ptx.cuh on the host, written from the fragment layouts in the PTX instruction set manual.
+// The operations of kernels/cuda/ptx.cuh on the host, written from the fragment layouts in the PTX
+// instruction set manual.
 #pragma once
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -94,9 +95,9 @@ inline float HalfOf<__half>(uint32_t word, int half) {
   return __half2float(value);
 }
 
-// m16n8k16: a holds row r, column c in lane (r % 8) * 4 + c % 8 / 2, register r / 8 + 2 * (c / 8), half c % 2; b holds row k,
-// column n in lane n * 4 + k % 8 / 2, register k / 8, half k % 2; d holds row r, column n in lane (r % 8) * 4 + n / 2,
-// register 2 * (r / 8) + n % 2.
+// m16n8k16: a holds row r, column c in lane (r % 8) * 4 + c % 8 / 2, register r / 8 + 2 * (c / 8), half c %
+// 2; b holds row k, column n in lane n * 4 + k % 8 / 2, register k / 8, half k % 2; d holds row r, column n
+// in lane (r % 8) * 4 + n / 2, register 2 * (r / 8) + n % 2.
 template <typename T>
 inline void MultiplyAccumulate(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
   struct Operands {

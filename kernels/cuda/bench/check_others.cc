@@ -1,0 +1,169 @@
+// Checks of the launchers beside the experts, against loops on the host.
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+#include "../launch.h"
+#include "device.h"
+
+namespace switchyard::cuda::bench {
+namespace {
+
+constexpr DType kTypes[] = {DType::kBFloat16, DType::kFloat16, DType::kFloat32};
+
+double Tolerance(DType dtype) {
+  if (dtype == DType::kFloat32) return 1e-5;
+  return dtype == DType::kFloat16 ? 2e-3 : 1e-2;
+}
+
+int Report(const std::string& what, double error, double tolerance) {
+  const bool passed = error <= tolerance;
+  std::printf("%-40s error %.1e %s\n", what.c_str(), error, passed ? "ok" : "WRONG");
+  return passed ? 0 : 1;
+}
+
+std::vector<float> Multiply(const std::vector<float>& a, const std::vector<float>& w, int64_t m, int64_t n,
+                            int64_t k) {
+  std::vector<float> out(m * n);
+  for (int64_t i = 0; i < m * n; ++i) {
+    double sum = 0.0;
+    for (int64_t j = 0; j < k; ++j) sum += double{a[i / n * k + j]} * w[i % n * k + j];
+    out[i] = static_cast<float>(sum);
+  }
+  return out;
+}
+
+int CheckLinear(GemmContext& gemm, cudaStream_t stream, DType dtype, int64_t m, int64_t n, int64_t k) {
+  const DeviceBuffer a = RandomBuffer(dtype, m * k, 1.0f, 1), w = RandomBuffer(dtype, n * k, 1.0f, 2);
+  const DeviceBuffer bias = RandomBuffer(dtype, n, 8.0f, 3), out(m * n * ElementSize(dtype));
+  const LinearArgs args = {dtype, m,     n,           k,          a.data(), k, w.data(),
+                           k,     false, bias.data(), out.data(), dtype,    n};
+  CHECK_CUDA(LaunchLinear(gemm, args, stream));
+  std::vector<float> expected = Multiply(DownloadFloats(a, dtype), DownloadFloats(w, dtype), m, n, k);
+  const std::vector<float> added = DownloadFloats(bias, dtype);
+  for (int64_t i = 0; i < m * n; ++i) expected[i] += added[i % n];
+  return Report("linear " + std::to_string(m) + " x " + std::to_string(n) + " x " + std::to_string(k),
+                RelativeError(DownloadFloats(out, dtype), expected), Tolerance(dtype));
+}
+
+// The weights must belong to the chosen experts, and the choice must be the largest logits the kernel itself
+// reports.
+double TopKError(const std::vector<float>& logits, const std::vector<int32_t>& indices,
+                 const std::vector<float>& weights, int experts, int top_k) {
+  double worst = 0.0;
+  for (size_t token = 0; token * experts < logits.size(); ++token) {
+    const float* row = logits.data() + token * experts;
+    std::vector<int> order(experts);
+    for (int e = 0; e < experts; ++e) order[e] = e;
+    std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return row[a] > row[b]; });
+    double sum = 0.0;
+    for (int i = 0; i < top_k; ++i) sum += std::exp(double{row[order[i]]} - row[order[0]]);
+    for (int i = 0; i < top_k; ++i) {
+      const double weight = std::exp(double{row[order[i]]} - row[order[0]]) / sum;
+      const bool same = indices[token * top_k + i] == order[i];
+      worst = std::max(worst, same ? std::fabs(weights[token * top_k + i] - weight) : 1.0);
+    }
+  }
+  return worst;
+}
+
+int CheckRouter(GemmContext& gemm, cudaStream_t stream, DType dtype, int64_t tokens) {
+  const int experts = 128, hidden = 2048, top_k = 8;
+  const DeviceBuffer x = RandomBuffer(dtype, tokens * hidden, 1.0f, 4);
+  const DeviceBuffer weight = RandomBuffer(dtype, int64_t{experts} * hidden, 0.1f, 5);
+  const DeviceBuffer logits(tokens * experts * 4), indices(tokens * top_k * 4), weights(tokens * top_k * 4);
+  const RouterArgs args = {dtype,
+                           x.data(),
+                           tokens,
+                           weight.data(),
+                           experts,
+                           hidden,
+                           top_k,
+                           true,
+                           logits.As<float>(),
+                           indices.As<int32_t>(),
+                           weights.As<float>()};
+  CHECK_CUDA(LaunchRouter(gemm, args, stream));
+  CHECK_CUDA(cudaStreamSynchronize(stream));
+  const std::vector<float> computed = Download<float>(logits);
+  const std::vector<float> expected =
+      Multiply(DownloadFloats(x, dtype), DownloadFloats(weight, dtype), tokens, experts, hidden);
+  const std::string name = "router, " + std::to_string(tokens) + " tokens";
+  const double error =
+      TopKError(computed, Download<int32_t>(indices), Download<float>(weights), experts, top_k);
+  return Report(name + ": logits", RelativeError(computed, expected), 1e-5) +
+         Report(name + ": top-k", error, 1e-5);
+}
+
+int CheckGatedMlp(cudaStream_t stream, DType dtype, int64_t tokens) {
+  const int hidden = 2048, intermediate = 1408;
+  const DeviceBuffer gate_up = RandomBuffer(dtype, int64_t{2} * intermediate * hidden, 0.05f, 10);
+  const DeviceBuffer down = RandomBuffer(dtype, int64_t{1} * intermediate * hidden, 0.05f, 11);
+  const DeviceBuffer x = RandomBuffer(dtype, tokens * hidden, 1.0f, 12),
+                     gate = RandomBuffer(dtype, hidden, 0.1f, 13);
+  const DeviceBuffer y(tokens * hidden * 4);
+  std::vector<const void*> pointers(3);
+  GatedMlpArgs args;
+  args.mlp.dtype = dtype;
+  args.mlp.num_experts = 1;
+  args.mlp.hidden = hidden;
+  args.mlp.intermediate = intermediate;
+  FillFusedExperts(gate_up.data(), down.data(), pointers.data(), nullptr, &args.mlp);
+  const DeviceBuffer workspace(GatedMlpWorkspaceBytes(args.mlp, tokens));
+  args.x = x.data();
+  args.tokens = tokens;
+  args.output_gate = gate.data();
+  args.y = y.data();
+  args.y_dtype = DType::kFloat32;
+  args.workspace = workspace.data();
+  args.workspace_bytes = workspace.bytes();
+  CHECK_CUDA(LaunchGatedMlp(args, stream));
+  CHECK_CUDA(cudaStreamSynchronize(stream));
+
+  std::vector<float> weights =
+      Multiply(DownloadFloats(x, dtype), DownloadFloats(gate, dtype), tokens, 1, hidden);
+  for (float& weight : weights) weight = 1.0f / (1.0f + std::exp(-weight));
+  const DeviceBuffer indices = Upload(std::vector<int32_t>(tokens, 0)), scales = Upload(weights);
+  MoeExpertsArgs reference;
+  reference.x = x.data();
+  reference.tokens = tokens;
+  reference.experts = args.mlp;
+  reference.indices = indices.As<int32_t>();
+  reference.weights = scales.As<float>();
+  reference.top_k = 1;
+  std::vector<int64_t> all(tokens);
+  for (int64_t t = 0; t < tokens; ++t) all[t] = t;
+  return Report("gated MLP, " + std::to_string(tokens) + " tokens",
+                RelativeError(Download<float>(y), ReferenceMoe(reference, all)), Tolerance(dtype));
+}
+
+int CheckEmbedding(cudaStream_t stream, DType dtype) {
+  const int rows = 1000, hidden = 2048;
+  const DeviceBuffer table = RandomBuffer(dtype, int64_t{rows} * hidden, 1.0f, 14);
+  const std::vector<int64_t> ids = {0, 999, 5, 5, 512};
+  const DeviceBuffer chosen = Upload(ids), out(ids.size() * hidden * 4);
+  CHECK_CUDA(LaunchEmbeddingRows(table.data(), dtype, hidden, chosen.As<int64_t>(),
+                                 static_cast<int64_t>(ids.size()), out.data(), DType::kFloat32, stream));
+  CHECK_CUDA(cudaStreamSynchronize(stream));
+  const std::vector<float> values = DownloadFloats(table, dtype);
+  std::vector<float> expected;
+  for (const int64_t id : ids) {
+    expected.insert(expected.end(), values.begin() + id * hidden, values.begin() + (id + 1) * hidden);
+  }
+  return Report("embedding rows", RelativeError(Download<float>(out), expected), 0.0);
+}
+
+}  // namespace
+
+int CheckOtherKernels(GemmContext& gemm, cudaStream_t stream) {
+  int failures = 0;
+  for (const DType dtype : kTypes) {
+    for (const int64_t m : {1, 33}) failures += CheckLinear(gemm, stream, dtype, m, 512, 1024);
+    for (const int64_t tokens : {1, 100}) failures += CheckRouter(gemm, stream, dtype, tokens);
+    for (const int64_t tokens : {1, 8, 100}) failures += CheckGatedMlp(stream, dtype, tokens);
+    failures += CheckEmbedding(stream, dtype);
+  }
+  return failures;
+}
+
+}  // namespace switchyard::cuda::bench

@@ -1,0 +1,34 @@
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { buildProgram, casesOf, cudaFolder, runCase, testFolder, warningOptions } from './native.ts';
+
+const cases = [
+  'all types and layouts',
+  'sizes without 16-byte rows',
+  'tensor-core tiles',
+  'tensor-core tiles in two stages',
+  'unusual routings',
+  'device plan equals host plan',
+  'top-k chooses as the reference',
+  'top-k of NaN stays in range',
+  'router matches the reference',
+  'gated MLP matches the reference',
+  'linear matches the reference',
+  'embedding rows and conversion',
+];
+
+// The emulator switches threads with ucontext, which only Linux still offers in full.
+describe.skipIf(process.platform !== 'linux')('the CUDA kernels, emulated on the CPU', () => {
+  let program: string;
+  beforeAll(async () => {
+    const kernels = readdirSync(cudaFolder)
+      .filter((name) => /\.(cu|cc)$/.test(name) && name !== 'gemm_cublaslt.cc')
+      .map((name) => join(cudaFolder, name));
+    const options = [...warningOptions, '-I', join(testFolder, 'emulator')];
+    program = await buildProgram('emulation', [...kernels, join(testFolder, 'emulation_test.cc')], options);
+  }, 300_000);
+
+  it('has every native case listed here', () => expect(casesOf(program)).toEqual(cases));
+  it.each(cases)('%s', { timeout: 120_000 }, (name) => runCase(program, name));
+});
