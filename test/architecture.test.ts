@@ -49,8 +49,8 @@ const TYPESCRIPT: Record<string, readonly string[]> = {
   tokenizer: [],
 };
 const anywhere = ['errors.ts', 'json.ts'];
-/** Contracts may cross any border, as types. */
-const isContract = (target: string, typeOnly: boolean) => typeOnly && target.endsWith('/types.ts');
+/** Contracts may cross any border: types, and constants that belong to them. */
+const isContract = (target: string) => target.endsWith('/types.ts');
 
 /** Packages that only one part of the code may know. */
 const PACKAGES: Record<string, string> = {
@@ -64,20 +64,12 @@ const PACKAGES: Record<string, string> = {
   sharp: 'src/processor/',
 };
 
-interface Import {
-  specifier: string;
-  typeOnly: boolean;
-}
-
-function imports(path: string): Import[] {
+function imports(path: string): string[] {
   const code = read(path);
-  const statements = code.matchAll(/^\s*(?:import|export)\s(\s*type\b)?[^;'"]*?\bfrom\s*(['"])([^'"]+)\2/gm);
-  const bare = code.matchAll(/^\s*import\s*()(['"])([^'"]+)\2/gm);
-  const calls = code.matchAll(/(?<![.\w])(?:import|require|resolve)\(\s*()(['"])([^'"]+)\2\s*\)/g);
-  return [...statements, ...bare, ...calls].map(([, type, , specifier]) => ({
-    specifier: specifier as string,
-    typeOnly: Boolean(type),
-  }));
+  const statements = code.matchAll(/^\s*(?:import|export)\b[^;'"]*?\bfrom\s*(['"])([^'"]+)\1/gm);
+  const bare = code.matchAll(/^\s*import\s*(['"])([^'"]+)\1/gm);
+  const calls = code.matchAll(/\b(?:import|require|resolve)\(\s*(['"])([^'"]+)\1\s*\)/g);
+  return [...statements, ...bare, ...calls].map((match) => match[2] as string);
 }
 
 describe('TypeScript', () => {
@@ -90,14 +82,11 @@ describe('TypeScript', () => {
       const allowed = TYPESCRIPT[folder];
       expect(allowed, `src/${folder} is listed in this test and in ARCHITECTURE.md`).toBeDefined();
       const forbidden = imports(path)
-        .filter(({ specifier }) => specifier.startsWith('.'))
-        .map(({ specifier, typeOnly }) => ({
-          target: posix.relative('src', posix.join(posix.dirname(path), specifier)),
-          typeOnly,
-        }))
-        .filter(({ target, typeOnly }) => {
+        .filter((specifier) => specifier.startsWith('.'))
+        .map(({ specifier }) => posix.relative('src', posix.join(posix.dirname(path), specifier)))
+        .filter((target) => {
           const owner = target.split('/')[0] as string;
-          const isFree = owner === folder || anywhere.includes(target) || isContract(target, typeOnly);
+          const isFree = owner === folder || anywhere.includes(target) || isContract(target);
           return !isFree && !allowed?.includes(owner);
         });
       expect(forbidden).toEqual([]);
@@ -105,7 +94,7 @@ describe('TypeScript', () => {
   );
 
   test.each(files)('%s leaves each package to the part it belongs to', (path) => {
-    const misplaced = imports(path).filter(({ specifier }) =>
+    const misplaced = imports(path).filter((specifier) =>
       Object.entries(PACKAGES).some(([name, home]) => isOf(specifier, name) && !path.startsWith(home)),
     );
     expect(misplaced).toEqual([]);
@@ -116,15 +105,19 @@ describe('TypeScript', () => {
     // onnxruntime-common belongs to onnxruntime-node, whose copy of it is the one to use.
     const known = [...Object.keys(dependencies), 'onnxruntime-common'];
     const foreign = imports(path).filter(
-      ({ specifier }) => !/^(\.|node:)/.test(specifier) && !known.some((name) => isOf(specifier, name)),
+      (specifier) => !/^(\.|node:)/.test(specifier) && !known.some((name) => isOf(specifier, name)),
     );
     expect(foreign).toEqual([]);
   });
 
+  test.each(files.filter(isContract))('%s holds no code', (path) => {
+    expect(read(path)).not.toMatch(/\b(function|class)\b(?=[^*\n]*\{)|=>\s*\{/);
+  });
+
   test('finds the imports it judges', () => {
-    const found = imports('src/experts/registry.ts');
-    expect(found).toContainEqual({ specifier: '../errors.ts', typeOnly: false });
-    expect(found).toContainEqual({ specifier: './interface.ts', typeOnly: true });
+    expect(imports('src/experts/registry.ts')).toEqual(
+      expect.arrayContaining(['../errors.ts', './eager.ts', './interface.ts']),
+    );
   });
 });
 

@@ -1,12 +1,16 @@
 import { type Command, Option } from 'commander';
-import { HubError, TokenizerError } from '../errors.ts';
+import { TokenizerError } from '../errors.ts';
+import { createProgressDisplay } from '../hub/progress.ts';
 import {
+  AutoConfig,
   AutoModelForCausalLM,
+  AutoModelForImageTextToText,
   AutoTokenizer,
   type CausalLM,
   type GenerateStats,
   GenerationAbortError,
   type HubOptions,
+  type ImageTextToText,
   type LoadOptions,
   type Streamer,
   type Tokenizer,
@@ -15,7 +19,6 @@ import type { Io } from './io.ts';
 import { decimal, experts, integer, tokenIds } from './options.ts';
 import { demoModel } from './package-root.ts';
 import { idPrinter, textPrinter } from './printers.ts';
-import { progressPrinter } from './progress.ts';
 import { type Batch, encode, type Prompt, type PromptFlags, readPrompt } from './prompt.ts';
 import { describeStats } from './stats.ts';
 
@@ -116,7 +119,7 @@ function jsonReport(sequences: number[][], stats: GenerateStats, loaded: Loaded)
 const backends = ({ model }: Loaded) => model.getExpertsImplementation();
 
 interface Loaded {
-  model: CausalLM;
+  model: CausalLM | ImageTextToText;
   tokenizer: Tokenizer | undefined;
   seconds: number;
 }
@@ -126,18 +129,8 @@ async function load(flags: Flags, prompt: Prompt, io: Io): Promise<Loaded> {
   const source = flags.model ?? demoModel();
   const repo = { ...given({ revision: flags.revision }), signal: io.stop };
   const [model, tokenizer] = await Promise.allSettled([
-    AutoModelForCausalLM.fromPretrained(source, {
-      ...repo,
-      ...given({
-        dtype: flags.dtype,
-        device: flags.device,
-        threads: flags.threads,
-        expertsImplementation: flags.experts,
-      }),
-      onProgress: progressPrinter(io.stderr),
-      onWarning: (message) => io.stderr.write(`warning: ${message}\n`),
-    }),
-    loadTokenizer(source, repo, flags, prompt),
+    loadModel(source, repo, flags, io),
+    loadTokenizer(source, repo, flags, prompt, io),
   ]);
   if (model.status === 'rejected') throw model.reason;
   if (tokenizer.status === 'rejected') {
@@ -147,13 +140,32 @@ async function load(flags: Flags, prompt: Prompt, io: Io): Promise<Loaded> {
   return { model: model.value, tokenizer: tokenizer.value, seconds: (performance.now() - started) / 1000 };
 }
 
-/** Raw ids need a tokenizer only for the text in `--json`, and do without one that is missing. */
-async function loadTokenizer(source: string, repo: HubOptions, flags: Flags, prompt: Prompt) {
+async function loadModel(source: string, repo: HubOptions, flags: Flags, io: Io) {
+  const { architecture } = await AutoConfig.fromPretrained(source, repo);
+  const auto = architecture.vision ? AutoModelForImageTextToText : AutoModelForCausalLM;
+  const display = createProgressDisplay(io.stderr);
+  const options = {
+    ...repo,
+    ...given({
+      dtype: flags.dtype,
+      device: flags.device,
+      threads: flags.threads,
+      expertsImplementation: flags.experts,
+    }),
+    onProgress: display.onProgress.bind(display),
+    onWarning: (message: string) => io.stderr.write(`warning: ${message}\n`),
+  };
+  return auto.fromPretrained(source, options).finally(() => display.finish());
+}
+
+/** Raw ids need a tokenizer only for the text in `--json`, and do without one. */
+async function loadTokenizer(source: string, repo: HubOptions, flags: Flags, prompt: Prompt, io: Io) {
   if (!('ids' in prompt)) return AutoTokenizer.fromPretrained(source, repo);
   if (!flags.json) return undefined;
   return AutoTokenizer.fromPretrained(source, repo).catch((error: unknown) => {
-    if (error instanceof TokenizerError || error instanceof HubError) return undefined;
-    throw error;
+    if (!(error instanceof TokenizerError)) throw error;
+    io.stderr.write(`warning: the output has no text: ${error.message}\n`);
+    return undefined;
   });
 }
 

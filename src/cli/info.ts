@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
-import { formatBytes, formatCount } from './format.ts';
+import { formatBytes } from '../hub/format.ts';
+import { formatCount } from './format.ts';
 import type { Io } from './io.ts';
 import { type ModelInfo, modelInfo } from './model-info.ts';
 

@@ -69,10 +69,23 @@ describe('raw ids', () => {
       '--max-new-tokens',
       '3',
     ];
-    const { sequences, text } = await json(...model);
+    const { stdout, stderr } = await run(['generate', ...model, '--json']);
+    expect(stderr).toMatch(/^warning: the output has no text: .*tokenizer/);
+    const { sequences, text } = JSON.parse(stdout);
     expect(text).toEqual([null]);
     expect(await generate(...model)).toBe(`${sequences[0].join(',')}\n`);
   });
+});
+
+test('an image-text model goes on with text, each part on its own backend', async () => {
+  const [prompt] = readJson<{
+    prompts: { images: unknown[]; input_ids: number[]; greedy: { tokens: number[] } }[];
+  }>(goldenModel('qwen3_vl_moe_e'), 'expected.json').prompts.filter(({ images }) => images.length === 0);
+  const args = ['--model', goldenModel('qwen3_vl_moe_e'), '--input-ids', String(prompt?.input_ids), ...plain];
+  const experts = ['--experts', 'text_config=grouped_mm,vision_config=eager'];
+  const report = await json(...args, ...experts, '--max-new-tokens', '12');
+  expect(report.sequences).toEqual([prompt?.greedy.tokens]);
+  expect(report.experts).toEqual({ '': 'grouped_mm', text_config: 'grouped_mm', vision_config: 'eager' });
 });
 
 describe('the demo model', () => {
