@@ -15,7 +15,17 @@ export type { ConfigOverride, LoadedConfig } from './auto/load-config.ts';
 export type { LoadOptions } from './auto/load-model.ts';
 export type { ExpertsImplementation } from './auto/model.ts';
 export { PreTrainedModel } from './auto/model.ts';
-export * from './errors.ts';
+export {
+  AbortError,
+  CheckpointError,
+  ConfigError,
+  EngineError,
+  ExpertsError,
+  HubError,
+  InputError,
+  SwitchyardError,
+  TokenizerError,
+} from './errors.ts';
 export type { ExpertsBackend, ExpertsContext, ExpertsInputs, ExpertsWeights } from './experts/interface.ts';
 export { ExpertsInterface } from './experts/registry.ts';
 export type {
