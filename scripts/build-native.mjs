@@ -138,7 +138,8 @@ function run(what, [command, ...args]) {
       if (code === 0) return resolve(output);
       reject(
         new BuildError(
-          `${output}\nSwitchyard's engine does not build: ${command} failed on ${what} (code ${code}).`,
+          `${output}\nSwitchyard's engine does not build: ${command} failed on ${what} (code ${code}). ` +
+            'It needs g++ 11, clang 14 or newer; $CXX chooses another compiler.',
         ),
       );
     });

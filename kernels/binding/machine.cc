@@ -56,12 +56,12 @@ double NumberArgument(const Napi::CallbackInfo& info, size_t index) {
 
 Napi::Value CpuInfo(const Napi::CallbackInfo& info) {
   const ops::CpuInfo cpu = ops::DescribeCpu();
-  Napi::Array available = Napi::Array::New(info.Env());
+  Napi::Array features = Napi::Array::New(info.Env());
   for (uint32_t i = 0; i < cpu.available.size(); i++)
-    available[i] = Napi::String::New(info.Env(), cpu.available[i]);
+    features[i] = Napi::String::New(info.Env(), cpu.available[i]);
   Napi::Object object = Napi::Object::New(info.Env());
   object.Set("isa", cpu.isa);
-  object.Set("available", available);
+  object.Set("features", features);
   object.Set("problem", cpu.problem);
   return object;
 }

@@ -4,7 +4,7 @@
 
 namespace switchyard::binding {
 
-// cpuInfo(): { isa: string, available: string[], problem: string }. `problem` says why SWITCHYARD_CPU_ISA was
+// cpuInfo(): { isa: string, features: string[], problem: string }. `problem` says why SWITCHYARD_CPU_ISA was
 // not followed.
 Napi::Value CpuInfo(const Napi::CallbackInfo& info);
 

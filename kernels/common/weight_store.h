@@ -40,7 +40,8 @@ class WeightFileError : public std::runtime_error {
 // unmapped when the last of them is gone.
 class WeightStore {
  public:
-  // Maps `files` and registers the store under a new id. An empty file name stands for zeros. Throws WeightFileError.
+  // Maps `files` and registers the store under a new id. An empty file name stands for zeros. Throws
+  // WeightFileError.
   static std::shared_ptr<const WeightStore> Open(const std::vector<std::string>& files,
                                                  std::vector<TensorEntry> entries);
   // The open store with this id. Throws std::runtime_error when there is none (any more).

@@ -75,7 +75,7 @@ export interface Binding {
   /** Ends a run early; it then rejects with `code` {@link CANCELLED}. */
   cancelRun(id: number): void;
   /** `problem` says why the environment's SWITCHYARD_CPU_ISA was not followed; empty otherwise. */
-  cpuInfo(): { isa: string; available: string[]; problem: string };
+  cpuInfo(): { isa: string; features: string[]; problem: string };
   measureReadBandwidth(
     bytes: number,
     seconds: number,

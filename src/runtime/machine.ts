@@ -7,13 +7,13 @@ export interface CpuInfo {
   /** Instruction set of the kernels in use, such as `avx512_bf16`; SWITCHYARD_CPU_ISA selects another. */
   readonly isa: string;
   /** Instruction sets this processor could use, best first. */
-  readonly available: readonly string[];
+  readonly features: readonly string[];
 }
 
 /** @throws EngineError when the engine cannot be loaded. */
 export function cpuInfo(): CpuInfo {
-  const { isa, available } = loadBinding().cpuInfo();
-  return { isa, available };
+  const { isa, features } = loadBinding().cpuInfo();
+  return { isa, features };
 }
 
 export interface ReadBandwidth {

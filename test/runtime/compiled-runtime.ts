@@ -13,10 +13,11 @@ export interface CompiledRuntime {
   remove: () => void;
 }
 
-/** The copy lies inside the project, where packages and the addon are found as from dist/. */
+/** The copy lies inside the project, where packages and the addon are found as from dist/, and out of the tools' sight. */
 export function compileRuntime(): CompiledRuntime {
-  mkdirSync(join(root, '.cache'), { recursive: true });
-  const copy = mkdtempSync(join(root, '.cache', 'runtime-'));
+  const cache = join(root, 'node_modules', '.cache');
+  mkdirSync(cache, { recursive: true });
+  const copy = mkdtempSync(join(cache, 'switchyard-runtime-'));
   symlinkSync(join(root, 'kernels'), join(copy, 'kernels'));
   writeFileSync(
     join(copy, 'tsconfig.json'),
