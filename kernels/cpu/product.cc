@@ -10,6 +10,9 @@ namespace {
 // Bytes of a turned panel: half of a small second-level cache.
 constexpr int64_t kCacheBytes = 2 * 512 * 1024;
 
+// Packed activations that stay in the second-level cache while rows pass by.
+constexpr int64_t kTogetherBytes = 512 * 1024;
+
 // Most rows of a block whose weights are read in place.
 constexpr int64_t kMaxInPlaceRows = 512;
 
@@ -120,6 +123,11 @@ void RowBlock::Multiply(const char* x, const Part& part, float* c, int64_t c_str
     args.prefetch_step = CeilDiv(share, steps);
   }
   operand_->tile(args);
+}
+
+int64_t RowBlock::TilesTogether(int64_t tiles) const {
+  const int64_t most = std::max<int64_t>(4, kTogetherBytes / (kTileTokens * form_->TokenBytes()));
+  return CeilDiv(tiles, CeilDiv(tiles, most));
 }
 
 BlockPlan::BlockPlan(Workspace& workspace, int64_t runs)

@@ -70,16 +70,20 @@ class RowBlock {
   // tile). While a part is multiplied, the rows behind it are fetched.
   void Multiply(const char* x, const Part& part, float* c, int64_t c_stride) const;
 
-  // Calls multiply(part) for every part of the block: kPartRows rows meet all tiles before the next rows do,
-  // so that weights are read from memory once. Blocks for a single tile of plain rows or of one token are not
-  // split.
+  // Calls multiply(part) for every part of the block: as many tiles as the second-level cache holds meet
+  // kPartRows rows, then the next rows, so that weights are read from memory once for all of these tiles.
+  // Blocks for a single tile of plain rows or of one token are not split.
   template <typename Body>
   void ForEachPart(int64_t tile0, int64_t tile1, const Body& multiply) const {
-    const int64_t step = form_->Streams() ? row_count_ : kPartRows;
-    for (int64_t row = 0; row < row_count_; row += step) {
-      for (int64_t tile = tile0; tile < tile1; ++tile) {
-        multiply(
-            Part{row, row + step < row_count_ ? row + step : row_count_, tile, tile - tile0, tile1 - tile0});
+    const int64_t row_step = form_->Streams() ? row_count_ : kPartRows;
+    const int64_t tile_step = TilesTogether(tile1 - tile0);
+    for (int64_t first = tile0; first < tile1; first += tile_step) {
+      const int64_t last = first + tile_step < tile1 ? first + tile_step : tile1;
+      for (int64_t row = 0; row < row_count_; row += row_step) {
+        const int64_t row_end = row + row_step < row_count_ ? row + row_step : row_count_;
+        for (int64_t tile = first; tile < last; ++tile) {
+          multiply(Part{row, row_end, tile, tile - first, last - first});
+        }
       }
     }
   }
@@ -87,6 +91,9 @@ class RowBlock {
  private:
   // A multiple of every table's block, so that a part's results fill whole packed blocks.
   static constexpr int64_t kPartRows = 32;
+
+  // How many of so many tiles to take at a time.
+  int64_t TilesTogether(int64_t tiles) const;
 
   const KernelTable* table_;
   const WeightMatrix* weights_;

@@ -11,16 +11,16 @@ namespace {
 // Below so many logits, the calling thread does the softmax alone.
 constexpr int64_t kInlineLogits = 4096;
 
-// The best expert not yet chosen. Logits are compared, not probabilities: they order the same way, and two
-// logits that round to one probability keep their order.
-int32_t BestExpert(const float* logits, int64_t experts, const int32_t* chosen, int chosen_count) {
-  int32_t best = -1;
+// The top_k largest, best first, ties to the lower expert. Logits are compared, not probabilities: they order
+// the same way, and two logits that round to one probability keep their order.
+void ChooseExperts(const float* logits, int64_t experts, int top_k, int32_t* chosen) {
+  int count = 0;
   for (int64_t e = 0; e < experts; ++e) {
-    const auto candidate = static_cast<int32_t>(e);
-    if (std::find(chosen, chosen + chosen_count, candidate) != chosen + chosen_count) continue;
-    if (best < 0 || logits[e] > logits[best]) best = candidate;
+    if (count == top_k && !(logits[e] > logits[chosen[top_k - 1]])) continue;
+    int at = count < top_k ? count++ : top_k - 1;
+    for (; at > 0 && logits[e] > logits[chosen[at - 1]]; --at) chosen[at] = chosen[at - 1];
+    chosen[at] = static_cast<int32_t>(e);
   }
-  return best;
 }
 
 void RouteToken(const RouterArgs& args, int64_t t, float* exponentials) {
@@ -31,8 +31,8 @@ void RouteToken(const RouterArgs& args, int64_t t, float* exponentials) {
   float chosen_sum = 0.0f;
   const float sum =
       Kernels().exp_sum(logits, *std::max_element(logits, logits + experts), experts, exponentials);
+  ChooseExperts(logits, experts, args.top_k, indices);
   for (int j = 0; j < args.top_k; ++j) {
-    indices[j] = BestExpert(logits, experts, indices, j);
     weights[j] = exponentials[indices[j]] / sum;
     chosen_sum += weights[j];
   }
