@@ -16,8 +16,8 @@ class Environment {
   static Environment& Of(Napi::Env env) { return *env.GetInstanceData<Environment>(); }
   explicit Environment(Napi::Env env) : env_(env) {}
 
-  // Runs a job off this thread; the event loop stays alive until its promise has settled. `id`: a name for
-  // Cancel.
+  // Runs a job off this thread; the event loop stays alive until its promise has settled. Cancel knows it by
+  // `id`.
   Napi::Promise Start(std::unique_ptr<Job> job, int64_t id = 0);
   // Cancels the job with this id, if it has not settled.
   void Cancel(int64_t id);

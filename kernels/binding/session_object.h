@@ -10,8 +10,7 @@ namespace switchyard::binding {
 
 // Made by openSession() only. JavaScript sees
 //   inputs, outputs: { name, type: number, shape: (number | string)[] }[]   without the bound inputs
-//   run(feeds: External[], outputs: number[], fetches: (External | null)[], id: number): Promise<(result |
-//   null)[]>
+//   run(feeds: External[], outputs: number[], fetches: (External | null)[], id): Promise<(result | null)[]>
 //     feeds in the order of `inputs`; fetches[j] belongs to output outputs[j]; a result for each null fetch;
 //     cancelRun(id) ends the run early
 //   dispose(): Promise<void>    frees the session, off this thread, when its last run has ended
@@ -30,8 +29,8 @@ class SessionObject : public Napi::ObjectWrap<SessionObject> {
   std::shared_ptr<ops::Session> session_;
 };
 
-// openSession(model: Uint8Array, store: WeightStore, threads: number, boundInputs: string[], boundHandles:
-// number[]): Promise<Session>
+// openSession(model: Uint8Array, store: WeightStore, threads, boundInputs: string[], boundHandles: number[]):
+// Promise<Session>
 Napi::Value OpenSession(const Napi::CallbackInfo& info);
 
 }  // namespace switchyard::binding

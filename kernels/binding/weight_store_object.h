@@ -8,9 +8,8 @@
 
 namespace switchyard::binding {
 
-// new WeightStore(files: string[], names: string[], fileIndex: Uint32Array, offsets: Float64Array, bytes:
-// Float64Array,
-//                 types: Int32Array, ranks: Int32Array, dims: Float64Array)
+// new WeightStore(files: string[], names: string[], fileIndex: Uint32Array, offsets: Float64Array,
+//                 bytes: Float64Array, types: Int32Array, ranks: Int32Array, dims: Float64Array)
 // One entry a tensor; `dims` holds all shapes one after another. Columns, because 20,000 objects would take a
 // second.
 class WeightStoreObject : public Napi::ObjectWrap<WeightStoreObject> {

@@ -112,6 +112,22 @@ describe('openWeightStore', () => {
     expect(store.readFloat32('w')).toHaveLength(0);
   });
 
+  it('reads zeros for a tensor of no file', () => {
+    const values = pattern(3);
+    const tensors = writeTensors(join(folder, 'beside.bin'), [{ name: 'w', shape: [3], values }]);
+    const zeros = {
+      name: 'zeros',
+      file: '',
+      offset: 0,
+      byteLength: 20_000,
+      dtype: 'BF16',
+      shape: [10_000],
+    } as const;
+    const store = open([...tensors, zeros]);
+    expect(store.readFloat32('zeros')).toEqual(new Float32Array(10_000));
+    expect(store.readFloat32('w')).toEqual(values);
+  });
+
   it('refuses a tensor whose shape does not fit its bytes', () => {
     const file = join(folder, 'shape.bin');
     writeFileSync(file, new Uint8Array(64));
