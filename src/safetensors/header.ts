@@ -1,8 +1,8 @@
-import { type FileHandle, open, stat } from 'node:fs/promises';
+import { open, stat } from 'node:fs/promises';
 import { CheckpointError } from '../errors.ts';
 import { JsonCursor, JsonEndError, JsonSyntaxError, MAX_JSON_DEPTH } from '../json.ts';
 import { DTYPE_BYTES, isDType } from './dtype.ts';
-import { lfsPointerSize } from './lfs-pointer.ts';
+import { type ByteSource, lfsPointerSize } from './lfs-pointer.ts';
 import { MAX_ENTRY_BYTES, MAX_HEADER_BYTES, MAX_NAME_BYTES, MAX_RANK, MAX_TENSORS } from './limits.ts';
 import type { TensorInfo } from './types.ts';
 
@@ -22,14 +22,23 @@ export async function readHeader(file: string): Promise<Map<string, TensorInfo>>
   const { size } = await regularFile(file);
   const handle = await open(file, 'r');
   try {
-    const headerBytes = await readHeaderLength(handle, file, size);
-    const parser = new HeaderParser(file, PREFIX_BYTES + headerBytes, size);
-    await parsePieces(handle, headerBytes, parser);
-    checkLayout(parser, size - PREFIX_BYTES - headerBytes);
-    return parser.tensors;
+    return await parseHeader(handle, size, file);
   } finally {
     await handle.close();
   }
+}
+
+/** As `readHeader`, from anything that can be read at a position. */
+export async function parseHeader(
+  source: ByteSource,
+  size: number,
+  file: string,
+): Promise<Map<string, TensorInfo>> {
+  const headerBytes = await readHeaderLength(source, file, size);
+  const parser = new HeaderParser(file, PREFIX_BYTES + headerBytes, size);
+  await parsePieces(source, headerBytes, parser);
+  checkLayout(parser, size - PREFIX_BYTES - headerBytes);
+  return parser.tensors;
 }
 
 async function regularFile(file: string): Promise<{ size: number }> {
@@ -39,8 +48,8 @@ async function regularFile(file: string): Promise<{ size: number }> {
   return found;
 }
 
-async function readHeaderLength(handle: FileHandle, file: string, size: number): Promise<number> {
-  const pointer = await lfsPointerSize(handle, size);
+async function readHeaderLength(source: ByteSource, file: string, size: number): Promise<number> {
+  const pointer = await lfsPointerSize(source, size);
   if (pointer !== undefined) {
     throw new CheckpointError(
       `${file} is a Git LFS pointer of ${size} bytes, not the weights file of ${pointer} bytes it stands for. ` +
@@ -53,7 +62,7 @@ async function readHeaderLength(handle: FileHandle, file: string, size: number):
     );
   }
   const prefix = Buffer.alloc(PREFIX_BYTES);
-  await handle.read(prefix, 0, PREFIX_BYTES, 0);
+  await source.read(prefix, 0, PREFIX_BYTES, 0);
   const length = prefix.readBigUInt64LE();
   if (length > MAX_HEADER_BYTES) {
     throw new CheckpointError(
@@ -70,7 +79,7 @@ async function readHeaderLength(handle: FileHandle, file: string, size: number):
 }
 
 /** Feeds the header to the parser piece by piece; an entry that a piece cuts in two is read again with more bytes. */
-async function parsePieces(handle: FileHandle, headerBytes: number, parser: HeaderParser): Promise<void> {
+async function parsePieces(source: ByteSource, headerBytes: number, parser: HeaderParser): Promise<void> {
   let loaded = 0;
   let rest: Buffer = Buffer.alloc(0);
   while (!parser.done || loaded < headerBytes) {
@@ -78,7 +87,7 @@ async function parsePieces(handle: FileHandle, headerBytes: number, parser: Head
     const wanted = Math.min(Math.max(READ_BYTES, rest.length), headerBytes - loaded);
     const piece = Buffer.allocUnsafe(rest.length + wanted);
     rest.copy(piece);
-    const { bytesRead } = await handle.read(piece, rest.length, wanted, PREFIX_BYTES + loaded);
+    const { bytesRead } = await source.read(piece, rest.length, wanted, PREFIX_BYTES + loaded);
     if (bytesRead === 0) throw parser.fault('the text ends too early');
     loaded += bytesRead;
     const bytes = piece.subarray(0, rest.length + bytesRead);

@@ -22,7 +22,11 @@ export interface ShardIndex {
  * @throws CheckpointError that names the file and the entry
  */
 export async function readShardIndex(file: string): Promise<ShardIndex> {
-  const bytes = await readBounded(file);
+  return parseShardIndex(await readBounded(file), file);
+}
+
+/** As `readShardIndex`, from bytes; `file` is for messages. */
+export async function parseShardIndex(bytes: Uint8Array, file: string): Promise<ShardIndex> {
   const cursor = new JsonCursor(bytes);
   try {
     const shardOf = await readTop(cursor, file);

@@ -5,8 +5,8 @@
 
 /** Bytes of a header. The format's own limit. */
 export const MAX_HEADER_BYTES = 100_000_000;
-/** Bytes of one header entry; only `__metadata__` of trained adapters comes anywhere near. */
-export const MAX_ENTRY_BYTES = 16 * 2 ** 20;
+/** Bytes of one header entry; only the `__metadata__` of trained adapters comes anywhere near. */
+export const MAX_ENTRY_BYTES = 4 * 2 ** 20;
 /** Tensors in a file, and in a checkpoint. The largest MoE checkpoints known have about 140,000. */
 export const MAX_TENSORS = 200_000;
 /** Bytes of a tensor's name. */
