@@ -16,11 +16,17 @@ process.on('SIGINT', () => {
 
 // Whoever reads our output may leave, as `head` does; there is nobody left to talk to then.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code !== 'EPIPE') throw error;
-  stop.abort(new Stop('the output was closed', 0));
+  if (error.code === 'EPIPE') stop.abort(new Stop('the output was closed', 0));
+  else {
+    process.stderr.write(`error: the output cannot be written: ${error.message}\n`);
+    process.exit(1);
+  }
+});
+process.stderr.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') process.exit(1);
 });
 
 const { stdin, stdout, stderr } = process;
 const exitCode = await runCommandLine(process.argv.slice(2), { stdin, stdout, stderr, stop: stop.signal });
-// Output written to a pipe may still be under way.
-stdout.write('', () => process.exit(exitCode));
+// Output written to a pipe may still be under way, and a failure to write it is told after this callback.
+stdout.write('', () => setImmediate(() => process.exit(exitCode)));

@@ -1,12 +1,14 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { rm } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { version } from '../../src/cli/package-root.ts';
+import { demoModel, version } from '../../src/cli/package-root.ts';
 import { run } from './capture.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -76,6 +78,16 @@ describe('the process', () => {
     child.stdout.destroy();
     expect(await exit).toBe(0);
     expect(await stderr).toBe('');
+  });
+
+  test.runIf(existsSync('/dev/full'))('output that cannot be written is an error', async () => {
+    const full = await open('/dev/full', 'w');
+    const args = [join(compiled, 'cli', 'main.js'), 'info', demoModel()];
+    const child = spawn(process.execPath, args, { stdio: ['ignore', full.fd, 'pipe'] });
+    const exit = exitOf(child);
+    expect(await text(child.stderr as Readable)).toMatch(/^error: the output cannot be written: ENOSPC/);
+    expect(await exit).toBe(1);
+    await full.close();
   });
 
   test('exits with 2 on a wrong command line and with 1 on another fault', async () => {
