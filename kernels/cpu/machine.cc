@@ -90,15 +90,16 @@ double MeasureFlops(Precision precision, double seconds, ThreadPool& pool) {
   const WeightMatrix matrix = {weights.data(), DType::kBFloat16, kRows, kDepth, kDepth, false};
   const XForm form(table, matrix, precision, kTiles * kTileTokens);
   const std::vector<float> ones(kDepth, 1.0f);
-  std::vector<char> x(static_cast<size_t>(kTiles * kTileTokens * form.TokenBytes()));
-  for (int64_t t = 0; t < kTiles * kTileTokens; ++t) form.Store(ones.data(), t, 0, kDepth, x.data());
+  Workspace workspace;
+  char* x = workspace.Take<char>(kTiles * kTileTokens * form.TokenBytes());
+  for (int64_t t = 0; t < kTiles * kTileTokens; ++t) form.Store(ones.data(), t, 0, kDepth, x);
   const RowBlock rows(table, matrix, precision, form, 0, kRows, nullptr);
   const int64_t threads = pool.NumThreads();
   std::vector<float> c(static_cast<size_t>(threads * kTileTokens * kRows));
   const double time = BestTime(seconds, [&] {
     ParallelItems(pool, threads * kItems, [&](int64_t slot, int64_t) {
       for (int64_t tile = 0; tile < kTiles; ++tile) {
-        rows.Multiply(x.data(), {0, kRows, tile, tile, kTiles}, c.data() + slot * kTileTokens * kRows, kRows);
+        rows.Multiply(x, {0, kRows, tile, tile, kTiles}, c.data() + slot * kTileTokens * kRows, kRows);
       }
     });
   });

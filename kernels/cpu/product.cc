@@ -7,8 +7,8 @@
 namespace switchyard::cpu {
 namespace {
 
-// Bytes of a turned panel: half of a small second-level cache.
-constexpr int64_t kCacheBytes = 2 * 512 * 1024;
+// Bytes of turned panels that a block may hold: what a second-level cache keeps.
+constexpr int64_t kPanelBytes = 1024 * 1024;
 
 // Packed activations that stay in the second-level cache while rows pass by.
 constexpr int64_t kTogetherBytes = 512 * 1024;
@@ -156,11 +156,14 @@ int64_t RowsPerBlock(const StageWork& work, const WeightMatrix& weights, int64_t
                      const XForm& form) {
   // Several blocks for each thread, so that the last ones even out the load.
   const int64_t fair = RoundUp(std::max<int64_t>(work.rows / (work.threads * 12), 1), kRowUnit);
-  if (form.plain()) return std::clamp<int64_t>(2 * fair, 512, kMaxBlockRows);
-  if (!weights.transposed) return std::min(fair, kMaxInPlaceRows);
-  const int64_t cached =
-      kCacheBytes / (matrices * weights.cols * DTypeSize(weights.dtype)) / kRowUnit * kRowUnit;
-  return std::min(fair, std::clamp<int64_t>(cached, kRowUnit, 256));
+  int64_t most = std::min(fair, kMaxInPlaceRows);
+  if (form.plain()) {
+    most = std::clamp<int64_t>(2 * fair, 512, kMaxBlockRows);
+  } else if (weights.transposed) {
+    const int64_t row_bytes = matrices * ElementOffset(weights, weights.cols);
+    most = std::min(fair, std::clamp<int64_t>(kPanelBytes / row_bytes / kRowUnit * kRowUnit, kRowUnit, 256));
+  }
+  return RoundUp(CeilDiv(weights.rows, CeilDiv(weights.rows, most)), kRowUnit);
 }
 
 int64_t TilesPerBlock(const StageWork& work, int64_t rows_per_block) {
