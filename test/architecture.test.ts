@@ -24,7 +24,8 @@ const read = (path: string) => readFileSync(join(root, path), 'utf8');
 
 /** What each folder of `src/` may import from its siblings, besides itself and the files listed under `anywhere`. */
 const TYPESCRIPT: Record<string, readonly string[]> = {
-  cli: ['index.ts', 'auto', 'hub', 'safetensors'],
+  cli: ['index.ts', 'auto', 'bench', 'hub', 'runtime', 'safetensors'],
+  bench: ['generation', 'runtime'],
   auto: [
     'experts',
     'generation',

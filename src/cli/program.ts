@@ -1,4 +1,5 @@
 import { Command, CommanderError } from 'commander';
+import { addBenchCommand } from './bench.ts';
 import { addGenerateCommand } from './generate.ts';
 import { addInfoCommand } from './info.ts';
 import { type Io, Stop, UsageError } from './io.ts';
@@ -37,6 +38,7 @@ function buildProgram(io: Io): Command {
     .showHelpAfterError('(add --help for usage)');
   addGenerateCommand(program, io);
   addInfoCommand(program, io);
+  addBenchCommand(program, io);
   return program;
 }
 

@@ -1,0 +1,152 @@
+/** Times a loaded model through the interface generation uses. Its generation_config.json has no say here. */
+import { chooseLikeliest } from '../generation/sampler.ts';
+import type { Decoding, Generator } from '../generation/types.ts';
+import { type MemoryUse, memoryUse } from './memory.ts';
+import { RandomIds } from './random-ids.ts';
+import { median } from './statistics.ts';
+
+/** Length of the prompt that decoding continues. */
+export const DECODE_PROMPT = 16;
+const SEED = 20240229;
+/** Prompts this short take so little time that one pass says nothing. */
+const STEADY_TOKENS = 64;
+const MOST_PASSES = 8;
+
+/** A setting of the experts to measure, and what to call it. */
+export interface Candidate {
+  readonly name: string;
+  /** Value of `expertsImplementation`. */
+  readonly experts: string | Readonly<Record<string, string>>;
+}
+
+export interface Plan {
+  readonly candidates: readonly Candidate[];
+  /** Prompt lengths. */
+  readonly prompts: readonly number[];
+  /** Tokens to decode; 0 leaves decoding out. */
+  readonly newTokens: number;
+  readonly runs: number;
+  readonly signal?: AbortSignal;
+  /** Told what comes next. */
+  readonly onStep?: (description: string) => void;
+  /** Called once a run, beside the model's own measurements. */
+  readonly eachRun?: () => Promise<void>;
+}
+
+/** Measurements of one candidate, an entry a run. */
+export interface Samples {
+  readonly name: string;
+  /** Milliseconds by prompt length. */
+  readonly prefill: ReadonlyMap<number, number[]>;
+  /** Median milliseconds from one token to the next. */
+  readonly decode: number[];
+  /** After decoding. */
+  readonly memory: MemoryUse[];
+}
+
+/** Measures every candidate in every run, next to each other, so that a machine that slows down slows all alike. */
+export async function measure(generator: Generator, plan: Plan): Promise<Samples[]> {
+  const ids = new RandomIds(generator.vocabSize, SEED);
+  const samples = plan.candidates.map(({ name }) => ({
+    name,
+    prefill: new Map(plan.prompts.map((tokens): [number, number[]] => [tokens, []])),
+    decode: [] as number[],
+    memory: [] as MemoryUse[],
+  }));
+  const stopwatch = new Stopwatch(generator, plan.signal);
+  const each = async (step: (candidate: Candidate, sample: (typeof samples)[number]) => Promise<unknown>) => {
+    for (const [i, candidate] of plan.candidates.entries())
+      await step(candidate, samples[i] as (typeof samples)[number]);
+  };
+  await warmUp(stopwatch, plan, ids);
+  for (let run = 1; run <= plan.runs; run++) {
+    const step = (what: string) => plan.onStep?.(`run ${run} of ${plan.runs}: ${what}`);
+    await plan.eachRun?.();
+    for (const tokens of plan.prompts) {
+      const prompts = Array.from({ length: passes(tokens) }, () => ids.take(tokens));
+      await each(async ({ name, experts }, { prefill }) => {
+        step(`${name}, prefill of ${tokens} tokens`);
+        const times: number[] = [];
+        for (const prompt of prompts) times.push(await stopwatch.prefill(prompt, experts));
+        prefill.get(tokens)?.push(median(times));
+      });
+    }
+    if (plan.newTokens === 0) continue;
+    const prompt = ids.take(DECODE_PROMPT);
+    await each(async ({ name, experts }, { decode, memory }) => {
+      step(`${name}, ${plan.newTokens} new tokens`);
+      decode.push(median(await stopwatch.decode(prompt, plan.newTokens, experts)));
+      memory.push(memoryUse());
+    });
+  }
+  return samples;
+}
+
+/** Maps the weights' pages and lets every backend allocate what it needs. */
+async function warmUp(stopwatch: Stopwatch, plan: Plan, ids: RandomIds): Promise<void> {
+  const [first] = plan.candidates;
+  plan.onStep?.('warming up');
+  const longest = Math.max(...plan.prompts);
+  if (first && Number.isFinite(longest)) await stopwatch.prefill(ids.take(longest), first.experts);
+  for (const { experts } of plan.candidates) await stopwatch.decode(ids.take(2), 1, experts);
+}
+
+function passes(tokens: number): number {
+  return Math.min(MOST_PASSES, Math.max(1, Math.floor(STEADY_TOKENS / tokens)));
+}
+
+/** Runs single prompts and reads the clock. */
+class Stopwatch {
+  readonly #generator: Generator;
+  readonly #signal: AbortSignal | undefined;
+
+  constructor(generator: Generator, signal: AbortSignal | undefined) {
+    this.#generator = generator;
+    this.#signal = signal;
+  }
+
+  /** Milliseconds from a prompt to its first new token. */
+  prefill(prompt: readonly number[], experts: Candidate['experts']): Promise<number> {
+    return this.#decoding(prompt, 0, experts, async (decoding) => {
+      const started = performance.now();
+      chooseLikeliest(await decoding.prefill(this.#signal));
+      return performance.now() - started;
+    });
+  }
+
+  /** Milliseconds from each token to the next; the first token, which the prompt gives, begins the first interval. */
+  decode(prompt: readonly number[], count: number, experts: Candidate['experts']): Promise<number[]> {
+    return this.#decoding(prompt, count, experts, async (decoding) => {
+      const intervals: number[] = [];
+      let token = chooseLikeliest(await decoding.prefill(this.#signal));
+      for (let i = 0; i < count; i++) {
+        const started = performance.now();
+        token = chooseLikeliest(await decoding.step([token], this.#signal));
+        intervals.push(performance.now() - started);
+      }
+      return intervals;
+    });
+  }
+
+  async #decoding<T>(
+    prompt: readonly number[],
+    newTokens: number,
+    expertsImplementation: Candidate['experts'],
+    use: (decoding: Decoding) => Promise<T>,
+  ): Promise<T> {
+    this.#signal?.throwIfAborted();
+    const decoding = await this.#generator.openDecoding({
+      inputIds: [prompt],
+      attentionMask: [prompt.map(() => 1)],
+      maxLength: prompt.length + newTokens,
+      expertsImplementation,
+      // What an image-text model has prepared of its prompts: this one has no pictures.
+      extra: { prompts: [{ ids: prompt }] },
+    });
+    try {
+      return await use(decoding);
+    } finally {
+      decoding.dispose();
+    }
+  }
+}

@@ -1,0 +1,214 @@
+/** From raw samples to what `switchyard bench` prints. */
+import type { Samples } from './measure.ts';
+import type { MemoryUse } from './memory.ts';
+import { median, type Spread, spread } from './statistics.ts';
+import { digits, percent, scaled, textTable } from './table.ts';
+
+/** What was measured, and on what. */
+export interface Setting {
+  readonly model: string;
+  readonly architecture: string;
+  readonly dtype: string;
+  readonly threads: number;
+  readonly runs: number;
+  readonly machine: MachineReport;
+}
+
+export interface MachineReport {
+  readonly cpu: string;
+  /** Instruction set of the kernels. */
+  readonly isa: string;
+  readonly memoryBytes: number;
+  readonly os: string;
+  readonly node: string;
+  /** 1e9 bytes a second, of the best pass of the best access pattern. */
+  readonly readGigabytesPerSecond: number;
+  readonly readPattern: string;
+  /** 1e9 floating-point operations a second, of the best matrix product at the model's precision. */
+  readonly gigaflopsPerSecond: number;
+}
+
+/** What the model has to do, counted from its shapes. */
+export interface Work {
+  readonly bytesPerDecodedToken: number;
+  /** By prompt length: operations of the whole prompt. */
+  readonly prefillFlops: ReadonlyMap<number, number>;
+}
+
+export interface BenchReport extends Setting {
+  /** Seconds of `fromPretrained`. */
+  readonly load: Spread;
+  readonly bytesPerDecodedToken: number;
+  readonly backends: readonly BackendReport[];
+}
+
+export interface BackendReport {
+  readonly experts: string;
+  readonly prefill: readonly PrefillReport[];
+  readonly decode: DecodeReport;
+  /** Largest seen after decoding, in bytes. All backends share one process. */
+  readonly memory: MemoryUse;
+}
+
+export interface PrefillReport {
+  readonly tokens: number;
+  readonly tokensPerSecond: Spread;
+  readonly flopsPerToken: number;
+  /** Of the machine's best matrix product. */
+  readonly shareOfFlops: number;
+}
+
+export interface DecodeReport {
+  readonly tokensPerSecond: Spread;
+  /** Of the machine's best read rate. Above 1 where weights fit into the caches. */
+  readonly shareOfReadRate: number;
+}
+
+export interface CrossoverReport extends Setting {
+  readonly rows: readonly {
+    readonly tokens: number;
+    readonly backends: readonly {
+      readonly experts: string;
+      readonly tokensPerSecond: Spread;
+      /** Of the fastest backend's median speed at this length. */
+      readonly ofBest: number;
+    }[];
+  }[];
+}
+
+export function benchReport(
+  setting: Setting,
+  loadSeconds: readonly number[],
+  work: Work,
+  samples: readonly Samples[],
+): BenchReport {
+  return {
+    ...setting,
+    load: spread(loadSeconds),
+    bytesPerDecodedToken: work.bytesPerDecodedToken,
+    backends: samples.map((sample) => ({
+      experts: sample.name,
+      prefill: [...sample.prefill].map(([tokens, ms]) => prefillReport(tokens, ms, work, setting.machine)),
+      decode: decodeReport(sample.decode, work, setting.machine),
+      memory: largest(sample.memory),
+    })),
+  };
+}
+
+function prefillReport(
+  tokens: number,
+  ms: readonly number[],
+  work: Work,
+  machine: MachineReport,
+): PrefillReport {
+  const flops = work.prefillFlops.get(tokens) ?? 0;
+  return {
+    tokens,
+    tokensPerSecond: speeds(tokens, ms),
+    flopsPerToken: flops / tokens,
+    shareOfFlops: flops / (median(ms) / 1000) / (machine.gigaflopsPerSecond * 1e9),
+  };
+}
+
+function decodeReport(ms: readonly number[], work: Work, machine: MachineReport): DecodeReport {
+  const bytesPerSecond = work.bytesPerDecodedToken / (median(ms) / 1000);
+  return {
+    tokensPerSecond: speeds(1, ms),
+    shareOfReadRate: bytesPerSecond / (machine.readGigabytesPerSecond * 1e9),
+  };
+}
+
+function speeds(tokens: number, ms: readonly number[]): Spread {
+  return spread(ms.map((time) => (1000 * tokens) / time));
+}
+
+function largest(memory: readonly MemoryUse[]): MemoryUse {
+  const most = (pick: (use: MemoryUse) => number | undefined) => Math.max(...memory.map((m) => pick(m) ?? 0));
+  const resident = most((use) => use.resident);
+  if (memory.some((use) => use.privateDirty === undefined)) return { resident };
+  return { resident, privateDirty: most((use) => use.privateDirty), mapped: most((use) => use.mapped) };
+}
+
+export function crossoverReport(setting: Setting, samples: readonly Samples[]): CrossoverReport {
+  const lengths = [...(samples[0]?.prefill.keys() ?? [])];
+  const rows = lengths.map((tokens) => {
+    const times = samples.map(({ prefill }) => prefill.get(tokens) ?? []);
+    const best = Math.min(...times.map(median));
+    return {
+      tokens,
+      backends: samples.map(({ name }, i) => {
+        const ms = times[i] ?? [];
+        return { experts: name, tokensPerSecond: speeds(tokens, ms), ofBest: best / median(ms) };
+      }),
+    };
+  });
+  return { ...setting, rows };
+}
+
+/** The report for people: measurements down, backends across. */
+export function describeBench(report: BenchReport): string {
+  const { backends, load, bytesPerDecodedToken } = report;
+  const row = (label: string, cell: (backend: BackendReport) => string) => [label, ...backends.map(cell)];
+  const lengths = backends[0]?.prefill.map(({ tokens }) => tokens) ?? [];
+  const rows = [
+    row('', ({ experts }) => experts),
+    ...lengths.flatMap((tokens, i) => {
+      const of = ({ prefill }: BackendReport) => prefill[i] as PrefillReport;
+      return [
+        row(`prefill ${tokens}, tokens/s`, (backend) => range(of(backend).tokensPerSecond)),
+        row('  of the best product', (backend) => percent(of(backend).shareOfFlops)),
+      ];
+    }),
+    row('decode, tokens/s', ({ decode }) => range(decode.tokensPerSecond)),
+    row('  of the best read rate', ({ decode }) => percent(decode.shareOfReadRate)),
+    ...memoryRows(row, backends),
+  ];
+  const flops = backends[0]?.prefill.map((p) => `${scaled(p.flopsPerToken)}FLOP at ${p.tokens}`) ?? [];
+  return [
+    describeSetting(report),
+    `load       ${range(load)} s\n`,
+    `work       a decoded token reads ${scaled(bytesPerDecodedToken)}B of weights`,
+    `${flops.length > 0 ? `; a prompt token costs ${flops.join(', ')}` : ''}\n\n`,
+    textTable(rows),
+  ].join('');
+}
+
+function memoryRows(
+  row: (label: string, cell: (backend: BackendReport) => string) => string[],
+  backends: readonly BackendReport[],
+): string[][] {
+  const megabytes = (bytes: number | undefined) => digits((bytes ?? 0) / 1e6);
+  if (backends.some(({ memory }) => memory.privateDirty === undefined))
+    return [row('memory resident, MB', ({ memory }) => megabytes(memory.resident))];
+  return [
+    row('memory of its own, MB', ({ memory }) => megabytes(memory.privateDirty)),
+    row('memory mapped, MB', ({ memory }) => megabytes(memory.mapped)),
+  ];
+}
+
+export function describeCrossover(report: CrossoverReport): string {
+  const names = report.rows[0]?.backends.map(({ experts }) => experts) ?? [];
+  const header = ['tokens', ...names.flatMap((name) => [`${name}, tokens/s`, 'of best'])];
+  const rows = report.rows.map(({ tokens, backends }) => [
+    String(tokens),
+    ...backends.flatMap((b) => [digits(b.tokensPerSecond.median), b.ofBest.toFixed(2)]),
+  ]);
+  return `${describeSetting(report)}\n${textTable([header, ...rows])}`;
+}
+
+function describeSetting({ model, architecture, dtype, threads, runs, machine }: Setting): string {
+  const rate = `reads ${digits(machine.readGigabytesPerSecond)} GB/s (${machine.readPattern})`;
+  const product = `multiplies ${digits(machine.gigaflopsPerSecond)} GFLOP/s`;
+  const memory = `${digits(machine.memoryBytes / 2 ** 30)} GiB`;
+  return [
+    `model      ${model} (${architecture}), ${dtype}, ${threads} ${threads === 1 ? 'thread' : 'threads'}`,
+    `machine    ${machine.cpu}, ${machine.isa}, ${memory}, ${machine.os}, Node ${machine.node}`,
+    `           ${rate}, ${product}`,
+    `runs       ${runs}${runs > 1 ? '; medians, with least and most in brackets' : ''}`,
+    '',
+  ].join('\n');
+}
+
+function range({ median: middle, min, max }: Spread): string {
+  return min === max ? digits(middle) : `${digits(middle)} (${digits(min)}–${digits(max)})`;
+}

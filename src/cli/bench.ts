@@ -1,0 +1,206 @@
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import { MachineGauge } from '../bench/machine.ts';
+import { type Candidate, DECODE_PROMPT, measure, type Plan, type Samples } from '../bench/measure.ts';
+import {
+  benchReport,
+  crossoverReport,
+  describeBench,
+  describeCrossover,
+  type Setting,
+} from '../bench/report.ts';
+import { bytesPerDecodedToken, prefillFlops, weightWork } from '../bench/work.ts';
+import { createProgressDisplay } from '../hub/progress.ts';
+import { resolveRepo } from '../hub/resolve-repo.ts';
+import {
+  AutoConfig,
+  AutoModelForCausalLM,
+  AutoModelForImageTextToText,
+  type CausalLM,
+  ExpertsInterface,
+  type ImageTextToText,
+  type LoadedConfig,
+  type LoadOptions,
+} from '../index.ts';
+import { defaultThreads } from '../runtime/threads.ts';
+import { openCheckpoint } from '../safetensors/checkpoint.ts';
+import { type Io, UsageError } from './io.ts';
+import { experts, integer } from './options.ts';
+import { demoModel } from './package-root.ts';
+
+const DEFAULT_PROMPTS = [128, 512];
+const CROSSOVER_PROMPTS = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024];
+
+interface Flags {
+  model?: string;
+  revision?: string;
+  experts?: Candidate[];
+  prompt?: number[];
+  new: number;
+  runs: number;
+  dtype?: NonNullable<LoadOptions['dtype']>;
+  threads?: number;
+  crossover?: boolean;
+  json?: boolean;
+}
+
+/** `switchyard bench`: how fast a model runs on each experts backend, and how fast this machine could. */
+export function addBenchCommand(program: Command, io: Io): void {
+  program
+    .command('bench')
+    .description('Measure load, prefill, decode and memory. Without --model, the bundled demo model runs.')
+    .option('--model <model>', 'a repo on the Hugging Face Hub, or a folder')
+    .option('--revision <revision>', 'branch, tag or commit of the repo')
+    .option('--experts <names>', 'backends, such as eager,grouped_mm; or all; or key=name', candidates)
+    .option('--prompt <lengths>', `prompt lengths in tokens (default: ${DEFAULT_PROMPTS.join()})`, lengths)
+    .option('--new <n>', 'tokens to decode', integer(1), 32)
+    .option('--runs <n>', 'times to measure; the median counts', integer(1, 1000), 3)
+    .addOption(
+      new Option('--dtype <dtype>', 'precision of the computation').choices([
+        'auto',
+        'float32',
+        'bfloat16',
+        'float16',
+      ]),
+    )
+    .option('--threads <n>', 'threads to compute with', integer(1, 1024))
+    .option('--crossover', 'only compare prefill across backends, from 1 to 1024 tokens')
+    .option('--json', 'print one JSON object')
+    .action((flags: Flags) => bench(flags, io));
+}
+
+/** Parser of `all`, `name,name` or `key=name,key=name`. */
+function candidates(text: string): Candidate[] {
+  if (text.trim() === 'all') return everyBackend();
+  if (text.includes('=')) return [{ name: text, experts: experts(text) }];
+  const names = text.split(',').map((name) => experts(name) as string);
+  return [...new Set(names)].map((name) => ({ name, experts: name }));
+}
+
+/** The default first: it is the one that others are compared with. */
+function everyBackend(): Candidate[] {
+  const isDefault = (name: string) => name === 'grouped_mm';
+  const names = ExpertsInterface.names();
+  const ordered = [...names.filter(isDefault), ...names.filter((name) => !isDefault(name))];
+  return ordered.map((name) => ({ name, experts: name }));
+}
+
+/** Parser of `128,512`. */
+function lengths(text: string): number[] {
+  const parts = text.split(',').map((part) => part.trim());
+  const values = parts.map((part) => (/^\d+$/.test(part) ? Number(part) : 0));
+  if (values.every((value) => value >= 1 && value <= 2 ** 20)) return [...new Set(values)];
+  throw new InvalidArgumentError('It must be prompt lengths separated by commas, such as 128,512.');
+}
+
+async function bench(flags: Flags, io: Io): Promise<void> {
+  const source = flags.model ?? demoModel();
+  const hub = { ...(flags.revision !== undefined && { revision: flags.revision }), signal: io.stop };
+  const config = await AutoConfig.fromPretrained(source, hub);
+  const loadSeconds: number[] = [];
+  let model = await timedLoad(source, hub, flags, config, loadSeconds, io);
+  try {
+    while (loadSeconds.length < (flags.crossover ? 1 : flags.runs)) {
+      await model.dispose();
+      model = await timedLoad(source, hub, flags, config, loadSeconds, io);
+    }
+    const threads = flags.threads ?? defaultThreads();
+    const gauge = new MachineGauge(model.dtype === 'bfloat16' ? 'bfloat16' : 'float32', threads);
+    const plan = makePlan(flags, model.contextLength, gauge, io);
+    const samples = await measure(model, plan);
+    const { dtype, modelType } = model;
+    const names = { model: source, architecture: modelType, dtype, threads, runs: flags.runs };
+    const setting = { ...names, machine: gauge.report() };
+    const { json, text } = flags.crossover
+      ? crossover(setting, samples)
+      : await full(setting, loadSeconds, samples, plan, config, hub);
+    io.stdout.write(flags.json ? `${JSON.stringify(json)}\n` : text);
+  } finally {
+    await model.dispose();
+  }
+}
+
+async function timedLoad(
+  source: string,
+  hub: { signal: AbortSignal },
+  flags: Flags,
+  { architecture }: LoadedConfig,
+  seconds: number[],
+  io: Io,
+): Promise<CausalLM | ImageTextToText> {
+  const display = createProgressDisplay(io.stderr);
+  const options: LoadOptions = {
+    ...hub,
+    ...(flags.dtype !== undefined && { dtype: flags.dtype }),
+    ...(flags.threads !== undefined && { threads: flags.threads }),
+    onProgress: display.onProgress.bind(display),
+    // What the first load says, the others need not repeat.
+    onWarning: (message) => seconds.length === 0 && io.stderr.write(`warning: ${message}\n`),
+  };
+  const auto = architecture.vision ? AutoModelForImageTextToText : AutoModelForCausalLM;
+  const started = performance.now();
+  const model = await auto.fromPretrained(source, options).finally(() => display.finish());
+  seconds.push((performance.now() - started) / 1000);
+  return model;
+}
+
+function makePlan(flags: Flags, contextLength: number, gauge: MachineGauge, io: Io): Plan {
+  const wanted = flags.prompt ?? (flags.crossover ? CROSSOVER_PROMPTS : DEFAULT_PROMPTS);
+  const tooLong = wanted.filter((tokens) => tokens > contextLength);
+  // Lengths nobody asked for are left out where the model cannot have them.
+  if (flags.prompt && tooLong.length > 0) {
+    throw new UsageError(
+      `--prompt asks for ${tooLong.join(' and ')} tokens, but the model's context holds ${contextLength}; ask for fewer`,
+    );
+  }
+  if (!flags.crossover && DECODE_PROMPT + flags.new > contextLength) {
+    throw new UsageError(
+      `--new asks for ${flags.new} tokens after a prompt of ${DECODE_PROMPT}, but the model's context holds ${contextLength}; ` +
+        'ask for fewer',
+    );
+  }
+  return {
+    candidates: flags.experts ?? everyBackend(),
+    prompts: wanted.filter((tokens) => tokens <= contextLength),
+    newTokens: flags.crossover ? 0 : flags.new,
+    runs: flags.runs,
+    signal: io.stop,
+    onStep: statusLine(io),
+    eachRun: () => gauge.measure(),
+  };
+}
+
+/** Says on stderr what is being measured, now and then while it takes long. */
+function statusLine(io: Io, intervalMs = 5000): (description: string) => void {
+  let last = performance.now();
+  return (description) => {
+    if (performance.now() - last < intervalMs) return;
+    last = performance.now();
+    io.stderr.write(`${description}\n`);
+  };
+}
+
+function crossover(setting: Setting, samples: readonly Samples[]) {
+  const json = crossoverReport(setting, samples);
+  return { json, text: describeCrossover(json) };
+}
+
+async function full(
+  setting: Setting,
+  loadSeconds: readonly number[],
+  samples: readonly Samples[],
+  plan: Plan,
+  { architecture, parsed }: LoadedConfig,
+  hub: { signal: AbortSignal },
+) {
+  const text = architecture.text(parsed);
+  const { tensors } = await openCheckpoint(await resolveRepo(setting.model, hub));
+  const weights = weightWork(tensors.values(), text);
+  const work = {
+    bytesPerDecodedToken: bytesPerDecodedToken(weights),
+    prefillFlops: new Map(
+      plan.prompts.map((tokens): [number, number] => [tokens, prefillFlops(tokens, weights, text)]),
+    ),
+  };
+  const json = benchReport(setting, loadSeconds, work, samples);
+  return { json, text: describeBench(json) };
+}
