@@ -1,4 +1,3 @@
-import sharp from 'sharp';
 import { InputError, SwitchyardError } from '../errors.ts';
 import type { Pacer } from './pacer.ts';
 import type { ImageLimits, RgbImage } from './types.ts';
@@ -7,6 +6,9 @@ import type { ImageLimits, RgbImage } from './types.ts';
 const OPTIONS = { failOn: 'error', limitInputPixels: false, ignoreIcc: true, pages: 1 } as const;
 /** Pixels converted between two looks at the clock: a fraction of a millisecond. */
 const PIXELS_PER_TURN = 2 ** 16;
+
+/** Loaded with the first picture: a text model should not wait for it. */
+const loadSharp = async () => (await import('sharp')).default;
 
 /**
  * Decodes a picture to 8-bit RGB with sharp, off the main thread.
@@ -21,6 +23,7 @@ export async function decodeImage(
   pacer: Pacer,
 ): Promise<RgbImage> {
   if (bytes.length === 0) throw new InputError(`${source} is empty`);
+  const sharp = await loadSharp();
   try {
     const { width, height, space } = await sharp(bytes, OPTIONS).metadata();
     checkPixels(width, height, limits, source);
@@ -37,6 +40,7 @@ export async function decodeImage(
 }
 
 async function decodePixels(bytes: Uint8Array, isCmyk: boolean, pacer: Pacer): Promise<RgbImage> {
+  const sharp = await loadSharp();
   const space = isCmyk ? 'cmyk' : 'srgb';
   const upright = sharp(bytes, OPTIONS).autoOrient();
   const { data, info } = await (isCmyk ? upright.pipelineColourspace('cmyk') : upright)
