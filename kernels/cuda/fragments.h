@@ -66,4 +66,18 @@ SWITCHYARD_HOST_DEVICE constexpr MatrixRow LaneRowOfTransposedB(int lane) {
   return {(lane / 8 % 2) * 8 + lane % 8, lane / 16};
 }
 
+// Where accumulator `index` of a warpgroup product m64nN lies, for thread 0..127 of the warpgroup.
+SWITCHYARD_HOST_DEVICE constexpr int WarpgroupRow(int thread, int index) {
+  return thread / 32 * 16 + thread % 32 / 4 + index / 2 % 2 * 8;
+}
+SWITCHYARD_HOST_DEVICE constexpr int WarpgroupColumn(int thread, int index) {
+  return index / 4 * 8 + thread % 4 * 2 + index % 2;
+}
+
+// First weight row of a warpgroup's block of 64; with gate and up, block 0 is gate and block 1 the same rows
+// of up.
+SWITCHYARD_HOST_DEVICE constexpr int WarpgroupWeightRow(int warpgroup, int block, bool gate_up) {
+  return gate_up ? block * (kTileColumns / 2) + warpgroup * 64 : warpgroup * (kTileColumns / 2) + block * 64;
+}
+
 }  // namespace switchyard::cuda

@@ -8,9 +8,15 @@ namespace {
 cudaError_t LaunchGroupedMm(const GroupedMmParams& params, const MoeExpertsArgs& args, bool gate_up,
                             int max_tiles, cudaStream_t stream) {
   const ExpertTable& experts = args.experts;
-  const bool tensor_cores = experts.dtype != DType::kFloat32 && AllowsVectors(args);
-  const auto launch = tensor_cores ? LaunchGroupedMmTensorCore : LaunchGroupedMmPlain;
-  return launch(params, experts.dtype, gate_up, experts.transposed, max_tiles, stream);
+  const auto launch = [&](auto launcher) {
+    return launcher(params, experts.dtype, gate_up, experts.transposed, max_tiles, stream);
+  };
+  if (experts.dtype == DType::kFloat32 || !AllowsVectors(args)) return launch(LaunchGroupedMmPlain);
+  if (args.use_wgmma) {
+    const cudaError_t status = launch(LaunchGroupedMmSm90);
+    if (status != cudaErrorNotSupported) return status;
+  }
+  return launch(LaunchGroupedMmTensorCore);
 }
 
 }  // namespace

@@ -74,6 +74,10 @@ struct GroupedMmParams {
 // and 16-byte rows.
 cudaError_t LaunchGroupedMmTensorCore(const GroupedMmParams& params, DType dtype, bool gate_up,
                                       bool transposed, int max_tiles, cudaStream_t stream);
+// The same on sm_90a's warpgroup instructions; cudaErrorNotSupported on other devices and for transposed
+// weights.
+cudaError_t LaunchGroupedMmSm90(const GroupedMmParams& params, DType dtype, bool gate_up, bool transposed,
+                                int max_tiles, cudaStream_t stream);
 cudaError_t LaunchGroupedMmPlain(const GroupedMmParams& params, DType dtype, bool gate_up, bool transposed,
                                  int max_tiles, cudaStream_t stream);
 

@@ -34,7 +34,18 @@ constexpr int64_t kTimedFloat32 = 16;  // float32 is for checks
 
 enum class Layout { kSeparate, kFused, kTransposed };
 constexpr const char* kLayoutNames[] = {"separate", "fused", "transposed"};
-constexpr const char* kBackendNames[] = {"eager", "batched_mm", "grouped_mm"};
+
+// What is timed: the three implementations, and grouped_mm on the warpgroup instructions where the card has
+// them.
+struct Backend {
+  const char* name;
+  ExpertsImplementation implementation;
+  bool use_wgmma;
+};
+constexpr Backend kBackends[] = {{"eager", ExpertsImplementation::kEager, false},
+                                 {"batched_mm", ExpertsImplementation::kBatchedMm, false},
+                                 {"grouped_mm", ExpertsImplementation::kGroupedMm, false},
+                                 {"grouped_mm (wgmma)", ExpertsImplementation::kGroupedMm, true}};
 
 const char* NameOf(DType dtype) {
   if (dtype == DType::kFloat32) return "float32";
@@ -117,6 +128,7 @@ struct Bench {
   double copy_rate = 0.0;
   double matrix_rate = 0.0;
   int failures = 0;
+  int compute_capability_major = 0;
 };
 
 MoeExpertsArgs MakeArgs(const Model& model, const Experts& experts, const Inputs& inputs, int64_t tokens,
@@ -226,6 +238,11 @@ void PrintTimes(const Bench& bench, const Model& model, DType dtype, const Input
                           : std::printf("%6.1f |\n", flops);
 }
 
+bool UsesWgmma(const Bench& bench, const Experts& experts) {
+  return bench.compute_capability_major == 9 && experts.table.dtype != DType::kFloat32 &&
+         !experts.table.transposed;
+}
+
 void RunCase(Bench& bench, const Model& model, const Experts& experts, int64_t tokens, bool skewed,
              bool timed) {
   const DType dtype = experts.table.dtype;
@@ -234,16 +251,20 @@ void RunCase(Bench& bench, const Model& model, const Experts& experts, int64_t t
     sets.emplace_back(model, dtype, tokens, skewed,
                       static_cast<uint32_t>(tokens) * 31 + i + (skewed ? 7919 : 0));
   }
-  for (int b = 0; b < 3; ++b) {
-    const auto backend = static_cast<ExpertsImplementation>(b);
+  for (const Backend& timed_backend : kBackends) {
+    if (timed_backend.use_wgmma && !UsesWgmma(bench, experts)) continue;
+    const ExpertsImplementation backend = timed_backend.implementation;
     const bool eager = backend == ExpertsImplementation::kEager;
     DeviceBuffer workspace(MoeWorkspaceBytes(backend, experts.table, tokens, model.top_k));
     std::vector<MoeExpertsArgs> args;
-    for (const Inputs& inputs : sets) args.push_back(MakeArgs(model, experts, inputs, tokens, workspace));
+    for (const Inputs& inputs : sets) {
+      args.push_back(MakeArgs(model, experts, inputs, tokens, workspace));
+      args.back().use_wgmma = timed_backend.use_wgmma;
+    }
     double error = Check(bench, backend, args[0], sets[0], workspace);
     if (!eager) error = std::max(error, CheckReplay(bench, backend, args[0], sets[0], sets[1]));
     std::printf("| %s | %s | %s | %lld | %s | %.1e%s |", model.name, NameOf(dtype),
-                skewed ? "skewed" : "uniform", static_cast<long long>(tokens), kBackendNames[b], error,
+                skewed ? "skewed" : "uniform", static_cast<long long>(tokens), timed_backend.name, error,
                 error <= Tolerance(dtype) ? "" : " WRONG");
     if (!timed || !IsTimed(backend, dtype, tokens)) {
       std::printf("\n");
@@ -314,6 +335,10 @@ int Main(int argc, char** argv) {
   Bench bench;
   CHECK_CUDA(cudaStreamCreate(&bench.stream));  // ordered with the default stream, which fills buffers
   CHECK_CUDA(CreateGemmContext(&bench.gemm));
+  int device = 0;
+  CHECK_CUDA(cudaGetDevice(&device));
+  CHECK_CUDA(
+      cudaDeviceGetAttribute(&bench.compute_capability_major, cudaDevAttrComputeCapabilityMajor, device));
   if (!quick) {
     bench.copy_rate = MeasureCopyRate(bench.stream);
     bench.matrix_rate = MeasureMatrixRate(*bench.gemm, bench.stream);

@@ -32,6 +32,12 @@ describe.skipIf(!hasNvcc)(`the CUDA build${hasNvcc ? '' : ' (skipped: nvcc is no
     }
   });
 
+  it('keeps the warpgroup products of the sm_90a kernel in flight', () => {
+    expect(readFileSync(join(buildFolder, 'compile.log'), 'utf8')).not.toMatch(
+      /wgmma.*serialized|is injected/,
+    );
+  });
+
   it('says whether cuBLASLt took part', () => {
     expect(output).toMatch(/cuBLASLt (from|left out)/);
   });
@@ -43,6 +49,7 @@ describe.skipIf(!hasNvcc)(`the CUDA build${hasNvcc ? '' : ' (skipped: nvcc is no
     'moe_gate_up_gemv_transposed_kernel',
     'moe_down_gemv_transposed_kernel',
     'moe_grouped_mm_kernel',
+    'moe_grouped_mm_sm90_kernel',
     'moe_combine_kernel',
     'router_kernel',
   ])('%s spills no registers and keeps nothing in local memory', (kernel) => {

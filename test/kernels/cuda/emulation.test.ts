@@ -8,6 +8,7 @@ const cases = [
   'sizes without 16-byte rows',
   'tensor-core tiles',
   'tensor-core tiles in two stages',
+  'warpgroup tiles',
   'unusual routings',
   'device plan equals host plan',
   'top-k chooses as the reference',

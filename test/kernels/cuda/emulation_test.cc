@@ -141,6 +141,7 @@ struct MoeCase {
   Routing routing;
   DType y_dtype;
   bool accumulate;
+  bool use_wgmma = false;
 };
 
 std::vector<double> ReferenceMoe(const MoeCase& c, const Experts& experts, const Tensor& x,
@@ -201,6 +202,7 @@ void CheckMoe(const MoeCase& c, std::vector<ExpertsImplementation> implementatio
     args.y = y.data();
     args.y_dtype = c.y_dtype;
     args.accumulate = c.accumulate;
+    args.use_wgmma = c.use_wgmma;
     args.workspace = workspace.data();
     args.workspace_bytes = bytes;
     const cudaError_t status = LaunchMoe(implementation, args);
@@ -256,6 +258,21 @@ void TensorCoreTwoStages() {
   emulator::shared_memory_granted.clear();
   CheckMoe({40, 3, 2, 328, 72, DType::kBFloat16, Layout::kFused, Routing::kRandom, DType::kBFloat16, false},
            {ExpertsImplementation::kGroupedMm});
+}
+
+// Tiles of every width of the warpgroup kernel: 1 to 128 rows, one and several column tiles.
+void WarpgroupTiles() {
+  emulator::compute_capability_major = 9;
+  emulator::shared_memory_limit = 227 * 1024;
+  const auto check = [](int tokens, int hidden, int intermediate, DType dtype, Layout layout) {
+    MoeCase c = {tokens, 2, 1, hidden, intermediate, dtype, layout, Routing::kSkewed, dtype, false};
+    c.use_wgmma = true;
+    CheckMoe(c, {ExpertsImplementation::kGroupedMm});
+  };
+  for (const int tokens : {1, 40, 70, 130, 190}) check(tokens, 72, 40, DType::kBFloat16, Layout::kFused);
+  check(150, 328, 136, DType::kFloat16, Layout::kSeparate);
+  check(40, 392, 272, DType::kBFloat16, Layout::kFused);
+  check(9, 72, 40, DType::kBFloat16, Layout::kFusedTransposed);
 }
 
 void UnusualRoutings() {
@@ -496,6 +513,7 @@ int main(int argc, char** argv) {
                         {"sizes without 16-byte rows", OddSizes},
                         {"tensor-core tiles", TensorCoreTiles},
                         {"tensor-core tiles in two stages", TensorCoreTwoStages},
+                        {"warpgroup tiles", WarpgroupTiles},
                         {"unusual routings", UnusualRoutings},
                         {"device plan equals host plan", DevicePlanEqualsHostPlan},
                         {"top-k chooses as the reference", TopKChoosesAsTheReference},

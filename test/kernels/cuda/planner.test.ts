@@ -15,6 +15,7 @@ const cases = [
   'swizzles are free of bank conflicts',
   'warps cover the tile once',
   'fragment loads follow the registers',
+  'warpgroups cover the tile once',
 ];
 
 describe('the planner and index arithmetic of the CUDA kernels', () => {

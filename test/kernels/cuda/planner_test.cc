@@ -154,6 +154,24 @@ void FragmentLoadsFollowTheRegisters() {
   }
 }
 
+// The warpgroups' blocks of 64 cover the weight rows once, and a warpgroup's accumulators their 64 x 128
+// results once.
+void WarpgroupsCoverTheTile() {
+  for (const bool gate_up : {false, true}) {
+    std::set<int> rows;
+    for (int i = 0; i < 4; ++i) rows.insert(WarpgroupWeightRow(i / 2, i % 2, gate_up));
+    EXPECT((rows == std::set<int>{0, 64, 128, 192}), "%zu blocks", rows.size());
+  }
+  EXPECT(WarpgroupWeightRow(1, 1, true) == WarpgroupWeightRow(1, 0, true) + kTileColumns / 2,
+         "gate meets up");
+  std::set<std::pair<int, int>> places;
+  for (int thread = 0; thread < 128; ++thread) {
+    for (int i = 0; i < 64; ++i) places.insert({WarpgroupRow(thread, i), WarpgroupColumn(thread, i)});
+  }
+  EXPECT(places.size() == 64 * 128, "%zu places", places.size());
+  EXPECT((*places.rbegin() == std::pair<int, int>{63, 127}), "last row %d", places.rbegin()->first);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -169,5 +187,6 @@ int main(int argc, char** argv) {
                         {"the fixed grid is as small as it can be", MaxTilesIsReached},
                         {"swizzles are free of bank conflicts", Swizzles},
                         {"warps cover the tile once", WarpsCoverTheTile},
-                        {"fragment loads follow the registers", FragmentLoadsFollowTheRegisters}});
+                        {"fragment loads follow the registers", FragmentLoadsFollowTheRegisters},
+                        {"warpgroups cover the tile once", WarpgroupsCoverTheTile}});
 }

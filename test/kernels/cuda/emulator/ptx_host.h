@@ -12,6 +12,13 @@ namespace switchyard::cuda {
 
 inline unsigned char* SharedMemory() { return emulator::shared_memory; }
 
+// Shared memory's own addresses; its window begins at an address that is not a multiple of much.
+constexpr uint32_t kSharedWindow = 128;
+inline uint32_t SharedAddress(const void* pointer) {
+  return kSharedWindow +
+         static_cast<uint32_t>(static_cast<const unsigned char*>(pointer) - emulator::shared_memory);
+}
+
 inline void RequireAligned16(const void* address) {
   if (reinterpret_cast<uintptr_t>(address) % 16 != 0) emulator::Fail("a 16-byte access is not aligned");
 }
