@@ -1,6 +1,6 @@
 // AVX2 with FMA and F16C. Everything below the target line has internal linkage.
 #include "isa.h"
-#include "weight_formats.h"
+#include "simd_common.h"
 
 #if defined(__x86_64__)
 

@@ -1,6 +1,6 @@
 // AVX-512 F, BW, VL and DQ. Everything below the target line has internal linkage.
 #include "isa.h"
-#include "weight_formats.h"
+#include "simd_common.h"
 
 #if defined(__x86_64__)
 

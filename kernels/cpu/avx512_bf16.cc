@@ -1,7 +1,7 @@
 // AVX-512 with BF16 dot products: the AVX-512 table, with its own product for bf16 weights and rounded
 // activations. Everything below the target line has internal linkage.
 #include "isa.h"
-#include "weight_formats.h"
+#include "simd_common.h"
 
 #if defined(__x86_64__)
 
@@ -82,12 +82,12 @@ template <int kTokens, int kRows, bool kPartial>
 inline __attribute__((always_inline)) void Step(const char* const* w, const char* x, __mmask32 mask,
                                                 __m512 (&sum)[kRows][kTokens]) {
   __m512bh row[kRows];
-#pragma GCC unroll 4
+  SWITCHYARD_UNROLL
   for (int r = 0; r < kRows; ++r) row[r] = kPartial ? LoadSome(w[r], mask) : LoadPairs(w[r]);
-#pragma GCC unroll 6
+  SWITCHYARD_UNROLL
   for (int t = 0; t < kTokens; ++t) {
     const __m512bh value = LoadPairs(x + t * kBlock * 2);
-#pragma GCC unroll 4
+    SWITCHYARD_UNROLL
     for (int r = 0; r < kRows; ++r) sum[r][t] = _mm512_dpbf16_ps(sum[r][t], row[r], value);
   }
 }
@@ -98,40 +98,40 @@ inline __attribute__((always_inline)) void Tile(const TileArgs& args, const char
                                                 Prefetcher& ahead) {
   constexpr int kChains = Chains(kTokens);
   __m512 sum[kChains][kRows][kTokens];
-#pragma GCC unroll 4
+  SWITCHYARD_UNROLL
   for (int i = 0; i < kChains; ++i) {
-#pragma GCC unroll 4
+    SWITCHYARD_UNROLL
     for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 6
+      SWITCHYARD_UNROLL
       for (int t = 0; t < kTokens; ++t) sum[i][r][t] = _mm512_setzero_ps();
     }
   }
   const char* w[kRows];
-#pragma GCC unroll 4
+  SWITCHYARD_UNROLL
   for (int r = 0; r < kRows; ++r) w[r] = rows + r * args.w_stride;
   const char* x = static_cast<const char*>(args.x);
   constexpr int64_t kStepBytes = kBlock * 2;
   int64_t k = 0;
   for (; k + kChains * kBlock <= args.depth; k += kChains * kBlock) {
     ahead.Advance(kChains);
-#pragma GCC unroll 4
+    SWITCHYARD_UNROLL
     for (int i = 0; i < kChains; ++i) {
       Step<kTokens, kRows, false>(w, x, 0, sum[i]);
       x += kTokens * kStepBytes;
-#pragma GCC unroll 4
+      SWITCHYARD_UNROLL
       for (int r = 0; r < kRows; ++r) w[r] += kStepBytes;
     }
   }
   for (; k < args.depth; k += kBlock) {
     Step<kTokens, kRows, true>(w, x, FirstOf(args.depth - k), sum[0]);
     x += kTokens * kStepBytes;
-#pragma GCC unroll 4
+    SWITCHYARD_UNROLL
     for (int r = 0; r < kRows; ++r) w[r] += kStepBytes;
   }
-#pragma GCC unroll 6
+  SWITCHYARD_UNROLL
   for (int t = 0; t < kTokens; ++t) {
     __m512 total[4];
-#pragma GCC unroll 4
+    SWITCHYARD_UNROLL
     for (int r = 0; r < 4; ++r) {
       const int row = r < kRows ? r : 0;
       total[r] = sum[0][row][t];

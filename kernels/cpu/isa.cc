@@ -43,7 +43,8 @@ constexpr Candidate kCandidates[] = {
 const KernelTable* Find(const char* name) {
   for (const Candidate& candidate : kCandidates) {
     if (name != nullptr && std::strcmp(candidate.name, name) != 0) continue;
-    if (candidate.table() != nullptr && candidate.supported()) return candidate.table();
+    // Asked first: even the function that returns a table is compiled for its instruction set.
+    if (candidate.supported() && candidate.table() != nullptr) return candidate.table();
   }
   return nullptr;
 }

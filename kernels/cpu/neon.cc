@@ -1,6 +1,6 @@
 // Advanced SIMD of 64-bit Arm, which every such processor has.
 #include "isa.h"
-#include "weight_formats.h"
+#include "simd_common.h"
 
 #if defined(__aarch64__)
 
