@@ -282,6 +282,7 @@ void LinearWide() {
   CheckLinearShape(3, 1408, {130}, random, workspace);
   CheckLinearShape(13, 2049, {100}, random, workspace);
   CheckLinearShape(1, 40, {1500}, random, workspace);
+  CheckLinearShape(80, 2048, {40}, random, workspace);  // more tiles than stay in the cache together
 }
 
 // Matrices of different dtypes that share an input.
