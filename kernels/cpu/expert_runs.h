@@ -25,7 +25,8 @@ struct ExpertRunsArgs {
 };
 void RunExperts(const ExpertRunsArgs& args, Workspace& workspace, ThreadPool& pool);
 
-// Bytes of scratch that RunExperts takes for each position, not counting `out`; an upper bound.
+// Bytes of scratch that RunExperts takes for each position, not counting `out`: at most this where gate and
+// up have one dtype, as in every known checkpoint.
 int64_t ExpertScratchBytes(int64_t hidden, int64_t intermediate);
 
 }  // namespace switchyard::cpu
