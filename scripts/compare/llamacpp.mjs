@@ -1,0 +1,66 @@
+// Times llama.cpp through node-llama-cpp; see job.mjs. The second argument is the folder that has it installed.
+import { readFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { interval, memory, print, readJob, SHORT_PROMPT, time, tokenIds } from './job.mjs';
+
+const job = readJob();
+const folder = join(resolve(process.argv[3]), 'node_modules', 'node-llama-cpp');
+const { exports, version } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'));
+const { getLlama } = await import(pathToFileURL(join(folder, exports['.'].import)).href);
+
+const started = performance.now();
+const llama = await getLlama({
+  gpu: false,
+  build: 'never',
+  usePrebuiltBinaries: true,
+  maxThreads: job.threads,
+  logLevel: 'error',
+});
+const model = await llama.loadModel({ modelPath: job.model, useMmap: true, checkTensors: false });
+const load = (performance.now() - started) / 1000;
+const longest = Math.max(SHORT_PROMPT, ...job.prompts);
+const context = await model.createContext({
+  contextSize: longest + job.newTokens + 16,
+  batchSize: longest,
+  sequences: 1,
+  threads: job.threads,
+});
+const sequence = context.getSequence();
+const vocabSize = model.fileInfo.metadata.tokenizer.ggml.tokens.length;
+const ids = (count, seed) => tokenIds(count, seed, vocabSize);
+
+/** Greedy; ends after `count` tokens. Every step computes the last token's logits. */
+async function generate(prompt, count) {
+  const tokens = [];
+  const moments = [];
+  for await (const token of sequence.evaluate(prompt, { temperature: 0, yieldEogToken: true })) {
+    tokens.push(token);
+    moments.push(performance.now());
+    if (tokens.length === count) break;
+  }
+  return { tokens, moments };
+}
+
+async function text() {
+  const clear = () => sequence.clearHistory();
+  await generate(ids(SHORT_PROMPT, 99), 2);
+  const prefill = {};
+  for (const count of job.prompts)
+    prefill[count] = await time(job.repeats, (run) => generate(ids(count, run), 1), clear);
+  await clear();
+  const { tokens, moments } = await generate(ids(SHORT_PROMPT, 50), job.newTokens + 1);
+  const backends = [{ name: 'llama.cpp', prefill, decode: interval(moments), tokens }];
+  const release = llama.llamaCppRelease?.release ?? 'of unknown release';
+  const name = `llama.cpp ${release} (node-llama-cpp ${version})`;
+  print({ load, version: name, backends, memory: memory() });
+}
+
+async function first() {
+  const { tokens } = await generate(ids(SHORT_PROMPT, 50), 1);
+  process.stdout.write(`${tokens[0]}\n`);
+}
+
+await { text, first }[job.task]();
+// Its threads would keep the process for a while.
+process.exit(0);

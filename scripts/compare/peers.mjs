@@ -1,0 +1,56 @@
+// The programs compared: how each is started, and what it can be asked.
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { SHORT_PROMPT, tokenIds } from './job.mjs';
+
+const here = (name) => fileURLToPath(new URL(name, import.meta.url));
+const cli = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
+
+/** @returns {{ key: string, files: string, backends: (round: number) => string[], job: (job: object) => string[], first: (job: object) => string[] }} */
+export function switchyard({ model, vocabSize, threads, dtype }) {
+  const ids = tokenIds(SHORT_PROMPT, 50, vocabSize).join(',');
+  const generate = ['generate', '--model', model, '--input-ids', ids, '--max-new-tokens', '1'];
+  const settings = ['--temperature', '0', '--ignore-eos', '--threads', String(threads), '--dtype', dtype];
+  return {
+    key: 'Switchyard',
+    files: model,
+    backends: () => ['grouped_mm', 'eager', 'batched_mm'],
+    job: (job) => [process.execPath, here('switchyard.mjs'), JSON.stringify({ ...job, model })],
+    first: () => [process.execPath, cli, ...generate, ...settings],
+  };
+}
+
+/** Undefined, with the reason on stderr, where it is not installed. */
+export function llamaCpp({ gguf, peers }) {
+  if (!gguf || !peers) return skipped('llama.cpp', 'give --gguf FILE and --peers DIR');
+  const folder = join(peers, 'node_modules', 'node-llama-cpp');
+  if (!existsSync(folder)) return skipped('llama.cpp', `there is no ${folder}`);
+  if (!existsSync(gguf)) return skipped('llama.cpp', `there is no ${gguf}`);
+  const start = (job) => [
+    process.execPath,
+    here('llamacpp.mjs'),
+    JSON.stringify({ ...job, model: gguf }),
+    peers,
+  ];
+  return { key: 'llama.cpp', files: gguf, backends: () => ['llama.cpp'], job: start, first: start };
+}
+
+/** Undefined, with the reason on stderr, where no Python is given. */
+export function transformers({ model, python }) {
+  if (!python) return skipped('transformers', 'give --python PYTHON');
+  const start = (job) => [python, here('transformers_peer.py'), JSON.stringify({ ...job, model })];
+  return {
+    key: 'transformers',
+    files: model,
+    // Once is enough of the one that is slower by far.
+    backends: (round) => ['grouped_mm', 'eager', ...(round === 0 ? ['batched_mm'] : [])],
+    job: start,
+    first: start,
+  };
+}
+
+function skipped(name, reason) {
+  process.stderr.write(`${name} is left out: ${reason}\n`);
+  return undefined;
+}
