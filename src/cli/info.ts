@@ -44,7 +44,12 @@ function describe(info: ModelInfo): string {
     ['vocabulary', String(info.vocabSize)],
     ['context', `${info.contextLength} tokens`],
     ['dtype', info.dtype],
-    ['size', `${formatBytes(bytes)} in ${files.length} ${files.length === 1 ? 'file' : 'files'}`],
+    [
+      'size',
+      files.length === 0
+        ? 'the weights are not on this disk'
+        : `${formatBytes(bytes)} in ${files.length} ${files.length === 1 ? 'file' : 'files'}`,
+    ],
     ...files.map((file): [string, string] => ['', `${file.name}  ${formatBytes(file.bytes)}`]),
   ];
   return rows.map(([label, value]) => `${label.padEnd(14)}${value}\n`).join('');

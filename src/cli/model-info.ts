@@ -1,8 +1,10 @@
 import { stat } from 'node:fs/promises';
 import { basename } from 'node:path';
-import { loadConfig } from '../auto/load-config.ts';
+import { type ExpectedTensor, expectedWeights } from '../auto/expected-weights.ts';
+import { type LoadedConfig, loadConfig } from '../auto/load-config.ts';
+import { HubError } from '../errors.ts';
 import { resolveRepo } from '../hub/resolve-repo.ts';
-import type { HubOptions } from '../hub/types.ts';
+import type { HubOptions, Repo } from '../hub/types.ts';
 import { openCheckpoint } from '../safetensors/checkpoint.ts';
 import type { TensorInfo } from '../safetensors/types.ts';
 
@@ -23,22 +25,26 @@ export interface ModelInfo {
   vocabSize: number;
   /** Positions. */
   contextLength: number;
-  /** Element type that most weights are stored in. */
+  /** Element type that most weights are stored in; without weights, what config.json says. */
   dtype: string;
+  /** Weights on this disk; empty where they are not, and the numbers follow from config.json. */
   files: { name: string; bytes: number }[];
 }
 
-/** Reads config.json and the headers of the weights; no weight is read and no engine started. */
+/**
+ * Reads config.json and the headers of the weights. No weight is read or fetched and no engine started: where the weights
+ * are not on this disk, the architecture says which there must be.
+ */
 export async function modelInfo(idOrFolder: string, options: HubOptions): Promise<ModelInfo> {
   const repo = await resolveRepo(idOrFolder, options);
-  const { architecture, parsed } = await loadConfig(repo);
-  const config = architecture.text(parsed);
-  const { files, tensors } = await openCheckpoint(repo);
-  const weights = [...tensors.values()].filter(({ name }) => !name.endsWith('rotary_emb.inv_freq'));
+  const loaded = await loadConfig(repo);
+  const config = loaded.architecture.text(loaded.parsed);
+  const stored = await storedWeights(idOrFolder, repo, options);
+  const weights = stored?.weights ?? expectedWeights(loaded.architecture, loaded.parsed);
   return {
     model: repo.id,
     ...(repo.commit !== undefined && { commit: repo.commit }),
-    architecture: architecture.modelType,
+    architecture: loaded.architecture.modelType,
     parameters: countParameters(weights, config.num_experts_per_tok, config.num_experts),
     layers: config.num_hidden_layers,
     moeLayers: config.moe_layers.filter(Boolean).length,
@@ -47,19 +53,36 @@ export async function modelInfo(idOrFolder: string, options: HubOptions): Promis
     hiddenSize: config.hidden_size,
     vocabSize: config.vocab_size,
     contextLength: config.max_position_embeddings,
-    dtype: commonDtype(weights),
-    files: await Promise.all(
-      files.map(async (file) => ({ name: basename(file), bytes: (await stat(file)).size })),
-    ),
+    dtype: stored ? commonDtype(stored.weights) : declaredDtype(loaded),
+    files: stored?.files ?? [],
   };
+}
+
+/** The weights as far as they are on this disk in full; undefined otherwise. */
+async function storedWeights(idOrFolder: string, { commit }: Repo, options: HubOptions) {
+  try {
+    const pinned = commit === undefined ? {} : { revision: commit };
+    const repo = await resolveRepo(idOrFolder, { ...options, ...pinned, localFilesOnly: true });
+    const { files, tensors } = await openCheckpoint(repo);
+    const weights = [...tensors.values()].filter(({ name }) => !name.endsWith('rotary_emb.inv_freq'));
+    const sizes = files.map(async (file) => ({ name: basename(file), bytes: (await stat(file)).size }));
+    return { weights, files: await Promise.all(sizes) };
+  } catch (error) {
+    if (error instanceof HubError) return undefined;
+    throw error;
+  }
+}
+
+function declaredDtype({ architecture, parsed }: LoadedConfig): string {
+  return architecture.text(parsed).dtype ?? 'unknown';
 }
 
 /** A routed expert's tensor, one by one or fused; the shared expert of qwen2_moe is called `shared_expert`. */
 const EXPERT_TENSOR = /\.mlp\.experts\./;
 
 /** Of the routed experts, a token reads k of E; of everything else, all. */
-export function countParameters(weights: readonly TensorInfo[], topK: number, numExperts: number) {
-  const count = (tensors: readonly TensorInfo[]) =>
+export function countParameters(weights: readonly ExpectedTensor[], topK: number, numExperts: number) {
+  const count = (tensors: readonly ExpectedTensor[]) =>
     tensors.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
   const total = count(weights);
   const routed = count(weights.filter(({ name }) => EXPERT_TENSOR.test(name)));

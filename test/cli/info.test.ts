@@ -1,4 +1,6 @@
 import { statSync } from 'node:fs';
+import { copyFile, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { formatCount } from '../../src/cli/format.ts';
@@ -53,6 +55,19 @@ describe('switchyard info', () => {
       dtype: 'float32',
     });
   });
+
+  test.each(['qwen2_moe_a', 'qwen2_moe_b', 'qwen3_moe_c', 'qwen3_moe_d', 'qwen3_vl_moe_e'])(
+    'counts the parameters of %s from config.json alone, too',
+    async (name) => {
+      const folder = await mkdtemp(join(tmpdir(), 'switchyard-info-'));
+      await copyFile(join(goldenModel(name), 'config.json'), join(folder, 'config.json'));
+      const [bare, full] = [await info(folder), await info(goldenModel(name))];
+      const { stdout } = await run(['info', folder]);
+      await rm(folder, { recursive: true });
+      expect(bare).toEqual({ ...full, model: folder, files: [] });
+      expect(stdout).toMatch(/^size +the weights are not on this disk$/m);
+    },
+  );
 
   test('describes the demo model to people', async () => {
     const { exitCode, stdout, stderr } = await run(['info', demoModel()]);

@@ -1,0 +1,101 @@
+import { readFile, rm, truncate, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { beforeEach, expect, test } from 'vitest';
+import { CACHED_COMMIT, CACHED_ID, cacheCopy } from './cache-files.ts';
+import { run } from './capture.ts';
+
+const MALFORMED = join(import.meta.dirname, '../fixtures/goldens/malformed');
+const SHARD_1 = '8d967bc0308e0de002aa852d01d117a5885275bc960d8f4c02d72e952b6d74ac';
+
+let copy: Awaited<ReturnType<typeof cacheCopy>>;
+beforeEach(async () => {
+  copy = await cacheCopy();
+});
+const blob = (name: string) => join(copy.repo, 'blobs', name);
+
+test('a sound model: every file with its hash, every tensor', async () => {
+  const { exitCode, stdout, stderr } = await run(['verify', CACHED_ID]);
+  expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: '' });
+  expect(stdout).toMatch(/^ok {5}model-00001-of-00002\.safetensors {2}3\.6 kB, sha256$/m);
+  expect(stdout).toMatch(/^ok {5}config\.json {2}629 B, git-sha1$/m);
+  expect(stdout).toMatch(/^ok {5}vision\/config\.json {2}2 B, git-sha1$/m);
+  expect(stdout).toMatch(/^ok {5}23 tensors, as qwen2_moe needs them$/m);
+  expect(stdout).toMatch(/acme\/tiny-moe is complete and sound/);
+});
+
+test('a plain folder: no hashes are known, the tensors are checked', async () => {
+  const { exitCode, stdout } = await run(['verify', join(MALFORMED, 'ok_extra_tensor')]);
+  console.log(stdout);
+  expect(exitCode).toBe(0);
+  expect(stdout).toMatch(/^ok {5}model\.safetensors {2}\d\.\d kB$/m);
+  expect(stdout).toMatch(/^note .* is not used by qwen2_moe$/m);
+});
+
+test('prints one JSON object with --json', async () => {
+  const { stdout } = await run(['verify', CACHED_ID, '--json']);
+  const found = JSON.parse(stdout);
+  expect(found).toMatchObject({
+    model: CACHED_ID,
+    commit: CACHED_COMMIT,
+    faults: [],
+    tensors: { architecture: 'qwen2_moe', tensors: 23 },
+  });
+  expect(found.files).toHaveLength(5);
+});
+
+test('one flipped bit in a shard is found by its hash', async () => {
+  const bytes = await readFile(blob(SHARD_1));
+  bytes[bytes.length - 1] = (bytes.at(-1) as number) ^ 1;
+  await writeFile(blob(SHARD_1), bytes);
+  const { exitCode, stdout, stderr } = await run(['verify', CACHED_ID]);
+  expect(exitCode).toBe(1);
+  expect(stdout).toMatch(
+    new RegExp(
+      `^FAULT {2}model-00001-of-00002\\.safetensors: 3584 bytes with sha256 .*expected ${SHARD_1}`,
+      'm',
+    ),
+  );
+  expect(stdout).toMatch(/23 tensors, as qwen2_moe needs them/);
+  expect(stderr).toMatch(/1 fault found/);
+});
+
+test('a truncated shard is found by hash and header, and both are told', async () => {
+  await truncate(blob(SHARD_1), 3000);
+  const { exitCode, stdout, stderr } = await run(['verify', CACHED_ID]);
+  expect(exitCode).toBe(1);
+  expect(stdout).toMatch(/FAULT {2}model-00001-of-00002\.safetensors: 3000 bytes/);
+  expect(stdout).toMatch(/FAULT .*bad header: .* ends at byte/);
+  expect(stderr).toMatch(/2 faults found/);
+});
+
+test('a blob that is gone, behind a link of a link', async () => {
+  await rm(join(copy.root, 'store'), { recursive: true });
+  const { exitCode, stdout } = await run(['verify', CACHED_ID]);
+  expect(exitCode).toBe(1);
+  expect(stdout).toMatch(/FAULT {2}model-00002-of-00002\.safetensors: it points to a blob that is not there/);
+  expect(stdout).toMatch(/FAULT {2}vision\/config\.json: it points to a blob/);
+});
+
+test.each([
+  ['tensor_absent', /FAULT .*model\.layers\.0\.mlp\.experts\.1\.up_proj\.weight/],
+  ['tensor_shape', /FAULT .*model\.layers\.0\.self_attn\.q_proj\.weight/],
+  ['tensor_integer', /FAULT .*model\.layers\.0\.self_attn\.q_proj\.weight/],
+  ['index_shard_absent', /FAULT .*model-00002-of-00002\.safetensors/],
+  ['config_not_json', /FAULT .*config\.json/],
+  ['config_absent', /FAULT .*config\.json/],
+  ['weights_absent', /FAULT .*model\.safetensors/],
+])('the malformed golden %s is a fault', async (name, message) => {
+  const { exitCode, stdout } = await run(['verify', join(MALFORMED, name)]);
+  expect(exitCode).toBe(1);
+  expect(stdout).toMatch(message);
+});
+
+test.each([
+  [['verify'], 2, /missing required argument/],
+  [['verify', 'acme/other'], 1, /acme\/other.*offline/],
+  [['verify', CACHED_ID, '--bogus'], 2, /unknown option/],
+])('%j ends with code %i', async (args, code, message) => {
+  const { exitCode, stderr } = await run(args);
+  expect(exitCode).toBe(code);
+  expect(stderr).toMatch(message);
+});
