@@ -1,5 +1,5 @@
 import { statSync } from 'node:fs';
-import { copyFile, mkdtemp, rm } from 'node:fs/promises';
+import { copyFile, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
@@ -68,6 +68,17 @@ describe('switchyard info', () => {
       expect(stdout).toMatch(/^size +the weights are not on this disk$/m);
     },
   );
+
+  test.each([
+    ['Qwen1.5-MoE-A2.7B', { model_type: 'qwen2_moe' }, 14_315_784_192],
+    ['Qwen3-30B-A3B', { model_type: 'qwen3_moe', num_hidden_layers: 48, head_dim: 128 }, 30_532_122_624],
+  ])('agrees with the published size of %s', async (_, config, total) => {
+    const folder = await mkdtemp(join(tmpdir(), 'switchyard-info-'));
+    await writeFile(join(folder, 'config.json'), JSON.stringify(config));
+    const found = await info(folder);
+    await rm(folder, { recursive: true });
+    expect(found.parameters.total).toBe(total);
+  });
 
   test('describes the demo model to people', async () => {
     const { exitCode, stdout, stderr } = await run(['info', demoModel()]);

@@ -1,6 +1,8 @@
-import { readFile, rm, truncate, writeFile } from 'node:fs/promises';
+import { cp, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeEach, expect, test } from 'vitest';
+import { temporaryFolder } from '../hub/helpers.ts';
+import { fileOf } from '../safetensors/build.ts';
 import { CACHED_COMMIT, CACHED_ID, cacheCopy } from './cache-files.ts';
 import { run } from './capture.ts';
 
@@ -23,12 +25,38 @@ test('a sound model: every file with its hash, every tensor', async () => {
   expect(stdout).toMatch(/acme\/tiny-moe is complete and sound/);
 });
 
-test('a plain folder: no hashes are known, the tensors are checked', async () => {
-  const { exitCode, stdout } = await run(['verify', join(MALFORMED, 'ok_extra_tensor')]);
-  console.log(stdout);
+/** A folder with the golden checkpoint in one file and one more tensor of a single byte. */
+async function folderWith(extra: string): Promise<string> {
+  const folder = await temporaryFolder();
+  const source = join(MALFORMED, 'ok_metadata_only_format');
+  await cp(join(source, 'config.json'), join(folder, 'config.json'));
+  const bytes = await readFile(join(source, 'model.safetensors'));
+  const start = 8 + Number(bytes.readBigUInt64LE());
+  const header = JSON.parse(bytes.toString('utf8', 8, start));
+  const end = bytes.length - start;
+  header[extra] = { dtype: 'U8', shape: [1], data_offsets: [end, end + 1] };
+  const plain = fileOf(header, 0);
+  await writeFile(
+    join(folder, 'model.safetensors'),
+    Buffer.concat([plain, bytes.subarray(start), Buffer.alloc(1)]),
+  );
+  return folder;
+}
+
+test('a plain folder: no hashes are known, the tensors are checked, unused ones are noted', async () => {
+  const { exitCode, stdout } = await run(['verify', await folderWith('extra.weight')]);
   expect(exitCode).toBe(0);
   expect(stdout).toMatch(/^ok {5}model\.safetensors {2}\d\.\d kB$/m);
-  expect(stdout).toMatch(/^note .* is not used by qwen2_moe$/m);
+  expect(stdout).toMatch(/^note {3}tensor "extra\.weight" is not used by qwen2_moe$/m);
+});
+
+test('an expert beyond num_experts is a fault', async () => {
+  const name = 'model.layers.0.mlp.experts.2.up_proj.weight';
+  const { exitCode, stdout } = await run(['verify', await folderWith(name)]);
+  expect(exitCode).toBe(1);
+  expect(stdout).toMatch(
+    /^FAULT {2}tensor "model\.layers\.0\.mlp\.experts\.2\.up_proj\.weight" is of an expert beyond/m,
+  );
 });
 
 test('prints one JSON object with --json', async () => {
