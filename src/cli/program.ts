@@ -1,9 +1,12 @@
 import { Command, CommanderError } from 'commander';
 import { addBenchCommand } from './bench.ts';
+import { addCacheCommand } from './cache.ts';
+import { addDownloadCommand } from './download.ts';
 import { addGenerateCommand } from './generate.ts';
 import { addInfoCommand } from './info.ts';
 import { type Io, Stop, UsageError } from './io.ts';
 import { version } from './package-root.ts';
+import { addVerifyCommand } from './verify.ts';
 
 /**
  * Runs one command line.
@@ -38,6 +41,9 @@ function buildProgram(io: Io): Command {
     .showHelpAfterError('(add --help for usage)');
   addGenerateCommand(program, io);
   addInfoCommand(program, io);
+  addDownloadCommand(program, io);
+  addCacheCommand(program, io);
+  addVerifyCommand(program, io);
   addBenchCommand(program, io);
   return program;
 }

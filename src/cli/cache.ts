@@ -1,0 +1,79 @@
+import { createInterface } from 'node:readline/promises';
+import type { Command } from 'commander';
+import { formatBytes } from '../hub/format.ts';
+import { isRepoId } from '../hub/names.ts';
+import { planRemoval, type Removal, remove } from '../hub/remove-cached.ts';
+import { type CacheContent, scanCache } from '../hub/scan-cache.ts';
+import { type Io, UsageError } from './io.ts';
+
+interface RemoveFlags {
+  revision?: string;
+  cacheDir?: string;
+  yes?: boolean;
+}
+
+/** `switchyard cache ls` and `switchyard cache rm`: what the cache holds, and how to be rid of it. */
+export function addCacheCommand(program: Command, io: Io): void {
+  const cache = program.command('cache').description('List or remove the models in the cache.');
+  cache
+    .command('ls')
+    .description('List the models in the cache.')
+    .option('--cache-dir <folder>', 'cache folder; by default as HF_HUB_CACHE and HF_HOME say')
+    .option('--json', 'print one JSON object')
+    .action(async ({ cacheDir, json }: { cacheDir?: string; json?: boolean }) => {
+      const content = await scanCache(cacheDir);
+      for (const warning of content.warnings) io.stderr.write(`warning: ${warning}\n`);
+      io.stdout.write(json ? `${JSON.stringify(content)}\n` : list(content));
+    });
+  cache
+    .command('rm')
+    .description('Remove a model, or one commit of it, from the cache.')
+    .argument('<model>', 'a repo id, as "cache ls" lists it')
+    .option('--revision <revision>', 'only this branch, tag or commit; files that others share stay')
+    .option('--cache-dir <folder>', 'cache folder; by default as HF_HUB_CACHE and HF_HOME say')
+    .option('--yes', 'do not ask')
+    .action(async (model: string, flags: RemoveFlags) => {
+      if (!isRepoId(model))
+        throw new UsageError(`"${model}" is not a repo id such as Qwen/Qwen1.5-MoE-A2.7B`);
+      if (!flags.yes && !io.stdin.isTTY)
+        throw new UsageError('there is nobody to ask; confirm the removal with --yes');
+      const removal = await planRemoval(model, flags.revision, flags.cacheDir);
+      if (!flags.yes && !(await confirmed(removal, io))) {
+        io.stderr.write('nothing was removed\n');
+        return;
+      }
+      await remove(removal);
+      io.stdout.write(`removed ${describe(removal)}\n`);
+    });
+}
+
+async function confirmed(removal: Removal, io: Io): Promise<boolean> {
+  const prompt = createInterface({ input: io.stdin, output: io.stderr });
+  try {
+    // Ctrl-D ends the input without an answer.
+    const closed = new Promise<string>((resolve) => prompt.once('close', () => resolve('')));
+    const asked = prompt.question(`Remove ${describe(removal)}? [y/N] `, { signal: io.stop });
+    return /^y(es)?$/i.test((await Promise.race([asked, closed])).trim());
+  } finally {
+    prompt.close();
+  }
+}
+
+function describe({ id, commits, bytes, linkedBlobs }: Removal): string {
+  const count = commits.length === 1 ? `commit ${commits[0]}` : `${commits.length} commits`;
+  const links = linkedBlobs === 0 ? '' : `; ${linkedBlobs} of its files lie outside the cache and stay`;
+  return `${count} of ${id}, ${formatBytes(bytes)}${links}`;
+}
+
+function list({ folder, models }: CacheContent): string {
+  if (models.length === 0) return `no models in ${folder}\n`;
+  const lines = models.flatMap(({ id, bytes, revisions }) => [
+    `${id}  ${formatBytes(bytes)}`,
+    ...revisions.map(({ commit, refs, files, bytes }) => {
+      const names = refs.length === 0 ? '' : ` (${refs.join(', ')})`;
+      return `  ${commit}${names}  ${files} files, ${formatBytes(bytes)}`;
+    }),
+  ]);
+  const total = models.reduce((sum, { bytes }) => sum + bytes, 0);
+  return `${[...lines, `${formatBytes(total)} in ${folder}`].join('\n')}\n`;
+}

@@ -1,0 +1,89 @@
+import { stat } from 'node:fs/promises';
+import { dirname, join, relative } from 'node:path';
+import type { Command } from 'commander';
+import { formatBytes } from '../hub/format.ts';
+import { OPTIONAL_MODEL_FILES } from '../hub/model-files.ts';
+import { createProgressDisplay } from '../hub/progress.ts';
+import { resolveRepo } from '../hub/resolve-repo.ts';
+import type { HubOptions, Repo } from '../hub/types.ts';
+import { INDEX_FILE, openCheckpoint } from '../safetensors/checkpoint.ts';
+import { type Io, UsageError } from './io.ts';
+
+interface Flags {
+  revision?: string;
+  token?: string;
+  cacheDir?: string;
+  force?: boolean;
+  json?: boolean;
+}
+
+/** What `switchyard download --json` prints. */
+interface Downloaded {
+  model: string;
+  commit: string;
+  /** The snapshot, where all files lie under their own names. */
+  folder: string;
+  bytes: number;
+  files: { name: string; bytes: number }[];
+}
+
+/** `switchyard download`: fetch what a load needs into the cache, so that it works offline afterwards. */
+export function addDownloadCommand(program: Command, io: Io): void {
+  program
+    .command('download')
+    .description('Fetch a model into the cache: config, weights, tokenizer and processor files.')
+    .argument('<model>', 'a repo on the Hugging Face Hub')
+    .option('--revision <revision>', 'branch, tag or commit of the repo')
+    .option('--token <token>', 'access token; by default HF_TOKEN or the token file')
+    .option('--cache-dir <folder>', 'cache folder; by default as HF_HUB_CACHE and HF_HOME say')
+    .option('--force', 'fetch also what is cached')
+    .option('--json', 'print one JSON object')
+    .action(async (model: string, flags: Flags) => {
+      const progress = createProgressDisplay(io.stderr);
+      try {
+        const { force, json, ...rest } = flags;
+        const options = {
+          ...rest,
+          forceDownload: force ?? false,
+          onProgress: progress.onProgress.bind(progress),
+        };
+        const found = await download(model, { ...options, signal: io.stop });
+        io.stdout.write(json ? `${JSON.stringify(found)}\n` : `${found.folder}\n`);
+        if (!json) io.stderr.write(`${found.files.length} files, ${formatBytes(found.bytes)}\n`);
+      } finally {
+        progress.finish();
+      }
+    });
+}
+
+async function download(model: string, options: HubOptions): Promise<Downloaded> {
+  const repo = await resolveRepo(model, options);
+  if (repo.commit === undefined) {
+    throw new UsageError(
+      `${model} is a folder on this disk, so there is nothing to download; name a repo, or move it`,
+    );
+  }
+  const config = await repo.require('config.json');
+  const paths = [config, ...(await optionalFiles(repo)), ...(await weights(repo))];
+  const folder = dirname(config);
+  const files = await Promise.all(
+    paths.map(async (path) => ({ name: relative(folder, path), bytes: (await stat(path)).size })),
+  );
+  const bytes = files.reduce((sum, file) => sum + file.bytes, 0);
+  return { model, commit: repo.commit, folder, bytes, files };
+}
+
+async function optionalFiles(repo: Repo): Promise<string[]> {
+  const paths = await Promise.all(OPTIONAL_MODEL_FILES.map((name) => repo.file(name)));
+  return paths.filter((path) => path !== undefined);
+}
+
+/** The shards and their index. Opening them shows at once whether the headers are sound. */
+async function weights(repo: Repo): Promise<string[]> {
+  const { files } = await openCheckpoint(repo);
+  const index =
+    files.length === 1 && files[0]?.endsWith(join('/', 'model.safetensors'))
+      ? undefined
+      : await repo.file(INDEX_FILE);
+  return index === undefined ? [...files] : [index, ...files];
+}

@@ -1,0 +1,39 @@
+import { lstat, readdir, readlink, stat } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+
+/** A file of a folder or snapshot on this disk. */
+export interface LocalFile {
+  /** Path inside the folder, with forward slashes. */
+  readonly name: string;
+  /** Absolute path. */
+  readonly path: string;
+  /** Bytes, or undefined where the symlink leads nowhere. */
+  readonly size: number | undefined;
+  /** Name of the blob that the file points to, which is a hash of its content; undefined outside a cache. */
+  readonly etag: string | undefined;
+}
+
+/** Every file below `folder`, sorted by name. */
+export async function localFiles(folder: string, prefix = ''): Promise<LocalFile[]> {
+  const files: LocalFile[] = [];
+  for (const entry of (await readdir(join(folder, prefix))).sort()) {
+    const name = prefix === '' ? entry : `${prefix}/${entry}`;
+    const path = join(folder, name);
+    const own = await lstat(path);
+    const size = own.isSymbolicLink() ? await sizeBehind(path) : own.size;
+    if (own.isDirectory()) files.push(...(await localFiles(folder, name)));
+    else files.push({ name, path, size, etag: own.isSymbolicLink() ? await blobName(path) : undefined });
+  }
+  return files;
+}
+
+async function sizeBehind(path: string): Promise<number | undefined> {
+  const found = await stat(path).catch(() => undefined);
+  return found?.isFile() ? found.size : undefined;
+}
+
+/** The first link counts, not where it ends: a blob may itself be a symlink into another store. */
+async function blobName(path: string): Promise<string | undefined> {
+  const target = await readlink(path);
+  return basename(dirname(target)) === 'blobs' ? basename(target) : undefined;
+}
