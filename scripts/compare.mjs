@@ -145,8 +145,8 @@ async function compareVision(settings) {
   return visionReport(rounds, { ...settings, model: basename(settings.model) });
 }
 
-const values = readOptions();
 try {
+  const values = readOptions();
   const settings = await readSettings(values);
   const report = await (values.vision ? compareVision(settings) : compareText(settings));
   process.stdout.write(report);

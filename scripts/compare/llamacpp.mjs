@@ -44,7 +44,7 @@ async function generate(prompt, count) {
 
 async function text() {
   const clear = () => sequence.clearHistory();
-  await generate(ids(SHORT_PROMPT, 99), 2);
+  await generate(ids(longest, 99), 2);
   const prefill = {};
   for (const count of job.prompts)
     prefill[count] = await time(job.repeats, (run) => generate(ids(count, run), 1), clear);

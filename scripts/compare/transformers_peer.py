@@ -65,8 +65,8 @@ def generate(model, prompt, count):
 def time_backend(model, name):
     vocab = model.config.vocab_size
     model.set_experts_implementation(name)
-    generate(model, token_ids(SHORT_PROMPT, 99, vocab), 2)
     lengths = [n for n in JOB["prompts"] if name != "batched_mm" or n <= BATCHED_LIMIT]
+    generate(model, token_ids(max([SHORT_PROMPT, *lengths]), 99, vocab), 2)
     prefill = {n: seconds(JOB["repeats"], lambda run, n=n: generate(model, token_ids(n, run, vocab), 1)) for n in lengths}
     tokens, moments = generate(model, token_ids(SHORT_PROMPT, 50, vocab), JOB["newTokens"] + 1)
     decode = median(b - a for a, b in zip(moments, moments[1:]))
