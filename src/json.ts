@@ -1,7 +1,11 @@
+import { readFile, stat } from 'node:fs/promises';
 import { ConfigError } from './errors.ts';
 
 /** Deepest nesting of objects and lists we read from a file of a repo; real ones stay below ten. */
 export const MAX_JSON_DEPTH = 64;
+
+/** Bytes of a settings file (config.json and its like) we read; real ones stay below 100 kB. */
+export const MAX_JSON_FILE_BYTES = 8 * 2 ** 20;
 
 /** The text is not the JSON it should be. The message says what was met and where; the caller adds the file. */
 export class JsonSyntaxError extends Error {
@@ -205,6 +209,22 @@ export function parseJsonFile(text: string, file: string, maxDepth: number = MAX
     const reason = text.trim() === '' ? 'the file is empty' : (error as Error).message;
     throw new ConfigError(`${file} is not valid JSON: ${reason}. Download the file again`, { cause: error });
   }
+}
+
+/**
+ * Reads a settings file of a repo: size and nesting are bounded.
+ *
+ * @param file path or name for messages
+ * @throws ConfigError
+ */
+export async function readJsonFile(path: string, file: string = path): Promise<unknown> {
+  const { size } = await stat(path);
+  if (size > MAX_JSON_FILE_BYTES) {
+    throw new ConfigError(
+      `${file} has ${size} bytes; the limit for a file of settings is ${MAX_JSON_FILE_BYTES}`,
+    );
+  }
+  return parseJsonFile(await readFile(path, 'utf8'), file);
 }
 
 function isDeeperThan(text: string, maxDepth: number): boolean {

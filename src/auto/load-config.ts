@@ -1,9 +1,8 @@
-import { readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { ConfigError, show } from '../errors.ts';
 import { resolveRepo } from '../hub/resolve-repo.ts';
 import type { HubOptions, Repo } from '../hub/types.ts';
-import { parseJsonFile } from '../json.ts';
+import { readJsonFile } from '../json.ts';
 import type { Architecture } from '../models/architecture.ts';
 import { findArchitecture } from './architectures.ts';
 
@@ -27,7 +26,7 @@ export async function loadConfig(
 ): Promise<LoadedConfig> {
   const source = typeof override === 'string' ? await resolveRepo(override, options) : repo;
   const path = await source.require('config.json');
-  const stored = asRecord(parseJsonFile(await readFile(path, 'utf8'), path), path);
+  const stored = asRecord(await readJsonFile(path), path);
   const json = typeof override === 'object' && override !== null ? { ...stored, ...override } : stored;
   const architecture = findArchitecture(json, path);
   return { json, architecture, parsed: architecture.parse(json, path) };
@@ -36,7 +35,7 @@ export async function loadConfig(
 /** generation_config.json as stored, or an empty object where the repo has none. */
 export async function loadGenerationConfig(repo: Repo): Promise<Record<string, unknown>> {
   const path = await repo.file('generation_config.json');
-  return path === undefined ? {} : asRecord(parseJsonFile(await readFile(path, 'utf8'), path), path);
+  return path === undefined ? {} : asRecord(await readJsonFile(path), path);
 }
 
 function asRecord(json: unknown, path: string): Record<string, unknown> {

@@ -64,8 +64,8 @@ async function acquire(
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
     }
-    const holder = await readlink(path).catch(() => '');
-    if (holder === '') continue;
+    const holder = await holderOf(path);
+    if (holder === undefined) continue;
     const state = `${holder} ${(await lstat(path).catch(() => undefined))?.mtimeMs}`;
     if (state !== seen.state) seen = { state, since: Date.now() };
     if (await isAbandoned(holder, Date.now() - seen.since)) await remove(path, holder);
@@ -76,6 +76,11 @@ async function acquire(
       pollMs = Math.min(pollMs * 1.5, LONGEST_POLL_MS);
     }
   }
+}
+
+/** The owner's text, empty for something else than a lock of ours, undefined when the lock has just been given back. */
+function holderOf(path: string): Promise<string | undefined> {
+  return readlink(path).catch((error) => (error.code === 'ENOENT' ? undefined : ''));
 }
 
 /** Takes an abandoned lock away. If a new owner slipped in between, its lock is put back. */

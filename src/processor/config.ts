@@ -1,8 +1,7 @@
-import { readFile } from 'node:fs/promises';
 import * as z from 'zod';
 import { ConfigError, show } from '../errors.ts';
 import type { Repo } from '../hub/types.ts';
-import { parseJsonFile } from '../json.ts';
+import { readJsonFile } from '../json.ts';
 import type { PatchRule } from './patches.ts';
 
 const PILLOW_BICUBIC = 3;
@@ -122,7 +121,7 @@ interface Source {
 
 async function readObject(path: string | undefined, file: string): Promise<Source | undefined> {
   if (path === undefined) return undefined;
-  return { value: asObject(parseJsonFile(await readFile(path, 'utf8'), file), file), file };
+  return { value: asObject(await readJsonFile(path, file), file), file };
 }
 
 function asObject(value: unknown, file: string, field?: string): Record<string, unknown> {

@@ -8,7 +8,7 @@ import type { TensorInfo } from './types.ts';
 
 const PREFIX_BYTES = 8;
 /** Small enough that parsing one piece takes a few milliseconds: the event loop turns between pieces. */
-const READ_BYTES = 256 * 1024;
+const READ_BYTES = 64 * 1024;
 
 /**
  * Reads and checks the header of one .safetensors file; no tensor is read. Every tensor lies within the file, spans

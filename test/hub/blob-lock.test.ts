@@ -80,6 +80,18 @@ test('is waited for while its owner lives, and the wait can be ended', async () 
   expect(waits).toEqual([process.pid]);
 });
 
+test('that is no lock of ours is waited for, not spun on', async () => {
+  await mkdir(path, { recursive: true });
+  const abort = new AbortController();
+  const wanted = withLock(
+    path,
+    abort.signal,
+    async () => 'mine',
+    () => setTimeout(() => abort.abort(), 10),
+  );
+  await expect(wanted).rejects.toThrow(AbortError);
+});
+
 test('of another machine is respected while nobody can tell', async () => {
   await leave({ ...(await ownerOf(path)), host: 'elsewhere', pid: 1 });
   const abort = new AbortController();

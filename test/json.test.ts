@@ -1,0 +1,72 @@
+import { truncate, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { ConfigError } from '../src/errors.ts';
+import { JsonCursor, JsonEndError, MAX_JSON_DEPTH, parseJsonFile, readJsonFile } from '../src/json.ts';
+import { temporaryFolder } from './hub/helpers.ts';
+
+const cursorOn = (text: string) => new JsonCursor(Buffer.from(text));
+
+describe('parseJsonFile', () => {
+  test('parses what JSON.parse parses, with or without a byte order mark', () => {
+    const value = { a: [1, 2.5, null, true, { b: '} ] \\" é' }] };
+    expect(parseJsonFile(JSON.stringify(value), 'x.json')).toEqual(value);
+    expect(parseJsonFile(`\ufeff${JSON.stringify(value)}`, 'x.json')).toEqual(value);
+  });
+
+  test('bounds the nesting, but not the brackets in strings', () => {
+    const nested = (depth: number) => '['.repeat(depth) + ']'.repeat(depth);
+    expect(() => parseJsonFile(nested(MAX_JSON_DEPTH), 'x.json')).not.toThrow();
+    expect(() => parseJsonFile(nested(MAX_JSON_DEPTH + 1), 'x.json')).toThrow(/x\.json: .*more than 64 deep/);
+    expect(() => parseJsonFile('['.repeat(1e6), 'x.json')).toThrow(ConfigError);
+    expect(parseJsonFile(JSON.stringify('['.repeat(1000)), 'x.json')).toBe('['.repeat(1000));
+  });
+
+  test.each(['', ' ', '{"a":', '{a:1}', 'nope'])('names the file of %j', (text) => {
+    expect(() => parseJsonFile(text, 'config.json')).toThrow(ConfigError);
+    expect(() => parseJsonFile(text, 'config.json')).toThrow(/config\.json is not valid JSON/);
+  });
+});
+
+test('readJsonFile does not read what is too large for settings', async () => {
+  const path = join(await temporaryFolder(), 'config.json');
+  await writeFile(path, '{"a":1}');
+  expect(await readJsonFile(path)).toEqual({ a: 1 });
+  await truncate(path, 1e9);
+  await expect(readJsonFile(path, 'config.json')).rejects.toThrow(
+    /config\.json has 1000000000 bytes; the limit/,
+  );
+});
+
+describe('JsonCursor', () => {
+  test('hands out every member, repeated keys too', () => {
+    const keys: string[] = [];
+    const cursor = cursorOn('{"a":1,"a":[2,{"x":"y"}],"\\u0062": null}');
+    cursor.readObject((key) => {
+      keys.push(key);
+      cursor.skipValue(8);
+    });
+    expect(keys).toEqual(['a', 'a', 'b']);
+    expect(cursor.peek()).toBeUndefined();
+  });
+
+  test.each(['{', '{"a', '{"a"', '{"a":', '{"a":1', '{"a":tr', '{"a":[1,', '{"a":"\\'])(
+    'tells %j, which is only cut short, from what is wrong',
+    (text) => {
+      expect(() => cursorOn(text).skipValue(8)).toThrow(JsonEndError);
+    },
+  );
+
+  test.each(['{1:2}', '{"a" 1}', '[1 2]', '[01]', '[1.]', '[tru]', '{"a":1,}', '["\\x"]', '[1}'])(
+    'refuses %j',
+    (text) => {
+      let error: unknown;
+      try {
+        cursorOn(text).skipValue(8);
+      } catch (thrown) {
+        error = thrown;
+      }
+      expect(error).toMatchObject({ name: 'JsonSyntaxError' });
+    },
+  );
+});
