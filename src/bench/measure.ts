@@ -11,6 +11,7 @@ const SEED = 20240229;
 /** Prompts this short take so little time that one pass says nothing. */
 const STEADY_TOKENS = 64;
 const MOST_PASSES = 8;
+const WARM_UP_TOKENS = 512;
 
 /** A setting of the experts to measure, and what to call it. */
 export interface Candidate {
@@ -58,7 +59,7 @@ export async function measure(generator: Generator, plan: Plan): Promise<Samples
     for (const [i, candidate] of plan.candidates.entries())
       await step(candidate, samples[i] as (typeof samples)[number]);
   };
-  await warmUp(stopwatch, plan, ids);
+  await warmUp(stopwatch, generator, plan, ids);
   for (let run = 1; run <= plan.runs; run++) {
     const step = (what: string) => plan.onStep?.(`run ${run} of ${plan.runs}: ${what}`);
     await plan.eachRun?.();
@@ -82,13 +83,21 @@ export async function measure(generator: Generator, plan: Plan): Promise<Samples
   return samples;
 }
 
-/** Maps the weights' pages and lets every backend allocate what it needs. */
-async function warmUp(stopwatch: Stopwatch, plan: Plan, ids: RandomIds): Promise<void> {
-  const [first] = plan.candidates;
-  plan.onStep?.('warming up');
-  const longest = Math.max(...plan.prompts);
-  if (first && Number.isFinite(longest)) await stopwatch.prefill(ids.take(longest), first.experts);
-  for (const { experts } of plan.candidates) await stopwatch.decode(ids.take(2), 1, experts);
+/**
+ * Lets every backend allocate what it needs, after a prompt long enough to reach all experts: mapped weights cost a page
+ * fault for each page touched first, which belongs to loading.
+ */
+async function warmUp(
+  stopwatch: Stopwatch,
+  generator: Generator,
+  { candidates, prompts, onStep }: Plan,
+  ids: RandomIds,
+): Promise<void> {
+  onStep?.('warming up');
+  const longest = Math.min(generator.contextLength, Math.max(WARM_UP_TOKENS, ...prompts));
+  const [first] = candidates;
+  if (first) await stopwatch.prefill(ids.take(longest), first.experts);
+  for (const { experts } of candidates) await stopwatch.decode(ids.take(2), 1, experts);
 }
 
 function passes(tokens: number): number {

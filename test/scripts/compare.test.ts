@@ -1,0 +1,116 @@
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+
+const script = (name: string) => import(join(import.meta.dirname, '../../scripts/compare', name));
+const { textReport, visionReport } = await script('summary.mjs');
+const { interval, median, memory, promptsFor, tokenIds } = await script('job.mjs');
+const { resultOf, secondsToFirstByte } = await script('run-child.mjs');
+
+const node = process.execPath;
+
+describe('the report', () => {
+  const backend = (name: string, prefill: number, decode: number, tokens = [1, 2, 3]) => ({
+    name,
+    prefill: { 100: prefill },
+    decode,
+    tokens,
+  });
+  const peer = (first: number, load: number, backends: unknown[]) => ({
+    first,
+    text: { load, version: 'a version', backends, memory: { own: 50e6, mapped: 2e9 } },
+  });
+  /** Everything takes `slow` times as long. */
+  const round = (slow: number, extra: unknown[] = []) => ({
+    machine: { read: 20 / slow, pattern: 'a pattern', gigaflops: 400 },
+    peers: {
+      Switchyard: peer(slow, 0.1 * slow, [backend('grouped_mm', 0.5 * slow, 0.1 * slow)]),
+      transformers: peer(10 * slow, 5 * slow, [
+        backend('grouped_mm', 1.5 * slow, 0.4 * slow, [1, 2, 9]),
+        backend('eager', slow, 0.5 * slow),
+        ...extra,
+      ]),
+    },
+  });
+  const work = {
+    model: 'qwen',
+    dtype: 'bfloat16',
+    threads: 2,
+    prompts: [100],
+    newTokens: 2,
+    bytesPerToken: 1e9,
+    flops: { 100: 100e9 },
+  };
+  const report: string = textReport([round(1, [backend('batched_mm', 4, 4)]), round(2), round(4)], work);
+
+  test('gives medians over rounds, and what a backend did not run as a dash', () => {
+    expect(report).toContain(
+      '| Switchyard grouped_mm | 0.200 (0.100–0.400) | 2.00 (1.00–4.00) | 100 (50.0–200) | 5.00 (2.50–10.0) | 50.0 | 2.00 |',
+    );
+    expect(report).toContain('| transformers batched_mm |  |  | 25.0 | 0.250 |  |  |');
+  });
+
+  test('takes ratios within a round, over the best backend for each measure', () => {
+    expect(report).toContain('| Switchyard ÷ the best of transformers | 10.00 × | 2.00 × | 4.00 × |');
+  });
+
+  test('relates decoding to the read rate of its round', () => {
+    expect(report).toMatch(/grouped_mm reads 5\.0 GB\/s, 50% of the best read rate .*at most 20\.0 GB\/s/);
+    expect(report).toMatch(/prefill does 100 GFLOP\/s at 100 tokens; .* 400 GFLOP\/s/);
+  });
+
+  test('counts the tokens on which all agree', () => {
+    expect(report).toContain('transformers grouped_mm 2, transformers eager 3, transformers batched_mm 3.');
+  });
+
+  test('sets vision towers beside each other', () => {
+    const rounds = [1, 2].map((slow) => ({
+      peers: {
+        Switchyard: { vision: { load: 0.1, version: 'ours', seconds: 2 * slow, norm: 10 } },
+        transformers: { vision: { load: 9, version: 'theirs', seconds: 3 * slow, norm: 10 } },
+      },
+    }));
+    const vision: string = visionReport(rounds, { ...work, grid: [1, 64, 64] });
+    expect(vision).toContain('1024 × 1024 pixels: 4096 patches');
+    expect(vision).toContain('| transformers | 9.00 | 4.50 (3.00–6.00) |');
+    expect(vision).toContain('1.50 × as fast as transformers; the norms of both outputs stand as 1.0000 : 1');
+  });
+});
+
+describe('a timing process', () => {
+  test('gets ids within the vocabulary, no two alike in a prompt', () => {
+    const ids: number[] = tokenIds(512, 3, 151936);
+    expect(new Set(ids).size).toBe(512);
+    expect(Math.max(...ids)).toBeLessThan(151936);
+    expect(tokenIds(512, 4, 151936)).not.toEqual(ids);
+  });
+
+  test('asks short prompts only of batched_mm', () => {
+    expect(promptsFor('batched_mm', [16, 128, 512])).toEqual([16, 128]);
+    expect(promptsFor('eager', [16, 128, 512])).toEqual([16, 128, 512]);
+  });
+
+  test('takes medians', () => {
+    expect(median([5, 1, 2, 9])).toBe(3.5);
+    expect(interval([1000, 1100, 1900, 2100])).toBeCloseTo(0.2, 12);
+    expect(memory().own).toBeGreaterThan(1e6);
+  });
+
+  test('answers with its last line', async () => {
+    const code = 'console.log("chatter"); console.log(JSON.stringify({ a: process.argv[1] }))';
+    expect(await resultOf(node, ['-e', code, 'given'])).toEqual({ a: 'given' });
+  });
+
+  test('that fails is an error with what it said', async () => {
+    await expect(resultOf(node, ['-e', 'console.error("no such weights"); process.exit(3)'])).rejects.toThrow(
+      /ended with 3: no such weights/,
+    );
+    await expect(resultOf('./no/such/program', [])).rejects.toThrow(/cannot be started/);
+  });
+
+  test('is timed to its first output, not to its end', async () => {
+    const code = 'process.stdout.write("x"); setTimeout(() => {}, 1500)';
+    const started = performance.now();
+    const seconds = await secondsToFirstByte(node, ['-e', code]);
+    expect((performance.now() - started) / 1000 - seconds).toBeGreaterThan(1);
+  });
+});
