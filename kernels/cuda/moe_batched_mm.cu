@@ -51,12 +51,15 @@ __device__ void DotTwoRows(const T* xa, const T* xb, const T* a, const T* b, int
     Pack<T, kVector> wa[kUnroll], wb[kUnroll], va[kUnroll], vb[kUnroll];
 #pragma unroll
     for (int u = 0; u < kUnroll; ++u) {
+      // Past the end the first pack is loaded once more and multiplied with zeros: loads that no branch
+      // depends on are all in flight together.
       const int i = base + u * kStep;
       const bool inside = i < k;
-      wa[u] = inside ? LoadWeights<T, kVector>(a + i) : ZeroPack<T, kVector>();
-      wb[u] = inside ? LoadWeights<T, kVector>(b + i) : ZeroPack<T, kVector>();
-      va[u] = inside ? LoadPack<T, kVector>(xa + i) : ZeroPack<T, kVector>();
-      vb[u] = inside ? LoadPack<T, kVector>(xb + i) : ZeroPack<T, kVector>();
+      const int at = inside ? i : base;
+      wa[u] = LoadWeights<T, kVector>(a + at);
+      wb[u] = LoadWeights<T, kVector>(b + at);
+      va[u] = KeepIf<T, kVector>(inside, LoadPack<T, kVector>(xa + at));
+      vb[u] = KeepIf<T, kVector>(inside, LoadPack<T, kVector>(xb + at));
     }
 #pragma unroll
     for (int u = 0; u < kUnroll; ++u) {
@@ -156,8 +159,9 @@ __device__ void DotColumns(const T* x, const T* w, int64_t stride, int k, float 
 #pragma unroll
     for (int u = 0; u < kUnroll; ++u) {
       const int i = base + u * kRowsAtOnce;
-      packs[u] = i < k ? LoadWeights<T, kVector>(w + i * stride) : ZeroPack<T, kVector>();
-      values[u] = i < k ? ToFloat(x[i]) : 0.0f;
+      const int at = i < k ? i : base;
+      packs[u] = LoadWeights<T, kVector>(w + at * stride);
+      values[u] = i < k ? ToFloat(x[at]) : 0.0f;
     }
 #pragma unroll
     for (int u = 0; u < kUnroll; ++u) {

@@ -4,6 +4,9 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
+#include <cstdint>
+#include <type_traits>
+
 #include "../common/types.h"
 #include "ptx.cuh"
 
@@ -63,12 +66,18 @@ __device__ Pack<T, kCount> LoadPack(const T* address) {
   return *reinterpret_cast<const Pack<T, kCount>*>(address);
 }
 
+// The pack, or zeros; on the bits, since a conversion of 0.0f would become a branch around every element.
 template <typename T, int kCount>
-__device__ Pack<T, kCount> ZeroPack() {
-  Pack<T, kCount> zero;
+__device__ Pack<T, kCount> KeepIf(bool keep, Pack<T, kCount> pack) {
+  using Word = std::conditional_t<sizeof(pack) % 4 == 0, uint32_t, uint16_t>;
+  constexpr int kWords = sizeof(pack) / sizeof(Word);
+  union {
+    Pack<T, kCount> pack;
+    Word words[kWords];
+  } bits = {pack};
 #pragma unroll
-  for (int i = 0; i < kCount; ++i) zero.values[i] = FromFloat<T>(0.0f);
-  return zero;
+  for (int i = 0; i < kWords; ++i) bits.words[i] = keep ? bits.words[i] : Word{0};
+  return bits.pack;
 }
 
 // The same sum in every lane, always added in the same order.
