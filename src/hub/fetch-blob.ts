@@ -36,7 +36,11 @@ export async function fetchBlob(
         if (!force && (await hasBlob(layout, file))) return onBytes(file.size);
         await fetchWhole(hub, layout, commit, file, force, onBytes);
       },
-      (owner) => warn(`waiting for process ${owner}, which is fetching ${file.path} of ${hub.id}`),
+      (owner) => {
+        // Two loads in one process wait for each other in silence.
+        if (owner !== process.pid)
+          warn(`waiting for process ${owner}, which is fetching ${file.path} of ${hub.id}`);
+      },
     );
   } catch (error) {
     throw await diskError(error, file.path, folder, file.size);

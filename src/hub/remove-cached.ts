@@ -1,8 +1,9 @@
-import { lstat, readdir, readFile, readlink, rm, stat } from 'node:fs/promises';
-import { basename, dirname, join, resolve } from 'node:path';
+import { lstat, readdir, readFile, rm, stat } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
 import { HubError, show } from '../errors.ts';
 import { CacheLayout } from './cache-layout.ts';
 import { defaultCacheDir } from './environment.ts';
+import { localFiles } from './local-files.ts';
 import { checkRevision, isCommit, isRepoId } from './names.ts';
 
 /** What a removal would take away, or took. */
@@ -82,20 +83,14 @@ async function blobsOnlyIn(
 
 /** Names of the blobs that a snapshot's links lead to. */
 async function blobsOf(snapshot: string): Promise<Set<string>> {
-  const found = new Set<string>();
-  for (const entry of await readdir(snapshot, { recursive: true, withFileTypes: true })) {
-    if (!entry.isSymbolicLink()) continue;
-    const target = await readlink(join(entry.parentPath, entry.name));
-    if (basename(dirname(target)) === 'blobs') found.add(basename(target));
-  }
-  return found;
+  const files = await localFiles(snapshot);
+  return new Set(files.map(({ etag }) => etag).filter((etag) => etag !== undefined));
 }
 
 async function refsTo(folder: string, commit: string): Promise<string[]> {
-  const entries = await readdir(folder, { recursive: true, withFileTypes: true }).catch(() => []);
-  const files = entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));
-  const texts = await Promise.all(files.map((file) => readFile(file, 'utf8')));
-  return files.filter((_, i) => texts[i]?.trim() === commit);
+  const files = (await stat(folder).catch(() => undefined)) ? await localFiles(folder) : [];
+  const texts = await Promise.all(files.map(({ path }) => readFile(path, 'utf8').catch(() => '')));
+  return files.filter((_, i) => texts[i]?.trim() === commit).map(({ path }) => path);
 }
 
 async function weigh(paths: readonly string[]): Promise<{ bytes: number; linkedBlobs: number }> {
