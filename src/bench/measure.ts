@@ -11,7 +11,7 @@ const SEED = 20240229;
 /** Prompts this short take so little time that one pass says nothing. */
 const STEADY_TOKENS = 64;
 const MOST_PASSES = 8;
-const WARM_UP_TOKENS = 512;
+const WARM_UP = { tokens: 512, batches: 8, rows: 32 };
 
 /** A setting of the experts to measure, and what to call it. */
 export interface Candidate {
@@ -68,7 +68,7 @@ export async function measure(generator: Generator, plan: Plan): Promise<Samples
       await each(async ({ name, experts }, { prefill }) => {
         step(`${name}, prefill of ${tokens} tokens`);
         const times: number[] = [];
-        for (const prompt of prompts) times.push(await stopwatch.prefill(prompt, experts));
+        for (const prompt of prompts) times.push(await stopwatch.prefill([prompt], experts));
         prefill.get(tokens)?.push(median(times));
       });
     }
@@ -84,8 +84,9 @@ export async function measure(generator: Generator, plan: Plan): Promise<Samples
 }
 
 /**
- * Lets every backend allocate what it needs, after a prompt long enough to reach all experts: mapped weights cost a page
- * fault for each page touched first, which belongs to loading.
+ * Lets every backend allocate what it needs, after prompts that reach all experts: mapped weights cost a page fault for
+ * each page touched first, which belongs to loading. The last layer sees only the last token of a prompt, so there are
+ * many short prompts besides a long one.
  */
 async function warmUp(
   stopwatch: Stopwatch,
@@ -94,9 +95,15 @@ async function warmUp(
   ids: RandomIds,
 ): Promise<void> {
   onStep?.('warming up');
-  const longest = Math.min(generator.contextLength, Math.max(WARM_UP_TOKENS, ...prompts));
+  const longest = Math.min(generator.contextLength, Math.max(WARM_UP.tokens, ...prompts));
   const [first] = candidates;
-  if (first) await stopwatch.prefill(ids.take(longest), first.experts);
+  if (first) {
+    await stopwatch.prefill([ids.take(longest)], first.experts);
+    for (let batch = 0; batch < WARM_UP.batches; batch++) {
+      const rows = Array.from({ length: WARM_UP.rows }, () => ids.take(2));
+      await stopwatch.prefill(rows, first.experts);
+    }
+  }
   for (const { experts } of candidates) await stopwatch.decode(ids.take(2), 1, experts);
 }
 
@@ -114,9 +121,9 @@ class Stopwatch {
     this.#signal = signal;
   }
 
-  /** Milliseconds from a prompt to its first new token. */
-  prefill(prompt: readonly number[], experts: Candidate['experts']): Promise<number> {
-    return this.#decoding(prompt, 0, experts, async (decoding) => {
+  /** Milliseconds from prompts of one length to the first new token. */
+  prefill(prompts: readonly (readonly number[])[], experts: Candidate['experts']): Promise<number> {
+    return this.#decoding(prompts, 0, experts, async (decoding) => {
       const started = performance.now();
       chooseLikeliest(await decoding.prefill(this.#signal));
       return performance.now() - started;
@@ -125,7 +132,7 @@ class Stopwatch {
 
   /** Milliseconds from each token to the next; the first token, which the prompt gives, begins the first interval. */
   decode(prompt: readonly number[], count: number, experts: Candidate['experts']): Promise<number[]> {
-    return this.#decoding(prompt, count, experts, async (decoding) => {
+    return this.#decoding([prompt], count, experts, async (decoding) => {
       const intervals: number[] = [];
       let token = chooseLikeliest(await decoding.prefill(this.#signal));
       for (let i = 0; i < count; i++) {
@@ -138,19 +145,19 @@ class Stopwatch {
   }
 
   async #decoding<T>(
-    prompt: readonly number[],
+    prompts: readonly (readonly number[])[],
     newTokens: number,
     expertsImplementation: Candidate['experts'],
     use: (decoding: Decoding) => Promise<T>,
   ): Promise<T> {
     this.#signal?.throwIfAborted();
     const decoding = await this.#generator.openDecoding({
-      inputIds: [prompt],
-      attentionMask: [prompt.map(() => 1)],
-      maxLength: prompt.length + newTokens,
+      inputIds: prompts,
+      attentionMask: prompts.map((prompt) => prompt.map(() => 1)),
+      maxLength: (prompts[0]?.length ?? 0) + newTokens,
       expertsImplementation,
-      // What an image-text model has prepared of its prompts: this one has no pictures.
-      extra: { prompts: [{ ids: prompt }] },
+      // What an image-text model has prepared of its prompts: these have no pictures.
+      extra: { prompts: prompts.map((ids) => ({ ids })) },
     });
     try {
       return await use(decoding);
