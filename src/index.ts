@@ -8,6 +8,7 @@ export {
 export { AutoProcessor } from './auto/auto-processor.ts';
 export type { BaseModelOutput, CausalLMGenerateOptions, CausalLMOutput } from './auto/causal-lm.ts';
 export { BaseModel, CausalLM } from './auto/causal-lm.ts';
+export type { Device } from './auto/device.ts';
 export type { ForwardInputs, Intermediates } from './auto/forward.ts';
 export type { ImageTextForwardInputs, ImageTextGenerateOptions, VisualInputs } from './auto/image-text.ts';
 export { ImageTextToText } from './auto/image-text.ts';

@@ -24,9 +24,10 @@ const read = (path: string) => readFileSync(join(root, path), 'utf8');
 
 /** What each folder of `src/` may import from its siblings, besides itself and the files listed under `anywhere`. */
 const TYPESCRIPT: Record<string, readonly string[]> = {
-  cli: ['index.ts', 'auto', 'bench', 'hub', 'runtime', 'safetensors'],
+  cli: ['index.ts', 'auto', 'bench', 'doctor', 'hub', 'runtime', 'safetensors'],
   bench: ['generation', 'runtime'],
   auto: [
+    'doctor',
     'experts',
     'generation',
     'graph',
@@ -38,6 +39,7 @@ const TYPESCRIPT: Record<string, readonly string[]> = {
     'safetensors',
     'tokenizer',
   ],
+  doctor: ['runtime'],
   models: ['experts', 'graph', 'layers'],
   layers: ['experts', 'graph'],
   experts: ['graph'],

@@ -1,4 +1,4 @@
-import { CheckpointError, ConfigError, EngineError, InputError, show } from '../errors.ts';
+import { CheckpointError, ConfigError, InputError, show } from '../errors.ts';
 import { resolveExperts } from '../experts/resolve.ts';
 import { DTYPES, type DType } from '../graph/precision.ts';
 import { resolveRepo } from '../hub/resolve-repo.ts';
@@ -10,6 +10,7 @@ import { openCheckpoint } from '../safetensors/checkpoint.ts';
 import type { Checkpoint } from '../safetensors/types.ts';
 import { matchWeights } from './check-model.ts';
 import { DecoderRuntime, type Head } from './decoder-runtime.ts';
+import { checkDevice, type Device } from './device.ts';
 import { type ConfigOverride, loadConfig, loadGenerationConfig } from './load-config.ts';
 import type { ExpertsImplementation, ModelParts } from './model.ts';
 import { VisionRuntime } from './vision-runtime.ts';
@@ -19,7 +20,8 @@ export interface LoadOptions extends HubOptions {
   config?: ConfigOverride;
   /** Precision of the computation; `auto`, the default, is the checkpoint's own. */
   dtype?: DType | 'auto';
-  device?: 'cpu' | 'auto';
+  /** Where to compute: `auto`, the default, is the CPU in this version, and CUDA is refused. */
+  device?: Device;
   /** Backend of the experts, as a name or by sub-config; default `grouped_mm`. */
   expertsImplementation?: ExpertsImplementation | null;
   /** Threads of the engine; default: the physical cores this process may use. */
@@ -40,6 +42,7 @@ export async function loadModel(
   kind: 'text' | 'image-text' = 'text',
 ): Promise<ModelParts> {
   checkOptions(options);
+  await checkDevice(options.device);
   const repo = await resolveRepo(idOrFolder, options);
   const { json, architecture, parsed } = await loadConfig(repo, options.config, options);
   checkKind(architecture, kind, idOrFolder);
@@ -119,11 +122,9 @@ function checkKind(architecture: Architecture, kind: 'text' | 'image-text', idOr
 }
 
 function checkOptions(options: LoadOptions): void {
-  const { dtype, device, threads, maxCacheLength } = options;
+  const { dtype, threads, maxCacheLength } = options;
   if (dtype !== undefined && dtype !== 'auto' && !DTYPES.includes(dtype))
     throw new InputError(`dtype is ${show(dtype)}; expected auto, ${DTYPES.join(', ')}`);
-  if (device !== undefined && device !== 'cpu' && device !== 'auto')
-    throw new EngineError(`device is ${show(device)}; this build runs on cpu (auto means the same)`);
   for (const [name, value] of Object.entries({ threads, maxCacheLength })) {
     if (value !== undefined && !(Number.isInteger(value) && value > 0))
       throw new InputError(`${name} is ${show(value)}; expected a whole number above zero`);

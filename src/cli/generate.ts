@@ -16,7 +16,7 @@ import {
   type Tokenizer,
 } from '../index.ts';
 import type { Io } from './io.ts';
-import { decimal, experts, integer, tokenIds } from './options.ts';
+import { decimal, device, experts, integer, requireDevice, tokenIds } from './options.ts';
 import { demoModel } from './package-root.ts';
 import { idPrinter, textPrinter } from './printers.ts';
 import { type Batch, encode, type Prompt, type PromptFlags, readPrompt } from './prompt.ts';
@@ -25,7 +25,6 @@ import { describeStats } from './stats.ts';
 /** New tokens when neither `--max-new-tokens` nor generation_config.json says. */
 const DEFAULT_NEW_TOKENS = 128;
 const DTYPES = ['auto', 'float32', 'bfloat16', 'float16'];
-const DEVICES = ['auto', 'cpu', 'cuda'];
 
 export interface Flags extends PromptFlags {
   model?: string;
@@ -58,7 +57,7 @@ export function addGenerateCommand(program: Command, io: Io): void {
     .option('--input-ids <ids>', 'raw token ids, such as 1,2,3; repeat it for a batch', tokenIds)
     .option('--experts <spec>', 'experts backend: a name, or key=name,key=name', experts)
     .addOption(new Option('--dtype <dtype>', 'precision of the computation').choices(DTYPES))
-    .addOption(new Option('--device <device>', 'where to compute').choices(DEVICES))
+    .option('--device <device>', 'where to compute: auto and cpu are the CPU; CUDA is not there yet', device)
     .option('--threads <n>', 'threads to compute with', integer(1, 1024))
     .option(
       '--max-new-tokens <n>',
@@ -78,6 +77,7 @@ export function addGenerateCommand(program: Command, io: Io): void {
 }
 
 async function generate(flags: Flags, io: Io): Promise<void> {
+  await requireDevice(flags.device);
   const prompt = await readPrompt(flags, io.stdin, io.stop);
   const loaded = await load(flags, prompt, io);
   try {

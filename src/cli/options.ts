@@ -1,6 +1,8 @@
 import { InvalidArgumentError } from 'commander';
-import { nearest, show } from '../errors.ts';
+import { checkDevice, DEVICES, type Device, isDevice } from '../auto/device.ts';
+import { EngineError, nearest, show } from '../errors.ts';
 import { ExpertsInterface } from '../index.ts';
+import { UsageError } from './io.ts';
 
 /** Parser of a whole number within bounds. */
 export function integer(min: number, max = Number.MAX_SAFE_INTEGER): (text: string) => number {
@@ -28,6 +30,21 @@ export function decimal(bounds: { least?: number; above?: number; most?: number 
 }
 
 const BOUND_IN_WORDS: Record<string, string> = { least: 'of at least', above: 'above', most: 'at most' };
+
+/** Parser of a device. */
+export function device(text: string): Device {
+  if (isDevice(text)) return text;
+  throw new InvalidArgumentError(`Allowed choices are ${DEVICES}.`);
+}
+
+/** Refuses a device that models cannot run on. @throws UsageError that says what this machine lacks */
+export async function requireDevice(asked: Device | undefined): Promise<void> {
+  try {
+    await checkDevice(asked);
+  } catch (error) {
+    throw error instanceof EngineError ? new UsageError(error.message, { cause: error }) : error;
+  }
+}
 
 /** Parser of `1,2,3`; each further use of the option adds a row to the batch. */
 export function tokenIds(text: string, rows: number[][] = []): number[][] {

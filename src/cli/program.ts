@@ -1,6 +1,7 @@
 import { Command, CommanderError } from 'commander';
 import { addBenchCommand } from './bench.ts';
 import { addCacheCommand } from './cache.ts';
+import { addDoctorCommand } from './doctor.ts';
 import { addDownloadCommand } from './download.ts';
 import { addGenerateCommand } from './generate.ts';
 import { addInfoCommand } from './info.ts';
@@ -45,6 +46,7 @@ function buildProgram(io: Io): Command {
   addCacheCommand(program, io);
   addVerifyCommand(program, io);
   addBenchCommand(program, io);
+  addDoctorCommand(program, io);
   return program;
 }
 

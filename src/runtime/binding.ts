@@ -4,7 +4,7 @@ import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { EngineError } from '../errors.ts';
-import { nativeFolder } from './ort.ts';
+import { nativeFolder, ortFault } from './ort.ts';
 
 /** A tensor's memory as the engine sees it; made once a `Tensor`, see `tensors.ts`. */
 export type WrappedTensor = { readonly __brand: 'WrappedTensor' };
@@ -90,7 +90,8 @@ export const CANCELLED = 'SWITCHYARD_CANCELLED';
 /** `code` of the error for a weights file that does not hold what it should. */
 export const WEIGHT_FILE = 'SWITCHYARD_WEIGHT_FILE';
 
-const addonPath = fileURLToPath(new URL('../../kernels/build/switchyard.node', import.meta.url));
+/** Where the addon is once it is built. */
+export const addonPath = fileURLToPath(new URL('../../kernels/build/switchyard.node', import.meta.url));
 const libraryNames: Readonly<Record<string, string>> = {
   linux: 'libonnxruntime.so.1',
   darwin: 'libonnxruntime.1.dylib',
@@ -110,6 +111,7 @@ export function engineVersion(): string {
 
 function load(): { binding: Binding; version: string } {
   if (loaded === undefined) {
+    if (ortFault) throw ortFault;
     const binding = loadAddon();
     loaded = { binding, version: openEngine(binding) };
   }
@@ -151,7 +153,8 @@ function openEngine(binding: Binding): string {
   }
 }
 
-function libraryPath(): string {
+/** The libonnxruntime to use, be it there or not. @throws EngineError on a platform without one. */
+export function libraryPath(): string {
   const override = process.env.SWITCHYARD_ONNXRUNTIME;
   if (override) return override;
   const name = libraryNames[process.platform];

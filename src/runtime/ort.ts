@@ -9,19 +9,39 @@ import { EngineError } from '../errors.ts';
 
 const require = createRequire(import.meta.url);
 
-function load(): typeof Ort {
+type Used = Pick<typeof Ort, 'InferenceSession' | 'Tensor' | 'registerBackend'>;
+
+function load(): { ort: Used; fault: EngineError | undefined } {
   try {
-    return require('onnxruntime-node') as typeof Ort;
+    return { ort: require('onnxruntime-node') as typeof Ort, fault: undefined };
   } catch (cause) {
-    throw new EngineError(
+    const fault = new EngineError(
       `onnxruntime-node cannot be loaded on ${process.platform} ${process.arch}: ${(cause as Error).message}. ` +
         'Reinstall it with: npm rebuild onnxruntime-node',
       { cause },
     );
+    return { ort: withoutEngine(fault), fault };
   }
 }
 
-const ort = load();
+/** What needs no engine, the doctor above all, works without onnxruntime-node; using a class says what is wrong. */
+function withoutEngine(fault: EngineError): Used {
+  const refuse = (): never => {
+    throw fault;
+  };
+  class Missing {
+    static create = refuse;
+    constructor() {
+      refuse();
+    }
+  }
+  return { InferenceSession: Missing, Tensor: Missing, registerBackend() {} } as unknown as Used;
+}
+
+const { ort, fault } = load();
+
+/** Why onnxruntime-node cannot be loaded; undefined where it can. */
+export const ortFault = fault;
 
 export const InferenceSession = ort.InferenceSession;
 export type InferenceSession = Ort.InferenceSession;
@@ -33,8 +53,16 @@ export type { Backend, InferenceSessionHandler } from 'onnxruntime-common';
 export type TensorType = Ort.Tensor.Type;
 export type ValueMetadata = Ort.InferenceSession.ValueMetadata;
 
-/** Folder of the installed onnxruntime-node's native files for this platform. */
+/** Folder of the installed onnxruntime-node. @throws EngineError when there is none. */
+export function packageFolder(): string {
+  try {
+    return dirname(require.resolve('onnxruntime-node/package.json'));
+  } catch (cause) {
+    throw ortFault ?? new EngineError('onnxruntime-node is not installed', { cause });
+  }
+}
+
+/** Folder of the installed onnxruntime-node's native files for this platform. @throws EngineError as {@link packageFolder}. */
 export function nativeFolder(): string {
-  const root = dirname(require.resolve('onnxruntime-node/package.json'));
-  return join(root, 'bin', 'napi-v6', process.platform, process.arch);
+  return join(packageFolder(), 'bin', 'napi-v6', process.platform, process.arch);
 }

@@ -13,6 +13,18 @@ function readText(path: string): string | undefined {
   }
 }
 
+/** What bounds the threads of a session. */
+export interface ThreadBudget {
+  /** Threads a session uses by default. */
+  readonly threads: number;
+  /** CPUs of the affinity mask; undefined where it cannot be read. */
+  readonly cpus: number | undefined;
+  /** Physical cores among them, or what Node reports. */
+  readonly cores: number;
+  /** CPUs' worth of time of the cgroup's quota, rounded up; undefined without one. */
+  readonly quota: number | undefined;
+}
+
 /**
  * Physical cores this process may use: the CPUs of its affinity mask with hyper-threads counted once (they share the
  * units matrix products keep busy), at most its cgroup's CPU quota, rounded up. Where none of that can be read, what Node reports.
@@ -21,9 +33,23 @@ function readText(path: string): string | undefined {
  * @param fallback threads where nothing can be read
  */
 export function defaultThreads(read: ReadText = readText, fallback: number = availableParallelism()): number {
+  return threadBudget(read, fallback).threads;
+}
+
+/** {@link defaultThreads} with its reasons. */
+export function threadBudget(
+  read: ReadText = readText,
+  fallback: number = availableParallelism(),
+): ThreadBudget {
   const allowed = allowedCpus(read);
   const cores = allowed === undefined ? fallback : countCores(allowed, read);
-  return Math.max(1, Math.min(cores, cgroupQuota(read)));
+  const quota = cgroupQuota(read);
+  return {
+    threads: Math.max(1, Math.min(cores, quota)),
+    cpus: allowed?.length,
+    cores,
+    quota: Number.isFinite(quota) ? quota : undefined,
+  };
 }
 
 function allowedCpus(read: ReadText): number[] | undefined {

@@ -1,0 +1,60 @@
+/** The state of the engine on this machine, whether it can be loaded or not. */
+import { existsSync, realpathSync } from 'node:fs';
+import { join } from 'node:path';
+import { EngineError } from '../errors.ts';
+import { addonPath, engineVersion, libraryPath } from './binding.ts';
+import { type CpuInfo, cpuInfo } from './machine.ts';
+import { packageFolder } from './ort.ts';
+
+export interface EngineStatus {
+  readonly addon: { readonly path: string; readonly built: boolean };
+  readonly library: LibraryFile;
+  /** Undefined where the engine cannot be loaded; `fault` then says why, and what to do. */
+  readonly working: { readonly version: string; readonly cpu: CpuInfo } | undefined;
+  readonly fault: string | undefined;
+}
+
+export interface LibraryFile {
+  /** Symbolic links followed, as the loader does; undefined where onnxruntime-node has none for this platform. */
+  readonly path: string | undefined;
+  readonly found: boolean;
+  /** Whether SWITCHYARD_ONNXRUNTIME names it. */
+  readonly fromEnvironment: boolean;
+  /** Script of onnxruntime-node that fetches its CUDA provider. */
+  readonly installer: string | undefined;
+}
+
+/** Loads the engine if it can be loaded. */
+export function engineStatus(): EngineStatus {
+  const addon = { path: addonPath, built: existsSync(addonPath) };
+  const library = libraryFile();
+  try {
+    const working = { version: engineVersion(), cpu: cpuInfo() };
+    return { addon, library, working, fault: undefined };
+  } catch (error) {
+    if (!(error instanceof EngineError)) throw error;
+    return { addon, library, working: undefined, fault: error.message };
+  }
+}
+
+/** Where the engine's library is; nothing is loaded. */
+export function libraryFile(): LibraryFile {
+  const path = orUndefined(libraryPath);
+  const found = path !== undefined && existsSync(path);
+  const folder = orUndefined(packageFolder);
+  return {
+    path: found ? realpathSync(path) : path,
+    found,
+    fromEnvironment: Boolean(process.env.SWITCHYARD_ONNXRUNTIME),
+    installer: folder && join(folder, 'script', 'install.js'),
+  };
+}
+
+function orUndefined(path: () => string): string | undefined {
+  try {
+    return path();
+  } catch (error) {
+    if (error instanceof EngineError) return undefined;
+    throw error;
+  }
+}

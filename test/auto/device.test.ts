@@ -1,0 +1,48 @@
+import { describe, expect, test } from 'vitest';
+import { checkDevice } from '../../src/auto/device.ts';
+import { AutoModelForCausalLM, EngineError, InputError } from '../../src/index.ts';
+import { type Description, DRIVER, ENGINE, LIBRARIES, machine, PROVIDER, SMI } from '../doctor/machines.ts';
+
+const refusal = async (device: string, description: Description) => {
+  const error = await checkDevice(device, machine(description), ENGINE).catch((fault: unknown) => fault);
+  expect(error).toBeInstanceOf(EngineError);
+  return (error as EngineError).message;
+};
+
+describe('checkDevice', () => {
+  test.each([undefined, 'cpu', 'auto'])('%s is the CPU', async (device) => {
+    await expect(checkDevice(device)).resolves.toBeUndefined();
+  });
+
+  test.each(['gpu', 'cuda:', 'cuda:x', 'cuda:-1', 'CUDA', '', 7, null])('%j is no device', async (device) => {
+    const check = checkDevice(device);
+    await expect(check).rejects.toThrow(InputError);
+    await expect(check).rejects.toThrow(/expected one of cpu, auto, cuda, cuda:N/);
+  });
+
+  test('refuses CUDA with everything that is missing for it, and where it looked', async () => {
+    const message = await refusal('cuda', {});
+    expect(message).toMatch(/^device is "cuda", but this version of Switchyard has no CUDA path yet/);
+    expect(message).toContain("ONNX Runtime's CUDA provider: no libonnxruntime_providers_shared.so");
+    expect(message).toContain('→ node /app/ort/script/install.js --onnxruntime-node-install=cuda12');
+    expect(message).toContain('an NVIDIA driver: no libcuda.so.1');
+    expect(message).toMatch(/looked for in LD_LIBRARY_PATH \(not set\), .*\/usr\/lib\.$/);
+  });
+
+  test('has nothing to look for where CUDA does not exist', async () => {
+    expect(await refusal('cuda', { platform: 'darwin' })).toMatch(
+      /lacks:\n- CUDA on darwin\n {2}→ use a Linux machine with an NVIDIA GPU$/,
+    );
+  });
+
+  test('refuses CUDA where nothing is missing but the code', async () => {
+    const ready = { files: { ...PROVIDER, ...LIBRARIES, ...DRIVER }, programs: SMI };
+    expect(await refusal('cuda:1', ready)).toMatch(/has what CUDA needs \(NVIDIA H200, NVIDIA GB10\)\.$/);
+    expect(await refusal('cuda:2', ready)).toContain('- GPU 2: nvidia-smi lists 2');
+  });
+});
+
+test('CUDA is refused before anything is looked for', async () => {
+  const load = AutoModelForCausalLM.fromPretrained('/no/such/folder', { device: 'cuda' });
+  await expect(load).rejects.toThrow(/no CUDA path yet/);
+});

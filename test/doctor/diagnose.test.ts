@@ -1,0 +1,91 @@
+import { describe, expect, test } from 'vitest';
+import { describeDiagnosis } from '../../src/doctor/describe.ts';
+import { diagnose } from '../../src/doctor/diagnose.ts';
+import type { EngineStatus } from '../../src/runtime/engine-status.ts';
+import {
+  COMPILERS,
+  type Description,
+  DRIVER,
+  ENGINE,
+  LIBRARIES,
+  machine,
+  PROVIDER,
+  SMI,
+} from './machines.ts';
+
+const WORKING: EngineStatus = {
+  addon: { path: '/app/switchyard.node', built: true },
+  library: ENGINE,
+  working: { version: '1.30.0', cpu: { isa: 'avx2', features: ['avx2', 'portable'] } },
+  fault: undefined,
+};
+const THREADS = { threads: 3, cpus: 8, cores: 4, quota: 3 };
+const diagnosisOf = (description: Description, engine = WORKING) =>
+  diagnose(machine(description), engine, THREADS);
+const COMPLETE = {
+  files: { ...PROVIDER, ...LIBRARIES, ...DRIVER },
+  programs: { ...SMI, ...COMPILERS },
+};
+
+describe('diagnose', () => {
+  test('has no step for a machine that has everything, and uses the CPU all the same', async () => {
+    const diagnosis = await diagnosisOf(COMPLETE);
+    expect(diagnosis).toMatchObject({ ok: true, device: 'cpu', providers: ['CPU', 'CUDA'], steps: [] });
+    expect(diagnosis.compiler).toEqual({ command: 'c++', version: 'c++ (Debian 12.2.0-14) 12.2.0' });
+    expect(diagnosis.nvcc).toEqual({ command: 'nvcc', version: 'release 12.9' });
+    const text = describeDiagnosis(diagnosis);
+    expect(text).toContain('models run here, on the CPU with the avx2 kernels and 3 threads');
+    expect(text).toContain('this version has no CUDA path');
+    expect(text).toContain('4 physical cores among the 8 CPUs this process may use, and a quota of 3 CPUs');
+    expect(text).toContain('NVIDIA H200, 140.4 GiB');
+    expect(text).not.toContain('missing');
+  });
+
+  test('a machine without compilers runs, but cannot rebuild', async () => {
+    const { ok, steps } = await diagnosisOf({ ...COMPLETE, programs: SMI });
+    expect(ok).toBe(true);
+    expect(steps).toEqual([
+      {
+        neededFor: 'rebuilding',
+        what: 'a C++20 compiler: tried c++, g++, clang++',
+        step: expect.stringContaining('apt install g++'),
+      },
+      {
+        neededFor: 'rebuilding',
+        what: expect.stringContaining('nvcc'),
+        step: expect.stringContaining('CUDA_HOME'),
+      },
+    ]);
+  });
+
+  test('tries the compiler that CXX names, as the build does, and nvcc where CUDA is', async () => {
+    const env = { CXX: 'ccache g++-13', CUDA_HOME: '/opt/cuda' };
+    const programs = { ...COMPILERS, ccache: 'g++ 13\n', '/opt/cuda/bin/nvcc': 'release 13.0' };
+    const diagnosis = await diagnosisOf({ env, programs });
+    expect(diagnosis.compiler).toEqual({ command: 'ccache g++-13', version: 'g++ 13' });
+    expect(diagnosis.nvcc?.command).toBe('/opt/cuda/bin/nvcc');
+    const missing = await diagnosisOf({ env, programs: COMPILERS });
+    expect(missing.steps).toContainEqual(
+      expect.objectContaining({ what: 'a C++20 compiler: tried ccache g++-13' }),
+    );
+  });
+
+  test('a machine whose engine does not load cannot run models; the fault is the first step', async () => {
+    const library = { ...ENGINE, found: false, fromEnvironment: true };
+    const fault = 'there is no /app/ort/libonnxruntime.so.1';
+    const diagnosis = await diagnosisOf(COMPLETE, { ...WORKING, library, working: undefined, fault });
+    expect(diagnosis).toMatchObject({ ok: false, providers: [] });
+    expect(diagnosis.steps[0]).toEqual({ neededFor: 'running', what: 'a working engine', step: fault });
+    const text = describeDiagnosis(diagnosis);
+    expect(text).toContain('models cannot run here');
+    expect(text).toContain('libonnxruntime.so.1: missing (named by SWITCHYARD_ONNXRUNTIME)');
+  });
+
+  test('tells a machine with nothing from NVIDIA what CUDA would need', async () => {
+    const diagnosis = await diagnosisOf({ programs: COMPILERS });
+    expect(diagnosis.steps.map(({ neededFor }) => neededFor)).toEqual(['CUDA', 'CUDA', 'CUDA']);
+    expect(describeDiagnosis(diagnosis)).toMatch(
+      /^3\. for CUDA: an NVIDIA driver.*\n {3}→ install NVIDIA's/m,
+    );
+  });
+});
