@@ -1,26 +1,29 @@
 import { type Command, Option } from 'commander';
-import { TokenizerError } from '../errors.ts';
+import { InputError, TokenizerError } from '../errors.ts';
 import { createProgressDisplay } from '../hub/progress.ts';
 import {
   AutoConfig,
   AutoModelForCausalLM,
   AutoModelForImageTextToText,
+  AutoProcessor,
   AutoTokenizer,
   type CausalLM,
   type GenerateStats,
   GenerationAbortError,
   type HubOptions,
-  type ImageTextToText,
+  ImageTextToText,
   type LoadOptions,
+  type Processor,
+  type ProcessorOutput,
   type Streamer,
   type Tokenizer,
 } from '../index.ts';
 import type { Io } from './io.ts';
-import { decimal, device, experts, integer, requireDevice, tokenIds } from './options.ts';
+import { decimal, device, experts, integer, requireDevice, strings, tokenIds } from './options.ts';
 import { demoModel } from './package-root.ts';
 import { idPrinter, textPrinter } from './printers.ts';
-import { type Batch, encode, type Prompt, type PromptFlags, readPrompt } from './prompt.ts';
-import { describeStats } from './stats.ts';
+import { type Batch, encode, encodeWithImages, type Prompt, type PromptFlags, readPrompt } from './prompt.ts';
+import { describeStats, type Picture } from './stats.ts';
 
 /** New tokens when neither `--max-new-tokens` nor generation_config.json says. */
 const DEFAULT_NEW_TOKENS = 128;
@@ -55,6 +58,7 @@ export function addGenerateCommand(program: Command, io: Io): void {
     .option('--prompt <text>', 'text to continue; by default it is read from stdin')
     .option('--chat <text>', 'a message to answer, put through the chat template')
     .option('--input-ids <ids>', 'raw token ids, such as 1,2,3; repeat it for a batch', tokenIds)
+    .option('--image <image>', 'a picture for an image-text model, as path or URL; repeatable', strings)
     .option('--experts <spec>', 'experts backend: a name, or key=name,key=name', experts)
     .addOption(new Option('--dtype <dtype>', 'precision of the computation').choices(DTYPES))
     .option('--device <device>', 'where to compute: auto and cpu are the CPU; CUDA is not there yet', device)
@@ -81,7 +85,7 @@ async function generate(flags: Flags, io: Io): Promise<void> {
   const prompt = await readPrompt(flags, io.stdin, io.stop);
   const loaded = await load(flags, prompt, io);
   try {
-    const batch = encode(prompt, loaded.tokenizer);
+    const batch = await encodePrompt(prompt, loaded, io);
     const streamer = chooseStreamer(flags, batch, loaded, io);
     const options = {
       ...batch,
@@ -98,10 +102,31 @@ async function generate(flags: Flags, io: Io): Promise<void> {
     const rows = output.sequences.map((row) => row.slice(width));
     if (flags.json) io.stdout.write(`${JSON.stringify(jsonReport(rows, output.stats, loaded))}\n`);
     else io.stdout.write(streamer ? '\n' : rows.map((row) => `${row.join(',')}\n`).join(''));
-    if (flags.stats) io.stderr.write(describeStats(output.stats, backends(loaded), loaded.seconds));
+    if (flags.stats) {
+      const pictures = describePictures(prompt, batch, loaded);
+      io.stderr.write(describeStats(output.stats, backends(loaded), loaded.seconds, pictures));
+    }
   } finally {
     await loaded.model.dispose();
   }
+}
+
+async function encodePrompt(prompt: Prompt, loaded: Loaded, io: Io): Promise<Batch | ProcessorOutput> {
+  if ('ids' in prompt || prompt.images.length === 0) return encode(prompt, loaded.tokenizer);
+  if (!loaded.processor)
+    throw new InputError(`${loaded.model.nameOrPath} is a text model; it takes no --image`);
+  return encodeWithImages(prompt, loaded.processor, io.stop);
+}
+
+/** One entry a picture: where it came from, its grid of patches, and the tokens it takes. */
+function describePictures(prompt: Prompt, batch: Batch | ProcessorOutput, { processor }: Loaded): Picture[] {
+  if ('ids' in prompt || !processor || !('imageGridThw' in batch)) return [];
+  const merge = processor.config.image.mergeSize;
+  return (batch.imageGridThw ?? []).map((grid, i) => ({
+    source: prompt.images[i] as string,
+    grid,
+    tokens: (grid[0] * grid[1] * grid[2]) / merge ** 2,
+  }));
 }
 
 /** A single row streams. The rows of a batch would mix, and come at the end. */
@@ -121,6 +146,8 @@ const backends = ({ model }: Loaded) => model.getExpertsImplementation();
 interface Loaded {
   model: CausalLM | ImageTextToText;
   tokenizer: Tokenizer | undefined;
+  /** Of an image-text model, where the prompt has pictures. */
+  processor: Processor | undefined;
   seconds: number;
 }
 
@@ -133,11 +160,16 @@ async function load(flags: Flags, prompt: Prompt, io: Io): Promise<Loaded> {
     loadTokenizer(source, repo, flags, prompt, io),
   ]);
   if (model.status === 'rejected') throw model.reason;
-  if (tokenizer.status === 'rejected') {
+  try {
+    if (tokenizer.status === 'rejected') throw tokenizer.reason;
+    const sees = model.value instanceof ImageTextToText && !('ids' in prompt) && prompt.images.length > 0;
+    const processor = sees ? await AutoProcessor.fromPretrained(source, repo) : undefined;
+    const seconds = (performance.now() - started) / 1000;
+    return { model: model.value, tokenizer: tokenizer.value, processor, seconds };
+  } catch (error) {
     await model.value.dispose();
-    throw tokenizer.reason;
+    throw error;
   }
-  return { model: model.value, tokenizer: tokenizer.value, seconds: (performance.now() - started) / 1000 };
 }
 
 async function loadModel(source: string, repo: HubOptions, flags: Flags, io: Io) {

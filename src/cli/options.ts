@@ -46,6 +46,11 @@ export async function requireDevice(asked: Device | undefined): Promise<void> {
   }
 }
 
+/** Parser of an option that may be repeated. */
+export function strings(text: string, before: readonly string[] = []): string[] {
+  return [...before, text];
+}
+
 /** Parser of `1,2,3`; each further use of the option adds a row to the batch. */
 export function tokenIds(text: string, rows: number[][] = []): number[][] {
   const parts = text.split(',').map((part) => part.trim());

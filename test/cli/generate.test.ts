@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import { describe, expect, test, vi } from 'vitest';
 import { generationOptions } from '../../src/cli/generate.ts';
 import { Stop } from '../../src/cli/io.ts';
@@ -86,6 +87,40 @@ test('an image-text model goes on with text, each part on its own backend', asyn
   const report = await json(...args, ...experts, '--max-new-tokens', '12');
   expect(report.sequences).toEqual([prompt?.greedy.tokens]);
   expect(report.experts).toEqual({ '': 'grouped_mm', text_config: 'grouped_mm', vision_config: 'eager' });
+});
+
+describe('pictures', () => {
+  const vl = goldenModel('qwen3_vl_moe_e');
+  const picture = (name: string) => join(vl, 'images', `${name}.png`);
+  const [chat] = readJson<{ prompts: { input_ids: number[]; text: string; greedy: { tokens: number[] } }[] }>(
+    vl,
+    'expected.json',
+  ).prompts;
+  const args = ['--model', vl, '--image', picture('gradient'), ...plain, '--max-new-tokens', '12'];
+
+  test('belong to a message', async () => {
+    const report = await json(...args, '--chat', 'What is in picture 3?');
+    expect(report.sequences).toEqual([chat?.greedy.tokens]);
+  });
+
+  test('come before a raw prompt, or where it marks them', async () => {
+    const marked = chat?.text as string;
+    expect((await json(...args, '--prompt', marked)).sequences).toEqual([chat?.greedy.tokens]);
+    const before = await run(['generate', ...args, '--prompt', 'A gradient', '--stats']);
+    expect([before.exitCode, before.stderr]).toEqual([
+      0,
+      expect.stringMatching(/gradient\.png: grid 1 × 4 × 6, 6 tokens/),
+    ]);
+  });
+
+  test.each([
+    [['--model', vl, '--image', picture('none'), '--prompt', 'a'], 1, /none\.png/],
+    [['--image', picture('gradient'), '--prompt', 'a'], 1, /text model; it takes no --image/],
+    [['--image', picture('gradient'), '--input-ids', '1'], 2, /--image and --input-ids exclude each other/],
+  ])('that cannot be used are an error: %j', async (line, exitCode, message) => {
+    const result = await run(['generate', ...line]);
+    expect([result.exitCode, result.stderr]).toEqual([exitCode, expect.stringMatching(message)]);
+  });
 });
 
 describe('the demo model', () => {
