@@ -49,15 +49,27 @@ export const thisMachine: Machine = {
       if (file !== undefined) closeSync(file);
     }
   },
-  ask(program, args) {
-    return new Promise((resolve) => {
-      const settings = { timeout: ANSWER_MS, killSignal: 'SIGKILL', maxBuffer: 16 * 1024 ** 2 } as const;
-      execFile(program, args, settings, (error, stdout, stderr) => {
-        if (!error) resolve({ ok: true, text: stdout });
-        else if (error.code === 'ENOENT' || error.code === 'EACCES') resolve(undefined);
-        else if (error.killed) resolve({ ok: false, text: `no answer within ${ANSWER_MS / 1000} s` });
-        else resolve({ ok: false, text: (stderr || stdout || error.message).trim() });
-      });
-    });
-  },
+  ask: (program, args) => ask(program, args),
 };
+
+/** {@link Machine.ask}, for at most `limit` ms: a process stuck in the driver survives even SIGKILL, so nobody waits for its end. */
+export function ask(
+  program: string,
+  args: readonly string[],
+  limit: number = ANSWER_MS,
+): Promise<Answer | undefined> {
+  return new Promise((resolve) => {
+    const child = execFile(program, args, { maxBuffer: 16 * 1024 ** 2 }, (error, stdout, stderr) => {
+      clearTimeout(timer);
+      if (!error) resolve({ ok: true, text: stdout });
+      else if (error.code === 'ENOENT' || error.code === 'EACCES') resolve(undefined);
+      else resolve({ ok: false, text: (stderr || stdout || error.message).trim() });
+    });
+    const timer = setTimeout(() => {
+      child.kill('SIGKILL');
+      for (const stream of child.stdio) stream?.destroy();
+      child.unref();
+      resolve({ ok: false, text: `no answer within ${limit / 1000} s` });
+    }, limit);
+  });
+}
