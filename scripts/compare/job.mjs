@@ -2,7 +2,8 @@
 // line of its output, as JSON.
 //
 // Job: { task: 'text' | 'first' | 'vision' | 'machine', model, threads, dtype, prompts, newTokens, repeats, backends }
-//   text    → { load, version, backends: [{ name, prefill: { length: seconds }, decode, tokens }], memory }
+//   text    → { load, version, backends: [{ name, prefill: { length: seconds }, decode, tokens }], memory };
+//             Switchyard's also has reads: [{ read, pattern }], in GB/s, taken beside its decoding
 //   first   → any output as soon as the first token is known
 //   vision  → { load, version, seconds, norm }
 //   machine → { read, pattern, gigaflops }                  Times are in seconds, memory in bytes.

@@ -10,10 +10,12 @@ const OURS = 'grouped_mm';
  * @param work { model, dtype, threads, prompts, newTokens, bytesPerToken, flops: { [length]: operations } }
  */
 export function textReport(rounds, work) {
+  const ratios = ratioRows(rounds, work);
+  const ratioHeader = ['Ratios, round by round', ...measures(work).map(({ label }) => label)];
   return [
     ...heading(work.model, rounds, work),
     table(speedHeader(work), speedRows(rounds, work)),
-    table(['Ratios, round by round', ...measures(work).map(({ label }) => label)], ratioRows(rounds, work)),
+    ...(ratios.length > 0 ? [table(ratioHeader, ratios)] : []),
     machineNotes(rounds, work),
     agreement(rounds),
   ].join('\n');

@@ -48,6 +48,7 @@ async function text() {
   const { model, load: seconds } = await load(AutoModelForCausalLM);
   const backends = [];
   let used;
+  const reads = [];
   await warmUp(model, Math.max(SHORT_PROMPT, ...job.prompts));
   for (const name of job.backends) {
     const ids = (count, seed) => tokenIds(count, seed, model.vocabSize);
@@ -56,11 +57,14 @@ async function text() {
     await generate(model, ids(Math.max(SHORT_PROMPT, ...lengths), 99), 2, name);
     for (const count of lengths)
       prefill[count] = await time(job.repeats, (run) => generate(model, ids(count, run), 1, name));
+    // Right beside the first backend's decoding, which is judged by it.
+    if (!used) reads.push(await readRate(0.5));
     const { tokens, moments } = await generate(model, ids(SHORT_PROMPT, 50), job.newTokens + 1, name);
+    if (!used) reads.push(await readRate(0.5));
     backends.push({ name, prefill, decode: interval(moments), tokens });
     used ??= memory();
   }
-  print({ load: seconds, version: `Switchyard ${version}`, backends, memory: used });
+  print({ load: seconds, version: `Switchyard ${version}`, backends, memory: used, reads });
   await model.dispose();
 }
 
@@ -81,11 +85,15 @@ async function vision() {
   await model.dispose();
 }
 
+async function readRate(seconds) {
+  const { gigabytesPerSecond: read, pattern } = await measureReadBandwidth({ threads: job.threads, seconds });
+  return { read, pattern };
+}
+
 async function machine() {
-  const options = { threads: job.threads, seconds: 1 };
-  const { gigabytesPerSecond: read, pattern } = await measureReadBandwidth(options);
-  const gigaflops = await measureFlops(job.dtype === 'bfloat16' ? 'bfloat16' : 'float32', options);
-  print({ read, pattern, gigaflops });
+  const precision = job.dtype === 'bfloat16' ? 'bfloat16' : 'float32';
+  const gigaflops = await measureFlops(precision, { threads: job.threads, seconds: 1 });
+  print({ ...(await readRate(1)), gigaflops });
 }
 
 await { text, vision, machine }[job.task]();

@@ -30,8 +30,8 @@ export interface Plan {
   readonly signal?: AbortSignal;
   /** Told what comes next. */
   readonly onStep?: (description: string) => void;
-  /** Called once a run, beside the model's own measurements. */
-  readonly eachRun?: () => Promise<void>;
+  /** Measures the machine; called in every run before prefill and before decoding. */
+  readonly gauge?: () => Promise<void>;
 }
 
 /** Measurements of one candidate, an entry a run. */
@@ -62,7 +62,7 @@ export async function measure(generator: Generator, plan: Plan): Promise<Samples
   await warmUp(stopwatch, generator, plan, ids);
   for (let run = 1; run <= plan.runs; run++) {
     const step = (what: string) => plan.onStep?.(`run ${run} of ${plan.runs}: ${what}`);
-    await plan.eachRun?.();
+    await plan.gauge?.();
     for (const tokens of plan.prompts) {
       const prompts = Array.from({ length: passes(tokens) }, () => ids.take(tokens));
       await each(async ({ name, experts }, { prefill }) => {
@@ -73,6 +73,7 @@ export async function measure(generator: Generator, plan: Plan): Promise<Samples
       });
     }
     if (plan.newTokens === 0) continue;
+    await plan.gauge?.();
     const prompt = ids.take(DECODE_PROMPT);
     await each(async ({ name, experts }, { decode, memory }) => {
       step(`${name}, ${plan.newTokens} new tokens`);

@@ -165,7 +165,7 @@ function makePlan(flags: Flags, contextLength: number, gauge: MachineGauge, io: 
     runs: flags.runs,
     signal: io.stop,
     onStep: statusLine(io),
-    eachRun: () => gauge.measure(),
+    gauge: () => gauge.measure(),
   };
 }
 
