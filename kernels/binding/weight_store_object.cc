@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "../common/prefetch.h"
 #include "../ops/stored_weight.h"
 #include "job.h"
 
@@ -75,6 +76,7 @@ Napi::Function WeightStoreObject::Define(Napi::Env env) {
   return DefineClass(env, "WeightStore",
                      {InstanceAccessor<&WeightStoreObject::JsId>("id"),
                       InstanceMethod<&WeightStoreObject::JsReadFloat32>("readFloat32"),
+                      InstanceMethod<&WeightStoreObject::JsPrefetch>("prefetch"),
                       InstanceMethod<&WeightStoreObject::JsDispose>("dispose")});
 }
 
@@ -111,6 +113,15 @@ Napi::Value WeightStoreObject::JsReadFloat32(const Napi::CallbackInfo& info) {
   return values;
 }
 
-void WeightStoreObject::JsDispose(const Napi::CallbackInfo&) { store_ = nullptr; }
+void WeightStoreObject::JsPrefetch(const Napi::CallbackInfo& info) {
+  const auto handles = ReadColumn<int32_t>(info, 0, napi_int32_array);
+  StartPrefetch(store(info.Env()), std::vector<int64_t>(handles.data, handles.data + handles.size),
+                stop_prefetch_);
+}
+
+void WeightStoreObject::JsDispose(const Napi::CallbackInfo&) {
+  *stop_prefetch_ = true;
+  store_ = nullptr;
+}
 
 }  // namespace switchyard::binding

@@ -2,6 +2,7 @@
 #pragma once
 #include <napi.h>
 
+#include <atomic>
 #include <memory>
 
 #include "../common/weight_store.h"
@@ -16,6 +17,7 @@ class WeightStoreObject : public Napi::ObjectWrap<WeightStoreObject> {
  public:
   static Napi::Function Define(Napi::Env env);
   explicit WeightStoreObject(const Napi::CallbackInfo& info);
+  ~WeightStoreObject() override { *stop_prefetch_ = true; }
 
   // The open store. Throws after dispose().
   std::shared_ptr<const WeightStore> store(Napi::Env env) const;
@@ -23,9 +25,12 @@ class WeightStoreObject : public Napi::ObjectWrap<WeightStoreObject> {
  private:
   Napi::Value JsId(const Napi::CallbackInfo& info);
   Napi::Value JsReadFloat32(const Napi::CallbackInfo& info);  // (handle) → Float32Array
+  void JsPrefetch(const Napi::CallbackInfo& info);            // (handles: Int32Array)
   void JsDispose(const Napi::CallbackInfo& info);
 
   std::shared_ptr<const WeightStore> store_;
+  // Ends the prefetches of this store.
+  std::shared_ptr<std::atomic<bool>> stop_prefetch_ = std::make_shared<std::atomic<bool>>(false);
 };
 
 }  // namespace switchyard::binding

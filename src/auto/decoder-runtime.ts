@@ -176,15 +176,17 @@ export class DecoderRuntime {
     return session;
   }
 
-  #open(variant: GraphVariant, experts: ExpertsBackend): Promise<Session> {
+  async #open(variant: GraphVariant, experts: ExpertsBackend): Promise<Session> {
     const graph = new Graph(new CheckpointWeights(this.#checkpoint, this.#store));
     const { head, intermediates, visual } = variant;
     const options: GraphOptions = { device: 'cpu', dtype: this.#dtype, experts, head, intermediates, visual };
     this.#architecture.buildGraph(graph, this.#fullConfig, options);
-    return openSession(graph.serialize(), {
+    const session = await openSession(graph.serialize(), {
       store: this.#store,
       boundInputs: graph.boundInputs,
       ...(this.#threads === undefined ? {} : { threads: this.#threads }),
     });
+    this.#store.prefetch(graph.streamed);
+    return session;
   }
 }

@@ -67,6 +67,8 @@ export class Graph {
    * through the graph this way.
    */
   readonly shared = new Map<string, Value>();
+  /** Stored tensors that every run reads from end to end, or may. */
+  readonly streamed = new Set<string>();
   /** Graph inputs that stand for a stored tensor's bytes: input name → tensor name. */
   readonly boundInputs: Record<string, string> = {};
 
@@ -159,6 +161,12 @@ export class Graph {
 
   /** A stored tensor's handle, for an attribute of our own ops. `shape` is checked against the checkpoint. */
   weight(name: string, shape: readonly number[]): number {
+    this.streamed.add(name);
+    return this.table(name, shape);
+  }
+
+  /** As `weight`, for a tensor of which a run reads only some rows. */
+  table(name: string, shape: readonly number[]): number {
     return this.weights.request(name, shape) ? this.weights.handle(name) : -1;
   }
 

@@ -53,7 +53,7 @@ export function buildDecoder(
   const earlyRows = options.intermediates || extended >= config.num_hidden_layers ? undefined : rows;
 
   const { embedding, head } = embeddingNames(graph, config, prefix);
-  const table = graph.weight(embedding, [config.vocab_size, hidden]);
+  const table = graph.table(embedding, [config.vocab_size, hidden]);
   const [embeddings] = graph.ownOps('Embedding', [ids], { weight: table }) as [Value];
   let residual = parts.embed?.(embeddings) ?? embeddings;
   emitHidden(graph, options, residual, 0, hidden);

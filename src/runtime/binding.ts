@@ -12,6 +12,7 @@ export type WrappedTensor = { readonly __brand: 'WrappedTensor' };
 export interface NativeWeightStore {
   readonly id: number;
   readFloat32(handle: number): Float32Array;
+  prefetch(handles: Int32Array): void;
   dispose(): void;
 }
 

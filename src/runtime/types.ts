@@ -9,6 +9,11 @@ export interface WeightStore {
   handle(name: string): number;
   /** Elements of a small tensor widened to fp32 (norms); copies. */
   readFloat32(name: string): Float32Array;
+  /**
+   * Maps the pages of tensors in the background, before their first use would do so one fault at a time. Speed only; does
+   * nothing where they would not fit into memory.
+   */
+  prefetch(names: Iterable<string>): void;
   /** Drops this owner's reference; the files are unmapped when no session uses them. */
   dispose(): void;
 }

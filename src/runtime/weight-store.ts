@@ -1,4 +1,5 @@
 /** Opens the tensors of a checkpoint for the engine, in place. */
+import { freemem } from 'node:os';
 import { CheckpointError, EngineError, nearest, show } from '../errors.ts';
 import type { SafetensorsDType, TensorInfo } from '../safetensors/types.ts';
 import { loadBinding, type NativeWeightStore, WEIGHT_FILE } from './binding.ts';
@@ -23,15 +24,30 @@ const dataTypes: Readonly<Record<SafetensorsDType, number>> = {
   F8_E5M2: 19,
 };
 
+/** Part of the available memory that mapped weights may fill ahead of their use. */
+const MEMORY_SHARE = 0.9;
+
+/** Bytes this process could use, page cache that would make room included. */
+function availableMemory(): number {
+  return process.availableMemory?.() ?? freemem();
+}
+
 class MappedWeightStore implements WeightStore {
   readonly id: number;
   readonly #native: NativeWeightStore;
   readonly #handles: ReadonlyMap<string, number>;
+  readonly #bytes: ReadonlyMap<string, number>;
+  readonly #prefetched = new Set<string>();
   #disposed = false;
 
-  constructor(native: NativeWeightStore, handles: ReadonlyMap<string, number>) {
+  constructor(
+    native: NativeWeightStore,
+    handles: ReadonlyMap<string, number>,
+    bytes: ReadonlyMap<string, number>,
+  ) {
     this.#native = native;
     this.#handles = handles;
+    this.#bytes = bytes;
     this.id = native.id;
   }
 
@@ -53,6 +69,15 @@ class MappedWeightStore implements WeightStore {
     } catch (cause) {
       throw new EngineError((cause as Error).message, { cause });
     }
+  }
+
+  prefetch(names: Iterable<string>): void {
+    this.#checkOpen();
+    const wanted = [...new Set(names)].filter((name) => !this.#prefetched.has(name));
+    const total = wanted.reduce((sum, name) => sum + (this.#bytes.get(name) ?? 0), 0);
+    if (total > MEMORY_SHARE * availableMemory()) return;
+    for (const name of wanted) this.#prefetched.add(name);
+    this.#native.prefetch(Int32Array.from(wanted, (name) => this.handle(name)));
   }
 
   dispose(): void {
@@ -92,7 +117,8 @@ export const openWeightStore: OpenWeightStore = (tensors) => {
       columns.ranks,
       columns.dims,
     );
-    return new MappedWeightStore(native, columns.handles);
+    const sizes = new Map(columns.names.map((name, i) => [name, columns.bytes[i] as number]));
+    return new MappedWeightStore(native, columns.handles, sizes);
   } catch (cause) {
     const { message, code } = cause as Error & { code?: string };
     throw new (code === WEIGHT_FILE ? CheckpointError : EngineError)(message, { cause });

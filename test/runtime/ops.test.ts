@@ -6,7 +6,7 @@ import { openSession } from '../../src/runtime/session.ts';
 import type { WeightStore } from '../../src/runtime/types.ts';
 import { openWeightStore } from '../../src/runtime/weight-store.ts';
 import { type AttributeValue, encodeModel, type ModelValue } from './onnx-model.ts';
-import { gatedMlp, type Matrix, mapRows, multiply, route, sigmoid } from './reference.ts';
+import { attend, gatedMlp, type Matrix, mapRows, multiply, route, sigmoid } from './reference.ts';
 import {
   pattern,
   type TestTensor,
@@ -373,6 +373,81 @@ describe('MoeExperts', () => {
     await expect(run).rejects.toThrow(
       new RegExp(`'implementation' is ${implementation}; expected 0 \\(eager\\)`),
     );
+  });
+});
+
+describe('Attention', () => {
+  function call(
+    sizes: { batch: number; tokens: number; keys: number; heads: number; kvHeads: number; headDim: number },
+    attributes: Record<string, AttributeValue> = {},
+  ) {
+    const { batch, tokens, keys, heads, kvHeads, headDim } = sizes;
+    const tensor = (length: number, width: number, seed: number) =>
+      new Tensor('float32', pattern(batch * length * width, seed), [batch, length, width]);
+    const inputs = {
+      q: tensor(tokens, heads * headDim, 1),
+      k: tensor(keys, kvHeads * headDim, 2),
+      v: tensor(keys, kvHeads * headDim, 3),
+    };
+    const run = runOp({
+      op: 'Attention',
+      weights: store([stored('unused', matrix(1, 1, 1))]),
+      attributes: { num_heads: heads, kv_num_heads: kvHeads, scale: { float: 2 }, ...attributes },
+      inputs,
+      outputs: [float('y', 3)],
+    });
+    const expected = () =>
+      attend(
+        { ...sizes, rows: Array.from({ length: batch }, () => ({ keys, past: 0 })), scale: 2 },
+        inputs.q.data as Float32Array,
+        inputs.k.data as Float32Array,
+        inputs.v.data as Float32Array,
+        (row, key, head) => ((row * keys + key) * kvHeads + head) * headDim,
+      );
+    return { run, expected };
+  }
+
+  it.each([
+    { batch: 2, tokens: 19, keys: 19, heads: 4, kvHeads: 4, headDim: 12 },
+    { batch: 1, tokens: 5, keys: 33, heads: 6, kvHeads: 2, headDim: 10 },
+    { batch: 3, tokens: 1, keys: 7, heads: 4, kvHeads: 1, headDim: 16 },
+    { batch: 1, tokens: 2, keys: 1, heads: 1, kvHeads: 1, headDim: 1 },
+  ])('lets every query see all keys of its row: %o', async (sizes) => {
+    const { run, expected } = call(sizes);
+    const { y } = await run;
+    expect(y?.dims).toEqual([sizes.batch, sizes.tokens, sizes.heads * sizes.headDim]);
+    expectClose(y, expected());
+  });
+
+  it('rounds to bfloat16 when asked', async () => {
+    const sizes = { batch: 1, tokens: 9, keys: 9, heads: 2, kvHeads: 2, headDim: 24 };
+    const exact = elements((await call(sizes).run).y);
+    const rounded = elements((await call(sizes, { precision: 1 }).run).y);
+    const error = Math.max(...exact.map((value, i) => Math.abs(value - (rounded[i] as number))));
+    expect(error).toBeGreaterThan(1e-5);
+    expect(error).toBeLessThan(2e-2);
+  });
+
+  it.each([
+    { batch: 1, tokens: 0, keys: 4, heads: 2, kvHeads: 2, headDim: 8 },
+    { batch: 0, tokens: 3, keys: 4, heads: 2, kvHeads: 2, headDim: 8 },
+  ])('accepts no queries: %o', async (sizes) => {
+    const { y } = await call(sizes).run;
+    expect(y?.dims).toEqual([sizes.batch, sizes.tokens, 16]);
+  });
+
+  it('names an input of the wrong shape and heads that do not divide', async () => {
+    const sizes = { batch: 1, tokens: 2, keys: 4, heads: 4, kvHeads: 2, headDim: 8 };
+    await expect(call(sizes, { kv_num_heads: 4 }).run).rejects.toThrow(
+      /Attention node 'node': input 'k' has shape \[1, 4, 16\]; expected \[1, 4, 32\]/,
+    );
+    await expect(call(sizes, { kv_num_heads: 3 }).run).rejects.toThrow(
+      /'num_heads' is 4; expected a positive multiple of 'kv_num_heads', 3/,
+    );
+    await expect(call(sizes, { num_heads: 5, kv_num_heads: 5 }).run).rejects.toThrow(
+      /input 'q' has shape \[1, 2, 32\]; expected \[batch, tokens, a multiple of 5/,
+    );
+    await expect(call(sizes, { scale: { float: -1 } }).run).rejects.toThrow(/'scale' is -1/);
   });
 });
 

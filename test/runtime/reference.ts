@@ -28,6 +28,54 @@ export function mapRows(
   return rows.flatMap(f);
 }
 
+export interface AttentionShape {
+  /** Per row of the batch: keys there are, and position among them of the first query. */
+  rows: readonly { keys: number; past: number }[];
+  /** Queries in a row. */
+  tokens: number;
+  heads: number;
+  kvHeads: number;
+  headDim: number;
+  scale: number;
+  causal?: boolean;
+  /** Newest keys a causal query sees. */
+  window?: number;
+}
+
+/**
+ * Softmax attention in double precision. `q` is [batch, tokens, heads · headDim]; `key` and `value` give the first index of
+ * a key of a row and head.
+ */
+export function attend(
+  shape: AttentionShape,
+  q: Float32Array,
+  k: Float32Array,
+  v: Float32Array,
+  at: (row: number, key: number, kvHead: number) => number,
+): number[] {
+  const { heads, headDim } = shape;
+  return mapRows(q, headDim, (query, i) => {
+    const head = i % heads;
+    const token = Math.floor(i / heads) % shape.tokens;
+    const row = Math.floor(i / heads / shape.tokens);
+    const { keys, past } = shape.rows[row] as { keys: number; past: number };
+    const end = shape.causal ? Math.min(keys, past + token + 1) : keys;
+    const begin = Math.max(0, past + token + 1 - (shape.window ?? Number.POSITIVE_INFINITY));
+    const seen = Array.from({ length: end - begin }, (_, j) =>
+      at(row, begin + j, Math.floor((head * shape.kvHeads) / heads)),
+    );
+    const scores = seen.map((first) =>
+      query.reduce((sum, value, d) => sum + value * (k[first + d] as number) * shape.scale, 0),
+    );
+    const top = Math.max(...scores);
+    const weights = scores.map((score) => Math.exp(score - top));
+    const total = weights.reduce((a, b) => a + b, 0);
+    return Array.from(query, (_, d) =>
+      seen.reduce((sum, first, j) => sum + ((weights[j] as number) * (v[first + d] as number)) / total, 0),
+    );
+  });
+}
+
 export interface Mlp {
   gate: Matrix;
   up: Matrix;

@@ -175,3 +175,40 @@ describe('openWeightStore', () => {
     expect(privateDirty() - before).toBeLessThan(20 * 1024 ** 2);
   });
 });
+
+/** Bytes of a mapped file that are mapped into this process's memory right now. */
+function residentBytes(file: string): number {
+  const maps = readFileSync('/proc/self/smaps', 'utf8').split(/^(?=[0-9a-f]+-[0-9a-f]+ )/m);
+  const own = maps.filter((map) => map.split('\n', 1)[0]?.endsWith(file));
+  return own.reduce((sum, map) => sum + Number(/^Rss:\s*(\d+) kB/m.exec(map)?.[1]) * 1024, 0);
+}
+
+describe.runIf(process.platform === 'linux')('prefetch', () => {
+  const MIB = 2 ** 20;
+  const sparse = (name: string, bytes: number): TensorInfo => {
+    const file = join(folder, name);
+    const descriptor = openSync(file, 'w');
+    ftruncateSync(descriptor, bytes);
+    closeSync(descriptor);
+    return { name, file, offset: 0, byteLength: bytes / 2, dtype: 'BF16', shape: [bytes / 4] };
+  };
+
+  it('maps the tensors it is told, and no others', async () => {
+    const wanted = sparse('wanted.bin', 64 * MIB);
+    const other = sparse('other.bin', 64 * MIB);
+    const store = open([wanted, other]);
+    expect(residentBytes(wanted.file)).toBe(0);
+    store.prefetch(['wanted.bin']);
+    await expect.poll(() => residentBytes(wanted.file), { timeout: 10_000 }).toBeGreaterThanOrEqual(32 * MIB);
+    expect(residentBytes(other.file)).toBe(0);
+  });
+
+  it('may be ended by disposing the store, and asked for more than memory holds', () => {
+    const store = open([sparse('ended.bin', 512 * MIB)]);
+    store.prefetch(['ended.bin']);
+    store.dispose();
+    const huge = open([sparse('huge.bin', 2 ** 42)]);
+    huge.prefetch(['huge.bin']);
+    expect(residentBytes(join(folder, 'huge.bin'))).toBe(0);
+  });
+});

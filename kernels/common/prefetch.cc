@@ -1,0 +1,65 @@
+#include "prefetch.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <thread>
+
+namespace switchyard {
+namespace {
+
+// Bytes between two looks at the stop flag: some milliseconds from the page cache.
+constexpr size_t kStepBytes = 16 << 20;
+
+struct Range {
+  uintptr_t begin, end;
+};
+
+// Page-aligned ranges of the tensors, neighbours joined, in the order of their addresses.
+std::vector<Range> PageRanges(const WeightStore& store, const std::vector<int64_t>& handles, uintptr_t page) {
+  std::vector<Range> ranges;
+  for (int64_t handle : handles) {
+    const StoredTensor& tensor = store.Get(handle);
+    const auto begin = reinterpret_cast<uintptr_t>(tensor.data);
+    if (tensor.bytes > 0) ranges.push_back({begin / page * page, begin + tensor.bytes});
+  }
+  std::sort(ranges.begin(), ranges.end(), [](const Range& a, const Range& b) { return a.begin < b.begin; });
+  std::vector<Range> joined;
+  for (const Range& range : ranges) {
+    if (!joined.empty() && range.begin <= joined.back().end) {
+      joined.back().end = std::max(joined.back().end, range.end);
+    } else {
+      joined.push_back(range);
+    }
+  }
+  return joined;
+}
+
+void MapPages(uintptr_t begin, uintptr_t end, uintptr_t page) {
+#ifdef MADV_POPULATE_READ
+  const int result = madvise(reinterpret_cast<void*>(begin), end - begin, MADV_POPULATE_READ);
+  if (result == 0 || errno != EINVAL) return;
+#endif
+  // Older kernels: one read of each page does the same, more slowly.
+  for (uintptr_t at = begin; at < end; at += page) (void)*reinterpret_cast<const volatile char*>(at);
+}
+
+}  // namespace
+
+void StartPrefetch(std::shared_ptr<const WeightStore> store, const std::vector<int64_t>& handles,
+                   std::shared_ptr<const std::atomic<bool>> stop) {
+  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  std::vector<Range> ranges = PageRanges(*store, handles, page);
+  std::thread([store = std::move(store), ranges = std::move(ranges), stop = std::move(stop), page] {
+    for (const Range& range : ranges) {
+      for (uintptr_t at = range.begin; at < range.end; at += kStepBytes) {
+        if (stop->load(std::memory_order_relaxed)) return;
+        MapPages(at, std::min<uintptr_t>(at + kStepBytes, range.end), page);
+      }
+    }
+  }).detach();
+}
+
+}  // namespace switchyard
