@@ -177,6 +177,83 @@ void Dispatch(const TileArgs& args) {
   }
 }
 
+// One token's words: pairs of values, in order. The values of a block are read before any is written, so
+// `out` may be x.
+void ConvertPairs(const float* x, int64_t n, void* out) {
+  char* words = static_cast<char*>(out);
+  for (int64_t k = 0; k < n; k += kBlock, words += kBlock * 2) {
+    const __mmask32 mask = FirstOf(n - k);
+    const __m512 low = _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask), x + k);
+    const __m512 high =
+        _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask >> 16), x + k + (mask >> 16 ? 16 : 0));
+    const int64_t pairs = (n - k + 1) / 2;
+    const __mmask16 written = static_cast<__mmask16>(pairs >= 16 ? 0xffffu : (1u << pairs) - 1u);
+    _mm512_mask_storeu_epi32(words, written, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low)));
+  }
+}
+
+// kTokens tokens times kVectors vectors of columns from n on.
+template <int kTokens, int kVectors>
+inline __attribute__((always_inline)) void PanelTile(const PanelArgs& args, int64_t n) {
+  __m512 sum[kTokens][kVectors];
+  float* c = args.c + n;
+  SWITCHYARD_UNROLL
+  for (int t = 0; t < kTokens; ++t) {
+    SWITCHYARD_UNROLL
+    for (int v = 0; v < kVectors; ++v) {
+      sum[t][v] = args.accumulate ? _mm512_loadu_ps(c + t * args.c_stride + v * 16) : _mm512_setzero_ps();
+    }
+  }
+  const char* x = args.x;
+  const char* w = args.w + n * 4;
+  for (int64_t k = 0; k < args.words; ++k, x += 4, w += args.w_stride) {
+    __m512bh row[kVectors];
+    SWITCHYARD_UNROLL
+    for (int v = 0; v < kVectors; ++v) row[v] = LoadPairs(w + v * 64);
+    SWITCHYARD_UNROLL
+    for (int t = 0; t < kTokens; ++t) {
+      int pair;
+      __builtin_memcpy(&pair, x + t * args.x_stride, sizeof(pair));
+      const __m512bh value = reinterpret_cast<__m512bh>(_mm512_set1_epi32(pair));
+      SWITCHYARD_UNROLL
+      for (int v = 0; v < kVectors; ++v) sum[t][v] = _mm512_dpbf16_ps(sum[t][v], row[v], value);
+    }
+  }
+  SWITCHYARD_UNROLL
+  for (int t = 0; t < kTokens; ++t) {
+    SWITCHYARD_UNROLL
+    for (int v = 0; v < kVectors; ++v) _mm512_storeu_ps(c + t * args.c_stride + v * 16, sum[t][v]);
+  }
+}
+
+template <int kTokens>
+void PanelVectors(const PanelArgs& args) {
+  int64_t n = 0;
+  int64_t vectors = args.columns / 16;
+  // Five are taken as three and two: a single vector has too few sums to hide the latency.
+  for (; vectors >= 4 && vectors != 5; vectors -= 4, n += 64) PanelTile<kTokens, 4>(args, n);
+  for (; vectors >= 3; vectors -= 3, n += 48) PanelTile<kTokens, 3>(args, n);
+  for (; vectors >= 2; vectors -= 2, n += 32) PanelTile<kTokens, 2>(args, n);
+  for (; vectors >= 1; --vectors, n += 16) PanelTile<kTokens, 1>(args, n);
+}
+
+void Panel(const PanelArgs& args) {
+  switch (args.tokens) {
+    case 1:
+      return PanelVectors<1>(args);
+    case 2:
+      return PanelVectors<2>(args);
+    case 3:
+      return PanelVectors<3>(args);
+    case 4:
+      return PanelVectors<4>(args);
+    case 5:
+      return PanelVectors<5>(args);
+    default:
+      return PanelVectors<6>(args);
+  }
+}
+
 }  // namespace
 
 const KernelTable* Avx512Bf16Table() {
@@ -185,6 +262,7 @@ const KernelTable* Avx512Bf16Table() {
     table.name = "avx512_bf16";
     table.operands[DTypeIndex(DType::kBFloat16)][static_cast<int>(Precision::kBFloat16)] = {Pack, Dispatch,
                                                                                             2};
+    table.panel[static_cast<int>(Precision::kBFloat16)] = {2, ConvertPairs, Panel};
     return table;
   }();
   return &kTable;

@@ -57,6 +57,34 @@ struct AxpyArgs {
 };
 using AxpyFn = void (*)(const AxpyArgs& args);
 
+// Columns of a panel come in multiples of this; every instruction set's vectors divide it.
+inline constexpr int64_t kPanelColumns = 16;
+
+// c[t * c_stride + n] = sum over k of x[t, k] * w[k, n], accumulated in fp32, added to c when `accumulate` is
+// set. Unlike a tile it meets columns side by side, so short depths cost no horizontal sums. Both factors lie
+// in words of 32 bits: one fp32 value each, or two neighbouring depths as bf16 (see PanelKernel).
+struct PanelArgs {
+  const char* x;     // token 0, word 0
+  int64_t x_stride;  // bytes from token to token
+  int tokens;        // 1 to kTileTokens
+  const char* w;     // word 0, column 0
+  int64_t w_stride;  // bytes from word to word of one column
+  int64_t words;     // depth
+  int64_t columns;   // a multiple of kPanelColumns
+  float* c;
+  int64_t c_stride;  // floats from token to token
+  bool accumulate;
+};
+using PanelFn = void (*)(const PanelArgs& args);
+
+struct PanelKernel {
+  int depths;  // values in a word: 1 or 2
+  // Writes x[0, n) as the words of one token, rounded as the precision says; the last word is filled up with
+  // zeros. `out` may be x.
+  void (*convert)(const float* x, int64_t n, void* out);
+  PanelFn multiply;
+};
+
 // dst[c * dst_stride + r] = src[r * src_stride + c] for r < rows, c < columns; strides in bytes, elements of
 // 2 or 4 bytes.
 using TransposeFn = void (*)(const char* src, int64_t src_stride, int64_t rows, int64_t columns, char* dst,
@@ -90,10 +118,13 @@ struct KernelTable {
   void (*round_bf16)(const float* x, int64_t n, float* dst);
   // out[i] = silu(gate[i]) * up[i]; out may be gate.
   void (*silu_mul)(const float* gate, const float* up, int64_t n, float* out);
-  // out[i] = exp(x[i] - shift) where x[i] <= shift; returns the sum.
-  float (*exp_sum)(const float* x, float shift, int64_t n, float* out);
+  // out[i] = exp(scale * x[i] - shift) where scale * x[i] <= shift; returns the sum. `out` may be x.
+  float (*exp_sum)(const float* x, float scale, float shift, int64_t n, float* out);
+  // The largest of x[0, n); n >= 1.
+  float (*max)(const float* x, int64_t n);
   // y[i] = scale * x[i], added to y[i] when accumulate is set.
   void (*scale_add)(const float* x, float scale, int64_t n, float* y, bool accumulate);
+  PanelKernel panel[kPrecisions];  // [Precision]
 
   const Operand& operand(DType weights, Precision precision) const {
     return operands[DTypeIndex(weights)][static_cast<int>(precision)];

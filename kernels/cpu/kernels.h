@@ -85,6 +85,40 @@ struct MoeExpertsArgs {
 };
 void MoeExperts(const MoeExpertsArgs& args, Workspace& workspace, ThreadPool& pool);
 
+// Elements from one index to the next; values of a head lie side by side.
+struct HeadStrides {
+  int64_t row, token, head;
+};
+
+// One row of the batch.
+struct AttentionRow {
+  int64_t keys;  // how many there are
+  int64_t past;  // position among the keys of the row's first query; matters when causal
+};
+
+// out[b, i, h] = sum over the keys j that query i sees of softmax_j(scale * q[b, i, h] . k[b, j, g]) * v[b,
+// j, g], where g = h / (heads / kv_heads). A query that sees no key gets zeros.
+struct AttentionArgs {
+  const float* q;  // [batch, tokens, heads, head_dim]
+  HeadStrides q_strides;
+  const float* k;  // [batch, keys, kv_heads, head_dim]
+  HeadStrides k_strides;
+  const float* v;  // as k
+  HeadStrides v_strides;
+  float* out;  // as q
+  HeadStrides out_strides;
+  int64_t batch, tokens;
+  int64_t heads, kv_heads;  // heads is a multiple of kv_heads
+  int64_t head_dim;
+  const AttentionRow* rows;  // [batch]
+  bool causal;               // query i sees keys up to past + i
+  int64_t window;            // when causal, only the last so many of these; 0: all
+  float scale;               // not negative
+  Precision precision;       // kBFloat16 may round q, k, v and the softmax's exponentials; sums are fp32
+  int64_t prepared_bytes = 48 << 20;  // most room for keys and values made ready at a time
+};
+void Attention(const AttentionArgs& args, Workspace& workspace, ThreadPool& pool);
+
 // out[i] = table[ids[i]] widened to fp32; the caller has checked the ids.
 void EmbeddingRows(const WeightMatrix& table, const int64_t* ids, int64_t count, float* out,
                    ThreadPool& pool);

@@ -21,6 +21,7 @@ struct Vec {
   static F Add(F a, F b) { return vaddq_f32(a, b); }
   static F Mul(F a, F b) { return vmulq_f32(a, b); }
   static F Div(F a, F b) { return vdivq_f32(a, b); }
+  static F Max(F a, F b) { return vmaxq_f32(a, b); }
   static F Fma(F a, F b, F c) { return vfmaq_f32(c, a, b); }
 
   template <class T>

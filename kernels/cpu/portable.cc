@@ -108,14 +108,16 @@ void SiluMul(const float* gate, const float* up, int64_t n, float* out) {
   for (int64_t i = 0; i < n; ++i) out[i] = gate[i] / (1.0f + std::exp(-gate[i])) * up[i];
 }
 
-float ExpSum(const float* x, float shift, int64_t n, float* out) {
+float ExpSum(const float* x, float scale, float shift, int64_t n, float* out) {
   float sum = 0.0f;
   for (int64_t i = 0; i < n; ++i) {
-    out[i] = std::exp(x[i] - shift);
+    out[i] = std::exp(scale * x[i] - shift);
     sum += out[i];
   }
   return sum;
 }
+
+float Max(const float* x, int64_t n) { return *std::max_element(x, x + n); }
 
 void ScaleAdd(const float* x, float scale, int64_t n, float* y, bool accumulate) {
   if (accumulate) {
@@ -123,6 +125,24 @@ void ScaleAdd(const float* x, float scale, int64_t n, float* y, bool accumulate)
   } else {
     for (int64_t i = 0; i < n; ++i) y[i] = scale * x[i];
   }
+}
+
+void Panel(const PanelArgs& args) {
+  for (int t = 0; t < args.tokens; ++t) {
+    float* c = args.c + t * args.c_stride;
+    if (!args.accumulate) std::fill_n(c, args.columns, 0.0f);
+    for (int64_t k = 0; k < args.words; ++k) {
+      const float x = Element<DType::kFloat32>(args.x + t * args.x_stride, k);
+      const char* w = args.w + k * args.w_stride;
+      for (int64_t n = 0; n < args.columns; ++n) c[n] += x * Element<DType::kFloat32>(w, n);
+    }
+  }
+}
+
+template <bool kRound>
+void Convert(const float* x, int64_t n, void* out) {
+  float* words = static_cast<float*>(out);
+  for (int64_t i = 0; i < n; ++i) words[i] = kRound ? RoundToBf16(x[i]) : x[i];
 }
 
 template <DType kType>
@@ -144,7 +164,9 @@ constexpr KernelTable kTable = {
     RoundBf16,
     SiluMul,
     ExpSum,
+    Max,
     ScaleAdd,
+    {{1, Convert<false>, Panel}, {1, Convert<true>, Panel}},
 };
 
 }  // namespace

@@ -30,7 +30,7 @@ void RouteToken(const RouterArgs& args, int64_t t, float* exponentials) {
   float* weights = args.weights + t * args.top_k;
   float chosen_sum = 0.0f;
   const float sum =
-      Kernels().exp_sum(logits, *std::max_element(logits, logits + experts), experts, exponentials);
+      Kernels().exp_sum(logits, 1.0f, *std::max_element(logits, logits + experts), experts, exponentials);
   ChooseExperts(logits, experts, args.top_k, indices);
   for (int j = 0; j < args.top_k; ++j) {
     weights[j] = exponentials[indices[j]] / sum;

@@ -41,6 +41,14 @@ int64_t KernelInfo::IntOr(const char* name, int64_t fallback) const {
   return Succeeded(ort::Api().KernelInfoGetAttribute_int64(info_, name, &value)) ? value : fallback;
 }
 
+float KernelInfo::Float(const char* name) const {
+  float value = 0;
+  if (!Succeeded(ort::Api().KernelInfoGetAttribute_float(info_, name, &value))) {
+    Fail(std::string("float attribute '") + name + "' is missing");
+  }
+  return value;
+}
+
 std::vector<int64_t> KernelInfo::IntsOrNone(const char* name) const {
   size_t size = 0;
   if (!Succeeded(ort::Api().KernelInfoGetAttributeArray_int64(info_, name, nullptr, &size))) return {};

@@ -21,6 +21,7 @@ class KernelInfo {
   // Attributes; the ones without a fallback throw when missing.
   int64_t Int(const char* name) const;
   int64_t IntOr(const char* name, int64_t fallback) const;
+  float Float(const char* name) const;
   std::vector<int64_t> Ints(const char* name) const;
   std::vector<int64_t> IntsOrNone(const char* name) const;
   std::string String(const char* name) const;

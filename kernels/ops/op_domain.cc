@@ -1,5 +1,6 @@
 #include "op_domain.h"
 
+#include "attention.h"
 #include "custom_op.h"
 #include "embedding.h"
 #include "gated_mlp.h"
@@ -11,13 +12,19 @@ namespace switchyard::ops {
 
 struct OpDomain::Ops {
   explicit Ops(SessionContext& context)
-      : linear(context), embedding(context), gated_mlp(context), moe_router(context), moe_experts(context) {}
+      : linear(context),
+        embedding(context),
+        gated_mlp(context),
+        moe_router(context),
+        moe_experts(context),
+        attention(context) {}
 
   CustomOp<Linear> linear;
   CustomOp<Embedding> embedding;
   CustomOp<GatedMlp> gated_mlp;
   CustomOp<MoeRouter> moe_router;
   CustomOp<MoeExperts> moe_experts;
+  CustomOp<Attention> attention;
 };
 
 OpDomain::OpDomain(int threads) {
@@ -27,7 +34,7 @@ OpDomain::OpDomain(int threads) {
   ort::Check(ort::Api().CreateCustomOpDomain(kDomain, &domain));
   domain_.reset(domain);
   const ort::OrtCustomOp* all[] = {&ops_->linear, &ops_->embedding, &ops_->gated_mlp, &ops_->moe_router,
-                                   &ops_->moe_experts};
+                                   &ops_->moe_experts, &ops_->attention};
   for (const ort::OrtCustomOp* op : all) ort::Check(ort::Api().CustomOpDomain_Add(domain, op));
 }
 

@@ -130,6 +130,7 @@ struct OrtCustomOp {
   F(CreateCpuMemoryInfo, 69, OrtStatus*, (AllocatorType, MemoryType, OrtMemoryInfo**))                  \
   F(AllocatorFree, 76, OrtStatus*, (OrtAllocator*, void*))                                              \
   F(GetAllocatorWithDefaultOptions, 78, OrtStatus*, (OrtAllocator**))                                   \
+  F(KernelInfoGetAttribute_float, 85, OrtStatus*, (const OrtKernelInfo*, const char*, float*))          \
   F(KernelInfoGetAttribute_int64, 86, OrtStatus*, (const OrtKernelInfo*, const char*, int64_t*))        \
   F(KernelInfoGetAttribute_string, 87, OrtStatus*, (const OrtKernelInfo*, const char*, char*, size_t*)) \
   F(KernelContext_GetInput, 90, OrtStatus*, (const OrtKernelContext*, size_t, const OrtValue**))        \

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { float, type Graph, MICROSOFT_DOMAIN, type Value } from '../graph/graph.ts';
+import { float, type Graph, SWITCHYARD_DOMAIN, type Value } from '../graph/graph.ts';
 import { type DType, PRECISION } from '../graph/precision.ts';
 import { linear, type Projection } from '../layers/linear.ts';
 import { type RotaryTables, rotate } from '../layers/rope.ts';
@@ -162,10 +162,10 @@ function attention(
     Value,
   ];
   const attended = graph.op(
-    'MultiHeadAttention',
+    'Attention',
     [rotate(graph, q, rotary, heads), rotate(graph, k, rotary, heads), v],
-    { num_heads: heads, scale: float((hidden / heads) ** -0.5) },
-    { domain: MICROSOFT_DOMAIN },
+    { num_heads: heads, kv_num_heads: heads, scale: float((hidden / heads) ** -0.5), precision },
+    { domain: SWITCHYARD_DOMAIN },
   );
   return projection(
     graph,

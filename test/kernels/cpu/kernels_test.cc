@@ -658,7 +658,8 @@ void ElementwiseKernels() {
       Output silu(n), exponentials(n), rounded(n), scaled(n);
       table.silu_mul(x.data(), up.data(), n, silu.data());
       const float top = *std::max_element(x.begin(), x.end());
-      const float sum = table.exp_sum(x.data(), top, n, exponentials.data());
+      const float sum = table.exp_sum(x.data(), 0.5f, 0.5f * top, n, exponentials.data());
+      if (table.max(x.data(), n) != top) Fail("[%s] largest of %lld", isa, static_cast<long long>(n));
       table.round_bf16(x.data(), n, rounded.data());
       table.scale_add(x.data(), 0.5f, n, scaled.data(), false);
       table.scale_add(up.data(), -2.0f, n, scaled.data(), true);
@@ -667,7 +668,7 @@ void ElementwiseKernels() {
         const double v = x[static_cast<size_t>(i)];
         const double u = up[static_cast<size_t>(i)];
         const double silu_expected = v / (1.0 + std::exp(-v)) * u;
-        const double exp_expected = std::exp(static_cast<double>(x[static_cast<size_t>(i)] - top));
+        const double exp_expected = std::exp(static_cast<double>(0.5f * x[static_cast<size_t>(i)] - 0.5f * top));
         expected_sum += exp_expected;
         if (!(std::fabs(silu[i] - silu_expected) <= 1e-6 * std::fabs(silu_expected) + 1e-30))
           Fail("[%s] silu(%g) * %g is %g", isa, v, u, static_cast<double>(silu[i]));
@@ -738,6 +739,327 @@ void Embeddings() {
             break;
           }
         }
+      }
+    }
+  }
+}
+
+// ---- Attention
+// ------------------------------------------------------------------------------------------------------
+
+// [batch, tokens, heads, head_dim] in memory with the heads of a token side by side, or with the tokens of a
+// head side by side, as caches have them.
+struct HeadTensor {
+  int64_t tokens, heads, head_dim;
+  bool heads_first;
+  std::vector<float> values;
+
+  HeadTensor(Random& random, int64_t batch, int64_t tokens, int64_t heads, int64_t head_dim, bool heads_first)
+      : tokens(tokens),
+        heads(heads),
+        head_dim(head_dim),
+        heads_first(heads_first),
+        values(random.Normals(batch * tokens * heads * head_dim)) {}
+
+  HeadStrides strides() const {
+    const int64_t row = tokens * heads * head_dim;
+    if (heads_first) return {row, head_dim, tokens * head_dim};
+    return {row, heads * head_dim, head_dim};
+  }
+  int64_t Index(int64_t row, int64_t token, int64_t head) const {
+    const HeadStrides s = strides();
+    return row * s.row + token * s.token + head * s.head;
+  }
+};
+
+struct AttentionCase {
+  std::vector<AttentionRow> rows;
+  int64_t tokens, heads, kv_heads, head_dim;
+  bool causal;
+  int64_t window;
+  Precision precision;
+  int threads;
+  int64_t prepared_bytes = 48 << 20;
+
+  // One token a row is computed in fp32 whatever the precision.
+  bool rounds() const { return precision == Precision::kBFloat16 && tokens > 1; }
+  int64_t MostKeys() const {
+    int64_t most = 0;
+    for (const AttentionRow& row : rows) most = std::max(most, row.keys);
+    return most;
+  }
+};
+
+std::string DescribeAttention(const AttentionCase& c, int64_t row) {
+  char text[256];
+  std::snprintf(
+      text, sizeof(text),
+      "Attention [%s] %lld tokens, row %lld of %zu with %lld keys and a past of %lld, %lld/%lld heads "
+      "of %lld, causal %d, window %lld, precision %d, %d threads",
+      IsaName(), static_cast<long long>(c.tokens), static_cast<long long>(row), c.rows.size(),
+      static_cast<long long>(c.rows[static_cast<size_t>(row)].keys),
+      static_cast<long long>(c.rows[static_cast<size_t>(row)].past), static_cast<long long>(c.heads),
+      static_cast<long long>(c.kv_heads), static_cast<long long>(c.head_dim), c.causal,
+      static_cast<long long>(c.window), static_cast<int>(c.precision), c.threads);
+  return text;
+}
+
+// The definition in double precision. `magnitudes` gets the sums of absolute terms.
+void AttendToken(const AttentionCase& c, const HeadTensor& q, const HeadTensor& k, const HeadTensor& v,
+                 float scale, int64_t row, int64_t token, int64_t head, std::vector<double>& out,
+                 std::vector<double>& magnitudes) {
+  const AttentionRow& of = c.rows[static_cast<size_t>(row)];
+  const int64_t kv_head = head / (c.heads / c.kv_heads);
+  const auto value = [&](const HeadTensor& x, int64_t index) -> double {
+    const float raw = x.values[static_cast<size_t>(index)];
+    return c.rounds() ? RoundToBf16(raw) : raw;
+  };
+  int64_t begin = 0;
+  int64_t end = of.keys;
+  if (c.causal) {
+    end = std::min(of.keys, of.past + token + 1);
+    if (c.window > 0) begin = std::max<int64_t>(0, of.past + token + 1 - c.window);
+  }
+  std::vector<double> scores;
+  double largest = -1e300;
+  for (int64_t j = begin; j < end; ++j) {
+    double dot = 0.0;
+    for (int64_t d = 0; d < c.head_dim; ++d) {
+      dot += value(q, q.Index(row, token, head) + d) * value(k, k.Index(row, j, kv_head) + d);
+    }
+    scores.push_back(dot * static_cast<double>(scale));
+    largest = std::max(largest, scores.back());
+  }
+  double total = 0.0;
+  for (double& score : scores) total += score = std::exp(score - largest);
+  out.assign(static_cast<size_t>(c.head_dim), 0.0);
+  magnitudes.assign(static_cast<size_t>(c.head_dim), 0.0);
+  for (int64_t j = begin; j < end; ++j) {
+    const double weight = scores[static_cast<size_t>(j - begin)] / total;
+    for (int64_t d = 0; d < c.head_dim; ++d) {
+      const double term = weight * value(v, v.Index(row, j, kv_head) + d);
+      out[static_cast<size_t>(d)] += term;
+      magnitudes[static_cast<size_t>(d)] += std::fabs(term);
+    }
+  }
+}
+
+void CheckAttention(const AttentionCase& c, Random& random, Workspace& workspace) {
+  const int64_t batch = static_cast<int64_t>(c.rows.size());
+  const HeadTensor q(random, batch, c.tokens, c.heads, c.head_dim, random.Int(0, 1) == 1);
+  const HeadTensor k(random, batch, c.MostKeys() + 2, c.kv_heads, c.head_dim, random.Int(0, 1) == 1);
+  const HeadTensor v(random, batch, c.MostKeys() + 2, c.kv_heads, c.head_dim, random.Int(0, 1) == 1);
+  const float scale = 1.3f / std::sqrt(static_cast<float>(c.head_dim));
+  std::vector<std::vector<double>> expected, magnitudes;
+  for (int64_t row = 0; row < batch; ++row) {
+    for (int64_t token = 0; token < c.tokens; ++token) {
+      for (int64_t head = 0; head < c.heads; ++head) {
+        AttendToken(c, q, k, v, scale, row, token, head, expected.emplace_back(), magnitudes.emplace_back());
+      }
+    }
+  }
+  TestPool pool(c.threads);
+  for (const char* isa : Isas()) {
+    SelectIsa(isa);
+    Output out(static_cast<int64_t>(q.values.size()));
+    Attention({q.values.data(), q.strides(), k.values.data(), k.strides(), v.values.data(), v.strides(),
+               out.data(), q.strides(), batch, c.tokens, c.heads, c.kv_heads, c.head_dim, c.rows.data(),
+               c.causal, c.window, scale, c.precision, c.prepared_bytes},
+              workspace, pool);
+    out.CheckGuards(DescribeAttention(c, 0));
+    for (size_t i = 0; i < expected.size(); ++i) {
+      const int64_t head = static_cast<int64_t>(i) % c.heads;
+      const int64_t token = static_cast<int64_t>(i) / c.heads % c.tokens;
+      const int64_t row = static_cast<int64_t>(i) / c.heads / c.tokens;
+      for (int64_t d = 0; d < c.head_dim; ++d) {
+        const double actual = out[q.Index(row, token, head) + d];
+        const double wanted = expected[i][static_cast<size_t>(d)];
+        const double tolerance = (c.rounds() ? 4e-3 : 4e-6) * magnitudes[i][static_cast<size_t>(d)] + 1e-7;
+        if (std::fabs(actual - wanted) <= tolerance) continue;
+        Fail("%s: token %lld, head %lld, value %lld is %g, expected %g", DescribeAttention(c, row).c_str(),
+             static_cast<long long>(token), static_cast<long long>(head), static_cast<long long>(d), actual,
+             wanted);
+      }
+    }
+  }
+}
+
+// Rows of one past, or of different ones, as batches of prompts of different lengths have.
+std::vector<AttentionRow> AttentionRows(int64_t batch, int64_t keys, int64_t tokens, Random& random) {
+  std::vector<AttentionRow> rows;
+  for (int64_t row = 0; row < batch; ++row) {
+    const int64_t own = row == 0 ? keys : random.Int(std::min(keys, tokens), keys);
+    rows.push_back({own, own - std::min(own, tokens)});
+  }
+  return rows;
+}
+
+// Every head size and every fill of a tile.
+void AttentionShapes() {
+  Random random(20);
+  Workspace workspace;
+  for (const int64_t head_dim : {1, 2, 7, 8, 10, 12, 15, 16, 17, 31, 32, 33, 64, 72, 80, 128, 129}) {
+    const int64_t tokens = random.Int(1, 14);
+    for (const Precision precision : kAllPrecisions) {
+      const int64_t kv_heads = random.Int(1, 3);
+      CheckAttention(
+          {AttentionRows(2, random.Int(1, 90), tokens, random), tokens, kv_heads * random.Int(1, 3), kv_heads,
+           head_dim, random.Int(0, 1) == 1, 0, precision, static_cast<int>(random.Int(1, 4))},
+          random, workspace);
+    }
+  }
+  for (int64_t tokens = 1; tokens <= 13; ++tokens) {
+    CheckAttention(
+        {AttentionRows(1, tokens, tokens, random), tokens, 2, 1, 20, true, 0, kAllPrecisions[tokens % 2], 2},
+        random, workspace);
+  }
+}
+
+// More keys than a block, more queries than a block, and rows of different lengths.
+void AttentionLong() {
+  Random random(21);
+  Workspace workspace;
+  for (const Precision precision : kAllPrecisions) {
+    CheckAttention({AttentionRows(1, 1030, 101, random), 101, 2, 1, 24, false, 0, precision, 3}, random,
+                   workspace);
+    CheckAttention({AttentionRows(2, 1100, 97, random), 97, 2, 2, 16, true, 0, precision, 3}, random,
+                   workspace);
+    CheckAttention({AttentionRows(1, 600, 600, random), 600, 1, 1, 8, true, 0, precision, 2}, random,
+                   workspace);
+  }
+}
+
+void AttentionWindows() {
+  Random random(22);
+  Workspace workspace;
+  for (const int64_t window : {1, 3, 64, 511, 512, 700}) {
+    for (const Precision precision : kAllPrecisions) {
+      CheckAttention({AttentionRows(2, 1100, 55, random), 55, 2, 1, 12, true, window, precision, 3}, random,
+                     workspace);
+      CheckAttention({AttentionRows(3, 1100, 1, random), 1, 4, 2, 12, true, window, precision, 3}, random,
+                     workspace);
+    }
+  }
+}
+
+// One token a row: chunks of keys, many heads of one kv head, rows of different lengths.
+void AttentionOneToken() {
+  Random random(23);
+  Workspace workspace;
+  for (const int64_t keys : {1, 2, 17, 511, 512, 513, 1700}) {
+    for (const int64_t group : {1, 2, 5, 8, 13}) {
+      CheckAttention({AttentionRows(3, keys, 1, random), 1, 2 * group, 2, group == 8 ? 128 : 10, true, 0,
+                      kAllPrecisions[keys % 2], 3},
+                     random, workspace);
+    }
+  }
+}
+
+// Queries that see nothing get zeros; past positions beyond the keys see all of them.
+void AttentionEdges() {
+  Random random(24);
+  Workspace workspace;
+  for (const int64_t tokens : {1, 7}) {
+    for (const Precision precision : kAllPrecisions) {
+      CheckAttention({{{0, 0}, {5, 0}, {5, 9}, {0, 3}}, tokens, 2, 1, 9, true, 0, precision, 2}, random,
+                     workspace);
+      CheckAttention({{{5, 9}, {5, 3}}, tokens, 2, 1, 9, true, 4, precision, 2}, random, workspace);
+      CheckAttention({{{0, 0}, {3, 0}}, tokens, 2, 1, 9, false, 0, precision, 2}, random, workspace);
+      CheckAttention({{{0, 0}}, tokens, 2, 1, 9, false, 0, precision, 2}, random, workspace);
+    }
+  }
+  TestPool pool(2);
+  Output out(1);
+  Attention({nullptr,
+             {},
+             nullptr,
+             {},
+             nullptr,
+             {},
+             out.data(),
+             {},
+             0,
+             3,
+             1,
+             1,
+             8,
+             nullptr,
+             false,
+             0,
+             1.0f,
+             Precision::kFloat32},
+            workspace, pool);
+  if (!std::isnan(out[0])) Fail("Attention wrote an output although there were no rows");
+}
+
+// Little room for prepared keys: in parts, with the sums of all queries kept in between.
+void AttentionParts() {
+  Random random(25);
+  Workspace workspace;
+  for (const Precision precision : kAllPrecisions) {
+    for (const int64_t blocks : {0, 1, 2, 3}) {
+      const int64_t bytes = blocks * 2 * 512 * 16 * 4 * 2;
+      CheckAttention({AttentionRows(2, 1700, 60, random), 60, 4, 2, 16, true, 0, precision, 3, bytes}, random,
+                     workspace);
+      CheckAttention({AttentionRows(1, 1200, 50, random), 50, 2, 2, 16, true, 900, precision, 3, bytes},
+                     random, workspace);
+    }
+  }
+  const AttentionRow row = {2300, 0};
+  CheckAttention({{row}, 2300, 1, 1, 4, true, 30, Precision::kFloat32, 2, 0}, random, workspace);
+}
+
+void AttentionThreadCounts() {
+  Random random(26);
+  Workspace workspace;
+  const std::vector<AttentionRow> rows = {{1500, 1400}, {1300, 1200}};
+  for (const int64_t tokens : {1, 100}) {
+    const HeadTensor q(random, 2, tokens, 4, 40, false);
+    const HeadTensor k(random, 2, 1500, 2, 40, true);
+    const HeadTensor v(random, 2, 1500, 2, 40, true);
+    for (const char* isa : Isas()) {
+      SelectIsa(isa);
+      for (const Precision precision : kAllPrecisions) {
+        std::vector<float> first;
+        for (const int threads : {1, 2, 3, 7, 16, 64}) {
+          TestPool pool(threads);
+          Output out(static_cast<int64_t>(q.values.size()));
+          Attention({q.values.data(), q.strides(), k.values.data(), k.strides(), v.values.data(), v.strides(),
+                     out.data(), q.strides(), 2, tokens, 4, 2, 40, rows.data(), true, 0, 0.2f, precision},
+                    workspace, pool);
+          if (first.empty()) first.assign(out.data(), out.data() + out.size());
+          if (std::memcmp(first.data(), out.data(), first.size() * sizeof(float)) != 0) {
+            Fail("[%s] attention of %lld tokens gives other bits on %d threads than on one", isa,
+                 static_cast<long long>(tokens), threads);
+          }
+        }
+      }
+    }
+  }
+}
+
+void AttentionScratch() {
+  Random random(27);
+  SelectIsa(Isas()[0]);
+  for (const int64_t kv_heads : {1, 4}) {
+    Workspace workspace;
+    TestPool pool(2);
+    const int64_t keys = 80000 / kv_heads;
+    const HeadTensor q(random, 1, 2, kv_heads, 128, false);
+    const std::vector<float> kv(static_cast<size_t>(keys * kv_heads * 128), 0.25f);
+    const HeadStrides strides = {0, kv_heads * 128, 128};
+    const AttentionRow row = {keys, keys - 2};
+    Output out(static_cast<int64_t>(q.values.size()));
+    Attention({q.values.data(), q.strides(), kv.data(), strides, kv.data(), strides, out.data(), q.strides(),
+               1, 2, kv_heads, kv_heads, 128, &row, true, 0, 0.1f, Precision::kFloat32},
+              workspace, pool);
+    if (workspace.capacity() > (64u << 20))
+      Fail("attention's scratch grew to %zu bytes", workspace.capacity());
+    for (int64_t i = 0; i < out.size(); ++i) {
+      if (!(std::fabs(out[i] - 0.25f) <= 1e-5f)) {
+        Fail("a mean of equal values over %lld keys is %g", static_cast<long long>(keys),
+             static_cast<double>(out[i]));
+        break;
       }
     }
   }
@@ -891,6 +1213,14 @@ constexpr Group kGroups[] = {
     {"no tokens: nothing is written", MoeNoTokens},
     {"experts: same bits on 1 to 64 threads", ThreadCounts},
     {"experts: long inputs need bounded scratch", BoundedScratch},
+    {"attention: head sizes, groups and strides", AttentionShapes},
+    {"attention: more keys and queries than a block", AttentionLong},
+    {"attention: sliding windows", AttentionWindows},
+    {"attention: one token a row", AttentionOneToken},
+    {"attention: queries without keys, no rows", AttentionEdges},
+    {"attention: keys prepared in parts", AttentionParts},
+    {"attention: same bits on 1 to 64 threads", AttentionThreadCounts},
+    {"attention: long inputs need bounded scratch", AttentionScratch},
     {"machine limits are measured", MachineLimits},
 };
 

@@ -1,0 +1,30 @@
+// What the two ways of computing attention share.
+#pragma once
+#include <algorithm>
+#include <cstdint>
+
+#include "kernels.h"
+
+namespace switchyard::cpu {
+
+struct KeyRange {
+  int64_t begin, end;
+};
+
+// The keys that query `token` of `row` sees; empty ranges have begin == end.
+inline KeyRange VisibleKeys(const AttentionArgs& args, int64_t row, int64_t token) {
+  const AttentionRow& of = args.rows[row];
+  if (!args.causal) return {0, of.keys};
+  const int64_t behind = of.past + token + 1;
+  const int64_t end = std::clamp<int64_t>(behind, 0, of.keys);
+  const int64_t begin = args.window > 0 ? std::max<int64_t>(0, behind - args.window) : 0;
+  return {std::min(begin, end), end};
+}
+
+// Attention of one token a row: keys and values are read once, in place, in fp32 whatever the precision.
+void StreamedAttention(const AttentionArgs& args, Workspace& workspace, ThreadPool& pool);
+
+// Attention of any number of tokens: keys and values are first turned into panels.
+void TiledAttention(const AttentionArgs& args, Workspace& workspace, ThreadPool& pool);
+
+}  // namespace switchyard::cpu
