@@ -119,6 +119,17 @@ struct AttentionArgs {
 };
 void Attention(const AttentionArgs& args, Workspace& workspace, ThreadPool& pool);
 
+// cache[b, h, rows[b].past + i] = x[b, i, h] for keys or values x of new tokens.
+struct CacheAppendArgs {
+  const float* x;  // [batch, tokens, heads, head_dim]
+  HeadStrides x_strides;
+  float* cache;  // [batch, heads, capacity, head_dim]
+  HeadStrides cache_strides;
+  int64_t batch, tokens, heads, head_dim;
+  const AttentionRow* rows;  // [batch]; the caller has checked that the tokens fit
+};
+void CacheAppend(const CacheAppendArgs& args, ThreadPool& pool);
+
 // out[i] = table[ids[i]] widened to fp32; the caller has checked the ids.
 void EmbeddingRows(const WeightMatrix& table, const int64_t* ids, int64_t count, float* out,
                    ThreadPool& pool);

@@ -1,6 +1,7 @@
 #include "op_domain.h"
 
 #include "attention.h"
+#include "cached_attention.h"
 #include "custom_op.h"
 #include "embedding.h"
 #include "gated_mlp.h"
@@ -17,7 +18,8 @@ struct OpDomain::Ops {
         gated_mlp(context),
         moe_router(context),
         moe_experts(context),
-        attention(context) {}
+        attention(context),
+        cached_attention(context) {}
 
   CustomOp<Linear> linear;
   CustomOp<Embedding> embedding;
@@ -25,6 +27,7 @@ struct OpDomain::Ops {
   CustomOp<MoeRouter> moe_router;
   CustomOp<MoeExperts> moe_experts;
   CustomOp<Attention> attention;
+  CustomOp<CachedAttention> cached_attention;
 };
 
 OpDomain::OpDomain(int threads) {
@@ -33,8 +36,9 @@ OpDomain::OpDomain(int threads) {
   ort::OrtCustomOpDomain* domain = nullptr;
   ort::Check(ort::Api().CreateCustomOpDomain(kDomain, &domain));
   domain_.reset(domain);
-  const ort::OrtCustomOp* all[] = {&ops_->linear, &ops_->embedding, &ops_->gated_mlp, &ops_->moe_router,
-                                   &ops_->moe_experts, &ops_->attention};
+  const ort::OrtCustomOp* all[] = {&ops_->linear,          &ops_->embedding,   &ops_->gated_mlp,
+                                   &ops_->moe_router,      &ops_->moe_experts, &ops_->attention,
+                                   &ops_->cached_attention};
   for (const ort::OrtCustomOp* op : all) ort::Check(ort::Api().CustomOpDomain_Add(domain, op));
 }
 

@@ -668,7 +668,8 @@ void ElementwiseKernels() {
         const double v = x[static_cast<size_t>(i)];
         const double u = up[static_cast<size_t>(i)];
         const double silu_expected = v / (1.0 + std::exp(-v)) * u;
-        const double exp_expected = std::exp(static_cast<double>(0.5f * x[static_cast<size_t>(i)] - 0.5f * top));
+        const double exp_expected =
+            std::exp(static_cast<double>(0.5f * x[static_cast<size_t>(i)] - 0.5f * top));
         expected_sum += exp_expected;
         if (!(std::fabs(silu[i] - silu_expected) <= 1e-6 * std::fabs(silu_expected) + 1e-30))
           Fail("[%s] silu(%g) * %g is %g", isa, v, u, static_cast<double>(silu[i]));
