@@ -18,12 +18,12 @@ constexpr int64_t kKeyBlock = 512;
 // Queries that share a pass over the keys.
 constexpr int64_t kQueryBlock = 8 * kTileTokens;
 
-// Columns of scores computed side by side: their part of the panel stays in the first-level cache.
+// Keys of one panel, whose scores are computed side by side while it stays in the first-level cache.
 constexpr int64_t kKeyGroup = 4 * kPanelColumns;
 
-// Values from row to row of a key panel or of the scores: a little more than needed, as rows a power of two
-// apart would all fall into the same few sets of the cache.
-constexpr int64_t kBlockStride = kKeyBlock + 16;
+// Floats from row to row of the scores: a little more than needed, as rows a power of two apart would all
+// fall into the same few sets of the cache.
+constexpr int64_t kScoreStride = kKeyBlock + 16;
 
 // Queries whose running sums are kept when the keys are too many to be made ready at once.
 constexpr int64_t kPassTokens = 43 * kQueryBlock;
@@ -44,7 +44,7 @@ class TiledPass {
         group_(args.heads / args.kv_heads),
         key_words_(CeilDiv(args.head_dim, panel_.depths)),
         value_columns_(RoundUp(args.head_dim, kPanelColumns)),
-        key_bytes_(key_words_ * kBlockStride * kWordBytes),
+        key_bytes_(key_words_ * kKeyBlock * kWordBytes),
         panel_bytes_(key_bytes_ + kKeyBlock / panel_.depths * value_columns_ * kWordBytes) {}
 
   void Run() {
@@ -122,9 +122,9 @@ class TiledPass {
     panels_ = workspace_.Take<char>(units * blocks * panel_bytes_);
     state_floats_ = kQueryBlock * (value_columns_ + 2);
     states_ = workspace_.Take<float>(state_floats_ * (whole_ ? slots : group_ * query_blocks_));
-    rows_bytes_ = RoundUp(key_words_, kPanelColumns) * kWordBytes * kKeyBlock;
+    rows_bytes_ = RoundUp(key_words_, kPanelColumns) * kWordBytes * std::max(kKeyGroup, kQueryBlock);
     rows_ = workspace_.Take<char>(slots * rows_bytes_);
-    scores_ = workspace_.Take<float>(slots * kQueryBlock * kBlockStride);
+    scores_ = workspace_.Take<float>(slots * kQueryBlock * kScoreStride);
   }
 
   char* PanelsOf(int64_t unit, int64_t block) const {
@@ -145,25 +145,24 @@ class TiledPass {
     });
   }
 
-  // Panel of words × keys.
+  // Panels of words × kKeyGroup keys, one group after the other.
   void PrepareKeys(Unit unit, int64_t key, int64_t keys, char* rows, char* panel) const {
     const HeadStrides& strides = args_.k_strides;
     const float* k = args_.k + unit.row * strides.row + unit.kv_head * strides.head + key * strides.token;
-    const char* from = reinterpret_cast<const char*>(k);
-    int64_t from_stride = strides.token * kWordBytes;
-    if (args_.precision != Precision::kFloat32) {
-      from = rows;
-      from_stride = key_words_ * kWordBytes;
-      for (int64_t i = 0; i < keys; ++i) {
-        panel_.convert(k + i * strides.token, args_.head_dim, rows + i * from_stride);
+    const int64_t row_bytes = key_words_ * kWordBytes;
+    for (int64_t first = 0; first < keys; first += kKeyGroup, panel += kKeyGroup * row_bytes) {
+      const int64_t count = std::min(kKeyGroup, keys - first);
+      const char* from = reinterpret_cast<const char*>(k + first * strides.token);
+      int64_t from_stride = strides.token * kWordBytes;
+      if (args_.precision != Precision::kFloat32) {
+        for (int64_t i = 0; i < count; ++i) {
+          panel_.convert(k + (first + i) * strides.token, args_.head_dim, rows + i * row_bytes);
+        }
+        from = rows;
+        from_stride = row_bytes;
       }
-    }
-    table_.transpose32(from, from_stride, keys, key_words_, panel, kBlockStride * kWordBytes);
-    const int64_t padding = RoundUp(keys, kKeyGroup) - keys;
-    if (padding == 0) return;
-    for (int64_t w = 0; w < key_words_; ++w) {
-      std::memset(panel + (w * kBlockStride + keys) * kWordBytes, 0,
-                  static_cast<size_t>(padding * kWordBytes));
+      if (count < kKeyGroup) std::memset(panel, 0, static_cast<size_t>(kKeyGroup * row_bytes));
+      table_.transpose32(from, from_stride, count, key_words_, panel, kKeyGroup * kWordBytes);
     }
   }
 
@@ -233,7 +232,7 @@ class TiledPass {
       std::fill_n(state.largest, tokens, -kInfinity);
       std::fill_n(state.totals, tokens, 0.0f);
     }
-    float* scores = scores_ + slot * kQueryBlock * kBlockStride;
+    float* scores = scores_ + slot * kQueryBlock * kScoreStride;
     for (int64_t block = blocks_.begin; block < blocks_.end; ++block) {
       KeyRange seen[kQueryBlock];
       for (int64_t t = 0; t < tokens; ++t) seen[t] = Within(visible[t], block);
@@ -267,8 +266,8 @@ class TiledPass {
         const KeyRange wanted = Union(seen, t, end);
         if (wanted.begin >= column + kKeyGroup || wanted.end <= column) continue;
         panel_.multiply({queries + t * query_bytes, query_bytes, static_cast<int>(end - t),
-                         keys + column * kWordBytes, kBlockStride * kWordBytes, key_words_, kKeyGroup,
-                         scores + t * kBlockStride + column, kBlockStride, false});
+                         keys + column * query_bytes, kKeyGroup * kWordBytes, key_words_, kKeyGroup,
+                         scores + t * kScoreStride + column, kScoreStride, false});
       }
     }
   }
@@ -281,15 +280,15 @@ class TiledPass {
     // Whole words; the values behind the last key of a word are zeros.
     const KeyRange keys = {both.begin / panel_.depths * panel_.depths, RoundUp(both.end, panel_.depths)};
     for (int64_t t = t0; t < t1; ++t) {
-      float* row = scores + t * kBlockStride;
+      float* row = scores + t * kScoreStride;
       Softmax(seen[t], t, row, state);
       const int64_t begin = seen[t].begin == seen[t].end ? keys.end : seen[t].begin;
       std::fill(row + keys.begin, row + begin, 0.0f);
       std::fill(row + std::max(begin, seen[t].end), row + keys.end, 0.0f);
       panel_.convert(row + keys.begin, keys.end - keys.begin, row + keys.begin);
     }
-    panel_.multiply({reinterpret_cast<const char*>(scores + t0 * kBlockStride + keys.begin),
-                     kBlockStride * kWordBytes, static_cast<int>(t1 - t0),
+    panel_.multiply({reinterpret_cast<const char*>(scores + t0 * kScoreStride + keys.begin),
+                     kScoreStride * kWordBytes, static_cast<int>(t1 - t0),
                      values + keys.begin / panel_.depths * value_columns_ * kWordBytes,
                      value_columns_ * kWordBytes, (keys.end - keys.begin) / panel_.depths, value_columns_,
                      state.sums + t0 * value_columns_, value_columns_, true});
@@ -344,7 +343,7 @@ class TiledPass {
   int64_t state_floats_ = 0;
   char* rows_ = nullptr;  // for each slot: keys on their way into a panel, or queries
   int64_t rows_bytes_ = 0;
-  float* scores_ = nullptr;  // for each slot [kQueryBlock, kBlockStride]
+  float* scores_ = nullptr;  // for each slot [kQueryBlock, kScoreStride]
 };
 
 }  // namespace
@@ -356,7 +355,7 @@ void TiledAttention(const AttentionArgs& args, Workspace& workspace, ThreadPool&
 void Attention(const AttentionArgs& args, Workspace& workspace, ThreadPool& pool) {
   if (args.batch == 0 || args.tokens == 0) return;
   workspace.Reset();
-  if (args.tokens == 1) {
+  if (args.tokens == 1 || args.tokens * (args.heads / args.kv_heads) <= kStreamedQueries) {
     StreamedAttention(args, workspace, pool);
   } else {
     TiledAttention(args, workspace, pool);

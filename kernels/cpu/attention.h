@@ -21,10 +21,14 @@ inline KeyRange VisibleKeys(const AttentionArgs& args, int64_t row, int64_t toke
   return {std::min(begin, end), end};
 }
 
-// Attention of one token a row: keys and values are read once, in place, in fp32 whatever the precision.
+// Up to so many queries that share a kv head of a row, making panels of its keys and values costs more than
+// it saves.
+inline constexpr int64_t kStreamedQueries = 32;
+
+// Attention of few queries: keys and values are read where they lie, in fp32 whatever the precision.
 void StreamedAttention(const AttentionArgs& args, Workspace& workspace, ThreadPool& pool);
 
-// Attention of any number of tokens: keys and values are first turned into panels.
+// Attention of many queries: keys and values are first turned into panels.
 void TiledAttention(const AttentionArgs& args, Workspace& workspace, ThreadPool& pool);
 
 }  // namespace switchyard::cpu

@@ -115,7 +115,7 @@ struct AttentionArgs {
   int64_t window;            // when causal, only the last so many of these; 0: all
   float scale;               // not negative
   Precision precision;       // kBFloat16 may round q, k, v and the softmax's exponentials; sums are fp32
-  int64_t prepared_bytes = 48 << 20;  // most room for keys and values made ready at a time
+  int64_t prepared_bytes = 16 << 20;  // most room for keys and values made ready at a time
 };
 void Attention(const AttentionArgs& args, Workspace& workspace, ThreadPool& pool);
 

@@ -409,6 +409,7 @@ describe('Attention', () => {
 
   it.each([
     { batch: 2, tokens: 19, keys: 19, heads: 4, kvHeads: 4, headDim: 12 },
+    { batch: 2, tokens: 50, keys: 50, heads: 2, kvHeads: 2, headDim: 9 },
     { batch: 1, tokens: 5, keys: 33, heads: 6, kvHeads: 2, headDim: 10 },
     { batch: 3, tokens: 1, keys: 7, heads: 4, kvHeads: 1, headDim: 16 },
     { batch: 1, tokens: 2, keys: 1, heads: 1, kvHeads: 1, headDim: 1 },
@@ -420,7 +421,7 @@ describe('Attention', () => {
   });
 
   it('rounds to bfloat16 when asked', async () => {
-    const sizes = { batch: 1, tokens: 9, keys: 9, heads: 2, kvHeads: 2, headDim: 24 };
+    const sizes = { batch: 1, tokens: 40, keys: 40, heads: 2, kvHeads: 2, headDim: 24 };
     const exact = elements((await call(sizes).run).y);
     const rounded = elements((await call(sizes, { precision: 1 }).run).y);
     const error = Math.max(...exact.map((value, i) => Math.abs(value - (rounded[i] as number))));

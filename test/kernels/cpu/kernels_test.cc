@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "../../../kernels/common/float_types.h"
+#include "../../../kernels/cpu/attention.h"
 #include "../../../kernels/cpu/isa.h"
 #include "../../../kernels/cpu/machine.h"
 #include "../../../kernels/cpu/widen.h"
@@ -782,8 +783,10 @@ struct AttentionCase {
   int threads;
   int64_t prepared_bytes = 48 << 20;
 
-  // One token a row is computed in fp32 whatever the precision.
-  bool rounds() const { return precision == Precision::kBFloat16 && tokens > 1; }
+  // Few queries are computed in fp32 whatever the precision.
+  bool rounds() const {
+    return precision == Precision::kBFloat16 && tokens > 1 && tokens * heads / kv_heads > kStreamedQueries;
+  }
   int64_t MostKeys() const {
     int64_t most = 0;
     for (const AttentionRow& row : rows) most = std::max(most, row.keys);
@@ -900,8 +903,9 @@ void AttentionShapes() {
   Random random(20);
   Workspace workspace;
   for (const int64_t head_dim : {1, 2, 7, 8, 10, 12, 15, 16, 17, 31, 32, 33, 64, 72, 80, 128, 129}) {
-    const int64_t tokens = random.Int(1, 14);
-    for (const Precision precision : kAllPrecisions) {
+    for (int round = 0; round < 4; ++round) {
+      const Precision precision = kAllPrecisions[round % 2];
+      const int64_t tokens = round < 2 ? random.Int(1, 14) : random.Int(33, 50);
       const int64_t kv_heads = random.Int(1, 3);
       CheckAttention(
           {AttentionRows(2, random.Int(1, 90), tokens, random), tokens, kv_heads * random.Int(1, 3), kv_heads,
@@ -909,7 +913,7 @@ void AttentionShapes() {
           random, workspace);
     }
   }
-  for (int64_t tokens = 1; tokens <= 13; ++tokens) {
+  for (int64_t tokens = 1; tokens <= 60; tokens += tokens < 13 ? 1 : 4) {
     CheckAttention(
         {AttentionRows(1, tokens, tokens, random), tokens, 2, 1, 20, true, 0, kAllPrecisions[tokens % 2], 2},
         random, workspace);
@@ -943,6 +947,22 @@ void AttentionWindows() {
   }
 }
 
+// Few queries, read in place: chunks of keys, masks and windows that cut them.
+void AttentionFewTokens() {
+  Random random(28);
+  Workspace workspace;
+  for (const int64_t tokens : {2, 5, 16}) {
+    for (const int64_t window : {0, 2, 520}) {
+      CheckAttention(
+          {AttentionRows(2, 1100, tokens, random), tokens, 4, 2, 20, true, window, Precision::kBFloat16, 3},
+          random, workspace);
+    }
+    CheckAttention(
+        {AttentionRows(2, 530, tokens, random), tokens, 2, 2, 20, false, 0, Precision::kFloat32, 2}, random,
+        workspace);
+  }
+}
+
 // One token a row: chunks of keys, many heads of one kv head, rows of different lengths.
 void AttentionOneToken() {
   Random random(23);
@@ -960,7 +980,7 @@ void AttentionOneToken() {
 void AttentionEdges() {
   Random random(24);
   Workspace workspace;
-  for (const int64_t tokens : {1, 7}) {
+  for (const int64_t tokens : {1, 7, 40}) {
     for (const Precision precision : kAllPrecisions) {
       CheckAttention({{{0, 0}, {5, 0}, {5, 9}, {0, 3}}, tokens, 2, 1, 9, true, 0, precision, 2}, random,
                      workspace);
@@ -1014,7 +1034,7 @@ void AttentionThreadCounts() {
   Random random(26);
   Workspace workspace;
   const std::vector<AttentionRow> rows = {{1500, 1400}, {1300, 1200}};
-  for (const int64_t tokens : {1, 100}) {
+  for (const int64_t tokens : {1, 9, 100}) {
     const HeadTensor q(random, 2, tokens, 4, 40, false);
     const HeadTensor k(random, 2, 1500, 2, 40, true);
     const HeadTensor v(random, 2, 1500, 2, 40, true);
@@ -1042,19 +1062,20 @@ void AttentionThreadCounts() {
 void AttentionScratch() {
   Random random(27);
   SelectIsa(Isas()[0]);
+  const int64_t tokens = kStreamedQueries + 1;
   for (const int64_t kv_heads : {1, 4}) {
     Workspace workspace;
     TestPool pool(2);
     const int64_t keys = 80000 / kv_heads;
-    const HeadTensor q(random, 1, 2, kv_heads, 128, false);
+    const HeadTensor q(random, 1, tokens, kv_heads, 128, false);
     const std::vector<float> kv(static_cast<size_t>(keys * kv_heads * 128), 0.25f);
     const HeadStrides strides = {0, kv_heads * 128, 128};
-    const AttentionRow row = {keys, keys - 2};
+    const AttentionRow row = {keys, keys - tokens};
     Output out(static_cast<int64_t>(q.values.size()));
     Attention({q.values.data(), q.strides(), kv.data(), strides, kv.data(), strides, out.data(), q.strides(),
-               1, 2, kv_heads, kv_heads, 128, &row, true, 0, 0.1f, Precision::kFloat32},
+               1, tokens, kv_heads, kv_heads, 128, &row, true, 0, 0.1f, Precision::kFloat32},
               workspace, pool);
-    if (workspace.capacity() > (64u << 20))
+    if (workspace.capacity() > (32u << 20))
       Fail("attention's scratch grew to %zu bytes", workspace.capacity());
     for (int64_t i = 0; i < out.size(); ++i) {
       if (!(std::fabs(out[i] - 0.25f) <= 1e-5f)) {
@@ -1218,6 +1239,7 @@ constexpr Group kGroups[] = {
     {"attention: more keys and queries than a block", AttentionLong},
     {"attention: sliding windows", AttentionWindows},
     {"attention: one token a row", AttentionOneToken},
+    {"attention: few tokens", AttentionFewTokens},
     {"attention: queries without keys, no rows", AttentionEdges},
     {"attention: keys prepared in parts", AttentionParts},
     {"attention: same bits on 1 to 64 threads", AttentionThreadCounts},
