@@ -5,9 +5,6 @@ import { type Prompt, visualFeeds } from './prompt.ts';
 
 /** Most tokens of one prefill pass: large enough for full GEMM speed, small enough to bound activations. */
 const CHUNK_TOKENS = 512;
-/** Bound on the attention scores (fp32, heads × chunk × positions) that ONNX Runtime holds at once. */
-const MAX_SCORE_ELEMENTS = 32 * 2 ** 20;
-const MIN_CHUNK_TOKENS = 32;
 
 /** A stretch of one pass: tokens [start, start + length) of `rows`. */
 interface Chunk {
@@ -36,8 +33,7 @@ export interface PrefillRequest {
 
 /**
  * Runs prompts through the decoder in passes of bounded size, filling the cache. Short batches go as one pass, padded on the
- * right, where causality hides the filler; longer ones row by row, because GroupQueryAttention takes a past together with
- * several new tokens only for one row at a time.
+ * right, where causality hides the filler; longer ones row by row, in equal parts, where filler would cost the most.
  */
 export async function* prefill(
   runtime: DecoderRuntime,
@@ -46,7 +42,7 @@ export async function* prefill(
 ): AsyncGenerator<ChunkResult> {
   const { prompts, cache } = request;
   await cache.reserve(Math.max(...prompts.map((prompt) => prompt.ids.length)));
-  for (const chunk of planChunks(prompts, runtime.config.num_attention_heads)) {
+  for (const chunk of planChunks(prompts)) {
     const { rows, start, length } = chunk;
     const prompted = rows.map((row) => prompts[row] as Prompt);
     const inputIds = prompted.map(({ ids }) => padRight(ids.slice(start, start + length), length));
@@ -111,25 +107,21 @@ export async function step(
   return runtime.run(run, signal);
 }
 
-function planChunks(prompts: readonly Prompt[], heads: number): Chunk[] {
-  const longest = Math.max(...prompts.map((prompt) => prompt.ids.length));
-  const everyRow = prompts.map((_, row) => row);
-  const scores = heads * prompts.length * longest * longest;
-  if (prompts.length * longest <= CHUNK_TOKENS && scores <= MAX_SCORE_ELEMENTS)
-    return [{ rows: everyRow, start: 0, length: longest }];
-  return everyRow.flatMap((row) => planRow(row, (prompts[row] as Prompt).ids.length, heads));
+function planChunks(prompts: readonly Prompt[]): Chunk[] {
+  const lengths = prompts.map(({ ids }) => ids.length);
+  const longest = Math.max(...lengths);
+  const rows = [...prompts.keys()];
+  if (prompts.length * longest <= CHUNK_TOKENS) return [{ rows, start: 0, length: longest }];
+  return rows.flatMap((row) => planRow(row, lengths[row] as number));
 }
 
-function planRow(row: number, tokens: number, heads: number): Chunk[] {
-  const chunks: Chunk[] = [];
-  for (let start = 0; start < tokens; ) {
-    const left = tokens - start;
-    let length = Math.min(left, CHUNK_TOKENS);
-    while (length > MIN_CHUNK_TOKENS && heads * length * (start + length) > MAX_SCORE_ELEMENTS) length >>= 1;
-    chunks.push({ rows: [row], start, length });
-    start += length;
-  }
-  return chunks;
+function planRow(row: number, tokens: number): Chunk[] {
+  const parts = Math.ceil(tokens / CHUNK_TOKENS);
+  const size = Math.ceil(tokens / parts);
+  return Array.from({ length: parts }, (_, i) => {
+    const start = i * size;
+    return { rows: [row], start, length: Math.min(size, tokens - start) };
+  });
 }
 
 function padRight(ids: readonly number[], length: number): readonly number[] {

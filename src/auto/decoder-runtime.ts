@@ -4,7 +4,6 @@ import { CALLS, IMPLEMENTATIONS } from '../experts/moe-experts.ts';
 import { ExpertsInterface } from '../experts/registry.ts';
 import { Graph } from '../graph/graph.ts';
 import type { DType } from '../graph/precision.ts';
-import { cacheHeadDim } from '../layers/attention.ts';
 import type { DecoderConfig, GraphOptions } from '../layers/types.ts';
 import type { Architecture } from '../models/architecture.ts';
 import { CheckpointWeights } from '../models/checkpoint-weights.ts';
@@ -83,7 +82,7 @@ export class DecoderRuntime {
 
   get cacheShape(): CacheShape {
     const { num_hidden_layers: layers, num_key_value_heads: kvHeads, head_dim: headDim } = this.config;
-    return { layers, kvHeads, headDim: cacheHeadDim(headDim) };
+    return { layers, kvHeads, headDim };
   }
 
   /** @throws ExpertsError when the backend cannot serve one of this model's layers */

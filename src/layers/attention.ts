@@ -1,17 +1,9 @@
-import { float, type Graph, MICROSOFT_DOMAIN, type Value } from '../graph/graph.ts';
+import { float, type Graph, SWITCHYARD_DOMAIN, type Value } from '../graph/graph.ts';
 import { PRECISION } from '../graph/precision.ts';
 import { linear } from './linear.ts';
 import { rmsNorm } from './norm.ts';
 import { type RotaryTables, rotate } from './rope.ts';
 import type { DecoderConfig, GraphOptions } from './types.ts';
-
-/** ONNX Runtime's GroupQueryAttention takes heads whose size is a multiple of this; others are padded with zeros. */
-const HEAD_ALIGNMENT = 8;
-
-/** Size of a head in the KV cache. */
-export function cacheHeadDim(headDim: number): number {
-  return Math.ceil(headDim / HEAD_ALIGNMENT) * HEAD_ALIGNMENT;
-}
 
 /** What all layers' attention share in one run. */
 export interface AttentionInputs {
@@ -57,10 +49,9 @@ export function attention(
     q = headNorm(graph, q, `${prefix}.q_norm.weight`, heads, config);
     k = headNorm(graph, k, `${prefix}.k_norm.weight`, kvHeads, config);
   }
-  q = padHeads(graph, rotate(graph, q, shared.rotary, heads), heads, headDim);
-  k = padHeads(graph, rotate(graph, k, shared.rotary, kvHeads), kvHeads, headDim);
-  v = padHeads(graph, v, kvHeads, headDim);
-  const attended = unpadHeads(graph, cachedAttention(graph, q, k, v, layer, config, shared), heads, headDim);
+  q = rotate(graph, q, shared.rotary, heads);
+  k = rotate(graph, k, shared.rotary, kvHeads);
+  const attended = cachedAttention(graph, q, k, v, layer, config, shared, precision);
   const [output] = linear(
     graph,
     rows ? gatherRows(graph, attended, rows, heads * headDim) : attended,
@@ -85,20 +76,22 @@ function cachedAttention(
   layer: number,
   config: DecoderConfig,
   shared: AttentionInputs,
+  precision: number,
 ): Value {
   const { num_attention_heads: heads, num_key_value_heads: kvHeads, head_dim: headDim } = config;
-  const shape = ['batch', kvHeads, 'capacity', cacheHeadDim(headDim)];
+  const shape = ['batch', kvHeads, 'capacity', headDim];
   const past = (part: string) => graph.input(`past_key_values.${layer}.${part}`, 'float32', shape);
   const [attended, presentKey, presentValue] = graph.ops(
-    'GroupQueryAttention',
+    'CachedAttention',
     [q, k, v, past('key'), past('value'), shared.lastPositions, shared.totalLength],
     {
       num_heads: heads,
       kv_num_heads: kvHeads,
       scale: float(headDim ** -0.5),
-      local_window_size: config.windows[layer] ?? -1,
+      window: config.windows[layer] ?? -1,
+      precision,
     },
-    { domain: MICROSOFT_DOMAIN, outputs: 3 },
+    { domain: SWITCHYARD_DOMAIN, outputs: 3 },
   ) as [Value, Value, Value];
   graph.output(presentKey, `present.${layer}.key`, 'float32', shape);
   graph.output(presentValue, `present.${layer}.value`, 'float32', shape);
@@ -113,20 +106,4 @@ function headNorm(graph: Graph, x: Value, weight: string, heads: number, config:
     rmsNorm(graph, split, weight, headDim, epsilon),
     graph.int64([0, 0, heads * headDim]),
   ]);
-}
-
-function padHeads(graph: Graph, x: Value, heads: number, headDim: number): Value {
-  const padded = cacheHeadDim(headDim);
-  if (padded === headDim) return x;
-  const split = graph.op('Reshape', [x, graph.int64([0, 0, heads, headDim])]);
-  const pads = graph.int64([0, 0, 0, 0, 0, 0, 0, padded - headDim]);
-  return graph.op('Reshape', [graph.op('Pad', [split, pads]), graph.int64([0, 0, heads * padded])]);
-}
-
-function unpadHeads(graph: Graph, x: Value, heads: number, headDim: number): Value {
-  const padded = cacheHeadDim(headDim);
-  if (padded === headDim) return x;
-  const split = graph.op('Reshape', [x, graph.int64([0, 0, heads, padded])]);
-  const kept = graph.op('Slice', [split, graph.int64([0]), graph.int64([headDim]), graph.int64([3])]);
-  return graph.op('Reshape', [kept, graph.int64([0, 0, heads * headDim])]);
 }
