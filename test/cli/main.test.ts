@@ -18,7 +18,7 @@ const compiled = join(root, 'dist-test');
 beforeAll(async () => {
   await rm(compiled, { recursive: true, force: true });
   const tsc = join(root, 'node_modules', '.bin', 'tsc');
-  await promisify(execFile)(tsc, ['-p', 'tsconfig.build.json', '--outDir', compiled], { cwd: root });
+  await promisify(execFile)(tsc, ['-p', 'configs/tsconfig.build.json', '--outDir', compiled], { cwd: root });
 });
 afterAll(() => rm(compiled, { recursive: true, force: true }));
 
