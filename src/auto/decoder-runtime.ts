@@ -1,6 +1,6 @@
 import { EngineError, ExpertsError } from '../errors.ts';
 import type { ExpertsBackend, ExpertsContext } from '../experts/interface.ts';
-import { CALLS, IMPLEMENTATIONS } from '../experts/moe-experts.ts';
+import { CALLS, IMPLEMENTATIONS, SELECTOR } from '../experts/moe-experts.ts';
 import { ExpertsInterface } from '../experts/registry.ts';
 import { Graph } from '../graph/graph.ts';
 import type { DType } from '../graph/precision.ts';
@@ -142,7 +142,7 @@ export class DecoderRuntime {
       position_ids: new Tensor('int64', positions, axes === 1 ? [rows, sequence] : [axes, rows, sequence]),
       last_positions: new Tensor('int32', last, [rows]),
       total_length: new Tensor('int32', Int32Array.of(total), []),
-      experts_implementation: new Tensor('int32', Int32Array.of(selector), []),
+      [SELECTOR]: new Tensor('int32', Int32Array.of(selector), []),
     };
     if (run.head === 'logits') {
       feeds.logits_rows = new Tensor('int64', BigInt64Array.from(run.logitsRows, BigInt), [

@@ -1,15 +1,13 @@
 import { InputError } from '../errors.ts';
-import { type GenerateOptions, type GenerateOutput, generate } from '../generation/generate.ts';
-import { parseGenerationConfig } from '../generation/generation-config.ts';
-import type { Decoding, DecodingRequest, Generator } from '../generation/types.ts';
+import type { GenerateOptions, GenerateOutput } from '../generation/generate.ts';
+import type { DecodingRequest } from '../generation/types.ts';
 import type { PixelValues } from '../processor/image-processor.ts';
 import { tokenTypes } from '../processor/placeholders.ts';
 import { IMAGE_TOKEN, mropePositions, TEXT_TOKEN, VIDEO_TOKEN } from '../processor/positions.ts';
 import type { Grid } from '../processor/types.ts';
-import type { CausalLMOutput } from './causal-lm.ts';
-import { DecoderDecoding } from './decoding.ts';
-import { type ForwardInputs, forwardPass } from './forward.ts';
-import { type ExpertsImplementation, type ModelParts, PreTrainedModel } from './model.ts';
+import { type CausalLMOutput, GenerativeModel } from './causal-lm.ts';
+import type { ForwardInputs } from './forward.ts';
+import type { ExpertsImplementation, ModelParts } from './model.ts';
 import type { Prompt, VisualFeatures } from './prompt.ts';
 import type { VisionRuntime } from './vision-runtime.ts';
 
@@ -36,7 +34,7 @@ interface FeatureStream {
 }
 
 /** A decoder that sees. Counterpart of HF `Qwen3VLMoeForConditionalGeneration`. */
-export class ImageTextToText extends PreTrainedModel implements Generator {
+export class ImageTextToText extends GenerativeModel {
   readonly #vision: VisionRuntime;
 
   constructor(parts: ModelParts & { vision: VisionRuntime }) {
@@ -44,25 +42,14 @@ export class ImageTextToText extends PreTrainedModel implements Generator {
     this.#vision = parts.vision;
   }
 
-  get vocabSize(): number {
-    return this.parts.decoder.config.vocab_size;
-  }
-
   /**
    * Logits of a batch of prompts with their pictures, in one pass.
    * @throws InputError for inputs out of range, and where placeholders and pictures do not agree; AbortError
    */
   async forward(inputs: ImageTextForwardInputs): Promise<CausalLMOutput> {
+    // Before the tower runs: a backend that does not exist should not cost a picture.
     const experts = this.backendReader(inputs.expertsImplementation);
-    const prompts = await this.#prepare(inputs, inputs.signal);
-    const { main, ...intermediates } = await forwardPass(
-      this.parts.decoder,
-      prompts,
-      inputs,
-      'logits',
-      experts,
-    );
-    return { logits: main, ...intermediates };
+    return this.logits(await this.#prepare(inputs), inputs, experts);
   }
 
   /**
@@ -70,37 +57,20 @@ export class ImageTextToText extends PreTrainedModel implements Generator {
    * @throws InputError for inputs out of range, and where placeholders and pictures do not agree; AbortError
    */
   async generate(options: ImageTextGenerateOptions): Promise<GenerateOutput> {
-    const {
-      pixelValues: _,
-      imageGridThw: __,
-      pixelValuesVideos,
-      videoGridThw,
-      mmTokenTypeIds,
-      ...rest
-    } = options;
-    const prompts = await this.#prepare(options, options.signal);
-    const defaults = parseGenerationConfig(this.parts.generationConfig, 'generation_config.json');
-    return generate(this, defaults, { ...rest, extra: { prompts } });
+    const { pixelValues, imageGridThw, pixelValuesVideos, videoGridThw, mmTokenTypeIds, ...rest } = options;
+    return this.continue({ ...rest, extra: { prompts: await this.#prepare(options) } });
   }
 
-  /** Opens a decoding for `generate`, over the prompts it prepared. */
-  async openDecoding(request: DecodingRequest): Promise<Decoding> {
-    const rows = this.prompts(request.inputIds, request.attentionMask);
+  /** The prompts that `generate` prepared. Several sequences of one prompt are rows next to each other. */
+  protected override decodingPrompts(request: DecodingRequest): readonly Prompt[] {
     const prepared = request.extra?.prompts as readonly Prompt[];
-    // Several sequences of one prompt are rows next to each other.
-    const copies = rows.length / prepared.length;
-    const prompts = rows.map((_, row) => prepared[Math.floor(row / copies)] as Prompt);
-    const experts = this.backendReader(request.expertsImplementation);
-    return new DecoderDecoding(
-      this.parts.decoder,
-      prompts,
-      Math.min(request.maxLength, this.contextLength),
-      experts,
-    );
+    const copies = request.inputIds.length / prepared.length;
+    return request.inputIds.map((_, row) => prepared[Math.floor(row / copies)] as Prompt);
   }
 
   /** Prompts with their rotary positions, and with features in place of placeholders. */
-  async #prepare(inputs: Omit<VisualInputs, never> & PromptInputs, signal?: AbortSignal): Promise<Prompt[]> {
+  async #prepare(inputs: VisualInputs & PromptInputs): Promise<Prompt[]> {
+    const { signal } = inputs;
     const prompts = this.prompts(inputs.inputIds, inputs.attentionMask);
     const ids = this.parts.visionTokens as { image: number; video: number };
     const types =
@@ -200,6 +170,7 @@ export class ImageTextToText extends PreTrainedModel implements Generator {
 interface PromptInputs {
   inputIds: readonly (readonly number[])[];
   attentionMask?: readonly (readonly number[])[] | undefined;
+  signal?: AbortSignal | undefined;
 }
 
 function countOf(types: readonly number[], type: number): number {

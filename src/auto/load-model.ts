@@ -12,7 +12,7 @@ import { matchWeights } from './check-model.ts';
 import { DecoderRuntime, type Head } from './decoder-runtime.ts';
 import { checkDevice, type Device } from './device.ts';
 import { type ConfigOverride, loadConfig, loadGenerationConfig } from './load-config.ts';
-import type { ExpertsImplementation, ModelParts } from './model.ts';
+import { type ExpertsImplementation, type ModelParts, textBackend } from './model.ts';
 import { VisionRuntime } from './vision-runtime.ts';
 
 /** Options of `fromPretrained`. */
@@ -71,9 +71,9 @@ export async function loadModel(
     store.dispose();
   };
   try {
-    const textBackend = (experts.text_config ?? experts['']) as string;
-    decoder.assertSupported(textBackend);
-    await decoder.prepare({ head, intermediates: false, visual: false }, textBackend);
+    const backend = textBackend(experts);
+    decoder.assertSupported(backend);
+    await decoder.prepare({ head, intermediates: false, visual: false }, backend);
   } catch (error) {
     await release();
     throw error;

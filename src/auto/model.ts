@@ -70,7 +70,7 @@ export abstract class PreTrainedModel {
    */
   setExpertsImplementation(request: ExpertsImplementation): void {
     const setting = applyExperts(this.#experts, request, this.parts.expertsModel);
-    this.parts.decoder.assertSupported(this.textBackend(setting));
+    this.parts.decoder.assertSupported(textBackend(setting));
     this.#experts = setting;
   }
 
@@ -82,14 +82,10 @@ export abstract class PreTrainedModel {
 
   /** Reads the backend of the text model now, or as a call pinned it. */
   protected backendReader(pinned: unknown): () => string {
-    if (pinned === undefined || pinned === null) return () => this.textBackend(this.#experts);
-    const name = this.textBackend(applyExperts(this.#experts, pinned, this.parts.expertsModel));
+    if (pinned === undefined || pinned === null) return () => textBackend(this.#experts);
+    const name = textBackend(applyExperts(this.#experts, pinned, this.parts.expertsModel));
     this.parts.decoder.assertSupported(name);
     return () => name;
-  }
-
-  protected textBackend(setting: ExpertsSetting): string {
-    return (setting.text_config ?? setting['']) as string;
   }
 
   /**
@@ -106,4 +102,9 @@ export abstract class PreTrainedModel {
       );
     });
   }
+}
+
+/** The backend of the text model: its sub-config's, or that of a model without sub-configs. */
+export function textBackend(setting: ExpertsSetting): string {
+  return (setting.text_config ?? setting['']) as string;
 }

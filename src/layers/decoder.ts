@@ -39,7 +39,7 @@ export function buildDecoder(
   const { hidden_size: hidden, rms_norm_eps: epsilon } = config;
   const { prefix } = parts;
   const ids = graph.input('input_ids', 'int64', ['batch', 'sequence']);
-  graph.shared.set(SELECTOR, graph.input('experts_implementation', 'int32', []));
+  graph.shared.set(SELECTOR, graph.input(SELECTOR, 'int32', []));
   graph.shared.set(CALLS, graph.int64(IMPLEMENTATIONS.map(() => 0)));
   const shared: AttentionInputs = {
     rotary: parts.rotary?.() ?? graph.scope('rotary', () => textRotary(graph, config)),

@@ -13,6 +13,7 @@ import { CheckpointError, EngineError } from '../../src/errors.ts';
 import type { WeightStore } from '../../src/runtime/types.ts';
 import { openWeightStore } from '../../src/runtime/weight-store.ts';
 import type { TensorInfo } from '../../src/safetensors/types.ts';
+import { privateDirty } from '../helpers/memory.ts';
 import { pattern, temporaryFolder, type WeightDType, writeTensors } from './stored-tensors.ts';
 
 const { folder, remove } = temporaryFolder();
@@ -26,12 +27,6 @@ function open(tensors: readonly TensorInfo[]): WeightStore {
   const store = openWeightStore(tensors);
   stores.push(store);
   return store;
-}
-
-/** Bytes of this process that no other process and no file shares and that were written. */
-function privateDirty(): number {
-  const text = readFileSync('/proc/self/smaps_rollup', 'utf8');
-  return Number(text.match(/^Private_Dirty:\s*(\d+) kB/m)?.[1]) * 1024;
 }
 
 describe('openWeightStore', () => {
