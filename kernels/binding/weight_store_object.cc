@@ -74,8 +74,7 @@ std::vector<TensorEntry> ReadEntries(const Napi::CallbackInfo& info, size_t file
 
 Napi::Function WeightStoreObject::Define(Napi::Env env) {
   return DefineClass(env, "WeightStore",
-                     {InstanceAccessor<&WeightStoreObject::JsId>("id"),
-                      InstanceMethod<&WeightStoreObject::JsReadFloat32>("readFloat32"),
+                     {InstanceMethod<&WeightStoreObject::JsReadFloat32>("readFloat32"),
                       InstanceMethod<&WeightStoreObject::JsPrefetch>("prefetch"),
                       InstanceMethod<&WeightStoreObject::JsDispose>("dispose")});
 }
@@ -93,10 +92,6 @@ WeightStoreObject::WeightStoreObject(const Napi::CallbackInfo& info)
 std::shared_ptr<const WeightStore> WeightStoreObject::store(Napi::Env env) const {
   if (store_ == nullptr) throw Napi::Error::New(env, "the weight store is disposed");
   return store_;
-}
-
-Napi::Value WeightStoreObject::JsId(const Napi::CallbackInfo& info) {
-  return Napi::Number::New(info.Env(), static_cast<double>(store(info.Env())->id()));
 }
 
 Napi::Value WeightStoreObject::JsReadFloat32(const Napi::CallbackInfo& info) {

@@ -23,7 +23,6 @@ class WeightStoreObject : public Napi::ObjectWrap<WeightStoreObject> {
   std::shared_ptr<const WeightStore> store(Napi::Env env) const;
 
  private:
-  Napi::Value JsId(const Napi::CallbackInfo& info);
   Napi::Value JsReadFloat32(const Napi::CallbackInfo& info);  // (handle) → Float32Array
   void JsPrefetch(const Napi::CallbackInfo& info);            // (handles: Int32Array)
   void JsDispose(const Napi::CallbackInfo& info);

@@ -1,24 +1,9 @@
 #include "weight_store.h"
 
 #include <algorithm>
-#include <mutex>
-#include <unordered_map>
 
 namespace switchyard {
 namespace {
-
-// Process-wide, because worker threads may share an addon but not its JavaScript objects. Leaked: stores of
-// any thread may be released while the process exits.
-struct Registry {
-  std::mutex mutex;
-  int64_t next_id = 1;
-  std::unordered_map<int64_t, std::weak_ptr<const WeightStore>> stores;
-};
-
-Registry& Stores() {
-  static Registry* registry = new Registry;
-  return *registry;
-}
 
 // Bytes of one element of an ONNX data type; 0 when unknown.
 uint64_t ElementBytes(int32_t type) {
@@ -71,10 +56,6 @@ std::shared_ptr<const WeightStore> WeightStore::Open(const std::vector<std::stri
   }
   store->tensors_.reserve(entries.size());
   for (TensorEntry& entry : entries) store->Add(std::move(entry));
-
-  std::lock_guard<std::mutex> lock(Stores().mutex);
-  store->id_ = Stores().next_id++;
-  Stores().stores[store->id_] = store;
   return store;
 }
 
@@ -105,23 +86,10 @@ void WeightStore::Add(TensorEntry entry) {
       {std::move(entry.name), file.data() + entry.offset, entry.bytes, entry.type, std::move(entry.shape)});
 }
 
-std::shared_ptr<const WeightStore> WeightStore::Find(int64_t id) {
-  std::lock_guard<std::mutex> lock(Stores().mutex);
-  auto found = Stores().stores.find(id);
-  std::shared_ptr<const WeightStore> store = found == Stores().stores.end() ? nullptr : found->second.lock();
-  if (store == nullptr) throw std::runtime_error("weight store " + std::to_string(id) + " is not open");
-  return store;
-}
-
-WeightStore::~WeightStore() {
-  std::lock_guard<std::mutex> lock(Stores().mutex);
-  Stores().stores.erase(id_);
-}
-
 const StoredTensor& WeightStore::Get(int64_t handle) const {
   if (handle < 0 || handle >= size()) {
-    throw std::runtime_error("handle " + std::to_string(handle) + " is not in weight store " +
-                             std::to_string(id_) + ", which has " + std::to_string(size()) + " tensors");
+    throw std::runtime_error("handle " + std::to_string(handle) + " is not in the weight store, which has " +
+                             std::to_string(size()) + " tensors");
   }
   return tensors_[static_cast<size_t>(handle)];
 }

@@ -40,17 +40,12 @@ class WeightFileError : public std::runtime_error {
 // unmapped when the last of them is gone.
 class WeightStore {
  public:
-  // Maps `files` and registers the store under a new id. An empty file name stands for zeros. Throws
-  // WeightFileError.
+  // Maps `files`. An empty file name stands for zeros. Throws WeightFileError.
   static std::shared_ptr<const WeightStore> Open(const std::vector<std::string>& files,
                                                  std::vector<TensorEntry> entries);
-  // The open store with this id. Throws std::runtime_error when there is none (any more).
-  static std::shared_ptr<const WeightStore> Find(int64_t id);
-  ~WeightStore();
   WeightStore(const WeightStore&) = delete;
   WeightStore& operator=(const WeightStore&) = delete;
 
-  int64_t id() const { return id_; }
   int64_t size() const { return static_cast<int64_t>(tensors_.size()); }
   // Throws std::runtime_error for a handle the store never gave out.
   const StoredTensor& Get(int64_t handle) const;
@@ -59,7 +54,6 @@ class WeightStore {
   WeightStore() = default;
   void Add(TensorEntry entry);
 
-  int64_t id_ = 0;
   std::vector<std::unique_ptr<MappedFile>> files_;
   std::vector<StoredTensor> tensors_;
 };

@@ -11,8 +11,8 @@ const OpSchema Embedding::kSchema = {"Embedding", {{ort::kInt64}}, {{ort::kFloat
 Embedding::Embedding(const KernelInfo& info, SessionContext& session)
     : session_(session),
       node_(info.node()),
-      store_(info.Store()),
-      table_(FindMatrix(info, *store_, {info.Int("weight"), "weight"}, kAnyExtent, kAnyExtent)) {}
+     
+      table_(FindMatrix(info, *session.store, {info.Int("weight"), "weight"}, kAnyExtent, kAnyExtent)) {}
 
 void Embedding::Compute(KernelContext& context) {
   const ort::TensorView ids = context.Input(0);

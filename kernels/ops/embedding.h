@@ -1,6 +1,5 @@
 // Op Embedding: rows of a stored table [V, H] for int64 ids […], widened to fp32 […, H].
 #pragma once
-#include <memory>
 #include <string>
 
 #include "custom_op.h"
@@ -16,7 +15,6 @@ class Embedding {
  private:
   SessionContext& session_;
   std::string node_;
-  std::shared_ptr<const WeightStore> store_;
   WeightMatrix table_;
 };
 

@@ -7,13 +7,13 @@ namespace switchyard::ops {
 const OpSchema GatedMlp::kSchema = {"GatedMlp", {{ort::kFloat}}, {{ort::kFloat}}};
 
 GatedMlp::GatedMlp(const KernelInfo& info, SessionContext& session)
-    : session_(session), node_(info.node()), store_(info.Store()), precision_(info.ReadPrecision()) {
-  gate_ = FindMatrix(info, *store_, {info.Int("gate"), "gate"}, kAnyExtent, kAnyExtent);
-  up_ = FindMatrix(info, *store_, {info.Int("up"), "up"}, gate_.rows, gate_.cols);
-  down_ = FindMatrix(info, *store_, {info.Int("down"), "down"}, gate_.cols, gate_.rows);
+    : session_(session), node_(info.node()), precision_(info.ReadPrecision()) {
+  gate_ = FindMatrix(info, *session.store, {info.Int("gate"), "gate"}, kAnyExtent, kAnyExtent);
+  up_ = FindMatrix(info, *session.store, {info.Int("up"), "up"}, gate_.rows, gate_.cols);
+  down_ = FindMatrix(info, *session.store, {info.Int("down"), "down"}, gate_.cols, gate_.rows);
   const int64_t output_gate = info.IntOr("output_gate", kNoWeight);
   if (output_gate != kNoWeight) {
-    output_gate_ = FindMatrix(info, *store_, {output_gate, "output_gate"}, 1, gate_.cols);
+    output_gate_ = FindMatrix(info, *session.store, {output_gate, "output_gate"}, 1, gate_.cols);
   }
 }
 

@@ -1,6 +1,5 @@
 // Op GatedMlp: down(silu(gate x) * up x) for x […, H], times sigmoid(output_gate . x) where the node has one.
 #pragma once
-#include <memory>
 #include <string>
 
 #include "custom_op.h"
@@ -16,7 +15,6 @@ class GatedMlp {
  private:
   SessionContext& session_;
   std::string node_;
-  std::shared_ptr<const WeightStore> store_;
   Precision precision_;
   WeightMatrix gate_, up_, down_, output_gate_;
 };

@@ -80,14 +80,6 @@ size_t KernelInfo::OutputCount() const {
   return count;
 }
 
-std::shared_ptr<const WeightStore> KernelInfo::Store() const {
-  try {
-    return WeightStore::Find(Int("store"));
-  } catch (const std::runtime_error& error) {
-    Fail(error.what());
-  }
-}
-
 Precision KernelInfo::ReadPrecision() const {
   const int64_t value = IntOr("precision", 0);
   if (value != 0 && value != 1) {

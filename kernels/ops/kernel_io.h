@@ -27,8 +27,6 @@ class KernelInfo {
   std::string String(const char* name) const;
   size_t OutputCount() const;
 
-  // The store the attribute `store` names.
-  std::shared_ptr<const WeightStore> Store() const;
   // The attribute `precision`.
   Precision ReadPrecision() const;
 

@@ -7,7 +7,7 @@ namespace switchyard::ops {
 const OpSchema Linear::kSchema = {"Linear", {{ort::kFloat}}, {{ort::kFloat, ort::kVariadic}}};
 
 Linear::Linear(const KernelInfo& info, SessionContext& session)
-    : session_(session), node_(info.node()), store_(info.Store()), precision_(info.ReadPrecision()) {
+    : session_(session), node_(info.node()), precision_(info.ReadPrecision()) {
   const std::vector<int64_t> weights = info.Ints("weights");
   std::vector<int64_t> biases = info.IntsOrNone("biases");
   if (biases.empty()) biases.assign(weights.size(), kNoWeight);
@@ -18,8 +18,8 @@ Linear::Linear(const KernelInfo& info, SessionContext& session)
   }
   for (size_t i = 0; i < weights.size(); i++) {
     const int64_t cols = i == 0 ? kAnyExtent : weights_[0].cols;
-    weights_.push_back(FindMatrix(info, *store_, {weights[i], Indexed("weights", i)}, kAnyExtent, cols));
-    biases_.push_back(FindBias(info, *store_, {biases[i], Indexed("biases", i)}, weights_[i].rows));
+    weights_.push_back(FindMatrix(info, *session.store, {weights[i], Indexed("weights", i)}, kAnyExtent, cols));
+    biases_.push_back(FindBias(info, *session.store, {biases[i], Indexed("biases", i)}, weights_[i].rows));
   }
 }
 

@@ -1,6 +1,5 @@
 // Op Linear: x […, K] times several stored matrices [Nᵢ, K] that share the input, one output […, Nᵢ] each.
 #pragma once
-#include <memory>
 #include <string>
 #include <vector>
 
@@ -17,7 +16,6 @@ class Linear {
  private:
   SessionContext& session_;
   std::string node_;
-  std::shared_ptr<const WeightStore> store_;
   Precision precision_;
   std::vector<WeightMatrix> weights_;
   std::vector<WeightMatrix> biases_;

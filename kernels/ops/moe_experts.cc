@@ -20,7 +20,7 @@ const OpSchema MoeExperts::kSchema = {
 MoeExperts::MoeExperts(const KernelInfo& info, SessionContext& session)
     : session_(session),
       node_(info.node()),
-      store_(info.Store()),
+     
       precision_(info.ReadPrecision()),
       num_experts_(info.Int("num_experts")),
       hidden_(info.Int("hidden")),
@@ -31,15 +31,15 @@ MoeExperts::MoeExperts(const KernelInfo& info, SessionContext& session)
   }
   const std::string layout = info.String("layout");
   if (layout == "separate") {
-    ReadSeparate(info);
+    ReadSeparate(info, *session.store);
   } else if (layout == "fused" || layout == "fused_transposed") {
-    ReadFused(info, layout == "fused_transposed");
+    ReadFused(info, *session.store, layout == "fused_transposed");
   } else {
     info.Fail("attribute 'layout' is '" + layout + "'; expected separate, fused or fused_transposed");
   }
 }
 
-void MoeExperts::ReadSeparate(const KernelInfo& info) {
+void MoeExperts::ReadSeparate(const KernelInfo& info, const WeightStore& store) {
   const std::vector<int64_t> gate = info.Ints("gate"), up = info.Ints("up"), down = info.Ints("down");
   const size_t count = static_cast<size_t>(num_experts_);
   if (gate.size() != count || up.size() != count || down.size() != count) {
@@ -48,13 +48,13 @@ void MoeExperts::ReadSeparate(const KernelInfo& info) {
               " handles; layout separate needs " + std::to_string(count) + " each");
   }
   for (size_t e = 0; e < count; e++) {
-    experts_.push_back({FindMatrix(info, *store_, {gate[e], Indexed("gate", e)}, intermediate_, hidden_),
-                        FindMatrix(info, *store_, {up[e], Indexed("up", e)}, intermediate_, hidden_),
-                        FindMatrix(info, *store_, {down[e], Indexed("down", e)}, hidden_, intermediate_)});
+    experts_.push_back({FindMatrix(info, store, {gate[e], Indexed("gate", e)}, intermediate_, hidden_),
+                        FindMatrix(info, store, {up[e], Indexed("up", e)}, intermediate_, hidden_),
+                        FindMatrix(info, store, {down[e], Indexed("down", e)}, hidden_, intermediate_)});
   }
 }
 
-void MoeExperts::ReadFused(const KernelInfo& info, bool transposed) {
+void MoeExperts::ReadFused(const KernelInfo& info, const WeightStore& store, bool transposed) {
   const std::vector<int64_t> gate = info.Ints("gate"), down = info.Ints("down");
   if (gate.size() != 1 || down.size() != 1 || !info.IntsOrNone("up").empty()) {
     info.Fail("a fused layout needs one handle in 'gate', one in 'down' and none in 'up'");
@@ -62,9 +62,9 @@ void MoeExperts::ReadFused(const KernelInfo& info, bool transposed) {
   const int64_t E = num_experts_, H = hidden_, I = intermediate_;
   using Shape = std::vector<int64_t>;
   const StoredTensor& gate_up =
-      FindWeight(info, *store_, {gate[0], "gate[0]"}, transposed ? Shape{E, H, 2 * I} : Shape{E, 2 * I, H});
+      FindWeight(info, store, {gate[0], "gate[0]"}, transposed ? Shape{E, H, 2 * I} : Shape{E, 2 * I, H});
   const StoredTensor& out =
-      FindWeight(info, *store_, {down[0], "down[0]"}, transposed ? Shape{E, I, H} : Shape{E, H, I});
+      FindWeight(info, store, {down[0], "down[0]"}, transposed ? Shape{E, I, H} : Shape{E, H, I});
   // Of an expert's 2I outputs the first half is the gate.
   const int64_t gate_up_stride = transposed ? 2 * I : H;
   const int64_t half = transposed ? I : I * H;

@@ -1,7 +1,6 @@
 // Op MoeExperts: the routed experts' weighted sum, by the implementation its scalar input selects on every
 // run.
 #pragma once
-#include <memory>
 #include <string>
 #include <vector>
 
@@ -16,15 +15,14 @@ class MoeExperts {
   void Compute(KernelContext& context);
 
  private:
-  void ReadSeparate(const KernelInfo& info);
-  void ReadFused(const KernelInfo& info, bool transposed);
+  void ReadSeparate(const KernelInfo& info, const WeightStore& store);
+  void ReadFused(const KernelInfo& info, const WeightStore& store, bool transposed);
   ExpertsImplementation ReadImplementation(const ort::TensorView& selector) const;
   void CheckRouting(const ort::TensorView& x, const ort::TensorView& indices,
                     const ort::TensorView& weights) const;
 
   SessionContext& session_;
   std::string node_;
-  std::shared_ptr<const WeightStore> store_;
   Precision precision_;
   int64_t num_experts_, hidden_, intermediate_;
   std::vector<cpu::ExpertWeights> experts_;

@@ -10,9 +10,9 @@ const OpSchema MoeRouter::kSchema = {
 MoeRouter::MoeRouter(const KernelInfo& info, SessionContext& session)
     : session_(session),
       node_(info.node()),
-      store_(info.Store()),
+     
       precision_(info.ReadPrecision()),
-      weight_(FindMatrix(info, *store_, {info.Int("weight"), "weight"}, kAnyExtent, kAnyExtent)),
+      weight_(FindMatrix(info, *session.store, {info.Int("weight"), "weight"}, kAnyExtent, kAnyExtent)),
       top_k_(info.Int("top_k")),
       normalize_(info.IntOr("normalize", 0) != 0) {
   if (top_k_ < 1 || top_k_ > weight_.rows) {

@@ -1,7 +1,6 @@
 // Op MoeRouter: logits x . weight^T […, E]; indices int32 and weights fp32 […, k] of the best experts by
 // softmax.
 #pragma once
-#include <memory>
 #include <string>
 
 #include "custom_op.h"
@@ -17,7 +16,6 @@ class MoeRouter {
  private:
   SessionContext& session_;
   std::string node_;
-  std::shared_ptr<const WeightStore> store_;
   Precision precision_;
   WeightMatrix weight_;
   int64_t top_k_;

@@ -30,8 +30,9 @@ struct OpDomain::Ops {
   CustomOp<CachedAttention> cached_attention;
 };
 
-OpDomain::OpDomain(int threads) {
+OpDomain::OpDomain(int threads, std::shared_ptr<const WeightStore> store) {
   context_.threads = threads;
+  context_.store = std::move(store);
   ops_ = std::make_unique<Ops>(context_);
   ort::OrtCustomOpDomain* domain = nullptr;
   ort::Check(ort::Api().CreateCustomOpDomain(kDomain, &domain));

@@ -13,7 +13,7 @@ constexpr const char* kDomain = "switchyard";
 // Owns the op descriptions and what the session's kernels share. Must outlive the session it was added to.
 class OpDomain {
  public:
-  explicit OpDomain(int threads);
+  OpDomain(int threads, std::shared_ptr<const WeightStore> store);
   ~OpDomain();
   OpDomain(const OpDomain&) = delete;
   OpDomain& operator=(const OpDomain&) = delete;

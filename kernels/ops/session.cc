@@ -79,7 +79,7 @@ void Session::AlignedFree::operator()(void* memory) const { std::free(memory); }
 
 Session::Session(const void* model, size_t bytes, SessionConfig config)
     : config_(std::move(config)),
-      domain_(config_.threads),
+      domain_(config_.threads, config_.store),
       session_(Open(model, bytes, config_.threads, domain_)),
       inputs_(ReadValues(session_.get(), Api().SessionGetInputCount, Api().SessionGetInputTypeInfo,
                          Api().SessionGetInputName)),

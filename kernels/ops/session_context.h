@@ -4,6 +4,7 @@
 #include <mutex>
 #include <vector>
 
+#include "../common/weight_store.h"
 #include "../cpu/kernels.h"
 #include "../cpu/workspace.h"
 
@@ -47,6 +48,7 @@ class WorkspacePool {
 
 struct SessionContext {
   int threads = 1;  // of the session's pool, the calling thread included
+  std::shared_ptr<const WeightStore> store;
   WorkspacePool workspaces;
 };
 

@@ -29,7 +29,6 @@ export function expectedWeights(architecture: Architecture, parsed: unknown): Ex
 
 /** Has every tensor that is asked for, and takes note of it. */
 class NotedWeights implements WeightSource {
-  readonly storeId = 0;
   readonly shapes = new Map<string, readonly number[]>();
 
   /** Architectures ask what is stored before they choose a layout; only the embedding is certain to be. */

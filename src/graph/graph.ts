@@ -60,7 +60,7 @@ interface Initializer {
  * building a graph reads like the equations it stands for.
  */
 export class Graph {
-  /** Where the weights are; our own ops refer to it by id. */
+  /** Where the weights are. */
   readonly weights: WeightSource;
   /**
    * Values every layer may read, and replace by a newer one: the experts selector and the call counters are threaded
@@ -132,15 +132,14 @@ export class Graph {
     return outputs.map((name) => ({ name }));
   }
 
-  /** Adds one of Switchyard's own ops, which find their weights in this graph's store. */
+  /** Adds one of Switchyard's own ops, which find weights by handle in the session's store. */
   ownOps(
     opType: string,
     inputs: readonly (Value | undefined)[],
     attributes: Record<string, Attribute>,
     outputs = 1,
   ): Value[] {
-    const all = { store: this.weights.storeId, ...attributes };
-    return this.ops(opType, inputs, all, { domain: SWITCHYARD_DOMAIN, outputs });
+    return this.ops(opType, inputs, attributes, { domain: SWITCHYARD_DOMAIN, outputs });
   }
 
   /** An int64 tensor written into the graph; without `shape` a vector. */
@@ -210,8 +209,7 @@ export class Graph {
       (input) => `input ${input.name}: ${input.dtype}[${input.shape.join(',')}]`,
     );
     for (const node of this.#nodes) {
-      const attributes = Object.entries(node.attributes).filter(([key]) => key !== 'store');
-      const parameters = attributes.map(([key, value]) => `${key}=${attributeText(value)}`).join(' ');
+      const parameters = Object.entries(node.attributes).map(([key, value]) => `${key}=${attributeText(value)}`).join(' ');
       const op = node.domain ? `${node.domain}.${node.opType}` : node.opType;
       lines.push(
         `${node.outputs.join(', ')} = ${op}(${node.inputs.join(', ')})${parameters && ` {${parameters}}`}`,

@@ -6,8 +6,6 @@ export interface WeightInfo {
 
 /** Where a graph finds its weights. Requests are recorded, so that one build of the graph is also the check of the load. */
 export interface WeightSource {
-  /** Value of the `store` attribute of our own ops. */
-  readonly storeId: number;
   /** The tensor, without asking for it. */
   info(name: string): WeightInfo | undefined;
   /** Asks for a tensor of this shape. Undefined, and recorded as a fault, if it is missing or has another shape. */

@@ -4,7 +4,6 @@ import { type Checkpoint, type TensorInfo, ZEROS } from '../safetensors/types.ts
 
 /** What the engine's weight store offers a graph. */
 interface Store {
-  readonly id: number;
   handle(name: string): number;
   readFloat32(name: string): Float32Array;
 }
@@ -36,10 +35,6 @@ export class CheckpointWeights implements WeightSource {
   constructor(checkpoint: Checkpoint, store?: Store) {
     this.#checkpoint = checkpoint;
     this.#store = store;
-  }
-
-  get storeId(): number {
-    return this.#store?.id ?? 0;
   }
 
   info(name: string): WeightInfo | undefined {

@@ -10,7 +10,6 @@ import { nativeFolder, ortFault } from './ort.ts';
 export type WrappedTensor = { readonly __brand: 'WrappedTensor' };
 
 export interface NativeWeightStore {
-  readonly id: number;
   readFloat32(handle: number): Float32Array;
   prefetch(handles: Int32Array): void;
   dispose(): void;

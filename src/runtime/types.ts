@@ -3,8 +3,6 @@ import type { Tensor } from './ort.ts';
 
 /** Tensors of a checkpoint in mapped files, known to the native side by handle. Reference-counted: sessions keep it alive. */
 export interface WeightStore {
-  /** Value of the `store` attribute of our custom ops. */
-  readonly id: number;
   /** Value of a weight attribute of our custom ops. Throws `EngineError` for an unknown name. */
   handle(name: string): number;
   /** Elements of a small tensor widened to fp32 (norms); copies. */

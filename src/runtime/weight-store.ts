@@ -33,7 +33,6 @@ function availableMemory(): number {
 }
 
 class MappedWeightStore implements WeightStore {
-  readonly id: number;
   readonly #native: NativeWeightStore;
   readonly #handles: ReadonlyMap<string, number>;
   readonly #bytes: ReadonlyMap<string, number>;
@@ -48,7 +47,6 @@ class MappedWeightStore implements WeightStore {
     this.#native = native;
     this.#handles = handles;
     this.#bytes = bytes;
-    this.id = native.id;
   }
 
   handle(name: string): number {
@@ -93,7 +91,7 @@ class MappedWeightStore implements WeightStore {
   }
 
   #checkOpen(): void {
-    if (this.#disposed) throw new EngineError(`weight store ${this.id} is disposed`);
+    if (this.#disposed) throw new EngineError('the weight store is disposed');
   }
 }
 

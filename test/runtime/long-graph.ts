@@ -5,7 +5,7 @@ export const LONG_WIDTH = 512;
 export const LONG_TOKENS = 1024;
 
 /** A chain of Linear nodes over one [512, 512] matrix; input and output `x`, `y` are [tokens, 512]. */
-export function longGraph(store: number, weight: number, nodes = 5000): Uint8Array {
+export function longGraph(weight: number, nodes = 5000): Uint8Array {
   const name = (i: number) => (i === 0 ? 'x' : i === nodes ? 'y' : `h${i}`);
   return encodeModel({
     inputs: [{ name: 'x', type: 'float32', shape: ['tokens', LONG_WIDTH] }],
@@ -14,7 +14,7 @@ export function longGraph(store: number, weight: number, nodes = 5000): Uint8Arr
       op: 'Linear',
       inputs: [name(i)],
       outputs: [name(i + 1)],
-      attributes: { store, weights: [weight] },
+      attributes: { weights: [weight] },
     })),
   });
 }

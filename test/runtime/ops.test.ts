@@ -57,7 +57,7 @@ async function runOp({ op, weights, attributes, inputs, outputs }: OpCall): Prom
         name: 'node',
         inputs: names,
         outputs: outputs.map((o) => o.name),
-        attributes: { store: weights.id, ...attributes },
+        attributes,
       },
     ],
   });
@@ -487,13 +487,7 @@ describe('an op that does not fit its weights', () => {
 
   it('names an unknown handle', async () => {
     await expect(open(() => ({ weights: [99] }))).rejects.toThrow(
-      /'weights\[0\]': handle 99 is not in weight store/,
-    );
-  });
-
-  it('names a store that is not open', async () => {
-    await expect(open((w) => ({ weights: [w.handle('q')], store: 999999 }))).rejects.toThrow(
-      /weight store 999999 is not open/,
+      /'weights\[0\]': handle 99 is not in the weight store/,
     );
   });
 

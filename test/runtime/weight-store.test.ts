@@ -56,12 +56,11 @@ describe('openWeightStore', () => {
     expect(() => store.readFloat32('ids')).toThrow(/'ids' is not bfloat16, float16 or float32/);
   });
 
-  it('gives every store ids and handles of its own', () => {
+  it('gives every store handles of its own', () => {
     const values = { a: pattern(2, 1), b: pattern(2, 2) };
     const [one, two] = (['a', 'b'] as const).map((name) =>
       open(writeTensors(join(folder, `${name}.bin`), [{ name: 'w', shape: [2], values: values[name] }])),
     );
-    expect(one?.id).not.toBe(two?.id);
     expect(one?.readFloat32('w')).toEqual(values.a);
     one?.dispose();
     expect(two?.readFloat32('w')).toEqual(values.b);
@@ -81,7 +80,7 @@ describe('openWeightStore', () => {
     );
     store.dispose();
     store.dispose();
-    expect(() => store.handle('w')).toThrow(/weight store \d+ is disposed/);
+    expect(() => store.handle('w')).toThrow(/weight store is disposed/);
     expect(() => store.readFloat32('w')).toThrow(EngineError);
   });
 
