@@ -23,7 +23,7 @@ const kernels = join(root, 'kernels');
 const build = join(kernels, 'build');
 const target = join(build, 'switchyard.node');
 const sourceFolders = ['binding', 'common', 'cpu', 'ops'];
-const skippedFolders = new Set(['bench', 'test']);
+const skippedFolders = new Set(['bench', 'cuda', 'test']);
 
 class BuildError extends Error {}
 

@@ -4,6 +4,7 @@
 
 #include "../common/prefetch.h"
 #include "../ops/stored_weight.h"
+#include "../ops/widen.h"
 #include "job.h"
 
 namespace switchyard::binding {

@@ -1,37 +1,6 @@
 #include "attention.h"
 
-#include <cmath>
-
 namespace switchyard::ops {
-
-AttentionAttributes::AttentionAttributes(const KernelInfo& info)
-    : heads(info.Int("num_heads")),
-      kv_heads(info.Int("kv_num_heads")),
-      scale(info.Float("scale")),
-      precision(info.ReadPrecision()) {
-  if (kv_heads < 1 || heads < 1 || heads % kv_heads != 0) {
-    info.Fail("attribute 'num_heads' is " + std::to_string(heads) +
-              "; expected a positive multiple of 'kv_num_heads', " + std::to_string(kv_heads));
-  }
-  if (!std::isfinite(scale) || scale < 0.0f) {
-    info.Fail("attribute 'scale' is " + std::to_string(scale) + "; expected a number that is not negative");
-  }
-}
-
-int64_t HeadSize(const std::string& node, const char* input, const std::vector<int64_t>& shape,
-                 int64_t heads) {
-  if (shape.size() == 3 && shape[2] > 0 && shape[2] % heads == 0) return shape[2] / heads;
-  throw std::runtime_error(node + ": input '" + input + "' has shape " + ShapeText(shape) +
-                           "; expected [batch, tokens, a multiple of " + std::to_string(heads) +
-                           ", the number of its heads]");
-}
-
-void CheckShape(const std::string& node, const char* input, const std::vector<int64_t>& shape,
-                const std::vector<int64_t>& expected) {
-  if (shape == expected) return;
-  throw std::runtime_error(node + ": input '" + input + "' has shape " + ShapeText(shape) + "; expected " +
-                           ShapeText(expected));
-}
 
 cpu::HeadStrides TokenMajor(int64_t tokens, int64_t heads, int64_t head_dim) {
   return {tokens * heads * head_dim, heads * head_dim, head_dim};

@@ -1,6 +1,7 @@
 // Describes a C++ kernel class to ONNX Runtime as a custom op.
 #pragma once
 #include <exception>
+#include <utility>
 #include <vector>
 
 #include "kernel_io.h"
@@ -12,6 +13,8 @@ namespace switchyard::ops {
 struct Argument {
   ort::ElementType type;
   ort::ArgumentKind kind = ort::kRequired;
+  // On a device: whether the kernel reads this input on the host.
+  bool on_host = false;
 };
 
 // An op's signature. Attributes are read by the kernel's constructor.
@@ -22,23 +25,34 @@ struct OpSchema {
 };
 
 // The op as one session sees it. ONNX Runtime passes this object back when it creates a kernel, which is how
-// a kernel meets its session. Kernel has `static const OpSchema kSchema`, a constructor from (KernelInfo,
-// SessionContext&) and `void Compute(KernelContext&)`; exceptions from either become failed statuses.
-template <typename Kernel>
+// a kernel meets its session's Context. Kernel has a constructor from (KernelInfo, Context&) and `void
+// Compute(KernelContext&)`; exceptions from either become failed statuses.
+template <typename Kernel, typename Context = SessionContext>
 struct CustomOp : ort::OrtCustomOp {
-  SessionContext* session;
+  Context* session;
+  OpSchema schema;
+  const char* provider;  // null: the CPU's
 
-  explicit CustomOp(SessionContext& context) : ort::OrtCustomOp{}, session(&context) {
+  explicit CustomOp(Context& context) : CustomOp(context, Kernel::kSchema, nullptr) {}
+
+  CustomOp(Context& context, OpSchema op_schema, const char* execution_provider)
+      : ort::OrtCustomOp{},
+        session(&context),
+        schema(std::move(op_schema)),
+        provider(execution_provider) {
     version = ort::kApiVersion;
-    GetName = [](const OrtCustomOp*) { return Kernel::kSchema.name; };
-    GetExecutionProviderType = [](const OrtCustomOp*) -> const char* { return nullptr; };  // the CPU
-    GetInputTypeCount = [](const OrtCustomOp*) { return Kernel::kSchema.inputs.size(); };
-    GetInputType = [](const OrtCustomOp*, size_t i) { return Kernel::kSchema.inputs[i].type; };
-    GetInputCharacteristic = [](const OrtCustomOp*, size_t i) { return Kernel::kSchema.inputs[i].kind; };
-    GetOutputTypeCount = [](const OrtCustomOp*) { return Kernel::kSchema.outputs.size(); };
-    GetOutputType = [](const OrtCustomOp*, size_t i) { return Kernel::kSchema.outputs[i].type; };
-    GetOutputCharacteristic = [](const OrtCustomOp*, size_t i) { return Kernel::kSchema.outputs[i].kind; };
-    GetInputMemoryType = [](const OrtCustomOp*, size_t) { return ort::kMemoryDefault; };
+    GetName = [](const OrtCustomOp* op) { return Self(op).schema.name; };
+    GetExecutionProviderType = [](const OrtCustomOp* op) { return Self(op).provider; };
+    GetInputTypeCount = [](const OrtCustomOp* op) { return Self(op).schema.inputs.size(); };
+    GetInputType = [](const OrtCustomOp* op, size_t i) { return Self(op).schema.inputs[i].type; };
+    GetInputCharacteristic = [](const OrtCustomOp* op, size_t i) { return Self(op).schema.inputs[i].kind; };
+    GetOutputTypeCount = [](const OrtCustomOp* op) { return Self(op).schema.outputs.size(); };
+    GetOutputType = [](const OrtCustomOp* op, size_t i) { return Self(op).schema.outputs[i].type; };
+    GetOutputCharacteristic = [](const OrtCustomOp* op, size_t i) { return Self(op).schema.outputs[i].kind; };
+    GetInputMemoryType = [](const OrtCustomOp* op, size_t i) {
+      const bool on_host = Self(op).provider != nullptr && Self(op).schema.inputs[i].on_host;
+      return on_host ? ort::kMemoryCpuInput : ort::kMemoryDefault;
+    };
     GetVariadicInputMinArity = GetVariadicOutputMinArity = [](const OrtCustomOp*) { return 1; };
     GetVariadicInputHomogeneity = GetVariadicOutputHomogeneity = [](const OrtCustomOp*) { return 1; };
     GetStartVersion = [](const OrtCustomOp*) { return 1; };
@@ -48,12 +62,12 @@ struct CustomOp : ort::OrtCustomOp {
     KernelDestroy = [](void* kernel) { delete static_cast<Kernel*>(kernel); };
   }
 
+  static const CustomOp& Self(const OrtCustomOp* op) { return *static_cast<const CustomOp*>(op); }
+
   static ort::OrtStatus* Create(const OrtCustomOp* op, const ort::OrtApi*, const ort::OrtKernelInfo* info,
                                 void** kernel) {
-    return Guard([&] {
-      *kernel =
-          new Kernel(KernelInfo(info, Kernel::kSchema.name), *static_cast<const CustomOp*>(op)->session);
-    });
+    return Guard(
+        [&] { *kernel = new Kernel(KernelInfo(info, Self(op).schema.name), *Self(op).session); });
   }
 
   static ort::OrtStatus* Compute(void* kernel, ort::OrtKernelContext* raw) {

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "custom_op.h"
+#include "op_attributes.h"
 
 namespace switchyard::ops {
 
@@ -15,7 +16,7 @@ class Embedding {
  private:
   SessionContext& session_;
   std::string node_;
-  WeightMatrix table_;
+  EmbeddingAttributes attributes_;
 };
 
 }  // namespace switchyard::ops

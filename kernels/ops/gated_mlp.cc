@@ -1,25 +1,15 @@
 #include "gated_mlp.h"
 
-#include "stored_weight.h"
-
 namespace switchyard::ops {
 
 const OpSchema GatedMlp::kSchema = {"GatedMlp", {{ort::kFloat}}, {{ort::kFloat}}};
 
 GatedMlp::GatedMlp(const KernelInfo& info, SessionContext& session)
-    : session_(session), node_(info.node()), precision_(info.ReadPrecision()) {
-  gate_ = FindMatrix(info, *session.store, {info.Int("gate"), "gate"}, kAnyExtent, kAnyExtent);
-  up_ = FindMatrix(info, *session.store, {info.Int("up"), "up"}, gate_.rows, gate_.cols);
-  down_ = FindMatrix(info, *session.store, {info.Int("down"), "down"}, gate_.cols, gate_.rows);
-  const int64_t output_gate = info.IntOr("output_gate", kNoWeight);
-  if (output_gate != kNoWeight) {
-    output_gate_ = FindMatrix(info, *session.store, {output_gate, "output_gate"}, 1, gate_.cols);
-  }
-}
+    : session_(session), node_(info.node()), attributes_(info, *session.store) {}
 
 void GatedMlp::Compute(KernelContext& context) {
   const ort::TensorView x = context.Input(0);
-  CheckLast(node_, "x", x.shape, gate_.cols);
+  CheckLast(node_, "x", x.shape, attributes_.gate.cols);
   float* y = context.Output<float>(0, x.shape);
   const int64_t tokens = LeadingCount(x.shape);
   if (tokens == 0) return;
@@ -27,12 +17,12 @@ void GatedMlp::Compute(KernelContext& context) {
   WorkspacePool::Lease workspace(session_.workspaces);
   cpu::GatedMlp({.x = x.As<float>(),
                  .tokens = tokens,
-                 .gate = gate_,
-                 .up = up_,
-                 .down = down_,
-                 .output_gate = output_gate_,
+                 .gate = attributes_.gate,
+                 .up = attributes_.up,
+                 .down = attributes_.down,
+                 .output_gate = attributes_.output_gate,
                  .y = y,
-                 .precision = precision_},
+                 .precision = attributes_.precision},
                 *workspace, pool);
 }
 

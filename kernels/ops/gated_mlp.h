@@ -3,6 +3,7 @@
 #include <string>
 
 #include "custom_op.h"
+#include "op_attributes.h"
 
 namespace switchyard::ops {
 
@@ -15,8 +16,7 @@ class GatedMlp {
  private:
   SessionContext& session_;
   std::string node_;
-  Precision precision_;
-  WeightMatrix gate_, up_, down_, output_gate_;
+  GatedMlpAttributes attributes_;
 };
 
 }  // namespace switchyard::ops

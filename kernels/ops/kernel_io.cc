@@ -82,10 +82,11 @@ size_t KernelInfo::OutputCount() const {
 
 Precision KernelInfo::ReadPrecision() const {
   const int64_t value = IntOr("precision", 0);
-  if (value != 0 && value != 1) {
-    Fail("attribute 'precision' is " + std::to_string(value) + "; expected 0 (float32) or 1 (bfloat16)");
+  if (value < 0 || value > 2) {
+    Fail("attribute 'precision' is " + std::to_string(value) +
+         "; expected 0 (float32), 1 (bfloat16) or 2 (float16)");
   }
-  return static_cast<Precision>(value);
+  return value == 1 ? Precision::kBFloat16 : Precision::kFloat32;  // the CPU computes float16 as float32
 }
 
 ort::TensorView KernelContext::Input(size_t index) const {

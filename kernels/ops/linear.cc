@@ -1,34 +1,21 @@
 #include "linear.h"
 
-#include "stored_weight.h"
+#include <vector>
 
 namespace switchyard::ops {
 
 const OpSchema Linear::kSchema = {"Linear", {{ort::kFloat}}, {{ort::kFloat, ort::kVariadic}}};
 
 Linear::Linear(const KernelInfo& info, SessionContext& session)
-    : session_(session), node_(info.node()), precision_(info.ReadPrecision()) {
-  const std::vector<int64_t> weights = info.Ints("weights");
-  std::vector<int64_t> biases = info.IntsOrNone("biases");
-  if (biases.empty()) biases.assign(weights.size(), kNoWeight);
-  if (biases.size() != weights.size() || info.OutputCount() != weights.size()) {
-    info.Fail("has " + std::to_string(weights.size()) + " weights, " + std::to_string(biases.size()) +
-              " biases and " + std::to_string(info.OutputCount()) +
-              " outputs; expected one of each a weight");
-  }
-  for (size_t i = 0; i < weights.size(); i++) {
-    const int64_t cols = i == 0 ? kAnyExtent : weights_[0].cols;
-    weights_.push_back(FindMatrix(info, *session.store, {weights[i], Indexed("weights", i)}, kAnyExtent, cols));
-    biases_.push_back(FindBias(info, *session.store, {biases[i], Indexed("biases", i)}, weights_[i].rows));
-  }
-}
+    : session_(session), node_(info.node()), attributes_(info, *session.store) {}
 
 void Linear::Compute(KernelContext& context) {
   const ort::TensorView x = context.Input(0);
-  CheckLast(node_, "x", x.shape, weights_[0].cols);
+  const std::vector<WeightMatrix>& weights = attributes_.weights;
+  CheckLast(node_, "x", x.shape, weights[0].cols);
   std::vector<float*> outputs;
-  for (size_t i = 0; i < weights_.size(); i++) {
-    outputs.push_back(context.Output<float>(i, WithLast(x.shape, weights_[i].rows)));
+  for (size_t i = 0; i < weights.size(); i++) {
+    outputs.push_back(context.Output<float>(i, WithLast(x.shape, weights[i].rows)));
   }
   const int64_t tokens = LeadingCount(x.shape);
   if (tokens == 0) return;
@@ -36,11 +23,11 @@ void Linear::Compute(KernelContext& context) {
   WorkspacePool::Lease workspace(session_.workspaces);
   cpu::Linear({.x = x.As<float>(),
                .tokens = tokens,
-               .weights = weights_.data(),
-               .biases = biases_.data(),
+               .weights = weights.data(),
+               .biases = attributes_.biases.data(),
                .outputs = outputs.data(),
-               .count = static_cast<int>(weights_.size()),
-               .precision = precision_},
+               .count = static_cast<int>(weights.size()),
+               .precision = attributes_.precision},
               *workspace, pool);
 }
 

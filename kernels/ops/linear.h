@@ -1,9 +1,9 @@
 // Op Linear: x […, K] times several stored matrices [Nᵢ, K] that share the input, one output […, Nᵢ] each.
 #pragma once
 #include <string>
-#include <vector>
 
 #include "custom_op.h"
+#include "op_attributes.h"
 
 namespace switchyard::ops {
 
@@ -16,9 +16,7 @@ class Linear {
  private:
   SessionContext& session_;
   std::string node_;
-  Precision precision_;
-  std::vector<WeightMatrix> weights_;
-  std::vector<WeightMatrix> biases_;
+  LinearAttributes attributes_;
 };
 
 }  // namespace switchyard::ops

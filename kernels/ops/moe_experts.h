@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "custom_op.h"
+#include "op_attributes.h"
 
 namespace switchyard::ops {
 
@@ -15,16 +16,11 @@ class MoeExperts {
   void Compute(KernelContext& context);
 
  private:
-  void ReadSeparate(const KernelInfo& info, const WeightStore& store);
-  void ReadFused(const KernelInfo& info, const WeightStore& store, bool transposed);
-  ExpertsImplementation ReadImplementation(const ort::TensorView& selector) const;
-  void CheckRouting(const ort::TensorView& x, const ort::TensorView& indices,
-                    const ort::TensorView& weights) const;
+  void CheckIndices(const ort::TensorView& indices) const;
 
   SessionContext& session_;
   std::string node_;
-  Precision precision_;
-  int64_t num_experts_, hidden_, intermediate_;
+  MoeExpertsAttributes attributes_;
   std::vector<cpu::ExpertWeights> experts_;
 };
 

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "custom_op.h"
+#include "op_attributes.h"
 
 namespace switchyard::ops {
 
@@ -16,10 +17,7 @@ class MoeRouter {
  private:
   SessionContext& session_;
   std::string node_;
-  Precision precision_;
-  WeightMatrix weight_;
-  int64_t top_k_;
-  bool normalize_;
+  MoeRouterAttributes attributes_;
 };
 
 }  // namespace switchyard::ops

@@ -24,6 +24,7 @@ struct OrtCustomOpDomain;
 struct OrtKernelInfo;
 struct OrtKernelContext;
 struct OrtShapeInferContext;
+struct OrtArenaCfg;
 
 struct OrtApiBase {
   const OrtApi* (*GetApi)(uint32_t version);
@@ -60,6 +61,22 @@ enum OptimizationLevel : int {
   kOptimizeAll = 99
 };
 enum ArgumentKind : int { kRequired = 0, kOptional = 1, kVariadic = 2 };
+
+// What the CUDA provider is told; field order is the ABI. The older of two ways: the newer is refused by builds
+// that have the provider in a library of its own.
+struct OrtCudaProviderOptions {
+  int device_id = 0;
+  int cudnn_conv_algo_search = 0;
+  size_t gpu_mem_limit = SIZE_MAX;
+  int arena_extend_strategy = 0;
+  int do_copy_in_default_stream = 1;
+  int has_user_compute_stream = 0;
+  void* user_compute_stream = nullptr;
+  OrtArenaCfg* default_memory_arena_cfg = nullptr;
+  int tunable_op_enable = 0;
+  int tunable_op_tuning_enable = 0;
+  int tunable_op_max_tuning_duration_ms = 0;
+};
 
 // The operator description ORT reads; field order is the ABI. `version` tells ORT which fields exist.
 struct OrtCustomOp {
@@ -127,6 +144,7 @@ struct OrtCustomOp {
   F(GetDimensions, 62, OrtStatus*, (const OrtTensorTypeAndShapeInfo*, int64_t*, size_t))                \
   F(GetSymbolicDimensions, 63, OrtStatus*, (const OrtTensorTypeAndShapeInfo*, const char**, size_t))    \
   F(GetTensorTypeAndShape, 65, OrtStatus*, (const OrtValue*, OrtTensorTypeAndShapeInfo**))              \
+  F(CreateMemoryInfo, 68, OrtStatus*, (const char*, AllocatorType, int, MemoryType, OrtMemoryInfo**))   \
   F(CreateCpuMemoryInfo, 69, OrtStatus*, (AllocatorType, MemoryType, OrtMemoryInfo**))                  \
   F(AllocatorFree, 76, OrtStatus*, (OrtAllocator*, void*))                                              \
   F(GetAllocatorWithDefaultOptions, 78, OrtStatus*, (OrtAllocator**))                                   \
@@ -146,8 +164,11 @@ struct OrtCustomOp {
   F(ReleaseSessionOptions, 100, void, (OrtSessionOptions*))                                             \
   F(ReleaseCustomOpDomain, 101, void, (OrtCustomOpDomain*))                                             \
   F(AddSessionConfigEntry, 130, OrtStatus*, (OrtSessionOptions*, const char*, const char*))             \
+  F(SessionOptionsAppendExecutionProvider_CUDA, 152, OrtStatus*,                                        \
+    (OrtSessionOptions*, const OrtCudaProviderOptions*))                                                \
   F(KernelInfoGetAttributeArray_int64, 163, OrtStatus*,                                                 \
     (const OrtKernelInfo*, const char*, int64_t*, size_t*))                                             \
+  F(AddRunConfigEntry, 165, OrtStatus*, (OrtRunOptions*, const char*, const char*))                     \
   F(KernelInfo_GetInputCount, 230, OrtStatus*, (const OrtKernelInfo*, size_t*))                         \
   F(KernelInfo_GetOutputCount, 231, OrtStatus*, (const OrtKernelInfo*, size_t*))                        \
   F(KernelInfo_GetNodeName, 244, OrtStatus*, (const OrtKernelInfo*, char*, size_t*))                    \

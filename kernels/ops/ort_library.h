@@ -48,10 +48,13 @@ using ValuePtr = std::unique_ptr<OrtValue, Releaser<&Functions::ReleaseValue>>;
 using TypeInfoPtr = std::unique_ptr<OrtTypeInfo, Releaser<&Functions::ReleaseTypeInfo>>;
 using ShapeInfoPtr =
     std::unique_ptr<OrtTensorTypeAndShapeInfo, Releaser<&Functions::ReleaseTensorTypeAndShapeInfo>>;
+using MemoryInfoPtr = std::unique_ptr<OrtMemoryInfo, Releaser<&Functions::ReleaseMemoryInfo>>;
 using DomainPtr = std::unique_ptr<OrtCustomOpDomain, Releaser<&Functions::ReleaseCustomOpDomain>>;
 
-// A tensor value over memory that somebody else owns and that must outlive it.
-ValuePtr WrapMemory(void* data, size_t bytes, ElementType type, const std::vector<int64_t>& shape);
+// A tensor value over memory that somebody else owns and that must outlive it; the CPU's unless `memory` says
+// otherwise.
+ValuePtr WrapMemory(void* data, size_t bytes, ElementType type, const std::vector<int64_t>& shape,
+                    const OrtMemoryInfo* memory = nullptr);
 
 // Element type, shape and first byte of a tensor value.
 struct TensorView {

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <stdexcept>
 
-#include "standalone_pool.h"
-
 namespace switchyard::ops {
 namespace {
 
@@ -38,15 +36,6 @@ const StoredTensor& Get(const KernelInfo& info, const WeightStore& store, const 
 bool IsWeightType(int32_t type) {
   return type == static_cast<int32_t>(DType::kFloat32) || type == static_cast<int32_t>(DType::kFloat16) ||
          type == static_cast<int32_t>(DType::kBFloat16);
-}
-
-void Widen(const StoredTensor& tensor, float* out) {
-  int64_t count = 1;
-  for (int64_t dim : tensor.shape) count *= dim;
-  if (count == 0) return;
-  const int64_t only_row = 0;
-  StandalonePool this_thread(1);
-  cpu::EmbeddingRows(Slice(tensor, 0, 1, count, count, false), &only_row, 1, out, this_thread);
 }
 
 std::string Indexed(const std::string& name, size_t index) {

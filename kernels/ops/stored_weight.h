@@ -26,9 +26,6 @@ constexpr int64_t kNoWeight = -1;
 // Whether an ONNX data type is bf16, fp16 or fp32.
 bool IsWeightType(int32_t type);
 
-// Writes all elements of a bf16, fp16 or fp32 tensor as fp32.
-void Widen(const StoredTensor& tensor, float* out);
-
 // The tensor behind a handle, which must be bf16, fp16 or fp32 and match `expected`.
 const StoredTensor& FindWeight(const KernelInfo& info, const WeightStore& store,
                                const WeightAttribute& attribute, const std::vector<int64_t>& expected);

@@ -1,0 +1,170 @@
+#include "op_attributes.h"
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+
+namespace switchyard::ops {
+namespace {
+
+constexpr int64_t kImplementations = 3;
+
+}  // namespace
+
+LinearAttributes::LinearAttributes(const KernelInfo& info, const WeightStore& store)
+    : precision(info.ReadPrecision()) {
+  const std::vector<int64_t> handles = info.Ints("weights");
+  std::vector<int64_t> bias_handles = info.IntsOrNone("biases");
+  if (bias_handles.empty()) bias_handles.assign(handles.size(), kNoWeight);
+  if (bias_handles.size() != handles.size() || info.OutputCount() != handles.size()) {
+    info.Fail("has " + std::to_string(handles.size()) + " weights, " + std::to_string(bias_handles.size()) +
+              " biases and " + std::to_string(info.OutputCount()) +
+              " outputs; expected one of each a weight");
+  }
+  for (size_t i = 0; i < handles.size(); i++) {
+    const int64_t cols = i == 0 ? kAnyExtent : weights[0].cols;
+    weights.push_back(FindMatrix(info, store, {handles[i], Indexed("weights", i)}, kAnyExtent, cols));
+    biases.push_back(FindBias(info, store, {bias_handles[i], Indexed("biases", i)}, weights[i].rows));
+  }
+}
+
+EmbeddingAttributes::EmbeddingAttributes(const KernelInfo& info, const WeightStore& store)
+    : table(FindMatrix(info, store, {info.Int("weight"), "weight"}, kAnyExtent, kAnyExtent)) {}
+
+GatedMlpAttributes::GatedMlpAttributes(const KernelInfo& info, const WeightStore& store)
+    : precision(info.ReadPrecision()) {
+  gate = FindMatrix(info, store, {info.Int("gate"), "gate"}, kAnyExtent, kAnyExtent);
+  up = FindMatrix(info, store, {info.Int("up"), "up"}, gate.rows, gate.cols);
+  down = FindMatrix(info, store, {info.Int("down"), "down"}, gate.cols, gate.rows);
+  const int64_t handle = info.IntOr("output_gate", kNoWeight);
+  if (handle != kNoWeight) output_gate = FindMatrix(info, store, {handle, "output_gate"}, 1, gate.cols);
+}
+
+MoeRouterAttributes::MoeRouterAttributes(const KernelInfo& info, const WeightStore& store)
+    : precision(info.ReadPrecision()),
+      weight(FindMatrix(info, store, {info.Int("weight"), "weight"}, kAnyExtent, kAnyExtent)),
+      top_k(info.Int("top_k")),
+      normalize(info.IntOr("normalize", 0) != 0) {
+  if (top_k < 1 || top_k > weight.rows) {
+    info.Fail("attribute 'top_k' is " + std::to_string(top_k) + "; expected 1 to " +
+              std::to_string(weight.rows) + ", the number of experts");
+  }
+}
+
+MoeExpertsAttributes::MoeExpertsAttributes(const KernelInfo& info, const WeightStore& store)
+    : precision(info.ReadPrecision()),
+      num_experts(info.Int("num_experts")),
+      hidden(info.Int("hidden")),
+      intermediate(info.Int("intermediate")) {
+  if (num_experts < 1 || hidden < 1 || intermediate < 1) {
+    info.Fail("attributes num_experts, hidden, intermediate are " +
+              ShapeText({num_experts, hidden, intermediate}) + "; each must be at least 1");
+  }
+  const std::string layout = info.String("layout");
+  if (layout == "separate") {
+    ReadSeparate(info, store);
+  } else if (layout == "fused" || layout == "fused_transposed") {
+    ReadFused(info, store, layout == "fused_transposed");
+  } else {
+    info.Fail("attribute 'layout' is '" + layout + "'; expected separate, fused or fused_transposed");
+  }
+}
+
+void MoeExpertsAttributes::ReadSeparate(const KernelInfo& info, const WeightStore& store) {
+  const std::vector<int64_t> gate = info.Ints("gate"), up = info.Ints("up"), down = info.Ints("down");
+  const size_t count = static_cast<size_t>(num_experts);
+  if (gate.size() != count || up.size() != count || down.size() != count) {
+    info.Fail("attributes gate, up, down have " + std::to_string(gate.size()) + ", " +
+              std::to_string(up.size()) + ", " + std::to_string(down.size()) +
+              " handles; layout separate needs " + std::to_string(count) + " each");
+  }
+  for (size_t e = 0; e < count; e++) {
+    experts.push_back({FindMatrix(info, store, {gate[e], Indexed("gate", e)}, intermediate, hidden),
+                        FindMatrix(info, store, {up[e], Indexed("up", e)}, intermediate, hidden),
+                        FindMatrix(info, store, {down[e], Indexed("down", e)}, hidden, intermediate)});
+  }
+}
+
+void MoeExpertsAttributes::ReadFused(const KernelInfo& info, const WeightStore& store, bool transposed) {
+  const std::vector<int64_t> gate = info.Ints("gate"), down = info.Ints("down");
+  if (gate.size() != 1 || down.size() != 1 || !info.IntsOrNone("up").empty()) {
+    info.Fail("a fused layout needs one handle in 'gate', one in 'down' and none in 'up'");
+  }
+  const int64_t E = num_experts, H = hidden, I = intermediate;
+  using Shape = std::vector<int64_t>;
+  const StoredTensor& gate_up =
+      FindWeight(info, store, {gate[0], "gate[0]"}, transposed ? Shape{E, H, 2 * I} : Shape{E, 2 * I, H});
+  const StoredTensor& out =
+      FindWeight(info, store, {down[0], "down[0]"}, transposed ? Shape{E, I, H} : Shape{E, H, I});
+  // Of an expert's 2I outputs the first half is the gate.
+  const int64_t gate_up_stride = transposed ? 2 * I : H;
+  const int64_t half = transposed ? I : I * H;
+  for (int64_t e = 0; e < E; e++) {
+    const int64_t first = e * 2 * I * H;
+    experts.push_back({Slice(gate_up, first, I, H, gate_up_stride, transposed),
+                        Slice(gate_up, first + half, I, H, gate_up_stride, transposed),
+                        Slice(out, e * H * I, H, I, transposed ? H : I, transposed)});
+  }
+}
+
+ExpertsImplementation MoeExpertsAttributes::CheckImplementation(const std::string& node,
+                                                                const ort::TensorView& selector) const {
+  if (selector.Count() != 1) {
+    throw std::runtime_error(node + ": input 'implementation' has shape " + ShapeText(selector.shape) +
+                             "; expected a scalar");
+  }
+  const int32_t value = *selector.As<int32_t>();
+  if (value < 0 || value >= kImplementations) {
+    throw std::runtime_error(node + ": input 'implementation' is " + std::to_string(value) +
+                             "; expected 0 (eager), 1 (batched_mm) or 2 (grouped_mm)");
+  }
+  return static_cast<ExpertsImplementation>(value);
+}
+
+void MoeExpertsAttributes::CheckShapes(const std::string& node, const ort::TensorView& x,
+                                       const ort::TensorView& indices, const ort::TensorView& weights,
+                                       const ort::TensorView& calls) const {
+  CheckLast(node, "x", x.shape, hidden);
+  const bool same_leading = indices.shape.size() == x.shape.size() &&
+                            std::equal(x.shape.begin(), x.shape.end() - 1, indices.shape.begin());
+  if (!same_leading || weights.shape != indices.shape) {
+    throw std::runtime_error(node + ": indices have shape " + ShapeText(indices.shape) + " and weights " +
+                             ShapeText(weights.shape) + "; both must be the leading dimensions of x " +
+                             ShapeText(x.shape) + " and one number of experts a token");
+  }
+  if (calls.shape != std::vector<int64_t>{kImplementations}) {
+    throw std::runtime_error(node + ": input 'calls' has shape " + ShapeText(calls.shape) +
+                             "; expected [3]");
+  }
+}
+
+AttentionAttributes::AttentionAttributes(const KernelInfo& info)
+    : heads(info.Int("num_heads")),
+      kv_heads(info.Int("kv_num_heads")),
+      scale(info.Float("scale")),
+      precision(info.ReadPrecision()) {
+  if (kv_heads < 1 || heads < 1 || heads % kv_heads != 0) {
+    info.Fail("attribute 'num_heads' is " + std::to_string(heads) +
+              "; expected a positive multiple of 'kv_num_heads', " + std::to_string(kv_heads));
+  }
+  if (!std::isfinite(scale) || scale < 0.0f) {
+    info.Fail("attribute 'scale' is " + std::to_string(scale) + "; expected a number that is not negative");
+  }
+}
+
+int64_t HeadSize(const std::string& node, const char* input, const std::vector<int64_t>& shape,
+                 int64_t heads) {
+  if (shape.size() == 3 && shape[2] > 0 && shape[2] % heads == 0) return shape[2] / heads;
+  throw std::runtime_error(node + ": input '" + input + "' has shape " + ShapeText(shape) +
+                           "; expected [batch, tokens, a multiple of " + std::to_string(heads) +
+                           ", the number of its heads]");
+}
+
+void CheckShape(const std::string& node, const char* input, const std::vector<int64_t>& shape,
+                const std::vector<int64_t>& expected) {
+  if (shape == expected) return;
+  throw std::runtime_error(node + ": input '" + input + "' has shape " + ShapeText(shape) + "; expected " +
+                           ShapeText(expected));
+}
+
+}  // namespace switchyard::ops
