@@ -3,7 +3,8 @@
 //
 // Every launcher only enqueues work on `stream` (LaunchMoeEager alone waits for it) and returns the first
 // error it meets: cudaErrorInvalidValue for sizes, types or workspaces that do not fit, otherwise what the
-// CUDA call reported. Activations and weights share one dtype (bfloat16, float16, or float32 for checks);
+// CUDA call reported. All but LaunchMoeEager may be captured in a graph; what a replay reads anew is device
+// memory alone. Activations and weights share one dtype (bfloat16, float16, or float32 for checks);
 // products are accumulated in fp32 in a fixed order, so equal inputs give equal bits. Row-major throughout.
 #pragma once
 #include <cuda_runtime.h>
@@ -113,7 +114,7 @@ struct LinearArgs {
   const void* w = nullptr;
   int64_t w_stride = 0;
   bool transposed = false;
-  const void* bias = nullptr;  // in dtype, or null; with a bias, out_dtype must be dtype
+  const void* bias = nullptr;  // [n] in dtype, or null
   void* out = nullptr;
   DType out_dtype = DType::kBFloat16;  // dtype or float32
   int64_t out_stride = 0;
@@ -160,5 +161,93 @@ cudaError_t LaunchEmbeddingRows(const void* table, DType dtype, int hidden, cons
 // out[i] = in[i], rounded or widened.
 cudaError_t LaunchConvert(const void* in, DType in_dtype, void* out, DType out_dtype, int64_t count,
                           cudaStream_t stream);
+
+// Attention over a cache of keys and values that is extended in place first. Each head of q and k is
+// normalised (RMS in fp32, where weights are given), then rotated by halves: with x1 and x2 the halves of a
+// head, x1 * cos - x2 * sin and x2 * cos + x1 * sin. Rounded to dtype, keys and values go to the row's
+// positions [start, start + tokens), where start is last_positions[row] for a single token and total_length -
+// tokens for several. A query at position p sees the keys j < start + tokens with, if causal, j <= p and, if
+// there is a window, p - j < window. Products are of dtype, the softmax is in fp32.
+//
+// With one token a row, total_length is ignored and launch shapes follow from the other sizes, so a captured
+// graph replays at any position. A position outside the cache then writes nothing but zeros to the row's
+// output; several tokens that do not fit are cudaErrorInvalidValue.
+struct CachedAttentionArgs {
+  DType dtype = DType::kBFloat16;  // of the norms' weights, the cache and the products
+  int64_t batch = 0;
+  int64_t tokens = 0;  // new ones in each row
+  int heads = 0;       // a multiple of kv_heads
+  int kv_heads = 0;
+  int head_dim = 0;                         // even, at most 256; quickest where a multiple of 8 up to 128
+  int64_t capacity = 0;                     // positions in the cache
+  const float* q = nullptr;                 // [batch, tokens, heads * head_dim], as projected
+  const float* k = nullptr;                 // [batch, tokens, kv_heads * head_dim]
+  const float* v = nullptr;                 // like k
+  const float* cos = nullptr;               // [batch, tokens, head_dim / 2]
+  const float* sin = nullptr;               // like cos
+  const void* q_norm = nullptr;             // [head_dim], or null for none
+  const void* k_norm = nullptr;             // like q_norm
+  float epsilon = 0.0f;                     // added to the mean square
+  void* keys = nullptr;                     // [batch, kv_heads, capacity, head_dim]
+  void* values = nullptr;                   // like keys
+  const int32_t* last_positions = nullptr;  // [batch] on the device; read for one token only
+  int64_t total_length = 0;                 // positions filled afterwards; used for several tokens only
+  bool causal = true;
+  int64_t window = 0;         // 0: none
+  float scale = 0.0f;         // of the products of q and k
+  float* out = nullptr;       // [batch, tokens, heads * head_dim]
+  void* workspace = nullptr;  // CachedAttentionWorkspaceBytes(...), 256-byte aligned
+  size_t workspace_bytes = 0;
+};
+// Device bytes needed; of the arguments only dtype, sizes and window matter, and fewer tokens need no more
+// unless they are one.
+size_t CachedAttentionWorkspaceBytes(const CachedAttentionArgs& args);
+cudaError_t LaunchCachedAttention(const CachedAttentionArgs& args, cudaStream_t stream);
+
+// Attention in which every query sees all keys of its row: softmax(scale * q . k^T) . v, with products of
+// dtype and the softmax in fp32.
+struct AttentionArgs {
+  DType dtype = DType::kBFloat16;
+  int64_t batch = 0;
+  int64_t queries = 0;  // in each row
+  int64_t keys = 0;     // in each row, at least 1
+  int heads = 0;        // a multiple of kv_heads
+  int kv_heads = 0;
+  int head_dim = 0;           // as in CachedAttentionArgs
+  const float* q = nullptr;   // [batch, queries, heads * head_dim]
+  const float* k = nullptr;   // [batch, keys, kv_heads * head_dim]
+  const float* v = nullptr;   // like k
+  float scale = 0.0f;         // of the products of q and k
+  float* out = nullptr;       // [batch, queries, heads * head_dim]
+  void* workspace = nullptr;  // AttentionWorkspaceBytes(...), 256-byte aligned
+  size_t workspace_bytes = 0;
+};
+// Device bytes needed; of the arguments only dtype and sizes matter.
+size_t AttentionWorkspaceBytes(const AttentionArgs& args);
+cudaError_t LaunchAttention(const AttentionArgs& args, cudaStream_t stream);
+
+// The k largest logits of every row, in descending order; of equal ones the lower id comes first. NaN counts
+// as minus infinity. Legal in a graph capture.
+struct TopCandidatesArgs {
+  const float* logits = nullptr;  // [rows, vocab]
+  int64_t rows = 0;
+  int64_t vocab = 0;
+  int k = 0;                  // 1 to 1024, at most vocab
+  float* values = nullptr;    // [rows, k]
+  int32_t* ids = nullptr;     // [rows, k]
+  void* workspace = nullptr;  // TopCandidatesWorkspaceBytes(...), 256-byte aligned
+  size_t workspace_bytes = 0;
+};
+size_t TopCandidatesWorkspaceBytes(int64_t rows, int64_t vocab, int k);
+cudaError_t LaunchTopCandidates(const TopCandidatesArgs& args, cudaStream_t stream);
+
+// calls_out[i] = calls_in[i], one more at i == which; both may be the same memory.
+cudaError_t LaunchCountCall(const int64_t* calls_in, int64_t* calls_out, int count, int which,
+                            cudaStream_t stream);
+
+// Copies `blocks` blocks of from_bytes that lie side by side to places to_bytes (at least from_bytes) apart:
+// a cache of keys whose rows get room for more positions. The memory must not overlap.
+cudaError_t LaunchCopyBlocks(const void* from, void* to, int64_t blocks, size_t from_bytes, size_t to_bytes,
+                             cudaStream_t stream);
 
 }  // namespace switchyard::cuda

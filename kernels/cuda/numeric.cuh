@@ -34,6 +34,8 @@ __device__ inline __half FromFloat<__half>(float value) {
   return __float2half_rn(value);
 }
 
+__device__ inline float MinusInfinity() { return -__int_as_float(0x7f800000); }
+
 __device__ inline float Sigmoid(float x) { return 1.0f / (1.0f + __expf(-x)); }
 __device__ inline float Silu(float x) { return x * Sigmoid(x); }
 
@@ -84,6 +86,14 @@ __device__ Pack<T, kCount> KeepIf(bool keep, Pack<T, kCount> pack) {
 __device__ inline float WarpSum(float value) {
 #pragma unroll
   for (int mask = kWarpSize / 2; mask > 0; mask /= 2) value += __shfl_xor_sync(kFullWarp, value, mask);
+  return value;
+}
+
+__device__ inline float WarpMax(float value) {
+#pragma unroll
+  for (int mask = kWarpSize / 2; mask > 0; mask /= 2) {
+    value = fmaxf(value, __shfl_xor_sync(kFullWarp, value, mask));
+  }
   return value;
 }
 
