@@ -354,12 +354,13 @@ void TiledAttention(const AttentionArgs& args, Workspace& workspace, ThreadPool&
 
 void Attention(const AttentionArgs& args, Workspace& workspace, ThreadPool& pool) {
   if (args.batch == 0 || args.tokens == 0) return;
-  workspace.Reset();
+  const Workspace::Mark mark = workspace.mark();
   if (args.tokens == 1 || args.tokens * (args.heads / args.kv_heads) <= kStreamedQueries) {
     StreamedAttention(args, workspace, pool);
   } else {
     TiledAttention(args, workspace, pool);
   }
+  workspace.Rewind(mark);
 }
 
 }  // namespace switchyard::cpu

@@ -124,6 +124,11 @@ struct KernelTable {
   float (*max)(const float* x, int64_t n);
   // y[i] = scale * x[i], added to y[i] when accumulate is set.
   void (*scale_add)(const float* x, float scale, int64_t n, float* y, bool accumulate);
+  // One head: x[0, n) divided by its root mean square and times norm[0, n), unless norm is null; then its
+  // halves rotated against each other: out = (a cos - b sin, b cos + a sin), cos and sin [n / 2]. n is even;
+  // out is not x.
+  void (*norm_rotate)(const float* x, const float* norm, float epsilon, const float* cos, const float* sin,
+                      int64_t n, float* out);
   PanelKernel panel[kPrecisions];  // [Precision]
 
   const Operand& operand(DType weights, Precision precision) const {

@@ -130,6 +130,23 @@ struct CacheAppendArgs {
 };
 void CacheAppend(const CacheAppendArgs& args, ThreadPool& pool);
 
+// out[b, i, h] = x[b, i, h] normed (RMS over the head, times norm; none where norm is null) and rotated by
+// the angles of its token (see KernelTable::norm_rotate). With `rows`, token i goes to place rows[b].past + i
+// of a cache.
+struct RotaryArgs {
+  const float* x;  // [batch, tokens, heads, head_dim]
+  HeadStrides x_strides;
+  float* out;  // not x
+  HeadStrides out_strides;
+  int64_t batch, tokens, heads, head_dim;  // head_dim is even
+  const float* cos;                        // [batch, tokens, head_dim / 2]
+  const float* sin;
+  const float* norm;  // [head_dim]
+  float epsilon;
+  const AttentionRow* rows;  // [batch], or null; the caller has checked that the tokens fit
+};
+void Rotary(const RotaryArgs& args, ThreadPool& pool);
+
 // out[i] = table[ids[i]] widened to fp32; the caller has checked the ids.
 void EmbeddingRows(const WeightMatrix& table, const int64_t* ids, int64_t count, float* out,
                    ThreadPool& pool);

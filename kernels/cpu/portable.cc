@@ -127,6 +127,24 @@ void ScaleAdd(const float* x, float scale, int64_t n, float* y, bool accumulate)
   }
 }
 
+void NormRotate(const float* x, const float* norm, float epsilon, const float* cos, const float* sin,
+                int64_t n, float* out) {
+  float scale = 1.0f;
+  if (norm != nullptr) {
+    float squares = 0.0f;
+    for (int64_t i = 0; i < n; ++i) squares += x[i] * x[i];
+    scale = 1.0f / std::sqrt(squares / static_cast<float>(n) + epsilon);
+  }
+  const auto value = [&](int64_t i) { return norm == nullptr ? x[i] : x[i] * scale * norm[i]; };
+  const int64_t half = n / 2;
+  for (int64_t i = 0; i < half; ++i) {
+    const float a = value(i);
+    const float b = value(half + i);
+    out[i] = a * cos[i] - b * sin[i];
+    out[half + i] = b * cos[i] + a * sin[i];
+  }
+}
+
 void Panel(const PanelArgs& args) {
   for (int t = 0; t < args.tokens; ++t) {
     float* c = args.c + t * args.c_stride;
@@ -166,6 +184,7 @@ constexpr KernelTable kTable = {
     ExpSum,
     Max,
     ScaleAdd,
+    NormRotate,
     {{1, Convert<false>, Panel}, {1, Convert<true>, Panel}},
 };
 

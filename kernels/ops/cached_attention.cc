@@ -2,47 +2,44 @@
 
 #include <cstring>
 
+#include "widen.h"
+
 namespace switchyard::ops {
 namespace {
 
-enum InputIndex : size_t { kQ, kK, kV, kPastKey, kPastValue, kLastPositions, kTotalLength };
-enum OutputIndex : size_t { kAttended, kPresentKey, kPresentValue };
+using Attributes = CachedAttentionAttributes;
+
+std::vector<float> Widened(const StoredTensor* norm) {
+  if (norm == nullptr) return {};
+  std::vector<float> values(static_cast<size_t>(norm->shape[0]));
+  Widen(*norm, values.data());
+  return values;
+}
 
 }  // namespace
 
-const OpSchema CachedAttention::kSchema = {
-    "CachedAttention",
-    {{ort::kFloat}, {ort::kFloat}, {ort::kFloat}, {ort::kFloat}, {ort::kFloat}, {ort::kInt32}, {ort::kInt32}},
-    {{ort::kFloat}, {ort::kFloat}, {ort::kFloat}}};
+const OpSchema CachedAttention::kSchema = {"CachedAttention",
+                                           {{ort::kFloat},
+                                            {ort::kFloat},
+                                            {ort::kFloat},
+                                            {ort::kFloat},
+                                            {ort::kFloat},
+                                            {ort::kFloat},
+                                            {ort::kFloat},
+                                            {ort::kInt32},
+                                            {ort::kInt32}},
+                                           {{ort::kFloat}, {ort::kFloat}, {ort::kFloat}}};
 
 CachedAttention::CachedAttention(const KernelInfo& info, SessionContext& session)
-    : session_(session), node_(info.node()), attributes_(info), window_(info.IntOr("window", -1)) {
-  if (window_ != -1 && window_ < 1) {
-    info.Fail("attribute 'window' is " + std::to_string(window_) + "; expected at least 1, or -1 for none");
-  }
-}
-
-CachedAttention::Sizes CachedAttention::ReadSizes(KernelContext& context) const {
-  const std::vector<int64_t> q = context.Input(kQ).shape;
-  const std::vector<int64_t> past = context.Input(kPastKey).shape;
-  const Sizes sizes = {.batch = q.empty() ? 0 : q[0],
-                       .tokens = q.size() < 2 ? 0 : q[1],
-                       .head_dim = HeadSize(node_, "q", q, attributes_.heads),
-                       .capacity = past.size() == 4 ? past[2] : 0};
-  const std::vector<int64_t> fresh = {sizes.batch, sizes.tokens, attributes_.kv_heads * sizes.head_dim};
-  const std::vector<int64_t> cache = {sizes.batch, attributes_.kv_heads, sizes.capacity, sizes.head_dim};
-  CheckShape(node_, "k", context.Input(kK).shape, fresh);
-  CheckShape(node_, "v", context.Input(kV).shape, fresh);
-  CheckShape(node_, "past_key", past, cache);
-  CheckShape(node_, "past_value", context.Input(kPastValue).shape, cache);
-  CheckShape(node_, "last_positions", context.Input(kLastPositions).shape, {sizes.batch});
-  CheckShape(node_, "total_length", context.Input(kTotalLength).shape, {});
-  return sizes;
-}
+    : session_(session),
+      node_(info.node()),
+      attributes_(info, *session.store),
+      q_norm_(Widened(attributes_.q_norm)),
+      k_norm_(Widened(attributes_.k_norm)) {}
 
 std::vector<cpu::AttentionRow> CachedAttention::ReadRows(KernelContext& context, const Sizes& sizes) const {
-  const int32_t* last_positions = context.Input(kLastPositions).As<int32_t>();
-  const int64_t total_length = *context.Input(kTotalLength).As<int32_t>();
+  const int32_t* last_positions = context.Input(Attributes::kLastPositions).As<int32_t>();
+  const int64_t total_length = *context.Input(Attributes::kTotalLength).As<int32_t>();
   std::vector<cpu::AttentionRow> rows;
   for (int64_t b = 0; b < sizes.batch; b++) {
     const int64_t start = sizes.tokens == 1 ? last_positions[b] : total_length - sizes.tokens;
@@ -61,52 +58,78 @@ cpu::HeadStrides CachedAttention::CacheStrides(const Sizes& sizes) const {
   return {.row = attributes_.kv_heads * head, .token = sizes.head_dim, .head = head};
 }
 
-const float* CachedAttention::Extend(KernelContext& context, size_t x, size_t past, size_t index,
-                                     const Sizes& sizes, const std::vector<cpu::AttentionRow>& rows,
-                                     cpu::ThreadPool& pool) const {
+float* CachedAttention::Present(KernelContext& context, size_t past, size_t index) const {
   const ort::TensorView before = context.Input(past);
   float* cache = context.Output<float>(index, before.shape);
   if (cache != before.As<float>()) {
     std::memcpy(cache, before.As<float>(), static_cast<size_t>(before.Count()) * sizeof(float));
   }
-  cpu::CacheAppend({.x = context.Input(x).As<float>(),
-                    .x_strides = TokenMajor(sizes.tokens, attributes_.kv_heads, sizes.head_dim),
-                    .cache = cache,
-                    .cache_strides = CacheStrides(sizes),
-                    .batch = sizes.batch,
-                    .tokens = sizes.tokens,
-                    .heads = attributes_.kv_heads,
-                    .head_dim = sizes.head_dim,
-                    .rows = rows.data()},
-                   pool);
   return cache;
 }
 
 void CachedAttention::Compute(KernelContext& context) {
-  const Sizes sizes = ReadSizes(context);
+  const Sizes sizes = attributes_.CheckShapes(node_, context);
   const std::vector<cpu::AttentionRow> rows = ReadRows(context, sizes);
+  const int64_t heads = attributes_.heads, kv_heads = attributes_.kv_heads;
+  const ort::TensorView q = context.Input(Attributes::kQ);
+  float* keys = Present(context, Attributes::kPastKey, Attributes::kPresentKey);
+  float* values = Present(context, Attributes::kPastValue, Attributes::kPresentValue);
+  float* attended = context.Output<float>(Attributes::kAttended, q.shape);
+  const cpu::HeadStrides q_strides = TokenMajor(sizes.tokens, heads, sizes.head_dim);
+  const cpu::HeadStrides fresh = TokenMajor(sizes.tokens, kv_heads, sizes.head_dim);
+  const cpu::HeadStrides cache = CacheStrides(sizes);
   OrtThreadPool pool(context, session_.threads);
-  const float* keys = Extend(context, kK, kPastKey, kPresentKey, sizes, rows, pool);
-  const float* values = Extend(context, kV, kPastValue, kPresentValue, sizes, rows, pool);
-  const ort::TensorView q = context.Input(kQ);
-  const cpu::HeadStrides q_strides = TokenMajor(sizes.tokens, attributes_.heads, sizes.head_dim);
   WorkspacePool::Lease workspace(session_.workspaces);
-  cpu::Attention({.q = q.As<float>(),
+  float* rotated = (*workspace).Take<float>(q.Count());
+
+  cpu::RotaryArgs rotary = {.x = q.As<float>(),
+                            .x_strides = q_strides,
+                            .out = rotated,
+                            .out_strides = q_strides,
+                            .batch = sizes.batch,
+                            .tokens = sizes.tokens,
+                            .heads = heads,
+                            .head_dim = sizes.head_dim,
+                            .cos = context.Input(Attributes::kCos).As<float>(),
+                            .sin = context.Input(Attributes::kSin).As<float>(),
+                            .norm = q_norm_.empty() ? nullptr : q_norm_.data(),
+                            .epsilon = attributes_.epsilon,
+                            .rows = nullptr};
+  cpu::Rotary(rotary, pool);
+  rotary.x = context.Input(Attributes::kK).As<float>();
+  rotary.x_strides = fresh;
+  rotary.out = keys;
+  rotary.out_strides = cache;
+  rotary.heads = kv_heads;
+  rotary.norm = k_norm_.empty() ? nullptr : k_norm_.data();
+  rotary.rows = rows.data();
+  cpu::Rotary(rotary, pool);
+  cpu::CacheAppend({.x = context.Input(Attributes::kV).As<float>(),
+                    .x_strides = fresh,
+                    .cache = values,
+                    .cache_strides = cache,
+                    .batch = sizes.batch,
+                    .tokens = sizes.tokens,
+                    .heads = kv_heads,
+                    .head_dim = sizes.head_dim,
+                    .rows = rows.data()},
+                   pool);
+  cpu::Attention({.q = rotated,
                   .q_strides = q_strides,
                   .k = keys,
-                  .k_strides = CacheStrides(sizes),
+                  .k_strides = cache,
                   .v = values,
-                  .v_strides = CacheStrides(sizes),
-                  .out = context.Output<float>(kAttended, q.shape),
+                  .v_strides = cache,
+                  .out = attended,
                   .out_strides = q_strides,
                   .batch = sizes.batch,
                   .tokens = sizes.tokens,
-                  .heads = attributes_.heads,
-                  .kv_heads = attributes_.kv_heads,
+                  .heads = heads,
+                  .kv_heads = kv_heads,
                   .head_dim = sizes.head_dim,
                   .rows = rows.data(),
                   .causal = true,
-                  .window = window_ > 0 ? window_ : 0,
+                  .window = attributes_.window > 0 ? attributes_.window : 0,
                   .scale = attributes_.scale,
                   .precision = attributes_.precision},
                  *workspace, pool);

@@ -1,5 +1,5 @@
-// Op CachedAttention: new tokens q [B, S, heads · D], k, v [B, S, kv_heads · D] are appended to a cache and
-// attend to it causally.
+// Op CachedAttention: new tokens q [B, S, heads · D], k, v [B, S, kv_heads · D], as projected, are normed and
+// rotated, appended to a cache and attend to it causally.
 #pragma once
 #include <string>
 #include <vector>
@@ -8,10 +8,12 @@
 
 namespace switchyard::ops {
 
-// Further inputs: past_key, past_value [B, kv_heads, capacity, D]; last_positions int32 [B], the index of
-// each row's newest token; total_length int32 [], the largest number of positions in use, newest included.
-// Outputs: attended [B, S, heads · D], present_key, present_value as the past ones; where an output's memory
-// is the past's, the cache grows in place.
+// Further inputs: cos, sin [B, S, D / 2], the angles of each token; past_key, past_value [B, kv_heads,
+// capacity, D]; last_positions int32 [B], the index of each row's newest token; total_length int32 [], the
+// largest number of positions in use, newest included. Outputs: attended [B, S, heads · D], present_key,
+// present_value as the past ones; where an output's memory is the past's, the cache grows in place.
+// Attributes `q_norm`, `k_norm`: weights [D] of an RMS norm over each head, before the rotation, with
+// `epsilon`; -1: none.
 //
 // A single token of a row is at last_positions[b]. Several follow one past that all rows share, of
 // total_length
@@ -24,22 +26,17 @@ class CachedAttention {
   void Compute(KernelContext& context);
 
  private:
-  // What the shapes of one call say.
-  struct Sizes {
-    int64_t batch, tokens, head_dim, capacity;
-  };
-  Sizes ReadSizes(KernelContext& context) const;
+  using Sizes = CachedAttentionAttributes::Sizes;
   // Where each row's new tokens go.
   std::vector<cpu::AttentionRow> ReadRows(KernelContext& context, const Sizes& sizes) const;
-  // Output `index` with the contents of input `past`, and the new tokens of input `x` in their places.
-  const float* Extend(KernelContext& context, size_t x, size_t past, size_t index, const Sizes& sizes,
-                      const std::vector<cpu::AttentionRow>& rows, cpu::ThreadPool& pool) const;
+  // Output `index` with the contents of input `past`, ready to be extended.
+  float* Present(KernelContext& context, size_t past, size_t index) const;
   cpu::HeadStrides CacheStrides(const Sizes& sizes) const;
 
   SessionContext& session_;
   std::string node_;
-  AttentionAttributes attributes_;
-  int64_t window_;
+  CachedAttentionAttributes attributes_;
+  std::vector<float> q_norm_, k_norm_;  // empty: none
 };
 
 }  // namespace switchyard::ops

@@ -49,6 +49,11 @@ float KernelInfo::Float(const char* name) const {
   return value;
 }
 
+float KernelInfo::FloatOr(const char* name, float fallback) const {
+  float value = 0;
+  return Succeeded(ort::Api().KernelInfoGetAttribute_float(info_, name, &value)) ? value : fallback;
+}
+
 std::vector<int64_t> KernelInfo::IntsOrNone(const char* name) const {
   size_t size = 0;
   if (!Succeeded(ort::Api().KernelInfoGetAttributeArray_int64(info_, name, nullptr, &size))) return {};

@@ -22,6 +22,7 @@ class KernelInfo {
   int64_t Int(const char* name) const;
   int64_t IntOr(const char* name, int64_t fallback) const;
   float Float(const char* name) const;
+  float FloatOr(const char* name, float fallback) const;
   std::vector<int64_t> Ints(const char* name) const;
   std::vector<int64_t> IntsOrNone(const char* name) const;
   std::string String(const char* name) const;

@@ -80,8 +80,8 @@ void MoeExpertsAttributes::ReadSeparate(const KernelInfo& info, const WeightStor
   }
   for (size_t e = 0; e < count; e++) {
     experts.push_back({FindMatrix(info, store, {gate[e], Indexed("gate", e)}, intermediate, hidden),
-                        FindMatrix(info, store, {up[e], Indexed("up", e)}, intermediate, hidden),
-                        FindMatrix(info, store, {down[e], Indexed("down", e)}, hidden, intermediate)});
+                       FindMatrix(info, store, {up[e], Indexed("up", e)}, intermediate, hidden),
+                       FindMatrix(info, store, {down[e], Indexed("down", e)}, hidden, intermediate)});
   }
 }
 
@@ -102,8 +102,8 @@ void MoeExpertsAttributes::ReadFused(const KernelInfo& info, const WeightStore& 
   for (int64_t e = 0; e < E; e++) {
     const int64_t first = e * 2 * I * H;
     experts.push_back({Slice(gate_up, first, I, H, gate_up_stride, transposed),
-                        Slice(gate_up, first + half, I, H, gate_up_stride, transposed),
-                        Slice(out, e * H * I, H, I, transposed ? H : I, transposed)});
+                       Slice(gate_up, first + half, I, H, gate_up_stride, transposed),
+                       Slice(out, e * H * I, H, I, transposed ? H : I, transposed)});
   }
 }
 
@@ -133,8 +133,7 @@ void MoeExpertsAttributes::CheckShapes(const std::string& node, const ort::Tenso
                              ShapeText(x.shape) + " and one number of experts a token");
   }
   if (calls.shape != std::vector<int64_t>{kImplementations}) {
-    throw std::runtime_error(node + ": input 'calls' has shape " + ShapeText(calls.shape) +
-                             "; expected [3]");
+    throw std::runtime_error(node + ": input 'calls' has shape " + ShapeText(calls.shape) + "; expected [3]");
   }
 }
 
@@ -150,6 +149,61 @@ AttentionAttributes::AttentionAttributes(const KernelInfo& info)
   if (!std::isfinite(scale) || scale < 0.0f) {
     info.Fail("attribute 'scale' is " + std::to_string(scale) + "; expected a number that is not negative");
   }
+}
+
+namespace {
+
+const StoredTensor* FindNorm(const KernelInfo& info, const WeightStore& store, const char* name) {
+  const int64_t handle = info.IntOr(name, kNoWeight);
+  return handle == kNoWeight ? nullptr : &FindWeight(info, store, {handle, name}, {kAnyExtent});
+}
+
+void CheckNorm(const std::string& node, const char* name, const StoredTensor* norm, int64_t head_dim) {
+  if (norm == nullptr || norm->shape[0] == head_dim) return;
+  throw std::runtime_error(node + ": attribute '" + name + "': tensor '" + norm->name + "' has shape " +
+                           ShapeText(norm->shape) + ", but a head has " + std::to_string(head_dim) +
+                           " values");
+}
+
+}  // namespace
+
+CachedAttentionAttributes::CachedAttentionAttributes(const KernelInfo& info, const WeightStore& store)
+    : AttentionAttributes(info),
+      window(info.IntOr("window", -1)),
+      epsilon(info.FloatOr("epsilon", 0.0f)),
+      q_norm(FindNorm(info, store, "q_norm")),
+      k_norm(FindNorm(info, store, "k_norm")) {
+  if (window != -1 && window < 1) {
+    info.Fail("attribute 'window' is " + std::to_string(window) + "; expected at least 1, or -1 for none");
+  }
+}
+
+CachedAttentionAttributes::Sizes CachedAttentionAttributes::CheckShapes(const std::string& node,
+                                                                        const KernelContext& context) const {
+  const std::vector<int64_t> q = context.Input(kQ).shape;
+  const std::vector<int64_t> past = context.Input(kPastKey).shape;
+  const Sizes sizes = {.batch = q.empty() ? 0 : q[0],
+                       .tokens = q.size() < 2 ? 0 : q[1],
+                       .head_dim = HeadSize(node, "q", q, heads),
+                       .capacity = past.size() == 4 ? past[2] : 0};
+  if (sizes.head_dim % 2 != 0) {
+    throw std::runtime_error(node + ": a head has " + std::to_string(sizes.head_dim) +
+                             " values; the rotary embedding needs an even number");
+  }
+  const std::vector<int64_t> fresh = {sizes.batch, sizes.tokens, kv_heads * sizes.head_dim};
+  const std::vector<int64_t> angles = {sizes.batch, sizes.tokens, sizes.head_dim / 2};
+  const std::vector<int64_t> cache = {sizes.batch, kv_heads, sizes.capacity, sizes.head_dim};
+  CheckShape(node, "k", context.Input(kK).shape, fresh);
+  CheckShape(node, "v", context.Input(kV).shape, fresh);
+  CheckShape(node, "cos", context.Input(kCos).shape, angles);
+  CheckShape(node, "sin", context.Input(kSin).shape, angles);
+  CheckShape(node, "past_key", past, cache);
+  CheckShape(node, "past_value", context.Input(kPastValue).shape, cache);
+  CheckShape(node, "last_positions", context.Input(kLastPositions).shape, {sizes.batch});
+  CheckShape(node, "total_length", context.Input(kTotalLength).shape, {});
+  CheckNorm(node, "q_norm", q_norm, sizes.head_dim);
+  CheckNorm(node, "k_norm", k_norm, sizes.head_dim);
+  return sizes;
 }
 
 int64_t HeadSize(const std::string& node, const char* input, const std::vector<int64_t>& shape,

@@ -66,6 +66,25 @@ struct AttentionAttributes {
   explicit AttentionAttributes(const KernelInfo& info);
 };
 
+struct CachedAttentionAttributes : AttentionAttributes {
+  // In the order of the op's inputs and outputs.
+  enum Input : size_t { kQ, kK, kV, kCos, kSin, kPastKey, kPastValue, kLastPositions, kTotalLength };
+  enum Output : size_t { kAttended, kPresentKey, kPresentValue };
+  // What the shapes of one run say.
+  struct Sizes {
+    int64_t batch, tokens, head_dim, capacity;
+  };
+
+  int64_t window;  // -1: none
+  float epsilon;
+  const StoredTensor* q_norm;  // [head_dim], or null
+  const StoredTensor* k_norm;
+  CachedAttentionAttributes(const KernelInfo& info, const WeightStore& store);
+
+  // Throws std::runtime_error beginning with `node` unless the inputs of a run fit.
+  Sizes CheckShapes(const std::string& node, const KernelContext& context) const;
+};
+
 // Size of a head of `input`, whose shape must be [batch, tokens, heads · size]; throws otherwise.
 int64_t HeadSize(const std::string& node, const char* input, const std::vector<int64_t>& shape,
                  int64_t heads);

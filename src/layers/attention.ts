@@ -1,8 +1,7 @@
-import { float, type Graph, SWITCHYARD_DOMAIN, type Value } from '../graph/graph.ts';
+import { float, type Graph, type Value } from '../graph/graph.ts';
 import { PRECISION } from '../graph/precision.ts';
 import { linear } from './linear.ts';
-import { rmsNorm } from './norm.ts';
-import { type RotaryTables, rotate } from './rope.ts';
+import type { RotaryTables } from './rope.ts';
 import type { DecoderConfig, GraphOptions } from './types.ts';
 
 /** What all layers' attention share in one run. */
@@ -15,7 +14,8 @@ export interface AttentionInputs {
 }
 
 /**
- * Causal grouped-query attention with a KV cache written in place (HF `Qwen2MoeAttention`, `Qwen3MoeAttention`).
+ * Causal grouped-query attention with a KV cache written in place (HF `Qwen2MoeAttention`, `Qwen3MoeAttention`). Where the
+ * config has `qk_norm`, every head of queries and keys is normed by itself.
  * @param x fp32 [batch, sequence, hidden]
  * @param prefix tensor prefix of the layer's `self_attn`
  * @param rows int64 [rows]: flattened positions wanted; all of them without it
@@ -38,20 +38,14 @@ export function attention(
     outFeatures: count * headDim,
     bias: config.attention_bias.qkv,
   });
-  let [q, k, v] = linear(
+  const projected = linear(
     graph,
     x,
     config.hidden_size,
     [project('q_proj', heads), project('k_proj', kvHeads), project('v_proj', kvHeads)],
     precision,
-  ) as [Value, Value, Value];
-  if (config.qk_norm) {
-    q = headNorm(graph, q, `${prefix}.q_norm.weight`, heads, config);
-    k = headNorm(graph, k, `${prefix}.k_norm.weight`, kvHeads, config);
-  }
-  q = rotate(graph, q, shared.rotary, heads);
-  k = rotate(graph, k, shared.rotary, kvHeads);
-  const attended = cachedAttention(graph, q, k, v, layer, config, shared, precision);
+  );
+  const attended = cachedAttention(graph, projected, prefix, layer, config, shared, precision);
   const [output] = linear(
     graph,
     rows ? gatherRows(graph, attended, rows, heads * headDim) : attended,
@@ -67,12 +61,11 @@ export function gatherRows(graph: Graph, x: Value, rows: Value, size: number): V
   return graph.op('Gather', [graph.op('Reshape', [x, graph.int64([-1, size])]), rows], { axis: 0 });
 }
 
-/** Reads and extends this layer's cache; past and present are the same memory at run time. */
+/** Norms and rotates queries and keys, extends this layer's cache, whose past and present are the same memory at run time. */
 function cachedAttention(
   graph: Graph,
-  q: Value,
-  k: Value,
-  v: Value,
+  projected: readonly Value[],
+  prefix: string,
   layer: number,
   config: DecoderConfig,
   shared: AttentionInputs,
@@ -81,29 +74,24 @@ function cachedAttention(
   const { num_attention_heads: heads, num_key_value_heads: kvHeads, head_dim: headDim } = config;
   const shape = ['batch', kvHeads, 'capacity', headDim];
   const past = (part: string) => graph.input(`past_key_values.${layer}.${part}`, 'float32', shape);
-  const [attended, presentKey, presentValue] = graph.ops(
+  const norm = (name: string) => (config.qk_norm ? graph.weight(`${prefix}.${name}.weight`, [headDim]) : -1);
+  const { cos, sin } = shared.rotary;
+  const [attended, presentKey, presentValue] = graph.ownOps(
     'CachedAttention',
-    [q, k, v, past('key'), past('value'), shared.lastPositions, shared.totalLength],
+    [...projected, cos, sin, past('key'), past('value'), shared.lastPositions, shared.totalLength],
     {
       num_heads: heads,
       kv_num_heads: kvHeads,
       scale: float(headDim ** -0.5),
       window: config.windows[layer] ?? -1,
       precision,
+      q_norm: norm('q_norm'),
+      k_norm: norm('k_norm'),
+      epsilon: float(config.rms_norm_eps),
     },
-    { domain: SWITCHYARD_DOMAIN, outputs: 3 },
+    3,
   ) as [Value, Value, Value];
   graph.output(presentKey, `present.${layer}.key`, 'float32', shape);
   graph.output(presentValue, `present.${layer}.value`, 'float32', shape);
   return attended;
-}
-
-/** RMSNorm of every head by itself (HF `Qwen3MoeAttention.q_norm`). */
-function headNorm(graph: Graph, x: Value, weight: string, heads: number, config: DecoderConfig): Value {
-  const { head_dim: headDim, rms_norm_eps: epsilon } = config;
-  const split = graph.op('Reshape', [x, graph.int64([0, 0, heads, headDim])]);
-  return graph.op('Reshape', [
-    rmsNorm(graph, split, weight, headDim, epsilon),
-    graph.int64([0, 0, heads * headDim]),
-  ]);
 }

@@ -76,6 +76,39 @@ export function attend(
   });
 }
 
+export interface Rotation {
+  headDim: number;
+  /** Of each token, [tokens, headDim / 2]. */
+  cos: Float32Array;
+  sin: Float32Array;
+}
+
+/**
+ * Heads of `x` [tokens, heads · headDim], divided by their root mean square and times `norm` if there is one, with their
+ * halves rotated against each other.
+ */
+export function normRotate(
+  x: Float32Array,
+  heads: number,
+  { headDim, cos, sin }: Rotation,
+  norm: Float32Array | undefined,
+  epsilon: number,
+): Float32Array {
+  const half = headDim / 2;
+  const rotated = mapRows(x, headDim, (head, i) => {
+    const squares = head.reduce((sum, value) => sum + value * value, 0);
+    const scale = norm ? 1 / Math.sqrt(squares / headDim + epsilon) : 1;
+    const scaled = Array.from(head, (value, d) => value * scale * (norm?.[d] ?? 1));
+    const angle = Math.floor(i / heads) * half;
+    return scaled.map((value, d) => {
+      const [c, s] = [cos[angle + (d % half)] as number, sin[angle + (d % half)] as number];
+      const other = scaled[(d + half) % headDim] as number;
+      return value * c + (d < half ? -other : other) * s;
+    });
+  });
+  return Float32Array.from(rotated);
+}
+
 export interface Mlp {
   gate: Matrix;
   up: Matrix;

@@ -685,6 +685,39 @@ void ElementwiseKernels() {
   }
 }
 
+void NormAndRotation() {
+  Random random(17);
+  for (const char* isa : Isas()) {
+    SelectIsa(isa);
+    for (const int64_t n : {2, 6, 10, 16, 32, 34, 64, 80, 128, 254}) {
+      for (const bool normed : {false, true}) {
+        const size_t half = static_cast<size_t>(n) / 2;
+        const std::vector<float> x = random.Normals(n), norm = random.Normals(n);
+        std::vector<float> cosines, sines;
+        for (const float angle : random.Normals(n / 2)) {
+          cosines.push_back(std::cos(angle));
+          sines.push_back(std::sin(angle));
+        }
+        Output out(n);
+        Kernels().norm_rotate(x.data(), normed ? norm.data() : nullptr, 0.01f, cosines.data(), sines.data(),
+                              n, out.data());
+        double squares = 0.0;
+        for (const float v : x) squares += static_cast<double>(v) * v;
+        const double scale = 1.0 / std::sqrt(squares / static_cast<double>(n) + 0.01);
+        const auto value = [&](size_t i) { return normed ? x[i] * scale * norm[i] : x[i]; };
+        for (size_t i = 0; i < half; ++i) {
+          const double a = value(i), b = value(half + i);
+          const double first = a * cosines[i] - b * sines[i], second = b * cosines[i] + a * sines[i];
+          if (!(std::fabs(out[static_cast<int64_t>(i)] - first) <= 1e-5) ||
+              !(std::fabs(out[static_cast<int64_t>(half + i)] - second) <= 1e-5))
+            Fail("[%s] pair %zu of a head of %lld", isa, i, static_cast<long long>(n));
+        }
+        out.CheckGuards(isa);
+      }
+    }
+  }
+}
+
 void Transposes() {
   Random random(11);
   for (const char* isa : Isas()) {
@@ -1221,6 +1254,7 @@ constexpr Group kGroups[] = {
     {"workspace aligns, rewinds and settles", WorkspaceReuse},
     {"instruction sets are selected by name", IsaSelection},
     {"element-wise kernels match double precision", ElementwiseKernels},
+    {"norm and rotation of a head match double precision", NormAndRotation},
     {"transposes move every element", Transposes},
     {"embedding rows are widened exactly", Embeddings},
     {"linear: odd depths", LinearSmall},
