@@ -259,10 +259,17 @@ cudaError_t CheckArgs(const AttentionArgs& args) {
   return sizes ? cudaSuccess : cudaErrorInvalidValue;
 }
 
+// `filled` keys in each row, or for decoding what the positions on the device say.
+cudaError_t Attend(const AttentionParams& p, DType dtype, int filled, cudaStream_t stream) {
+  if (!AllowsTensorCores(p, dtype)) return LaunchAttentionPlain(p, dtype, filled, stream);
+  if (p.last_positions != nullptr) return LaunchDecodeTensorCore(p, dtype, stream);
+  return LaunchAttentionTensorCore(p, dtype, filled, stream);
+}
+
 }  // namespace
 
 bool AllowsTensorCores(const AttentionParams& params, DType dtype) {
-  return dtype != DType::kFloat32 && params.head_dim <= kMaxTensorCoreHeadDim &&
+  return dtype != DType::kFloat32 && params.head_dim <= kMaxTensorCoreHeadDim && params.scale > 0.0f &&
          params.key_pitch % kHeadChunk == 0 && IsAligned16(params.q) && IsAligned16(params.keys) &&
          IsAligned16(params.values) && IsAligned16(params.out);
 }
@@ -301,8 +308,7 @@ cudaError_t LaunchCachedAttention(const CachedAttentionArgs& args, cudaStream_t 
       p.start,
       args.epsilon};
   SWITCHYARD_RETURN_IF_CUDA_ERROR(LaunchPrepare(prepare, args.dtype, stream));
-  const int filled = p.start + p.tokens;
-  SWITCHYARD_RETURN_IF_CUDA_ERROR(LaunchAttentionPlain(p, args.dtype, filled, stream));
+  SWITCHYARD_RETURN_IF_CUDA_ERROR(Attend(p, args.dtype, p.start + p.tokens, stream));
   if (p.splits == 1) return cudaSuccess;
   return LaunchKernel(attention_combine_kernel, dim3(static_cast<unsigned>(p.batch * p.heads)),
                       dim3(kThreads), kMaxSplits * sizeof(float), stream, p);
@@ -328,7 +334,7 @@ cudaError_t LaunchAttention(const AttentionArgs& args, cudaStream_t stream) {
       0,
       0.0f};
   SWITCHYARD_RETURN_IF_CUDA_ERROR(LaunchPrepare(prepare, args.dtype, stream));
-  return LaunchAttentionPlain(p, args.dtype, p.key_rows, stream);
+  return Attend(p, args.dtype, p.key_rows, stream);
 }
 
 }  // namespace switchyard::cuda

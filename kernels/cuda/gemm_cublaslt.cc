@@ -209,7 +209,13 @@ bool GemmUsesCublasLt() { return true; }
 
 cudaError_t LaunchLinear(GemmContext& gemm, const LinearArgs& args, cudaStream_t stream) {
   SWITCHYARD_RETURN_IF_CUDA_ERROR(CheckLinearArgs(args));
-  return args.m == 0 ? cudaSuccess : gemm.Run(args, stream);
+  if (args.m == 0) return cudaSuccess;
+  if (args.bias == nullptr || args.out_dtype == args.dtype) return gemm.Run(args, stream);
+  // cuBLASLt's epilogue wants a bias of the output's type.
+  LinearArgs product = args;
+  product.bias = nullptr;
+  SWITCHYARD_RETURN_IF_CUDA_ERROR(gemm.Run(product, stream));
+  return LaunchAddBias(args, stream);
 }
 
 }  // namespace switchyard::cuda

@@ -72,6 +72,9 @@ inline cudaError_t CheckLinearArgs(const LinearArgs& args) {
   return sizes && types ? cudaSuccess : cudaErrorInvalidValue;
 }
 
+// out[m, n] += bias[n], for fp32 outputs.
+cudaError_t LaunchAddBias(const LinearArgs& args, cudaStream_t stream);
+
 inline bool IsAligned16(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }
 
 }  // namespace switchyard::cuda

@@ -85,6 +85,29 @@ __device__ inline void MultiplyAccumulate<__half>(float (&d)[4], const uint32_t 
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+// Two elements rounded to T, `low` in the lower half of the word.
+template <typename T>
+__device__ uint32_t PackPair(float low, float high);
+template <>
+__device__ inline uint32_t PackPair<__nv_bfloat16>(float low, float high) {
+  uint32_t word;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
+  return word;
+}
+template <>
+__device__ inline uint32_t PackPair<__half>(float low, float high) {
+  uint32_t word;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
+  return word;
+}
+
+// 2^x, to about 22 bits.
+__device__ inline float Exp2(float x) {
+  float value;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(value) : "f"(x));
+  return value;
+}
+
 }  // namespace switchyard::cuda
 
 #endif  // __CUDACC__

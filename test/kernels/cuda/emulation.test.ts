@@ -17,6 +17,14 @@ const cases = [
   'gated MLP matches the reference',
   'linear matches the reference',
   'embedding rows and conversion',
+  'attention over a cache matches the reference',
+  'decoding reads positions from the device',
+  'positions outside the cache write zeros',
+  'attention in wide blocks',
+  'attention without a cache matches the reference',
+  'attention refuses sizes that do not fit',
+  'top candidates match a sort',
+  'calls are counted and blocks copied',
 ];
 
 // The emulator switches threads with ucontext, which only Linux still offers in full.
@@ -27,7 +35,8 @@ describe.skipIf(process.platform !== 'linux')('the CUDA kernels, emulated on the
       .filter((name) => /\.(cu|cc)$/.test(name) && name !== 'gemm_cublaslt.cc')
       .map((name) => join(cudaFolder, name));
     const options = [...warningOptions, '-I', join(testFolder, 'emulator')];
-    program = await buildProgram('emulation', [...kernels, join(testFolder, 'emulation_test.cc')], options);
+    const cases = ['emulation_test.cc', 'decoder_cases.cc'].map((name) => join(testFolder, name));
+    program = await buildProgram('emulation', [...kernels, ...cases], options);
   }, 300_000);
 
   it('has every native case listed here', () => expect(casesOf(program)).toEqual(cases));

@@ -1,87 +1,24 @@
-// Runs the CUDA sources on the CPU and compares every launcher with plain loops in double precision. Device
-// buffers end at an unmapped page, so that reading or writing past one ends the program, and outputs start as
-// NaNs.
-#include <sys/mman.h>
-#include <unistd.h>
-
+// Runs the CUDA sources on the CPU and compares every launcher with plain loops in double precision.
 #include <algorithm>
 #include <cmath>
 #include <limits>
 #include <memory>
 
 #include "../../../kernels/cuda/moe_internal.h"
-#include "../../../kernels/cuda/numeric.cuh"
-#include "testing.h"
+#include "emulated.h"
 
 namespace {
 
 using namespace switchyard;
 using namespace switchyard::cuda;
+using testing::ExpectClose;
+using testing::Guarded;
+using testing::kTypes;
 using testing::Routing;
-
-// Memory filled with NaNs that ends where the page after it is unmapped (to within its 16-byte alignment, or
-// exactly).
-class Guarded {
- public:
-  explicit Guarded(size_t bytes, size_t alignment = 16) {
-    const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
-    const size_t usable = (std::max<size_t>(bytes, 1) + page - 1) / page * page;
-    mapped_ = usable + page;
-    base_ = static_cast<unsigned char*>(
-        mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-    mprotect(base_ + usable, page, PROT_NONE);
-    data_ = base_ + usable - (bytes + alignment - 1) / alignment * alignment;
-    std::memset(data_, 0xff, bytes);
-  }
-  Guarded(const Guarded&) = delete;
-  Guarded& operator=(const Guarded&) = delete;
-  ~Guarded() { munmap(base_, mapped_); }
-  unsigned char* data() const { return data_; }
-  template <typename T>
-  T* As() const {
-    return reinterpret_cast<T*>(data_);
-  }
-
- private:
-  size_t mapped_;
-  unsigned char* base_;
-  unsigned char* data_;
-};
-
-// Random elements of a dtype, and the values they stand for.
-struct Tensor {
-  Tensor(DType dtype_, int64_t count, float scale, size_t alignment = 16)
-      : dtype(dtype_), memory(count * ElementSize(dtype_), alignment), values(count) {
-    for (int64_t i = 0; i < count; ++i) {
-      StoreAs(memory.data(), dtype, i, testing::RandomFloat() * scale);
-      values[i] = LoadAs(memory.data(), dtype, i);
-    }
-  }
-  const unsigned char* At(int64_t element) const { return memory.data() + element * ElementSize(dtype); }
-  DType dtype;
-  Guarded memory;
-  std::vector<float> values;
-};
+using testing::Tensor;
+using testing::Tolerance;
 
 double Silu(double x) { return x / (1.0 + std::exp(-x)); }
-
-// Largest difference allowed, relative to the largest expected value.
-double Tolerance(DType dtype) {
-  if (dtype == DType::kFloat32) return 2e-6;
-  return dtype == DType::kFloat16 ? 2e-3 : 1.6e-2;
-}
-
-void ExpectClose(const void* actual, DType dtype, const std::vector<double>& expected, double tolerance,
-                 const char* what) {
-  double scale = 0.0;
-  for (const double value : expected) scale = std::max(scale, std::fabs(value));
-  for (size_t i = 0; i < expected.size(); ++i) {
-    const double value = LoadAs(actual, dtype, static_cast<int64_t>(i));
-    const bool close = std::fabs(value - expected[i]) <= tolerance * scale;
-    EXPECT(close, "%s: element %zu is %g, not %g", what, i, value, expected[i]);
-    if (!close) return;
-  }
-}
 
 enum class Layout { kSeparate, kFused, kFusedTransposed };
 
@@ -217,7 +154,6 @@ void CheckMoe(const MoeCase& c, std::vector<ExpertsImplementation> implementatio
 const std::vector<ExpertsImplementation> kAll = {
     ExpertsImplementation::kEager, ExpertsImplementation::kBatchedMm, ExpertsImplementation::kGroupedMm};
 constexpr Layout kLayouts[] = {Layout::kSeparate, Layout::kFused, Layout::kFusedTransposed};
-constexpr DType kTypes[] = {DType::kFloat32, DType::kFloat16, DType::kBFloat16};
 
 // Few tokens over all dtypes and layouts, sizes that are multiples of 8 but of no tile.
 void AllTypesAndLayouts() {
@@ -475,8 +411,19 @@ void LinearMatchesTheReference() {
         }
       }
       ExpectClose(out.data(), dtype, expected, Tolerance(dtype), "out");
-      args.out_dtype = dtype == DType::kFloat32 ? DType::kBFloat16 : DType::kFloat32;
-      EXPECT(LaunchLinear(*gemm, args, nullptr) == cudaErrorInvalidValue, "a bias with another output type");
+      const Guarded wide(m * n * 4, 4);
+      args.out = wide.data();
+      args.out_dtype = DType::kFloat32;
+      EXPECT(LaunchLinear(*gemm, args, nullptr) == cudaSuccess, "launch");
+      ExpectClose(wide.data(), DType::kFloat32, expected, 2e-6, "fp32 out");
+      args.bias = nullptr;
+      EXPECT(LaunchLinear(*gemm, args, nullptr) == cudaSuccess, "launch");
+      args.bias = bias.memory.data();
+      EXPECT(LaunchAddBias(args, nullptr) == cudaSuccess, "launch");
+      ExpectClose(wide.data(), DType::kFloat32, expected, 2e-6, "bias added afterwards");
+      args.out_dtype = dtype == DType::kFloat16 ? DType::kBFloat16 : DType::kFloat16;
+      EXPECT(dtype == args.out_dtype || LaunchLinear(*gemm, args, nullptr) == cudaErrorInvalidValue,
+             "an output of another 16-bit type");
     }
   }
   DestroyGemmContext(gemm);
@@ -521,5 +468,13 @@ int main(int argc, char** argv) {
                         {"router matches the reference", RouterMatchesTheReference},
                         {"gated MLP matches the reference", GatedMlpMatchesTheReference},
                         {"linear matches the reference", LinearMatchesTheReference},
-                        {"embedding rows and conversion", EmbeddingAndConversion}});
+                        {"embedding rows and conversion", EmbeddingAndConversion},
+                        {"attention over a cache matches the reference", CachedAttentionMatchesTheReference},
+                        {"decoding reads positions from the device", DecodingReadsPositionsFromTheDevice},
+                        {"positions outside the cache write zeros", PositionsOutsideTheCache},
+                        {"attention in wide blocks", AttentionInWideBlocks},
+                        {"attention without a cache matches the reference", AttentionMatchesTheReference},
+                        {"attention refuses sizes that do not fit", AttentionRefusesSizes},
+                        {"top candidates match a sort", TopCandidatesMatchASort},
+                        {"calls are counted and blocks copied", CountersAndCopies}});
 }

@@ -26,9 +26,11 @@ enum cudaError_t {
   cudaErrorInvalidValue = 1,
   cudaErrorMemoryAllocation = 2,
   cudaErrorInvalidConfiguration = 9,
+  cudaErrorNoDevice = 100,
+  cudaErrorInvalidDevice = 101,
   cudaErrorNotSupported = 801,
 };
-enum cudaMemcpyKind { cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
+enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 enum cudaDeviceAttr { cudaDevAttrComputeCapabilityMajor = 75, cudaDevAttrMaxSharedMemoryPerBlockOptin = 97 };
 using cudaStream_t = void*;
@@ -39,6 +41,7 @@ struct cudaLaunchConfig_t {
 };
 
 #include "emulator.h"
+#include "device_runtime.h"
 
 inline cudaError_t cudaGetDevice(int* device) {
   *device = 0;
@@ -51,6 +54,7 @@ inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, 
 }
 inline cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute, int bytes) {
   if (bytes > emulator::shared_memory_limit) return cudaErrorInvalidValue;
+  std::lock_guard<std::recursive_mutex> lock(emulator::LaunchMutex());
   emulator::shared_memory_granted[kernel] = bytes;
   return cudaSuccess;
 }
@@ -72,6 +76,7 @@ inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
 template <typename... Parameters, typename... Arguments>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...),
                                Arguments&&... arguments) {
+  std::lock_guard<std::recursive_mutex> lock(emulator::LaunchMutex());
   const auto granted = emulator::shared_memory_granted.find(reinterpret_cast<const void*>(kernel));
   const size_t limit = granted == emulator::shared_memory_granted.end() ? 48 * 1024 : granted->second;
   const dim3 grid = config->gridDim;
@@ -99,6 +104,11 @@ T __shfl_up_sync(unsigned, T value, int distance) {
 template <typename T>
 T __shfl_sync(unsigned, T value, int lane) {
   return emulator::Exchange(value)[lane];
+}
+inline int __any_sync(unsigned, int value) {
+  int any = 0;
+  for (const int other : emulator::Exchange(value)) any |= other;
+  return any != 0;
 }
 inline unsigned __match_any_sync(unsigned, int value) {
   const auto values = emulator::Exchange(value);

@@ -14,6 +14,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <vector>
 
 struct Index {
@@ -153,6 +154,12 @@ inline void RunBlock() {
     }
     if (running && block.progress == before) Fail("waits at a barrier that not every thread reaches");
   }
+}
+
+// One grid runs at a time, whatever threads launch them.
+inline std::recursive_mutex& LaunchMutex() {
+  static auto* mutex = new std::recursive_mutex;
+  return *mutex;
 }
 
 inline void RunGrid(const dim3& grid, unsigned threads, size_t shared_bytes,

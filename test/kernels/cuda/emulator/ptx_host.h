@@ -123,4 +123,20 @@ inline void MultiplyAccumulate(float (&d)[4], const uint32_t (&a)[4], uint32_t b
   }
 }
 
+template <typename T>
+uint32_t PackPair(float low, float high);
+template <>
+inline uint32_t PackPair<__nv_bfloat16>(float low, float high) {
+  return __float2bfloat16_rn(low).bits | static_cast<uint32_t>(__float2bfloat16_rn(high).bits) << 16;
+}
+template <>
+inline uint32_t PackPair<__half>(float low, float high) {
+  const __half halves[2] = {__float2half_rn(low), __float2half_rn(high)};
+  uint32_t word;
+  std::memcpy(&word, halves, sizeof(word));
+  return word;
+}
+
+inline float Exp2(float x) { return std::exp2(x); }
+
 }  // namespace switchyard::cuda

@@ -1,0 +1,27 @@
+// kernels/ops/cuda/platform.h for the emulation: nodes of the CPU's provider share its memory, and a recorded
+// run is replayed by running it again. Recording runs it too, which a run that can be replayed does not mind.
+#include "../../../../kernels/ops/cuda/platform.h"
+
+namespace switchyard::ops {
+namespace {
+
+class RepeatedRun final : public CapturedRun {
+ public:
+  explicit RepeatedRun(std::function<void()> run) : run_(std::move(run)) {}
+  void Launch() override { run_(); }
+
+ private:
+  std::function<void()> run_;
+};
+
+}  // namespace
+
+const char* ProviderName() { return nullptr; }
+const char* MemoryName() { return nullptr; }
+
+std::unique_ptr<CapturedRun> CaptureOnStream(cudaStream_t, const std::function<void()>& run) {
+  run();
+  return std::make_unique<RepeatedRun>(run);
+}
+
+}  // namespace switchyard::ops
