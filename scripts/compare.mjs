@@ -1,11 +1,13 @@
-// Times Switchyard beside transformers and llama.cpp on the same weights: each alone in a process of its own, in turn, in
-// several rounds. Every timed step computes the last token's logits, and all use the same number of threads.
+// Times Switchyard beside transformers and llama.cpp on the same weights. Switchyard and one of the others are loaded at the
+// same time, each in a process of its own, and take turns at every measure, so that both meet the machine in the same mood.
+// Every timed step computes the last token's logits, and all use the same number of threads.
 import { existsSync, writeFileSync } from 'node:fs';
 import { basename, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
+import { promptsFor } from './compare/job.mjs';
 import { llamaCpp, switchyard, transformers } from './compare/peers.mjs';
-import { resultOf, secondsToFirstByte, warmFiles } from './compare/run-child.mjs';
-import { textReport, visionReport } from './compare/summary.mjs';
+import { resultOf, Server, secondsToFirstByte, warmFiles } from './compare/run-child.mjs';
+import { OURS, textReport, visionReport } from './compare/summary.mjs';
 
 const USAGE = `Usage: node scripts/compare.mjs --model DIR [options]
 
@@ -13,8 +15,9 @@ const USAGE = `Usage: node scripts/compare.mjs --model DIR [options]
   --gguf FILE      the same weights for llama.cpp; scripts/compare/to_gguf.py converts them
   --peers DIR      folder in which node-llama-cpp is installed
   --python PYTHON  Python that has transformers, torch and safetensors
-  --rounds N       rounds (3)
-  --repeats N      runs of each prefill within a round (3)
+  --rounds N       turns each takes at every measure (5)
+  --starts N       process starts, each timed to the first token (3)
+  --repeats N      runs of the vision tower within a round (3)
   --prompt A,B     prompt lengths (128,512)
   --new N          tokens to decode (24)
   --threads N      threads of each (default: physical cores)
@@ -25,13 +28,21 @@ const USAGE = `Usage: node scripts/compare.mjs --model DIR [options]
 `;
 
 const dist = new URL('../dist/', import.meta.url);
+/** How long the machine's read and multiplication rates are measured beside each decoding. */
+const READ_SECONDS = 0.4;
 
 function readOptions() {
   const text = (value) => ({ type: 'string', ...(value === undefined ? {} : { default: value }) });
   const { values } = parseArgs({
     options: {
       ...{ model: text(), gguf: text(), peers: text(), python: text(), out: text() },
-      ...{ rounds: text('3'), repeats: text('3'), prompt: text('128,512'), new: text('24') },
+      ...{
+        rounds: text('5'),
+        starts: text('3'),
+        repeats: text('3'),
+        prompt: text('128,512'),
+        new: text('24'),
+      },
       ...{ threads: text(), dtype: text('bfloat16'), grid: text('1,64,64') },
       vision: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
@@ -60,6 +71,7 @@ async function readSettings(values) {
   return {
     ...{ model, gguf: values.gguf, peers: values.peers, python: values.python, dtype: values.dtype },
     rounds: numbers('rounds', values.rounds)[0],
+    starts: numbers('starts', values.starts)[0],
     repeats: numbers('repeats', values.repeats)[0],
     newTokens: numbers('new', values.new)[0],
     prompts: numbers('prompt', values.prompt),
@@ -74,47 +86,87 @@ function say(text) {
   process.stderr.write(`${new Date().toISOString().slice(11, 19)} ${text}\n`);
 }
 
-async function measureMachine(settings) {
-  const [command, ...args] = switchyard(settings).job({
-    task: 'machine',
-    threads: settings.threads,
-    dtype: settings.dtype,
-  });
-  return resultOf(command, args);
+/** Seconds from process start to first token, of each peer in turn. */
+async function timeStarts(contestants, { starts, threads, dtype, prompts, newTokens }) {
+  const seconds = Object.fromEntries(contestants.map(({ key }) => [key, []]));
+  for (let start = 0; start < starts; start++) {
+    for (const { key, files, first } of contestants) {
+      say(`start ${start + 1}: ${key}`);
+      await warmFiles(files);
+      const [program, ...rest] = first({ task: 'first', threads, dtype, prompts, newTokens });
+      seconds[key].push(await secondsToFirstByte(program, rest));
+    }
+  }
+  return seconds;
 }
 
-async function textRound(round, contestants, settings) {
-  const { threads, dtype, prompts, newTokens, repeats } = settings;
-  const base = { threads, dtype, prompts, newTokens, repeats };
-  const peers = {};
-  say(`round ${round + 1}: machine`);
-  const machine = await measureMachine(settings);
-  for (const peer of contestants) {
-    say(`round ${round + 1}: ${peer.key}, first token`);
-    await warmFiles(peer.files);
-    const [program, ...rest] = peer.first({ ...base, task: 'first' });
-    peers[peer.key] = { first: await secondsToFirstByte(program, rest) };
+/** Loads the contestants together and lets them take turns. */
+async function duel(contestants, settings) {
+  const { threads, dtype, prompts, newTokens, rounds } = settings;
+  const servers = {};
+  try {
+    for (const { key, files, job } of contestants) {
+      say(`${key}: load`);
+      await warmFiles(files);
+      const [program, ...rest] = job({ task: 'serve', threads, dtype, prompts, newTokens });
+      servers[key] = await Server.start(program, rest);
+    }
+    const turns = [];
+    for (let turn = 0; turn < rounds; turn++) {
+      say(`turn ${turn + 1}`);
+      turns.push(await takeTurn(turn, contestants, servers, settings));
+    }
+    for (const server of Object.values(servers)) await server.stop();
+    return {
+      hellos: Object.fromEntries(Object.entries(servers).map(([key, { hello }]) => [key, hello])),
+      turns,
+    };
+  } finally {
+    for (const server of Object.values(servers)) server.kill();
   }
-  for (const peer of contestants) {
-    say(`round ${round + 1}: ${peer.key}, prefill and decode`);
-    await warmFiles(peer.files);
-    const [program, ...rest] = peer.job({ ...base, task: 'text', backends: peer.backends(round) });
-    peers[peer.key].text = await resultOf(program, rest);
+}
+
+/** One pass over all measures; who goes first alternates. */
+async function takeTurn(turn, contestants, servers, { prompts, newTokens }) {
+  const order = turn % 2 === 0 ? contestants : contestants.toReversed();
+  const results = Object.fromEntries(
+    contestants.map(({ key, backends }) => [key, backends(turn).map((name) => ({ name, prefill: {} }))]),
+  );
+  for (const length of prompts) {
+    for (const { key } of order) {
+      for (const result of results[key]) {
+        if (!promptsFor(result.name, prompts).includes(length)) continue;
+        const { seconds } = await servers[key].ask({ prefill: length, backend: result.name, run: turn });
+        result.prefill[length] = seconds;
+      }
+    }
   }
-  say(`round ${round + 1}: machine`);
-  const again = await measureMachine(settings);
-  const reads = [machine, again, ...peers.Switchyard.text.reads];
+  const reads = [];
+  for (const { key } of order) {
+    for (const result of results[key]) {
+      const isOurs = key === OURS.peer && result.name === OURS.backend;
+      if (isOurs) reads.push(await servers[key].ask({ read: READ_SECONDS }));
+      const { seconds, tokens } = await servers[key].ask({ decode: newTokens, backend: result.name });
+      Object.assign(result, { decode: seconds, tokens });
+      if (isOurs) reads.push(await servers[key].ask({ read: READ_SECONDS }));
+    }
+  }
+  const { gigaflops } = await servers[OURS.peer].ask({ multiply: READ_SECONDS });
   const { read, pattern } = reads.reduce((best, next) => (next.read > best.read ? next : best));
-  const gigaflops = Math.max(machine.gigaflops, again.gigaflops);
-  return { machine: { read, pattern, gigaflops }, peers };
+  return { results, machine: { read, pattern, gigaflops } };
 }
 
 async function compareText(settings) {
-  const contestants = [switchyard(settings), llamaCpp(settings), transformers(settings)].filter(Boolean);
-  const rounds = [];
-  for (let round = 0; round < settings.rounds; round++)
-    rounds.push(await textRound(round, contestants, settings));
-  return textReport(rounds, { ...settings, model: basename(settings.model), ...(await countWork(settings)) });
+  const ours = switchyard(settings);
+  const others = [llamaCpp(settings), transformers(settings)].filter(Boolean);
+  const starts = await timeStarts([ours, ...others], settings);
+  const duels = [];
+  for (const other of others) duels.push(await duel([ours, other], settings));
+  if (others.length === 0) duels.push(await duel([ours], settings));
+  return textReport(
+    { starts, duels },
+    { ...settings, model: basename(settings.model), ...(await countWork(settings)) },
+  );
 }
 
 /** What a token costs, as `switchyard bench` counts it. */

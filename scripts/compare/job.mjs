@@ -1,13 +1,17 @@
-// What the timing processes share. A process gets its job as JSON in its first argument and prints its result as the last
-// line of its output, as JSON.
+// What the timing processes share. A process gets its job as JSON in its first argument.
 //
-// Job: { task: 'text' | 'first' | 'vision' | 'machine', model, threads, dtype, prompts, newTokens, repeats, backends }
-//   text    → { load, version, backends: [{ name, prefill: { length: seconds }, decode, tokens }], memory };
-//             Switchyard's also has reads: [{ read, pattern }], in GB/s, taken beside its decoding
-//   first   → any output as soon as the first token is known
-//   vision  → { load, version, seconds, norm }
-//   machine → { read, pattern, gigaflops }                  Times are in seconds, memory in bytes.
+// Job: { task: 'first' | 'serve' | 'vision', model, threads, dtype, prompts, newTokens, … }
+//   first   ends after the first token, having printed anything as soon as it was known
+//   vision  prints { load, version, seconds, norm } as its last line
+//   serve   loads and warms up, prints { load, version, memory } as a line, then answers every line of its input with one of
+//           its output, until the input ends:
+//             { prefill: length, backend, run } → { seconds }
+//             { decode: count, backend }        → { seconds, tokens }, seconds being the median between two tokens
+//             { read: seconds }                 → { read, pattern } in GB/s         (Switchyard's alone)
+//             { multiply: seconds }             → { gigaflops }                     (Switchyard's alone)
+// Lines that are not JSON are chatter. Times are in seconds, memory in bytes.
 import { readFileSync } from 'node:fs';
+import { createInterface } from 'node:readline';
 
 /** Prompt lengths beyond this are not asked of batched_mm: transformers copies the weights of every token's experts. */
 export const BATCHED_LIMIT = 128;
@@ -17,6 +21,12 @@ export const SHORT_PROMPT = 16;
 export const readJob = () => JSON.parse(process.argv[2]);
 
 export const print = (result) => process.stdout.write(`\n${JSON.stringify(result)}\n`);
+
+/** Answers requests in turn until the input ends. */
+export async function serve(hello, answer) {
+  print(hello);
+  for await (const line of createInterface({ input: process.stdin })) print(await answer(JSON.parse(line)));
+}
 
 /** Made-up token ids; transformers.py has the same formula. */
 export function tokenIds(count, seed, vocabSize) {
@@ -45,16 +55,11 @@ export function median(values) {
   return sorted.length % 2 === 1 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
 }
 
-/** Median seconds of `repeats` runs of `work(run)`, each after `before()`, which is not timed. */
-export async function time(repeats, work, before = () => {}) {
-  const seconds = [];
-  for (let run = 0; run < repeats; run++) {
-    await before();
-    const started = performance.now();
-    await work(run);
-    seconds.push((performance.now() - started) / 1000);
-  }
-  return median(seconds);
+/** Seconds that `work()` takes. */
+export async function time(work) {
+  const started = performance.now();
+  await work();
+  return (performance.now() - started) / 1000;
 }
 
 /** Median seconds between the moments a generation's tokens came. */

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { interval, memory, print, readJob, SHORT_PROMPT, time, tokenIds } from './job.mjs';
+import { interval, memory, readJob, SHORT_PROMPT, serve, time, tokenIds } from './job.mjs';
 
 const job = readJob();
 const folder = join(resolve(process.argv[3]), 'node_modules', 'node-llama-cpp');
@@ -42,18 +42,21 @@ async function generate(prompt, count) {
   return { tokens, moments };
 }
 
-async function text() {
-  const clear = () => sequence.clearHistory();
+async function answers() {
   await generate(ids(longest, 99), 2);
-  const prefill = {};
-  for (const count of job.prompts)
-    prefill[count] = await time(job.repeats, (run) => generate(ids(count, run), 1), clear);
-  await clear();
-  const { tokens, moments } = await generate(ids(SHORT_PROMPT, 50), job.newTokens + 1);
-  const backends = [{ name: 'llama.cpp', prefill, decode: interval(moments), tokens }];
+  const answer = {
+    prefill: async ({ prefill, run }) => ({ seconds: await time(() => generate(ids(prefill, run), 1)) }),
+    decode: async ({ decode }) => {
+      const { tokens, moments } = await generate(ids(SHORT_PROMPT, 50), decode + 1);
+      return { seconds: interval(moments), tokens };
+    },
+  };
   const release = llama.llamaCppRelease?.release ?? 'of unknown release';
   const name = `llama.cpp ${release} (node-llama-cpp ${version})`;
-  print({ load, version: name, backends, memory: memory() });
+  await serve({ load, version: name, memory: memory() }, async (request) => {
+    await sequence.clearHistory();
+    return answer[Object.keys(request)[0]](request);
+  });
 }
 
 async function first() {
@@ -61,6 +64,6 @@ async function first() {
   process.stdout.write(`${tokens[0]}\n`);
 }
 
-await { text, first }[job.task]();
+await { serve: answers, first }[job.task]();
 // Its threads would keep the process for a while.
 process.exit(0);

@@ -7,7 +7,7 @@ import { SHORT_PROMPT, tokenIds } from './job.mjs';
 const here = (name) => fileURLToPath(new URL(name, import.meta.url));
 const cli = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
 
-/** @returns {{ key: string, files: string, backends: (round: number) => string[], job: (job: object) => string[], first: (job: object) => string[] }} */
+/** @returns {{ key: string, files: string, backends: (turn: number) => string[], job: (job: object) => string[], first: (job: object) => string[] }} */
 export function switchyard({ model, vocabSize, threads, dtype }) {
   const ids = tokenIds(SHORT_PROMPT, 50, vocabSize).join(',');
   const generate = ['generate', '--model', model, '--input-ids', ids, '--max-new-tokens', '1'];
@@ -44,7 +44,7 @@ export function transformers({ model, python }) {
     key: 'transformers',
     files: model,
     // Once is enough of the one that is slower by far.
-    backends: (round) => ['grouped_mm', 'eager', ...(round === 0 ? ['batched_mm'] : [])],
+    backends: (turn) => ['grouped_mm', 'eager', ...(turn === 0 ? ['batched_mm'] : [])],
     job: start,
     first: start,
   };

@@ -1,7 +1,8 @@
-// Starts the timing processes, one at a time.
+// Starts the timing processes and talks to them.
 import { spawn } from 'node:child_process';
 import { createReadStream, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 
 /**
  * Runs a process to its end and resolves to the JSON of its last line.
@@ -23,6 +24,54 @@ export async function secondsToFirstByte(command, args) {
   await finished(child, command);
   if (seconds === undefined) throw new Error(`${command} printed nothing`);
   return seconds;
+}
+
+/** A timing process that answers requests, one at a time; see job.mjs. */
+export class Server {
+  #child;
+  #ended;
+  #lines;
+
+  /** @throws Error, also later from `ask`, with the end of what the process wrote to stderr */
+  static async start(command, args) {
+    const server = new Server(command, args);
+    server.hello = await server.#next();
+    return server;
+  }
+
+  constructor(command, args) {
+    this.#child = spawn(command, args, { stdio: ['pipe', 'pipe', 'pipe'] });
+    this.#child.stdin.on('error', () => {}); // a process that is gone: what it said comes from #ended
+    this.#lines = createInterface({ input: this.#child.stdout })[Symbol.asyncIterator]();
+    this.#ended = finished(this.#child, command);
+    this.#ended.catch(() => {});
+  }
+
+  async ask(request) {
+    this.#child.stdin.write(`${JSON.stringify(request)}\n`);
+    return this.#next();
+  }
+
+  /** Ends the input and waits for the process to end. */
+  async stop() {
+    this.#child.stdin.end();
+    await this.#ended;
+  }
+
+  kill() {
+    this.#child.kill('SIGKILL');
+  }
+
+  async #next() {
+    for (;;) {
+      const { value, done } = await this.#lines.next();
+      if (done) {
+        await this.#ended;
+        throw new Error('a timing process ended without an answer');
+      }
+      if (value.startsWith('{')) return JSON.parse(value);
+    }
+  }
 }
 
 function finished(child, command) {

@@ -1,23 +1,28 @@
-// From the results of all rounds to a Markdown report.
+// From the results of all turns to a Markdown report.
 import { cpus, release, totalmem, type } from 'node:os';
 import { median } from './job.mjs';
 
-/** The backend that stands for Switchyard in the ratios: its default. */
-const OURS = 'grouped_mm';
+/** What stands for Switchyard in the ratios: its default backend. */
+export const OURS = { peer: 'Switchyard', backend: 'grouped_mm' };
 
 /**
- * @param rounds one entry a round: { machine, peers: { [peer]: { text?, first? } } }
+ * @param results { starts: { [peer]: seconds[] }, duels: [{ hellos: { [peer]: hello }, turns: [{ results: { [peer]: [{ name,
+ *   prefill: { [length]: seconds }, decode, tokens }] }, machine: { read, pattern, gigaflops } }] }] }; see job.mjs for hello
  * @param work { model, dtype, threads, prompts, newTokens, bytesPerToken, flops: { [length]: operations } }
  */
-export function textReport(rounds, work) {
-  const ratios = ratioRows(rounds, work);
-  const ratioHeader = ['Ratios, round by round', ...measures(work).map(({ label }) => label)];
+export function textReport({ starts, duels }, work) {
+  const ratios = ratioRows(starts, duels, work);
+  const ratioHeader = ['Ratios, turn by turn', 'first token', ...measures(work).map(({ label }) => label)];
+  const turns = duels.flatMap((duel) => duel.turns);
+  const versions = duels.flatMap(({ hellos }) => Object.values(hellos)).map(({ version }) => version);
   return [
-    ...heading(work.model, rounds, work),
-    table(speedHeader(work), speedRows(rounds, work)),
+    ...heading(work, versions),
+    `Medians, with least and most in brackets, of ${Math.max(...Object.values(starts).map(({ length }) => length))} process ` +
+      `starts and ${duels[0].turns.length} turns; in each turn both run every measure one after the other.\n`,
+    table(speedHeader(work), speedRows(starts, duels, work)),
     ...(ratios.length > 0 ? [table(ratioHeader, ratios)] : []),
-    machineNotes(rounds, work),
-    agreement(rounds),
+    machineNotes(turns, work),
+    agreement(duels),
   ].join('\n');
 }
 
@@ -38,8 +43,12 @@ export function visionReport(rounds, { model, dtype, threads, grid }) {
   const ratio = theirs.length > 0 && median(ours.map((own, i) => theirs[i].seconds / own.seconds));
   const norms = theirs.length > 0 && ours[0].norm / theirs[0].norm;
   return [
-    ...heading(model, rounds, { dtype, threads }),
-    `One picture of ${grid[1] * 16} × ${grid[2] * 16} pixels: ${grid[0] * grid[1] * grid[2]} patches through the vision tower.\n`,
+    ...heading(
+      { model, dtype, threads },
+      [...ours, ...theirs].map(({ version }) => version),
+    ),
+    `Medians of ${rounds.length} interleaved ${rounds.length === 1 ? 'round' : 'rounds'}, with least and most in brackets. ` +
+      `One picture of ${grid[1] * 16} × ${grid[2] * 16} pixels: ${grid[0] * grid[1] * grid[2]} patches through the vision tower.\n`,
     table(['', 'load s', 'vision tower s'], lines),
     ...(ratio
       ? [
@@ -49,11 +58,7 @@ export function visionReport(rounds, { model, dtype, threads, grid }) {
   ].join('\n');
 }
 
-function heading(model, rounds, { dtype, threads }) {
-  const results = rounds.flatMap(({ peers }) => Object.values(peers));
-  const versions = new Set(
-    results.flatMap(({ text, vision }) => [text?.version, vision?.version]).filter(Boolean),
-  );
+function heading({ model, dtype, threads }, versions) {
   const cpu = cpus();
   const machine = [
     cpu[0]?.model.trim() ?? 'unknown CPU',
@@ -64,56 +69,58 @@ function heading(model, rounds, { dtype, threads }) {
   ];
   return [
     `### ${model}, ${dtype}, ${threads} ${threads === 1 ? 'thread' : 'threads'}\n`,
-    `${new Date().toISOString().slice(0, 10)}; ${machine.join(', ')}; ${[...versions].join(', ')}. ` +
-      `Medians of ${rounds.length} interleaved ${rounds.length === 1 ? 'round' : 'rounds'}, with least and most in brackets.\n`,
+    `${new Date().toISOString().slice(0, 10)}; ${machine.join(', ')}; ${[...new Set(versions)].join(', ')}.\n`,
   ];
 }
 
-/** What is compared: how to read it off a peer's round, and whether more is better. */
+/** What is compared in turns: how to read it off one backend's result. */
 function measures({ prompts }) {
   return [
-    { label: 'first token', seconds: ({ first }) => first },
     ...prompts.map((tokens) => ({
       label: `prefill ${tokens}`,
       tokens,
-      seconds: ({ text }, backend) => find(text, backend)?.prefill[tokens],
+      seconds: ({ prefill }) => prefill[tokens],
     })),
-    { label: 'decode', tokens: 1, seconds: ({ text }, backend) => find(text, backend)?.decode },
+    { label: 'decode', tokens: 1, seconds: ({ decode }) => decode },
   ];
 }
 
-const find = (text, backend) => text?.backends.find(({ name }) => name === backend);
-
 function speedHeader(work) {
-  const speeds = measures(work).map(({ label, tokens }) => `${label} ${tokens ? 'tok/s' : 's'}`);
-  return ['', 'load s', ...speeds, 'own memory MB', 'mapped GB'];
+  const speeds = measures(work).map(({ label }) => `${label} tok/s`);
+  return ['', 'load s', 'first token s', ...speeds, 'own memory MB', 'mapped GB'];
 }
 
-function speedRows(rounds, work) {
-  return contenders(rounds).map(({ peer, backend, isFirst }) => {
-    const results = rounds.map(({ peers }) => peers[peer]).filter(Boolean);
-    const once = (pick) => (isFirst ? range(results.map(pick)) : '');
-    const speeds = measures(work).map(({ tokens, seconds }) => {
-      if (!tokens) return once((result) => seconds(result));
-      const times = results.map((result) => seconds(result, backend));
-      return range(times.map((time) => time && tokens / time));
-    });
+function speedRows(starts, duels, work) {
+  return contenders(duels).map(({ peer, backend, isFirst }) => {
+    const hellos = duels.map((duel) => duel.hellos[peer]).filter(Boolean);
+    const once = (values) => (isFirst ? range(values) : '');
+    const results = resultsOf(duels, peer, backend);
+    const speeds = measures(work).map(({ tokens, seconds }) =>
+      range(results.map((result) => seconds(result)).map((time) => time && tokens / time)),
+    );
     return [
       peer === backend ? peer : `${peer} ${backend}`,
-      once(({ text }) => text.load),
+      once(hellos.map(({ load }) => load)),
+      once(starts[peer]),
       ...speeds,
-      once(({ text }) => text.memory.own / 1e6),
-      once(({ text }) => text.memory.mapped / 1e9),
+      once(hellos.map(({ memory }) => memory.own / 1e6)),
+      once(hellos.map(({ memory }) => memory.mapped / 1e9)),
     ];
   });
 }
 
+/** What one backend did in all turns. */
+function resultsOf(duels, peer, backend) {
+  const turns = duels.flatMap((duel) => duel.turns);
+  return turns.flatMap(({ results }) => results[peer] ?? []).filter(({ name }) => name === backend);
+}
+
 /** Every backend of every peer. */
-function contenders(rounds) {
+function contenders(duels) {
   const list = [];
-  for (const { peers } of rounds) {
-    for (const [peer, { text }] of Object.entries(peers)) {
-      for (const [i, { name }] of text.backends.entries()) {
+  for (const { results } of duels.flatMap((duel) => duel.turns)) {
+    for (const [peer, backends] of Object.entries(results)) {
+      for (const [i, { name }] of backends.entries()) {
         if (list.some((known) => known.peer === peer && known.backend === name)) continue;
         list.push({ peer, backend: name, isFirst: i === 0 });
       }
@@ -122,54 +129,54 @@ function contenders(rounds) {
   return list;
 }
 
-/** How many times as fast Switchyard is, within each round: the machine's mood is about the same there. */
-function ratioRows(rounds, work) {
-  const opponents = [...new Set(contenders(rounds).map(({ peer }) => peer))].filter(
-    (peer) => peer !== 'Switchyard',
-  );
-  return opponents.map((peer) => [
-    `Switchyard ÷ ${peer === 'transformers' ? 'the best of transformers' : peer}`,
-    ...measures(work).map(({ seconds }) => {
-      const ratios = rounds.map(({ peers }) => {
-        const names = peers[peer].text.backends.map(({ name }) => name);
-        const times = names.map((name) => seconds(peers[peer], name)).filter(Boolean);
-        return Math.min(...times) / seconds(peers.Switchyard, OURS);
-      });
-      return `${median(ratios).toFixed(2)} ×`;
-    }),
-  ]);
+/** How many times as fast Switchyard is, within each turn: the machine's mood is about the same there. */
+function ratioRows(starts, duels, work) {
+  return duels.flatMap(({ turns, hellos }) => {
+    const peer = Object.keys(hellos).find((key) => key !== OURS.peer);
+    if (peer === undefined) return [];
+    const ratios = measures(work).map(({ seconds }) =>
+      turns.map(({ results }) => {
+        const times = results[peer].map(seconds).filter(Boolean);
+        return Math.min(...times) / seconds(results[OURS.peer].find(({ name }) => name === OURS.backend));
+      }),
+    );
+    const first = starts[peer].map((time, i) => time / starts[OURS.peer][i]);
+    const name = `Switchyard ÷ ${peer === 'transformers' ? 'the best of transformers' : peer}`;
+    return [[name, ...[first, ...ratios].map((list) => `${range(list)} ×`)]];
+  });
 }
 
-function machineNotes(rounds, { prompts, bytesPerToken, flops }) {
-  const best = rounds.map(({ machine }) => machine).reduce((a, b) => (a.read >= b.read ? a : b));
-  const gigaflops = Math.max(...rounds.map(({ machine }) => machine.gigaflops));
-  const ours = rounds.map(({ peers }) => find(peers.Switchyard.text, OURS));
-  const rate = median(ours.map(({ decode }) => bytesPerToken / decode / 1e9));
-  const ofRead = median(rounds.map(({ machine }, i) => bytesPerToken / ours[i].decode / 1e9 / machine.read));
+function machineNotes(turns, { prompts, bytesPerToken, flops }) {
+  const best = turns.map(({ machine }) => machine).reduce((a, b) => (a.read >= b.read ? a : b));
+  const gigaflops = Math.max(...turns.map(({ machine }) => machine.gigaflops));
+  const ours = turns.map(({ results }) => results[OURS.peer].find(({ name }) => name === OURS.backend));
+  const rates = ours.map(({ decode }) => bytesPerToken / decode / 1e9);
+  const shares = turns.map(({ machine }, i) => (100 * rates[i]) / machine.read);
   const products = prompts.map((tokens) => {
     const speed = median(ours.map(({ prefill }) => flops[tokens] / prefill[tokens] / 1e9));
     return `${speed.toFixed(0)} GFLOP/s at ${tokens} tokens`;
   });
   return (
-    `A decoded token reads ${(bytesPerToken / 1e9).toFixed(3)} GB of weights: Switchyard ${OURS} reads ${rate.toFixed(1)} GB/s, ` +
-    `${(100 * ofRead).toFixed(0)}% of the best read rate any access pattern reached in the same round ` +
+    `A decoded token reads ${(bytesPerToken / 1e9).toFixed(3)} GB of weights: Switchyard ${OURS.backend} reads ` +
+    `${range(rates)} GB/s, ${range(shares)} % of the best read rate any access pattern reached right before or after ` +
     `(at most ${best.read.toFixed(1)} GB/s, ${best.pattern}). Its prefill does ${products.join(' and ')}; the best matrix ` +
     `product in cache reached ${gigaflops.toFixed(0)} GFLOP/s.\n`
   );
 }
 
 /** How many tokens of the greedy continuation agree from the start: a check that all computed the same thing. */
-function agreement(rounds) {
-  const [{ peers }] = rounds;
-  const reference = find(peers.Switchyard.text, OURS).tokens;
-  const counts = contenders(rounds)
-    .filter(({ peer, backend }) => peer !== 'Switchyard' || backend !== OURS)
-    .map(({ peer, backend }) => {
-      const { tokens } = find(peers[peer].text, backend);
+function agreement(duels) {
+  const tokensOf = ({ peer, backend }) => resultsOf(duels, peer, backend)[0].tokens;
+  const reference = tokensOf(OURS);
+  const counts = contenders(duels)
+    .filter(({ peer, backend }) => peer !== OURS.peer || backend !== OURS.backend)
+    .map((contender) => {
+      const tokens = tokensOf(contender);
       const differs = tokens.findIndex((token, i) => token !== reference[i]);
+      const { peer, backend } = contender;
       return `${peer === backend ? peer : `${peer} ${backend}`} ${differs < 0 ? tokens.length : differs}`;
     });
-  return `Of ${reference.length} greedy tokens, the first so many agree with Switchyard ${OURS}: ${counts.join(', ')}.\n`;
+  return `Of ${reference.length} greedy tokens, the first so many agree with Switchyard ${OURS.backend}: ${counts.join(', ')}.\n`;
 }
 
 function table(header, rows) {

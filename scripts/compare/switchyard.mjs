@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { AutoModelForCausalLM, AutoModelForImageTextToText } from '../../dist/index.js';
 import { measureFlops, measureReadBandwidth } from '../../dist/runtime/machine.js';
-import { interval, memory, print, promptsFor, readJob, SHORT_PROMPT, time, tokenIds } from './job.mjs';
+import { interval, median, memory, print, readJob, SHORT_PROMPT, serve, time, tokenIds } from './job.mjs';
 
 const job = readJob();
 const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
@@ -18,7 +18,13 @@ async function load(auto) {
  * prompt, so there are many short ones.
  */
 async function warmUp(model, longest) {
-  await generate(model, tokenIds(longest, 98, model.vocabSize), 2);
+  for (const backend of ['eager', 'batched_mm', 'grouped_mm'])
+    await generate(
+      model,
+      tokenIds(backend === 'batched_mm' ? SHORT_PROMPT : longest, 98, model.vocabSize),
+      2,
+      backend,
+    );
   for (let batch = 0; batch < 8; batch++) {
     const inputIds = Array.from({ length: 32 }, (_, row) => tokenIds(2, 32 * batch + row, model.vocabSize));
     await model.generate({ inputIds, maxNewTokens: 1, doSample: false, eosTokenId: [] });
@@ -44,27 +50,32 @@ async function generate(model, prompt, maxNewTokens, expertsImplementation) {
   return { tokens, moments };
 }
 
-async function text() {
+async function answers() {
   const { model, load: seconds } = await load(AutoModelForCausalLM);
-  const backends = [];
-  let used;
-  const reads = [];
   await warmUp(model, Math.max(SHORT_PROMPT, ...job.prompts));
-  for (const name of job.backends) {
-    const ids = (count, seed) => tokenIds(count, seed, model.vocabSize);
-    const lengths = promptsFor(name, job.prompts);
-    const prefill = {};
-    await generate(model, ids(Math.max(SHORT_PROMPT, ...lengths), 99), 2, name);
-    for (const count of lengths)
-      prefill[count] = await time(job.repeats, (run) => generate(model, ids(count, run), 1, name));
-    // Right beside the first backend's decoding, which is judged by it.
-    if (!used) reads.push(await readRate(0.5));
-    const { tokens, moments } = await generate(model, ids(SHORT_PROMPT, 50), job.newTokens + 1, name);
-    if (!used) reads.push(await readRate(0.5));
-    backends.push({ name, prefill, decode: interval(moments), tokens });
-    used ??= memory();
-  }
-  print({ load: seconds, version: `Switchyard ${version}`, backends, memory: used, reads });
+  const ids = (count, seed) => tokenIds(count, seed, model.vocabSize);
+  const answer = {
+    prefill: async ({ prefill, backend, run }) => ({
+      seconds: await time(() => generate(model, ids(prefill, run), 1, backend)),
+    }),
+    decode: async ({ decode, backend }) => {
+      const { tokens, moments } = await generate(model, ids(SHORT_PROMPT, 50), decode + 1, backend);
+      return { seconds: interval(moments), tokens };
+    },
+    read: async ({ read }) => {
+      const { gigabytesPerSecond, pattern } = await measureReadBandwidth({
+        threads: job.threads,
+        seconds: read,
+      });
+      return { read: gigabytesPerSecond, pattern };
+    },
+    multiply: async ({ multiply }) => {
+      const precision = job.dtype === 'bfloat16' ? 'bfloat16' : 'float32';
+      return { gigaflops: await measureFlops(precision, { threads: job.threads, seconds: multiply }) };
+    },
+  };
+  const hello = { load: seconds, version: `Switchyard ${version}`, memory: memory() };
+  await serve(hello, (request) => answer[Object.keys(request)[0]](request));
   await model.dispose();
 }
 
@@ -81,19 +92,10 @@ async function vision() {
   const run = () => tower.features(pixels, [job.grid]);
   const { embeds } = await run();
   const norm = Math.sqrt(embeds.reduce((sum, value) => sum + value * value, 0));
-  print({ load: seconds, version: `Switchyard ${version}`, seconds: await time(job.repeats, run), norm });
+  const times = [];
+  for (let i = 0; i < job.repeats; i++) times.push(await time(run));
+  print({ load: seconds, version: `Switchyard ${version}`, seconds: median(times), norm });
   await model.dispose();
 }
 
-async function readRate(seconds) {
-  const { gigabytesPerSecond: read, pattern } = await measureReadBandwidth({ threads: job.threads, seconds });
-  return { read, pattern };
-}
-
-async function machine() {
-  const precision = job.dtype === 'bfloat16' ? 'bfloat16' : 'float32';
-  const gigaflops = await measureFlops(precision, { threads: job.threads, seconds: 1 });
-  print({ ...(await readRate(1)), gigaflops });
-}
-
-await { text, vision, machine }[job.task]();
+await { serve: answers, vision }[job.task]();

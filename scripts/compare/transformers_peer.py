@@ -8,7 +8,6 @@ from statistics import median
 
 JOB = json.loads(sys.argv[1])
 SHORT_PROMPT = 16
-BATCHED_LIMIT = 128
 
 import torch  # noqa: E402
 import transformers  # noqa: E402
@@ -24,13 +23,14 @@ def token_ids(count, seed, vocab):
     return torch.tensor([[(i * 6007 + seed * 1013 + 17) % vocab for i in range(count)]])
 
 
-def seconds(repeats, work):
-    times = []
-    for run in range(repeats):
-        started = time.perf_counter()
-        work(run)
-        times.append(time.perf_counter() - started)
-    return median(times)
+def say(result):
+    print("\n" + json.dumps(result), flush=True)
+
+
+def seconds(work):
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
 
 
 def memory():
@@ -62,24 +62,24 @@ def generate(model, prompt, count):
     return tokens, moments
 
 
-def time_backend(model, name):
+def answer(model, request):
     vocab = model.config.vocab_size
-    model.set_experts_implementation(name)
-    lengths = [n for n in JOB["prompts"] if name != "batched_mm" or n <= BATCHED_LIMIT]
-    generate(model, token_ids(max([SHORT_PROMPT, *lengths]), 99, vocab), 2)
-    prefill = {n: seconds(JOB["repeats"], lambda run, n=n: generate(model, token_ids(n, run, vocab), 1)) for n in lengths}
-    tokens, moments = generate(model, token_ids(SHORT_PROMPT, 50, vocab), JOB["newTokens"] + 1)
-    decode = median(b - a for a, b in zip(moments, moments[1:]))
-    return dict(name=name, prefill=prefill, decode=decode, tokens=tokens)
+    model.set_experts_implementation(request["backend"])
+    if "prefill" in request:
+        ids = token_ids(request["prefill"], request["run"], vocab)
+        return dict(seconds=seconds(lambda: generate(model, ids, 1)))
+    tokens, moments = generate(model, token_ids(SHORT_PROMPT, 50, vocab), request["decode"] + 1)
+    return dict(seconds=median(b - a for a, b in zip(moments, moments[1:])), tokens=tokens)
 
 
-def text():
+def serve():
     model, load_seconds = load()
-    backends, used = [], None
-    for name in JOB["backends"]:
-        backends.append(time_backend(model, name))
-        used = used or memory()
-    return dict(load=load_seconds, version=VERSION, backends=backends, memory=used)
+    for backend in ("grouped_mm", "eager"):
+        model.set_experts_implementation(backend)
+        generate(model, token_ids(max([SHORT_PROMPT, *JOB["prompts"]]), 99, model.config.vocab_size), 2)
+    say(dict(load=load_seconds, version=VERSION, memory=memory()))
+    for line in sys.stdin:
+        say(answer(model, json.loads(line)))
 
 
 def first():
@@ -112,11 +112,11 @@ def vision():
     pixels = ((index * 7) % 256 / 128 - 1).reshape(-1, values).to(DTYPE)
     grid = torch.tensor([JOB["grid"]])
     norm = tower(pixels, grid).pooler_output.float().norm().item()
-    elapsed = seconds(JOB["repeats"], lambda _: tower(pixels, grid))
+    elapsed = median(seconds(lambda: tower(pixels, grid)) for _ in range(JOB["repeats"]))
     return dict(load=load_seconds, version=VERSION, seconds=elapsed, norm=norm)
 
 
 with torch.no_grad():
-    result = dict(text=text, first=first, vision=vision)[JOB["task"]]()
+    result = dict(serve=serve, first=first, vision=vision)[JOB["task"]]()
 if result:
-    print("\n" + json.dumps(result))
+    say(result)

@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest';
 const script = (name: string) => import(join(import.meta.dirname, '../../scripts/compare', name));
 const { textReport, visionReport } = await script('summary.mjs');
 const { interval, median, memory, promptsFor, tokenIds } = await script('job.mjs');
-const { resultOf, secondsToFirstByte } = await script('run-child.mjs');
+const { resultOf, secondsToFirstByte, Server } = await script('run-child.mjs');
 
 const node = process.execPath;
 
@@ -15,20 +15,17 @@ describe('the report', () => {
     decode,
     tokens,
   });
-  const peer = (first: number, load: number, backends: unknown[]) => ({
-    first,
-    text: { load, version: 'a version', backends, memory: { own: 50e6, mapped: 2e9 } },
-  });
-  /** Everything takes `slow` times as long. */
-  const round = (slow: number, extra: unknown[] = []) => ({
+  const hello = (load: number) => ({ load, version: 'a version', memory: { own: 50e6, mapped: 2e9 } });
+  /** A turn in which everything takes `slow` times as long. */
+  const turn = (slow: number, extra: unknown[] = []) => ({
     machine: { read: 20 / slow, pattern: 'a pattern', gigaflops: 400 },
-    peers: {
-      Switchyard: peer(slow, 0.1 * slow, [backend('grouped_mm', 0.5 * slow, 0.1 * slow)]),
-      transformers: peer(10 * slow, 5 * slow, [
+    results: {
+      Switchyard: [backend('grouped_mm', 0.5 * slow, 0.1 * slow)],
+      transformers: [
         backend('grouped_mm', 1.5 * slow, 0.4 * slow, [1, 2, 9]),
         backend('eager', slow, 0.5 * slow),
         ...extra,
-      ]),
+      ],
     },
   });
   const work = {
@@ -40,21 +37,34 @@ describe('the report', () => {
     bytesPerToken: 1e9,
     flops: { 100: 100e9 },
   };
-  const report: string = textReport([round(1, [backend('batched_mm', 4, 4)]), round(2), round(4)], work);
+  const report: string = textReport(
+    {
+      starts: { Switchyard: [1, 2, 4], transformers: [10, 20, 40] },
+      duels: [
+        {
+          hellos: { Switchyard: hello(0.1), transformers: hello(5) },
+          turns: [turn(1, [backend('batched_mm', 4, 4)]), turn(2), turn(4)],
+        },
+      ],
+    },
+    work,
+  );
 
-  test('gives medians over rounds, and what a backend did not run as a dash', () => {
+  test('gives medians over turns, and what a backend did not run as a dash', () => {
     expect(report).toContain(
-      '| Switchyard grouped_mm | 0.200 (0.100–0.400) | 2.00 (1.00–4.00) | 100 (50.0–200) | 5.00 (2.50–10.0) | 50.0 | 2.00 |',
+      '| Switchyard grouped_mm | 0.100 | 2.00 (1.00–4.00) | 100 (50.0–200) | 5.00 (2.50–10.0) | 50.0 | 2.00 |',
     );
     expect(report).toContain('| transformers batched_mm |  |  | 25.0 | 0.250 |  |  |');
   });
 
-  test('takes ratios within a round, over the best backend for each measure', () => {
-    expect(report).toContain('| Switchyard ÷ the best of transformers | 10.00 × | 2.00 × | 4.00 × |');
+  test('takes ratios within a turn, over the best backend for each measure', () => {
+    expect(report).toContain('| Switchyard ÷ the best of transformers | 10.0 × | 2.00 × | 4.00 × |');
   });
 
-  test('relates decoding to the read rate of its round', () => {
-    expect(report).toMatch(/grouped_mm reads 5\.0 GB\/s, 50% of the best read rate .*at most 20\.0 GB\/s/);
+  test('relates decoding to the read rate beside it', () => {
+    expect(report).toMatch(
+      /grouped_mm reads 5\.00 \(2\.50–10\.0\) GB\/s, 50\.0 % of the best read rate .*at most 20\.0 GB\/s/,
+    );
     expect(report).toMatch(/prefill does 100 GFLOP\/s at 100 tokens; .* 400 GFLOP\/s/);
   });
 
@@ -98,6 +108,20 @@ describe('a timing process', () => {
   test('answers with its last line', async () => {
     const code = 'console.log("chatter"); console.log(JSON.stringify({ a: process.argv[1] }))';
     expect(await resultOf(node, ['-e', code, 'given'])).toEqual({ a: 'given' });
+  });
+
+  test('that serves answers requests in turn, past its chatter', async () => {
+    const code = `
+      const { serve } = await import(process.argv[1]);
+      await serve({ load: 1 }, async ({ double }) => (console.log('chatter'), { doubled: 2 * double }));`;
+    const job = join(import.meta.dirname, '../../scripts/compare/job.mjs');
+    const server = await Server.start(node, ['--input-type=module', '-e', code, job]);
+    expect(server.hello).toEqual({ load: 1 });
+    expect(await server.ask({ double: 4 })).toEqual({ doubled: 8 });
+    expect(await server.ask({ double: 5 })).toEqual({ doubled: 10 });
+    await server.stop();
+    const broken = 'console.error("no such weights"); process.exit(3)';
+    await expect(Server.start(node, ['-e', broken])).rejects.toThrow(/ended with 3: no such weights/);
   });
 
   test('that fails is an error with what it said', async () => {
