@@ -22,7 +22,7 @@ class Environment {
   // Cancels the job with this id, if it has not settled.
   void Cancel(int64_t id);
 
-  Napi::FunctionReference session_constructor;
+  Napi::FunctionReference session_constructor, device_constructor;
 
  private:
   static void OnJobDone(napi_env env, napi_value callback, void* context, void* job);

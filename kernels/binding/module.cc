@@ -3,6 +3,7 @@
 #include <napi.h>
 
 #include "../ops/ort_library.h"
+#include "device_object.h"
 #include "environment.h"
 #include "job_threads.h"
 #include "machine.h"
@@ -38,9 +39,12 @@ Napi::Object Define(Napi::Env env, Napi::Object exports) {
   StayLoaded();
   Environment& environment = Environment::Create(env);
   environment.session_constructor = Napi::Persistent(SessionObject::Define(env));
+  environment.device_constructor = Napi::Persistent(DeviceObject::Define(env));
   exports.Set("WeightStore", WeightStoreObject::Define(env));
   exports.Set("openEngine", Napi::Function::New<OpenEngine>(env, "openEngine"));
   exports.Set("openSession", Napi::Function::New<OpenSession>(env, "openSession"));
+  exports.Set("listDevices", Napi::Function::New<ListDevices>(env, "listDevices"));
+  exports.Set("openDevice", Napi::Function::New<OpenDevice>(env, "openDevice"));
   exports.Set("wrapTensor", Napi::Function::New<WrapTensor>(env, "wrapTensor"));
   exports.Set("cancelRun", Napi::Function::New<CancelRun>(env, "cancelRun"));
   exports.Set("cpuInfo", Napi::Function::New<CpuInfo>(env, "cpuInfo"));

@@ -1,5 +1,7 @@
 #include "run_job.h"
 
+#include <stdexcept>
+
 namespace switchyard::binding {
 namespace {
 
@@ -69,6 +71,24 @@ void RunJob::Interrupt() {
   // Only sets a flag that the engine reads between nodes; it cannot fail in a way to act upon.
   if (ort::OrtStatus* status = ort::Api().RunOptionsSetTerminate(options_.get()))
     ort::Api().ReleaseStatus(status);
+}
+
+void CaptureJob::Execute() {
+  for (size_t j = 0; j < outputs_.size(); j++) {
+    if (!preallocated_[j]) throw std::runtime_error("a captured run needs a tensor for every output");
+  }
+  run_ = session_->Capture(feeds_, output_indices_, outputs_);
+}
+
+Napi::Value CaptureJob::Result(Napi::Env env) {
+  auto step = std::make_shared<CapturedStep>();
+  step->session = session_;
+  step->feeds = std::move(feeds_kept_);
+  step->fetches = std::move(fetches_kept_);
+  step->run = std::move(run_);
+  return Napi::External<std::shared_ptr<CapturedStep>>::New(
+      env, new std::shared_ptr<CapturedStep>(std::move(step)),
+      [](Napi::Env, std::shared_ptr<CapturedStep>* finished) { delete finished; });
 }
 
 Napi::Value RunJob::Result(Napi::Env env) {

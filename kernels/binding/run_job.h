@@ -10,7 +10,7 @@
 
 namespace switchyard::binding {
 
-class RunJob final : public Job {
+class RunJob : public Job {
  public:
   // feeds: External a session input; outputs: indices of the session's outputs; fetches: External or null for
   // each. Throws Napi::Error for anything that does not fit the session.
@@ -18,12 +18,9 @@ class RunJob final : public Job {
          Napi::Array fetches);
   ~RunJob() override;
 
- private:
-  void AddFeeds(Napi::Env env, const Napi::Array& feeds);
-  void AddFetches(Napi::Env env, const Napi::Array& outputs, const Napi::Array& fetches);
+ protected:
   void Execute() override;
   Napi::Value Result(Napi::Env env) override;
-  void Interrupt() override;
 
   std::shared_ptr<const ops::Session> session_;
   ort::RunOptionsPtr options_;
@@ -32,6 +29,30 @@ class RunJob final : public Job {
   std::vector<ort::OrtValue*> outputs_;
   std::vector<bool> preallocated_;                          // output j is a caller's tensor
   Napi::Reference<Napi::Array> feeds_kept_, fetches_kept_;  // keep the Externals, and through them the memory
+
+ private:
+  void AddFeeds(Napi::Env env, const Napi::Array& feeds);
+  void AddFetches(Napi::Env env, const Napi::Array& outputs, const Napi::Array& fetches);
+  void Interrupt() override;
+};
+
+// A recorded run, with everything it refers to.
+struct CapturedStep {
+  std::shared_ptr<const ops::Session> session;
+  Napi::Reference<Napi::Array> feeds, fetches;
+  std::unique_ptr<ops::CapturedRun> run;  // last: ends first
+};
+
+// Records a run instead of executing it; resolves to an External of a shared CapturedStep.
+class CaptureJob final : public RunJob {
+ public:
+  using RunJob::RunJob;
+
+ private:
+  void Execute() override;
+  Napi::Value Result(Napi::Env env) override;
+
+  std::unique_ptr<ops::CapturedRun> run_;
 };
 
 }  // namespace switchyard::binding

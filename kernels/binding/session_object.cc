@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "device_object.h"
 #include "environment.h"
 #include "run_job.h"
 #include "weight_store_object.h"
@@ -65,10 +66,11 @@ Napi::Array Describe(Napi::Env env, const std::vector<ops::ValueInfo>& values) {
 
 Napi::Value OpenSession(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
-  if (info.Length() != 5 || !info[0].IsTypedArray() || !info[1].IsObject() || !info[2].IsNumber() ||
+  if (info.Length() != 7 || !info[0].IsTypedArray() || !info[1].IsObject() || !info[2].IsNumber() ||
       !info[3].IsArray() || !info[4].IsArray()) {
     throw Napi::TypeError::New(
-        env, "openSession(model, store, threads, boundInputs, boundHandles): wrong arguments");
+        env,
+        "openSession(model, store, threads, boundInputs, boundHandles, device, deviceStore): wrong arguments");
   }
   ops::SessionConfig config;
   config.store = WeightStoreObject::Unwrap(info[1].As<Napi::Object>())->store(env);
@@ -77,6 +79,10 @@ Napi::Value OpenSession(const Napi::CallbackInfo& info) {
   for (uint32_t i = 0; i < names.Length(); i++) {
     config.bound_inputs.push_back(
         {names.Get(i).ToString().Utf8Value(), handles.Get(i).ToNumber().Int64Value()});
+  }
+  if (info[5].IsObject()) {
+    config.device = DeviceObject::Unwrap(info[5].As<Napi::Object>())->device();
+    config.device_store = UnwrapDeviceStore(info[6]);
   }
   return Environment::Of(env).Start(
       std::make_unique<OpenJob>(env, info[0].As<Napi::Uint8Array>(), std::move(config)));
@@ -87,6 +93,7 @@ Napi::Function SessionObject::Define(Napi::Env env) {
       env, "Session",
       {InstanceAccessor<&SessionObject::JsInputs>("inputs"),
        InstanceAccessor<&SessionObject::JsOutputs>("outputs"), InstanceMethod<&SessionObject::JsRun>("run"),
+       InstanceMethod<&SessionObject::JsCapture>("capture"),
        InstanceMethod<&SessionObject::JsDispose>("dispose")});
 }
 
@@ -118,6 +125,12 @@ Napi::Value SessionObject::JsRun(const Napi::CallbackInfo& info) {
   auto job = std::make_unique<RunJob>(env, session(env), info[0].As<Napi::Array>(), info[1].As<Napi::Array>(),
                                       info[2].As<Napi::Array>());
   return Environment::Of(env).Start(std::move(job), info[3].IsNumber() ? info[3].ToNumber().Int64Value() : 0);
+}
+
+Napi::Value SessionObject::JsCapture(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  return Environment::Of(env).Start(std::make_unique<CaptureJob>(
+      env, session(env), info[0].As<Napi::Array>(), info[1].As<Napi::Array>(), info[2].As<Napi::Array>()));
 }
 
 Napi::Value SessionObject::JsDispose(const Napi::CallbackInfo& info) {

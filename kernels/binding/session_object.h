@@ -13,6 +13,7 @@ namespace switchyard::binding {
 //   run(feeds: External[], outputs: number[], fetches: (External | null)[], id): Promise<(result | null)[]>
 //     feeds in the order of `inputs`; fetches[j] belongs to output outputs[j]; a result for each null fetch;
 //     cancelRun(id) ends the run early
+//   capture(feeds, outputs, fetches): Promise<External>    records a run for Device.replay instead
 //   dispose(): Promise<void>    frees the session, off this thread, when its last run has ended
 class SessionObject : public Napi::ObjectWrap<SessionObject> {
  public:
@@ -23,14 +24,15 @@ class SessionObject : public Napi::ObjectWrap<SessionObject> {
   Napi::Value JsInputs(const Napi::CallbackInfo& info);
   Napi::Value JsOutputs(const Napi::CallbackInfo& info);
   Napi::Value JsRun(const Napi::CallbackInfo& info);
+  Napi::Value JsCapture(const Napi::CallbackInfo& info);
   Napi::Value JsDispose(const Napi::CallbackInfo& info);
   const std::shared_ptr<ops::Session>& session(Napi::Env env) const;
 
   std::shared_ptr<ops::Session> session_;
 };
 
-// openSession(model: Uint8Array, store: WeightStore, threads, boundInputs: string[], boundHandles: number[]):
-// Promise<Session>
+// openSession(model: Uint8Array, store: WeightStore, threads, boundInputs: string[], boundHandles: number[],
+// device: Device | null, deviceStore | null): Promise<Session>
 Napi::Value OpenSession(const Napi::CallbackInfo& info);
 
 }  // namespace switchyard::binding

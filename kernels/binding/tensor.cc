@@ -10,12 +10,6 @@ namespace {
 // Below this a copy is cheaper than a buffer with a finalizer.
 constexpr size_t kCopyLimit = 64 * 1024;
 
-std::vector<int64_t> ReadShape(const Napi::Array& dims) {
-  std::vector<int64_t> shape(dims.Length());
-  for (uint32_t i = 0; i < dims.Length(); i++) shape[i] = dims.Get(i).As<Napi::Number>().Int64Value();
-  return shape;
-}
-
 Napi::ArrayBuffer HandOver(Napi::Env env, ort::ValuePtr value, void* data, size_t bytes) {
   if (bytes > kCopyLimit) {
     napi_value buffer = nullptr;
@@ -35,6 +29,25 @@ Napi::ArrayBuffer HandOver(Napi::Env env, ort::ValuePtr value, void* data, size_
 
 }  // namespace
 
+std::vector<int64_t> ReadShape(const Napi::Array& dims) {
+  std::vector<int64_t> shape(dims.Length());
+  for (uint32_t i = 0; i < dims.Length(); i++) shape[i] = dims.Get(i).As<Napi::Number>().Int64Value();
+  return shape;
+}
+
+uint64_t BytesOf(ort::ElementType type, const std::vector<int64_t>& shape) {
+  uint64_t bytes = ort::ElementSize(type);
+  for (int64_t dim : shape) bytes *= static_cast<uint64_t>(dim);
+  return bytes;
+}
+
+Napi::Value MakeExternal(Napi::Env env, std::unique_ptr<WrappedTensor> tensor) {
+  Napi::Value external = Napi::External<WrappedTensor>::New(
+      env, tensor.get(), [](Napi::Env, WrappedTensor* finished) { delete finished; });
+  tensor.release();
+  return external;
+}
+
 Napi::Value WrapTensor(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   if (info.Length() < 3 || !info[0].IsTypedArray() || !info[1].IsNumber() || !info[2].IsArray()) {
@@ -44,8 +57,7 @@ Napi::Value WrapTensor(const Napi::CallbackInfo& info) {
   const auto array = info[0].As<Napi::Uint8Array>();
   const auto type = static_cast<ort::ElementType>(info[1].As<Napi::Number>().Int32Value());
   const std::vector<int64_t> shape = ReadShape(info[2].As<Napi::Array>());
-  uint64_t bytes = ort::ElementSize(type);
-  for (int64_t dim : shape) bytes *= static_cast<uint64_t>(dim);
+  const uint64_t bytes = BytesOf(type, shape);
   if (bytes != array.ByteLength()) {
     throw Napi::RangeError::New(env, "a tensor of shape " + ShapeText(shape) + " needs " +
                                          std::to_string(bytes) + " bytes, but its data has " +
@@ -53,15 +65,15 @@ Napi::Value WrapTensor(const Napi::CallbackInfo& info) {
   }
   Napi::ArrayBuffer buffer = array.ArrayBuffer();
   void* data = static_cast<char*>(buffer.Data()) + array.ByteOffset();
-  auto* wrapped = new WrappedTensor{nullptr, type, Napi::Reference<Napi::ArrayBuffer>::New(buffer, 1)};
+  auto wrapped = std::make_unique<WrappedTensor>();
+  wrapped->type = type;
+  wrapped->buffer = Napi::Reference<Napi::ArrayBuffer>::New(buffer, 1);
   try {
     wrapped->value = ort::WrapMemory(data, array.ByteLength(), type, shape);
   } catch (const std::exception& error) {
-    delete wrapped;
     throw Napi::Error::New(env, error.what());
   }
-  return Napi::External<WrappedTensor>::New(env, wrapped,
-                                            [](Napi::Env, WrappedTensor* tensor) { delete tensor; });
+  return MakeExternal(env, std::move(wrapped));
 }
 
 WrappedTensor& Unwrap(Napi::Value external) {

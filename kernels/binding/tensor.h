@@ -9,19 +9,25 @@
 
 namespace switchyard::binding {
 
-// Wraps the memory of a typed array as an ONNX Runtime value; keeps the array's buffer alive as long as it
-// lives. JavaScript holds it as an External, once per Tensor, so that a run looks up nothing.
+// Wraps the memory of a typed array, or a device's, as an ONNX Runtime value; keeps the memory alive as long as
+// it lives. JavaScript holds it as an External, once per Tensor, so that a run looks up nothing.
 struct WrappedTensor {
   ort::ValuePtr value;
   ort::ElementType type;
   Napi::Reference<Napi::ArrayBuffer> buffer;
+  std::shared_ptr<void> device_memory;
 };
 
 // wrapTensor(bytes: Uint8Array, type: number, dims: number[]): External. Throws when bytes and dims disagree.
 Napi::Value WrapTensor(const Napi::CallbackInfo& info);
 
-// The WrappedTensor in an External made by WrapTensor.
+// The WrappedTensor in an External made by MakeExternal.
 WrappedTensor& Unwrap(Napi::Value external);
+Napi::Value MakeExternal(Napi::Env env, std::unique_ptr<WrappedTensor> tensor);
+
+std::vector<int64_t> ReadShape(const Napi::Array& dims);
+// Bytes of a tensor.
+uint64_t BytesOf(ort::ElementType type, const std::vector<int64_t>& shape);
 
 // { type, dims, buffer } of a value the engine allocated. Big values are handed over without a copy; `value`
 // is then freed with the buffer.

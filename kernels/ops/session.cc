@@ -12,17 +12,29 @@ namespace {
 using ort::Api;
 using ort::Check;
 
-ort::SessionPtr Open(const void* model, size_t bytes, int threads, const OpDomain& domain) {
+// Work goes to the stream of the device, so that what Switchyard enqueues itself keeps its place.
+void AppendProvider(ort::OrtSessionOptions* options, const Device& device) {
+  ort::OrtCudaProviderOptions provider;
+  provider.device_id = device.index();
+  provider.has_user_compute_stream = 1;
+  provider.user_compute_stream = device.stream();
+  Check(Api().SessionOptionsAppendExecutionProvider_CUDA(options, &provider));
+}
+
+ort::SessionPtr Open(const void* model, size_t bytes, const SessionConfig& config,
+                     const ort::OrtCustomOpDomain* domain) {
   ort::OrtSessionOptions* raw = nullptr;
   Check(Api().CreateSessionOptions(&raw));
   ort::SessionOptionsPtr options(raw);
+  const bool has_provider = config.device != nullptr && config.device->provider() != nullptr;
   // The level above "extended" rewrites layouts for convolutions, which these graphs do not have.
   Check(Api().SetSessionGraphOptimizationLevel(raw, ort::kOptimizeExtended));
-  Check(Api().SetIntraOpNumThreads(raw, threads));
+  Check(Api().SetIntraOpNumThreads(raw, has_provider ? 1 : config.threads));
   Check(Api().SetInterOpNumThreads(raw, 1));
   // Every failure also reaches the caller as an error; the log would only say it twice.
   Check(Api().SetSessionLogSeverityLevel(raw, 4));
-  Check(Api().AddCustomOpDomain(raw, domain.get()));
+  Check(Api().AddCustomOpDomain(raw, const_cast<ort::OrtCustomOpDomain*>(domain)));
+  if (has_provider) AppendProvider(raw, *config.device);
   ort::OrtSession* session = nullptr;
   Check(Api().CreateSessionFromArray(ort::Environment(), model, bytes, raw, &session));
   return ort::SessionPtr(session);
@@ -80,7 +92,8 @@ void Session::AlignedFree::operator()(void* memory) const { std::free(memory); }
 Session::Session(const void* model, size_t bytes, SessionConfig config)
     : config_(std::move(config)),
       domain_(config_.threads, config_.store),
-      session_(Open(model, bytes, config_.threads, domain_)),
+      device_ops_(config_.device == nullptr ? nullptr : config_.device->MakeOps(config_.device_store)),
+      session_(Open(model, bytes, config_, device_ops_ ? device_ops_->domain() : domain_.get())),
       inputs_(ReadValues(session_.get(), Api().SessionGetInputCount, Api().SessionGetInputTypeInfo,
                          Api().SessionGetInputName)),
       outputs_(ReadValues(session_.get(), Api().SessionGetOutputCount, Api().SessionGetOutputTypeInfo,
@@ -117,6 +130,30 @@ void Session::Bind(const BoundInput& bound) {
 
 void Session::Run(const ort::OrtRunOptions* options, const std::vector<const ort::OrtValue*>& feeds,
                   const std::vector<size_t>& output_indices, std::vector<ort::OrtValue*>& outputs) const {
+  if (config_.device == nullptr) return Enqueue(options, feeds, output_indices, outputs);
+  std::lock_guard<std::mutex> lock(config_.device->run_mutex());
+  Enqueue(options, feeds, output_indices, outputs);
+}
+
+std::unique_ptr<CapturedRun> Session::Capture(const std::vector<const ort::OrtValue*>& feeds,
+                                              const std::vector<size_t>& output_indices,
+                                              const std::vector<ort::OrtValue*>& outputs) const {
+  if (config_.device == nullptr) throw std::runtime_error("runs on the CPU cannot be captured");
+  ort::OrtRunOptions* raw = nullptr;
+  Check(Api().CreateRunOptions(&raw));
+  const std::shared_ptr<ort::OrtRunOptions> options(raw, ort::Releaser<&ort::Functions::ReleaseRunOptions>());
+  // A stream that is being recorded cannot be waited for.
+  Check(Api().AddRunConfigEntry(raw, "disable_synchronize_execution_providers", "1"));
+  std::lock_guard<std::mutex> lock(config_.device->run_mutex());
+  return config_.device->Capture([this, options, feeds, output_indices, outputs] {
+    std::vector<ort::OrtValue*> targets = outputs;
+    Enqueue(options.get(), feeds, output_indices, targets);
+  });
+}
+
+void Session::Enqueue(const ort::OrtRunOptions* options, const std::vector<const ort::OrtValue*>& feeds,
+                      const std::vector<size_t>& output_indices,
+                      std::vector<ort::OrtValue*>& outputs) const {
   std::vector<const char*> input_names, output_names;
   std::vector<const ort::OrtValue*> values = feeds;
   for (const ValueInfo& input : inputs_) input_names.push_back(input.name.c_str());

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "../common/weight_store.h"
+#include "device_library.h"
 #include "op_domain.h"
 #include "ort_library.h"
 
@@ -28,6 +29,10 @@ struct SessionConfig {
   int threads = 1;  // the calling thread included
   std::shared_ptr<const WeightStore> store;
   std::vector<BoundInput> bound_inputs;
+  // Where to compute instead of on the CPU: a device, and the weights on it, which a session that opened adds
+  // to; they must be uploaded before its first run.
+  std::shared_ptr<Device> device;
+  std::shared_ptr<DeviceStore> device_store;
 };
 
 // One thread-safe session: runs may overlap.
@@ -46,15 +51,27 @@ class Session {
   void Run(const ort::OrtRunOptions* options, const std::vector<const ort::OrtValue*>& feeds,
            const std::vector<size_t>& output_indices, std::vector<ort::OrtValue*>& outputs) const;
 
+  // Records a run on the device, as Run describes it, with every output set. A run with the same values should
+  // have preceded it. Throws std::runtime_error where the graph cannot be recorded.
+  std::unique_ptr<CapturedRun> Capture(const std::vector<const ort::OrtValue*>& feeds,
+                                       const std::vector<size_t>& output_indices,
+                                       const std::vector<ort::OrtValue*>& outputs) const;
+
+  // Null on the CPU.
+  const std::shared_ptr<Device>& device() const { return config_.device; }
+
  private:
   struct AlignedFree {
     void operator()(void* memory) const;
   };
   void Bind(const BoundInput& bound);
+  void Enqueue(const ort::OrtRunOptions* options, const std::vector<const ort::OrtValue*>& feeds,
+               const std::vector<size_t>& output_indices, std::vector<ort::OrtValue*>& outputs) const;
 
   SessionConfig config_;
   OpDomain domain_;
-  ort::SessionPtr session_;  // after domain_: freed before it
+  std::unique_ptr<DeviceOps> device_ops_;
+  ort::SessionPtr session_;  // after the ops: freed before them
   std::vector<ValueInfo> inputs_, outputs_;
   std::vector<std::unique_ptr<void, AlignedFree>> aligned_copies_;
   std::vector<std::string> bound_names_;

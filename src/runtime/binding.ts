@@ -46,8 +46,66 @@ export interface NativeSession {
     fetches: (WrappedTensor | null)[],
     id: number,
   ): Promise<(NativeResult | null)[]>;
+  /** Records a run on a device instead of executing it. */
+  capture(feeds: WrappedTensor[], outputs: number[], fetches: WrappedTensor[]): Promise<NativeCapture>;
   /** Frees the session; call once, when no run is in progress. */
   dispose(): Promise<void>;
+}
+
+/** Memory of a device, weights on one, and a recorded run, as the addon knows them. */
+export type NativeMemory = { readonly __brand: 'DeviceMemory' };
+export type NativeDeviceStore = { readonly __brand: 'DeviceStore' };
+export type NativeCapture = { readonly __brand: 'CapturedRun' };
+
+export interface NativeDeviceInfo {
+  readonly name: string;
+  readonly pciId: string;
+  readonly totalBytes: number;
+  readonly freeBytes: number;
+  /** Compute capability. */
+  readonly major: number;
+  readonly minor: number;
+}
+
+export interface NativeDevice {
+  info(): NativeDeviceInfo;
+  /** Memory filled with zeros. */
+  allocate(bytes: number, purpose: string): Promise<NativeMemory>;
+  free(memory: NativeMemory): void;
+  tensor(memory: NativeMemory, offset: number, type: number, dims: readonly number[]): WrappedTensor;
+  read(memory: NativeMemory, offset: number, bytes: number): Promise<ArrayBuffer>;
+  /** Copies blocks that lie side by side to places `toBytes` apart. */
+  copyBlocks(
+    from: NativeMemory,
+    to: NativeMemory,
+    blocks: number,
+    fromBytes: number,
+    toBytes: number,
+  ): Promise<void>;
+  /** @param dtype ONNX data type number of the weights on the device */
+  openStore(store: NativeWeightStore, dtype: number, maxBytes: number): NativeDeviceStore;
+  upload(
+    store: NativeDeviceStore,
+    onProgress: (done: number, total: number) => void,
+    id: number,
+  ): Promise<void>;
+  storeStatus(store: NativeDeviceStore): {
+    residentBytes: number;
+    hits: number;
+    fetches: number;
+    fetchedBytes: number;
+  };
+  /** Writes the inputs, runs, reads the outputs. */
+  replay(
+    captured: NativeCapture,
+    inputs: NativeMemory,
+    bytes: Uint8Array,
+    outputs: NativeMemory[],
+    sizes: number[],
+  ): Promise<ArrayBuffer[]>;
+  release(captured: NativeCapture): Promise<void>;
+  /** Bytes a second, read and written ones counted. */
+  copyRate(): Promise<number>;
 }
 
 export interface Binding {
@@ -70,7 +128,12 @@ export interface Binding {
     threads: number,
     boundInputs: string[],
     boundHandles: number[],
+    device: NativeDevice | null,
+    deviceStore: NativeDeviceStore | null,
   ): Promise<NativeSession>;
+  /** Devices that a library knows. */
+  listDevices(library: string): Promise<NativeDeviceInfo[]>;
+  openDevice(library: string, index: number): Promise<NativeDevice>;
   wrapTensor(bytes: Uint8Array, type: number, dims: readonly number[]): WrappedTensor;
   /** Ends a run early; it then rejects with `code` {@link CANCELLED}. */
   cancelRun(id: number): void;
@@ -89,6 +152,13 @@ export interface Binding {
 export const CANCELLED = 'SWITCHYARD_CANCELLED';
 /** `code` of the error for a weights file that does not hold what it should. */
 export const WEIGHT_FILE = 'SWITCHYARD_WEIGHT_FILE';
+
+let lastRunId = 0;
+
+/** A name for a run, for `cancelRun`. */
+export function nextRunId(): number {
+  return ++lastRunId;
+}
 
 /** Where the addon is once it is built. */
 export const addonPath = fileURLToPath(new URL('../../kernels/build/switchyard.node', import.meta.url));

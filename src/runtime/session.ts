@@ -4,8 +4,10 @@ import { AbortError, EngineError, InputError, nearest, show } from '../errors.ts
 import {
   CANCELLED,
   loadBinding,
+  type NativeCapture,
   type NativeSession,
   type NativeValueInfo,
+  nextRunId,
   type WrappedTensor,
 } from './binding.ts';
 import {
@@ -15,7 +17,7 @@ import {
   type Tensor,
   type ValueMetadata,
 } from './ort.ts';
-import { toTensor, typeName, wrapTensor } from './tensors.ts';
+import { BFLOAT16, toTensor, typeName, wrapTensor } from './tensors.ts';
 import { defaultThreads } from './threads.ts';
 import type { OpenSession, Session, SessionOptions } from './types.ts';
 import { nativeStore, openWeightStore } from './weight-store.ts';
@@ -25,8 +27,6 @@ export const BACKEND_NAME = 'switchyard';
 
 type Feeds = Readonly<Record<string, Tensor>>;
 type Fetches = Readonly<Record<string, Tensor | null>>;
-
-let lastRunId = 0;
 
 class SwitchyardSession implements Session {
   readonly inputNames: readonly string[];
@@ -39,11 +39,11 @@ class SwitchyardSession implements Session {
   readonly #running = new Set<Promise<unknown>>();
   #disposal: Promise<void> | undefined;
 
-  constructor(native: NativeSession) {
+  constructor(native: NativeSession, onDevice: boolean) {
     this.#native = native;
     const { inputs, outputs } = native;
-    this.inputMetadata = inputs.map((input) => toMetadata(input, 'input'));
-    this.outputMetadata = outputs.map((output) => toMetadata(output, 'output'));
+    this.inputMetadata = inputs.map((input) => toMetadata(input, 'input', onDevice));
+    this.outputMetadata = outputs.map((output) => toMetadata(output, 'output', onDevice));
     this.inputNames = inputs.map((input) => input.name);
     this.outputNames = outputs.map((output) => output.name);
     this.#inputIndex = new Map(this.inputNames.map((name, i) => [name, i]));
@@ -103,6 +103,37 @@ class SwitchyardSession implements Session {
     fetches: Fetches,
     signal: AbortSignal | undefined,
   ) {
+    const { indices, targets } = this.#targets(names, fetches);
+    if (signal === undefined) return this.#native.run(feeds, indices, targets, 0);
+    const id = nextRunId();
+    const cancel = () => loadBinding().cancelRun(id);
+    signal.addEventListener('abort', cancel, { once: true });
+    try {
+      return await this.#native.run(feeds, indices, targets, id);
+    } finally {
+      signal.removeEventListener('abort', cancel);
+    }
+  }
+
+  /**
+   * Records a run on the session's device for {@link CapturedRun.replay}. A run with the same tensors should have gone before.
+   * @throws EngineError where the graph cannot be recorded
+   */
+  async capture(feeds: Feeds, fetches: Readonly<Record<string, Tensor>>): Promise<NativeCapture> {
+    if (this.#disposal !== undefined) throw new EngineError('the session is disposed');
+    const { indices, targets } = this.#targets(Object.keys(fetches), fetches);
+    const recording = this.#native.capture(this.#collectFeeds(feeds), indices, targets as WrappedTensor[]);
+    this.#running.add(recording);
+    try {
+      return await recording;
+    } catch (cause) {
+      throw new EngineError((cause as Error).message, { cause });
+    } finally {
+      this.#running.delete(recording);
+    }
+  }
+
+  #targets(names: readonly string[], fetches: Fetches) {
     const indices = names.map((name) => {
       const index = this.#outputIndex.get(name);
       if (index === undefined) throw unknownName('output', name, this.outputNames);
@@ -112,15 +143,7 @@ class SwitchyardSession implements Session {
       const tensor = fetches[name];
       return tensor ? wrapTensor(tensor, `output '${name}'`) : null;
     });
-    if (signal === undefined) return this.#native.run(feeds, indices, targets, 0);
-    const id = ++lastRunId;
-    const cancel = () => loadBinding().cancelRun(id);
-    signal.addEventListener('abort', cancel, { once: true });
-    try {
-      return await this.#native.run(feeds, indices, targets, id);
-    } finally {
-      signal.removeEventListener('abort', cancel);
-    }
+    return { indices, targets };
   }
 
   /** Waits for runs in progress, then frees. Idempotent. */
@@ -152,7 +175,16 @@ async function open(model: Uint8Array, options: SessionOptions): Promise<Switchy
   const names = bound.map(([input]) => input);
   try {
     return new SwitchyardSession(
-      await binding.openSession(model, nativeStore(options.store), threads, names, handles),
+      await binding.openSession(
+        model,
+        nativeStore(options.store),
+        threads,
+        names,
+        handles,
+        options.weights?.device.native ?? null,
+        options.weights?.native ?? null,
+      ),
+      options.weights !== undefined,
     );
   } catch (cause) {
     throw cause instanceof EngineError ? cause : new EngineError((cause as Error).message, { cause });
@@ -164,8 +196,9 @@ function checkThreads(threads: number): number {
   throw new InputError(`threads is ${show(threads)}; expected an integer from 1 to 1024`);
 }
 
-function toMetadata({ name, type, shape }: NativeValueInfo, kind: string): ValueMetadata {
-  const typeText = typeName(type);
+/** bfloat16 has no name of its own in JavaScript; on a device such tensors are never looked into and go as float16. */
+function toMetadata({ name, type, shape }: NativeValueInfo, kind: string, onDevice: boolean): ValueMetadata {
+  const typeText = typeName(type) ?? (onDevice && type === BFLOAT16 ? 'float16' : undefined);
   if (typeText === undefined) {
     throw new EngineError(
       `graph ${kind} '${name}' has data type ${type}, which JavaScript tensors cannot hold; add a Cast or bind it`,

@@ -39,6 +39,8 @@ const arrays = {
   uint64: BigUint64Array,
 } as const;
 
+export const BFLOAT16 = 16;
+
 /** Name of a data type number, or undefined where JavaScript has no such tensor (bfloat16, string, …). */
 export function typeName(number: number): TensorType | undefined {
   return typeNames[number];
@@ -47,12 +49,47 @@ export function typeName(number: number): TensorType | undefined {
 // A decode step feeds and fetches the same hundred cache tensors every time: describe each to the engine once.
 const wrapped = new WeakMap<Tensor, WrappedTensor>();
 
+/** A tensor whose elements a device has. */
+interface OnDevice {
+  readonly wrapped: WrappedTensor;
+  readonly read: () => Promise<ArrayBuffer>;
+}
+const deviceTensors = new WeakMap<Tensor, OnDevice>();
+
+/**
+ * A `Tensor` over memory of a device, of location `gpu-buffer`.
+ * @param read fetches its bytes
+ */
+export function deviceTensor(
+  type: DeviceTensorType,
+  dims: readonly number[],
+  wrapper: WrappedTensor,
+  read: () => Promise<ArrayBuffer>,
+): Tensor {
+  const download = async () => new arrays[type](await read()) as never;
+  // The buffer is ours to know; onnxruntime-common only asks that there is one.
+  const tensor = Tensor.fromGpuBuffer({} as never, { dataType: type, dims, download, dispose() {} });
+  deviceTensors.set(tensor, { wrapped: wrapper, read });
+  return tensor;
+}
+
+export type DeviceTensorType = 'float32' | 'float16' | 'int32' | 'int64';
+
+/** The elements of a tensor now, wherever they are; unlike `getData`, as often as asked. */
+export async function readTensor(tensor: Tensor): Promise<Tensor['data']> {
+  const onDevice = deviceTensors.get(tensor);
+  if (onDevice === undefined) return tensor.data;
+  return new arrays[tensor.type as DeviceTensorType](await onDevice.read());
+}
+
 /**
  * The engine's view of a tensor's memory. The memory must not be transferred to another thread during a run.
  *
  * @param where names the feed or fetch, for messages
  */
 export function wrapTensor(tensor: Tensor, where: string): WrappedTensor {
+  const onDevice = deviceTensors.get(tensor);
+  if (onDevice !== undefined) return onDevice.wrapped;
   const known = wrapped.get(tensor);
   if (known !== undefined) {
     if (tensor.location === 'cpu' && tensor.data.length === tensor.size) return known;

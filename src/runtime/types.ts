@@ -1,4 +1,6 @@
 import type { TensorInfo } from '../safetensors/types.ts';
+import type { NativeCapture } from './binding.ts';
+import type { DeviceWeights } from './device.ts';
 import type { Tensor } from './ort.ts';
 
 /** Tensors of a checkpoint in mapped files, known to the native side by handle. Reference-counted: sessions keep it alive. */
@@ -21,6 +23,8 @@ export interface SessionOptions {
   store: WeightStore;
   /** Threads of the session's pool; default as in `defaultThreads()`. */
   threads?: number;
+  /** Where the weights are on a device, which then runs the graph instead of the CPU. */
+  weights?: DeviceWeights | undefined;
   /** Graph inputs that are bound once to a stored tensor's bytes, by tensor name, and need no feed. */
   boundInputs?: Readonly<Record<string, string>>;
 }
@@ -42,4 +46,12 @@ export interface Session {
   /** Waits for runs in progress, then frees. Idempotent. */
   dispose(): Promise<void>;
 }
-export type OpenSession = (model: Uint8Array, options: SessionOptions) => Promise<Session>;
+/** A session as `openSession` gives it: on a device, runs can be recorded. */
+export interface RecordingSession extends Session {
+  /** @throws EngineError where the graph cannot be recorded */
+  capture(
+    feeds: Readonly<Record<string, Tensor>>,
+    fetches: Readonly<Record<string, Tensor>>,
+  ): Promise<NativeCapture>;
+}
+export type OpenSession = (model: Uint8Array, options: SessionOptions) => Promise<RecordingSession>;

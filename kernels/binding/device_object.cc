@@ -1,0 +1,299 @@
+#include "device_object.h"
+
+#include <cstring>
+#include <utility>
+#include <vector>
+
+#include "../ops/device_loader.h"
+#include "function_job.h"
+#include "weight_store_object.h"
+
+namespace switchyard::binding {
+namespace {
+
+using MemoryPtr = std::shared_ptr<DeviceMemory>;
+using StorePtr = std::shared_ptr<ops::DeviceStore>;
+using DevicePtr = std::shared_ptr<ops::Device>;
+struct Nothing {};
+
+// JavaScript's handle of a shared object.
+template <typename T>
+Napi::Value Share(Napi::Env env, std::shared_ptr<T> object) {
+  return Napi::External<std::shared_ptr<T>>::New(
+      env, new std::shared_ptr<T>(std::move(object)),
+      [](Napi::Env, std::shared_ptr<T>* finished) { delete finished; });
+}
+
+template <typename T>
+std::shared_ptr<T>& Shared(Napi::Value external) {
+  if (!external.IsExternal()) throw Napi::TypeError::New(external.Env(), "expected an object of a device");
+  return *external.As<Napi::External<std::shared_ptr<T>>>().Data();
+}
+
+const MemoryPtr& Memory(Napi::Value external) {
+  const MemoryPtr& memory = Shared<DeviceMemory>(external);
+  if (memory == nullptr) throw Napi::Error::New(external.Env(), "the device memory was freed");
+  return memory;
+}
+
+void CheckRange(Napi::Env env, const DeviceMemory& memory, uint64_t offset, uint64_t bytes) {
+  if (offset <= memory.bytes && bytes <= memory.bytes - offset) return;
+  throw Napi::RangeError::New(env, std::to_string(bytes) + " bytes from byte " + std::to_string(offset) +
+                                       " on do not lie in device memory of " + std::to_string(memory.bytes));
+}
+
+uint64_t Bytes(const Napi::CallbackInfo& info, size_t index) {
+  const double value = info[index].IsNumber() ? info[index].ToNumber().DoubleValue() : -1;
+  if (value < 0)
+    throw Napi::TypeError::New(info.Env(), "argument " + std::to_string(index) + " must be a size");
+  return static_cast<uint64_t>(value);
+}
+
+Napi::Object Describe(Napi::Env env, const ops::DeviceInfo& info) {
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("name", info.name);
+  object.Set("pciId", info.pci_id);
+  object.Set("totalBytes", static_cast<double>(info.total_bytes));
+  object.Set("freeBytes", static_cast<double>(info.free_bytes));
+  object.Set("major", info.major);
+  object.Set("minor", info.minor);
+  return object;
+}
+
+// Tells JavaScript of an upload's progress from whatever thread.
+class UploadJob final : public Job {
+ public:
+  UploadJob(Napi::Env env, StorePtr store, Napi::Function on_progress)
+      : Job(env),
+        store_(std::move(store)),
+        on_progress_(Napi::ThreadSafeFunction::New(env, on_progress, "upload progress", 0, 1)) {}
+  ~UploadJob() override { on_progress_.Release(); }
+
+ private:
+  void Execute() override {
+    store_->Upload([this](int64_t done, int64_t total) {
+      on_progress_.NonBlockingCall([done, total](Napi::Env env, Napi::Function callback) {
+        if (env == nullptr) return;
+        callback.Call({Napi::Number::New(env, static_cast<double>(done)),
+                       Napi::Number::New(env, static_cast<double>(total))});
+      });
+      return !cancelled();
+    });
+  }
+  Napi::Value Result(Napi::Env env) override { return env.Undefined(); }
+
+  StorePtr store_;
+  Napi::ThreadSafeFunction on_progress_;
+};
+
+Napi::Value Undefined(Napi::Env env, Nothing&) { return env.Undefined(); }
+
+Napi::ArrayBuffer ToBuffer(Napi::Env env, const std::vector<char>& bytes) {
+  Napi::ArrayBuffer buffer = Napi::ArrayBuffer::New(env, bytes.size());
+  if (!bytes.empty()) std::memcpy(buffer.Data(), bytes.data(), bytes.size());
+  return buffer;
+}
+
+}  // namespace
+
+Napi::Function DeviceObject::Define(Napi::Env env) {
+  return DefineClass(env, "Device",
+                     {InstanceMethod<&DeviceObject::JsInfo>("info"),
+                      InstanceMethod<&DeviceObject::JsAllocate>("allocate"),
+                      InstanceMethod<&DeviceObject::JsFree>("free"),
+                      InstanceMethod<&DeviceObject::JsTensor>("tensor"),
+                      InstanceMethod<&DeviceObject::JsRead>("read"),
+                      InstanceMethod<&DeviceObject::JsCopyBlocks>("copyBlocks"),
+                      InstanceMethod<&DeviceObject::JsOpenStore>("openStore"),
+                      InstanceMethod<&DeviceObject::JsUpload>("upload"),
+                      InstanceMethod<&DeviceObject::JsStoreStatus>("storeStatus"),
+                      InstanceMethod<&DeviceObject::JsReplay>("replay"),
+                      InstanceMethod<&DeviceObject::JsRelease>("release"),
+                      InstanceMethod<&DeviceObject::JsCopyRate>("copyRate")});
+}
+
+DeviceObject::DeviceObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<DeviceObject>(info) {
+  if (info.Length() != 1 || !info[0].IsExternal())
+    throw Napi::TypeError::New(info.Env(), "a Device is made by openDevice()");
+  device_ = *info[0].As<Napi::External<DevicePtr>>().Data();
+}
+
+Napi::Value DeviceObject::JsInfo(const Napi::CallbackInfo& info) {
+  return Describe(info.Env(), device_->info());
+}
+
+Napi::Value DeviceObject::JsAllocate(const Napi::CallbackInfo& info) {
+  const uint64_t bytes = Bytes(info, 0);
+  return StartFunction<MemoryPtr>(
+      info.Env(),
+      [device = device_, bytes, purpose = info[1].ToString().Utf8Value()] {
+        std::lock_guard<std::mutex> lock(device->run_mutex());
+        auto memory = std::make_shared<DeviceMemory>(device, device->Allocate(bytes, purpose), bytes);
+        device->Clear(memory->data, bytes);
+        return memory;
+      },
+      [](Napi::Env env, MemoryPtr& memory) { return Share(env, std::move(memory)); });
+}
+
+void DeviceObject::JsFree(const Napi::CallbackInfo& info) { Shared<DeviceMemory>(info[0]) = nullptr; }
+
+Napi::Value DeviceObject::JsTensor(const Napi::CallbackInfo& info) {
+  const MemoryPtr& memory = Memory(info[0]);
+  const uint64_t offset = Bytes(info, 1);
+  const auto type = static_cast<ort::ElementType>(info[2].ToNumber().Int32Value());
+  const std::vector<int64_t> shape = ReadShape(info[3].As<Napi::Array>());
+  const uint64_t bytes = BytesOf(type, shape);
+  CheckRange(info.Env(), *memory, offset, bytes);
+  auto wrapped = std::make_unique<WrappedTensor>();
+  wrapped->type = type;
+  wrapped->device_memory = memory;
+  try {
+    ort::OrtMemoryInfo* place = nullptr;
+    if (device_->memory_name() != nullptr) {
+      ort::Check(ort::Api().CreateMemoryInfo(device_->memory_name(), ort::kDeviceAllocator, device_->index(),
+                                             ort::kMemoryDefault, &place));
+    }
+    const ort::MemoryInfoPtr owned(place);
+    wrapped->value = ort::WrapMemory(static_cast<char*>(memory->data) + offset, bytes, type, shape, place);
+  } catch (const std::exception& error) {
+    throw Napi::Error::New(info.Env(), error.what());
+  }
+  return MakeExternal(info.Env(), std::move(wrapped));
+}
+
+Napi::Value DeviceObject::JsRead(const Napi::CallbackInfo& info) {
+  const MemoryPtr& memory = Memory(info[0]);
+  const uint64_t offset = Bytes(info, 1), bytes = Bytes(info, 2);
+  CheckRange(info.Env(), *memory, offset, bytes);
+  return StartFunction<std::vector<char>>(
+      info.Env(),
+      [device = device_, memory, offset, bytes] {
+        std::vector<char> copy(bytes);
+        std::lock_guard<std::mutex> lock(device->run_mutex());
+        device->CopyToHost(copy.data(), static_cast<char*>(memory->data) + offset, bytes);
+        return copy;
+      },
+      [](Napi::Env env, std::vector<char>& copy) { return ToBuffer(env, copy); });
+}
+
+Napi::Value DeviceObject::JsCopyBlocks(const Napi::CallbackInfo& info) {
+  const MemoryPtr& from = Memory(info[0]);
+  const MemoryPtr& to = Memory(info[1]);
+  const auto blocks = static_cast<int64_t>(Bytes(info, 2));
+  const uint64_t from_bytes = Bytes(info, 3), to_bytes = Bytes(info, 4);
+  CheckRange(info.Env(), *from, 0, static_cast<uint64_t>(blocks) * from_bytes);
+  CheckRange(info.Env(), *to, 0, static_cast<uint64_t>(blocks) * to_bytes);
+  return StartFunction<Nothing>(
+      info.Env(),
+      [device = device_, from, to, blocks, from_bytes, to_bytes] {
+        std::lock_guard<std::mutex> lock(device->run_mutex());
+        device->CopyBlocks(from->data, to->data, blocks, from_bytes, to_bytes);
+        return Nothing();
+      },
+      Undefined);
+}
+
+Napi::Value DeviceObject::JsOpenStore(const Napi::CallbackInfo& info) {
+  const auto store = WeightStoreObject::Unwrap(info[0].As<Napi::Object>())->store(info.Env());
+  const auto dtype = static_cast<DType>(info[1].ToNumber().Int32Value());
+  return Share(info.Env(), device_->OpenStore(store, dtype, static_cast<int64_t>(Bytes(info, 2))));
+}
+
+Napi::Value DeviceObject::JsUpload(const Napi::CallbackInfo& info) {
+  return Environment::Of(info.Env())
+      .Start(std::make_unique<UploadJob>(info.Env(), UnwrapDeviceStore(info[0]), info[1].As<Napi::Function>()),
+             info[2].ToNumber().Int64Value());
+}
+
+Napi::Value DeviceObject::JsStoreStatus(const Napi::CallbackInfo& info) {
+  const StorePtr store = UnwrapDeviceStore(info[0]);
+  const ops::ResidencyCounts counts = store->counts();
+  Napi::Object object = Napi::Object::New(info.Env());
+  object.Set("residentBytes", static_cast<double>(store->resident_bytes()));
+  object.Set("hits", static_cast<double>(counts.hits));
+  object.Set("fetches", static_cast<double>(counts.fetches));
+  object.Set("fetchedBytes", static_cast<double>(counts.bytes));
+  return object;
+}
+
+Napi::Value DeviceObject::JsReplay(const Napi::CallbackInfo& info) {
+  const std::shared_ptr<CapturedStep> captured = Shared<CapturedStep>(info[0]);
+  if (captured == nullptr) throw Napi::Error::New(info.Env(), "the captured run was released");
+  const MemoryPtr& inputs = Memory(info[1]);
+  const auto bytes = info[2].As<Napi::Uint8Array>();
+  CheckRange(info.Env(), *inputs, 0, bytes.ByteLength());
+  std::vector<char> written(bytes.Data(), bytes.Data() + bytes.ByteLength());
+  const auto outputs = info[3].As<Napi::Array>(), sizes = info[4].As<Napi::Array>();
+  std::vector<std::pair<MemoryPtr, size_t>> reads;
+  for (uint32_t i = 0; i < outputs.Length(); i++) {
+    reads.emplace_back(Memory(outputs.Get(i)), sizes.Get(i).ToNumber().Int64Value());
+    CheckRange(info.Env(), *reads.back().first, 0, reads.back().second);
+  }
+  using Results = std::vector<std::vector<char>>;
+  return StartFunction<Results>(
+      info.Env(),
+      [device = device_, captured, inputs, written = std::move(written), reads = std::move(reads)] {
+        Results results;
+        std::lock_guard<std::mutex> lock(device->run_mutex());
+        device->CopyToDevice(inputs->data, written.data(), written.size());
+        captured->run->Launch();
+        for (const auto& [memory, size] : reads) {
+          results.emplace_back(size);
+          device->CopyToHost(results.back().data(), memory->data, size);
+        }
+        return results;
+      },
+      [](Napi::Env env, Results& results) {
+        Napi::Array buffers = Napi::Array::New(env, results.size());
+        for (uint32_t i = 0; i < results.size(); i++) buffers[i] = ToBuffer(env, results[i]);
+        return buffers;
+      });
+}
+
+// Off this thread, because it waits for the device.
+Napi::Value DeviceObject::JsRelease(const Napi::CallbackInfo& info) {
+  std::shared_ptr<CapturedStep>& shared = Shared<CapturedStep>(info[0]);
+  const auto run = std::make_shared<std::unique_ptr<ops::CapturedRun>>();
+  if (shared != nullptr) *run = std::move(shared->run);
+  shared = nullptr;
+  return StartFunction<Nothing>(
+      info.Env(),
+      [run] {
+        *run = nullptr;
+        return Nothing();
+      },
+      Undefined);
+}
+
+Napi::Value DeviceObject::JsCopyRate(const Napi::CallbackInfo& info) {
+  return StartFunction<double>(
+      info.Env(), [device = device_] { return device->MeasureCopyRate(); },
+      [](Napi::Env env, double& rate) { return Napi::Number::New(env, rate); });
+}
+
+StorePtr UnwrapDeviceStore(Napi::Value external) { return Shared<ops::DeviceStore>(external); }
+
+Napi::Value ListDevices(const Napi::CallbackInfo& info) {
+  using Infos = std::vector<ops::DeviceInfo>;
+  return StartFunction<Infos>(
+      info.Env(),
+      [path = info[0].ToString().Utf8Value()] { return ops::LoadDeviceLibrary(path).List(); },
+      [](Napi::Env env, Infos& infos) {
+        Napi::Array list = Napi::Array::New(env, infos.size());
+        for (uint32_t i = 0; i < infos.size(); i++) list[i] = Describe(env, infos[i]);
+        return list;
+      });
+}
+
+Napi::Value OpenDevice(const Napi::CallbackInfo& info) {
+  return StartFunction<DevicePtr>(
+      info.Env(),
+      [path = info[0].ToString().Utf8Value(), index = info[1].ToNumber().Int32Value()] {
+        return ops::LoadDeviceLibrary(path).Open(index);
+      },
+      [](Napi::Env env, DevicePtr& device) {
+        return Environment::Of(env).device_constructor.New({Napi::External<DevicePtr>::New(env, &device)});
+      });
+}
+
+}  // namespace switchyard::binding

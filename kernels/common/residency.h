@@ -1,0 +1,43 @@
+// Which of many experts are on a device that holds only some of them.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace switchyard {
+
+// A table of slots, each holding one expert or none. Experts are numbers from 0 on.
+class Residency {
+ public:
+  // An expert to bring, and the slot that takes it.
+  struct Fetch {
+    int64_t expert;
+    int64_t slot;
+  };
+
+  Residency(int64_t experts, int64_t slots);
+
+  // Notes a use of each of `wanted` (all different, at most as many as slots) and returns those to be brought,
+  // which count as resident from then on. They take free slots first, then those of the experts used least
+  // often, among equals least recently; what is wanted now stays. Throws std::invalid_argument for more
+  // experts than slots.
+  std::vector<Fetch> Request(const std::vector<int64_t>& wanted);
+
+  // The slot of an expert, or -1.
+  int64_t SlotOf(int64_t expert) const { return slot_of_[static_cast<size_t>(expert)]; }
+  int64_t slots() const { return static_cast<int64_t>(expert_in_.size()); }
+
+ private:
+  int64_t Victim() const;
+
+  struct Use {
+    int64_t count = 0;
+    int64_t last = 0;  // number of the request
+  };
+  int64_t requests_ = 0;
+  std::vector<int64_t> slot_of_;    // by expert
+  std::vector<int64_t> expert_in_;  // by slot
+  std::vector<Use> uses_;           // by expert
+};
+
+}  // namespace switchyard

@@ -1,0 +1,222 @@
+/** Devices that are not the CPU: opening one, its memory, weights on it, recorded runs. */
+import { existsSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { AbortError, EngineError, InputError } from '../errors.ts';
+import {
+  CANCELLED,
+  loadBinding,
+  type NativeCapture,
+  type NativeDevice,
+  type NativeDeviceInfo,
+  type NativeDeviceStore,
+  type NativeMemory,
+  nextRunId,
+} from './binding.ts';
+import type { Tensor } from './ort.ts';
+import { BFLOAT16, type DeviceTensorType, deviceTensor } from './tensors.ts';
+import type { WeightStore } from './types.ts';
+import { nativeStore } from './weight-store.ts';
+
+/** Element types of weights and caches on a device. */
+export type DeviceDType = 'float32' | 'bfloat16' | 'float16';
+
+const DATA_TYPES: Readonly<Record<DeviceDType, number>> = { float32: 1, float16: 10, bfloat16: BFLOAT16 };
+const TENSOR_TYPES = { float32: 1, int32: 6, int64: 7, float16: 10 } as const;
+const BYTES = { float32: 4, int32: 4, int64: 8, float16: 2, bfloat16: 2 } as const;
+
+/** Name, PCI address, memory in bytes and compute capability of a GPU. */
+export type DeviceInfo = NativeDeviceInfo;
+
+/** What experts kept partly on the device have cost. */
+export interface ResidencyStats {
+  /** Weights on the device. */
+  readonly residentBytes: number;
+  /** Experts wanted that were there. */
+  readonly hits: number;
+  /** Experts that had to be brought. */
+  readonly fetches: number;
+  readonly fetchedBytes: number;
+}
+
+/** Where the CUDA library is once it is built, or the file that SWITCHYARD_CUDA_LIBRARY names. */
+export function cudaLibraryPath(): string {
+  const override = process.env.SWITCHYARD_CUDA_LIBRARY;
+  if (override) return override;
+  return fileURLToPath(new URL('../../kernels/build/libswitchyard_cuda.so', import.meta.url));
+}
+
+/** The CUDA library's file. @throws EngineError when there is none, saying how to build it */
+function existingLibrary(): string {
+  const path = cudaLibraryPath();
+  if (existsSync(path)) return path;
+  const remedy = process.env.SWITCHYARD_CUDA_LIBRARY
+    ? 'SWITCHYARD_CUDA_LIBRARY names it; unset it, or build the library with: npm run build:cuda'
+    : 'build it with: npm run build:cuda (nvcc 12.4 or newer is needed)';
+  throw new EngineError(`Switchyard's CUDA library is missing: there is no ${path}; ${remedy}`);
+}
+
+/** The GPUs that Switchyard could use. @throws EngineError when library or driver are missing */
+export async function listDevices(): Promise<readonly DeviceInfo[]> {
+  return guard(loadBinding().listDevices(existingLibrary()));
+}
+
+/** A GPU. All work on it is done in the order it was asked for. */
+export class Device {
+  readonly index: number;
+  readonly name: string;
+  /** For this folder only. */
+  readonly native: NativeDevice;
+
+  private constructor(index: number, native: NativeDevice) {
+    this.index = index;
+    this.native = native;
+    this.name = native.info().name;
+  }
+
+  /** @throws EngineError when library, driver or GPU are missing */
+  static async open(index = 0): Promise<Device> {
+    const path = existingLibrary();
+    const devices = await listDevices();
+    if (index >= devices.length) {
+      const found = devices.length === 0 ? 'none' : devices.map(({ name }) => name).join(', ');
+      throw new EngineError(`there is no GPU ${index}: found ${found}; count from 0`);
+    }
+    return new Device(index, await guard(loadBinding().openDevice(path, index)));
+  }
+
+  get info(): DeviceInfo {
+    return this.native.info();
+  }
+
+  /**
+   * Memory filled with zeros.
+   * @param purpose what for, for the message when there is no room
+   */
+  async allocate(bytes: number, purpose: string): Promise<DeviceMemory> {
+    return new DeviceMemory(this, await guard(this.native.allocate(bytes, purpose)), bytes);
+  }
+
+  /** @param maxBytes bound on the memory of the weights; 0: none */
+  openWeights(store: WeightStore, dtype: DeviceDType, maxBytes: number): DeviceWeights {
+    const opened = this.native.openStore(nativeStore(store), DATA_TYPES[dtype], maxBytes);
+    return new DeviceWeights(this, dtype, opened);
+  }
+
+  /** GB/s (1e9) of copies within the device's memory, read and written bytes counted. */
+  async measureCopyRate(): Promise<number> {
+    return (await guard(this.native.copyRate())) / 1e9;
+  }
+}
+
+/** A piece of a device's memory. Freed by `dispose`, or with the last tensor on it. */
+export class DeviceMemory {
+  readonly bytes: number;
+  readonly native: NativeMemory;
+  readonly #device: Device;
+
+  constructor(device: Device, native: NativeMemory, bytes: number) {
+    this.#device = device;
+    this.native = native;
+    this.bytes = bytes;
+  }
+
+  /** A tensor over part of the memory. One of `bfloat16` calls itself float16, because JavaScript has no such type. */
+  tensor(type: DeviceTensorType | 'bfloat16', dims: readonly number[], offset = 0): Tensor {
+    const number = type === 'bfloat16' ? BFLOAT16 : TENSOR_TYPES[type];
+    const bytes = dims.reduce((a, b) => a * b, 1) * BYTES[type];
+    const wrapped = this.#device.native.tensor(this.native, offset, number, dims);
+    const read = () => guard(this.#device.native.read(this.native, offset, bytes));
+    return deviceTensor(type === 'bfloat16' ? 'float16' : type, dims, wrapped, read);
+  }
+
+  /** Copies `blocks` blocks that lie side by side to places `toBytes` apart. */
+  async copyBlocksTo(to: DeviceMemory, blocks: number, fromBytes: number, toBytes: number): Promise<void> {
+    await guard(this.#device.native.copyBlocks(this.native, to.native, blocks, fromBytes, toBytes));
+  }
+
+  dispose(): void {
+    this.#device.native.free(this.native);
+  }
+}
+
+/** Bytes of one element. */
+export function elementBytes(type: DeviceDType): number {
+  return BYTES[type];
+}
+
+/** The weights of a model on a device, shared by its sessions. */
+export class DeviceWeights {
+  readonly device: Device;
+  readonly dtype: DeviceDType;
+  readonly native: NativeDeviceStore;
+
+  constructor(device: Device, dtype: DeviceDType, native: NativeDeviceStore) {
+    this.device = device;
+    this.dtype = dtype;
+    this.native = native;
+  }
+
+  /**
+   * Brings what the sessions opened so far need. Quick where nothing is new.
+   * @throws EngineError when there is no room, naming tensor, need and free memory; AbortError
+   */
+  async upload(
+    onProgress: (done: number, total: number) => void = () => {},
+    signal?: AbortSignal,
+  ): Promise<void> {
+    const id = nextRunId();
+    const cancel = () => loadBinding().cancelRun(id);
+    signal?.addEventListener('abort', cancel, { once: true });
+    try {
+      await this.device.native.upload(this.native, onProgress, id);
+    } catch (cause) {
+      const { code, message } = cause as Error & { code?: string };
+      if (code === CANCELLED && signal?.aborted)
+        throw new AbortError('the upload of the weights was aborted', { cause: signal.reason });
+      if (message.startsWith('maxMemory')) throw new InputError(message, { cause });
+      throw new EngineError(message, { cause });
+    } finally {
+      signal?.removeEventListener('abort', cancel);
+    }
+  }
+
+  get stats(): ResidencyStats {
+    return this.device.native.storeStatus(this.native);
+  }
+}
+
+/** A run recorded with `capture`, its inputs side by side in one piece of memory. */
+export class CapturedRun {
+  readonly #device: Device;
+  readonly #native: NativeCapture;
+  #releasing: Promise<void> | undefined;
+
+  constructor(device: Device, native: NativeCapture) {
+    this.#device = device;
+    this.#native = native;
+  }
+
+  /** Writes `bytes` to the inputs, runs, and reads the outputs: of each its first bytes. */
+  async replay(
+    inputs: DeviceMemory,
+    bytes: Uint8Array,
+    outputs: readonly { readonly memory: DeviceMemory; readonly bytes: number }[],
+  ): Promise<ArrayBuffer[]> {
+    const memories = outputs.map(({ memory }) => memory.native);
+    const sizes = outputs.map((output) => output.bytes);
+    return guard(this.#device.native.replay(this.#native, inputs.native, bytes, memories, sizes));
+  }
+
+  release(): Promise<void> {
+    this.#releasing ??= guard(this.#device.native.release(this.#native));
+    return this.#releasing;
+  }
+}
+
+async function guard<T>(work: Promise<T>): Promise<T> {
+  try {
+    return await work;
+  } catch (cause) {
+    throw cause instanceof EngineError ? cause : new EngineError((cause as Error).message, { cause });
+  }
+}
