@@ -12,7 +12,9 @@ namespace {
 constexpr int kWarps = 4;
 constexpr int kThreads = kWarps * kWarpSize;
 constexpr int kPairsPerLane = kMaxHeadDim / 2 / kWarpSize;
-constexpr int kSplitBlocks = 512;  // decoding's blocks that find work, about
+constexpr int kDecodeBlocks = 384;   // at most, about, by splitting keys: what a large card runs at once
+constexpr int kPrefillBlocks = 192;  // the same for several queries
+constexpr int kWideBlocks = 256;     // wide tiles are used when there are at least so many
 constexpr float kLog2OfE = 1.44269504088896341f;
 constexpr size_t kAlignment = 256;
 
@@ -133,26 +135,32 @@ cudaError_t LaunchPrepare(const PrepareParams& params, DType dtype, cudaStream_t
   });
 }
 
-// One block joins the splits of one row and head: every split's sums are brought to the largest score of all.
+// One block joins the splits of one query's keys: every split's sums are brought to the largest score of all.
 __global__ void __launch_bounds__(kThreads)
     attention_combine_kernel(const __grid_constant__ AttentionParams p) {
   float* weights = reinterpret_cast<float*>(SharedMemory());
-  const int64_t head = blockIdx.x;
-  const KeyRange all = KeysOfOneToken(p, static_cast<int>(head / p.heads));
-  int count = 0;
-  while (count < p.splits && SplitOf(all, p.most_splits, count).begin < all.end) ++count;
-  const SplitStats* stats = p.split_stats + head * p.splits;
+  const int64_t query = blockIdx.x;
+  const int token = static_cast<int>(query % p.tokens);
+  const int64_t head = query / p.tokens;
+  const int lane = threadIdx.x % kWarpSize;
+  const KeyRange all = KeysOfTile(p, static_cast<int>(head / p.heads), token / p.tile_queries);
+  const int keys = all.end - all.begin;
+  const int count = keys == 0 ? 0 : static_cast<int>(CeilDiv(keys, KeysPerSplit(all, p.most_splits)));
+  const SplitStats* stats = p.split_stats + query * p.splits;
   float largest = MinusInfinity();
-  for (int i = 0; i < count; ++i) largest = fmaxf(largest, stats[i].largest);
+  for (int i = lane; i < count; i += kWarpSize) largest = fmaxf(largest, stats[i].largest);
+  largest = WarpMax(largest);
   float total = 0.0f;
-  for (int i = 0; i < count; ++i) total += stats[i].total * exp2f(stats[i].largest - largest);
+  for (int i = lane; i < count; i += kWarpSize) total += stats[i].total * exp2f(stats[i].largest - largest);
+  total = WarpSum(total);
   for (int i = threadIdx.x; i < count; i += kThreads) weights[i] = exp2f(stats[i].largest - largest) / total;
   __syncthreads();
+  float* to = p.out + ((head / p.heads * p.tokens + token) * p.heads + head % p.heads) * p.head_dim;
   for (int d = threadIdx.x; d < p.head_dim; d += kThreads) {
-    const float* sums = p.split_sums + head * p.splits * p.head_dim + d;
+    const float* sums = p.split_sums + query * p.splits * p.head_dim + d;
     float sum = 0.0f;
     for (int i = 0; i < count; ++i) sum = fmaf(weights[i], sums[static_cast<int64_t>(i) * p.head_dim], sum);
-    p.out[head * p.head_dim + d] = sum;
+    to[d] = sum;
   }
 }
 
@@ -180,14 +188,22 @@ bool AreHeads(DType dtype, int64_t batch, int heads, int kv_heads, int head_dim)
          heads % kv_heads == 0 && head_dim > 0 && head_dim <= kMaxHeadDim && head_dim % 2 == 0;
 }
 
-// How many blocks share a row's keys when it has one token.
+// How many blocks share the keys of a tile: more than one where there are few tiles. Follows from sizes and
+// the capacity alone, so that a launch of one token can be replayed.
 void ChooseSplits(const CachedAttentionArgs& args, AttentionParams* p) {
-  p->most_splits = p->splits = 1;
-  if (args.tokens != 1) return;
-  const int64_t units = std::max<int64_t>(1, args.batch * args.kv_heads);
-  p->most_splits = static_cast<int>(std::clamp<int64_t>(CeilDiv(kSplitBlocks, units), 1, kMaxSplits));
-  const int64_t span = args.window > 0 ? std::min(args.window, args.capacity) : args.capacity;
-  p->splits = static_cast<int>(std::clamp<int64_t>(CeilDiv(span, kSplitKeys), 1, p->most_splits));
+  const bool one = args.tokens == 1;
+  const int64_t tiles =
+      one ? args.batch * args.kv_heads : args.batch * args.heads * CeilDiv(args.tokens, kNarrowTile);
+  const int64_t wanted = (one ? kDecodeBlocks : kPrefillBlocks) / std::max<int64_t>(1, tiles);
+  const int64_t seen = args.window > 0 ? std::min(args.window, args.capacity) + args.tokens : args.capacity;
+  p->most_splits = static_cast<int>(std::clamp<int64_t>(wanted, 1, kMaxSplits));
+  p->splits = static_cast<int>(std::clamp<int64_t>(CeilDiv(seen, kSplitKeys), 1, p->most_splits));
+}
+
+int TileQueries(const AttentionParams& p, DType dtype) {
+  if (p.last_positions != nullptr || !AllowsTensorCores(p, dtype)) return 1;
+  const int64_t wide = static_cast<int64_t>(p.batch) * p.heads * CeilDiv(p.tokens, kWideTile);
+  return wide >= kWideBlocks ? kWideTile : kNarrowTile;
 }
 
 // The kernels' parameters, with their parts of the workspace; `bytes` is what they take of it.
@@ -207,16 +223,18 @@ AttentionParams ToParams(const CachedAttentionArgs& args, size_t* bytes) {
   p.out = args.out;
   p.last_positions = args.tokens == 1 ? args.last_positions : nullptr;
   p.start = args.tokens == 1 ? 0 : static_cast<int>(args.total_length - args.tokens);
+  p.filled = p.start + p.tokens;
   p.causal = args.causal;
   p.window = static_cast<int>(std::min<int64_t>(args.window, INT_MAX));
   p.scale = args.scale * kLog2OfE;
   ChooseSplits(args, &p);
-  const int64_t rows = args.batch * args.heads;
-  p.q = carver.Take(rows * args.tokens * p.q_pitch * static_cast<int64_t>(ElementSize(args.dtype)));
+  const int64_t rows = args.batch * args.heads * args.tokens;
+  p.q = carver.Take(rows * p.q_pitch * static_cast<int64_t>(ElementSize(args.dtype)));
   if (p.splits > 1) {
     p.split_sums = carver.Take<float>(rows * p.splits * args.head_dim * static_cast<int64_t>(sizeof(float)));
     p.split_stats = carver.Take<SplitStats>(rows * p.splits * static_cast<int64_t>(sizeof(SplitStats)));
   }
+  p.tile_queries = TileQueries(p, args.dtype);
   *bytes = carver.used();
   return p;
 }
@@ -230,7 +248,7 @@ AttentionParams ToParams(const AttentionArgs& args, size_t* bytes) {
   p.kv_heads = args.kv_heads;
   p.head_dim = args.head_dim;
   p.q_pitch = p.key_pitch = PitchOf(args.head_dim);
-  p.key_rows = static_cast<int>(args.keys);
+  p.key_rows = p.filled = static_cast<int>(args.keys);
   p.out = args.out;
   p.scale = args.scale * kLog2OfE;
   p.most_splits = p.splits = 1;
@@ -238,6 +256,7 @@ AttentionParams ToParams(const AttentionArgs& args, size_t* bytes) {
   p.q = carver.Take(args.batch * args.heads * args.queries * row_bytes);
   p.keys = carver.Take(args.batch * args.kv_heads * args.keys * row_bytes);
   p.values = carver.Take(args.batch * args.kv_heads * args.keys * row_bytes);
+  p.tile_queries = TileQueries(p, args.dtype);
   *bytes = carver.used();
   return p;
 }
@@ -259,11 +278,10 @@ cudaError_t CheckArgs(const AttentionArgs& args) {
   return sizes ? cudaSuccess : cudaErrorInvalidValue;
 }
 
-// `filled` keys in each row, or for decoding what the positions on the device say.
-cudaError_t Attend(const AttentionParams& p, DType dtype, int filled, cudaStream_t stream) {
-  if (!AllowsTensorCores(p, dtype)) return LaunchAttentionPlain(p, dtype, filled, stream);
-  if (p.last_positions != nullptr) return LaunchDecodeTensorCore(p, dtype, stream);
-  return LaunchAttentionTensorCore(p, dtype, filled, stream);
+cudaError_t Attend(const AttentionParams& p, DType dtype, cudaStream_t stream) {
+  if (!AllowsTensorCores(p, dtype)) return LaunchAttentionPlain(p, dtype, stream);
+  return p.last_positions != nullptr ? LaunchDecodeTensorCore(p, dtype, stream)
+                                     : LaunchAttentionTensorCore(p, dtype, stream);
 }
 
 }  // namespace
@@ -308,10 +326,11 @@ cudaError_t LaunchCachedAttention(const CachedAttentionArgs& args, cudaStream_t 
       p.start,
       args.epsilon};
   SWITCHYARD_RETURN_IF_CUDA_ERROR(LaunchPrepare(prepare, args.dtype, stream));
-  SWITCHYARD_RETURN_IF_CUDA_ERROR(Attend(p, args.dtype, p.start + p.tokens, stream));
+  SWITCHYARD_RETURN_IF_CUDA_ERROR(Attend(p, args.dtype, stream));
   if (p.splits == 1) return cudaSuccess;
-  return LaunchKernel(attention_combine_kernel, dim3(static_cast<unsigned>(p.batch * p.heads)),
-                      dim3(kThreads), kMaxSplits * sizeof(float), stream, p);
+  return LaunchKernel(attention_combine_kernel,
+                      dim3(static_cast<unsigned>(int64_t{p.batch} * p.heads * p.tokens)), dim3(kThreads),
+                      kMaxSplits * sizeof(float), stream, p);
 }
 
 cudaError_t LaunchAttention(const AttentionArgs& args, cudaStream_t stream) {
@@ -334,7 +353,7 @@ cudaError_t LaunchAttention(const AttentionArgs& args, cudaStream_t stream) {
       0,
       0.0f};
   SWITCHYARD_RETURN_IF_CUDA_ERROR(LaunchPrepare(prepare, args.dtype, stream));
-  return Attend(p, args.dtype, p.key_rows, stream);
+  return Attend(p, args.dtype, stream);
 }
 
 }  // namespace switchyard::cuda

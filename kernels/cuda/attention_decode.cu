@@ -10,15 +10,12 @@ constexpr int kWarps = 4;
 constexpr int kThreads = kWarps * kWarpSize;
 constexpr int kKeys = 16;
 constexpr int kHeads = 16;
-constexpr int kStages = 3;
+constexpr int kStages = 2;
 
 template <int kDim>
 constexpr int kTileElements = kKeys * kRowPitch<kDim>;
 template <int kDim>
 constexpr int kSharedBytes = kWarps * kStages * 2 * kTileElements<kDim> * 2;
-// The warps' sums take the copies' place.
-static_assert(kWarps * kHeads * (128 + 2) * 4 <= kSharedBytes<128>);
-static_assert(kWarps * kHeads * (64 + 2) * 4 <= kSharedBytes<64>);
 
 // Fragments of the block's heads, rows of which lie in the workspace.
 template <typename T, int kDim>
@@ -62,8 +59,7 @@ __device__ DecodeBlock LocateBlock(const AttentionParams& p, int tiles) {
   block.row = blockIdx.y / tiles / p.kv_heads;
   block.head = block.kv_head * group + tile * kHeads;
   block.heads = Min(kHeads, group - tile * kHeads);
-  const KeyRange all = KeysOfOneToken(p, block.row);
-  block.keys = p.splits == 1 ? all : SplitOf(all, p.most_splits, block.split);
+  block.keys = SplitOf(p, KeysOfTile(p, block.row, 0), block.split);
   return block;
 }
 
@@ -166,6 +162,8 @@ __device__ void JoinWarps(const AttentionParams& p, const DecodeBlock& block, co
 template <typename T, int kDim>
 __global__ void __launch_bounds__(kThreads)
     attention_decode_kernel(const __grid_constant__ AttentionParams p, int tiles) {
+  static_assert(kWarps * kHeads * (kDim * sizeof(float) + sizeof(SplitStats)) <= kSharedBytes<kDim>,
+                "the warps' sums take the copies' place");
   const DecodeBlock block = LocateBlock(p, tiles);
   if (block.keys.begin == block.keys.end && p.split_sums != nullptr) return;
   WarpAttention<T, kDim, 1, kKeys> warp;

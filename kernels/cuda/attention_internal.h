@@ -11,6 +11,8 @@ constexpr int kMaxTensorCoreHeadDim = 128;
 constexpr int kHeadChunk = 8;   // 16-bit elements in 16 bytes
 constexpr int kSplitKeys = 64;  // a split holds a multiple of this many keys
 constexpr int kMaxSplits = 128;
+constexpr int kNarrowTile = 64;  // queries
+constexpr int kWideTile = 128;
 
 // Part of the keys attended to, and the largest score (in powers of two) their exponentials are relative to.
 struct SplitStats {
@@ -27,14 +29,16 @@ struct AttentionParams {
   int batch, tokens, heads, kv_heads, head_dim;
   int q_pitch, key_pitch;
   int key_rows;
-  int start;  // position of a row's first query
+  int start;         // position of a row's first query, unless last_positions says
+  int filled;        // keys of a row, unless last_positions says
+  int tile_queries;  // queries that split their keys together
   bool causal;
   int window;
   float scale;              // times log2(e)
-  int splits;               // blocks that share a row's keys; 1 but for decoding
+  int splits;               // blocks that share a tile's keys
   int most_splits;          // what the number of keys in a split is computed with
-  float* split_sums;        // [batch * heads, splits, head_dim], or null for one split: results go to out
-  SplitStats* split_stats;  // [batch * heads, splits]
+  float* split_sums;        // [batch, heads, tokens, splits, head_dim]; null for one split: results go to out
+  SplitStats* split_stats;  // [batch, heads, tokens, splits]
 };
 
 struct KeyRange {
@@ -51,9 +55,13 @@ SWITCHYARD_HOST_DEVICE inline int StartOf(const int32_t* last_positions, int sta
   return position < key_rows ? position : -1;
 }
 
-// The keys that some query at positions first to last sees, of a row that holds `filled`.
-SWITCHYARD_HOST_DEVICE inline KeyRange VisibleKeys(const AttentionParams& p, int filled, int first,
-                                                   int last) {
+// The keys that some query of a tile sees; none when its position lies outside the cache.
+SWITCHYARD_HOST_DEVICE inline KeyRange KeysOfTile(const AttentionParams& p, int row, int tile) {
+  const int start = StartOf(p.last_positions, p.start, p.key_rows, row);
+  if (start < 0) return {0, 0};
+  const int first = start + tile * p.tile_queries;
+  const int last = start + Min(p.tokens, (tile + 1) * p.tile_queries) - 1;
+  const int filled = p.last_positions != nullptr ? start + 1 : p.filled;
   const int end = p.causal ? Min(filled, last + 1) : filled;
   const int begin = p.window > 0 ? Max(0, first - p.window + 1) : 0;
   return {Min(begin, end), end};
@@ -63,30 +71,28 @@ SWITCHYARD_HOST_DEVICE inline bool IsVisible(const AttentionParams& p, int posit
   return (!p.causal || key <= position) && (p.window == 0 || position - key < p.window);
 }
 
-// The keys of one split: shares are as equal as multiples of kSplitKeys can be, and those beyond are empty.
-SWITCHYARD_HOST_DEVICE inline KeyRange SplitOf(KeyRange all, int most_splits, int split) {
+// Keys of a split: shares are as equal as multiples of kSplitKeys can be, and splits beyond are empty.
+SWITCHYARD_HOST_DEVICE inline int KeysPerSplit(KeyRange all, int most_splits) {
   const int share = (all.end - all.begin + most_splits - 1) / most_splits;
-  const int step = (share + kSplitKeys - 1) / kSplitKeys * kSplitKeys;
+  return (share + kSplitKeys - 1) / kSplitKeys * kSplitKeys;
+}
+
+SWITCHYARD_HOST_DEVICE inline KeyRange SplitOf(const AttentionParams& p, KeyRange all, int split) {
+  if (p.splits == 1) return all;
+  const int step = KeysPerSplit(all, p.most_splits);
   const int64_t begin = all.begin + static_cast<int64_t>(split) * step;
   if (begin >= all.end) return {all.end, all.end};
   return {static_cast<int>(begin), Min(all.end, static_cast<int>(begin) + step)};
 }
 
-// The keys a row's only query attends to.
-SWITCHYARD_HOST_DEVICE inline KeyRange KeysOfOneToken(const AttentionParams& p, int row) {
-  const int start = StartOf(p.last_positions, p.start, p.key_rows, row);
-  return start < 0 ? KeyRange{0, 0} : VisibleKeys(p, start + 1, start, start);
-}
-
 // 16-bit types; rows of whole 16-byte chunks.
 bool AllowsTensorCores(const AttentionParams& params, DType dtype);
 
-// Queries of several tokens a row. Positions of keys end with the queries'; `filled` is the number of keys.
-cudaError_t LaunchAttentionTensorCore(const AttentionParams& params, DType dtype, int filled,
-                                      cudaStream_t stream);
-// One query a row and head, keys split over blocks; writes out, or the splits' sums and stats.
+// Any number of queries a row, in tiles of 64 or 128. All three write out, or the splits' sums and stats.
+cudaError_t LaunchAttentionTensorCore(const AttentionParams& params, DType dtype, cudaStream_t stream);
+// One query a row and head.
 cudaError_t LaunchDecodeTensorCore(const AttentionParams& params, DType dtype, cudaStream_t stream);
-// Both, for any type and head_dim; `filled` counts when there are several tokens.
-cudaError_t LaunchAttentionPlain(const AttentionParams& params, DType dtype, int filled, cudaStream_t stream);
+// Any type, head_dim and number of queries, in tiles of one.
+cudaError_t LaunchAttentionPlain(const AttentionParams& params, DType dtype, cudaStream_t stream);
 
 }  // namespace switchyard::cuda

@@ -18,16 +18,13 @@ struct PlainRow {
   KeyRange keys;
 };
 
-__device__ PlainRow LocateRow(const AttentionParams& p, int64_t index, int filled, int split) {
+__device__ PlainRow LocateRow(const AttentionParams& p, int64_t index, int split) {
   PlainRow at;
   at.token = static_cast<int>(index % p.tokens);
   at.head = static_cast<int>(index / p.tokens % p.heads);
   at.row = static_cast<int>(index / p.tokens / p.heads);
   at.position = StartOf(p.last_positions, p.start, p.key_rows, at.row) + at.token;
-  const KeyRange all = p.tokens == 1 && p.last_positions != nullptr
-                           ? KeysOfOneToken(p, at.row)
-                           : VisibleKeys(p, filled, at.position, at.position);
-  at.keys = p.splits == 1 ? all : SplitOf(all, p.most_splits, split);
+  at.keys = SplitOf(p, KeysOfTile(p, at.row, at.token), split);
   return at;
 }
 
@@ -62,18 +59,18 @@ class PlainSums {
   __device__ void Store(const PlainRow& at, int split) const {
     const int lane = threadIdx.x % kWarpSize;
     const float total = WarpSum(total_);
-    const int64_t head = static_cast<int64_t>(at.row) * p_.heads + at.head;
+    const int64_t query = (static_cast<int64_t>(at.row) * p_.heads + at.head) * p_.tokens + at.token;
     const int64_t token = static_cast<int64_t>(at.row) * p_.tokens + at.token;
     const bool final = p_.split_sums == nullptr;
     float* to = final ? p_.out + (token * p_.heads + at.head) * p_.head_dim
-                      : p_.split_sums + (head * p_.splits + split) * p_.head_dim;
+                      : p_.split_sums + (query * p_.splits + split) * p_.head_dim;
     const float factor = !final ? 1.0f : total > 0.0f ? 1.0f / total : 0.0f;
 #pragma unroll
     for (int i = 0; i < kPerLane; ++i) {
       const int d = lane + i * kWarpSize;
       if (d < p_.head_dim) to[d] = sums_[i] * factor;
     }
-    if (!final && lane == 0) p_.split_stats[head * p_.splits + split] = {largest_, total};
+    if (!final && lane == 0) p_.split_stats[query * p_.splits + split] = {largest_, total};
   }
 
  private:
@@ -104,13 +101,13 @@ class PlainSums {
 
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
-    attention_plain_kernel(const __grid_constant__ AttentionParams p, int filled) {
+    attention_plain_kernel(const __grid_constant__ AttentionParams p) {
   const int lane = threadIdx.x % kWarpSize;
   const int warp = threadIdx.x / kWarpSize;
   const int64_t index = static_cast<int64_t>(blockIdx.x) * kWarps + warp;
   if (index >= static_cast<int64_t>(p.batch) * p.heads * p.tokens) return;
   const int split = blockIdx.y;
-  const PlainRow at = LocateRow(p, index, filled, split);
+  const PlainRow at = LocateRow(p, index, split);
   if (p.split_sums != nullptr && at.keys.begin == at.keys.end) return;
 
   float* shared = reinterpret_cast<float*>(SharedMemory()) + warp * kFloatsPerWarp;
@@ -127,14 +124,13 @@ __global__ void __launch_bounds__(kThreads)
 
 }  // namespace
 
-cudaError_t LaunchAttentionPlain(const AttentionParams& params, DType dtype, int filled,
-                                 cudaStream_t stream) {
+cudaError_t LaunchAttentionPlain(const AttentionParams& params, DType dtype, cudaStream_t stream) {
   const int64_t rows = static_cast<int64_t>(params.batch) * params.heads * params.tokens;
   const dim3 grid(static_cast<unsigned>(CeilDiv(rows, kWarps)), static_cast<unsigned>(params.splits));
   return DispatchType(dtype, [&](auto tag) {
     using T = typename decltype(tag)::Type;
     return LaunchKernel(attention_plain_kernel<T>, grid, dim3(kThreads),
-                        kWarps * kFloatsPerWarp * sizeof(float), stream, params, filled);
+                        kWarps * kFloatsPerWarp * sizeof(float), stream, params);
   });
 }
 

@@ -10,10 +10,10 @@ constexpr int kWarps = 4;
 constexpr int kThreads = kWarps * kWarpSize;
 constexpr int kKeys = 32;
 constexpr int kStages = 2;
-constexpr int kWideBlocks = 256;  // blocks of 128 queries are used when there are at least so many
 
 template <int kGroups>
 constexpr int kQueries = kWarps * kGroups * 16;
+static_assert(kQueries<1> == kNarrowTile && kQueries<2> == kWideTile);
 
 template <int kDim, int kGroups>
 constexpr int kSharedElements = (kQueries<kGroups> + kStages * 2 * kKeys) * kRowPitch<kDim>;
@@ -24,62 +24,66 @@ struct PrefillBlock {
   const T* q;
   const T* keys;
   const T* values;
-  float* out;  // of the first query
-  int queries;
-  int position;  // of the first query
+  int row, head, split;
+  int query;     // the first
+  int queries;   // how many
+  int position;  // of the first
   KeyRange range;
 };
 
 template <typename T>
-__device__ PrefillBlock<T> LocateBlock(const AttentionParams& p, int filled, int tile, int tile_queries) {
-  const int head = blockIdx.y % p.heads;
-  const int row = blockIdx.y / p.heads;
-  const int query = tile * tile_queries;
-  const int64_t q_row = (static_cast<int64_t>(row) * p.heads + head) * p.tokens + query;
-  const int64_t key_row =
-      (static_cast<int64_t>(row) * p.kv_heads + head / (p.heads / p.kv_heads)) * p.key_rows;
+__device__ PrefillBlock<T> LocateBlock(const AttentionParams& p, int tile, int split) {
   PrefillBlock<T> block;
+  block.head = blockIdx.y % p.heads;
+  block.row = blockIdx.y / p.heads;
+  block.split = split;
+  block.query = tile * p.tile_queries;
+  block.queries = Min(p.tile_queries, p.tokens - block.query);
+  block.position = p.start + block.query;
+  block.range = SplitOf(p, KeysOfTile(p, block.row, tile), split);
+  const int64_t q_row = (static_cast<int64_t>(block.row) * p.heads + block.head) * p.tokens + block.query;
+  const int kv_head = block.head / (p.heads / p.kv_heads);
+  const int64_t key_row = (static_cast<int64_t>(block.row) * p.kv_heads + kv_head) * p.key_rows;
   block.q = static_cast<const T*>(p.q) + q_row * p.q_pitch;
   block.keys = static_cast<const T*>(p.keys) + key_row * p.key_pitch;
   block.values = static_cast<const T*>(p.values) + key_row * p.key_pitch;
-  block.out = p.out + ((static_cast<int64_t>(row) * p.tokens + query) * p.heads + head) * p.head_dim;
-  block.queries = Min(tile_queries, p.tokens - query);
-  block.position = p.start + query;
-  block.range = VisibleKeys(p, filled, block.position, block.position + block.queries - 1);
   return block;
 }
 
-template <typename Warp, int kGroups, typename T>
-__device__ void StoreQueries(const AttentionParams& p, const PrefillBlock<T>& block, const Warp& warp,
-                             int first) {
+// Writes one row of a warp's results, or its share of them, to where it belongs.
+template <typename Warp, typename T>
+__device__ void StoreQuery(const AttentionParams& p, const PrefillBlock<T>& block, const Warp& warp,
+                           int group, int half, int query) {
   const int lane = threadIdx.x % kWarpSize;
+  const float total = warp.Total(group, half);
+  if (query >= block.queries) return;
+  const int64_t row = static_cast<int64_t>(block.row) * p.tokens + block.query + query;
+  float* to = p.out + (row * p.heads + block.head) * p.head_dim;
+  float factor = 1.0f / total;
+  if (p.split_sums != nullptr) {
+    const int64_t head = static_cast<int64_t>(block.row) * p.heads + block.head;
+    const int64_t split = (head * p.tokens + block.query + query) * p.splits + block.split;
+    to = p.split_sums + split * p.head_dim;
+    factor = 1.0f;
+    if (lane % 4 == 0) p.split_stats[split] = {warp.Largest(group, half), total};
+  }
 #pragma unroll
-  for (int g = 0; g < kGroups; ++g) {
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const float factor = 1.0f / warp.Total(g, half);
-      const int query = first + g * 16 + half * 8 + lane / 4;
-      float* to = block.out + static_cast<int64_t>(query) * p.heads * p.head_dim;
-#pragma unroll
-      for (int s = 0; s < Warp::kDimSubtiles; ++s) {
-        const int d = s * 8 + lane % 4 * 2;
-        if (query < block.queries && d < p.head_dim) {
-          *reinterpret_cast<Pack<float, 2>*>(to + d) = warp.Sums(g, half, s, factor);
-        }
-      }
-    }
+  for (int s = 0; s < Warp::kDimSubtiles; ++s) {
+    const int d = s * 8 + lane % 4 * 2;
+    if (d < p.head_dim) *reinterpret_cast<Pack<float, 2>*>(to + d) = warp.Sums(group, half, s, factor);
   }
 }
 
 template <typename T, int kDim, int kGroups>
 __global__ void __launch_bounds__(kThreads)
-    attention_prefill_kernel(const __grid_constant__ AttentionParams p, int filled, int tiles) {
+    attention_prefill_kernel(const __grid_constant__ AttentionParams p, int tiles) {
   using Warp = WarpAttention<T, kDim, kGroups, kKeys>;
   T* queries = reinterpret_cast<T*>(SharedMemory());
   T* stages = queries + kQueries<kGroups> * kRowPitch<kDim>;
   // The last queries see the most keys: they go first, so that the load evens out.
-  const int tile = tiles - 1 - static_cast<int>(blockIdx.x);
-  const PrefillBlock<T> block = LocateBlock<T>(p, filled, tile, kQueries<kGroups>);
+  const int tile = tiles - 1 - static_cast<int>(blockIdx.x) / p.splits;
+  const PrefillBlock<T> block = LocateBlock<T>(p, tile, static_cast<int>(blockIdx.x) % p.splits);
+  if (block.range.begin == block.range.end) return;  // of the splits, only the first have keys
   const int end = block.range.end;
   const int first = static_cast<int>(threadIdx.x) / kWarpSize * kGroups * 16;  // the warp's first query
   const int position = block.position + first;
@@ -117,36 +121,40 @@ __global__ void __launch_bounds__(kThreads)
     warp.Softmax(p.scale);
     warp.Accumulate(stage + kTile);
   }
-  StoreQueries<Warp, kGroups>(p, block, warp, first);
+#pragma unroll
+  for (int g = 0; g < kGroups; ++g) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      StoreQuery(p, block, warp, g, half, first + g * 16 + half * 8 + static_cast<int>(threadIdx.x) % 32 / 4);
+    }
+  }
 }
 
 template <typename T, int kDim, int kGroups>
-cudaError_t Launch(const AttentionParams& p, int filled, cudaStream_t stream) {
+cudaError_t Launch(const AttentionParams& p, cudaStream_t stream) {
   const int tiles = static_cast<int>(CeilDiv(p.tokens, kQueries<kGroups>));
   const int64_t heads = static_cast<int64_t>(p.batch) * p.heads;
   if (heads > kMaxGridY) return cudaErrorInvalidValue;
   return LaunchKernel(attention_prefill_kernel<T, kDim, kGroups>,
-                      dim3(static_cast<unsigned>(tiles), static_cast<unsigned>(heads)), dim3(kThreads),
-                      kSharedElements<kDim, kGroups> * sizeof(T), stream, p, filled, tiles);
+                      dim3(static_cast<unsigned>(tiles * p.splits), static_cast<unsigned>(heads)),
+                      dim3(kThreads), kSharedElements<kDim, kGroups> * sizeof(T), stream, p, tiles);
+}
+
+template <typename T, int kDim>
+cudaError_t Launch(const AttentionParams& p, cudaStream_t stream) {
+  return p.tile_queries == kWideTile ? Launch<T, kDim, 2>(p, stream) : Launch<T, kDim, 1>(p, stream);
 }
 
 template <typename T>
-cudaError_t Launch(const AttentionParams& p, int filled, cudaStream_t stream) {
-  const int64_t blocks = static_cast<int64_t>(p.batch) * p.heads * CeilDiv(p.tokens, kQueries<2>);
-  const bool wide = blocks >= kWideBlocks;
-  if (p.head_dim <= 64)
-    return wide ? Launch<T, 64, 2>(p, filled, stream) : Launch<T, 64, 1>(p, filled, stream);
-  if (p.head_dim <= 80)
-    return wide ? Launch<T, 80, 2>(p, filled, stream) : Launch<T, 80, 1>(p, filled, stream);
-  return wide ? Launch<T, 128, 2>(p, filled, stream) : Launch<T, 128, 1>(p, filled, stream);
+cudaError_t Launch(const AttentionParams& p, cudaStream_t stream) {
+  if (p.head_dim <= 64) return Launch<T, 64>(p, stream);
+  return p.head_dim <= 80 ? Launch<T, 80>(p, stream) : Launch<T, 128>(p, stream);
 }
 
 }  // namespace
 
-cudaError_t LaunchAttentionTensorCore(const AttentionParams& params, DType dtype, int filled,
-                                      cudaStream_t stream) {
-  return dtype == DType::kBFloat16 ? Launch<__nv_bfloat16>(params, filled, stream)
-                                   : Launch<__half>(params, filled, stream);
+cudaError_t LaunchAttentionTensorCore(const AttentionParams& params, DType dtype, cudaStream_t stream) {
+  return dtype == DType::kBFloat16 ? Launch<__nv_bfloat16>(params, stream) : Launch<__half>(params, stream);
 }
 
 }  // namespace switchyard::cuda

@@ -199,8 +199,7 @@ struct CachedAttentionArgs {
   void* workspace = nullptr;  // CachedAttentionWorkspaceBytes(...), 256-byte aligned
   size_t workspace_bytes = 0;
 };
-// Device bytes needed; of the arguments only dtype, sizes and window matter, and fewer tokens need no more
-// unless they are one.
+// Device bytes needed; of the arguments only dtype, sizes and window matter.
 size_t CachedAttentionWorkspaceBytes(const CachedAttentionArgs& args);
 cudaError_t LaunchCachedAttention(const CachedAttentionArgs& args, cudaStream_t stream);
 

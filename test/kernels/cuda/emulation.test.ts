@@ -35,8 +35,8 @@ describe.skipIf(process.platform !== 'linux')('the CUDA kernels, emulated on the
       .filter((name) => /\.(cu|cc)$/.test(name) && name !== 'gemm_cublaslt.cc')
       .map((name) => join(cudaFolder, name));
     const options = [...warningOptions, '-I', join(testFolder, 'emulator')];
-    const cases = ['emulation_test.cc', 'decoder_cases.cc'].map((name) => join(testFolder, name));
-    program = await buildProgram('emulation', [...kernels, ...cases], options);
+    const tests = ['emulation_test.cc', 'decoder_cases.cc'].map((name) => join(testFolder, name));
+    program = await buildProgram('emulation', [...kernels, ...tests], options);
   }, 300_000);
 
   it('has every native case listed here', () => expect(casesOf(program)).toEqual(cases));
