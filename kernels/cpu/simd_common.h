@@ -1,5 +1,6 @@
 // What the vector kernels of all instruction sets share.
 #pragma once
+#include <cstddef>
 #include <cstdint>
 
 // Before a loop over registers, of at most 8 turns known at compile time.

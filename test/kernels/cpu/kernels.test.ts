@@ -61,30 +61,41 @@ async function buildTestProgram(): Promise<string> {
   return program;
 }
 
+/**
+ * Runs the program as this machine would, or under what SWITCHYARD_TEST_RUNNER names: with CXX=aarch64-linux-gnu-g++,
+ * SWITCHYARD_TEST_RUNNER=qemu-aarch64 and QEMU_LD_PREFIX=/usr/aarch64-linux-gnu the Arm kernels are tested on any machine.
+ */
 const program = await buildTestProgram();
-const groups = execFileSync(program, ['--list'], { encoding: 'utf8' }).trim().split('\n');
+const [file, leading] = process.env.SWITCHYARD_TEST_RUNNER
+  ? [process.env.SWITCHYARD_TEST_RUNNER, [program]]
+  : [program, []];
+const groups = execFileSync(file, [...leading, '--list'], { encoding: 'utf8' })
+  .trim()
+  .split('\n');
 
 describe('CPU kernels', () => {
   it.each(groups)('%s', async (group) => {
-    const result = await run(program, [group]).catch((error: { stdout: string; stderr: string }) => error);
+    const result = await run(file, [...leading, group]).catch(
+      (error: { stdout: string; stderr: string }) => error,
+    );
     expect(result.stderr).toBe('');
     expect(result.stdout).toBe(`ok   ${group}\n`);
   });
 
   it('refuses a test group it does not know', async () => {
-    await expect(run(program, ['no such group'])).rejects.toThrow('no group of that name');
+    await expect(run(file, [...leading, 'no such group'])).rejects.toThrow('no group of that name');
   });
 
   it('follows SWITCHYARD_CPU_ISA', async () => {
     const env = { ...process.env, SWITCHYARD_CPU_ISA: 'portable' };
-    expect((await run(program, ['--isa'], { env })).stdout).toBe('portable\n');
+    expect((await run(file, [...leading, '--isa'], { env })).stdout).toBe('portable\n');
   });
 
   it('says which instruction sets there are when SWITCHYARD_CPU_ISA names none of them', async () => {
     const env = { ...process.env, SWITCHYARD_CPU_ISA: 'mmx' };
-    const { stdout } = await run(program, ['--isa'], { env });
+    const { stdout } = await run(file, [...leading, '--isa'], { env });
     const best = (
-      await run(program, ['--isa'], { env: { ...process.env, SWITCHYARD_CPU_ISA: '' } })
+      await run(file, [...leading, '--isa'], { env: { ...process.env, SWITCHYARD_CPU_ISA: '' } })
     ).stdout.trim();
     expect(stdout.split('\n')[0]).toBe(best);
     expect(stdout).toContain('SWITCHYARD_CPU_ISA is "mmx"');
