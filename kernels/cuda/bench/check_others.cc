@@ -33,17 +33,18 @@ std::vector<float> Multiply(const std::vector<float>& a, const std::vector<float
   return out;
 }
 
-int CheckLinear(GemmContext& gemm, cudaStream_t stream, DType dtype, int64_t m, int64_t n, int64_t k) {
+int CheckLinear(GemmContext& gemm, cudaStream_t stream, DType dtype, DType out_dtype, int64_t m, int64_t n,
+                int64_t k) {
   const DeviceBuffer a = RandomBuffer(dtype, m * k, 1.0f, 1), w = RandomBuffer(dtype, n * k, 1.0f, 2);
-  const DeviceBuffer bias = RandomBuffer(dtype, n, 8.0f, 3), out(m * n * ElementSize(dtype));
-  const LinearArgs args = {dtype, m,     n,           k,          a.data(), k, w.data(),
-                           k,     false, bias.data(), out.data(), dtype,    n};
+  const DeviceBuffer bias = RandomBuffer(dtype, n, 8.0f, 3), out(m * n * ElementSize(out_dtype));
+  const LinearArgs args = {dtype, m,     n,           k,          a.data(),  k, w.data(),
+                           k,     false, bias.data(), out.data(), out_dtype, n};
   CHECK_CUDA(LaunchLinear(gemm, args, stream));
   std::vector<float> expected = Multiply(DownloadFloats(a, dtype), DownloadFloats(w, dtype), m, n, k);
   const std::vector<float> added = DownloadFloats(bias, dtype);
   for (int64_t i = 0; i < m * n; ++i) expected[i] += added[i % n];
   return Report("linear " + std::to_string(m) + " x " + std::to_string(n) + " x " + std::to_string(k),
-                RelativeError(DownloadFloats(out, dtype), expected), Tolerance(dtype));
+                RelativeError(DownloadFloats(out, out_dtype), expected), Tolerance(dtype));
 }
 
 // The weights must belong to the chosen experts, and the choice must be the largest logits the kernel itself
@@ -158,7 +159,10 @@ int CheckEmbedding(cudaStream_t stream, DType dtype) {
 int CheckOtherKernels(GemmContext& gemm, cudaStream_t stream) {
   int failures = 0;
   for (const DType dtype : kTypes) {
-    for (const int64_t m : {1, 33}) failures += CheckLinear(gemm, stream, dtype, m, 512, 1024);
+    for (const int64_t m : {1, 33}) {
+      failures += CheckLinear(gemm, stream, dtype, dtype, m, 512, 1024);
+      failures += CheckLinear(gemm, stream, dtype, DType::kFloat32, m, 512, 1024);
+    }
     for (const int64_t tokens : {1, 100}) failures += CheckRouter(gemm, stream, dtype, tokens);
     for (const int64_t tokens : {1, 8, 100}) failures += CheckGatedMlp(stream, dtype, tokens);
     failures += CheckEmbedding(stream, dtype);

@@ -97,4 +97,10 @@ double RelativeError(const std::vector<float>& out, const std::vector<float>& re
 // the number that failed.
 int CheckOtherKernels(GemmContext& gemm, cudaStream_t stream);
 
+// The same for attention, top candidates, counters and copies of blocks.
+int CheckDecoderKernels(cudaStream_t stream);
+
+// Times attention over a cache and top candidates, and prints tables; returns the number that were wrong.
+int TimeDecoderKernels(cudaStream_t stream, double copy_rate, double matrix_rate);
+
 }  // namespace switchyard::cuda::bench

@@ -1,6 +1,6 @@
-// Checks and times the experts' kernels on a card: every backend, dtype, layout, model shape, token count and
-// routing is compared with an fp32 reference on fresh inputs and poisoned outputs before it is timed, alone
-// and as a captured graph.
+// Checks and times the kernels on a card. The experts' are run with every backend, dtype, layout, model shape,
+// token count and routing, compared with an fp32 reference on fresh inputs and poisoned outputs before they
+// are timed, alone and as a captured graph; check_others.cc and check_decoder.cc have the rest.
 //
 //   bench [--quick] [--layout separate|fused|transposed] [--model qwen2|qwen3]
 //
@@ -347,6 +347,8 @@ int Main(int argc, char** argv) {
     PrintCard(bench);
   }
   bench.failures += CheckOtherKernels(*bench.gemm, bench.stream);
+  bench.failures += CheckDecoderKernels(bench.stream);
+  if (!quick) bench.failures += TimeDecoderKernels(bench.stream, bench.copy_rate, bench.matrix_rate);
   for (const Layout layout : {Layout::kSeparate, Layout::kFused, Layout::kTransposed}) {
     const bool chosen = layout_name.empty() ? quick || layout == Layout::kSeparate
                                             : layout_name == kLayoutNames[static_cast<int>(layout)];

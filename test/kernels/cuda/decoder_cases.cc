@@ -292,7 +292,7 @@ void DecodingReadsPositionsFromTheDevice() {
 
 void PositionsOutsideTheCache() {
   for (const DType dtype : kTypes) {
-    for (const int rows : {1, 600}) {  // with and without a split
+    for (const int rows : {1, 400}) {  // with and without a split
       for (const int position : {-1, 65, 66, INT_MAX, INT_MIN}) {
         const CacheCase c = {dtype, rows, 1, {2, 1, 8}, 65, std::vector<int>(rows, position), true, 0, true};
         CachedCall call(c);
@@ -308,8 +308,8 @@ void PositionsOutsideTheCache() {
 
 // As many heads as make blocks of 128 queries pay.
 void AttentionInWideBlocks() {
-  RunCase({DType::kBFloat16, 2, 40, {128, 2, 64}, 50, {7, 7}, true, 0, true});
-  RunCase({DType::kFloat16, 2, 35, {128, 4, 128}, 35, {0, 0}, true, 9, false});
+  RunCase({DType::kBFloat16, 2, 35, {128, 2, 64}, 45, {7, 7}, true, 0, true});
+  RunCase({DType::kFloat16, 2, 20, {128, 4, 128}, 60, {40, 40}, true, 9, false});
   RunCase({DType::kBFloat16, 1, 129, {128, 1, 6 * 8}, 129, {0}, true, 3, false});
 }
 

@@ -1,0 +1,376 @@
+// Checks and times attention and the choice of candidates. Expected values are computed in double precision
+// on the host, for a few queries and heads.
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+#include <string>
+
+#include "../launch.h"
+#include "device.h"
+
+namespace switchyard::cuda::bench {
+namespace {
+
+constexpr DType kTypes[] = {DType::kBFloat16, DType::kFloat16, DType::kFloat32};
+constexpr int kCheckedQueries = 6;  // spread over a call's queries and heads
+constexpr float kEpsilon = 1e-6f;
+
+struct HeadCounts {
+  int heads, kv_heads, head_dim;
+};
+constexpr HeadCounts kQuickHeads[] = {{4, 4, 64}, {8, 2, 128}, {4, 2, 80}, {3, 1, 6}, {20, 1, 128}};
+constexpr HeadCounts kTimedHeads[] = {{16, 16, 128}, {32, 4, 128}};
+
+double Tolerance(DType dtype) {
+  if (dtype == DType::kFloat32) return 1e-5;
+  return dtype == DType::kFloat16 ? 2e-3 : 1e-2;
+}
+
+const char* NameOf(DType dtype) {
+  if (dtype == DType::kFloat32) return "float32";
+  return dtype == DType::kBFloat16 ? "bfloat16" : "float16";
+}
+
+int Report(const std::string& what, DType dtype, double error, double tolerance) {
+  const bool passed = error <= tolerance;
+  std::printf("%-64s %-8s error %.1e %s\n", what.c_str(), NameOf(dtype), error, passed ? "ok" : "WRONG");
+  return passed ? 0 : 1;
+}
+
+// `count` elements from `first` on, as floats on the host.
+std::vector<float> DownloadPart(const void* data, DType dtype, int64_t first, int64_t count) {
+  const DeviceBuffer floats(static_cast<size_t>(count) * sizeof(float));
+  const unsigned char* from =
+      static_cast<const unsigned char*>(data) + static_cast<size_t>(first) * ElementSize(dtype);
+  CHECK_CUDA(LaunchConvert(from, dtype, floats.data(), DType::kFloat32, count, nullptr));
+  CHECK_CUDA(cudaStreamSynchronize(nullptr));
+  return Download<float>(floats);
+}
+
+// softmax(scale * q . keys^T) . values over `count` keys that lie `stride` apart.
+std::vector<float> AttendOnHost(const std::vector<double>& q, const float* keys, const float* values,
+                                int64_t count, int64_t stride, double scale) {
+  std::vector<double> scores(count), out(q.size());
+  for (int64_t j = 0; j < count; ++j) {
+    for (size_t d = 0; d < q.size(); ++d)
+      scores[j] += q[d] * keys[j * stride + static_cast<int64_t>(d)] * scale;
+  }
+  const double largest = *std::max_element(scores.begin(), scores.end());
+  double total = 0.0;
+  for (int64_t j = 0; j < count; ++j) {
+    const double weight = std::exp(scores[j] - largest);
+    total += weight;
+    for (size_t d = 0; d < q.size(); ++d) out[d] += weight * values[j * stride + static_cast<int64_t>(d)];
+  }
+  std::vector<float> result;
+  for (const double value : out) result.push_back(static_cast<float>(value / total));
+  return result;
+}
+
+// A call over a cache that already holds `past` random positions in every row.
+class CachedCall {
+ public:
+  CachedCall(DType dtype, const HeadCounts& heads, int64_t batch, int64_t tokens, int64_t past,
+             int64_t capacity)
+      : past_(past),
+        q_(RandomBuffer(DType::kFloat32, batch * tokens * heads.heads * heads.head_dim, 2.0f, 20)),
+        k_(RandomBuffer(DType::kFloat32, batch * tokens * heads.kv_heads * heads.head_dim, 2.0f, 21)),
+        v_(RandomBuffer(DType::kFloat32, batch * tokens * heads.kv_heads * heads.head_dim, 1.0f, 22)),
+        cos_(RandomBuffer(DType::kFloat32, batch * tokens * heads.head_dim / 2, 1.0f, 23)),
+        sin_(RandomBuffer(DType::kFloat32, batch * tokens * heads.head_dim / 2, 1.0f, 24)),
+        q_norm_(RandomBuffer(dtype, heads.head_dim, 1.5f, 25)),
+        k_norm_(RandomBuffer(dtype, heads.head_dim, 1.5f, 26)),
+        keys_(RandomBuffer(dtype, batch * heads.kv_heads * capacity * heads.head_dim, 1.0f, 27)),
+        values_(RandomBuffer(dtype, batch * heads.kv_heads * capacity * heads.head_dim, 1.0f, 28)),
+        positions_(Upload(std::vector<int32_t>(batch, static_cast<int32_t>(past)))),
+        out_(q_.bytes()) {
+    args_.dtype = dtype;
+    args_.batch = batch;
+    args_.tokens = tokens;
+    args_.heads = heads.heads;
+    args_.kv_heads = heads.kv_heads;
+    args_.head_dim = heads.head_dim;
+    args_.capacity = capacity;
+    args_.q = q_.As<float>();
+    args_.k = k_.As<float>();
+    args_.v = v_.As<float>();
+    args_.cos = cos_.As<float>();
+    args_.sin = sin_.As<float>();
+    args_.q_norm = q_norm_.data();
+    args_.k_norm = k_norm_.data();
+    args_.epsilon = kEpsilon;
+    args_.keys = keys_.data();
+    args_.values = values_.data();
+    args_.last_positions = positions_.As<int32_t>();
+    args_.total_length = past + tokens;
+    args_.scale = 1.0f / std::sqrt(static_cast<float>(heads.head_dim));
+    args_.out = out_.As<float>();
+    workspace_ = DeviceBuffer(CachedAttentionWorkspaceBytes(args_));
+    args_.workspace = workspace_.data();
+    args_.workspace_bytes = workspace_.bytes();
+  }
+
+  const CachedAttentionArgs& args() const { return args_; }
+
+  void Launch(cudaStream_t stream) const { CHECK_CUDA(LaunchCachedAttention(args_, stream)); }
+
+  // Relative error of the results over the cache the call left, and of the keys and values it wrote there.
+  double Error(cudaStream_t stream) {
+    out_.Poison();
+    workspace_.Poison();
+    Launch(stream);
+    CHECK_CUDA(cudaStreamSynchronize(stream));
+    std::vector<float> actual, expected;
+    for (int i = 0; i < kCheckedQueries; ++i) {
+      const int64_t row = i % args_.batch;
+      const int64_t token = (args_.tokens - 1) * i / (kCheckedQueries - 1);
+      const int head = static_cast<int>((args_.heads - 1) * i / (kCheckedQueries - 1));
+      CheckQuery(row, token, head, &actual, &expected);
+    }
+    return RelativeError(actual, expected);
+  }
+
+ private:
+  // A head as it enters the products.
+  std::vector<double> Prepare(const float* x, int heads, const void* norm, int64_t token, int head) const {
+    const int dim = args_.head_dim, half = dim / 2;
+    const std::vector<float> from = DownloadPart(x, DType::kFloat32, (token * heads + head) * dim, dim);
+    const std::vector<float> weight = DownloadPart(norm, args_.dtype, 0, dim);
+    const std::vector<float> cos = DownloadPart(args_.cos, DType::kFloat32, token * half, half);
+    const std::vector<float> sin = DownloadPart(args_.sin, DType::kFloat32, token * half, half);
+    double squares = 0.0;
+    for (const float value : from) squares += double{value} * value;
+    const double factor = 1.0 / std::sqrt(squares / dim + kEpsilon);
+    std::vector<double> head_values(dim);
+    for (int d = 0; d < half; ++d) {
+      const double low = from[d] * factor * weight[d], high = from[d + half] * factor * weight[d + half];
+      head_values[d] = low * cos[d] - high * sin[d];
+      head_values[d + half] = high * cos[d] + low * sin[d];
+    }
+    return head_values;
+  }
+
+  void CheckQuery(int64_t row, int64_t token, int head, std::vector<float>* actual,
+                  std::vector<float>* expected) const {
+    const int dim = args_.head_dim;
+    const int kv_head = head / (args_.heads / args_.kv_heads);
+    const int64_t first = (row * args_.kv_heads + kv_head) * args_.capacity * dim;
+    const int64_t count = past_ + token + 1;
+    const std::vector<float> keys = DownloadPart(args_.keys, args_.dtype, first, count * dim);
+    const std::vector<float> values = DownloadPart(args_.values, args_.dtype, first, count * dim);
+    const int64_t at = row * args_.tokens + token;
+    const std::vector<float> out = AttendOnHost(Prepare(args_.q, args_.heads, args_.q_norm, at, head),
+                                                keys.data(), values.data(), count, dim, args_.scale);
+    const auto append = [](const std::vector<float>& from, std::vector<float>* to) {
+      to->insert(to->end(), from.begin(), from.end());
+    };
+    append(DownloadPart(args_.out, DType::kFloat32, (at * args_.heads + head) * dim, dim), actual);
+    append(out, expected);
+    append({keys.end() - dim, keys.end()}, actual);
+    for (const double value : Prepare(args_.k, args_.kv_heads, args_.k_norm, at, kv_head)) {
+      expected->push_back(static_cast<float>(value));
+    }
+    append({values.end() - dim, values.end()}, actual);
+    append(DownloadPart(args_.v, DType::kFloat32, (at * args_.kv_heads + kv_head) * dim, dim), expected);
+  }
+
+  int64_t past_;
+  DeviceBuffer q_, k_, v_, cos_, sin_, q_norm_, k_norm_, keys_, values_, positions_, out_, workspace_;
+  CachedAttentionArgs args_;
+};
+
+std::string NameOf(const HeadCounts& heads, int64_t tokens, int64_t past) {
+  return "cached attention, " + std::to_string(heads.heads) + " / " + std::to_string(heads.kv_heads) +
+         " heads of " + std::to_string(heads.head_dim) + ", " + std::to_string(tokens) + " after " +
+         std::to_string(past);
+}
+
+int CheckCached(cudaStream_t stream, DType dtype, const HeadCounts& heads) {
+  int failures = 0;
+  for (const auto& [batch, tokens, past] : {std::array<int64_t, 3>{3, 1, 0},
+                                            {2, 1, 300},
+                                            {1, 1, 2047},
+                                            {2, 5, 900},
+                                            {2, 150, 0},
+                                            {40, 150, 70}}) {
+    CachedCall call(dtype, heads, batch, tokens, past, past + tokens + 33);
+    failures += Report(NameOf(heads, tokens, past), dtype, call.Error(stream), Tolerance(dtype));
+  }
+  return failures;
+}
+
+// The vision tower's shape: all keys, no cache.
+int CheckUncached(cudaStream_t stream, DType dtype, const HeadCounts& heads, int64_t queries, int64_t keys) {
+  const int dim = heads.head_dim;
+  const DeviceBuffer q = RandomBuffer(DType::kFloat32, queries * heads.heads * dim, 2.0f, 30);
+  const DeviceBuffer k = RandomBuffer(DType::kFloat32, keys * heads.kv_heads * dim, 1.0f, 31);
+  const DeviceBuffer v = RandomBuffer(DType::kFloat32, keys * heads.kv_heads * dim, 1.0f, 32);
+  const DeviceBuffer out(q.bytes());
+  AttentionArgs args = {dtype,         1,
+                        queries,       keys,
+                        heads.heads,   heads.kv_heads,
+                        dim,           q.As<float>(),
+                        k.As<float>(), v.As<float>(),
+                        0.2f,          out.As<float>()};
+  const DeviceBuffer workspace(AttentionWorkspaceBytes(args));
+  args.workspace = workspace.data();
+  args.workspace_bytes = workspace.bytes();
+  CHECK_CUDA(LaunchAttention(args, stream));
+  CHECK_CUDA(cudaStreamSynchronize(stream));
+  const std::vector<float> host_q = Download<float>(q), host_k = Download<float>(k),
+                           host_v = Download<float>(v);
+  const std::vector<float> host_out = Download<float>(out);
+  std::vector<float> actual, expected;
+  for (int i = 0; i < kCheckedQueries; ++i) {
+    const int64_t query = (queries - 1) * i / (kCheckedQueries - 1);
+    const int64_t head = (heads.heads - 1) * i / (kCheckedQueries - 1);
+    const int64_t kv_head = head / (heads.heads / heads.kv_heads);
+    const auto first = host_q.begin() + (query * heads.heads + head) * dim;
+    const std::vector<float> row =
+        AttendOnHost(std::vector<double>(first, first + dim), host_k.data() + kv_head * dim,
+                     host_v.data() + kv_head * dim, keys, int64_t{heads.kv_heads} * dim, args.scale);
+    expected.insert(expected.end(), row.begin(), row.end());
+    const auto from = host_out.begin() + (query * heads.heads + head) * dim;
+    actual.insert(actual.end(), from, from + dim);
+  }
+  return Report("attention, " + std::to_string(heads.heads) + " heads of " + std::to_string(dim) + ", " +
+                    std::to_string(queries) + " queries, " + std::to_string(keys) + " keys",
+                dtype, RelativeError(actual, expected), 2 * Tolerance(dtype));
+}
+
+// Every fourth logit is the same, so that ids decide.
+struct Candidates {
+  Candidates(int64_t rows, int64_t vocab, int k)
+      : host(rows * vocab),
+        values(rows * k * 4),
+        ids(rows * k * 4),
+        workspace(TopCandidatesWorkspaceBytes(rows, vocab, k)) {
+    const DeviceBuffer random = RandomBuffer(DType::kFloat32, rows * vocab, 30.0f, 33);
+    host = Download<float>(random);
+    for (size_t i = 0; i < host.size(); i += 4) host[i] = 29.5f;
+    logits = Upload(host);
+    args = {logits.As<float>(), rows, vocab, k, values.As<float>(), ids.As<int32_t>(), workspace.data(),
+            workspace.bytes()};
+  }
+  bool AreRight() const {
+    const std::vector<float> chosen = Download<float>(values);
+    const std::vector<int32_t> chosen_ids = Download<int32_t>(ids);
+    std::vector<int32_t> order(args.vocab);
+    for (int64_t row = 0; row < args.rows; ++row) {
+      const float* from = host.data() + row * args.vocab;
+      for (int64_t i = 0; i < args.vocab; ++i) order[i] = static_cast<int32_t>(i);
+      std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return from[a] > from[b]; });
+      for (int i = 0; i < args.k; ++i) {
+        const int64_t at = row * args.k + i;
+        if (chosen_ids[at] != order[i] || chosen[at] != from[order[i]]) return false;
+      }
+    }
+    return true;
+  }
+  std::vector<float> host;
+  DeviceBuffer logits, values, ids, workspace;
+  TopCandidatesArgs args;
+};
+
+int CheckCandidates(cudaStream_t stream, int64_t rows, int64_t vocab, int k) {
+  const Candidates candidates(rows, vocab, k);
+  CHECK_CUDA(LaunchTopCandidates(candidates.args, stream));
+  CHECK_CUDA(cudaStreamSynchronize(stream));
+  return Report(
+      std::to_string(k) + " candidates of " + std::to_string(vocab) + ", " + std::to_string(rows) + " rows",
+      DType::kFloat32, candidates.AreRight() ? 0.0 : 1.0, 0.0);
+}
+
+int CheckCounters(cudaStream_t stream) {
+  const DeviceBuffer calls = Upload(std::vector<int64_t>{4, 7, int64_t{1} << 40});
+  CHECK_CUDA(LaunchCountCall(calls.As<int64_t>(), calls.As<int64_t>(), 3, 2, stream));
+  const DeviceBuffer from = Upload(std::vector<int32_t>{1, 2, 3, 4, 5, 6}), to(2 * 5 * 4);
+  CHECK_CUDA(LaunchCopyBlocks(from.data(), to.data(), 2, 3 * 4, 5 * 4, stream));
+  CHECK_CUDA(cudaStreamSynchronize(stream));
+  const bool right = Download<int64_t>(calls) == std::vector<int64_t>{4, 7, (int64_t{1} << 40) + 1} &&
+                     Download<int32_t>(to) == std::vector<int32_t>{1, 2, 3, -1, -1, 4, 5, 6, -1, -1};
+  return Report("counters and copies of blocks", DType::kFloat32, right ? 0.0 : 1.0, 0.0);
+}
+
+// Bytes of the cache that are read once, and operations of the products that a causal mask leaves.
+double CacheBytes(const CachedAttentionArgs& args, int64_t past) {
+  return 2.0 * static_cast<double>(args.batch * args.kv_heads * args.head_dim) *
+         static_cast<double>((past + args.tokens) * static_cast<int64_t>(ElementSize(args.dtype)));
+}
+double Operations(const CachedAttentionArgs& args, int64_t past) {
+  const double seen = static_cast<double>(past) + 0.5 * static_cast<double>(args.tokens + 1);
+  return 4.0 * static_cast<double>(args.batch * args.heads * args.head_dim) *
+         static_cast<double>(args.tokens) * seen;
+}
+
+int TimeCached(cudaStream_t stream, const HeadCounts& heads, int64_t batch, int64_t tokens, int64_t past,
+               double copy_rate, double matrix_rate) {
+  const DType dtype = DType::kBFloat16;
+  // Decoding's launches follow from the capacity, which is usually larger than what is filled.
+  CachedCall call(dtype, heads, batch, tokens, past, (past + tokens + 1023) / 1024 * 1024);
+  const double error = call.Error(stream);
+  const double time = MedianMicroseconds(stream, [&](int) { call.Launch(stream); });
+  const double graph = MedianGraphMicroseconds(stream, 10, [&](int) { call.Launch(stream); });
+  const double rate = CacheBytes(call.args(), past) / graph * 1e-3;
+  const double flops = Operations(call.args(), past) / graph * 1e-6;
+  std::printf("| %d / %d x %d | %d | %d | %d | %.1e | %.1f | %.1f | %.0f (%.0f%%) | %.1f (%.0f%%) |\n",
+              heads.heads, heads.kv_heads, heads.head_dim, static_cast<int>(batch), static_cast<int>(past),
+              static_cast<int>(tokens), error, time, graph, rate, 100.0 * rate / copy_rate, flops,
+              matrix_rate > 0.0 ? 100.0 * flops / matrix_rate : 0.0);
+  return error <= Tolerance(dtype) ? 0 : 1;
+}
+
+void TimeCandidates(cudaStream_t stream, int64_t rows, int k) {
+  const Candidates candidates(rows, 151936, k);
+  const auto launch = [&](int) { CHECK_CUDA(LaunchTopCandidates(candidates.args, stream)); };
+  const double time = MedianMicroseconds(stream, launch);
+  std::printf("| %d | %d | %.1f | %.1f |\n", static_cast<int>(rows), k, time,
+              MedianGraphMicroseconds(stream, 10, launch));
+}
+
+}  // namespace
+
+int CheckDecoderKernels(cudaStream_t stream) {
+  int failures = 0;
+  for (const DType dtype : kTypes) {
+    for (const HeadCounts& heads : kQuickHeads) {
+      failures += CheckCached(stream, dtype, heads);
+      failures += CheckUncached(stream, dtype, heads, 70, 131);
+    }
+    failures += CheckUncached(stream, dtype, {16, 16, 72}, 1024, 1024);
+  }
+  for (const int k : {1, 50, 1024}) {
+    failures += CheckCandidates(stream, 1, 151936, k) + CheckCandidates(stream, 3, 5000, k);
+  }
+  return failures + CheckCounters(stream);
+}
+
+int TimeDecoderKernels(cudaStream_t stream, double copy_rate, double matrix_rate) {
+  int failures = 0;
+  std::printf("\nattention over a cache, bfloat16\n\n");
+  std::printf(
+      "| heads / kv heads x size | rows | cached | new | error | µs | µs in a graph | GB/s (of copy) | "
+      "TFLOP/s (of "
+      "matrix) |\n");
+  std::printf("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n");
+  for (const HeadCounts& heads : kTimedHeads) {
+    for (const auto& [batch, tokens, past] : {std::array<int64_t, 3>{1, 512, 0},
+                                              {1, 4096, 0},
+                                              {1, 1, 511},
+                                              {1, 1, 4095},
+                                              {1, 1, 32767},
+                                              {16, 1, 4095},
+                                              {1, 8, 4088}}) {
+      failures += TimeCached(stream, heads, batch, tokens, past, copy_rate, matrix_rate);
+    }
+  }
+  std::printf(
+      "\ncandidates of 151936 logits\n\n| rows | k | µs | µs in a graph |\n| ---: | ---: | ---: | ---: |\n");
+  for (const int64_t rows : {1, 16}) {
+    for (const int k : {1, 50, 1024}) TimeCandidates(stream, rows, k);
+  }
+  return failures;
+}
+
+}  // namespace switchyard::cuda::bench
