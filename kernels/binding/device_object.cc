@@ -146,6 +146,7 @@ Napi::Value DeviceObject::JsTensor(const Napi::CallbackInfo& info) {
   CheckRange(info.Env(), *memory, offset, bytes);
   auto wrapped = std::make_unique<WrappedTensor>();
   wrapped->type = type;
+  wrapped->on_device = true;
   wrapped->device_memory = memory;
   try {
     ort::OrtMemoryInfo* place = nullptr;
@@ -283,6 +284,15 @@ Napi::Value ListDevices(const Napi::CallbackInfo& info) {
         for (uint32_t i = 0; i < infos.size(); i++) list[i] = Describe(env, infos[i]);
         return list;
       });
+}
+
+Napi::Value DeviceProvider(const Napi::CallbackInfo& info) {
+  try {
+    const char* provider = ops::LoadDeviceLibrary(info[0].ToString().Utf8Value()).provider();
+    return provider == nullptr ? info.Env().Null() : Napi::String::New(info.Env(), provider);
+  } catch (const std::exception& error) {
+    throw Napi::Error::New(info.Env(), error.what());
+  }
 }
 
 Napi::Value OpenDevice(const Napi::CallbackInfo& info) {

@@ -59,6 +59,8 @@ std::shared_ptr<ops::DeviceStore> UnwrapDeviceStore(Napi::Value external);
 
 // listDevices(library: string): Promise<info[]>
 Napi::Value ListDevices(const Napi::CallbackInfo& info);
+// deviceProvider(library: string): string | null, the provider of ONNX Runtime that its devices need
+Napi::Value DeviceProvider(const Napi::CallbackInfo& info);
 // openDevice(library: string, index: number): Promise<Device>
 Napi::Value OpenDevice(const Napi::CallbackInfo& info);
 

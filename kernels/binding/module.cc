@@ -44,6 +44,7 @@ Napi::Object Define(Napi::Env env, Napi::Object exports) {
   exports.Set("openEngine", Napi::Function::New<OpenEngine>(env, "openEngine"));
   exports.Set("openSession", Napi::Function::New<OpenSession>(env, "openSession"));
   exports.Set("listDevices", Napi::Function::New<ListDevices>(env, "listDevices"));
+  exports.Set("deviceProvider", Napi::Function::New<DeviceProvider>(env, "deviceProvider"));
   exports.Set("openDevice", Napi::Function::New<OpenDevice>(env, "openDevice"));
   exports.Set("wrapTensor", Napi::Function::New<WrapTensor>(env, "wrapTensor"));
   exports.Set("cancelRun", Napi::Function::New<CancelRun>(env, "cancelRun"));

@@ -41,6 +41,7 @@ void RunJob::AddFeeds(Napi::Env env, const Napi::Array& feeds) {
     const WrappedTensor& tensor = Unwrap(feeds.Get(i));
     if (tensor.type != inputs[i].type)
       throw Napi::TypeError::New(env, Mismatch("input", inputs[i], tensor.type));
+    Keep(env, tensor);
     feeds_.push_back(tensor.value.get());
   }
 }
@@ -59,10 +60,18 @@ void RunJob::AddFetches(Napi::Env env, const Napi::Array& outputs, const Napi::A
       continue;
     }
     const WrappedTensor& tensor = Unwrap(fetch);
+    Keep(env, tensor);
     outputs_.push_back(tensor.value.get());
     if (tensor.type != known[index].type)
       throw Napi::TypeError::New(env, Mismatch("output", known[index], tensor.type));
   }
+}
+
+void RunJob::Keep(Napi::Env env, const WrappedTensor& tensor) {
+  if (!tensor.on_device) return;
+  device_memory_kept_.push_back(tensor.device_memory.lock());
+  if (device_memory_kept_.back() == nullptr)
+    throw Napi::Error::New(env, "a tensor's device memory was freed");
 }
 
 void RunJob::Execute() { session_->Run(options_.get(), feeds_, output_indices_, outputs_); }
@@ -85,6 +94,7 @@ Napi::Value CaptureJob::Result(Napi::Env env) {
   step->session = session_;
   step->feeds = std::move(feeds_kept_);
   step->fetches = std::move(fetches_kept_);
+  step->device_memory = std::move(device_memory_kept_);
   step->run = std::move(run_);
   return Napi::External<std::shared_ptr<CapturedStep>>::New(
       env, new std::shared_ptr<CapturedStep>(std::move(step)),

@@ -29,8 +29,10 @@ class RunJob : public Job {
   std::vector<ort::OrtValue*> outputs_;
   std::vector<bool> preallocated_;                          // output j is a caller's tensor
   Napi::Reference<Napi::Array> feeds_kept_, fetches_kept_;  // keep the Externals, and through them the memory
+  std::vector<std::shared_ptr<void>> device_memory_kept_;
 
  private:
+  void Keep(Napi::Env env, const WrappedTensor& tensor);
   void AddFeeds(Napi::Env env, const Napi::Array& feeds);
   void AddFetches(Napi::Env env, const Napi::Array& outputs, const Napi::Array& fetches);
   void Interrupt() override;
@@ -40,6 +42,7 @@ class RunJob : public Job {
 struct CapturedStep {
   std::shared_ptr<const ops::Session> session;
   Napi::Reference<Napi::Array> feeds, fetches;
+  std::vector<std::shared_ptr<void>> device_memory;
   std::unique_ptr<ops::CapturedRun> run;  // last: ends first
 };
 

@@ -9,13 +9,14 @@
 
 namespace switchyard::binding {
 
-// Wraps the memory of a typed array, or a device's, as an ONNX Runtime value; keeps the memory alive as long as
-// it lives. JavaScript holds it as an External, once per Tensor, so that a run looks up nothing.
+// Wraps the memory of a typed array as an ONNX Runtime value and keeps it alive; or a device's memory, which
+// whoever uses the value keeps alive. JavaScript holds it as an External, once per Tensor, so that a run looks up nothing.
 struct WrappedTensor {
   ort::ValuePtr value;
   ort::ElementType type;
   Napi::Reference<Napi::ArrayBuffer> buffer;
-  std::shared_ptr<void> device_memory;
+  bool on_device = false;
+  std::weak_ptr<void> device_memory;
 };
 
 // wrapTensor(bytes: Uint8Array, type: number, dims: number[]): External. Throws when bytes and dims disagree.

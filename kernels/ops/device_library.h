@@ -99,6 +99,8 @@ class Device {
 class DeviceLibrary {
  public:
   virtual ~DeviceLibrary() = default;
+  // As Device::provider.
+  virtual const char* provider() const = 0;
   // Throws std::runtime_error where there is no driver, in the driver's words.
   virtual std::vector<DeviceInfo> List() = 0;
   virtual std::shared_ptr<Device> Open(int index) = 0;

@@ -133,6 +133,8 @@ export interface Binding {
   ): Promise<NativeSession>;
   /** Devices that a library knows. */
   listDevices(library: string): Promise<NativeDeviceInfo[]>;
+  /** The provider of ONNX Runtime that a library's devices need; null for none. */
+  deviceProvider(library: string): string | null;
   openDevice(library: string, index: number): Promise<NativeDevice>;
   wrapTensor(bytes: Uint8Array, type: number, dims: readonly number[]): WrappedTensor;
   /** Ends a run early; it then rejects with `code` {@link CANCELLED}. */

@@ -55,6 +55,21 @@ function existingLibrary(): string {
   throw new EngineError(`Switchyard's CUDA library is missing: there is no ${path}; ${remedy}`);
 }
 
+/**
+ * Whether the CUDA library's devices need ONNX Runtime's CUDA provider: a GPU does, an emulation does not. True without a
+ * library.
+ * @throws EngineError when the library does not load
+ */
+export function cudaNeedsProvider(): boolean {
+  const path = cudaLibraryPath();
+  if (!existsSync(path)) return true;
+  try {
+    return loadBinding().deviceProvider(path) !== null;
+  } catch (cause) {
+    throw cause instanceof EngineError ? cause : new EngineError((cause as Error).message, { cause });
+  }
+}
+
 /** The GPUs that Switchyard could use. @throws EngineError when library or driver are missing */
 export async function listDevices(): Promise<readonly DeviceInfo[]> {
   return guard(loadBinding().listDevices(existingLibrary()));

@@ -1,6 +1,7 @@
 // The library's entry: hands out the device interface.
 #include "../ort_library.h"
 #include "cuda_device.h"
+#include "platform.h"
 
 namespace switchyard {
 namespace {
@@ -9,6 +10,7 @@ const ort::Functions* functions = nullptr;
 
 class CudaLibrary final : public ops::DeviceLibrary {
  public:
+  const char* provider() const override { return ops::ProviderName(); }
   std::vector<ops::DeviceInfo> List() override { return ops::ListCudaDevices(); }
   std::shared_ptr<ops::Device> Open(int index) override { return std::make_shared<ops::CudaDevice>(index); }
 };
