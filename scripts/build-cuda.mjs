@@ -1,26 +1,48 @@
 #!/usr/bin/env node
-// Builds kernels/cuda with nvcc into kernels/build/cuda: libswitchyard_cuda.a, and with --bench the bench program.
+// Builds the CUDA library kernels/build/libswitchyard_cuda.so with nvcc, and with --bench the bench program
+// kernels/build/cuda/bench.
 //
 //   node scripts/build-cuda.mjs [--arch 80,90a] [--bench] [--if-available] [--nvcc FILE]
 //
 // --arch          compute capabilities to build machine code for (default 80,90a)
-// --bench         also builds and links kernels/build/cuda/bench
+// --bench         also builds and links the bench program
 // --if-available  without nvcc, says so and succeeds
 // --nvcc          the compiler to use
 //
 // Unless given, nvcc is taken from CUDA_HOME, CUDA_PATH, the PATH or /usr/local/cuda. cuBLASLt is used when its header lies beside nvcc's own or
 // under CUBLAS_DIR (include/cublasLt.h, lib/libcublasLt.so*). ptxas' registers and spills of every kernel go to ptxas.txt, and
-// everything the compiler said to compile.log. A source is compiled again when it, a header or the options are newer.
+// everything the compiler said to compile.log, both in kernels/build/cuda. A source is compiled again when it, a header or the options are newer.
 import { execFileSync, spawn } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
-const sourceFolder = join(root, 'kernels/cuda');
-const buildFolder = join(root, 'kernels/build/cuda');
+const kernels = join(root, 'kernels');
+const sourceFolder = join(kernels, 'cuda');
+const buildFolder = join(kernels, 'build/cuda');
+const target = join(kernels, 'build/libswitchyard_cuda.so');
+/** What the library shares with the addon, which compiles the same files. */
+const sharedSources = [
+  'common/mapped_file.cc',
+  'common/residency.cc',
+  'common/weight_store.cc',
+  'ops/kernel_io.cc',
+  'ops/op_attributes.cc',
+  'ops/ort_values.cc',
+  'ops/stored_weight.cc',
+].map((name) => join(kernels, name));
 const oldestNvcc = [12, 4];
 
 function fail(message) {
@@ -75,11 +97,14 @@ const list = (folder, wanted) =>
 /** The library's sources; one of the two GEMM files is left out. */
 function librarySources(cublasLt) {
   const left = cublasLt ? 'gemm_plain.cu' : 'gemm_cublaslt.cc';
-  return list(sourceFolder, (name) => isSource(name) && name !== left);
+  const own = list(sourceFolder, (name) => isSource(name) && name !== left);
+  return [...own, ...list(join(kernels, 'ops/cuda'), isSource), ...sharedSources];
 }
 
 function newestHeader() {
-  const folders = [sourceFolder, join(sourceFolder, 'bench'), join(root, 'kernels/common')];
+  const folders = [sourceFolder, join(sourceFolder, 'bench')].concat(
+    ['common', 'cpu', 'ops', 'ops/cuda'].map((name) => join(kernels, name)),
+  );
   const files = folders.filter(existsSync).flatMap((folder) => list(folder, isHeader));
   return Math.max(...[...files, fileURLToPath(import.meta.url)].map((path) => statSync(path).mtimeMs));
 }
@@ -88,7 +113,14 @@ function newestHeader() {
 function compilerOptions(source, archs, cublasLt) {
   const targets = archs.flatMap((arch) => ['-gencode', `arch=compute_${arch},code=sm_${arch}`]);
   const includes = source.endsWith('gemm_cublaslt.cc') ? ['-I', cublasLt.include] : [];
-  const common = ['-std=c++20', '-O3', '-Xptxas', '-v', '-Xcompiler', '-Wall,-Wextra,-fPIC'];
+  const common = [
+    '-std=c++20',
+    '-O3',
+    '-Xptxas',
+    '-v',
+    '-Xcompiler',
+    '-Wall,-Wextra,-fPIC,-fvisibility=hidden',
+  ];
   return [...common, ...targets, ...includes];
 }
 
@@ -108,11 +140,7 @@ const run = (command, args) =>
 
 /** Compiles one source unless its object is up to date; the compiler's words are kept beside the object. */
 async function compile(nvcc, source, options, headersTime) {
-  const object = join(
-    buildFolder,
-    'objects',
-    `${source.slice(sourceFolder.length + 1).replaceAll('/', '_')}.o`,
-  );
+  const object = join(buildFolder, 'objects', `${source.slice(kernels.length + 1).replaceAll('/', '_')}.o`);
   const log = `${object}.log`;
   const command = [...options, '-c', source, '-o', object];
   const header = `${command.join(' ')}\n`;
@@ -161,12 +189,42 @@ function ptxasFigures(log) {
   return lines;
 }
 
-async function link(nvcc, objects, cublasLt) {
+function cublasOptions(cublasLt) {
+  if (!cublasLt?.library) return [];
+  return ['-Xlinker', cublasLt.library, '-Xlinker', `-rpath=${dirname(cublasLt.library)}`];
+}
+
+/** Only one of the objects' symbols leaves the library; the file is replaced in one step, since it may be open. */
+async function linkLibrary(nvcc, objects, cublasLt) {
+  const temporary = `${target}.${process.pid}`;
+  const symbols = join(buildFolder, 'symbols.map');
+  writeFileSync(symbols, '{ global: switchyard_open_device_library; local: *; };\n');
+  const options = [
+    '-shared',
+    '-cudart',
+    'static',
+    '-Xlinker',
+    `--version-script=${symbols}`,
+    '-Xlinker',
+    '-z,defs',
+  ];
+  const linked = [...objects, ...cublasOptions(cublasLt), '-lpthread', '-ldl', '-lrt', '-o', temporary];
+  const { code, output } = await run(nvcc, [...options, ...linked]);
+  if (code !== 0) fail(`${target} does not link:\n${output}`);
+  renameSync(temporary, target);
+  console.log(`build-cuda: ${target}; registers and spills in ${join(buildFolder, 'ptxas.txt')}`);
+}
+
+async function linkBench(nvcc, objects, cublasLt) {
   const program = join(buildFolder, 'bench');
-  const libraries = cublasLt
-    ? ['-Xlinker', cublasLt.library, '-Xlinker', `-rpath=${dirname(cublasLt.library)}`]
-    : [];
-  const { code, output } = await run(nvcc, [...objects, ...libraries, '-cudart', 'static', '-o', program]);
+  const { code, output } = await run(nvcc, [
+    ...objects,
+    ...cublasOptions(cublasLt),
+    '-cudart',
+    'static',
+    '-o',
+    program,
+  ]);
   if (code !== 0) fail(`${program} does not link:\n${output}`);
   console.log(`build-cuda: ${program}`);
 }
@@ -200,7 +258,7 @@ async function main() {
       ? `build-cuda: cuBLASLt from ${cublasLt.include}`
       : 'build-cuda: cuBLASLt left out: no cublasLt.h beside nvcc; set CUBLAS_DIR to a folder with include/ and lib/',
   );
-  if (values.bench && cublasLt && !cublasLt.library) fail(`no libcublasLt.so beside ${cublasLt.include}`);
+  if (cublasLt && !cublasLt.library) fail(`no libcublasLt.so beside ${cublasLt.include}`);
   mkdirSync(join(buildFolder, 'objects'), { recursive: true });
   const library = librarySources(cublasLt);
   const bench = values.bench ? list(join(sourceFolder, 'bench'), isSource) : [];
@@ -212,16 +270,9 @@ async function main() {
     join(buildFolder, 'ptxas.txt'),
     `${compiled.flatMap(({ log }) => ptxasFigures(log)).join('\n')}\n`,
   );
-  const archive = join(buildFolder, 'libswitchyard_cuda.a');
-  rmSync(archive, { force: true });
-  execFileSync('ar', ['rcs', archive, ...compiled.slice(0, library.length).map(({ object }) => object)]);
-  console.log(`build-cuda: ${archive}; registers and spills in ${join(buildFolder, 'ptxas.txt')}`);
-  if (values.bench)
-    await link(
-      nvcc,
-      compiled.map(({ object }) => object),
-      cublasLt,
-    );
+  const objects = compiled.map(({ object }) => object);
+  await linkLibrary(nvcc, objects.slice(0, library.length), cublasLt);
+  if (values.bench) await linkBench(nvcc, objects, cublasLt);
 }
 
 await main();

@@ -94,13 +94,17 @@ export async function forwardPass(
     experts,
     wanted: (row: number, token: number) => (padding[row] as number) + token >= positions - keep,
   };
-  for await (const result of prefill(runtime, request, inputs.signal)) {
-    if (head === 'logits') {
-      const logits = result.outputs.logits?.data as Float32Array;
-      for (const [i, { row, token }] of result.logitsOf.entries())
-        main.put(logits, i, row, (padding[row] as number) + token - (positions - keep), 1);
-    } else scatter(result, 'last_hidden_state', main, prompts, padding);
-    for (const [name, buffer] of gathered) scatter(result, name, buffer, prompts, padding);
+  try {
+    for await (const result of prefill(runtime, request, inputs.signal)) {
+      if (head === 'logits') {
+        const logits = result.outputs.logits?.data as Float32Array;
+        for (const [i, { row, token }] of result.logitsOf.entries())
+          main.put(logits, i, row, (padding[row] as number) + token - (positions - keep), 1);
+      } else scatter(result, 'last_hidden_state', main, prompts, padding);
+      for (const [name, buffer] of gathered) scatter(result, name, buffer, prompts, padding);
+    }
+  } finally {
+    cache.dispose();
   }
   const list = (prefix: string) =>
     [...gathered].filter(([name]) => name.startsWith(prefix)).map(([, buffer]) => buffer.tensor());

@@ -45,7 +45,7 @@ export function attention(
     [project('q_proj', heads), project('k_proj', kvHeads), project('v_proj', kvHeads)],
     precision,
   );
-  const attended = cachedAttention(graph, projected, prefix, layer, config, shared, precision);
+  const attended = cachedAttention(graph, projected, prefix, layer, config, shared, options);
   const [output] = linear(
     graph,
     rows ? gatherRows(graph, attended, rows, heads * headDim) : attended,
@@ -69,11 +69,12 @@ function cachedAttention(
   layer: number,
   config: DecoderConfig,
   shared: AttentionInputs,
-  precision: number,
+  options: GraphOptions,
 ): Value {
   const { num_attention_heads: heads, num_key_value_heads: kvHeads, head_dim: headDim } = config;
   const shape = ['batch', kvHeads, 'capacity', headDim];
-  const past = (part: string) => graph.input(`past_key_values.${layer}.${part}`, 'float32', shape);
+  const dtype = options.device === 'cpu' ? 'float32' : options.dtype;
+  const past = (part: string) => graph.input(`past_key_values.${layer}.${part}`, dtype, shape);
   const norm = (name: string) => (config.qk_norm ? graph.weight(`${prefix}.${name}.weight`, [headDim]) : -1);
   const { cos, sin } = shared.rotary;
   const [attended, presentKey, presentValue] = graph.ownOps(
@@ -84,14 +85,14 @@ function cachedAttention(
       kv_num_heads: kvHeads,
       scale: float(headDim ** -0.5),
       window: config.windows[layer] ?? -1,
-      precision,
+      precision: PRECISION[options.dtype],
       q_norm: norm('q_norm'),
       k_norm: norm('k_norm'),
       epsilon: float(config.rms_norm_eps),
     },
     3,
   ) as [Value, Value, Value];
-  graph.output(presentKey, `present.${layer}.key`, 'float32', shape);
-  graph.output(presentValue, `present.${layer}.value`, 'float32', shape);
+  graph.output(presentKey, `present.${layer}.key`, dtype, shape);
+  graph.output(presentValue, `present.${layer}.value`, dtype, shape);
   return attended;
 }

@@ -10,7 +10,8 @@ const buildFolder = join(root, 'kernels/build/cuda/test');
 const compiler = process.env.CXX ?? 'g++';
 
 function headersTime(): number {
-  const folders = [cudaFolder, join(root, 'kernels/common'), testFolder, join(testFolder, 'emulator')];
+  const kernels = ['common', 'cpu', 'cuda', 'ops', 'ops/cuda'].map((name) => join(root, 'kernels', name));
+  const folders = [...kernels, testFolder, join(testFolder, 'emulator')];
   const headers = folders.flatMap((folder) =>
     readdirSync(folder)
       .filter((name) => /\.(h|cuh)$/.test(name))
@@ -37,7 +38,12 @@ function runCompiler(args: string[]): Promise<void> {
  * Builds a native test program with the host's compiler, every warning an error; objects newer than their sources and all
  * headers are kept.
  */
-export async function buildProgram(name: string, sources: string[], options: string[]): Promise<string> {
+export async function buildProgram(
+  name: string,
+  sources: string[],
+  options: string[],
+  linkOptions: string[] = [],
+): Promise<string> {
   mkdirSync(buildFolder, { recursive: true });
   const newest = headersTime();
   const program = join(buildFolder, name);
@@ -55,8 +61,33 @@ export async function buildProgram(name: string, sources: string[], options: str
     }
   };
   await Promise.all([worker(), worker()]);
-  await runCompiler([...objects, '-o', program]);
+  await runCompiler([...linkOptions, ...objects, '-o', program]);
   return program;
+}
+
+/** Builds the CUDA library over the emulation instead of a GPU. */
+export function buildEmulatedLibrary(): Promise<string> {
+  const all = (folder: string, left: string) =>
+    readdirSync(folder)
+      .filter((name) => /\.(cu|cc)$/.test(name) && name !== left)
+      .map((name) => join(folder, name));
+  const shared = [
+    'common/mapped_file.cc',
+    'common/residency.cc',
+    'common/weight_store.cc',
+    'ops/kernel_io.cc',
+    'ops/op_attributes.cc',
+    'ops/ort_values.cc',
+    'ops/stored_weight.cc',
+  ];
+  const sources = [
+    ...all(cudaFolder, 'gemm_cublaslt.cc'),
+    ...all(join(root, 'kernels/ops/cuda'), 'platform.cc'),
+    ...shared.map((name) => join(root, 'kernels', name)),
+    join(testFolder, 'emulator/platform.cc'),
+  ];
+  const options = [...warningOptions, '-fPIC', '-fvisibility=hidden', '-I', join(testFolder, 'emulator')];
+  return buildProgram('libswitchyard_emulated.so', sources, options, ['-shared', '-pthread', '-Wl,-z,defs']);
 }
 
 export const warningOptions = ['-std=c++20', '-O1', '-Wall', '-Wextra', '-Werror', '-Wno-unknown-pragmas'];

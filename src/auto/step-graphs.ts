@@ -1,0 +1,82 @@
+/** When to record decode steps as graphs of the device, and which recording serves a step. */
+
+/** What a recorded step depends on besides its fixed buffers. */
+export interface StepKey {
+  readonly rows: number;
+  readonly capacity: number;
+  readonly implementation: string;
+  /** How many of the highest logits it lists. */
+  readonly candidates: number;
+}
+
+export type StepAction<T> =
+  | { readonly kind: 'run' }
+  | { readonly kind: 'capture' }
+  | { readonly kind: 'replay'; readonly captured: T };
+
+/** Plain runs of a step before it is recorded: they settle the engine's memory and algorithms. */
+const WARM_UPS = 2;
+
+/** The recordings of one cache's steps. They hold addresses, so all go when the cache's memory does. */
+export class StepGraphs<T> {
+  readonly #recordings = new Map<string, { runs: number; captured: T | undefined }>();
+  readonly #policy: StepGraphsPolicy;
+  readonly #release: (captured: T) => void;
+
+  /** @param release frees a recording */
+  constructor(policy: StepGraphsPolicy, release: (captured: T) => void) {
+    this.#policy = policy;
+    this.#release = release;
+  }
+
+  /** What to do with the next step of this kind. */
+  next(key: StepKey): StepAction<T> {
+    if (!this.#policy.active) return { kind: 'run' };
+    const recording = this.#of(key);
+    if (recording.captured !== undefined) return { kind: 'replay', captured: recording.captured };
+    return { kind: recording.runs++ < WARM_UPS ? 'run' : 'capture' };
+  }
+
+  captured(key: StepKey, recording: T): void {
+    this.#of(key).captured = recording;
+    this.#policy.captures++;
+  }
+
+  /** Frees all recordings. */
+  clear(): void {
+    for (const { captured } of this.#recordings.values()) if (captured !== undefined) this.#release(captured);
+    this.#recordings.clear();
+  }
+
+  #of({ rows, capacity, implementation, candidates }: StepKey) {
+    const text = [rows, capacity, implementation, candidates].join();
+    const recording = this.#recordings.get(text) ?? { runs: 0, captured: undefined };
+    this.#recordings.set(text, recording);
+    return recording;
+  }
+}
+
+/** Whether steps of a model are recorded; shared by all of its caches. */
+export class StepGraphsPolicy {
+  /** Asked for. */
+  enabled = false;
+  /** Recordings made so far. */
+  captures = 0;
+  #fault: string | undefined;
+
+  get active(): boolean {
+    return this.enabled && this.#fault === undefined;
+  }
+
+  /** Why steps are not recorded although that was asked for; undefined while they are. */
+  get fault(): string | undefined {
+    return this.#fault;
+  }
+
+  /** After a failed recording none is tried again. True the first time. */
+  fail(reason: string): boolean {
+    const isFirst = this.#fault === undefined;
+    this.#fault ??= reason;
+    return isFirst;
+  }
+}

@@ -1,0 +1,103 @@
+// Checks which experts a bounded number of slots holds.
+#include <set>
+#include <stdexcept>
+
+#include "../../kernels/common/residency.h"
+#include "cuda/testing.h"
+
+namespace {
+
+using switchyard::Residency;
+
+std::vector<int64_t> Slots(const std::vector<Residency::Fetch>& fetches) {
+  std::vector<int64_t> slots;
+  for (const auto& fetch : fetches) slots.push_back(fetch.slot);
+  return slots;
+}
+
+void FreeSlotsFirst() {
+  Residency residency(10, 3);
+  EXPECT((Slots(residency.Request({7, 4})) == std::vector<int64_t>{0, 1}), "two free slots");
+  EXPECT(residency.Request({4, 7}).empty(), "both are there");
+  EXPECT((Slots(residency.Request({1})) == std::vector<int64_t>{2}), "the last free slot");
+  EXPECT(residency.SlotOf(7) == 0 && residency.SlotOf(4) == 1 && residency.SlotOf(1) == 2, "all three stay");
+  EXPECT(residency.SlotOf(0) == -1, "an expert that was never wanted");
+}
+
+void LeastUsedGivesWay() {
+  Residency residency(10, 3);
+  residency.Request({0, 1, 2});
+  residency.Request({0, 2});
+  residency.Request({2});
+  const auto fetches = residency.Request({5});
+  EXPECT(fetches.size() == 1 && fetches[0].expert == 5, "one expert is brought");
+  EXPECT(residency.SlotOf(1) == -1, "used once, it gives way");
+  EXPECT(residency.SlotOf(0) >= 0 && residency.SlotOf(2) >= 0, "used more often, they stay");
+}
+
+void OldestOfEqualsGivesWay() {
+  Residency residency(10, 3);
+  residency.Request({3});
+  residency.Request({1});
+  residency.Request({2});
+  residency.Request({9});
+  EXPECT(residency.SlotOf(3) == -1, "used once like the others, but longest ago");
+}
+
+void WhatIsWantedStays() {
+  Residency residency(10, 2);
+  for (int i = 0; i < 5; i++) residency.Request({0});
+  residency.Request({1});
+  // Expert 1 is the coldest, and wanted together with the new one.
+  residency.Request({1, 2});
+  EXPECT(residency.SlotOf(1) >= 0 && residency.SlotOf(2) >= 0, "both that are wanted");
+  EXPECT(residency.SlotOf(0) == -1, "the other one");
+}
+
+void TooMany() {
+  Residency residency(10, 2);
+  bool refused = false;
+  try {
+    residency.Request({1, 2, 3});
+  } catch (const std::invalid_argument&) {
+    refused = true;
+  }
+  EXPECT(refused, "three experts in two slots");
+}
+
+// Whatever is asked for, every wanted expert has a slot of its own afterwards, and only missing ones come.
+void RandomRequests() {
+  constexpr int64_t kExperts = 40, kSlots = 9;
+  Residency residency(kExperts, kSlots);
+  for (int round = 0; round < 2000; round++) {
+    std::set<int64_t> wanted;
+    const int count = testing::RandomInt(0, kSlots);
+    while (static_cast<int>(wanted.size()) < count) wanted.insert(testing::RandomInt(0, kExperts - 1));
+    size_t missing = 0;
+    for (const int64_t expert : wanted) missing += residency.SlotOf(expert) < 0;
+    const auto fetches = residency.Request({wanted.begin(), wanted.end()});
+    EXPECT(fetches.size() == missing, "round %d", round);
+    std::set<int64_t> taken;
+    int64_t resident = 0;
+    for (int64_t expert = 0; expert < kExperts; expert++) {
+      const int64_t slot = residency.SlotOf(expert);
+      if (slot < 0) continue;
+      resident++;
+      EXPECT(slot < kSlots && taken.insert(slot).second, "slot %d in round %d", static_cast<int>(slot), round);
+    }
+    EXPECT(resident <= kSlots, "round %d", round);
+    for (const int64_t expert : wanted) EXPECT(residency.SlotOf(expert) >= 0, "round %d", round);
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return testing::Main(argc, argv,
+                       {{"free slots first", FreeSlotsFirst},
+                        {"the least used gives way", LeastUsedGivesWay},
+                        {"the oldest of equals gives way", OldestOfEqualsGivesWay},
+                        {"what is wanted stays", WhatIsWantedStays},
+                        {"too many", TooMany},
+                        {"random requests", RandomRequests}});
+}
