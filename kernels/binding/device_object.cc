@@ -102,9 +102,11 @@ Napi::Function DeviceObject::Define(Napi::Env env) {
                       InstanceMethod<&DeviceObject::JsAllocate>("allocate"),
                       InstanceMethod<&DeviceObject::JsFree>("free"),
                       InstanceMethod<&DeviceObject::JsTensor>("tensor"),
+                      InstanceMethod<&DeviceObject::JsWrite>("write"),
                       InstanceMethod<&DeviceObject::JsRead>("read"),
                       InstanceMethod<&DeviceObject::JsCopyBlocks>("copyBlocks"),
                       InstanceMethod<&DeviceObject::JsOpenStore>("openStore"),
+                      InstanceMethod<&DeviceObject::JsCloseStore>("closeStore"),
                       InstanceMethod<&DeviceObject::JsUpload>("upload"),
                       InstanceMethod<&DeviceObject::JsStoreStatus>("storeStatus"),
                       InstanceMethod<&DeviceObject::JsReplay>("replay"),
@@ -162,6 +164,20 @@ Napi::Value DeviceObject::JsTensor(const Napi::CallbackInfo& info) {
   return MakeExternal(info.Env(), std::move(wrapped));
 }
 
+Napi::Value DeviceObject::JsWrite(const Napi::CallbackInfo& info) {
+  const MemoryPtr& memory = Memory(info[0]);
+  const auto bytes = info[1].As<Napi::Uint8Array>();
+  CheckRange(info.Env(), *memory, 0, bytes.ByteLength());
+  return StartFunction<Nothing>(
+      info.Env(),
+      [device = device_, memory, copy = std::vector<char>(bytes.Data(), bytes.Data() + bytes.ByteLength())] {
+        std::lock_guard<std::mutex> lock(device->run_mutex());
+        device->CopyToDevice(memory->data, copy.data(), copy.size());
+        return Nothing();
+      },
+      Undefined);
+}
+
 Napi::Value DeviceObject::JsRead(const Napi::CallbackInfo& info) {
   const MemoryPtr& memory = Memory(info[0]);
   const uint64_t offset = Bytes(info, 1), bytes = Bytes(info, 2);
@@ -198,6 +214,18 @@ Napi::Value DeviceObject::JsOpenStore(const Napi::CallbackInfo& info) {
   const auto store = WeightStoreObject::Unwrap(info[0].As<Napi::Object>())->store(info.Env());
   const auto dtype = static_cast<DType>(info[1].ToNumber().Int32Value());
   return Share(info.Env(), device_->OpenStore(store, dtype, static_cast<int64_t>(Bytes(info, 2))));
+}
+
+// Off this thread, because freeing waits for the device.
+Napi::Value DeviceObject::JsCloseStore(const Napi::CallbackInfo& info) {
+  const auto store = std::make_shared<StorePtr>(std::move(Shared<ops::DeviceStore>(info[0])));
+  return StartFunction<Nothing>(
+      info.Env(),
+      [store] {
+        *store = nullptr;
+        return Nothing();
+      },
+      Undefined);
 }
 
 Napi::Value DeviceObject::JsUpload(const Napi::CallbackInfo& info) {
@@ -272,7 +300,11 @@ Napi::Value DeviceObject::JsCopyRate(const Napi::CallbackInfo& info) {
       [](Napi::Env env, double& rate) { return Napi::Number::New(env, rate); });
 }
 
-StorePtr UnwrapDeviceStore(Napi::Value external) { return Shared<ops::DeviceStore>(external); }
+StorePtr UnwrapDeviceStore(Napi::Value external) {
+  const StorePtr& store = Shared<ops::DeviceStore>(external);
+  if (store == nullptr) throw Napi::Error::New(external.Env(), "the weights on the device were disposed of");
+  return store;
+}
 
 Napi::Value ListDevices(const Napi::CallbackInfo& info) {
   using Infos = std::vector<ops::DeviceInfo>;

@@ -22,10 +22,12 @@ struct DeviceMemory {
 //   allocate(bytes, purpose): Promise<memory>    filled with zeros
 //   free(memory)                                 memory that no tensor names any more
 //   tensor(memory, offset, type, dims): External as wrapTensor makes it
+//   write(memory, bytes: Uint8Array): Promise<void>
 //   read(memory, offset, bytes): Promise<ArrayBuffer>
 //   copyBlocks(from, to, blocks, fromBytes, toBytes): Promise<void>
 //   openStore(store: WeightStore, dtype, maxBytes): store
 //   upload(store, onProgress(done, total), id): Promise<void>    cancelRun(id) ends it
+//   closeStore(store): Promise<void>    frees the weights once no session uses them
 //   storeStatus(store): { residentBytes, hits, fetches, fetchedBytes }
 //   replay(captured, inputs: memory, bytes: Uint8Array, outputs: memory[], sizes: number[]):
 //     Promise<ArrayBuffer[]>    writes the inputs, runs, reads the outputs
@@ -42,9 +44,11 @@ class DeviceObject : public Napi::ObjectWrap<DeviceObject> {
   Napi::Value JsAllocate(const Napi::CallbackInfo& info);
   void JsFree(const Napi::CallbackInfo& info);
   Napi::Value JsTensor(const Napi::CallbackInfo& info);
+  Napi::Value JsWrite(const Napi::CallbackInfo& info);
   Napi::Value JsRead(const Napi::CallbackInfo& info);
   Napi::Value JsCopyBlocks(const Napi::CallbackInfo& info);
   Napi::Value JsOpenStore(const Napi::CallbackInfo& info);
+  Napi::Value JsCloseStore(const Napi::CallbackInfo& info);
   Napi::Value JsUpload(const Napi::CallbackInfo& info);
   Napi::Value JsStoreStatus(const Napi::CallbackInfo& info);
   Napi::Value JsReplay(const Napi::CallbackInfo& info);

@@ -62,6 +62,7 @@ export class DeviceSteps {
     const axes = step.positions.length / rows;
     this.#inputs ??= await this.#device.allocate((8 * (2 + axes) + 4) * rows, 'the inputs of a step');
     const inputs = this.#inputs;
+    await inputs.write(inputBytes(step));
     const afterIds = 8 * rows;
     const afterPositions = afterIds + 8 * axes * rows;
     const feeds: Record<string, Tensor> = {
@@ -106,12 +107,7 @@ export class DeviceSteps {
   /** The step's outputs but the cache; the logits stay on the device. */
   async replay({ run, outputs }: Recorded, step: StepFeeds): Promise<Record<string, Tensor>> {
     const { rows, candidates } = step.key;
-    const rowNumbers = BigInt64Array.from({ length: rows }, (_, row) => BigInt(row));
-    const parts = [step.ids, step.positions, rowNumbers, step.lastPositions];
-    const bytes = Buffer.concat(
-      parts.map((part) => new Uint8Array(part.buffer, part.byteOffset, part.byteLength)),
-    );
-    const buffers = await run.replay(this.#inputs as DeviceMemory, bytes, outputs);
+    const buffers = await run.replay(this.#inputs as DeviceMemory, inputBytes(step), outputs);
     const results: Record<string, Tensor> = { logits: step.logits };
     for (const [i, { name }] of outputs.entries()) {
       const buffer = buffers[i] as ArrayBuffer;
@@ -123,6 +119,13 @@ export class DeviceSteps {
     }
     return results;
   }
+}
+
+/** The inputs in the order they lie on the device. */
+function inputBytes({ key, ids, positions, lastPositions }: StepFeeds): Uint8Array {
+  const rows = BigInt64Array.from({ length: key.rows }, (_, row) => BigInt(row));
+  const parts = [ids, positions, rows, lastPositions];
+  return Buffer.concat(parts.map((part) => new Uint8Array(part.buffer, part.byteOffset, part.byteLength)));
 }
 
 function freeRecording({ run, outputs }: Recorded): void {

@@ -10,7 +10,7 @@ import { openCheckpoint } from '../safetensors/checkpoint.ts';
 import type { Checkpoint } from '../safetensors/types.ts';
 import { matchWeights } from './check-model.ts';
 import { DecoderRuntime, type Head } from './decoder-runtime.ts';
-import { checkDevice, type Device } from './device.ts';
+import { type Device, openDevice, parseMemory } from './device.ts';
 import { type ConfigOverride, loadConfig, loadGenerationConfig } from './load-config.ts';
 import { type ExpertsImplementation, type ModelParts, textBackend } from './model.ts';
 import { VisionRuntime } from './vision-runtime.ts';
@@ -20,8 +20,13 @@ export interface LoadOptions extends HubOptions {
   config?: ConfigOverride;
   /** Precision of the computation; `auto`, the default, is the checkpoint's own. */
   dtype?: DType | 'auto';
-  /** Where to compute: `auto`, the default, is the CPU in this version, and CUDA is refused. */
+  /** Where to compute: `cpu`, the default, `cuda`, `cuda:N`, or `auto`, a GPU where one can be used. */
   device?: Device;
+  /**
+   * Bound on the GPU memory of the weights: bytes, or text such as `20GB`. What does not fit are experts; they are fetched when
+   * chosen, and those used least give way.
+   */
+  maxMemory?: number | string;
   /** Backend of the experts, as a name or by sub-config; default `grouped_mm`. */
   expertsImplementation?: ExpertsImplementation | null;
   /** Threads of the engine; default: the physical cores this process may use. */
@@ -42,7 +47,12 @@ export async function loadModel(
   kind: 'text' | 'image-text' = 'text',
 ): Promise<ModelParts> {
   checkOptions(options);
-  await checkDevice(options.device);
+  const device = await openDevice(options.device);
+  const maxBytes = options.maxMemory === undefined ? 0 : parseMemory(options.maxMemory);
+  if (maxBytes > 0 && !device)
+    throw new InputError(
+      'maxMemory bounds the memory of a GPU; it needs device cuda, and the model is on the CPU',
+    );
   const repo = await resolveRepo(idOrFolder, options);
   const { json, architecture, parsed } = await loadConfig(repo, options.config, options);
   checkKind(architecture, kind, idOrFolder);
@@ -61,18 +71,23 @@ export async function loadModel(
   assertComplete(report, checkpoint.files);
   warnUnexpected(report.unexpected, idOrFolder, options);
   const store = openWeightStore(checkpoint.tensors.values());
-  const engine = { dtype, threads: options.threads };
+  const weights = device?.openWeights(store, dtype, maxBytes);
+  const onUpload = uploadProgress(checkpoint, options);
+  const onWarning = (message: string) => warn(message, options.onWarning);
+  const engine = { dtype, threads: options.threads, weights, onUpload, onWarning };
   const decoder = new DecoderRuntime(architecture, parsed, checkpoint, store, { ...engine, contexts });
   const vision =
     hasVision(architecture) && new VisionRuntime(architecture, parsed, checkpoint, store, engine);
   const release = async () => {
     await decoder.dispose();
     if (vision) await vision.dispose();
+    await weights?.dispose();
     store.dispose();
   };
   try {
     const backend = textBackend(experts);
     decoder.assertSupported(backend);
+    if (vision && weights) await vision.prepare();
     await decoder.prepare({ head, intermediates: false, visual: false }, backend);
   } catch (error) {
     await release();
@@ -87,6 +102,20 @@ export async function loadModel(
     ...{ decoder, contextLength, expertsModel, experts, release },
     ...(vision ? { vision, visionTokens: architecture.vision?.tokens(parsed) } : {}),
   };
+}
+
+/** Reports the upload of weights to a device as the loading of the checkpoint. */
+function uploadProgress({ files }: Checkpoint, { onProgress }: LoadOptions) {
+  const file = files[0] ?? '';
+  return (done: number, total: number) =>
+    onProgress?.({
+      stage: 'load',
+      file,
+      loadedBytes: done,
+      fileBytes: total,
+      totalLoadedBytes: done,
+      totalBytes: total,
+    });
 }
 
 function hasVision(

@@ -1,5 +1,4 @@
 import { Graph } from '../graph/graph.ts';
-import type { DType } from '../graph/precision.ts';
 import type { Architecture, VisionPart } from '../models/architecture.ts';
 import { CheckpointWeights } from '../models/checkpoint-weights.ts';
 import type { VisionConfig } from '../models/qwen3_vl_vision.ts';
@@ -9,6 +8,7 @@ import { Tensor } from '../runtime/ort.ts';
 import { openSession } from '../runtime/session.ts';
 import type { Session, WeightStore } from '../runtime/types.ts';
 import type { Checkpoint } from '../safetensors/types.ts';
+import type { EngineOptions } from './decoder-runtime.ts';
 import type { VisualFeatures } from './prompt.ts';
 
 /** The vision tower of a loaded model. Its session opens, and its weights are first touched, with the first picture. */
@@ -18,8 +18,7 @@ export class VisionRuntime {
   readonly #fullConfig: unknown;
   readonly #checkpoint: Checkpoint;
   readonly #store: WeightStore;
-  readonly #dtype: DType;
-  readonly #threads: number | undefined;
+  readonly #engine: EngineOptions;
   #session: Promise<Session> | undefined;
 
   constructor(
@@ -27,15 +26,14 @@ export class VisionRuntime {
     config: unknown,
     checkpoint: Checkpoint,
     store: WeightStore,
-    options: { dtype: DType; threads?: number | undefined },
+    options: EngineOptions,
   ) {
     this.#architecture = architecture;
     this.#fullConfig = config;
     this.config = architecture.vision.config(config);
     this.#checkpoint = checkpoint;
     this.#store = store;
-    this.#dtype = options.dtype;
-    this.#threads = options.threads;
+    this.#engine = options;
   }
 
   /** Placeholder tokens that a picture or clip of this grid stands for. */
@@ -120,10 +118,19 @@ export class VisionRuntime {
     };
   }
 
-  #open(): Promise<Session> {
+  /** Opens the session ahead of the first picture, so that its weights count where memory is bounded. */
+  async prepare(): Promise<void> {
+    this.#session ??= this.#open();
+    await this.#session;
+  }
+
+  async #open(): Promise<Session> {
+    const { dtype, threads, weights, onUpload } = this.#engine;
     const graph = new Graph(new CheckpointWeights(this.#checkpoint, this.#store));
-    this.#architecture.vision.buildGraph(graph, this.#fullConfig, this.#dtype);
-    const threads = this.#threads === undefined ? {} : { threads: this.#threads };
-    return openSession(graph.serialize(), { store: this.#store, ...threads });
+    this.#architecture.vision.buildGraph(graph, this.#fullConfig, dtype);
+    const bound = threads === undefined ? {} : { threads };
+    const session = await openSession(graph.serialize(), { store: this.#store, weights, ...bound });
+    await weights?.upload(onUpload);
+    return session;
   }
 }

@@ -1,4 +1,4 @@
-/** What ONNX Runtime's CUDA provider needs, and what of it a machine has. Nothing is loaded. */
+/** What CUDA needs, ONNX Runtime's provider above all, and what of it a machine has. Nothing is loaded. */
 import { dirname, join } from 'node:path';
 import type { LibraryFile } from '../runtime/engine-status.ts';
 import { readDependencies } from './elf.ts';
@@ -26,6 +26,8 @@ interface DriverAnswer {
 }
 
 export interface CudaReport extends DriverAnswer {
+  /** Switchyard's own kernels. */
+  readonly kernels: Library;
   /** The provider's own libraries, which must lie beside the engine. */
   readonly provider: readonly Library[];
   /** Major version of CUDA that the provider is built for; without a provider, of the one onnxruntime-node fetches. */
@@ -50,12 +52,13 @@ const OLDEST_DRIVER: Readonly<Record<number, number>> = { 12: 525, 13: 580 };
 
 /** Looks for everything CUDA needs, from the provider library to the GPU. */
 export async function examineCuda(machine: Machine, engine: LibraryFile): Promise<CudaReport> {
-  if (machine.platform !== 'linux') return withoutCuda(machine.platform);
+  if (machine.platform !== 'linux') return withoutCuda(machine, engine);
   const folder = engine.path === undefined ? undefined : dirname(engine.path);
   const provider = PROVIDER_LIBRARIES.map((name) => besideEngine(machine, folder, name));
   const linked = linkedLibraries(machine, provider.find(({ name }) => name === PROVIDER)?.path);
   const search = await searchLibraries(machine, linked?.runPath);
   const found = {
+    kernels: ownKernels(machine, engine),
     provider,
     major: linked?.major ?? FETCHED_MAJOR,
     libraries: (linked?.needed ?? FETCHED).map(search.find),
@@ -66,13 +69,14 @@ export async function examineCuda(machine: Machine, engine: LibraryFile): Promis
   return { ...found, lacks: findLacks(found, machine, engine, linked === undefined) };
 }
 
-function withoutCuda(platform: string): CudaReport {
+function withoutCuda(machine: Machine, engine: LibraryFile): CudaReport {
   return {
+    kernels: ownKernels(machine, engine),
     ...{ provider: [], major: FETCHED_MAJOR, libraries: [], searched: [], gpus: [] },
     driver: { name: DRIVER, path: undefined, unsearched: undefined },
     driverVersion: undefined,
     gpuFault: undefined,
-    lacks: [{ what: `CUDA on ${platform}`, step: 'use a Linux machine with an NVIDIA GPU' }],
+    lacks: [{ what: `CUDA on ${machine.platform}`, step: 'use a Linux machine with an NVIDIA GPU' }],
   };
 }
 
@@ -83,9 +87,25 @@ function findLacks(
   isUnreadable: boolean,
 ): Lack[] {
   return [
+    ...kernelLacks(found.kernels),
     ...providerLacks(found.provider, machine, engine, isUnreadable),
     ...libraryLacks(found.libraries, found.major),
     ...driverLacks(found),
+  ];
+}
+
+function ownKernels(machine: Machine, { cudaLibrary }: LibraryFile): Library {
+  return {
+    name: cudaLibrary,
+    path: machine.exists(cudaLibrary) ? cudaLibrary : undefined,
+    unsearched: undefined,
+  };
+}
+
+function kernelLacks({ name, path }: Library): Lack[] {
+  if (path !== undefined) return [];
+  return [
+    { what: `Switchyard's CUDA kernels: no ${name}`, step: 'npm run build:cuda, with nvcc 12.4 or newer' },
   ];
 }
 

@@ -1,4 +1,5 @@
 /** A diagnosis in words. */
+import type { DeviceInfo } from '../runtime/device.ts';
 import type { ThreadBudget } from '../runtime/threads.ts';
 import type { CudaReport, Gpu } from './cuda.ts';
 import type { Diagnosis, Step, Tool } from './diagnose.ts';
@@ -9,18 +10,19 @@ type Row = readonly [label: string, text: string];
 /** The report `switchyard doctor` prints. */
 export function describeDiagnosis(diagnosis: Diagnosis): string {
   const { cuda, ok } = diagnosis;
-  const verdict = ok ? `models run here, on the CPU with ${summary(diagnosis)}` : 'models cannot run here';
+  const verdict = ok ? `models run here, ${summary(diagnosis)}` : 'models cannot run here';
   const blocks = [
     table(machineRows(diagnosis)),
-    `CUDA (this version has no CUDA path; what one would need, for CUDA ${cuda.major})\n${table(cudaRows(cuda))}`,
+    `what device cuda needs, for CUDA ${cuda.major}\n${table(cudaRows(diagnosis))}`,
     `${verdict}\n`,
     ...(diagnosis.steps.length > 0 ? [`missing, and what to do\n${diagnosis.steps.map(item).join('')}`] : []),
   ];
   return blocks.join('\n');
 }
 
-function summary({ engine, threads }: Diagnosis): string {
-  return `the ${engine.working?.cpu.isa} kernels and ${count(threads.threads, 'thread')}`;
+function summary({ engine, threads, gpus, device }: Diagnosis): string {
+  const cpu = `on the CPU with the ${engine.working?.cpu.isa} kernels and ${count(threads.threads, 'thread')}`;
+  return device === 'cuda' ? `${cpu}, and with device cuda on the ${gpus.devices[0]?.name}` : cpu;
 }
 
 function machineRows({ node, engine, threads, providers, compiler, nvcc }: Diagnosis): Row[] {
@@ -52,13 +54,17 @@ function toolText(tool: Tool | undefined): string {
   return tool ? `${tool.command}: ${tool.version}` : 'none found';
 }
 
-function cudaRows({ provider, libraries, driver, driverVersion, gpus, searched }: CudaReport): Row[] {
+function cudaRows({ cuda, gpus: { devices, fault } }: Diagnosis): Row[] {
+  const { kernels, provider, libraries, driver, driverVersion, gpus, searched }: CudaReport = cuda;
+  const usable = devices.map(usableText);
   const version = driverVersion === undefined ? '' : `, version ${driverVersion}`;
   return [
+    ['kernels', kernels.path ?? `${kernels.name}: not built`],
     ...labelled('provider', provider.map(libraryText)),
     ...labelled('libraries', libraries.map(libraryText)),
     ['driver', `${libraryText(driver)}${version}`],
     ...labelled('GPUs', gpus.length > 0 ? gpus.map(gpuText) : ['none']),
+    ...labelled('usable', usable.length > 0 ? usable : [fault ?? 'none']),
     ...labelled('looked in', searched),
   ];
 }
@@ -74,6 +80,11 @@ function libraryText({ name, path, unsearched }: Library): string {
 
 function gpuText({ name, memoryMiB }: Gpu): string {
   return memoryMiB === undefined ? name : `${name}, ${(memoryMiB / 1024).toFixed(1)} GiB`;
+}
+
+function usableText({ name, major, minor, freeBytes, totalBytes }: DeviceInfo): string {
+  const gib = (bytes: number) => (bytes / 2 ** 30).toFixed(1);
+  return `${name}, compute capability ${major}.${minor}, ${gib(freeBytes)} of ${gib(totalBytes)} GiB free`;
 }
 
 function item({ neededFor, what, step }: Step, index: number): string {

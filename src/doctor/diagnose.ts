@@ -1,6 +1,6 @@
 /** Everything that decides how Switchyard runs on a machine, and what to do about what is missing. */
 import { dirname, join } from 'node:path';
-import { type EngineStatus, engineStatus } from '../runtime/engine-status.ts';
+import { type CudaDevices, cudaDevices, type EngineStatus, engineStatus } from '../runtime/engine-status.ts';
 import { type ThreadBudget, threadBudget } from '../runtime/threads.ts';
 import { type CudaReport, examineCuda, type Lack } from './cuda.ts';
 import { type Machine, thisMachine } from './machine.ts';
@@ -12,7 +12,7 @@ export interface Tool {
 }
 
 export interface Diagnosis {
-  /** Whether models can be run here, on the CPU. */
+  /** Whether models can be run here at all. */
   readonly ok: boolean;
   readonly node: { readonly version: string; readonly platform: string; readonly arch: string };
   readonly engine: EngineStatus;
@@ -22,8 +22,10 @@ export interface Diagnosis {
   readonly compiler: Tool | undefined;
   readonly nvcc: Tool | undefined;
   readonly cuda: CudaReport;
-  /** What will be used, whatever else is found. */
-  readonly device: 'cpu';
+  /** The GPUs that Switchyard's CUDA library finds. */
+  readonly gpus: CudaDevices;
+  /** What device `auto` means here. */
+  readonly device: 'cpu' | 'cuda';
   readonly steps: readonly Step[];
 }
 
@@ -32,17 +34,19 @@ export interface Step extends Lack {
   readonly neededFor: 'running' | 'rebuilding' | 'CUDA';
 }
 
-/** @param machine with `engine` and `threads` for tests: another machine than this one */
+/** @param machine with `engine`, `threads` and `gpus` for tests: another machine than this one */
 export async function diagnose(
   machine: Machine = thisMachine,
   engine: EngineStatus = engineStatus(),
   threads: ThreadBudget = threadBudget(),
+  gpus: CudaDevices | undefined = undefined,
 ): Promise<Diagnosis> {
   const [compiler, nvcc, cuda] = await Promise.all([
     findCompiler(machine),
     findNvcc(machine),
     examineCuda(machine, engine.library),
   ]);
+  const found = gpus ?? (await cudaDevices());
   const { platform, arch } = machine;
   return {
     ok: engine.working !== undefined,
@@ -53,7 +57,8 @@ export async function diagnose(
     compiler,
     nvcc,
     cuda,
-    device: 'cpu',
+    gpus: found,
+    device: engine.working && cuda.lacks.length === 0 && found.devices.length > 0 ? 'cuda' : 'cpu',
     steps: steps(machine, engine, compiler, nvcc, cuda),
   };
 }

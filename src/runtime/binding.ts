@@ -73,6 +73,7 @@ export interface NativeDevice {
   allocate(bytes: number, purpose: string): Promise<NativeMemory>;
   free(memory: NativeMemory): void;
   tensor(memory: NativeMemory, offset: number, type: number, dims: readonly number[]): WrappedTensor;
+  write(memory: NativeMemory, bytes: Uint8Array): Promise<void>;
   read(memory: NativeMemory, offset: number, bytes: number): Promise<ArrayBuffer>;
   /** Copies blocks that lie side by side to places `toBytes` apart. */
   copyBlocks(
@@ -89,6 +90,8 @@ export interface NativeDevice {
     onProgress: (done: number, total: number) => void,
     id: number,
   ): Promise<void>;
+  /** Frees the weights once no session uses them. */
+  closeStore(store: NativeDeviceStore): Promise<void>;
   storeStatus(store: NativeDeviceStore): {
     residentBytes: number;
     hits: number;

@@ -144,6 +144,11 @@ export class DeviceMemory {
     return deviceTensor(type === 'bfloat16' ? 'float16' : type, dims, wrapped, read);
   }
 
+  /** Writes the first bytes. */
+  async write(bytes: Uint8Array): Promise<void> {
+    await guard(this.#device.native.write(this.native, bytes));
+  }
+
   /** Copies `blocks` blocks that lie side by side to places `toBytes` apart. */
   async copyBlocksTo(to: DeviceMemory, blocks: number, fromBytes: number, toBytes: number): Promise<void> {
     await guard(this.#device.native.copyBlocks(this.native, to.native, blocks, fromBytes, toBytes));
@@ -164,6 +169,7 @@ export class DeviceWeights {
   readonly device: Device;
   readonly dtype: DeviceDType;
   readonly native: NativeDeviceStore;
+  #disposal: Promise<void> | undefined;
 
   constructor(device: Device, dtype: DeviceDType, native: NativeDeviceStore) {
     this.device = device;
@@ -193,6 +199,12 @@ export class DeviceWeights {
     } finally {
       signal?.removeEventListener('abort', cancel);
     }
+  }
+
+  /** Frees the weights once no session uses them. */
+  dispose(): Promise<void> {
+    this.#disposal ??= guard(this.device.native.closeStore(this.native));
+    return this.#disposal;
   }
 
   get stats(): ResidencyStats {

@@ -3,6 +3,7 @@ import { existsSync, realpathSync } from 'node:fs';
 import { join } from 'node:path';
 import { EngineError } from '../errors.ts';
 import { addonPath, engineVersion, libraryPath } from './binding.ts';
+import { cudaLibraryPath, type DeviceInfo, listDevices } from './device.ts';
 import { type CpuInfo, cpuInfo } from './machine.ts';
 import { packageFolder } from './ort.ts';
 
@@ -22,6 +23,8 @@ export interface LibraryFile {
   readonly fromEnvironment: boolean;
   /** Script of onnxruntime-node that fetches its CUDA provider. */
   readonly installer: string | undefined;
+  /** Switchyard's CUDA library, be it built or not. */
+  readonly cudaLibrary: string;
 }
 
 /** Loads the engine if it can be loaded. */
@@ -37,6 +40,24 @@ export function engineStatus(): EngineStatus {
   }
 }
 
+/** What Switchyard's CUDA library finds when it is asked. */
+export interface CudaDevices {
+  readonly devices: readonly DeviceInfo[];
+  /** Why it cannot be asked; undefined where it can, and where it is not built. */
+  readonly fault: string | undefined;
+}
+
+/** Opens the CUDA library, if it is built, and lists the GPUs it could use. */
+export async function cudaDevices(): Promise<CudaDevices> {
+  if (!existsSync(cudaLibraryPath())) return { devices: [], fault: undefined };
+  try {
+    return { devices: await listDevices(), fault: undefined };
+  } catch (error) {
+    if (!(error instanceof EngineError)) throw error;
+    return { devices: [], fault: error.message };
+  }
+}
+
 /** Where the engine's library is; nothing is loaded. */
 export function libraryFile(): LibraryFile {
   const path = orUndefined(libraryPath);
@@ -47,6 +68,7 @@ export function libraryFile(): LibraryFile {
     found,
     fromEnvironment: Boolean(process.env.SWITCHYARD_ONNXRUNTIME),
     installer: folder && join(folder, 'script', 'install.js'),
+    cudaLibrary: cudaLibraryPath(),
   };
 }
 

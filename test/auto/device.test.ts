@@ -22,7 +22,8 @@ describe('checkDevice', () => {
 
   test('refuses CUDA with everything that is missing for it, and where it looked', async () => {
     const message = await refusal('cuda', {});
-    expect(message).toMatch(/^device is "cuda", but this version of Switchyard has no CUDA path yet/);
+    expect(message).toMatch(/^device is "cuda", but this machine lacks something for it/);
+    expect(message).toContain('→ npm run build:cuda');
     expect(message).toContain("ONNX Runtime's CUDA provider: no libonnxruntime_providers_shared.so");
     expect(message).toContain('→ node /app/ort/script/install.js --onnxruntime-node-install=cuda12');
     expect(message).toContain('an NVIDIA driver: no libcuda.so.1');
@@ -31,18 +32,18 @@ describe('checkDevice', () => {
 
   test('has nothing to look for where CUDA does not exist', async () => {
     expect(await refusal('cuda', { platform: 'darwin' })).toMatch(
-      /lacks:\n- CUDA on darwin\n {2}→ use a Linux machine with an NVIDIA GPU$/,
+      /:\n- CUDA on darwin\n {2}→ use a Linux machine with an NVIDIA GPU$/,
     );
   });
 
-  test('refuses CUDA where nothing is missing but the code', async () => {
+  test('accepts CUDA where nothing is missing, and counts the GPUs', async () => {
     const ready = { files: { ...PROVIDER, ...LIBRARIES, ...DRIVER }, programs: SMI };
-    expect(await refusal('cuda:1', ready)).toMatch(/has what CUDA needs \(NVIDIA H200, NVIDIA GB10\)\.$/);
+    await expect(checkDevice('cuda:1', machine(ready), ENGINE)).resolves.toBeUndefined();
     expect(await refusal('cuda:2', ready)).toContain('- GPU 2: nvidia-smi lists 2');
   });
 });
 
 test('CUDA is refused before anything is looked for', async () => {
   const load = AutoModelForCausalLM.fromPretrained('/no/such/folder', { device: 'cuda' });
-  await expect(load).rejects.toThrow(/no CUDA path yet/);
+  await expect(load).rejects.toThrow(/this machine lacks something for it/);
 });

@@ -49,8 +49,6 @@ test.each(['cuda', 'cuda:1'])(
     const args = ['generate', '--device', device, '--model', '/no/such/folder', '--input-ids', '1'];
     const { exitCode, stdout, stderr } = await run(args);
     expect({ exitCode, stdout }).toEqual({ exitCode: 2, stdout: '' });
-    expect(stderr).toMatch(
-      /^error: device is "cuda(:1)?", but this version of Switchyard has no CUDA path yet/,
-    );
+    expect(stderr).toMatch(/^error: device is "cuda(:1)?", but this machine lacks something for it/);
   },
 );

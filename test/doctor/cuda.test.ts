@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { examineCuda } from '../../src/doctor/cuda.ts';
 import { elfFile } from './elf-file.ts';
-import { type Description, DRIVER, ENGINE, LIBRARIES, machine, PROVIDER, SMI } from './machines.ts';
+import { type Description, DRIVER, ENGINE, KERNELS, LIBRARIES, machine, PROVIDER, SMI } from './machines.ts';
 
 const examine = (description: Description, engine = ENGINE) => examineCuda(machine(description), engine);
 const READY = { files: { ...PROVIDER, ...LIBRARIES, ...DRIVER }, programs: SMI };
@@ -33,6 +33,10 @@ describe('examineCuda', () => {
     const { lacks, searched } = await examine({});
     expect(lacks).toEqual([
       {
+        what: "Switchyard's CUDA kernels: no /app/kernels/libswitchyard_cuda.so",
+        step: 'npm run build:cuda, with nvcc 12.4 or newer',
+      },
+      {
         what: "ONNX Runtime's CUDA provider: no libonnxruntime_providers_shared.so, libonnxruntime_providers_cuda.so in /app/ort",
         step: 'node /app/ort/script/install.js --onnxruntime-node-install=cuda12',
       },
@@ -51,7 +55,10 @@ describe('examineCuda', () => {
 
   test('with a driver but no provider, asks for the provider alone where the libraries are there', async () => {
     const curand = { '/lib64/libcurand.so.10': null };
-    const { lacks, gpus } = await examine({ ...READY, files: { ...LIBRARIES, ...curand, ...DRIVER } });
+    const { lacks, gpus } = await examine({
+      ...READY,
+      files: { ...KERNELS, ...LIBRARIES, ...curand, ...DRIVER },
+    });
     expect(lacks.map(({ what }) => what)).toEqual([expect.stringContaining('CUDA provider: no')]);
     expect(gpus).toHaveLength(2);
   });
@@ -133,7 +140,7 @@ describe('examineCuda', () => {
 
   test('gives the step that fits the engine', async () => {
     const step = async (description: Description, engine = ENGINE) =>
-      (await examine(description, engine)).lacks[0]?.step;
+      (await examine({ files: KERNELS, ...description }, engine)).lacks[0]?.step;
     expect(await step({}, { ...ENGINE, fromEnvironment: true })).toMatch(/SWITCHYARD_ONNXRUNTIME names$/);
     expect(await step({ arch: 'arm64' })).toMatch(
       /^onnxruntime-node has none for linux arm64; set SWITCHYARD_/,

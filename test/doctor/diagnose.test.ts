@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { describeDiagnosis } from '../../src/doctor/describe.ts';
 import { diagnose } from '../../src/doctor/diagnose.ts';
-import type { EngineStatus } from '../../src/runtime/engine-status.ts';
+import type { CudaDevices, EngineStatus } from '../../src/runtime/engine-status.ts';
 import {
   COMPILERS,
   type Description,
@@ -20,25 +20,37 @@ const WORKING: EngineStatus = {
   fault: undefined,
 };
 const THREADS = { threads: 3, cpus: 8, cores: 4, quota: 3 };
-const diagnosisOf = (description: Description, engine = WORKING) =>
-  diagnose(machine(description), engine, THREADS);
+const H200 = {
+  ...{ name: 'NVIDIA H200', pciId: '0000:65:00.0', major: 9, minor: 0 },
+  ...{ totalBytes: 140 * 2 ** 30, freeBytes: 139.5 * 2 ** 30 },
+};
+const NO_GPUS = { devices: [], fault: undefined };
+const diagnosisOf = (description: Description, engine = WORKING, gpus: CudaDevices = NO_GPUS) =>
+  diagnose(machine(description), engine, THREADS, gpus);
 const COMPLETE = {
   files: { ...PROVIDER, ...LIBRARIES, ...DRIVER },
   programs: { ...SMI, ...COMPILERS },
 };
 
 describe('diagnose', () => {
-  test('has no step for a machine that has everything, and uses the CPU all the same', async () => {
-    const diagnosis = await diagnosisOf(COMPLETE);
-    expect(diagnosis).toMatchObject({ ok: true, device: 'cpu', providers: ['CPU', 'CUDA'], steps: [] });
+  test('has no step for a machine that has everything, and uses its GPU', async () => {
+    const diagnosis = await diagnosisOf(COMPLETE, WORKING, { devices: [H200], fault: undefined });
+    expect(diagnosis).toMatchObject({ ok: true, device: 'cuda', providers: ['CPU', 'CUDA'], steps: [] });
     expect(diagnosis.compiler).toEqual({ command: 'c++', version: 'c++ (Debian 12.2.0-14) 12.2.0' });
     expect(diagnosis.nvcc).toEqual({ command: 'nvcc', version: 'release 12.9' });
     const text = describeDiagnosis(diagnosis);
     expect(text).toContain('models run here, on the CPU with the avx2 kernels and 3 threads');
-    expect(text).toContain('this version has no CUDA path');
+    expect(text).toContain('and with device cuda on the NVIDIA H200');
+    expect(text).toContain('NVIDIA H200, compute capability 9.0, 139.5 of 140.0 GiB free');
     expect(text).toContain('4 physical cores among the 8 CPUs this process may use, and a quota of 3 CPUs');
     expect(text).toContain('NVIDIA H200, 140.4 GiB');
     expect(text).not.toContain('missing');
+  });
+
+  test('uses the CPU where the CUDA library does not get to a GPU, and says why', async () => {
+    const diagnosis = await diagnosisOf(COMPLETE, WORKING, { devices: [], fault: 'no driver' });
+    expect(diagnosis.device).toBe('cpu');
+    expect(describeDiagnosis(diagnosis)).toMatch(/usable +no driver\n/);
   });
 
   test('a machine without compilers runs, but cannot rebuild', async () => {
@@ -83,9 +95,9 @@ describe('diagnose', () => {
 
   test('tells a machine with nothing from NVIDIA what CUDA would need', async () => {
     const diagnosis = await diagnosisOf({ programs: COMPILERS });
-    expect(diagnosis.steps.map(({ neededFor }) => neededFor)).toEqual(['CUDA', 'CUDA', 'CUDA']);
+    expect(diagnosis.steps.map(({ neededFor }) => neededFor)).toEqual(['CUDA', 'CUDA', 'CUDA', 'CUDA']);
     expect(describeDiagnosis(diagnosis)).toMatch(
-      /^3\. for CUDA: an NVIDIA driver.*\n {3}→ install NVIDIA's/m,
+      /^4\. for CUDA: an NVIDIA driver.*\n {3}→ install NVIDIA's/m,
     );
   });
 });

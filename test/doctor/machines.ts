@@ -44,10 +44,14 @@ export const ENGINE: LibraryFile = {
   found: true,
   fromEnvironment: false,
   installer: '/app/ort/script/install.js',
+  cudaLibrary: '/app/kernels/libswitchyard_cuda.so',
 };
 
-/** A provider linked against CUDA 12, beside the engine. */
+/** Switchyard's CUDA kernels. */
+export const KERNELS = { '/app/kernels/libswitchyard_cuda.so': null };
+/** They, and a provider linked against CUDA 12 beside the engine. */
 export const PROVIDER = {
+  ...KERNELS,
   '/app/ort/libonnxruntime_providers_shared.so': null,
   '/app/ort/libonnxruntime_providers_cuda.so': elfFile(
     ['libcublasLt.so.12', 'libcublas.so.12', 'libcudnn.so.9', 'libcudart.so.12', 'libstdc++.so.6'],
