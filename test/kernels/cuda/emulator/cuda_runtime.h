@@ -28,6 +28,7 @@ enum cudaError_t {
   cudaErrorInvalidConfiguration = 9,
   cudaErrorNoDevice = 100,
   cudaErrorInvalidDevice = 101,
+  cudaErrorNoKernelImageForDevice = 209,
   cudaErrorNotSupported = 801,
 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
@@ -40,8 +41,8 @@ struct cudaLaunchConfig_t {
   cudaStream_t stream = nullptr;
 };
 
-#include "emulator.h"
 #include "device_runtime.h"
+#include "emulator.h"
 
 inline cudaError_t cudaGetDevice(int* device) {
   *device = 0;

@@ -8,6 +8,8 @@
 #include <map>
 #include <mutex>
 
+#include "emulator.h"
+
 using cudaEvent_t = void*;
 struct cudaDeviceProp {
   char name[256];
