@@ -1,6 +1,6 @@
-// Checks and times the kernels on a card. The experts' are run with every backend, dtype, layout, model shape,
-// token count and routing, compared with an fp32 reference on fresh inputs and poisoned outputs before they
-// are timed, alone and as a captured graph; check_others.cc and check_decoder.cc have the rest.
+// Checks and times the kernels on a card. The experts' are run with every backend, dtype, layout, model
+// shape, token count and routing, compared with an fp32 reference on fresh inputs and poisoned outputs before
+// they are timed, alone and as a captured graph; check_others.cc and check_decoder.cc have the rest.
 //
 //   bench [--quick] [--layout separate|fused|transposed] [--model qwen2|qwen3]
 //
