@@ -97,21 +97,19 @@ Napi::ArrayBuffer ToBuffer(Napi::Env env, const std::vector<char>& bytes) {
 }  // namespace
 
 Napi::Function DeviceObject::Define(Napi::Env env) {
-  return DefineClass(env, "Device",
-                     {InstanceMethod<&DeviceObject::JsInfo>("info"),
-                      InstanceMethod<&DeviceObject::JsAllocate>("allocate"),
-                      InstanceMethod<&DeviceObject::JsFree>("free"),
-                      InstanceMethod<&DeviceObject::JsTensor>("tensor"),
-                      InstanceMethod<&DeviceObject::JsWrite>("write"),
-                      InstanceMethod<&DeviceObject::JsRead>("read"),
-                      InstanceMethod<&DeviceObject::JsCopyBlocks>("copyBlocks"),
-                      InstanceMethod<&DeviceObject::JsOpenStore>("openStore"),
-                      InstanceMethod<&DeviceObject::JsCloseStore>("closeStore"),
-                      InstanceMethod<&DeviceObject::JsUpload>("upload"),
-                      InstanceMethod<&DeviceObject::JsStoreStatus>("storeStatus"),
-                      InstanceMethod<&DeviceObject::JsReplay>("replay"),
-                      InstanceMethod<&DeviceObject::JsRelease>("release"),
-                      InstanceMethod<&DeviceObject::JsCopyRate>("copyRate")});
+  return DefineClass(
+      env, "Device",
+      {InstanceMethod<&DeviceObject::JsInfo>("info"), InstanceMethod<&DeviceObject::JsAllocate>("allocate"),
+       InstanceMethod<&DeviceObject::JsFree>("free"), InstanceMethod<&DeviceObject::JsTensor>("tensor"),
+       InstanceMethod<&DeviceObject::JsWrite>("write"), InstanceMethod<&DeviceObject::JsRead>("read"),
+       InstanceMethod<&DeviceObject::JsCopyBlocks>("copyBlocks"),
+       InstanceMethod<&DeviceObject::JsOpenStore>("openStore"),
+       InstanceMethod<&DeviceObject::JsCloseStore>("closeStore"),
+       InstanceMethod<&DeviceObject::JsUpload>("upload"),
+       InstanceMethod<&DeviceObject::JsStoreStatus>("storeStatus"),
+       InstanceMethod<&DeviceObject::JsReplay>("replay"), InstanceMethod<&DeviceObject::JsRelease>("release"),
+       InstanceMethod<&DeviceObject::JsCopyRate>("copyRate"),
+       InstanceMethod<&DeviceObject::JsDispose>("dispose")});
 }
 
 DeviceObject::DeviceObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<DeviceObject>(info) {
@@ -120,15 +118,32 @@ DeviceObject::DeviceObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<De
   device_ = *info[0].As<Napi::External<DevicePtr>>().Data();
 }
 
+const DevicePtr& DeviceObject::device(Napi::Env env) const {
+  if (device_ == nullptr) throw Napi::Error::New(env, "the device is disposed");
+  return device_;
+}
+
+// Off this thread, because it waits for the device.
+Napi::Value DeviceObject::JsDispose(const Napi::CallbackInfo& info) {
+  const auto owned = std::make_shared<DevicePtr>(std::move(device_));
+  return StartFunction<Nothing>(
+      info.Env(),
+      [owned] {
+        *owned = nullptr;
+        return Nothing();
+      },
+      Undefined);
+}
+
 Napi::Value DeviceObject::JsInfo(const Napi::CallbackInfo& info) {
-  return Describe(info.Env(), device_->info());
+  return Describe(info.Env(), device(info.Env())->info());
 }
 
 Napi::Value DeviceObject::JsAllocate(const Napi::CallbackInfo& info) {
   const uint64_t bytes = Bytes(info, 0);
   return StartFunction<MemoryPtr>(
       info.Env(),
-      [device = device_, bytes, purpose = info[1].ToString().Utf8Value()] {
+      [device = device(info.Env()), bytes, purpose = info[1].ToString().Utf8Value()] {
         std::lock_guard<std::mutex> lock(device->run_mutex());
         auto memory = std::make_shared<DeviceMemory>(device, device->Allocate(bytes, purpose), bytes);
         device->Clear(memory->data, bytes);
@@ -140,6 +155,7 @@ Napi::Value DeviceObject::JsAllocate(const Napi::CallbackInfo& info) {
 void DeviceObject::JsFree(const Napi::CallbackInfo& info) { Shared<DeviceMemory>(info[0]) = nullptr; }
 
 Napi::Value DeviceObject::JsTensor(const Napi::CallbackInfo& info) {
+  const DevicePtr& device = this->device(info.Env());
   const MemoryPtr& memory = Memory(info[0]);
   const uint64_t offset = Bytes(info, 1);
   const auto type = static_cast<ort::ElementType>(info[2].ToNumber().Int32Value());
@@ -152,8 +168,8 @@ Napi::Value DeviceObject::JsTensor(const Napi::CallbackInfo& info) {
   wrapped->device_memory = memory;
   try {
     ort::OrtMemoryInfo* place = nullptr;
-    if (device_->memory_name() != nullptr) {
-      ort::Check(ort::Api().CreateMemoryInfo(device_->memory_name(), ort::kDeviceAllocator, device_->index(),
+    if (device->memory_name() != nullptr) {
+      ort::Check(ort::Api().CreateMemoryInfo(device->memory_name(), ort::kDeviceAllocator, device->index(),
                                              ort::kMemoryDefault, &place));
     }
     const ort::MemoryInfoPtr owned(place);
@@ -170,7 +186,8 @@ Napi::Value DeviceObject::JsWrite(const Napi::CallbackInfo& info) {
   CheckRange(info.Env(), *memory, 0, bytes.ByteLength());
   return StartFunction<Nothing>(
       info.Env(),
-      [device = device_, memory, copy = std::vector<char>(bytes.Data(), bytes.Data() + bytes.ByteLength())] {
+      [device = device(info.Env()), memory,
+       copy = std::vector<char>(bytes.Data(), bytes.Data() + bytes.ByteLength())] {
         std::lock_guard<std::mutex> lock(device->run_mutex());
         device->CopyToDevice(memory->data, copy.data(), copy.size());
         return Nothing();
@@ -184,7 +201,7 @@ Napi::Value DeviceObject::JsRead(const Napi::CallbackInfo& info) {
   CheckRange(info.Env(), *memory, offset, bytes);
   return StartFunction<std::vector<char>>(
       info.Env(),
-      [device = device_, memory, offset, bytes] {
+      [device = device(info.Env()), memory, offset, bytes] {
         std::vector<char> copy(bytes);
         std::lock_guard<std::mutex> lock(device->run_mutex());
         device->CopyToHost(copy.data(), static_cast<char*>(memory->data) + offset, bytes);
@@ -202,7 +219,7 @@ Napi::Value DeviceObject::JsCopyBlocks(const Napi::CallbackInfo& info) {
   CheckRange(info.Env(), *to, 0, static_cast<uint64_t>(blocks) * to_bytes);
   return StartFunction<Nothing>(
       info.Env(),
-      [device = device_, from, to, blocks, from_bytes, to_bytes] {
+      [device = device(info.Env()), from, to, blocks, from_bytes, to_bytes] {
         std::lock_guard<std::mutex> lock(device->run_mutex());
         device->CopyBlocks(from->data, to->data, blocks, from_bytes, to_bytes);
         return Nothing();
@@ -213,7 +230,7 @@ Napi::Value DeviceObject::JsCopyBlocks(const Napi::CallbackInfo& info) {
 Napi::Value DeviceObject::JsOpenStore(const Napi::CallbackInfo& info) {
   const auto store = WeightStoreObject::Unwrap(info[0].As<Napi::Object>())->store(info.Env());
   const auto dtype = static_cast<DType>(info[1].ToNumber().Int32Value());
-  return Share(info.Env(), device_->OpenStore(store, dtype, static_cast<int64_t>(Bytes(info, 2))));
+  return Share(info.Env(), device(info.Env())->OpenStore(store, dtype, static_cast<int64_t>(Bytes(info, 2))));
 }
 
 // Off this thread, because freeing waits for the device.
@@ -230,8 +247,9 @@ Napi::Value DeviceObject::JsCloseStore(const Napi::CallbackInfo& info) {
 
 Napi::Value DeviceObject::JsUpload(const Napi::CallbackInfo& info) {
   return Environment::Of(info.Env())
-      .Start(std::make_unique<UploadJob>(info.Env(), UnwrapDeviceStore(info[0]), info[1].As<Napi::Function>()),
-             info[2].ToNumber().Int64Value());
+      .Start(
+          std::make_unique<UploadJob>(info.Env(), UnwrapDeviceStore(info[0]), info[1].As<Napi::Function>()),
+          info[2].ToNumber().Int64Value());
 }
 
 Napi::Value DeviceObject::JsStoreStatus(const Napi::CallbackInfo& info) {
@@ -261,7 +279,8 @@ Napi::Value DeviceObject::JsReplay(const Napi::CallbackInfo& info) {
   using Results = std::vector<std::vector<char>>;
   return StartFunction<Results>(
       info.Env(),
-      [device = device_, captured, inputs, written = std::move(written), reads = std::move(reads)] {
+      [device = device(info.Env()), captured, inputs, written = std::move(written),
+       reads = std::move(reads)] {
         Results results;
         std::lock_guard<std::mutex> lock(device->run_mutex());
         device->CopyToDevice(inputs->data, written.data(), written.size());
@@ -296,7 +315,7 @@ Napi::Value DeviceObject::JsRelease(const Napi::CallbackInfo& info) {
 
 Napi::Value DeviceObject::JsCopyRate(const Napi::CallbackInfo& info) {
   return StartFunction<double>(
-      info.Env(), [device = device_] { return device->MeasureCopyRate(); },
+      info.Env(), [device = device(info.Env())] { return device->MeasureCopyRate(); },
       [](Napi::Env env, double& rate) { return Napi::Number::New(env, rate); });
 }
 
@@ -309,8 +328,7 @@ StorePtr UnwrapDeviceStore(Napi::Value external) {
 Napi::Value ListDevices(const Napi::CallbackInfo& info) {
   using Infos = std::vector<ops::DeviceInfo>;
   return StartFunction<Infos>(
-      info.Env(),
-      [path = info[0].ToString().Utf8Value()] { return ops::LoadDeviceLibrary(path).List(); },
+      info.Env(), [path = info[0].ToString().Utf8Value()] { return ops::LoadDeviceLibrary(path).List(); },
       [](Napi::Env env, Infos& infos) {
         Napi::Array list = Napi::Array::New(env, infos.size());
         for (uint32_t i = 0; i < infos.size(); i++) list[i] = Describe(env, infos[i]);

@@ -33,11 +33,13 @@ struct DeviceMemory {
 //     Promise<ArrayBuffer[]>    writes the inputs, runs, reads the outputs
 //   release(captured): Promise<void>
 //   copyRate(): Promise<number>    bytes a second
+//   dispose(): Promise<void>    gives the device up once nothing uses it any more
 class DeviceObject : public Napi::ObjectWrap<DeviceObject> {
  public:
   static Napi::Function Define(Napi::Env env);
   explicit DeviceObject(const Napi::CallbackInfo& info);
-  const std::shared_ptr<ops::Device>& device() const { return device_; }
+  // Throws after dispose().
+  const std::shared_ptr<ops::Device>& device(Napi::Env env) const;
 
  private:
   Napi::Value JsInfo(const Napi::CallbackInfo& info);
@@ -54,6 +56,7 @@ class DeviceObject : public Napi::ObjectWrap<DeviceObject> {
   Napi::Value JsReplay(const Napi::CallbackInfo& info);
   Napi::Value JsRelease(const Napi::CallbackInfo& info);
   Napi::Value JsCopyRate(const Napi::CallbackInfo& info);
+  Napi::Value JsDispose(const Napi::CallbackInfo& info);
 
   std::shared_ptr<ops::Device> device_;
 };

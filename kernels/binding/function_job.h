@@ -12,8 +12,7 @@ namespace switchyard::binding {
 template <typename T>
 class FunctionJob final : public Job {
  public:
-  FunctionJob(Napi::Env env, std::function<T()> execute,
-              std::function<Napi::Value(Napi::Env, T&)> result)
+  FunctionJob(Napi::Env env, std::function<T()> execute, std::function<Napi::Value(Napi::Env, T&)> result)
       : Job(env), execute_(std::move(execute)), result_(std::move(result)) {}
 
  private:

@@ -68,9 +68,9 @@ Napi::Value OpenSession(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   if (info.Length() != 7 || !info[0].IsTypedArray() || !info[1].IsObject() || !info[2].IsNumber() ||
       !info[3].IsArray() || !info[4].IsArray()) {
-    throw Napi::TypeError::New(
-        env,
-        "openSession(model, store, threads, boundInputs, boundHandles, device, deviceStore): wrong arguments");
+    throw Napi::TypeError::New(env,
+                               "openSession(model, store, threads, boundInputs, boundHandles, device, "
+                               "deviceStore): wrong arguments");
   }
   ops::SessionConfig config;
   config.store = WeightStoreObject::Unwrap(info[1].As<Napi::Object>())->store(env);
@@ -81,7 +81,7 @@ Napi::Value OpenSession(const Napi::CallbackInfo& info) {
         {names.Get(i).ToString().Utf8Value(), handles.Get(i).ToNumber().Int64Value()});
   }
   if (info[5].IsObject()) {
-    config.device = DeviceObject::Unwrap(info[5].As<Napi::Object>())->device();
+    config.device = DeviceObject::Unwrap(info[5].As<Napi::Object>())->device(env);
     config.device_store = UnwrapDeviceStore(info[6]);
   }
   return Environment::Of(env).Start(

@@ -10,7 +10,8 @@
 namespace switchyard::binding {
 
 // Wraps the memory of a typed array as an ONNX Runtime value and keeps it alive; or a device's memory, which
-// whoever uses the value keeps alive. JavaScript holds it as an External, once per Tensor, so that a run looks up nothing.
+// whoever uses the value keeps alive. JavaScript holds it as an External, once per Tensor, so that a run
+// looks up nothing.
 struct WrappedTensor {
   ort::ValuePtr value;
   ort::ElementType type;

@@ -17,9 +17,9 @@ class Residency {
 
   Residency(int64_t experts, int64_t slots);
 
-  // Notes a use of each of `wanted` (all different, at most as many as slots) and returns those to be brought,
-  // which count as resident from then on. They take free slots first, then those of the experts used least
-  // often, among equals least recently; what is wanted now stays. Throws std::invalid_argument for more
+  // Notes a use of each of `wanted` (all different, at most as many as slots) and returns those to be
+  // brought, which count as resident from then on. They take free slots first, then those of the experts used
+  // least often, among equals least recently; what is wanted now stays. Throws std::invalid_argument for more
   // experts than slots.
   std::vector<Fetch> Request(const std::vector<int64_t>& wanted);
 

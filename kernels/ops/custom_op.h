@@ -36,10 +36,7 @@ struct CustomOp : ort::OrtCustomOp {
   explicit CustomOp(Context& context) : CustomOp(context, Kernel::kSchema, nullptr) {}
 
   CustomOp(Context& context, OpSchema op_schema, const char* execution_provider)
-      : ort::OrtCustomOp{},
-        session(&context),
-        schema(std::move(op_schema)),
-        provider(execution_provider) {
+      : ort::OrtCustomOp{}, session(&context), schema(std::move(op_schema)), provider(execution_provider) {
     version = ort::kApiVersion;
     GetName = [](const OrtCustomOp* op) { return Self(op).schema.name; };
     GetExecutionProviderType = [](const OrtCustomOp* op) { return Self(op).provider; };
@@ -66,8 +63,7 @@ struct CustomOp : ort::OrtCustomOp {
 
   static ort::OrtStatus* Create(const OrtCustomOp* op, const ort::OrtApi*, const ort::OrtKernelInfo* info,
                                 void** kernel) {
-    return Guard(
-        [&] { *kernel = new Kernel(KernelInfo(info, Self(op).schema.name), *Self(op).session); });
+    return Guard([&] { *kernel = new Kernel(KernelInfo(info, Self(op).schema.name), *Self(op).session); });
   }
 
   static ort::OrtStatus* Compute(void* kernel, ort::OrtKernelContext* raw) {

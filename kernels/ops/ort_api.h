@@ -62,8 +62,8 @@ enum OptimizationLevel : int {
 };
 enum ArgumentKind : int { kRequired = 0, kOptional = 1, kVariadic = 2 };
 
-// What the CUDA provider is told; field order is the ABI. The older of two ways: the newer is refused by builds
-// that have the provider in a library of its own.
+// What the CUDA provider is told; field order is the ABI. The older of two ways: the newer is refused by
+// builds that have the provider in a library of its own.
 struct OrtCudaProviderOptions {
   int device_id = 0;
   int cudnn_conv_algo_search = 0;

@@ -18,7 +18,12 @@ void AppendProvider(ort::OrtSessionOptions* options, const Device& device) {
   provider.device_id = device.index();
   provider.has_user_compute_stream = 1;
   provider.user_compute_stream = device.stream();
-  Check(Api().SessionOptionsAppendExecutionProvider_CUDA(options, &provider));
+  try {
+    Check(Api().SessionOptionsAppendExecutionProvider_CUDA(options, &provider));
+  } catch (const ort::OrtError& error) {
+    throw std::runtime_error("ONNX Runtime's CUDA provider does not load: " + std::string(error.what()) +
+                             "; see what is missing with: switchyard doctor");
+  }
 }
 
 ort::SessionPtr Open(const void* model, size_t bytes, const SessionConfig& config,
@@ -152,8 +157,7 @@ std::unique_ptr<CapturedRun> Session::Capture(const std::vector<const ort::OrtVa
 }
 
 void Session::Enqueue(const ort::OrtRunOptions* options, const std::vector<const ort::OrtValue*>& feeds,
-                      const std::vector<size_t>& output_indices,
-                      std::vector<ort::OrtValue*>& outputs) const {
+                      const std::vector<size_t>& output_indices, std::vector<ort::OrtValue*>& outputs) const {
   std::vector<const char*> input_names, output_names;
   std::vector<const ort::OrtValue*> values = feeds;
   for (const ValueInfo& input : inputs_) input_names.push_back(input.name.c_str());

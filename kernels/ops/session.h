@@ -51,8 +51,8 @@ class Session {
   void Run(const ort::OrtRunOptions* options, const std::vector<const ort::OrtValue*>& feeds,
            const std::vector<size_t>& output_indices, std::vector<ort::OrtValue*>& outputs) const;
 
-  // Records a run on the device, as Run describes it, with every output set. A run with the same values should
-  // have preceded it. Throws std::runtime_error where the graph cannot be recorded.
+  // Records a run on the device, as Run describes it, with every output set. A run with the same values
+  // should have preceded it. Throws std::runtime_error where the graph cannot be recorded.
   std::unique_ptr<CapturedRun> Capture(const std::vector<const ort::OrtValue*>& feeds,
                                        const std::vector<size_t>& output_indices,
                                        const std::vector<ort::OrtValue*>& outputs) const;

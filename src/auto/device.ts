@@ -44,10 +44,10 @@ export async function checkDevice(
 
 /**
  * Opens the device a model is to compute on; undefined for the CPU.
- * @throws InputError for what is no device; EngineError saying what is missing for CUDA
+ * @param device checked with {@link checkDevice}
+ * @throws EngineError saying what is missing for CUDA
  */
 export async function openDevice(device: Device | undefined): Promise<Gpu | undefined> {
-  await checkDevice(device);
   if (device === undefined || device === 'cpu') return undefined;
   if (device !== 'auto') return Gpu.open(gpuIndex(device));
   try {

@@ -5,12 +5,14 @@ import { resolveRepo } from '../hub/resolve-repo.ts';
 import type { HubOptions } from '../hub/types.ts';
 import type { Architecture, VisionPart } from '../models/architecture.ts';
 import { assertComplete, listed } from '../models/checkpoint-weights.ts';
+import type { DeviceWeights } from '../runtime/device.ts';
+import type { WeightStore } from '../runtime/types.ts';
 import { openWeightStore } from '../runtime/weight-store.ts';
 import { openCheckpoint } from '../safetensors/checkpoint.ts';
 import type { Checkpoint } from '../safetensors/types.ts';
 import { matchWeights } from './check-model.ts';
 import { DecoderRuntime, type Head } from './decoder-runtime.ts';
-import { type Device, openDevice, parseMemory } from './device.ts';
+import { checkDevice, type Device, openDevice, parseMemory } from './device.ts';
 import { type ConfigOverride, loadConfig, loadGenerationConfig } from './load-config.ts';
 import { type ExpertsImplementation, type ModelParts, textBackend } from './model.ts';
 import { VisionRuntime } from './vision-runtime.ts';
@@ -39,6 +41,9 @@ export interface LoadOptions extends HubOptions {
   onWarning?: (message: string) => void;
 }
 
+const MEMORY_WITHOUT_GPU =
+  'maxMemory bounds the memory of a GPU; it needs device cuda, and the model is on the CPU';
+
 /** Finds, checks and opens a model. */
 export async function loadModel(
   idOrFolder: string,
@@ -47,12 +52,7 @@ export async function loadModel(
   kind: 'text' | 'image-text' = 'text',
 ): Promise<ModelParts> {
   checkOptions(options);
-  const device = await openDevice(options.device);
-  const maxBytes = options.maxMemory === undefined ? 0 : parseMemory(options.maxMemory);
-  if (maxBytes > 0 && !device)
-    throw new InputError(
-      'maxMemory bounds the memory of a GPU; it needs device cuda, and the model is on the CPU',
-    );
+  await checkDevice(options.device);
   const repo = await resolveRepo(idOrFolder, options);
   const { json, architecture, parsed } = await loadConfig(repo, options.config, options);
   checkKind(architecture, kind, idOrFolder);
@@ -71,7 +71,7 @@ export async function loadModel(
   assertComplete(report, checkpoint.files);
   warnUnexpected(report.unexpected, idOrFolder, options);
   const store = openWeightStore(checkpoint.tensors.values());
-  const weights = device?.openWeights(store, dtype, maxBytes);
+  const weights = await openDeviceWeights(store, dtype, options);
   const onUpload = uploadProgress(checkpoint, options);
   const onWarning = (message: string) => warn(message, options.onWarning);
   const engine = { dtype, threads: options.threads, weights, onUpload, onWarning };
@@ -82,6 +82,7 @@ export async function loadModel(
     await decoder.dispose();
     if (vision) await vision.dispose();
     await weights?.dispose();
+    await weights?.device.dispose();
     store.dispose();
   };
   try {
@@ -102,6 +103,22 @@ export async function loadModel(
     ...{ decoder, contextLength, expertsModel, experts, release },
     ...(vision ? { vision, visionTokens: architecture.vision?.tokens(parsed) } : {}),
   };
+}
+
+/** The weights on the device asked for; undefined for the CPU. */
+async function openDeviceWeights(
+  store: WeightStore,
+  dtype: DType,
+  { device, maxMemory }: LoadOptions,
+): Promise<DeviceWeights | undefined> {
+  try {
+    const opened = await openDevice(device);
+    if (!opened && maxMemory !== undefined) throw new InputError(MEMORY_WITHOUT_GPU);
+    return opened?.openWeights(store, dtype, maxMemory === undefined ? 0 : parseMemory(maxMemory));
+  } catch (error) {
+    store.dispose();
+    throw error;
+  }
 }
 
 /** Reports the upload of weights to a device as the loading of the checkpoint. */
@@ -151,7 +168,10 @@ function checkKind(architecture: Architecture, kind: 'text' | 'image-text', idOr
 }
 
 function checkOptions(options: LoadOptions): void {
-  const { dtype, threads, maxCacheLength } = options;
+  const { dtype, threads, maxCacheLength, maxMemory, device } = options;
+  if (maxMemory !== undefined) parseMemory(maxMemory);
+  if (maxMemory !== undefined && (device === undefined || device === 'cpu'))
+    throw new InputError(MEMORY_WITHOUT_GPU);
   if (dtype !== undefined && dtype !== 'auto' && !DTYPES.includes(dtype))
     throw new InputError(`dtype is ${show(dtype)}; expected auto, ${DTYPES.join(', ')}`);
   for (const [name, value] of Object.entries({ threads, maxCacheLength })) {

@@ -109,6 +109,8 @@ export interface NativeDevice {
   release(captured: NativeCapture): Promise<void>;
   /** Bytes a second, read and written ones counted. */
   copyRate(): Promise<number>;
+  /** Gives the device up once nothing uses it any more. */
+  dispose(): Promise<void>;
 }
 
 export interface Binding {

@@ -81,6 +81,7 @@ export class Device {
   readonly name: string;
   /** For this folder only. */
   readonly native: NativeDevice;
+  #disposal: Promise<void> | undefined;
 
   private constructor(index: number, native: NativeDevice) {
     this.index = index;
@@ -96,6 +97,11 @@ export class Device {
       const found = devices.length === 0 ? 'none' : devices.map(({ name }) => name).join(', ');
       throw new EngineError(`there is no GPU ${index}: found ${found}; count from 0`);
     }
+    const { name, major, minor } = devices[index] as DeviceInfo;
+    if (major < 8)
+      throw new EngineError(
+        `GPU ${index}, ${name}, has compute capability ${major}.${minor}; Switchyard's kernels need 8.0 or newer: use device cpu`,
+      );
     return new Device(index, await guard(loadBinding().openDevice(path, index)));
   }
 
@@ -115,6 +121,12 @@ export class Device {
   openWeights(store: WeightStore, dtype: DeviceDType, maxBytes: number): DeviceWeights {
     const opened = this.native.openStore(nativeStore(store), DATA_TYPES[dtype], maxBytes);
     return new DeviceWeights(this, dtype, opened);
+  }
+
+  /** Gives the device up: its memory goes back once no session, weights or tensors are left on it. Idempotent. */
+  dispose(): Promise<void> {
+    this.#disposal ??= guard(this.native.dispose());
+    return this.#disposal;
   }
 
   /** GB/s (1e9) of copies within the device's memory, read and written bytes counted. */

@@ -1,8 +1,9 @@
 // Checks which experts a bounded number of slots holds.
+#include "../../kernels/common/residency.h"
+
 #include <set>
 #include <stdexcept>
 
-#include "../../kernels/common/residency.h"
 #include "cuda/testing.h"
 
 namespace {
@@ -83,7 +84,8 @@ void RandomRequests() {
       const int64_t slot = residency.SlotOf(expert);
       if (slot < 0) continue;
       resident++;
-      EXPECT(slot < kSlots && taken.insert(slot).second, "slot %d in round %d", static_cast<int>(slot), round);
+      EXPECT(slot < kSlots && taken.insert(slot).second, "slot %d in round %d", static_cast<int>(slot),
+             round);
     }
     EXPECT(resident <= kSlots, "round %d", round);
     for (const int64_t expert : wanted) EXPECT(residency.SlotOf(expert) >= 0, "round %d", round);

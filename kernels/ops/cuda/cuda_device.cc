@@ -55,10 +55,17 @@ class CountedRun final : public CapturedRun {
 
 }  // namespace
 
+std::string CudaErrorText(cudaError_t status) {
+  std::string text = cudaGetErrorString(status);
+  if (status == cudaErrorNoKernelImageForDevice)
+    text += "; build the kernels for its compute capability, such as 8.9: npm run build:cuda -- --arch 89";
+  return text;
+}
+
 void CheckCuda(cudaError_t status, const std::string& what) {
   if (status == cudaSuccess) return;
   cudaGetLastError();  // the error is reported here, not by the next call as well
-  throw std::runtime_error("the GPU reports an error while " + what + ": " + cudaGetErrorString(status));
+  throw std::runtime_error("the GPU reports an error while " + what + ": " + CudaErrorText(status));
 }
 
 std::string Gigabytes(int64_t bytes) {
@@ -84,6 +91,16 @@ CudaDevice::CudaDevice(int index) : index_(index) {
   const cudaError_t status = cuda::CreateGemmContext(&gemm_);
   if (status != cudaSuccess) cudaStreamDestroy(stream_);
   CheckCuda(status, "preparing matrix products");
+  TryKernel();
+}
+
+// A library built for other GPUs is found out here, not in the middle of a model.
+void CudaDevice::TryKernel() {
+  void* memory = Allocate(sizeof(float), "a test");
+  const cudaError_t status =
+      cuda::LaunchConvert(memory, DType::kFloat32, memory, DType::kFloat32, 1, stream_);
+  cudaFree(memory);
+  CheckCuda(status, "trying a kernel");
 }
 
 CudaDevice::~CudaDevice() {
@@ -100,7 +117,9 @@ DeviceInfo CudaDevice::info() const { return Describe(index_); }
 const char* CudaDevice::provider() const { return ProviderName(); }
 const char* CudaDevice::memory_name() const { return MemoryName(); }
 
-void CudaDevice::Enter() const { CheckCuda(cudaSetDevice(index_), "selecting GPU " + std::to_string(index_)); }
+void CudaDevice::Enter() const {
+  CheckCuda(cudaSetDevice(index_), "selecting GPU " + std::to_string(index_));
+}
 
 std::shared_ptr<DeviceStore> CudaDevice::OpenStore(std::shared_ptr<const WeightStore> store, DType dtype,
                                                    int64_t max_bytes) {
@@ -120,10 +139,9 @@ void* CudaDevice::Allocate(size_t bytes, const std::string& purpose) {
   size_t free = 0, total = 0;
   if (status != cudaErrorMemoryAllocation || cudaMemGetInfo(&free, &total) != cudaSuccess)
     CheckCuda(status, "allocating memory for " + purpose);
-  throw std::runtime_error("the GPU has no room for " + purpose + ": " +
-                           Gigabytes(static_cast<int64_t>(bytes)) + " are needed, " +
-                           Gigabytes(static_cast<int64_t>(free)) + " of " +
-                           Gigabytes(static_cast<int64_t>(total)) + " are free");
+  throw std::runtime_error(
+      "the GPU has no room for " + purpose + ": " + Gigabytes(static_cast<int64_t>(bytes)) + " are needed, " +
+      Gigabytes(static_cast<int64_t>(free)) + " of " + Gigabytes(static_cast<int64_t>(total)) + " are free");
 }
 
 // Freeing waits for the GPU, so it is left to the next allocation.

@@ -11,7 +11,10 @@
 
 namespace switchyard::ops {
 
-// Throws std::runtime_error with the device's words for a failed call: "`what`: out of memory".
+// What the device reports, in words.
+std::string CudaErrorText(cudaError_t status);
+
+// Throws std::runtime_error for a failed call: what was tried, and what the device reports.
 void CheckCuda(cudaError_t status, const std::string& what);
 
 // "12.3 GB"
@@ -57,6 +60,8 @@ class CudaDevice final : public Device, public std::enable_shared_from_this<Cuda
   void NoteCapture(int change);
 
  private:
+  void TryKernel();
+
   int index_;
   cudaStream_t stream_ = nullptr;
   cuda::GemmContext* gemm_ = nullptr;

@@ -125,7 +125,8 @@ void CudaStore::DescribeSlot(ExpertLayer& layer) {
       end += Aligned(count * size);
       return offset;
     };
-    const bool fused = gate.tensor == up.tensor && up.first > gate.first && up.first - gate.first < 2 * matrix;
+    const bool fused =
+        gate.tensor == up.tensor && up.first > gate.first && up.first - gate.first < 2 * matrix;
     expert.gate_offset = add(gate, fused ? 2 * matrix : matrix);
     expert.up_offset = fused ? expert.gate_offset + (up.first - gate.first) * size : add(up, matrix);
     expert.down_offset = add(down, matrix);
@@ -195,11 +196,11 @@ void CudaStore::MakePool(int64_t dense_bytes) {
   }
   const int64_t least = resident_bytes_ + dense_bytes + largest_layer * slot_bytes_;
   if (least > max_bytes_ || total == 0) {
-    throw std::runtime_error("maxMemory allows " + Gigabytes(max_bytes_) +
-                             " of weights on the GPU, but this model needs at least " + Gigabytes(least) +
-                             " (" + std::to_string(least) + " bytes): " +
-                             Gigabytes(resident_bytes_ + dense_bytes) + " that always stay, and " +
-                             Gigabytes(largest_layer * slot_bytes_) + " for the experts of one layer");
+    throw std::runtime_error(
+        "maxMemory allows " + Gigabytes(max_bytes_) +
+        " of weights on the GPU, but this model needs at least " + Gigabytes(least) + " (" +
+        std::to_string(least) + " bytes): " + Gigabytes(resident_bytes_ + dense_bytes) +
+        " that always stay, and " + Gigabytes(largest_layer * slot_bytes_) + " for the experts of one layer");
   }
   const int64_t slots = std::min(total, (max_bytes_ - resident_bytes_ - dense_bytes) / slot_bytes_);
   slots_ = static_cast<std::byte*>(

@@ -1,4 +1,5 @@
-// Op CachedAttention on a GPU: inputs and attributes as on the CPU; the cache is of the session's element type.
+// Op CachedAttention on a GPU: inputs and attributes as on the CPU; the cache is of the session's element
+// type.
 #pragma once
 #include <string>
 

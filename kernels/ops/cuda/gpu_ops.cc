@@ -22,7 +22,7 @@ size_t Bytes(int64_t count, DType dtype) { return static_cast<size_t>(count * DT
 void CheckLaunch(const std::string& node, cudaError_t status) {
   if (status == cudaSuccess) return;
   cudaGetLastError();
-  throw std::runtime_error(node + ": the GPU reports an error: " + cudaGetErrorString(status));
+  throw std::runtime_error(node + ": the GPU reports an error: " + CudaErrorText(status));
 }
 
 Activations::Activations(ScratchPieces& scratch, DType dtype, const void* fp32, int64_t count)
@@ -83,7 +83,8 @@ void GpuLinear::Compute(KernelContext& context) {
     const cudaStream_t stream = session_.device->cuda_stream();
     CheckLaunch(node_, cuda::LaunchLinear(session_.device->gemm(), args, stream));
     if (is_rounded) {
-      CheckLaunch(node_, cuda::LaunchConvert(args.out, dtype, out, DType::kFloat32, tokens * shape.rows, stream));
+      CheckLaunch(node_,
+                  cuda::LaunchConvert(args.out, dtype, out, DType::kFloat32, tokens * shape.rows, stream));
     }
   }
 }
@@ -102,8 +103,8 @@ void GpuEmbedding::Compute(KernelContext& context) {
   float* out = context.Output<float>(0, shape);
   if (ids.Count() == 0) return;
   CheckCuda(cuda::LaunchEmbeddingRows(table_.Data(session_.dtype()), session_.dtype(),
-                                      static_cast<int>(table_.shape.cols), ids.As<int64_t>(), ids.Count(), out,
-                                      DType::kFloat32, session_.device->cuda_stream()),
+                                      static_cast<int>(table_.shape.cols), ids.As<int64_t>(), ids.Count(),
+                                      out, DType::kFloat32, session_.device->cuda_stream()),
             "looking up embeddings");
 }
 
@@ -261,7 +262,8 @@ void GpuMoeExperts::Compute(KernelContext& context) {
   switch (implementation) {
     case ExpertsImplementation::kEager:
       if (device.capturing()) {
-        throw std::runtime_error(node_ + ": the eager backend waits for the GPU; use batched_mm or grouped_mm");
+        throw std::runtime_error(node_ +
+                                 ": the eager backend waits for the GPU; use batched_mm or grouped_mm");
       }
       return CheckLaunch(node_, cuda::LaunchMoeEager(device.gemm(), args, device.cuda_stream()));
     case ExpertsImplementation::kBatchedMm:

@@ -1,5 +1,5 @@
-// The kernels of Switchyard's ops on a GPU. Names, attributes and shapes are those of the CPU's; between nodes
-// activations are fp32, weights and caches are of the session's element type.
+// The kernels of Switchyard's ops on a GPU. Names, attributes and shapes are those of the CPU's; between
+// nodes activations are fp32, weights and caches are of the session's element type.
 #pragma once
 #include <string>
 #include <vector>
