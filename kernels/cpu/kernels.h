@@ -151,4 +151,15 @@ void Rotary(const RotaryArgs& args, ThreadPool& pool);
 void EmbeddingRows(const WeightMatrix& table, const int64_t* ids, int64_t count, float* out,
                    ThreadPool& pool);
 
+// The highest logits of each row, best first, equal ones by ascending id. What is NaN counts as -inf, and
+// comes out as it.
+struct TopCandidatesArgs {
+  const float* logits;  // [rows, vocab]
+  int64_t rows, vocab;
+  int64_t count;  // of candidates a row, 0 to vocab
+  float* values;  // [rows, count]
+  int32_t* ids;   // [rows, count]
+};
+void TopCandidates(const TopCandidatesArgs& args, Workspace& workspace, ThreadPool& pool);
+
 }  // namespace switchyard::cpu

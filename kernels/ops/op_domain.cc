@@ -8,6 +8,7 @@
 #include "linear.h"
 #include "moe_experts.h"
 #include "moe_router.h"
+#include "top_candidates.h"
 
 namespace switchyard::ops {
 
@@ -19,7 +20,8 @@ struct OpDomain::Ops {
         moe_router(context),
         moe_experts(context),
         attention(context),
-        cached_attention(context) {}
+        cached_attention(context),
+        top_candidates(context) {}
 
   CustomOp<Linear> linear;
   CustomOp<Embedding> embedding;
@@ -28,6 +30,7 @@ struct OpDomain::Ops {
   CustomOp<MoeExperts> moe_experts;
   CustomOp<Attention> attention;
   CustomOp<CachedAttention> cached_attention;
+  CustomOp<TopCandidates> top_candidates;
 };
 
 OpDomain::OpDomain(int threads, std::shared_ptr<const WeightStore> store) {
@@ -37,9 +40,9 @@ OpDomain::OpDomain(int threads, std::shared_ptr<const WeightStore> store) {
   ort::OrtCustomOpDomain* domain = nullptr;
   ort::Check(ort::Api().CreateCustomOpDomain(kDomain, &domain));
   domain_.reset(domain);
-  const ort::OrtCustomOp* all[] = {&ops_->linear,          &ops_->embedding,   &ops_->gated_mlp,
-                                   &ops_->moe_router,      &ops_->moe_experts, &ops_->attention,
-                                   &ops_->cached_attention};
+  const ort::OrtCustomOp* all[] = {&ops_->linear,           &ops_->embedding,     &ops_->gated_mlp,
+                                   &ops_->moe_router,       &ops_->moe_experts,   &ops_->attention,
+                                   &ops_->cached_attention, &ops_->top_candidates};
   for (const ort::OrtCustomOp* op : all) ort::Check(ort::Api().CustomOpDomain_Add(domain, op));
 }
 

@@ -1,4 +1,5 @@
 import { setImmediate } from 'node:timers/promises';
+import type { Tensor } from '../runtime/ort.ts';
 import type { DecoderRunResult, DecoderRuntime, Head } from './decoder-runtime.ts';
 import type { KvCache } from './kv-cache.ts';
 import { type Prompt, visualFeeds } from './prompt.ts';
@@ -29,6 +30,10 @@ export interface PrefillRequest {
   readonly experts: () => string;
   /** Whether the logits of a prompt's token are wanted. */
   readonly wanted: (row: number, token: number) => boolean;
+  /** How many of the highest logits of each wanted token to list; default 0. */
+  readonly candidates?: number;
+  /** Where the wanted logits of these prompt rows go; without it the engine makes a tensor. */
+  readonly logits?: (rows: readonly number[]) => Tensor | undefined;
 }
 
 /**
@@ -66,6 +71,8 @@ export async function* prefill(
       inputIds,
       lengths,
       logitsRows,
+      candidates: request.candidates,
+      logits: request.logits?.(logitsOf.map(({ row }) => row)),
       starts: rows.map(() => start),
       cache: rows.length === cache.rows ? cache.tensors : cache.row(rows[0] as number),
       experts: request.experts(),
@@ -83,12 +90,15 @@ export interface StepRequest {
   readonly lengths: readonly number[];
   readonly cache: KvCache;
   readonly experts: string;
+  readonly candidates: number;
+  /** Where the logits go, fp32 [rows, vocab]. */
+  readonly logits: Tensor;
 }
 
 /** Feeds one more token to every row. */
 export async function step(
   runtime: DecoderRuntime,
-  { prompts, tokens, lengths, cache, experts }: StepRequest,
+  { prompts, tokens, lengths, cache, ...rest }: StepRequest,
   signal?: AbortSignal,
 ): Promise<DecoderRunResult> {
   await cache.reserve(Math.max(...lengths) + 1);
@@ -102,7 +112,7 @@ export async function step(
     lengths: tokens.map(() => 1),
     logitsRows: tokens.map((_, row) => row),
     cache: cache.tensors,
-    experts,
+    ...rest,
   };
   return runtime.run(run, signal);
 }

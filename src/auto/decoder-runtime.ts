@@ -26,6 +26,9 @@ export interface GraphVariant {
   readonly visual: boolean;
 }
 
+/** Outputs that only runs with `candidates` fetch. */
+const CANDIDATE_OUTPUTS: readonly string[] = ['candidate_logits', 'candidate_ids'];
+
 /** One pass of a batch through the decoder. */
 export interface DecoderRun extends GraphVariant {
   /** [rows][sequence]; all rows of one length. */
@@ -153,6 +156,7 @@ export class DecoderRuntime {
     const feeds = this.#feeds(run);
     const fetches: Record<string, Tensor | null> = {};
     for (const name of session.outputNames) {
+      if (CANDIDATE_OUTPUTS.includes(name) && !run.candidates) continue;
       const target = name === 'logits' ? run.logits : run.cache[name.replace('present.', '')];
       fetches[name] = target ?? null;
     }
@@ -238,6 +242,7 @@ export class DecoderRuntime {
       feeds.logits_rows = new Tensor('int64', BigInt64Array.from(run.logitsRows, BigInt), [
         run.logitsRows.length,
       ]);
+      feeds.candidates = new Tensor('int32', Int32Array.of(run.candidates ?? 0), []);
     }
     for (const [name, tensor] of Object.entries(run.cache)) feeds[`past_key_values.${name}`] = tensor;
     return { ...feeds, ...run.visualFeeds };

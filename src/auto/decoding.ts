@@ -1,17 +1,18 @@
-import type { Decoding } from '../generation/types.ts';
-import type { Tensor } from '../runtime/ort.ts';
+import type { Decoding, Scores, TopLogits } from '../generation/types.ts';
 import { prefill, step } from './batch.ts';
 import type { DecoderRuntime } from './decoder-runtime.ts';
 import { KvCache } from './kv-cache.ts';
+import { LogitsBuffer } from './logits-buffer.ts';
 import type { Prompt } from './prompt.ts';
 
-/** A batch of prompts being decoded: its cache, and how far each row has come. */
+/** A batch of prompts being decoded: its cache, its logits, and how far each row has come. */
 export class DecoderDecoding implements Decoding {
   readonly expertsCalls: Record<string, number> = {};
   readonly #runtime: DecoderRuntime;
   readonly #prompts: readonly Prompt[];
   readonly #lengths: number[];
   readonly #cache: KvCache;
+  #logits: LogitsBuffer | undefined;
   readonly #experts: () => string;
 
   /** @param maxLength bound on prompt + new tokens of a row */
@@ -23,9 +24,12 @@ export class DecoderDecoding implements Decoding {
     this.#experts = experts;
   }
 
-  async prefill(signal?: AbortSignal): Promise<Float32Array> {
-    const vocab = this.#runtime.config.vocab_size;
-    const last = new Float32Array(this.#prompts.length * vocab);
+  async prefill(candidates: number, signal?: AbortSignal): Promise<Scores> {
+    const { config, weights } = this.#runtime;
+    const buffer = await LogitsBuffer.open(this.#prompts.length, config.vocab_size, weights);
+    this.#logits = buffer;
+    const values = new Float32Array(this.#prompts.length * candidates);
+    const ids = new Int32Array(this.#prompts.length * candidates);
     const request = {
       head: 'logits' as const,
       intermediates: false,
@@ -33,32 +37,46 @@ export class DecoderDecoding implements Decoding {
       cache: this.#cache,
       experts: this.#experts,
       wanted: (row: number, token: number) => token === (this.#lengths[row] as number) - 1,
+      candidates,
+      logits: (rows: readonly number[]) => buffer.rowsFrom(rows[0], rows.length),
     };
     for await (const { outputs, logitsOf, expertsCalls } of prefill(this.#runtime, request, signal)) {
-      const logits = outputs.logits?.data as Float32Array;
-      for (const [i, { row }] of logitsOf.entries())
-        last.set(logits.subarray(i * vocab, (i + 1) * vocab), row * vocab);
       this.#count(expertsCalls);
+      const [first] = logitsOf;
+      if (candidates === 0 || !first) continue;
+      values.set(outputs.candidate_logits?.data as Float32Array, first.row * candidates);
+      ids.set(outputs.candidate_ids?.data as Int32Array, first.row * candidates);
     }
-    return last;
+    return this.#scores({ count: candidates, values, ids });
   }
 
-  async step(tokens: readonly number[], signal?: AbortSignal): Promise<Float32Array> {
+  async step(tokens: readonly number[], candidates: number, signal?: AbortSignal): Promise<Scores> {
     const request = {
       prompts: this.#prompts,
       tokens,
       lengths: this.#lengths,
       cache: this.#cache,
       experts: this.#experts(),
+      candidates,
+      logits: (this.#logits as LogitsBuffer).all,
     };
     const { outputs, expertsCalls } = await step(this.#runtime, request, signal);
     for (const [row, length] of this.#lengths.entries()) this.#lengths[row] = length + 1;
     this.#count(expertsCalls);
-    return (outputs.logits as Tensor).data as Float32Array;
+    return this.#scores({
+      count: candidates,
+      values: (outputs.candidate_logits?.data ?? NO_VALUES) as Float32Array,
+      ids: (outputs.candidate_ids?.data ?? NO_IDS) as Int32Array,
+    });
   }
 
   dispose(): void {
     this.#cache.dispose();
+    this.#logits?.dispose();
+  }
+
+  #scores(top: TopLogits): Scores {
+    return { top, logits: () => (this.#logits as LogitsBuffer).read() };
   }
 
   #count(calls: Readonly<Record<string, number>>): void {
@@ -66,3 +84,6 @@ export class DecoderDecoding implements Decoding {
       this.expertsCalls[name] = (this.expertsCalls[name] ?? 0) + count;
   }
 }
+
+const NO_VALUES = new Float32Array(0);
+const NO_IDS = new Int32Array(0);

@@ -1,5 +1,4 @@
 /** Times a loaded model through the interface generation uses. Its generation_config.json has no say here. */
-import { chooseLikeliest } from '../generation/sampler.ts';
 import type { Decoding, Generator } from '../generation/types.ts';
 import { type MemoryUse, memoryUse } from './memory.ts';
 import { RandomIds } from './random-ids.ts';
@@ -126,7 +125,7 @@ class Stopwatch {
   prefill(prompts: readonly (readonly number[])[], experts: Candidate['experts']): Promise<number> {
     return this.#decoding(prompts, 0, experts, async (decoding) => {
       const started = performance.now();
-      chooseLikeliest(await decoding.prefill(this.#signal));
+      await decoding.prefill(1, this.#signal);
       return performance.now() - started;
     });
   }
@@ -135,10 +134,10 @@ class Stopwatch {
   decode(prompt: readonly number[], count: number, experts: Candidate['experts']): Promise<number[]> {
     return this.#decoding([prompt], count, experts, async (decoding) => {
       const intervals: number[] = [];
-      let token = chooseLikeliest(await decoding.prefill(this.#signal));
+      let { top } = await decoding.prefill(1, this.#signal);
       for (let i = 0; i < count; i++) {
         const started = performance.now();
-        token = chooseLikeliest(await decoding.step([token], this.#signal));
+        ({ top } = await decoding.step([top.ids[0] as number], 1, this.#signal));
         intervals.push(performance.now() - started);
       }
       return intervals;

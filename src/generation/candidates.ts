@@ -1,6 +1,6 @@
 /**
- * The tokens a draw may take, in order of id, with their logits. One object serves a whole generation: its arrays are
- * as long as the vocabulary and `count` says how much of them is in use. Tokens that are not listed have no chance.
+ * The tokens a draw may take, in order of id, with their logits. One object serves a whole generation: `count` says how
+ * much of its arrays is in use. Tokens that are not listed have no chance.
  */
 export class Candidates {
   readonly ids: Int32Array;
@@ -10,11 +10,12 @@ export class Candidates {
   readonly weights: Float64Array;
   readonly ranks: Float64Array;
 
-  constructor(vocabSize: number) {
-    this.ids = new Int32Array(vocabSize);
-    this.logits = new Float32Array(vocabSize);
-    this.weights = new Float64Array(vocabSize);
-    this.ranks = new Float64Array(vocabSize);
+  /** @param capacity most tokens it will hold */
+  constructor(capacity: number) {
+    this.ids = new Int32Array(capacity);
+    this.logits = new Float32Array(capacity);
+    this.weights = new Float64Array(capacity);
+    this.ranks = new Float64Array(capacity);
   }
 
   /** Highest logit. */
@@ -60,10 +61,8 @@ export function fillCandidates(
   temperature: number,
   topK: number,
 ): void {
-  const last = topK > 0 && topK < scores.length ? kthHighest(scores, topK) : -Infinity;
-  // The division can round two different logits to one, so that a slightly lower one ties with the last.
-  const lastScaled = Math.fround(last / temperature);
-  const lowest = last - Math.abs(last) * 1e-6;
+  const kth = topK > 0 && topK < scores.length ? kthHighest(scores, topK) : -Infinity;
+  const { last, lowest, lastScaled } = border(kth, temperature);
   let count = 0;
   for (let id = 0; id < scores.length; id++) {
     const score = scores[id] as number;
@@ -74,6 +73,44 @@ export function fillCandidates(
     candidates.logits[count++] = scaled;
   }
   candidates.count = count;
+}
+
+/**
+ * As {@link fillCandidates}, from the highest logits of the row alone.
+ *
+ * @param values best first
+ * @returns false where more logits than these could belong to the candidates; nothing is filled then
+ */
+export function fillFromTop(
+  candidates: Candidates,
+  values: Float32Array,
+  ids: Int32Array,
+  temperature: number,
+  topK: number,
+): boolean {
+  const { last, lowest, lastScaled } = border(values[topK - 1] as number, temperature);
+  const listed = values[values.length - 1] as number;
+  // What is not listed is no higher than the last that is.
+  if (listed > -Infinity && (last === -Infinity || listed >= lowest)) return false;
+  const kept: number[] = [];
+  for (let i = 0; i < values.length; i++) {
+    const value = values[i] as number;
+    if (!(value > -Infinity && (last === -Infinity || value >= lowest))) break;
+    if (Math.fround(value / temperature) >= lastScaled) kept.push(i);
+  }
+  kept.sort((a, b) => (ids[a] as number) - (ids[b] as number));
+  for (const [at, i] of kept.entries()) {
+    candidates.ids[at] = ids[i] as number;
+    candidates.logits[at] = Math.fround((values[i] as number) / temperature);
+  }
+  candidates.count = kept.length;
+  return true;
+}
+
+/** Which logits pass, given the last of the `topK` highest: those of at least `lowest` that are at least `lastScaled` once divided. */
+function border(last: number, temperature: number) {
+  // The division can round two different logits to one, so that a slightly lower one ties with the last.
+  return { last, lastScaled: Math.fround(last / temperature), lowest: last - Math.abs(last) * 1e-6 };
 }
 
 /** The k-th highest value, or −∞ where there are fewer above −∞: a heap of the k highest seen, its lowest on top. */

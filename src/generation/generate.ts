@@ -7,7 +7,7 @@ import { Random, randomSeed } from './random.ts';
 import { type TokenChooser, tokenChooser } from './sampler.ts';
 import { StopStringMatcher } from './stopping-criteria.ts';
 import type { Streamer } from './streamers.ts';
-import type { Decoding, Generator } from './types.ts';
+import type { Decoding, Generator, Scores } from './types.ts';
 
 /** Arguments of `generate`. */
 export interface GenerateOptions extends GenerationParameters {
@@ -39,7 +39,7 @@ export interface GenerateStats {
   newTokens: number;
   /** Milliseconds the prompts took. */
   prefillMs: number;
-  /** Milliseconds from the first logits to the last token. */
+  /** Milliseconds from the end of the prompts to the last token. */
   decodeMs: number;
   prefillTokensPerSecond: number;
   /** Tokens after the first of each row, per second of `decodeMs`. */
@@ -121,7 +121,9 @@ class GenerationRun {
   readonly #plan: Plan;
   readonly #rows: Row[];
   readonly #processors: ScoreProcessor[];
-  readonly #choose: TokenChooser;
+  readonly #chooser: TokenChooser;
+  /** How many of the highest logits to fetch: those the choice needs, or none where processors may change any logit. */
+  readonly #candidates: number;
   readonly #pace = new Pace();
   readonly #started = performance.now();
   /** Copy of a row's logits, for processors to change; made only if there are any. */
@@ -134,7 +136,8 @@ class GenerationRun {
     const { parameters, prompts } = plan;
     this.#plan = plan;
     this.#processors = scoreProcessors(parameters);
-    this.#choose = tokenChooser(parameters, plan.vocabSize);
+    this.#chooser = tokenChooser(parameters, plan.vocabSize);
+    this.#candidates = this.#processors.length > 0 ? 0 : this.#chooser.candidates;
     const seed = parameters.seed ?? randomSeed();
     this.#rows = prompts.inputIds.map((ids, index) => {
       const tokens = ids.filter((_, position) => prompts.attentionMask[index]?.[position] === 1);
@@ -173,11 +176,11 @@ class GenerationRun {
     const decoding = await generator.openDecoding(request);
     try {
       const prefillStarted = performance.now();
-      const logits = await decoding.prefill(signal);
+      const scores = await decoding.prefill(this.#candidates, signal);
       const decodeStarted = performance.now();
       this.#prefillMs = decodeStarted - prefillStarted;
       try {
-        await this.#continue(decoding, logits);
+        await this.#continue(decoding, scores);
       } finally {
         this.#decodeMs = performance.now() - decodeStarted;
       }
@@ -187,17 +190,17 @@ class GenerationRun {
     }
   }
 
-  /** Token by token, from the logits of the prompts until every row has ended. */
-  async #continue(decoding: Decoding, firstLogits: Float32Array): Promise<void> {
+  /** Token by token, from what the prompts give until every row has ended. */
+  async #continue(decoding: Decoding, first: Scores): Promise<void> {
     const { signal } = this.#plan;
-    let logits = firstLogits;
+    let scores = first;
     for (;;) {
       signal?.throwIfAborted();
-      const tokens = await this.#chooseTokens(logits);
+      const tokens = await this.#chooseTokens(scores);
       this.#endLateRows();
       if (this.#rows.every((row) => row.finish !== undefined)) return;
       signal?.throwIfAborted();
-      logits = await decoding.step(tokens, signal);
+      scores = await decoding.step(tokens, this.#candidates, signal);
     }
   }
 
@@ -208,16 +211,15 @@ class GenerationRun {
   }
 
   /** Chooses and records the next token of every row; rows that have ended get the pad token. */
-  async #chooseTokens(logits: Float32Array): Promise<number[]> {
-    const { vocabSize, parameters, streamer } = this.#plan;
+  async #chooseTokens(scores: Scores): Promise<number[]> {
+    const { parameters, streamer } = this.#plan;
     const next: number[] = [];
     for (const row of this.#rows) {
       if (row.finish !== undefined) {
         next.push(parameters.padTokenId);
         continue;
       }
-      const scores = logits.subarray(row.index * vocabSize, (row.index + 1) * vocabSize);
-      const token = this.#choose(this.#process(scores, row), row.random);
+      const token = await this.#choose(scores, row);
       row.tokens.push(token);
       row.seen.add(token);
       next.push(token);
@@ -226,6 +228,18 @@ class GenerationRun {
       await this.#pace.breathe();
     }
     return next;
+  }
+
+  async #choose({ top, logits }: Scores, row: Row): Promise<number> {
+    const { index, random } = row;
+    const ofRow = <T extends Float32Array | Int32Array>(all: T, width: number) =>
+      all.subarray(index * width, (index + 1) * width) as T;
+    if (top.count > 0) {
+      const token = this.#chooser.fromTop(ofRow(top.values, top.count), ofRow(top.ids, top.count), random);
+      if (token !== undefined) return token;
+    }
+    const scores = ofRow(await logits(), this.#plan.vocabSize);
+    return this.#chooser.fromLogits(this.#process(scores, row), random);
   }
 
   #process(logits: Float32Array, row: Row): Float32Array {

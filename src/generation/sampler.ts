@@ -1,10 +1,28 @@
 import { EngineError, InputError } from '../errors.ts';
-import { Candidates, drawCandidate, fillCandidates, keepMinP, keepTopP, keepTypical } from './candidates.ts';
+import {
+  Candidates,
+  drawCandidate,
+  fillCandidates,
+  fillFromTop,
+  keepMinP,
+  keepTopP,
+  keepTypical,
+} from './candidates.ts';
 import type { ResolvedParameters } from './generation-config.ts';
 import type { Random } from './random.ts';
 
-/** Chooses a token from one row of logits [vocab], after the score processors. */
-export type TokenChooser = (scores: Float32Array, random: Random) => number;
+/** Chooses the next token of a row. */
+export interface TokenChooser {
+  /** How many of the highest logits usually settle the choice; 0: it takes them all. */
+  readonly candidates: number;
+  /**
+   * Chooses from the `candidates` highest logits, best first. Gives the same token as `fromLogits`, or undefined, without a draw,
+   * where they do not settle it.
+   */
+  fromTop(values: Float32Array, ids: Int32Array, random: Random): number | undefined;
+  /** Chooses from all logits [vocab], after the score processors. */
+  fromLogits(scores: Float32Array, random: Random): number;
+}
 
 /** Greedy decoding: the highest logit, of equal ones the lowest id. */
 export function chooseLikeliest(scores: Float32Array): number {
@@ -28,6 +46,14 @@ export function filterScores(
 ): void {
   fillCandidates(candidates, scores, parameters.temperature, parameters.topK);
   if (candidates.count === 0) refuse(scores);
+  narrow(candidates, parameters);
+}
+
+/** The filters that follow temperature and top-k. */
+function narrow(
+  candidates: Candidates,
+  parameters: Pick<ResolvedParameters, 'topP' | 'minP' | 'typicalP'>,
+): void {
   if (parameters.topP < 1) keepTopP(candidates, parameters.topP);
   if (parameters.minP > 0) keepMinP(candidates, parameters.minP);
   if (parameters.typicalP < 1) keepTypical(candidates, parameters.typicalP);
@@ -35,12 +61,48 @@ export function filterScores(
 
 /** Greedy decoding or sampling, as the parameters say. */
 export function tokenChooser(parameters: ResolvedParameters, vocabSize: number): TokenChooser {
-  if (!parameters.doSample) return chooseLikeliest;
-  const candidates = new Candidates(vocabSize);
-  return (scores, random) => {
-    filterScores(candidates, scores, parameters);
-    return drawCandidate(candidates, random.uniform());
-  };
+  return parameters.doSample ? new SamplingChooser(parameters, vocabSize) : GREEDY;
+}
+
+const GREEDY: TokenChooser = {
+  candidates: 1,
+  fromTop: (values, ids) => ((values[0] as number) > -Infinity ? ids[0] : undefined),
+  fromLogits: chooseLikeliest,
+};
+
+/** Logits listed beyond the `topK` highest, for what ties with the last of these; the default of 50 makes 64. */
+const MARGIN = 14;
+/** Longer lists would cost more than the logits themselves. */
+const MOST_CANDIDATES = 1024;
+
+class SamplingChooser implements TokenChooser {
+  readonly candidates: number;
+  readonly #parameters: ResolvedParameters;
+  readonly #vocabSize: number;
+  readonly #few: Candidates;
+  #all: Candidates | undefined;
+
+  constructor(parameters: ResolvedParameters, vocabSize: number) {
+    const listed = Math.min(parameters.topK + MARGIN, vocabSize);
+    const isShort = parameters.topK > 0 && parameters.topK < vocabSize && listed <= MOST_CANDIDATES;
+    this.candidates = isShort ? listed : 0;
+    this.#parameters = parameters;
+    this.#vocabSize = vocabSize;
+    this.#few = new Candidates(this.candidates);
+  }
+
+  fromTop(values: Float32Array, ids: Int32Array, random: Random): number | undefined {
+    const { temperature, topK } = this.#parameters;
+    if (!fillFromTop(this.#few, values, ids, temperature, topK) || this.#few.count === 0) return undefined;
+    narrow(this.#few, this.#parameters);
+    return drawCandidate(this.#few, random.uniform());
+  }
+
+  fromLogits(scores: Float32Array, random: Random): number {
+    this.#all ??= new Candidates(this.#vocabSize);
+    filterScores(this.#all, scores, this.#parameters);
+    return drawCandidate(this.#all, random.uniform());
+  }
 }
 
 function refuse(scores: Float32Array): never {

@@ -20,12 +20,33 @@ export interface DecodingRequest {
   extra?: Readonly<Record<string, unknown>>;
 }
 
+/** The highest logits of every row, best first, equal ones by ascending id; NaN counts as −∞. */
+export interface TopLogits {
+  /** Of each row. */
+  readonly count: number;
+  /** [rows, count] */
+  readonly values: Float32Array;
+  /** [rows, count] */
+  readonly ids: Int32Array;
+}
+
+/** What a pass says about the next token of every row. Valid until the next pass. */
+export interface Scores {
+  /** As many as were asked for. */
+  readonly top: TopLogits;
+  /** Fetches all logits, fp32 [rows, vocab], from where the model computed them. */
+  logits(): Promise<Float32Array>;
+}
+
 /** One batch being decoded. Owns its KV cache; several decodings of one model may run at once. */
 export interface Decoding {
-  /** Runs the prompts. Resolves to fp32 logits of each row's last position, [rows, vocab]. */
-  prefill(signal?: AbortSignal): Promise<Float32Array>;
-  /** Feeds one token a row. Resolves to fp32 logits [rows, vocab]; the array is only valid until the next step. */
-  step(tokens: readonly number[], signal?: AbortSignal): Promise<Float32Array>;
+  /**
+   * Runs the prompts.
+   * @param candidates how many of the highest logits of each row's last position to fetch, 0 to vocab
+   */
+  prefill(candidates: number, signal?: AbortSignal): Promise<Scores>;
+  /** Feeds one token a row. */
+  step(tokens: readonly number[], candidates: number, signal?: AbortSignal): Promise<Scores>;
   /** Calls of MoE layers so far by experts backend, counted by the kernels themselves. */
   readonly expertsCalls: Readonly<Record<string, number>>;
   dispose(): void;

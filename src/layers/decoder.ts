@@ -26,9 +26,11 @@ export interface DecoderParts {
  *
  * Inputs: `input_ids` int64 [batch, sequence], `position_ids` int64 [batch, sequence], `last_positions` int32 [batch] (index of
  * each row's newest cache position), `total_length` int32 [], `past_key_values.N.{key,value}` fp32 [batch, kv heads, capacity,
- * head], `logits_rows` int64 [rows] (flattened positions wanted), `experts_implementation` int32 [].
- * Outputs: `logits` fp32 [rows, vocab] or `last_hidden_state` fp32 [batch, sequence, hidden], `present.N.{key,value}`,
- * `experts_calls` int64 [3], and the intermediates that `options` asks for.
+ * head], `logits_rows` int64 [rows] (flattened positions wanted), `candidates` int32 [] (how many of the highest logits to
+ * list), `experts_implementation` int32 [].
+ * Outputs: `logits` fp32 [rows, vocab] with `candidate_logits` fp32 and `candidate_ids` int32 [rows, candidates], or
+ * `last_hidden_state` fp32 [batch, sequence, hidden]; `present.N.{key,value}`, `experts_calls` int64 [3], and the intermediates
+ * that `options` asks for.
  */
 export function buildDecoder(
   graph: Graph,
@@ -165,7 +167,10 @@ function denseMlp(
   return output as Value;
 }
 
-/** @param x fp32 [rows, hidden] */
+/**
+ * Logits, and the highest of each row: generation fetches only these few, where they settle the next token.
+ * @param x fp32 [rows, hidden]
+ */
 function languageHead(
   graph: Graph,
   x: Value,
@@ -181,6 +186,10 @@ function languageHead(
     precision: PRECISION[options.dtype],
   });
   graph.output(logits as Value, 'logits', 'float32', ['rows', vocab]);
+  const count = graph.input('candidates', 'int32', []);
+  const [values, ids] = graph.ownOps('TopCandidates', [logits, count], {}, 2) as [Value, Value];
+  graph.output(values, 'candidate_logits', 'float32', ['rows', 'candidates']);
+  graph.output(ids, 'candidate_ids', 'int32', ['rows', 'candidates']);
 }
 
 function emitHidden(graph: Graph, options: GraphOptions, x: Value, index: number, hidden: number): void {

@@ -1,9 +1,28 @@
-import type { Decoding, DecodingRequest, Generator } from '../../src/generation/types.ts';
+import type { Decoding, DecodingRequest, Generator, Scores, TopLogits } from '../../src/generation/types.ts';
 
 export interface LookupModelOptions {
   contextLength?: number;
   /** Takes each step's time: awaited before it answers. */
   pause?: () => Promise<unknown>;
+}
+
+/** The `count` highest logits of every row, by sorting them. */
+export function topLogits(logits: Float32Array, rows: number, count: number): TopLogits {
+  const vocab = logits.length / rows;
+  const value = (x: number | undefined) => (x === undefined || Number.isNaN(x) ? -Infinity : x);
+  const values = new Float32Array(rows * count);
+  const ids = new Int32Array(rows * count);
+  for (let row = 0; row < rows; row++) {
+    const of = logits.subarray(row * vocab, (row + 1) * vocab);
+    const order = [...of.keys()].sort((a, b) =>
+      value(of[a]) > value(of[b]) ? -1 : value(of[a]) < value(of[b]) ? 1 : a - b,
+    );
+    for (const [i, id] of order.slice(0, count).entries()) {
+      values[row * count + i] = value(of[id]);
+      ids[row * count + i] = id;
+    }
+  }
+  return { count, values, ids };
 }
 
 /**
@@ -17,6 +36,8 @@ export class LookupModel implements Generator {
   /** Tokens of each step, of all decodings. */
   readonly steps: number[][] = [];
   open = 0;
+  /** How often all logits were fetched. */
+  fetched = 0;
   readonly #pause: (() => Promise<unknown>) | undefined;
 
   constructor(vocabSize: number, options: LookupModelOptions = {}) {
@@ -50,7 +71,7 @@ export class LookupModel implements Generator {
     let length = (request.inputIds[0] as readonly number[]).length;
     let calls = 0;
     let disposed = false;
-    const answer = async (signal: AbortSignal | undefined): Promise<Float32Array> => {
+    const answer = async (candidates: number, signal: AbortSignal | undefined): Promise<Scores> => {
       if (disposed) throw new Error('used after dispose');
       if (length > request.maxLength) throw new Error('cache overrun');
       await this.#pause?.();
@@ -60,7 +81,13 @@ export class LookupModel implements Generator {
       rows.forEach((row, r) => {
         logits.set(this.row(row.at(-2) ?? 0, row.at(-1) as number), r * this.vocabSize);
       });
-      return logits;
+      return {
+        top: topLogits(logits, rows.length, candidates),
+        logits: async () => {
+          this.fetched++;
+          return logits;
+        },
+      };
     };
     const end = () => {
       disposed = true;
@@ -69,13 +96,13 @@ export class LookupModel implements Generator {
     const { steps } = this;
     return {
       prefill: answer,
-      step: (tokens, signal) => {
+      step: (tokens, candidates, signal) => {
         steps.push([...tokens]);
         tokens.forEach((token, r) => {
           rows[r]?.push(token);
         });
         length++;
-        return answer(signal);
+        return answer(candidates, signal);
       },
       get expertsCalls() {
         return { eager: calls };

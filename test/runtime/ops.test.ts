@@ -502,3 +502,53 @@ describe('an op that does not fit its weights', () => {
     );
   });
 });
+
+describe('TopCandidates', () => {
+  const run = (logits: Tensor, count: number) =>
+    runOp({
+      op: 'TopCandidates',
+      weights: store([]),
+      attributes: {},
+      inputs: { logits, candidates: new Tensor('int32', Int32Array.of(count), []) },
+      outputs: [float('values', 2), { name: 'ids', type: 'int32', shape: ['rows', 'count'] }],
+    });
+
+  it.each([1, 5, 64, 9000])('lists the %i highest of each row as a sort does', async (count) => {
+    const [rows, vocab] = [3, 20_011];
+    // Rounded, so that there are ties.
+    const data = pattern(rows * vocab, 8).map((x) => Math.round(300 * x) / 300);
+    const { values, ids } = await run(new Tensor('float32', data, [rows, vocab]), count);
+    expect(values?.dims).toEqual([rows, count]);
+    for (let row = 0; row < rows; row++) {
+      const of = data.subarray(row * vocab, (row + 1) * vocab);
+      const order = [...of.keys()].sort((a, b) => (of[b] as number) - (of[a] as number) || a - b);
+      const expected = order.slice(0, count);
+      expect(elements(ids).slice(row * count, (row + 1) * count)).toEqual(expected);
+      expect(elements(values).slice(row * count, (row + 1) * count)).toEqual(expected.map((id) => of[id]));
+    }
+  });
+
+  it('counts NaN as −∞, and lists what has no number last', async () => {
+    const logits = Float32Array.of(Number.NaN, 2, -Infinity, 7, Number.NaN, 7);
+    const { values, ids } = await run(new Tensor('float32', logits, [1, 6]), 6);
+    expect(elements(ids)).toEqual([3, 5, 1, 0, 2, 4]);
+    expect(elements(values)).toEqual([7, 7, 2, -Infinity, -Infinity, -Infinity]);
+  });
+
+  it('accepts no rows and no candidates', async () => {
+    const { values } = await run(new Tensor('float32', new Float32Array(0), [0, 6]), 2);
+    expect(values?.dims).toEqual([0, 2]);
+    const { ids } = await run(new Tensor('float32', new Float32Array(12), [2, 6]), 0);
+    expect(ids?.dims).toEqual([2, 0]);
+  });
+
+  it.each([-1, 7])('refuses %i candidates of six logits', async (count) => {
+    const logits = new Tensor('float32', new Float32Array(6), [1, 6]);
+    await expect(run(logits, count)).rejects.toThrow(`input 'count' is ${count}; expected 0 to 6`);
+  });
+
+  it('refuses logits of another rank', async () => {
+    const logits = new Tensor('float32', new Float32Array(6), [1, 2, 3]);
+    await expect(run(logits, 1)).rejects.toThrow(/input 'logits' has shape .*expected \[rows, vocab\]/);
+  });
+});
