@@ -35,6 +35,7 @@ export interface Flags extends PromptFlags {
   experts?: string | Record<string, string>;
   dtype?: NonNullable<LoadOptions['dtype']>;
   device?: NonNullable<LoadOptions['device']>;
+  maxMemory?: string;
   threads?: number;
   maxNewTokens?: number;
   temperature?: number;
@@ -61,7 +62,8 @@ export function addGenerateCommand(program: Command, io: Io): void {
     .option('--image <image>', 'a picture for an image-text model, as path or URL; repeatable', strings)
     .option('--experts <spec>', 'experts backend: a name, or key=name,key=name', experts)
     .addOption(new Option('--dtype <dtype>', 'precision of the computation').choices(DTYPES))
-    .option('--device <device>', 'where to compute: auto and cpu are the CPU; CUDA is not there yet', device)
+    .option('--device <device>', 'where to compute: cpu (default), cuda, cuda:N or auto', device)
+    .option('--max-memory <size>', 'most GPU memory for weights, such as 20GB; experts come as needed')
     .option('--threads <n>', 'threads to compute with', integer(1, 1024))
     .option(
       '--max-new-tokens <n>',
@@ -181,6 +183,7 @@ async function loadModel(source: string, repo: HubOptions, flags: Flags, io: Io)
     ...given({
       dtype: flags.dtype,
       device: flags.device,
+      maxMemory: flags.maxMemory,
       threads: flags.threads,
       expertsImplementation: flags.experts,
     }),

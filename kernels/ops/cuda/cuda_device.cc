@@ -39,7 +39,9 @@ class CountedRun final : public CapturedRun {
   }
   ~CountedRun() override {
     std::lock_guard<std::mutex> lock(device_->run_mutex());
-    device_->Wait();
+    // It may still be running; whether it fails is for whoever waits for its results.
+    cudaSetDevice(device_->index());
+    cudaStreamSynchronize(device_->cuda_stream());
     run_ = nullptr;
     device_->NoteCapture(-1);
   }
