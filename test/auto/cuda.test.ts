@@ -23,7 +23,9 @@ import { buildEmulatedLibrary, root } from '../kernels/cuda/native.ts';
 
 /** Accepted differences to transformers in float32, as on the CPU. */
 const LOGITS = 1e-4;
-const GREEDY = { doSample: false, repetitionPenalty: 1, eosTokenId: [], maxNewTokens: 24 };
+/** Enough to record decode steps and replay them; the goldens have more. */
+const TOKENS = 10;
+const GREEDY = { doSample: false, repetitionPenalty: 1, eosTokenId: [], maxNewTokens: TOKENS };
 const BACKENDS = ['eager', 'batched_mm', 'grouped_mm'];
 const SMALL = 'qwen3_moe_d';
 
@@ -91,7 +93,7 @@ describe.skipIf(process.platform !== 'linux')('a model on an emulated GPU', () =
       const { model } = await open(name);
       const { input_ids: inputIds, attention_mask: attentionMask, tokens } = batch;
       const { sequences, stats } = await model.generate({ inputIds, attentionMask, ...GREEDY });
-      expect(sequences.map((row) => row.slice(-24))).toEqual(tokens);
+      expect(sequences.map((row) => row.slice(-TOKENS))).toEqual(tokens.map((row) => row.slice(0, TOKENS)));
       expect(Object.keys(stats.expertsCalls)).toEqual(['grouped_mm']);
       await model.dispose();
     });
@@ -106,7 +108,7 @@ describe.skipIf(process.platform !== 'linux')('a model on an emulated GPU', () =
       const difference = maxDifference(last, prompt.logits_first8[0] as number[]);
       expect(difference).toBeLessThan(dtype === 'float16' ? 0.02 : 0.2);
       expect(difference).toBeGreaterThan(0);
-      expect((await generate(model, prompt))?.length).toBe(24);
+      expect((await generate(model, prompt))?.length).toBe(TOKENS);
       await model.dispose();
     }
   });
@@ -138,7 +140,7 @@ describe.skipIf(process.platform !== 'linux')('a model on an emulated GPU', () =
   it('replays decode steps, records anew for another backend', async () => {
     const { model, decoder } = await open(SMALL);
     const prompt = first(SMALL);
-    const expected = prompt.greedy.tokens;
+    const expected = prompt.greedy.tokens.slice(0, TOKENS);
     expect(await generate(model, prompt)).toEqual(expected);
     expect(decoder.captures).toBe(0);
     decoder.setGraphs(true);
@@ -173,8 +175,8 @@ describe.skipIf(process.platform !== 'linux')('a model on an emulated GPU', () =
     decoder.setGraphs(true);
     const prompt = first(SMALL);
     const eager = { expertsImplementation: 'eager' };
-    expect(await generate(model, prompt, eager)).toEqual(prompt.greedy.tokens);
-    expect(await generate(model, prompt, eager)).toEqual(prompt.greedy.tokens);
+    expect(await generate(model, prompt, eager)).toEqual(prompt.greedy.tokens.slice(0, TOKENS));
+    expect(await generate(model, prompt, eager)).toEqual(prompt.greedy.tokens.slice(0, TOKENS));
     expect(warnings).toEqual([expect.stringMatching(/without graphs.*the eager backend waits for the GPU/)]);
     await model.dispose();
   });
@@ -187,7 +189,9 @@ describe.skipIf(process.platform !== 'linux')('a model on an emulated GPU', () =
     const prompt = first(SMALL);
     await expectLogits(model, golden(SMALL).prompts.at(-1) as GoldenPrompt);
     for (const backend of BACKENDS)
-      expect(await generate(model, prompt, { expertsImplementation: backend })).toEqual(prompt.greedy.tokens);
+      expect(await generate(model, prompt, { expertsImplementation: backend })).toEqual(
+        prompt.greedy.tokens.slice(0, TOKENS),
+      );
     const stats = decoder.weights?.stats;
     expect(stats?.residentBytes).toBeLessThanOrEqual(least);
     expect(stats?.hits).toBeGreaterThan(0);

@@ -1,5 +1,6 @@
 import { execFileSync, spawn } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { randomUUID } from 'node:crypto';
+import { existsSync, mkdirSync, readdirSync, renameSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -34,6 +35,13 @@ function runCompiler(args: string[]): Promise<void> {
   });
 }
 
+/** Under another name first, so that builds at the same time only repeat each other's work. */
+async function compileTo(target: string, args: string[]): Promise<void> {
+  const temporary = `${target}.${randomUUID()}`;
+  await runCompiler([...args, '-o', temporary]);
+  renameSync(temporary, target);
+}
+
 /**
  * Builds a native test program with the host's compiler, every warning an error; objects newer than their sources and all
  * headers are kept.
@@ -56,12 +64,11 @@ export async function buildProgram(
   const worker = async () => {
     for (let next = stale.pop(); next; next = stale.pop()) {
       const { source, object } = next;
-      rmSync(object, { force: true });
-      await runCompiler([...options, '-x', 'c++', '-c', source, '-o', object]);
+      await compileTo(object, [...options, '-x', 'c++', '-c', source]);
     }
   };
   await Promise.all([worker(), worker()]);
-  await runCompiler([...linkOptions, ...objects, '-o', program]);
+  await compileTo(program, [...linkOptions, ...objects]);
   return program;
 }
 
