@@ -137,8 +137,8 @@ export class DecoderRuntime {
   }
 
   /** Opens the session of a variant ahead of its first run. */
-  async prepare(variant: GraphVariant, experts: string): Promise<void> {
-    await this.#session(variant, experts);
+  async prepare(variant: GraphVariant, experts: string, signal?: AbortSignal): Promise<void> {
+    await this.#session(variant, experts, signal);
   }
 
   async run(run: DecoderRun, signal?: AbortSignal): Promise<DecoderRunResult> {
@@ -257,20 +257,24 @@ export class DecoderRuntime {
   }
 
   /** Built-in backends share a session: the selector tells them apart on each run. */
-  #session(variant: GraphVariant, experts: string): Promise<RecordingSession> {
+  #session(variant: GraphVariant, experts: string, signal?: AbortSignal): Promise<RecordingSession> {
     if (this.#disposed) throw new EngineError('the model was disposed; load it again with fromPretrained');
     const backend = ExpertsInterface.isBuiltIn(experts) ? '' : experts;
     const key = JSON.stringify([variant.head, variant.intermediates, variant.visual, backend]);
     let session = this.#sessions.get(key);
     if (!session) {
-      session = this.#open(variant, ExpertsInterface.get(experts));
+      session = this.#open(variant, ExpertsInterface.get(experts), signal);
       this.#sessions.set(key, session);
       session.catch(() => this.#sessions.delete(key));
     }
     return session;
   }
 
-  async #open(variant: GraphVariant, experts: ExpertsBackend): Promise<RecordingSession> {
+  async #open(
+    variant: GraphVariant,
+    experts: ExpertsBackend,
+    signal?: AbortSignal,
+  ): Promise<RecordingSession> {
     const graph = new Graph(new CheckpointWeights(this.#checkpoint, this.#store));
     const { head, intermediates, visual } = variant;
     const { dtype, threads, weights, onUpload } = this.#engine;
@@ -284,7 +288,7 @@ export class DecoderRuntime {
       ...(threads === undefined ? {} : { threads }),
     });
     try {
-      if (weights) await weights.upload(onUpload);
+      if (weights) await weights.upload(onUpload, signal);
       else this.#store.prefetch(graph.streamed);
     } catch (error) {
       await session.dispose();

@@ -89,7 +89,7 @@ export async function loadModel(
     const backend = textBackend(experts);
     decoder.assertSupported(backend);
     if (vision && weights) await vision.prepare();
-    await decoder.prepare({ head, intermediates: false, visual: false }, backend);
+    await decoder.prepare({ head, intermediates: false, visual: false }, backend, options.signal);
   } catch (error) {
     await release();
     throw error;

@@ -94,7 +94,8 @@ describe.skipIf(process.platform !== 'linux')('a model on an emulated GPU', () =
       const { input_ids: inputIds, attention_mask: attentionMask, tokens } = batch;
       const { sequences, stats } = await model.generate({ inputIds, attentionMask, ...GREEDY });
       expect(sequences.map((row) => row.slice(-TOKENS))).toEqual(tokens.map((row) => row.slice(0, TOKENS)));
-      expect(Object.keys(stats.expertsCalls)).toEqual(['grouped_mm']);
+      // Decode steps may go to another backend than the prompt.
+      expect(stats.expertsCalls.grouped_mm).toBeGreaterThan(0);
       await model.dispose();
     });
   });

@@ -50,42 +50,34 @@ void GpuLinear::Compute(KernelContext& context) {
   const ort::TensorView x = context.Input(0);
   const int64_t width = weights_[0].shape.cols;
   CheckLast(node_, "x", x.shape, width);
+  std::vector<float*> outputs;
+  for (size_t i = 0; i < weights_.size(); i++) {
+    outputs.push_back(context.Output<float>(i, WithLast(x.shape, weights_[i].shape.rows)));
+  }
   const int64_t tokens = LeadingCount(x.shape);
+  if (tokens == 0) return;
   const DType dtype = session_.dtype();
   ScratchPieces scratch;
   const Activations activations(scratch, dtype, x.data, tokens * width);
-  // A product with a bias is rounded to the weights' type before it is fp32 again.
-  std::vector<size_t> rounded(weights_.size());
-  for (size_t i = 0; i < weights_.size(); i++) {
-    if (biases_[i].tensor != nullptr && dtype != DType::kFloat32)
-      rounded[i] = scratch.Add(Bytes(tokens * weights_[i].shape.rows, dtype));
-  }
-  if (tokens > 0) scratch.Allocate(*session_.device);
-  const void* a = tokens > 0 ? activations.Convert(session_, scratch) : nullptr;
+  scratch.Allocate(*session_.device);
+  const void* a = activations.Convert(session_, scratch);
   for (size_t i = 0; i < weights_.size(); i++) {
     const WeightMatrix& shape = weights_[i].shape;
-    float* out = context.Output<float>(i, WithLast(x.shape, shape.rows));
-    if (tokens == 0) continue;
-    const bool is_rounded = biases_[i].tensor != nullptr && dtype != DType::kFloat32;
-    cuda::LinearArgs args = {.dtype = dtype,
-                             .m = tokens,
-                             .n = shape.rows,
-                             .k = shape.cols,
-                             .a = a,
-                             .a_stride = shape.cols,
-                             .w = weights_[i].Data(dtype),
-                             .w_stride = shape.stride,
-                             .transposed = shape.transposed,
-                             .bias = biases_[i].Data(dtype),
-                             .out = is_rounded ? scratch[rounded[i]] : out,
-                             .out_dtype = is_rounded ? dtype : DType::kFloat32,
-                             .out_stride = shape.rows};
-    const cudaStream_t stream = session_.device->cuda_stream();
-    CheckLaunch(node_, cuda::LaunchLinear(session_.device->gemm(), args, stream));
-    if (is_rounded) {
-      CheckLaunch(node_,
-                  cuda::LaunchConvert(args.out, dtype, out, DType::kFloat32, tokens * shape.rows, stream));
-    }
+    CheckLaunch(node_, cuda::LaunchLinear(session_.device->gemm(),
+                                          {.dtype = dtype,
+                                           .m = tokens,
+                                           .n = shape.rows,
+                                           .k = shape.cols,
+                                           .a = a,
+                                           .a_stride = shape.cols,
+                                           .w = weights_[i].Data(dtype),
+                                           .w_stride = shape.stride,
+                                           .transposed = shape.transposed,
+                                           .bias = biases_[i].Data(dtype),
+                                           .out = outputs[i],
+                                           .out_dtype = DType::kFloat32,
+                                           .out_stride = shape.rows},
+                                          session_.device->cuda_stream()));
   }
 }
 
