@@ -6,8 +6,14 @@ export {
   AutoTokenizer,
 } from './auto/auto-classes.ts';
 export { AutoProcessor } from './auto/auto-processor.ts';
-export type { BaseModelOutput, CausalLMGenerateOptions, CausalLMOutput } from './auto/causal-lm.ts';
+export type {
+  BaseModelOutput,
+  CausalLMGenerateOptions,
+  CausalLMOutput,
+  ExecutionStats,
+} from './auto/causal-lm.ts';
 export { BaseModel, CausalLM } from './auto/causal-lm.ts';
+export type { CompileMode, CompileOptions, Tuning } from './auto/compile.ts';
 export type { Device } from './auto/device.ts';
 export type { ForwardInputs, Intermediates } from './auto/forward.ts';
 export type { ImageTextForwardInputs, ImageTextGenerateOptions, VisualInputs } from './auto/image-text.ts';

@@ -1,5 +1,6 @@
 import { setImmediate } from 'node:timers/promises';
 import type { Tensor } from '../runtime/ort.ts';
+import type { BackendReader } from './backend-policy.ts';
 import type { DecoderRunResult, DecoderRuntime, Head } from './decoder-runtime.ts';
 import type { KvCache } from './kv-cache.ts';
 import { type Prompt, visualFeeds } from './prompt.ts';
@@ -26,8 +27,7 @@ export interface PrefillRequest {
   readonly intermediates: boolean;
   readonly prompts: readonly Prompt[];
   readonly cache: KvCache;
-  /** Reads the backend for the next pass. */
-  readonly experts: () => string;
+  readonly experts: BackendReader;
   /** Whether the logits of a prompt's token are wanted. */
   readonly wanted: (row: number, token: number) => boolean;
   /** How many of the highest logits of each wanted token to list; default 0. */
@@ -75,7 +75,7 @@ export async function* prefill(
       logits: request.logits?.(logitsOf.map(({ row }) => row)),
       starts: rows.map(() => start),
       cache: rows.length === cache.rows ? cache.tensors : cache.row(rows[0] as number),
-      experts: request.experts(),
+      experts: request.experts({ tokens: rows.length * length, phase: 'prefill' }),
     };
     yield { ...(await runtime.run(run, signal)), logitsOf, chunk };
     await setImmediate();

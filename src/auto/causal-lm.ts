@@ -1,7 +1,19 @@
+import { AbortError } from '../errors.ts';
 import { type GenerateOptions, type GenerateOutput, generate } from '../generation/generate.ts';
 import { parseGenerationConfig } from '../generation/generation-config.ts';
 import type { Decoding, DecodingRequest, Generator } from '../generation/types.ts';
+import type { ResidencyStats } from '../runtime/device.ts';
 import type { Tensor } from '../runtime/ort.ts';
+import { type BackendReader, chooseBackend } from './backend-policy.ts';
+import {
+  type CompileMode,
+  type CompileOptions,
+  checkCompileMode,
+  isTuned,
+  type Tuning,
+  tune,
+  usesGraphs,
+} from './compile.ts';
 import { DecoderDecoding } from './decoding.ts';
 import { type ForwardInputs, forwardPass, type Intermediates } from './forward.ts';
 import { type ExpertsImplementation, PreTrainedModel } from './model.ts';
@@ -22,10 +34,83 @@ export interface BaseModelOutput extends Intermediates {
 /** Arguments of `CausalLM.generate`: a batch padded on the left, and generation options. */
 export type CausalLMGenerateOptions = GenerateOptions & { expertsImplementation?: ExpertsImplementation };
 
+/** How a model computes at the moment. */
+export interface ExecutionStats {
+  /** `cpu`, or the name of the GPU. */
+  readonly device: string;
+  readonly compileMode: CompileMode;
+  /** The experts backend that a decode step of a single row runs on. */
+  readonly decodeBackend: string;
+  readonly tuning: Tuning | undefined;
+  /** Decode steps recorded on a GPU, and why they are not where that was asked for. */
+  readonly graphs?: { readonly captures: number; readonly fault: string | undefined };
+  /** Weights on a GPU, and experts that were brought there on demand. */
+  readonly residency?: ResidencyStats;
+}
+
 /** A decoder with a language-modelling head, whatever its prompts are made of. */
 export abstract class GenerativeModel extends PreTrainedModel implements Generator {
+  #mode: CompileMode = 'default';
+  #compiling: Promise<void> = Promise.resolve();
+
   get vocabSize(): number {
     return this.parts.decoder.config.vocab_size;
+  }
+
+  /** The mode that `compile` set last. */
+  get compileMode(): CompileMode {
+    return this.#mode;
+  }
+
+  /**
+   * Counterpart of `torch.compile`. `reduce-overhead` replays decode steps as CUDA graphs; `max-autotune` does so too and finds out
+   * which experts backend is fastest for how many tokens, for models set to `grouped_mm`; `max-autotune-no-cudagraphs` only the
+   * latter; `default` neither. Without a GPU there are no graphs. What was measured is kept in a file for the next time.
+   *
+   * May be called at any time, and again with another mode; it takes effect at the next pass.
+   * @throws InputError for an unknown mode; AbortError; the mode stays as it was then
+   */
+  compile(options: CompileOptions = {}): Promise<void> {
+    const work = this.#compiling.then(() => this.#compile(options));
+    this.#compiling = work.catch(() => {});
+    return work;
+  }
+
+  async #compile(options: CompileOptions): Promise<void> {
+    const { signal } = options;
+    const mode = checkCompileMode(options.mode ?? 'default');
+    const { decoder, expertsModel } = this.parts;
+    const wantsTable = isTuned(mode) && expertsModel.hasExperts;
+    try {
+      signal?.throwIfAborted();
+      this.tuning = wantsTable ? (this.tuning ?? (await tune(this.parts, options))) : undefined;
+    } catch (error) {
+      if (!signal?.aborted) throw error;
+      throw new AbortError('compile was aborted', { cause: signal.reason });
+    }
+    decoder.setGraphs(usesGraphs(mode));
+    this.#mode = mode;
+  }
+
+  /** What `--stats` tells besides the numbers of a generation. */
+  get executionStats(): ExecutionStats {
+    const { decoder, decodeWithBatchedMm } = this.parts;
+    const policy = {
+      device: decoder.weights ? ('cuda' as const) : ('cpu' as const),
+      topK: decoder.config.num_experts_per_tok,
+      decodeWithBatchedMm,
+      table: this.tuning?.table,
+    };
+    return {
+      device: decoder.weights?.device.name ?? 'cpu',
+      compileMode: this.#mode,
+      decodeBackend: chooseBackend(this.textBackend, { tokens: 1, phase: 'decode' }, policy),
+      tuning: this.tuning,
+      ...(decoder.weights && {
+        graphs: { captures: decoder.captures, fault: decoder.graphsFault },
+        residency: decoder.weights.stats,
+      }),
+    };
   }
 
   /** Opens a decoding for `generate`. */
@@ -44,7 +129,7 @@ export abstract class GenerativeModel extends PreTrainedModel implements Generat
   protected async logits(
     prompts: readonly Prompt[],
     inputs: ForwardInputs,
-    experts: () => string,
+    experts: BackendReader,
   ): Promise<CausalLMOutput> {
     const { main, ...rest } = await forwardPass(this.parts.decoder, prompts, inputs, 'logits', experts);
     return { logits: main, ...rest };

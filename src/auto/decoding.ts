@@ -1,4 +1,5 @@
 import type { Decoding, Scores, TopLogits } from '../generation/types.ts';
+import type { BackendReader } from './backend-policy.ts';
 import { prefill, step } from './batch.ts';
 import type { DecoderRuntime } from './decoder-runtime.ts';
 import { KvCache } from './kv-cache.ts';
@@ -13,10 +14,15 @@ export class DecoderDecoding implements Decoding {
   readonly #lengths: number[];
   readonly #cache: KvCache;
   #logits: LogitsBuffer | undefined;
-  readonly #experts: () => string;
+  readonly #experts: BackendReader;
 
   /** @param maxLength bound on prompt + new tokens of a row */
-  constructor(runtime: DecoderRuntime, prompts: readonly Prompt[], maxLength: number, experts: () => string) {
+  constructor(
+    runtime: DecoderRuntime,
+    prompts: readonly Prompt[],
+    maxLength: number,
+    experts: BackendReader,
+  ) {
     this.#runtime = runtime;
     this.#prompts = prompts;
     this.#lengths = prompts.map(({ ids }) => ids.length);
@@ -56,7 +62,7 @@ export class DecoderDecoding implements Decoding {
       tokens,
       lengths: this.#lengths,
       cache: this.#cache,
-      experts: this.#experts(),
+      experts: this.#experts({ tokens: tokens.length, phase: 'decode' }),
       candidates,
       logits: (this.#logits as LogitsBuffer).all,
     };

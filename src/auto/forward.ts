@@ -1,5 +1,6 @@
 import { InputError, show } from '../errors.ts';
 import { Tensor } from '../runtime/ort.ts';
+import type { BackendReader } from './backend-policy.ts';
 import { type ChunkResult, prefill } from './batch.ts';
 import type { DecoderRuntime } from './decoder-runtime.ts';
 import { KvCache } from './kv-cache.ts';
@@ -71,7 +72,7 @@ export async function forwardPass(
   prompts: readonly Prompt[],
   inputs: ForwardInputs,
   head: 'logits' | 'last_hidden_state',
-  experts: () => string,
+  experts: BackendReader,
 ): Promise<Intermediates & { main: Tensor }> {
   const { config } = runtime;
   const positions = inputs.inputIds[0]?.length ?? 0;

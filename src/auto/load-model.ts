@@ -31,6 +31,11 @@ export interface LoadOptions extends HubOptions {
   maxMemory?: number | string;
   /** Backend of the experts, as a name or by sub-config; default `grouped_mm`. */
   expertsImplementation?: ExpertsImplementation | null;
+  /**
+   * Whether a model set to `grouped_mm` decodes with `batched_mm` on a GPU where few tokens and experts make that faster; default
+   * true. What `compile` has measured goes before.
+   */
+  decodeWithBatchedMm?: boolean;
   /** Threads of the engine; default: the physical cores this process may use. */
   threads?: number;
   /** Bound on prompt + new tokens, and with it on the memory of the KV cache. */
@@ -100,7 +105,10 @@ export async function loadModel(
   );
   return {
     ...{ idOrFolder, modelType: architecture.modelType, config: json, generationConfig, dtype },
-    ...{ decoder, contextLength, expertsModel, experts, release },
+    ...{ decoder, contextLength, expertsModel, experts, release, warn: onWarning },
+    decodeWithBatchedMm: options.decodeWithBatchedMm ?? true,
+    threads: options.threads,
+    maxMemory: options.maxMemory === undefined ? undefined : parseMemory(options.maxMemory),
     ...(vision ? { vision, visionTokens: architecture.vision?.tokens(parsed) } : {}),
   };
 }
@@ -168,7 +176,9 @@ function checkKind(architecture: Architecture, kind: 'text' | 'image-text', idOr
 }
 
 function checkOptions(options: LoadOptions): void {
-  const { dtype, threads, maxCacheLength, maxMemory, device } = options;
+  const { dtype, threads, maxCacheLength, maxMemory, device, decodeWithBatchedMm } = options;
+  if (decodeWithBatchedMm !== undefined && typeof decodeWithBatchedMm !== 'boolean')
+    throw new InputError(`decodeWithBatchedMm is ${show(decodeWithBatchedMm)}; expected true or false`);
   if (maxMemory !== undefined) parseMemory(maxMemory);
   if (maxMemory !== undefined && (device === undefined || device === 'cpu'))
     throw new InputError(MEMORY_WITHOUT_GPU);

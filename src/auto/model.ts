@@ -2,6 +2,8 @@ import { InputError } from '../errors.ts';
 import { applyExperts, type ExpertsModel, type ExpertsSetting } from '../experts/resolve.ts';
 import { checkPrompts } from '../generation/prompt.ts';
 import type { DType } from '../graph/precision.ts';
+import { type BackendPolicy, type BackendReader, chooseBackend, type Pass } from './backend-policy.ts';
+import type { Tuning } from './compile.ts';
 import type { DecoderRuntime } from './decoder-runtime.ts';
 import type { Prompt } from './prompt.ts';
 import type { VisionRuntime } from './vision-runtime.ts';
@@ -24,6 +26,12 @@ export interface ModelParts {
   readonly contextLength: number;
   readonly expertsModel: ExpertsModel;
   readonly experts: ExpertsSetting;
+  /** Whether `grouped_mm` may decode with `batched_mm` on a GPU. */
+  readonly decodeWithBatchedMm: boolean;
+  /** As asked for. */
+  readonly threads: number | undefined;
+  readonly maxMemory: number | undefined;
+  readonly warn: (message: string) => void;
   /** Frees what the parts hold. */
   readonly release: () => Promise<void>;
 }
@@ -42,6 +50,8 @@ export abstract class PreTrainedModel {
   /** Most positions a sequence may have: the model's own limit, or `maxCacheLength` if that is less. */
   readonly contextLength: number;
   protected readonly parts: ModelParts;
+  /** What autotuning found, while a mode that asks for it is in force. */
+  protected tuning: Tuning | undefined;
   #experts: ExpertsSetting;
   #disposed: Promise<void> | undefined;
 
@@ -74,18 +84,31 @@ export abstract class PreTrainedModel {
     this.#experts = setting;
   }
 
+  /** The backend the text model is set to. */
+  protected get textBackend(): string {
+    return textBackend(this.#experts);
+  }
+
   /** Waits for runs in progress, then frees sessions and weights. The model cannot be used afterwards. Idempotent. */
   dispose(): Promise<void> {
     this.#disposed ??= this.parts.release();
     return this.#disposed;
   }
 
-  /** Reads the backend of the text model now, or as a call pinned it. */
-  protected backendReader(pinned: unknown): () => string {
-    if (pinned === undefined || pinned === null) return () => textBackend(this.#experts);
-    const name = textBackend(applyExperts(this.#experts, pinned, this.parts.expertsModel));
-    this.parts.decoder.assertSupported(name);
-    return () => name;
+  /**
+   * Says for each pass which backend executes it: the text model's as it then is, or as a call pinned it, or what stands for it by
+   * `chooseBackend`.
+   */
+  protected backendReader(pinned: unknown): BackendReader {
+    const { decoder, expertsModel, decodeWithBatchedMm } = this.parts;
+    const device: BackendPolicy['device'] = decoder.weights ? 'cuda' : 'cpu';
+    const topK = decoder.config.num_experts_per_tok;
+    const choose = (name: string, pass: Pass) =>
+      chooseBackend(name, pass, { device, topK, decodeWithBatchedMm, table: this.tuning?.table });
+    if (pinned === undefined || pinned === null) return (pass) => choose(textBackend(this.#experts), pass);
+    const name = textBackend(applyExperts(this.#experts, pinned, expertsModel));
+    decoder.assertSupported(name);
+    return (pass) => choose(name, pass);
   }
 
   /**

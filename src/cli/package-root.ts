@@ -1,25 +1,9 @@
-import { existsSync, readFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
+import { packageRoot } from '../runtime/package-root.ts';
 
-/** Folder of this package: the nearest above this file with a package.json, be it above `src` or above `dist`. */
-export function packageRoot(): string {
-  let folder = dirname(fileURLToPath(import.meta.url));
-  while (!existsSync(join(folder, 'package.json'))) {
-    const parent = dirname(folder);
-    if (parent === folder)
-      throw new Error('The package.json of moe-switchyard is missing; install the package again.');
-    folder = parent;
-  }
-  return folder;
-}
+export { packageRoot, version } from '../runtime/package-root.ts';
 
 /** Folder of the bundled demo checkpoint. */
 export function demoModel(): string {
   return join(packageRoot(), 'configs', 'demo-model');
-}
-
-export function version(): string {
-  return (JSON.parse(readFileSync(join(packageRoot(), 'package.json'), 'utf8')) as { version: string })
-    .version;
 }

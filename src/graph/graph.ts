@@ -209,7 +209,9 @@ export class Graph {
       (input) => `input ${input.name}: ${input.dtype}[${input.shape.join(',')}]`,
     );
     for (const node of this.#nodes) {
-      const parameters = Object.entries(node.attributes).map(([key, value]) => `${key}=${attributeText(value)}`).join(' ');
+      const parameters = Object.entries(node.attributes)
+        .map(([key, value]) => `${key}=${attributeText(value)}`)
+        .join(' ');
       const op = node.domain ? `${node.domain}.${node.opType}` : node.opType;
       lines.push(
         `${node.outputs.join(', ')} = ${op}(${node.inputs.join(', ')})${parameters && ` {${parameters}}`}`,

@@ -12,6 +12,9 @@ import {
   InputError,
 } from '../../src/index.ts';
 import { Device, type DeviceInfo, listDevices } from '../../src/runtime/device.ts';
+import { openSession } from '../../src/runtime/session.ts';
+import { readTensor } from '../../src/runtime/tensors.ts';
+import { openWeightStore } from '../../src/runtime/weight-store.ts';
 import {
   type GoldenModel,
   type GoldenPrompt,
@@ -20,6 +23,7 @@ import {
   readJson,
 } from '../helpers/goldens.ts';
 import { buildEmulatedLibrary, root } from '../kernels/cuda/native.ts';
+import { encodeModel } from '../runtime/onnx-model.ts';
 
 /** Accepted differences to transformers in float32, as on the CPU. */
 const LOGITS = 1e-4;
@@ -98,6 +102,36 @@ describe.skipIf(process.platform !== 'linux')('a model on an emulated GPU', () =
       expect(stats.expertsCalls.grouped_mm).toBeGreaterThan(0);
       await model.dispose();
     });
+  });
+
+  it('decodes few rows with batched_mm where grouped_mm was asked for, unless that is turned off', async () => {
+    const { prompts, moe_layers: layers } = golden(SMALL);
+    const { input_ids: ids, greedy } = prompts[0] as GoldenPrompt;
+    const generate = (model: CausalLM, options = {}) =>
+      model.generate({ inputIds: [ids], ...GREEDY, maxNewTokens: 3, ...options });
+    const { model } = await open(SMALL);
+    const [mixed, eager] = await Promise.all([
+      generate(model),
+      generate(model, { expertsImplementation: 'eager' }),
+    ]);
+    expect(mixed.sequences[0]?.slice(ids.length)).toEqual(greedy.tokens.slice(0, 3));
+    expect(mixed.stats.expertsCalls).toEqual({ grouped_mm: layers.length, batched_mm: 2 * layers.length });
+    expect(eager.stats.expertsCalls).toEqual({ eager: 3 * layers.length });
+    expect(model.getExpertsImplementation()).toEqual({ '': 'grouped_mm' });
+    expect(model.executionStats).toMatchObject({ decodeBackend: 'batched_mm', graphs: { captures: 0 } });
+    await model.dispose();
+    const { model: plain } = await open(SMALL, { decodeWithBatchedMm: false });
+    expect((await generate(plain)).stats.expertsCalls).toEqual({ grouped_mm: 3 * layers.length });
+    await plain.compile({ mode: 'reduce-overhead' });
+    expect((await generate(plain, { maxNewTokens: 6 })).sequences[0]?.slice(ids.length)).toEqual(
+      greedy.tokens.slice(0, 6),
+    );
+    expect(plain.executionStats).toMatchObject({
+      compileMode: 'reduce-overhead',
+      graphs: { fault: undefined },
+    });
+    expect(plain.executionStats.graphs?.captures).toBeGreaterThan(0);
+    await plain.dispose();
   });
 
   it('computes in bfloat16 and float16 near float32', async () => {
@@ -244,6 +278,31 @@ describe.skipIf(process.platform !== 'linux')('a model on an emulated GPU', () =
     await model.dispose();
     const devices = await listDevices();
     expect(devices.map(used)).toEqual([0]);
+  });
+
+  it('reads and writes device tensors in a session, and refuses freed ones', async () => {
+    emulate();
+    const device = await Device.open();
+    const store = openWeightStore([]);
+    const weights = device.openWeights(store, 'float32', 0);
+    const model = encodeModel({
+      inputs: [{ name: 'x', type: 'float32', shape: ['n'] }],
+      outputs: [{ name: 'y', type: 'float32', shape: ['n'] }],
+      nodes: [{ op: 'Neg', domain: '', inputs: ['x'], outputs: ['y'] }],
+    });
+    const session = await openSession(model, { store, weights, threads: 1 });
+    const memory = await device.allocate(16, 'a test');
+    const [x, y] = [memory.tensor('float32', [2]), memory.tensor('float32', [2], 8)];
+    await memory.write(new Uint8Array(Float32Array.of(1, -2).buffer));
+    expect((await session.run({ x }, { y })).y).toBe(y);
+    expect([...((await readTensor(y)) as Float32Array)]).toEqual([-1, 2]);
+    expect(() => memory.tensor('float32', [2], 12)).toThrow(/8 bytes from byte 12 .* memory of 16/);
+    memory.dispose();
+    await expect(session.run({ x }, { y: null })).rejects.toThrow(/device memory was freed/);
+    await session.dispose();
+    await weights.dispose();
+    await device.dispose();
+    store.dispose();
   });
 
   it('lists its devices', async () => {

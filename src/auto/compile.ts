@@ -1,0 +1,116 @@
+/** `model.compile`: what is measured and recorded ahead. */
+import { cpus } from 'node:os';
+import { InputError, nearest, show } from '../errors.ts';
+import { engineVersion } from '../runtime/binding.ts';
+import { cpuInfo } from '../runtime/machine.ts';
+import { version } from '../runtime/package-root.ts';
+import { defaultThreads } from '../runtime/threads.ts';
+import { autotune, TOKEN_COUNTS } from './autotune.ts';
+import { readTuning, type TuningKey, writeTuning } from './autotune-cache.ts';
+import type { BuiltInBackend, TuningTable } from './backend-policy.ts';
+import type { DecoderRuntime } from './decoder-runtime.ts';
+import { DecoderDecoding } from './decoding.ts';
+import type { ModelParts } from './model.ts';
+
+/** Counterparts of the modes of `torch.compile`. */
+export const COMPILE_MODES = [
+  'default',
+  'reduce-overhead',
+  'max-autotune',
+  'max-autotune-no-cudagraphs',
+] as const;
+export type CompileMode = (typeof COMPILE_MODES)[number];
+
+export interface CompileOptions {
+  /** Default `default`. */
+  mode?: CompileMode;
+  /** Ends measuring with an `AbortError`; the mode stays as it was. */
+  signal?: AbortSignal;
+  /** Token counts to measure; default 1 to 512 by powers of two. */
+  tokenCounts?: readonly number[];
+}
+
+/** What autotuning found. */
+export interface Tuning {
+  readonly table: TuningTable;
+  /** Whether it was measured now or read from the cache. */
+  readonly source: 'measured' | 'cache';
+}
+
+/** @throws InputError for what is no mode, with the list of modes */
+export function checkCompileMode(mode: unknown): CompileMode {
+  if ((COMPILE_MODES as readonly unknown[]).includes(mode)) return mode as CompileMode;
+  const guess = typeof mode === 'string' ? nearest(mode, COMPILE_MODES) : undefined;
+  const hint = guess === undefined ? '' : `. Did you mean ${show(guess)}?`;
+  throw new InputError(`mode is ${show(mode)}; expected one of ${COMPILE_MODES.join(', ')}${hint}`);
+}
+
+/** Whether a mode replays decode steps as CUDA graphs, where there is a GPU. */
+export const usesGraphs = (mode: CompileMode) => mode === 'reduce-overhead' || mode === 'max-autotune';
+
+/** Whether a mode measures the backends. */
+export const isTuned = (mode: CompileMode) => mode.startsWith('max-autotune');
+
+/** The table of a model on this machine: from the cache, else measured and kept. */
+export async function tune(
+  parts: ModelParts,
+  { signal, tokenCounts = TOKEN_COUNTS }: CompileOptions,
+): Promise<Tuning> {
+  const counts = checkCounts(tokenCounts).filter((count) => count <= parts.contextLength);
+  const key = tuningKey(parts, counts);
+  const cached = await readTuning(key, parts.warn);
+  if (cached) return { table: cached, source: 'cache' };
+  const { decoder } = parts;
+  const run = (tokens: number, backend: BuiltInBackend) => runPass(decoder, tokens, backend, signal);
+  const table = await autotune(run, { counts, signal });
+  await writeTuning(key, table, parts.warn);
+  return { table, source: 'measured' };
+}
+
+/** One prompt of random ids, up to the last token's logits. */
+async function runPass(
+  decoder: DecoderRuntime,
+  tokens: number,
+  backend: BuiltInBackend,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  signal?.throwIfAborted();
+  const { vocab_size: vocab } = decoder.config;
+  const ids = Array.from({ length: tokens }, () => Math.floor(Math.random() * vocab));
+  const decoding = new DecoderDecoding(decoder, [{ ids }], tokens, () => backend);
+  try {
+    await decoding.prefill(1, signal);
+  } finally {
+    decoding.dispose();
+  }
+}
+
+/** Everything that a measurement depends on. */
+function tuningKey(parts: ModelParts, counts: readonly number[]): TuningKey {
+  const { decoder, modelType, dtype, threads, maxMemory = 0 } = parts;
+  const { config, weights } = decoder;
+  const info = weights?.device.info;
+  const device = info
+    ? `${info.name}, compute capability ${info.major}.${info.minor}`
+    : `${cpus()[0]?.model.trim() ?? 'unknown CPU'}, ${cpuInfo().isa}`;
+  return {
+    ...{ model: modelType, dtype, device, maxMemory },
+    threads: info ? 0 : (threads ?? defaultThreads()),
+    hidden: config.hidden_size,
+    layers: config.num_hidden_layers,
+    heads: `${config.num_attention_heads}/${config.num_key_value_heads} x ${config.head_dim}`,
+    experts: `${config.num_experts_per_tok} of ${config.num_experts} x ${config.moe_intermediate_size}`,
+    moeLayers: config.moe_layers.filter(Boolean).length,
+    intermediate: config.intermediate_size,
+    vocab: config.vocab_size,
+    ...{ engine: engineVersion(), switchyard: version() },
+    counts: [...counts].sort((a, b) => a - b).join(),
+  };
+}
+
+function checkCounts(counts: readonly number[]): readonly number[] {
+  const isValid =
+    Array.isArray(counts) && counts.length > 0 && counts.every((n) => Number.isInteger(n) && n > 0);
+  if (isValid) return counts;
+  throw new InputError(`tokenCounts is ${show(counts)}; expected a list of whole numbers above zero`);
+}
