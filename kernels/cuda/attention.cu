@@ -159,6 +159,7 @@ __global__ void __launch_bounds__(kThreads)
   for (int d = threadIdx.x; d < p.head_dim; d += kThreads) {
     const float* sums = p.split_sums + query * p.splits * p.head_dim + d;
     float sum = 0.0f;
+#pragma unroll 16
     for (int i = 0; i < count; ++i) sum = fmaf(weights[i], sums[static_cast<int64_t>(i) * p.head_dim], sum);
     to[d] = sum;
   }

@@ -136,8 +136,7 @@ struct RouterTopKArgs {
 };
 cudaError_t LaunchRouterTopK(const RouterTopKArgs& args, cudaStream_t stream);
 
-// The whole router: logits = x . weight^T in fp32, then as LaunchRouterTopK. One launch for up to 32 tokens,
-// else a GEMM and one.
+// The whole router: logits = x . weight^T in fp32, then as LaunchRouterTopK. Two launches.
 struct RouterArgs {
   DType dtype = DType::kBFloat16;
   const void* x = nullptr;  // [tokens, hidden]

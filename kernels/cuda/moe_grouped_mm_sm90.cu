@@ -105,8 +105,16 @@ __device__ void ComputeTile(const GroupedMmParams& p, const BlockTile<T>& block,
   WriteRows<T, kGateUp>(p, block, shared, kPitch);
 }
 
+// Code for other targets than sm_90a is a kernel without a body for blocks of one warp, which tells the
+// launcher that there is none.
+#if defined(__CUDA_ARCH__) && !defined(__CUDA_ARCH_FEAT_SM90_ALL)
+constexpr int kMostThreads = kWarpSize;
+#else
+constexpr int kMostThreads = kBlockThreads;
+#endif
+
 template <typename T, bool kGateUp>
-__global__ void __launch_bounds__(kBlockThreads, 1) moe_grouped_mm_sm90_kernel(const GroupedMmParams p) {
+__global__ void __launch_bounds__(kMostThreads, 1) moe_grouped_mm_sm90_kernel(const GroupedMmParams p) {
 #if !defined(__CUDACC__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
   constexpr int kWidth = kGateUp ? kTileColumns / 2 : kTileColumns;
   if (static_cast<int>(blockIdx.y) >= *p.num_tiles) return;
@@ -125,8 +133,6 @@ __global__ void __launch_bounds__(kBlockThreads, 1) moe_grouped_mm_sm90_kernel(c
     default:
       return ComputeTile<T, kGateUp, 128>(p, block, shared);
   }
-#else
-  __trap();  // the launcher keeps other devices away
 #endif
 }
 
@@ -135,6 +141,10 @@ cudaError_t Launch(const GroupedMmParams& params, bool gate_up, int max_tiles, c
   const int width = gate_up ? kTileColumns / 2 : kTileColumns;
   const dim3 grid(static_cast<unsigned>(CeilDiv(params.n, width)), static_cast<unsigned>(max_tiles));
   const auto kernel = gate_up ? moe_grouped_mm_sm90_kernel<T, true> : moe_grouped_mm_sm90_kernel<T, false>;
+  cudaFuncAttributes attributes = {};
+  SWITCHYARD_RETURN_IF_CUDA_ERROR(
+      cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(kernel)));
+  if (attributes.maxThreadsPerBlock < kBlockThreads) return cudaErrorNotSupported;
   return LaunchKernel(kernel, grid, dim3(kBlockThreads), kSharedBytes, stream, params);
 }
 

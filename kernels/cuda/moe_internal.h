@@ -74,8 +74,8 @@ struct GroupedMmParams {
 // and 16-byte rows.
 cudaError_t LaunchGroupedMmTensorCore(const GroupedMmParams& params, DType dtype, bool gate_up,
                                       bool transposed, int max_tiles, cudaStream_t stream);
-// The same on sm_90a's warpgroup instructions; cudaErrorNotSupported on other devices and for transposed
-// weights.
+// The same on sm_90a's warpgroup instructions; cudaErrorNotSupported on other devices, in builds without code
+// for sm_90a and for transposed weights.
 cudaError_t LaunchGroupedMmSm90(const GroupedMmParams& params, DType dtype, bool gate_up, bool transposed,
                                 int max_tiles, cudaStream_t stream);
 cudaError_t LaunchGroupedMmPlain(const GroupedMmParams& params, DType dtype, bool gate_up, bool transposed,

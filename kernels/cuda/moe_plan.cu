@@ -10,6 +10,7 @@ namespace {
 constexpr int kMaxCounters = 8192;
 constexpr int kMaxWarps = 32;
 constexpr int kMaxExperts = 1024;
+constexpr int kLoads = 4;  // of a warp's indices, under way together
 
 struct PlanShared {
   int32_t* counts;   // [warps, experts]: first each warp's count, then its first position within the expert
@@ -90,13 +91,26 @@ __device__ void WriteTiles(const PlanShared& shared, int experts, int warp, int 
   }
 }
 
+// Calls body(pair, expert) for 32 pairs of a warp's segment at a time, in order; past its end expert is -1.
+template <typename Body>
+__device__ void ForEachPair(const int32_t* indices, Segment segment, int lane, const Body& body) {
+  for (int64_t base = segment.begin + lane; base - lane < segment.end; base += kLoads * kWarpSize) {
+    int experts[kLoads];
+#pragma unroll
+    for (int i = 0; i < kLoads; ++i) {
+      const int64_t pair = base + i * kWarpSize;
+      experts[i] = pair < segment.end ? indices[pair] : -1;
+    }
+#pragma unroll
+    for (int i = 0; i < kLoads; ++i) body(base + i * kWarpSize, experts[i]);
+  }
+}
+
 // Lanes with equal experts take consecutive positions in lane order; the first of them moves the warp's
 // counter on.
 __device__ void SortPairs(const int32_t* indices, Segment segment, const PlanShared& shared, int32_t* counts,
                           int lane, int32_t* sorted_pairs) {
-  for (int64_t base = segment.begin; base < segment.end; base += kWarpSize) {
-    const int64_t pair = base + lane;
-    const int expert = pair < segment.end ? indices[pair] : -1;
+  ForEachPair(indices, segment, lane, [&](int64_t pair, int expert) {
     const unsigned equal = __match_any_sync(kFullWarp, expert);
     const int rank = __popc(equal & ((1u << lane) - 1));
     const int first = expert >= 0 ? counts[expert] : 0;
@@ -106,10 +120,11 @@ __device__ void SortPairs(const int32_t* indices, Segment segment, const PlanSha
       if (rank == 0) counts[expert] = first + __popc(equal);
     }
     __syncwarp();
-  }
+  });
 }
 
-__global__ void moe_plan_kernel(const int32_t* indices, int64_t pairs, int experts, DevicePlan plan) {
+__global__ void __launch_bounds__(kMaxWarps* kWarpSize)
+    moe_plan_kernel(const int32_t* indices, int64_t pairs, int experts, DevicePlan plan) {
   const int warps = blockDim.x / kWarpSize;
   const int warp = threadIdx.x / kWarpSize;
   const int lane = threadIdx.x % kWarpSize;
@@ -119,7 +134,9 @@ __global__ void moe_plan_kernel(const int32_t* indices, int64_t pairs, int exper
 
   for (int e = lane; e < experts; e += kWarpSize) counts[e] = 0;
   __syncwarp();
-  for (int64_t p = segment.begin + lane; p < segment.end; p += kWarpSize) atomicAdd(&counts[indices[p]], 1);
+  ForEachPair(indices, segment, lane, [&](int64_t, int expert) {
+    if (expert >= 0) atomicAdd(&counts[expert], 1);
+  });
   __syncthreads();
   ScanOverWarps(shared, warps, experts);
   __syncthreads();

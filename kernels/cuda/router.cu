@@ -11,7 +11,7 @@ constexpr int kThreads = kWarps * kWarpSize;
 constexpr int kMaxPerLane = 16;
 constexpr int kMaxExperts = kMaxPerLane * kWarpSize;
 constexpr int kMaxTopK = kWarpSize;
-constexpr int64_t kFusedTokens = 32;  // above this, a GEMM reads the router's weight fewer times
+constexpr int64_t kFewTokens = 32;  // above this, a GEMM reads the router's weight fewer times
 
 struct Choice {
   float probability;
@@ -123,38 +123,43 @@ __global__ void __launch_bounds__(kThreads) router_topk_kernel(const RouterTopKA
                              args.weights + token * args.top_k);
 }
 
-// x . w over a warp, the same sum in every lane.
-template <typename T, int kVector>
+// x . w over a warp, the same sum in every lane; kUnroll packs of each are in flight at a time.
+template <typename T, int kVector, int kUnroll>
 __device__ float WarpDot(const T* x, const T* w, int count) {
+  constexpr int kStep = kWarpSize * kVector;
   float sum = 0.0f;
-  for (int i = threadIdx.x % kWarpSize * kVector; i < count; i += kWarpSize * kVector) {
-    const Pack<T, kVector> a = LoadPack<T, kVector>(x + i);
-    const Pack<T, kVector> b = LoadPack<T, kVector>(w + i);
+  for (int base = threadIdx.x % kWarpSize * kVector; base < count; base += kStep * kUnroll) {
+    Pack<T, kVector> a[kUnroll], b[kUnroll];
 #pragma unroll
-    for (int j = 0; j < kVector; ++j) sum = fmaf(ToFloat(a.values[j]), ToFloat(b.values[j]), sum);
+    for (int u = 0; u < kUnroll; ++u) {
+      // Past the end the first pack is loaded once more and multiplied with zeros.
+      const int i = base + u * kStep;
+      const int at = i < count ? i : base;
+      b[u] = LoadWeights<T, kVector>(w + at);
+      a[u] = KeepIf<T, kVector>(i < count, LoadPack<T, kVector>(x + at));
+    }
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u) {
+#pragma unroll
+      for (int j = 0; j < kVector; ++j) {
+        sum = fmaf(ToFloat(a[u].values[j]), ToFloat(b[u].values[j]), sum);
+      }
+    }
   }
   return WarpSum(sum);
 }
 
-// One block for a token: its warps take the experts in turn, then the first one chooses.
-template <typename T, int kVector, int kPerLane>
-__global__ void __launch_bounds__(kThreads) router_kernel(const RouterArgs args) {
+// One warp for a logit: were a token's logits left to one block, one multiprocessor would read the whole
+// router, which takes about as long as all of them need for the token's experts.
+template <typename T, int kVector>
+__global__ void __launch_bounds__(kThreads) router_logits_kernel(const RouterArgs args) {
   const int64_t token = blockIdx.x;
-  const int warp = threadIdx.x / kWarpSize;
-  float* logits = reinterpret_cast<float*>(SharedMemory());
+  const int expert = static_cast<int>(blockIdx.y) * kWarps + static_cast<int>(threadIdx.x) / kWarpSize;
+  if (expert >= args.num_experts) return;
   const T* x = static_cast<const T*>(args.x) + token * args.hidden;
-  for (int expert = warp; expert < args.num_experts; expert += kWarps) {
-    const T* w = static_cast<const T*>(args.weight) + static_cast<int64_t>(expert) * args.hidden;
-    const float logit = WarpDot<T, kVector>(x, w, args.hidden);
-    if (threadIdx.x % kWarpSize == 0) {
-      logits[expert] = logit;
-      args.logits[token * args.num_experts + expert] = logit;
-    }
-  }
-  __syncthreads();
-  if (warp != 0) return;
-  ChooseFromLogits<kPerLane>(logits, DType::kFloat32, 0, args.num_experts, args.top_k, args.normalize,
-                             args.indices + token * args.top_k, args.weights + token * args.top_k);
+  const T* w = static_cast<const T*>(args.weight) + static_cast<int64_t>(expert) * args.hidden;
+  const float logit = WarpDot<T, kVector, 8>(x, w, args.hidden);
+  if (threadIdx.x % kWarpSize == 0) args.logits[token * args.num_experts + expert] = logit;
 }
 
 bool IsValidChoice(int num_experts, int top_k) {
@@ -166,12 +171,33 @@ bool IsValidChoice(int num_experts, int top_k) {
 template <int kPerLane>
 constexpr int kExpertsFor = kPerLane * kWarpSize;
 
-template <typename T, int kVector>
-cudaError_t LaunchFused(const RouterArgs& args, cudaStream_t stream) {
-  const auto kernel = args.num_experts <= kExpertsFor<4> ? router_kernel<T, kVector, 4>
-                                                         : router_kernel<T, kVector, kMaxPerLane>;
-  return LaunchKernel(kernel, dim3(static_cast<unsigned>(args.tokens)), dim3(kThreads),
-                      args.num_experts * sizeof(float), stream, args);
+cudaError_t LaunchLogits(const RouterArgs& args, cudaStream_t stream) {
+  const dim3 grid(static_cast<unsigned>(args.tokens),
+                  static_cast<unsigned>(CeilDiv(args.num_experts, kWarps)));
+  return DispatchType(args.dtype, [&](auto tag) {
+    using T = typename decltype(tag)::Type;
+    constexpr int kVector = kVectorOf<T>;
+    const bool vectors = args.hidden % kVector == 0 && IsAligned16(args.x) && IsAligned16(args.weight);
+    const auto kernel = vectors ? router_logits_kernel<T, kVector> : router_logits_kernel<T, 1>;
+    return LaunchKernel(kernel, grid, dim3(kThreads), 0, stream, args);
+  });
+}
+
+// The same for many tokens.
+cudaError_t MultiplyLogits(GemmContext& gemm, const RouterArgs& args, cudaStream_t stream) {
+  LinearArgs linear;
+  linear.dtype = args.dtype;
+  linear.m = args.tokens;
+  linear.n = args.num_experts;
+  linear.k = args.hidden;
+  linear.a = args.x;
+  linear.a_stride = args.hidden;
+  linear.w = args.weight;
+  linear.w_stride = args.hidden;
+  linear.out = args.logits;
+  linear.out_dtype = DType::kFloat32;
+  linear.out_stride = args.num_experts;
+  return LaunchLinear(gemm, linear, stream);
 }
 
 }  // namespace
@@ -189,30 +215,11 @@ cudaError_t LaunchRouterTopK(const RouterTopKArgs& args, cudaStream_t stream) {
 cudaError_t LaunchRouter(GemmContext& gemm, const RouterArgs& args, cudaStream_t stream) {
   if (!IsValidChoice(args.num_experts, args.top_k) || !IsSupported(args.dtype)) return cudaErrorInvalidValue;
   if (args.tokens == 0) return cudaSuccess;
-  if (args.tokens > kFusedTokens) {
-    LinearArgs linear;
-    linear.dtype = args.dtype;
-    linear.m = args.tokens;
-    linear.n = args.num_experts;
-    linear.k = args.hidden;
-    linear.a = args.x;
-    linear.a_stride = args.hidden;
-    linear.w = args.weight;
-    linear.w_stride = args.hidden;
-    linear.out = args.logits;
-    linear.out_dtype = DType::kFloat32;
-    linear.out_stride = args.num_experts;
-    SWITCHYARD_RETURN_IF_CUDA_ERROR(LaunchLinear(gemm, linear, stream));
-    return LaunchRouterTopK({args.logits, DType::kFloat32, args.tokens, args.num_experts, args.top_k,
-                             args.normalize, args.indices, args.weights},
-                            stream);
-  }
-  return DispatchType(args.dtype, [&](auto tag) {
-    using T = typename decltype(tag)::Type;
-    constexpr int kVector = kVectorOf<T>;
-    const bool vectors = args.hidden % kVector == 0 && IsAligned16(args.x) && IsAligned16(args.weight);
-    return vectors ? LaunchFused<T, kVector>(args, stream) : LaunchFused<T, 1>(args, stream);
-  });
+  SWITCHYARD_RETURN_IF_CUDA_ERROR(args.tokens > kFewTokens ? MultiplyLogits(gemm, args, stream)
+                                                           : LaunchLogits(args, stream));
+  return LaunchRouterTopK({args.logits, DType::kFloat32, args.tokens, args.num_experts, args.top_k,
+                           args.normalize, args.indices, args.weights},
+                          stream);
 }
 
 }  // namespace switchyard::cuda

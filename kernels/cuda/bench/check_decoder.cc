@@ -304,16 +304,33 @@ double Operations(const CachedAttentionArgs& args, int64_t past) {
          static_cast<double>(args.tokens) * seen;
 }
 
+// Between two steps of a model a layer's keys leave the card's second-level cache: calls with few queries take
+// turns with as many caches as make them read from memory.
+int CachesToRotate(const CachedAttentionArgs& args, int64_t past) {
+  constexpr double kBytes = 192e6;
+  constexpr int kMost = 96;
+  constexpr int64_t kFewTokens = 16;
+  if (args.tokens > kFewTokens) return 1;
+  return static_cast<int>(std::clamp(std::ceil(kBytes / CacheBytes(args, past)), 1.0, double{kMost}));
+}
+
 int TimeCached(cudaStream_t stream, const HeadCounts& heads, int64_t batch, int64_t tokens, int64_t past,
                double copy_rate, double matrix_rate) {
   const DType dtype = DType::kBFloat16;
   // Decoding's launches follow from the capacity, which is usually larger than what is filled.
-  CachedCall call(dtype, heads, batch, tokens, past, (past + tokens + 1023) / 1024 * 1024);
-  const double error = call.Error(stream);
-  const double time = MedianMicroseconds(stream, [&](int) { call.Launch(stream); });
-  const double graph = MedianGraphMicroseconds(stream, 10, [&](int) { call.Launch(stream); });
-  const double rate = CacheBytes(call.args(), past) / graph * 1e-3;
-  const double flops = Operations(call.args(), past) / graph * 1e-6;
+  const int64_t capacity = (past + tokens + 1023) / 1024 * 1024;
+  std::vector<CachedCall> calls;
+  calls.emplace_back(dtype, heads, batch, tokens, past, capacity);
+  const double error = calls[0].Error(stream);
+  const CachedAttentionArgs args = calls[0].args();
+  const int copies = CachesToRotate(args, past);
+  while (static_cast<int>(calls.size()) < copies)
+    calls.emplace_back(dtype, heads, batch, tokens, past, capacity);
+  const auto launch = [&](int i) { calls[i % copies].Launch(stream); };
+  const double time = MedianMicroseconds(stream, launch);
+  const double graph = MedianGraphMicroseconds(stream, std::max(10, copies), launch);
+  const double rate = CacheBytes(args, past) / graph * 1e-3;
+  const double flops = Operations(args, past) / graph * 1e-6;
   std::printf("| %d / %d x %d | %d | %d | %d | %.1e | %.1f | %.1f | %.0f (%.0f%%) | %.1f (%.0f%%) |\n",
               heads.heads, heads.kv_heads, heads.head_dim, static_cast<int>(batch), static_cast<int>(past),
               static_cast<int>(tokens), error, time, graph, rate, 100.0 * rate / copy_rate, flops,

@@ -11,6 +11,7 @@ in microseconds over rotating inputs, after warm-up. bfloat16, uniform routing, 
 
 import argparse
 import statistics
+import sys
 
 import torch
 
@@ -62,6 +63,7 @@ def time_bmm(gate_up, down, inputs):
 
 def time_grouped_mm(gate_up, down, inputs):
     """The products of grouped_mm alone, on rows that are sorted beforehand."""
+    # Older releases have it under its private name, the oldest not at all.
     grouped_mm = getattr(torch.nn.functional, "grouped_mm", None) or torch._grouped_mm
     prepared = []
     for x, indices, _ in inputs:
@@ -108,6 +110,17 @@ def time_transformers(module, implementation, inputs):
     return median_us(call)
 
 
+def time_or_none(what, timer, *arguments):
+    """timer(*arguments), or None and a line on the error output where this torch or card cannot do it."""
+    try:
+        return timer(*arguments)
+    except (AttributeError, ImportError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+        lines = str(error).strip().splitlines()
+        print(f"{what} left out: {type(error).__name__}: {lines[0] if lines else ''}", file=sys.stderr)
+        torch.cuda.empty_cache()
+        return None
+
+
 @torch.inference_mode()
 def run(name, token_counts):
     """Prints one table row per token count."""
@@ -119,10 +132,15 @@ def run(name, token_counts):
         inputs = [make_inputs(experts, top_k, hidden, tokens) for _ in range(INPUT_SETS)]
         gathered = tokens * top_k * 3 * hidden * intermediate * 2
         fits = gathered <= MOST_GATHERED_BYTES
-        times = [time_bmm(gate_up, down, inputs) if fits else None, time_grouped_mm(gate_up, down, inputs)]
+        times = [
+            time_or_none("torch.bmm", time_bmm, gate_up, down, inputs) if fits else None,
+            time_or_none("torch grouped_mm", time_grouped_mm, gate_up, down, inputs),
+        ]
         for implementation in ("eager", "batched_mm", "grouped_mm"):
             possible = module is not None and (fits or implementation != "batched_mm")
-            times.append(time_transformers(module, implementation, inputs) if possible else None)
+            what = f"transformers' {implementation}"
+            time = time_or_none(what, time_transformers, module, implementation, inputs) if possible else None
+            times.append(time)
         cells = " | ".join("-" if time is None else f"{time:.1f}" for time in times)
         print(f"| {name} | {tokens} | {cells} |", flush=True)
 

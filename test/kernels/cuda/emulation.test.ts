@@ -9,6 +9,7 @@ const cases = [
   'tensor-core tiles',
   'tensor-core tiles in two stages',
   'warpgroup tiles',
+  'warpgroup tiles not built',
   'unusual routings',
   'device plan equals host plan',
   'top-k chooses as the reference',
