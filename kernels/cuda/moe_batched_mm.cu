@@ -12,6 +12,10 @@ namespace {
 
 constexpr int kWarps = 8;
 constexpr int kThreads = kWarps * kWarpSize;
+// Blocks a multiprocessor holds at least. Without a number the compiler saves registers by loading one after
+// the other what should be in flight together.
+constexpr int kGateUpBlocks = 3;
+constexpr int kDownBlocks = 2;
 
 struct GateUpParams {
   const void* x;
@@ -71,7 +75,7 @@ __device__ void DotTwoRows(const T* xa, const T* xb, const T* a, const T* b, int
 
 // One warp per output of one pair; gate and up share the loads of x.
 template <typename T, int kVector>
-__global__ void __launch_bounds__(kThreads) moe_gate_up_gemv_kernel(const GateUpParams p) {
+__global__ void __launch_bounds__(kThreads, kGateUpBlocks) moe_gate_up_gemv_kernel(const GateUpParams p) {
   const int pair = blockIdx.x;
   const int row = blockIdx.y * kWarps + threadIdx.x / kWarpSize;
   if (row >= p.intermediate) return;
@@ -97,7 +101,7 @@ __device__ void StoreSum(const DownParams& p, int token, int column, float sum) 
 
 // One warp per output of one token: its experts two at a time, added in slot order.
 template <typename T, int kVector>
-__global__ void __launch_bounds__(kThreads) moe_down_gemv_kernel(const DownParams p) {
+__global__ void __launch_bounds__(kThreads, kDownBlocks) moe_down_gemv_kernel(const DownParams p) {
   const int token = blockIdx.x;
   const int row = blockIdx.y * kWarps + threadIdx.x / kWarpSize;
   if (row >= p.hidden) return;
@@ -155,24 +159,26 @@ template <typename T, int kVector, int kUnroll>
 __device__ void DotColumns(const T* x, const T* w, int64_t stride, int k, float (&sums)[kVector]) {
   for (int base = threadIdx.x / kColumnLanes; base < k; base += kRowsAtOnce * kUnroll) {
     Pack<T, kVector> packs[kUnroll];
-    float values[kUnroll];
+    Pack<T, 1> values[kUnroll];
 #pragma unroll
     for (int u = 0; u < kUnroll; ++u) {
       const int i = base + u * kRowsAtOnce;
       const int at = i < k ? i : base;
       packs[u] = LoadWeights<T, kVector>(w + at * stride);
-      values[u] = i < k ? ToFloat(x[at]) : 0.0f;
+      values[u] = KeepIf<T, 1>(i < k, LoadPack<T, 1>(x + at));
     }
 #pragma unroll
     for (int u = 0; u < kUnroll; ++u) {
+      const float value = ToFloat(values[u].values[0]);
 #pragma unroll
-      for (int i = 0; i < kVector; ++i) sums[i] = fmaf(values[u], ToFloat(packs[u].values[i]), sums[i]);
+      for (int i = 0; i < kVector; ++i) sums[i] = fmaf(value, ToFloat(packs[u].values[i]), sums[i]);
     }
   }
 }
 
 template <typename T, int kVector>
-__global__ void __launch_bounds__(kThreads) moe_gate_up_gemv_transposed_kernel(const GateUpParams p) {
+__global__ void __launch_bounds__(kThreads, kGateUpBlocks)
+    moe_gate_up_gemv_transposed_kernel(const GateUpParams p) {
   constexpr int kColumns = kColumnLanes * kVector;
   const int pair = blockIdx.x;
   const int column = blockIdx.y * kColumns + threadIdx.x % kColumnLanes * kVector;
@@ -194,7 +200,8 @@ __global__ void __launch_bounds__(kThreads) moe_gate_up_gemv_transposed_kernel(c
 }
 
 template <typename T, int kVector>
-__global__ void __launch_bounds__(kThreads) moe_down_gemv_transposed_kernel(const DownParams p) {
+__global__ void __launch_bounds__(kThreads, kDownBlocks)
+    moe_down_gemv_transposed_kernel(const DownParams p) {
   constexpr int kColumns = kColumnLanes * kVector;
   const int token = blockIdx.x;
   const int column = blockIdx.y * kColumns + threadIdx.x % kColumnLanes * kVector;

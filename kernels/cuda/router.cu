@@ -8,6 +8,7 @@ namespace {
 
 constexpr int kWarps = 8;
 constexpr int kThreads = kWarps * kWarpSize;
+constexpr int kResidentBlocks = 2;  // with a number given, loads in flight get the registers they need
 constexpr int kMaxPerLane = 16;
 constexpr int kMaxExperts = kMaxPerLane * kWarpSize;
 constexpr int kMaxTopK = kWarpSize;
@@ -152,7 +153,7 @@ __device__ float WarpDot(const T* x, const T* w, int count) {
 // One warp for a logit: were a token's logits left to one block, one multiprocessor would read the whole
 // router, which takes about as long as all of them need for the token's experts.
 template <typename T, int kVector>
-__global__ void __launch_bounds__(kThreads) router_logits_kernel(const RouterArgs args) {
+__global__ void __launch_bounds__(kThreads, kResidentBlocks) router_logits_kernel(const RouterArgs args) {
   const int64_t token = blockIdx.x;
   const int expert = static_cast<int>(blockIdx.y) * kWarps + static_cast<int>(threadIdx.x) / kWarpSize;
   if (expert >= args.num_experts) return;
