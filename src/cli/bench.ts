@@ -16,6 +16,7 @@ import {
   AutoModelForCausalLM,
   AutoModelForImageTextToText,
   type CausalLM,
+  type CompileMode,
   ExpertsInterface,
   type ImageTextToText,
   type LoadedConfig,
@@ -24,7 +25,7 @@ import {
 import { defaultThreads } from '../runtime/threads.ts';
 import { openCheckpoint } from '../safetensors/checkpoint.ts';
 import { type Io, UsageError } from './io.ts';
-import { experts, integer } from './options.ts';
+import { compileMode, compileOptions, experts, integer } from './options.ts';
 import { demoModel } from './package-root.ts';
 
 const DEFAULT_PROMPTS = [128, 512];
@@ -39,6 +40,7 @@ interface Flags {
   runs: number;
   dtype?: NonNullable<LoadOptions['dtype']>;
   threads?: number;
+  compile?: CompileMode | true;
   crossover?: boolean;
   json?: boolean;
 }
@@ -62,6 +64,7 @@ export function addBenchCommand(program: Command, io: Io): void {
         'float16',
       ]),
     )
+    .option('--compile [mode]', 'compile the model first, as generate does', compileMode)
     .option('--threads <n>', 'threads to compute with', integer(1, 1024))
     .option('--crossover', 'only compare prefill across backends, from 1 to 1024 tokens')
     .option('--json', 'print one JSON object')
@@ -103,6 +106,7 @@ async function bench(flags: Flags, io: Io): Promise<void> {
       await model.dispose();
       model = await timedLoad(source, hub, flags, config, loadSeconds, io);
     }
+    if (flags.compile) await model.compile(compileOptions(flags.compile, io.stop));
     const threads = flags.threads ?? defaultThreads();
     const gauge = new MachineGauge(model.dtype === 'bfloat16' ? 'bfloat16' : 'float32', threads);
     const plan = makePlan(flags, model.contextLength, gauge, io);

@@ -8,6 +8,7 @@ import {
   AutoProcessor,
   AutoTokenizer,
   type CausalLM,
+  type CompileMode,
   type GenerateStats,
   GenerationAbortError,
   type HubOptions,
@@ -19,7 +20,17 @@ import {
   type Tokenizer,
 } from '../index.ts';
 import type { Io } from './io.ts';
-import { decimal, device, experts, integer, requireDevice, strings, tokenIds } from './options.ts';
+import {
+  compileMode,
+  compileOptions,
+  decimal,
+  device,
+  experts,
+  integer,
+  requireDevice,
+  strings,
+  tokenIds,
+} from './options.ts';
 import { demoModel } from './package-root.ts';
 import { idPrinter, textPrinter } from './printers.ts';
 import { type Batch, encode, encodeWithImages, type Prompt, type PromptFlags, readPrompt } from './prompt.ts';
@@ -36,6 +47,9 @@ export interface Flags extends PromptFlags {
   dtype?: NonNullable<LoadOptions['dtype']>;
   device?: NonNullable<LoadOptions['device']>;
   maxMemory?: string;
+  compile?: CompileMode | true;
+  /** False with `--no-decode-with-batched-mm`. */
+  decodeWithBatchedMm?: boolean;
   threads?: number;
   maxNewTokens?: number;
   temperature?: number;
@@ -63,6 +77,8 @@ export function addGenerateCommand(program: Command, io: Io): void {
     .option('--experts <spec>', 'experts backend: a name, or key=name,key=name', experts)
     .addOption(new Option('--dtype <dtype>', 'precision of the computation').choices(DTYPES))
     .option('--device <device>', 'where to compute: cpu (default), cuda, cuda:N or auto', device)
+    .option('--compile [mode]', 'measure or record ahead: see the README', compileMode)
+    .option('--no-decode-with-batched-mm', 'on a GPU, keep grouped_mm for decoding too')
     .option('--max-memory <size>', 'most GPU memory for weights, such as 20GB; experts come as needed')
     .option('--threads <n>', 'threads to compute with', integer(1, 1024))
     .option(
@@ -88,6 +104,7 @@ async function generate(flags: Flags, io: Io): Promise<void> {
   const loaded = await load(flags, prompt, io);
   try {
     const batch = await encodePrompt(prompt, loaded, io);
+    if (flags.compile) await loaded.model.compile(compileOptions(flags.compile, io.stop));
     const streamer = chooseStreamer(flags, batch, loaded, io);
     const options = {
       ...batch,
@@ -106,7 +123,9 @@ async function generate(flags: Flags, io: Io): Promise<void> {
     else io.stdout.write(streamer ? '\n' : rows.map((row) => `${row.join(',')}\n`).join(''));
     if (flags.stats) {
       const pictures = describePictures(prompt, batch, loaded);
-      io.stderr.write(describeStats(output.stats, backends(loaded), loaded.seconds, pictures));
+      io.stderr.write(
+        describeStats(output.stats, backends(loaded), loaded.seconds, pictures, loaded.model.executionStats),
+      );
     }
   } finally {
     await loaded.model.dispose();
@@ -184,6 +203,7 @@ async function loadModel(source: string, repo: HubOptions, flags: Flags, io: Io)
       dtype: flags.dtype,
       device: flags.device,
       maxMemory: flags.maxMemory,
+      decodeWithBatchedMm: flags.decodeWithBatchedMm,
       threads: flags.threads,
       expertsImplementation: flags.experts,
     }),

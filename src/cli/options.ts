@@ -1,4 +1,5 @@
 import { InvalidArgumentError } from 'commander';
+import { type CompileMode, type CompileOptions, checkCompileMode } from '../auto/compile.ts';
 import { checkDevice, DEVICES, type Device, isDevice } from '../auto/device.ts';
 import { EngineError, nearest, show } from '../errors.ts';
 import { ExpertsInterface } from '../index.ts';
@@ -43,6 +44,20 @@ export async function requireDevice(asked: Device | undefined): Promise<void> {
     await checkDevice(asked);
   } catch (error) {
     throw error instanceof EngineError ? new UsageError(error.message, { cause: error }) : error;
+  }
+}
+
+/** What `--compile [mode]` asks of `compile`. */
+export function compileOptions(mode: CompileMode | true, signal: AbortSignal): CompileOptions {
+  return { mode: mode === true ? 'default' : mode, signal };
+}
+
+/** Parser of a mode of `compile`. */
+export function compileMode(text: string): CompileMode {
+  try {
+    return checkCompileMode(text);
+  } catch (error) {
+    throw new InvalidArgumentError((error as Error).message);
   }
 }
 

@@ -1,4 +1,4 @@
-import type { GenerateStats, Grid } from '../index.ts';
+import type { ExecutionStats, GenerateStats, Grid } from '../index.ts';
 
 /** A picture of the prompt: its grid of patches (time, height, width) and the tokens it takes. */
 export interface Picture {
@@ -13,11 +13,13 @@ export function describeStats(
   experts: Readonly<Record<string, string>>,
   loadSeconds: number,
   pictures: readonly Picture[] = [],
+  execution?: ExecutionStats,
 ): string {
   const backends = Object.entries(experts).map(([key, name]) => (key === '' ? name : `${key}=${name}`));
   const calls = Object.entries(stats.expertsCalls).map(([name, count]) => `${count} by ${name}`);
   const rows = [
-    ['experts', backends.join(', ')],
+    ['experts', backends.join(', ') + decodeNote(experts, execution)],
+    ...(execution ? executionRows(execution) : []),
     ['MoE calls', calls.join(', ') || 'none'],
     ['load', `${loadSeconds.toFixed(2)} s`],
     ...pictures.map(({ source, grid, tokens }) => [
@@ -27,7 +29,36 @@ export function describeStats(
     ['prompt', pace(stats.promptTokens, stats.prefillMs, stats.prefillTokensPerSecond)],
     ['generated', pace(stats.newTokens, stats.decodeMs, stats.decodeTokensPerSecond)],
   ];
-  return rows.map(([label, value]) => `${label?.padEnd(11)}${value}\n`).join('');
+  return rows.map(([label, value]) => `${label?.padEnd(12)}${value}\n`).join('');
+}
+
+/** Where decode steps run on another backend than was asked for. */
+function decodeNote(
+  experts: Readonly<Record<string, string>>,
+  execution: ExecutionStats | undefined,
+): string {
+  const asked = experts.text_config ?? experts[''];
+  return execution && execution.decodeBackend !== asked ? `; decode by ${execution.decodeBackend}` : '';
+}
+
+function executionRows({ compileMode, tuning, graphs, residency }: ExecutionStats): string[][] {
+  const rows: string[][] = [];
+  if (compileMode !== 'default' || graphs) rows.push(['compile', compileMode]);
+  if (tuning) {
+    const choices = tuning.table.map(({ tokens, backend }) => `${tokens} ${backend}`);
+    rows.push([
+      'tuned',
+      `${choices.join(', ')} (tokens and backend, ${tuning.source === 'cache' ? 'from the cache' : 'measured'})`,
+    ]);
+  }
+  if (graphs) rows.push(['graphs', graphs.fault ?? `${graphs.captures} steps recorded`]);
+  if (residency) {
+    const { residentBytes, hits, fetches, fetchedBytes } = residency;
+    const size = (bytes: number) => `${(bytes / 1e9).toFixed(2)} GB`;
+    const fetched = fetches > 0 ? `; experts: ${hits} there, ${fetches} fetched, ${size(fetchedBytes)}` : '';
+    rows.push(['GPU weights', size(residentBytes) + fetched]);
+  }
+  return rows;
 }
 
 function pace(tokens: number, ms: number, perSecond: number): string {

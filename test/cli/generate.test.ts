@@ -1,3 +1,5 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test, vi } from 'vitest';
 import { generationOptions } from '../../src/cli/generate.ts';
@@ -205,6 +207,41 @@ describe('generation options', () => {
       eosTokenId: [],
       minP: 0.1,
     });
+  });
+});
+
+describe('--compile', () => {
+  test('measures, tells the choices, and reads them the next time', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'switchyard-'));
+    process.env.SWITCHYARD_CACHE = folder;
+    try {
+      const args = [
+        'generate',
+        '--model',
+        goldenModel('qwen3_moe_d'),
+        '--input-ids',
+        '1,2',
+        '--max-new-tokens',
+        '2',
+      ];
+      const compile = ['--compile', 'max-autotune', '--stats'];
+      const first = await run([...args, ...compile]);
+      expect(first.exitCode).toBe(0);
+      expect(first.stderr).toMatch(/^compile +max-autotune$/m);
+      expect(first.stderr).toMatch(/^tuned +1 \w+, 2 \w+, .*\(tokens and backend, measured\)$/m);
+      expect((await run([...args, ...compile])).stderr).toMatch(/^tuned .*from the cache\)$/m);
+      expect((await run([...args, '--compile', '--stats'])).stderr).not.toMatch(/^(compile|tuned)/m);
+    } finally {
+      delete process.env.SWITCHYARD_CACHE;
+      rmSync(folder, { recursive: true });
+    }
+  }, 60_000);
+
+  test('refuses an unknown mode and lists the others', async () => {
+    const { exitCode, stderr } = await run(['generate', '--compile', 'max-autotun', '--prompt', 'a']);
+    expect(exitCode).toBe(2);
+    expect(stderr).toContain('expected one of default, reduce-overhead, max-autotune');
+    expect(stderr).toContain('Did you mean "max-autotune"?');
   });
 });
 
