@@ -8,26 +8,45 @@ namespace switchyard::cuda {
 namespace {
 
 constexpr int kWarps = 8;
+constexpr int kResidentBlocks = 2;  // with a number given, loads in flight get the registers they need
 constexpr int64_t kBatchedTokens =
     8;  // up to here reading the weights once a token costs less than planning tiles
 
+struct OutputGateParams {
+  const void* x;     // [tokens, hidden]
+  const void* gate;  // [hidden], or null
+  int64_t tokens;
+  int hidden;
+  int32_t* indices;  // [tokens]
+  float* weights;    // [tokens]
+};
+
 // One warp for a token: index 0, weight sigmoid(x . gate), or 1 without a gate.
-template <typename T>
-__global__ void __launch_bounds__(kWarps* kWarpSize)
-    output_gate_kernel(const T* x, const T* gate, int64_t tokens, int hidden, int32_t* indices,
-                       float* weights) {
+template <typename T, int kVector>
+__global__ void __launch_bounds__(kWarps* kWarpSize, kResidentBlocks)
+    output_gate_kernel(const OutputGateParams p) {
   const int64_t token = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarpSize;
-  const int lane = threadIdx.x % kWarpSize;
-  if (token >= tokens) return;
-  float sum = 0.0f;
-  for (int i = lane; gate != nullptr && i < hidden; i += kWarpSize) {
-    sum = fmaf(ToFloat(x[token * hidden + i]), ToFloat(gate[i]), sum);
+  if (token >= p.tokens) return;
+  float weight = 1.0f;
+  if (p.gate != nullptr) {
+    const T* x = static_cast<const T*>(p.x) + token * p.hidden;
+    weight = Sigmoid(WarpDot<T, kVector>(x, static_cast<const T*>(p.gate), p.hidden));
   }
-  sum = WarpSum(sum);
-  if (lane == 0) {
-    indices[token] = 0;
-    weights[token] = gate != nullptr ? Sigmoid(sum) : 1.0f;
+  if (threadIdx.x % kWarpSize == 0) {
+    p.indices[token] = 0;
+    p.weights[token] = weight;
   }
+}
+
+cudaError_t LaunchOutputGate(const OutputGateParams& params, DType dtype, cudaStream_t stream) {
+  return DispatchType(dtype, [&](auto tag) {
+    using T = typename decltype(tag)::Type;
+    constexpr int kVector = kVectorOf<T>;
+    const bool vectors = params.hidden % kVector == 0 && IsAligned16(params.x) && IsAligned16(params.gate);
+    const auto kernel = vectors ? output_gate_kernel<T, kVector> : output_gate_kernel<T, 1>;
+    return LaunchKernel(kernel, dim3(static_cast<unsigned>(CeilDiv(params.tokens, kWarps))),
+                        dim3(kWarps * kWarpSize), 0, stream, params);
+  });
 }
 
 ExpertsImplementation ImplementationFor(int64_t tokens) {
@@ -56,13 +75,8 @@ cudaError_t LaunchGatedMlp(const GatedMlpArgs& args, cudaStream_t stream) {
   }
   int32_t* indices = static_cast<int32_t*>(args.workspace);
   float* weights = reinterpret_cast<float*>(indices + args.tokens);
-  SWITCHYARD_RETURN_IF_CUDA_ERROR(DispatchType(args.mlp.dtype, [&](auto tag) {
-    using T = typename decltype(tag)::Type;
-    return LaunchKernel(output_gate_kernel<T>, dim3(static_cast<unsigned>(CeilDiv(args.tokens, kWarps))),
-                        dim3(kWarps * kWarpSize), 0, stream, static_cast<const T*>(args.x),
-                        static_cast<const T*>(args.output_gate), args.tokens, args.mlp.hidden, indices,
-                        weights);
-  }));
+  SWITCHYARD_RETURN_IF_CUDA_ERROR(LaunchOutputGate(
+      {args.x, args.output_gate, args.tokens, args.mlp.hidden, indices, weights}, args.mlp.dtype, stream));
   MoeExpertsArgs moe;
   moe.x = args.x;
   moe.tokens = args.tokens;

@@ -97,6 +97,34 @@ __device__ inline float WarpMax(float value) {
   return value;
 }
 
+// x . w over a warp, the same sum in every lane; kUnroll packs of each are in flight at a time, given a kernel
+// whose launch bounds grant the registers.
+template <typename T, int kVector>
+__device__ float WarpDot(const T* x, const T* w, int count) {
+  constexpr int kUnroll = 8;
+  constexpr int kStep = kWarpSize * kVector;
+  float sum = 0.0f;
+  for (int base = threadIdx.x % kWarpSize * kVector; base < count; base += kStep * kUnroll) {
+    Pack<T, kVector> a[kUnroll], b[kUnroll];
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u) {
+      // Past the end the first pack is loaded once more and multiplied with zeros.
+      const int i = base + u * kStep;
+      const int at = i < count ? i : base;
+      b[u] = LoadWeights<T, kVector>(w + at);
+      a[u] = KeepIf<T, kVector>(i < count, LoadPack<T, kVector>(x + at));
+    }
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u) {
+#pragma unroll
+      for (int j = 0; j < kVector; ++j) {
+        sum = fmaf(ToFloat(a[u].values[j]), ToFloat(b[u].values[j]), sum);
+      }
+    }
+  }
+  return WarpSum(sum);
+}
+
 // Reads or writes an element whose type is known only at run time; for outputs, which are few.
 __device__ inline float LoadAs(const void* data, DType dtype, int64_t index) {
   if (dtype == DType::kFloat32) return static_cast<const float*>(data)[index];

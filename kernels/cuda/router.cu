@@ -124,32 +124,6 @@ __global__ void __launch_bounds__(kThreads) router_topk_kernel(const RouterTopKA
                              args.weights + token * args.top_k);
 }
 
-// x . w over a warp, the same sum in every lane; kUnroll packs of each are in flight at a time.
-template <typename T, int kVector, int kUnroll>
-__device__ float WarpDot(const T* x, const T* w, int count) {
-  constexpr int kStep = kWarpSize * kVector;
-  float sum = 0.0f;
-  for (int base = threadIdx.x % kWarpSize * kVector; base < count; base += kStep * kUnroll) {
-    Pack<T, kVector> a[kUnroll], b[kUnroll];
-#pragma unroll
-    for (int u = 0; u < kUnroll; ++u) {
-      // Past the end the first pack is loaded once more and multiplied with zeros.
-      const int i = base + u * kStep;
-      const int at = i < count ? i : base;
-      b[u] = LoadWeights<T, kVector>(w + at);
-      a[u] = KeepIf<T, kVector>(i < count, LoadPack<T, kVector>(x + at));
-    }
-#pragma unroll
-    for (int u = 0; u < kUnroll; ++u) {
-#pragma unroll
-      for (int j = 0; j < kVector; ++j) {
-        sum = fmaf(ToFloat(a[u].values[j]), ToFloat(b[u].values[j]), sum);
-      }
-    }
-  }
-  return WarpSum(sum);
-}
-
 // One warp for a logit: were a token's logits left to one block, one multiprocessor would read the whole
 // router, which takes about as long as all of them need for the token's experts.
 template <typename T, int kVector>
@@ -159,7 +133,7 @@ __global__ void __launch_bounds__(kThreads, kResidentBlocks) router_logits_kerne
   if (expert >= args.num_experts) return;
   const T* x = static_cast<const T*>(args.x) + token * args.hidden;
   const T* w = static_cast<const T*>(args.weight) + static_cast<int64_t>(expert) * args.hidden;
-  const float logit = WarpDot<T, kVector, 8>(x, w, args.hidden);
+  const float logit = WarpDot<T, kVector>(x, w, args.hidden);
   if (threadIdx.x % kWarpSize == 0) args.logits[token * args.num_experts + expert] = logit;
 }
 

@@ -51,6 +51,7 @@ describe.skipIf(!hasNvcc)(`the CUDA build${hasNvcc ? '' : ' (skipped: nvcc is no
     'moe_grouped_mm_kernel',
     'moe_grouped_mm_sm90_kernel',
     'moe_combine_kernel',
+    'output_gate_kernel',
     'router_logits_kernel',
     'router_topk_kernel',
     'attention_prepare_kernel',
