@@ -4,7 +4,8 @@
 //
 //   node scripts/build-cuda.mjs [--arch 80,90a] [--bench] [--if-available] [--nvcc FILE]
 //
-// --arch          compute capabilities to build machine code for (default 80,90a)
+// --arch          compute capabilities to build machine code for (default 80,90a: all of 8.x, and 9.0); the first also as PTX, which
+//                 the driver compiles for newer cards
 // --bench         also builds and links the bench program
 // --if-available  without nvcc, says so and succeeds
 // --nvcc          the compiler to use
@@ -111,7 +112,12 @@ function newestHeader() {
 
 /** What nvcc is told for a source; cuBLASLt's headers are seen by the one file that uses them. */
 function compilerOptions(source, archs, cublasLt) {
-  const targets = archs.flatMap((arch) => ['-gencode', `arch=compute_${arch},code=sm_${arch}`]);
+  // What is built for a capability with a letter, such as 90a, runs on no other: it makes no PTX.
+  const portable = archs.find((arch) => /^\d+$/.test(arch));
+  const targets = archs.flatMap((arch) => {
+    const code = arch === portable ? `[sm_${arch},compute_${arch}]` : `sm_${arch}`;
+    return ['-gencode', `arch=compute_${arch},code=${code}`];
+  });
   const includes = source.endsWith('gemm_cublaslt.cc') ? ['-I', cublasLt.include] : [];
   const common = [
     '-std=c++20',
