@@ -4,10 +4,10 @@ import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import * as z from 'zod';
-import { BUILT_IN_BACKENDS, type TuningTable } from './backend-policy.ts';
+import { BUILT_IN_BACKENDS, RECORDABLE_BACKENDS, type TuningTable } from './backend-policy.ts';
 
 /** Changes with what is measured, and how. */
-const VERSION = 1;
+const VERSION = 2;
 
 /** What a measurement holds for: model geometry, precision, device and software. */
 export type TuningKey = Readonly<Record<string, string | number>>;
@@ -16,7 +16,13 @@ const schema = z.object({
   version: z.literal(VERSION),
   key: z.record(z.string(), z.union([z.string(), z.number()])),
   table: z
-    .array(z.object({ tokens: z.int().positive(), backend: z.enum(BUILT_IN_BACKENDS) }))
+    .array(
+      z.object({
+        tokens: z.int().positive(),
+        backend: z.enum(BUILT_IN_BACKENDS),
+        recordable: z.enum(RECORDABLE_BACKENDS),
+      }),
+    )
     .min(1)
     .refine((table) => table.every(({ tokens }, i) => i === 0 || tokens > (table[i - 1]?.tokens ?? 0))),
 });

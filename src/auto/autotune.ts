@@ -1,6 +1,12 @@
 /** Measures which experts backend is fastest for how many tokens: real passes of a loaded model, on this machine. */
 import { setImmediate } from 'node:timers/promises';
-import { BUILT_IN_BACKENDS, type BuiltInBackend, type TuningTable } from './backend-policy.ts';
+import {
+  BUILT_IN_BACKENDS,
+  type BuiltInBackend,
+  RECORDABLE_BACKENDS,
+  type TuningEntry,
+  type TuningTable,
+} from './backend-policy.ts';
 
 /** Token counts that are measured. Prompts run in passes of at most the last. */
 export const TOKEN_COUNTS: readonly number[] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512];
@@ -29,7 +35,7 @@ export async function autotune(
   run: RunPass,
   { counts, signal, seconds = SECONDS, now = () => performance.now() }: AutotuneOptions,
 ): Promise<TuningTable> {
-  const table: { tokens: number; backend: BuiltInBackend }[] = [];
+  const table: TuningEntry[] = [];
   const ascending = [...counts].sort((a, b) => a - b);
   const started = now();
   const left = () => seconds * 1000 - (now() - started);
@@ -37,23 +43,26 @@ export async function autotune(
     // A later count takes longer than all before it; without time for it the table ends here.
     if (i > 0 && left() <= 0) break;
     const share = now() + left() / (ascending.length - i);
-    const times = BUILT_IN_BACKENDS.map(() => [] as number[]);
+    const times: Times = { grouped_mm: [], batched_mm: [], eager: [] };
     for (let round = 0; round <= MOST_ROUNDS; round++) {
       if (round > LEAST_ROUNDS && now() > share) break;
-      for (const [b, backend] of BUILT_IN_BACKENDS.entries()) {
+      for (const backend of BUILT_IN_BACKENDS) {
         const before = now();
         await run(tokens, backend, signal);
-        if (round > 0) times[b]?.push(now() - before);
+        if (round > 0) times[backend].push(now() - before);
       }
       await setImmediate();
     }
-    const medians = times.map(medianOf);
-    table.push({
-      tokens,
-      backend: BUILT_IN_BACKENDS[medians.indexOf(Math.min(...medians))] as BuiltInBackend,
-    });
+    const backend = fastest(BUILT_IN_BACKENDS, times);
+    table.push({ tokens, backend, recordable: fastest(RECORDABLE_BACKENDS, times) });
   }
   return table;
+}
+
+type Times = Readonly<Record<BuiltInBackend, number[]>>;
+
+function fastest<T extends BuiltInBackend>(backends: readonly T[], times: Times): T {
+  return backends.reduce((best, next) => (medianOf(times[next]) < medianOf(times[best]) ? next : best));
 }
 
 function medianOf(values: readonly number[]): number {

@@ -15,8 +15,20 @@ export interface Pass {
 /** Says which backend executes a pass that is about to run. */
 export type BackendReader = (pass: Pass) => string;
 
-/** The fastest backend by number of tokens, ascending. */
-export type TuningTable = readonly { readonly tokens: number; readonly backend: BuiltInBackend }[];
+/** Backends whose decode steps a GPU can record; `eager` waits for it in the middle of a step. */
+export const RECORDABLE_BACKENDS = ['grouped_mm', 'batched_mm'] as const satisfies readonly BuiltInBackend[];
+export type RecordableBackend = (typeof RECORDABLE_BACKENDS)[number];
+
+/** What was fastest with a number of tokens. */
+export interface TuningEntry {
+  readonly tokens: number;
+  readonly backend: BuiltInBackend;
+  /** Of those whose steps can be recorded. */
+  readonly recordable: RecordableBackend;
+}
+
+/** Ascending by number of tokens. */
+export type TuningTable = readonly TuningEntry[];
 
 export interface BackendPolicy {
   readonly device: 'cpu' | 'cuda';
@@ -26,6 +38,8 @@ export interface BackendPolicy {
   readonly decodeWithBatchedMm: boolean;
   /** What was measured on this machine; it decides instead of the rule for GPUs. */
   readonly table: TuningTable | undefined;
+  /** Whether decode steps on a backend are recorded. */
+  readonly recordsSteps: (backend: string) => boolean;
 }
 
 /**
@@ -37,15 +51,21 @@ export const MOST_BATCHED_PAIRS = 32;
 /** The backend that executes a pass. Only `grouped_mm`, the default, ever stands for another: what else was chosen is what runs. */
 export function chooseBackend(requested: string, pass: Pass, policy: BackendPolicy): string {
   if (requested !== 'grouped_mm') return requested;
-  if (policy.table) return fromTable(policy.table, pass.tokens) ?? requested;
+  if (policy.table) {
+    const entry = nearestEntry(policy.table, pass.tokens);
+    if (!entry) return requested;
+    // Replaying a step saves its launches, which outweighs what a backend that cannot be recorded may win.
+    return pass.phase === 'decode' && policy.recordsSteps(entry.recordable)
+      ? entry.recordable
+      : entry.backend;
+  }
   const isDecode = policy.device === 'cuda' && pass.phase === 'decode' && policy.decodeWithBatchedMm;
   return isDecode && pass.tokens * policy.topK <= MOST_BATCHED_PAIRS ? 'batched_mm' : requested;
 }
 
-/** The winner at the measured count whose ratio to `tokens` is least; undefined beyond what was measured. */
-function fromTable(table: TuningTable, tokens: number): BuiltInBackend | undefined {
+/** What was measured at the count whose ratio to `tokens` is least; undefined beyond what was measured. */
+function nearestEntry(table: TuningTable, tokens: number): TuningEntry | undefined {
   if (tokens > (table.at(-1)?.tokens ?? 0)) return undefined;
   const distance = (count: number) => Math.abs(Math.log(tokens / count));
-  return table.reduce((best, entry) => (distance(entry.tokens) < distance(best.tokens) ? entry : best))
-    .backend;
+  return table.reduce((best, entry) => (distance(entry.tokens) < distance(best.tokens) ? entry : best));
 }

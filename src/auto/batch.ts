@@ -1,7 +1,8 @@
 import { setImmediate } from 'node:timers/promises';
 import type { Tensor } from '../runtime/ort.ts';
 import type { BackendReader } from './backend-policy.ts';
-import type { DecoderRunResult, DecoderRuntime, Head } from './decoder-runtime.ts';
+import type { DecoderPassResult, Head } from './decoder-pass.ts';
+import type { DecoderRuntime } from './decoder-runtime.ts';
 import type { KvCache } from './kv-cache.ts';
 import { type Prompt, visualFeeds } from './prompt.ts';
 
@@ -16,7 +17,7 @@ interface Chunk {
 }
 
 /** One finished pass of a prefill. */
-export interface ChunkResult extends DecoderRunResult {
+export interface ChunkResult extends DecoderPassResult {
   /** For each wanted logit row, in order: which prompt row and which of its tokens it belongs to. */
   readonly logitsOf: readonly { readonly row: number; readonly token: number }[];
   readonly chunk: Chunk;
@@ -100,7 +101,7 @@ export async function step(
   runtime: DecoderRuntime,
   { prompts, tokens, lengths, cache, ...rest }: StepRequest,
   signal?: AbortSignal,
-): Promise<DecoderRunResult> {
+): Promise<DecoderPassResult> {
   await cache.reserve(Math.max(...lengths) + 1);
   const run = {
     head: 'logits' as const,

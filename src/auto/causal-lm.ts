@@ -9,6 +9,7 @@ import {
   type CompileMode,
   type CompileOptions,
   checkCompileMode,
+  checkTokenCounts,
   isTuned,
   type Tuning,
   tune,
@@ -42,8 +43,13 @@ export interface ExecutionStats {
   /** The experts backend that a decode step of a single row runs on. */
   readonly decodeBackend: string;
   readonly tuning: Tuning | undefined;
-  /** Decode steps recorded on a GPU, and why they are not where that was asked for. */
-  readonly graphs?: { readonly captures: number; readonly fault: string | undefined };
+  /** Decode steps recorded on a GPU, and why those of some backends are not where that was asked for. */
+  readonly graphs?: {
+    readonly captures: number;
+    /** Steps that a recording has executed. */
+    readonly replays: number;
+    readonly fault: string | undefined;
+  };
   /** Weights on a GPU, and experts that were brought there on demand. */
   readonly residency?: ResidencyStats;
 }
@@ -68,7 +74,7 @@ export abstract class GenerativeModel extends PreTrainedModel implements Generat
    * latter; `default` neither. Without a GPU there are no graphs. What was measured is kept in a file for the next time.
    *
    * May be called at any time, and again with another mode; it takes effect at the next pass.
-   * @throws InputError for an unknown mode; AbortError; the mode stays as it was then
+   * @throws InputError for an unknown mode or impossible token counts; AbortError; the mode stays as it was then
    */
   compile(options: CompileOptions = {}): Promise<void> {
     const work = this.#compiling.then(() => this.#compile(options));
@@ -79,11 +85,12 @@ export abstract class GenerativeModel extends PreTrainedModel implements Generat
   async #compile(options: CompileOptions): Promise<void> {
     const { signal } = options;
     const mode = checkCompileMode(options.mode ?? 'default');
+    const counts = checkTokenCounts(options.tokenCounts, this.contextLength);
     const { decoder, expertsModel } = this.parts;
     const wantsTable = isTuned(mode) && expertsModel.hasExperts;
     try {
       signal?.throwIfAborted();
-      this.tuning = wantsTable ? (this.tuning ?? (await tune(this.parts, options))) : undefined;
+      this.tuning = wantsTable ? await tune(this.parts, counts, this.tuning, signal) : undefined;
     } catch (error) {
       if (!signal?.aborted) throw error;
       throw new AbortError('compile was aborted', { cause: signal.reason });
@@ -94,20 +101,14 @@ export abstract class GenerativeModel extends PreTrainedModel implements Generat
 
   /** What `--stats` tells besides the numbers of a generation. */
   get executionStats(): ExecutionStats {
-    const { decoder, decodeWithBatchedMm } = this.parts;
-    const policy = {
-      device: decoder.weights ? ('cuda' as const) : ('cpu' as const),
-      topK: decoder.config.num_experts_per_tok,
-      decodeWithBatchedMm,
-      table: this.tuning?.table,
-    };
+    const { decoder } = this.parts;
     return {
       device: decoder.weights?.device.name ?? 'cpu',
       compileMode: this.#mode,
-      decodeBackend: chooseBackend(this.textBackend, { tokens: 1, phase: 'decode' }, policy),
+      decodeBackend: chooseBackend(this.textBackend, { tokens: 1, phase: 'decode' }, this.policy),
       tuning: this.tuning,
       ...(decoder.weights && {
-        graphs: { captures: decoder.captures, fault: decoder.graphsFault },
+        graphs: { captures: decoder.captures, replays: decoder.replays, fault: decoder.graphsFault },
         residency: decoder.weights.stats,
       }),
     };

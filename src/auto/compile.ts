@@ -26,7 +26,7 @@ export interface CompileOptions {
   mode?: CompileMode;
   /** Ends measuring with an `AbortError`; the mode stays as it was. */
   signal?: AbortSignal;
-  /** Token counts to measure; default 1 to 512 by powers of two. */
+  /** Token counts to measure, up to the context; default 1 to 512 by powers of two. */
   tokenCounts?: readonly number[];
 }
 
@@ -35,6 +35,8 @@ export interface Tuning {
   readonly table: TuningTable;
   /** Whether it was measured now or read from the cache. */
   readonly source: 'measured' | 'cache';
+  /** Token counts it was to cover, ascending. */
+  readonly tokenCounts: readonly number[];
 }
 
 /** @throws InputError for what is no mode, with the list of modes */
@@ -51,20 +53,25 @@ export const usesGraphs = (mode: CompileMode) => mode === 'reduce-overhead' || m
 /** Whether a mode measures the backends. */
 export const isTuned = (mode: CompileMode) => mode.startsWith('max-autotune');
 
-/** The table of a model on this machine: from the cache, else measured and kept. */
+/**
+ * The table of a model on this machine: the one in force, else from the cache, else measured and kept.
+ * @param tokenCounts checked with {@link checkTokenCounts}
+ */
 export async function tune(
   parts: ModelParts,
-  { signal, tokenCounts = TOKEN_COUNTS }: CompileOptions,
+  tokenCounts: readonly number[],
+  inForce: Tuning | undefined,
+  signal: AbortSignal | undefined,
 ): Promise<Tuning> {
-  const counts = checkCounts(tokenCounts).filter((count) => count <= parts.contextLength);
-  const key = tuningKey(parts, counts);
+  if (inForce?.tokenCounts.join() === tokenCounts.join()) return inForce;
+  const key = tuningKey(parts, tokenCounts);
   const cached = await readTuning(key, parts.warn);
-  if (cached) return { table: cached, source: 'cache' };
+  if (cached) return { table: cached, source: 'cache', tokenCounts };
   const { decoder } = parts;
   const run = (tokens: number, backend: BuiltInBackend) => runPass(decoder, tokens, backend, signal);
-  const table = await autotune(run, { counts, signal });
+  const table = await autotune(run, { counts: tokenCounts, signal });
   await writeTuning(key, table, parts.warn);
-  return { table, source: 'measured' };
+  return { table, source: 'measured', tokenCounts };
 }
 
 /** One prompt of random ids, up to the last token's logits. */
@@ -104,13 +111,25 @@ function tuningKey(parts: ModelParts, counts: readonly number[]): TuningKey {
     intermediate: config.intermediate_size,
     vocab: config.vocab_size,
     ...{ engine: engineVersion(), switchyard: version() },
-    counts: [...counts].sort((a, b) => a - b).join(),
+    counts: counts.join(),
   };
 }
 
-function checkCounts(counts: readonly number[]): readonly number[] {
+/**
+ * The counts to measure, ascending, each once, up to the context.
+ * @throws InputError for what is no list of counts, and where all are beyond the context
+ */
+export function checkTokenCounts(
+  counts: CompileOptions['tokenCounts'] = TOKEN_COUNTS,
+  contextLength: number,
+): readonly number[] {
   const isValid =
     Array.isArray(counts) && counts.length > 0 && counts.every((n) => Number.isInteger(n) && n > 0);
-  if (isValid) return counts;
-  throw new InputError(`tokenCounts is ${show(counts)}; expected a list of whole numbers above zero`);
+  if (!isValid)
+    throw new InputError(`tokenCounts is ${show(counts)}; expected a list of whole numbers above zero`);
+  const possible = [...new Set(counts)].filter((n) => n <= contextLength).sort((a, b) => a - b);
+  if (possible.length > 0) return possible;
+  throw new InputError(
+    `tokenCounts is ${show(counts)}; expected at least one within the context of ${contextLength}`,
+  );
 }

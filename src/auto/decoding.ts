@@ -2,7 +2,7 @@ import type { Decoding, Scores, TopLogits } from '../generation/types.ts';
 import type { BackendReader } from './backend-policy.ts';
 import { prefill, step } from './batch.ts';
 import type { DecoderRuntime } from './decoder-runtime.ts';
-import { KvCache } from './kv-cache.ts';
+import type { KvCache } from './kv-cache.ts';
 import { LogitsBuffer } from './logits-buffer.ts';
 import type { Prompt } from './prompt.ts';
 
@@ -26,7 +26,7 @@ export class DecoderDecoding implements Decoding {
     this.#runtime = runtime;
     this.#prompts = prompts;
     this.#lengths = prompts.map(({ ids }) => ids.length);
-    this.#cache = new KvCache(prompts.length, runtime.cacheShape, maxLength);
+    this.#cache = runtime.openCache(prompts.length, maxLength);
     this.#experts = experts;
   }
 

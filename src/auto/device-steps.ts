@@ -2,18 +2,13 @@ import { CALLS, IMPLEMENTATIONS, SELECTOR } from '../experts/moe-experts.ts';
 import { CapturedRun, type Device, type DeviceMemory } from '../runtime/device.ts';
 import { Tensor } from '../runtime/ort.ts';
 import type { RecordingSession } from '../runtime/types.ts';
+import type { PassTokens } from './decoder-pass.ts';
 import { type CacheTensors, onCacheRelease } from './kv-cache.ts';
 import { StepGraphs, type StepGraphsPolicy, type StepKey } from './step-graphs.ts';
 
 /** Feeds of a decode step, one token a row. */
-export interface StepFeeds {
+export interface StepFeeds extends PassTokens {
   readonly key: StepKey;
-  /** int64 [rows] */
-  readonly ids: BigInt64Array;
-  /** int64 [axes, rows] */
-  readonly positions: BigInt64Array;
-  /** int32 [rows] */
-  readonly lastPositions: Int32Array;
   /** Value of the experts selector. */
   readonly selector: number;
   /** Takes the logits on the device, fp32 [rows, vocab]. */
@@ -59,22 +54,7 @@ export class DeviceSteps {
   /** @throws EngineError where the step cannot be recorded */
   async capture(session: RecordingSession, step: StepFeeds): Promise<Recorded> {
     const { rows, candidates } = step.key;
-    const axes = step.positions.length / rows;
-    this.#inputs ??= await this.#device.allocate((8 * (2 + axes) + 4) * rows, 'the inputs of a step');
-    const inputs = this.#inputs;
-    await inputs.write(inputBytes(step));
-    const afterIds = 8 * rows;
-    const afterPositions = afterIds + 8 * axes * rows;
-    const feeds: Record<string, Tensor> = {
-      input_ids: inputs.tensor('int64', [rows, 1]),
-      position_ids: inputs.tensor('int64', axes === 1 ? [rows, 1] : [axes, rows, 1], afterIds),
-      logits_rows: inputs.tensor('int64', [rows], afterPositions),
-      last_positions: inputs.tensor('int32', [rows], afterPositions + 8 * rows),
-      // Read on the host while recording; with one token a row nothing depends on the length.
-      total_length: new Tensor('int32', Int32Array.of(1), []),
-      candidates: new Tensor('int32', Int32Array.of(candidates), []),
-      [SELECTOR]: new Tensor('int32', Int32Array.of(step.selector), []),
-    };
+    const feeds = await this.#openFeeds(step);
     const fetches: Record<string, Tensor> = { logits: step.logits };
     for (const [name, tensor] of Object.entries(this.#cache)) {
       feeds[`past_key_values.${name}`] = tensor;
@@ -84,15 +64,15 @@ export class DeviceSteps {
     const fetch = async (name: string, type: 'float32' | 'int32' | 'int64', dims: number[]) => {
       const bytes = dims.reduce((a, b) => a * b, type === 'int64' ? 8 : 4);
       const memory = await this.#device.allocate(bytes, 'the outputs of a step');
-      fetches[name] = memory.tensor(type, dims);
       outputs.push({ name, memory, bytes });
+      fetches[name] = memory.tensor(type, dims);
     };
-    await fetch(CALLS, 'int64', [IMPLEMENTATIONS.length]);
-    if (candidates > 0) {
-      await fetch('candidate_logits', 'float32', [rows, candidates]);
-      await fetch('candidate_ids', 'int32', [rows, candidates]);
-    }
     try {
+      await fetch(CALLS, 'int64', [IMPLEMENTATIONS.length]);
+      if (candidates > 0) {
+        await fetch('candidate_logits', 'float32', [rows, candidates]);
+        await fetch('candidate_ids', 'int32', [rows, candidates]);
+      }
       const run = new CapturedRun(this.#device, await session.capture(feeds, fetches));
       const recorded = { run, outputs };
       if (this.#released) freeRecording(recorded);
@@ -104,10 +84,32 @@ export class DeviceSteps {
     }
   }
 
+  /** The inputs of a step but the cache: those that change in device memory, with the step's values. */
+  async #openFeeds(step: StepFeeds): Promise<Record<string, Tensor>> {
+    const { rows, candidates } = step.key;
+    const axes = step.positions.length / rows;
+    this.#inputs ??= await this.#device.allocate((8 * (2 + axes) + 4) * rows, 'the inputs of a step');
+    const inputs = this.#inputs;
+    await inputs.write(inputBytes(step));
+    const afterIds = 8 * rows;
+    const afterPositions = afterIds + 8 * axes * rows;
+    return {
+      input_ids: inputs.tensor('int64', [rows, 1]),
+      position_ids: inputs.tensor('int64', axes === 1 ? [rows, 1] : [axes, rows, 1], afterIds),
+      logits_rows: inputs.tensor('int64', [rows], afterPositions),
+      last_positions: inputs.tensor('int32', [rows], afterPositions + 8 * rows),
+      // Read on the host while recording; with one token a row nothing depends on the length.
+      total_length: new Tensor('int32', Int32Array.of(1), []),
+      candidates: new Tensor('int32', Int32Array.of(candidates), []),
+      [SELECTOR]: new Tensor('int32', Int32Array.of(step.selector), []),
+    };
+  }
+
   /** The step's outputs but the cache; the logits stay on the device. */
   async replay({ run, outputs }: Recorded, step: StepFeeds): Promise<Record<string, Tensor>> {
     const { rows, candidates } = step.key;
     const buffers = await run.replay(this.#inputs as DeviceMemory, inputBytes(step), outputs);
+    this.#graphs.replayed();
     const results: Record<string, Tensor> = { logits: step.logits };
     for (const [i, { name }] of outputs.entries()) {
       const buffer = buffers[i] as ArrayBuffer;

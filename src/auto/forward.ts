@@ -3,7 +3,6 @@ import { Tensor } from '../runtime/ort.ts';
 import type { BackendReader } from './backend-policy.ts';
 import { type ChunkResult, prefill } from './batch.ts';
 import type { DecoderRuntime } from './decoder-runtime.ts';
-import { KvCache } from './kv-cache.ts';
 import type { Prompt } from './prompt.ts';
 
 /** Arguments of a `forward` call. Rows of `inputIds` are padded on the left to one length. */
@@ -86,7 +85,7 @@ export async function forwardPass(
   const gathered = intermediates
     ? intermediateBuffers(runtime, rows, positions)
     : new Map<string, Gathered>();
-  const cache = new KvCache(rows, runtime.cacheShape, positions);
+  const cache = runtime.openCache(rows, positions);
   const request = {
     head,
     intermediates,

@@ -53,7 +53,8 @@ export class KvCache {
     const doubled = Math.max(2 * this.#capacity, roundUp(positions, 256));
     const capacity = Math.max(positions, Math.min(doubled, this.#limit));
     const tensors: Record<string, Tensor> = {};
-    const old = this.#tensors;
+    // What was recorded over the old memory would keep all of it until the last layer has moved.
+    release(this.#tensors);
     for (let layer = 0; layer < this.#shape.layers; layer++) {
       for (const part of ['key', 'value'])
         tensors[`${layer}.${part}`] = await this.#blocks.grow(`${layer}.${part}`, this.#capacity, capacity);
@@ -62,7 +63,6 @@ export class KvCache {
     }
     this.#tensors = tensors;
     this.#capacity = capacity;
-    release(old);
   }
 
   /** The cache as the engine's past and present, which are the same memory. */

@@ -1,4 +1,5 @@
 import { CheckpointError, ConfigError, InputError, show } from '../errors.ts';
+import type { ExpertsContext } from '../experts/interface.ts';
 import { resolveExperts } from '../experts/resolve.ts';
 import { DTYPES, type DType } from '../graph/precision.ts';
 import { resolveRepo } from '../hub/resolve-repo.ts';
@@ -11,7 +12,8 @@ import { openWeightStore } from '../runtime/weight-store.ts';
 import { openCheckpoint } from '../safetensors/checkpoint.ts';
 import type { Checkpoint } from '../safetensors/types.ts';
 import { matchWeights } from './check-model.ts';
-import { DecoderRuntime, type Head } from './decoder-runtime.ts';
+import type { Head } from './decoder-pass.ts';
+import { DecoderRuntime } from './decoder-runtime.ts';
 import { checkDevice, type Device, openDevice, parseMemory } from './device.ts';
 import { type ConfigOverride, loadConfig, loadGenerationConfig } from './load-config.ts';
 import { type ExpertsImplementation, type ModelParts, textBackend } from './model.ts';
@@ -75,42 +77,69 @@ export async function loadModel(
   const { report, contexts } = matchWeights(architecture, parsed, checkpoint);
   assertComplete(report, checkpoint.files);
   warnUnexpected(report.unexpected, idOrFolder, options);
-  const store = openWeightStore(checkpoint.tensors.values());
-  const weights = await openDeviceWeights(store, dtype, options);
-  const onUpload = uploadProgress(checkpoint, options);
-  const onWarning = (message: string) => warn(message, options.onWarning);
-  const engine = { dtype, threads: options.threads, weights, onUpload, onWarning };
-  const decoder = new DecoderRuntime(architecture, parsed, checkpoint, store, { ...engine, contexts });
-  const vision =
-    hasVision(architecture) && new VisionRuntime(architecture, parsed, checkpoint, store, engine);
-  const release = async () => {
-    await decoder.dispose();
-    if (vision) await vision.dispose();
-    await weights?.dispose();
-    await weights?.device.dispose();
-    store.dispose();
-  };
-  try {
-    const backend = textBackend(experts);
-    decoder.assertSupported(backend);
-    if (vision && weights) await vision.prepare();
-    await decoder.prepare({ head, intermediates: false, visual: false }, backend, options.signal);
-  } catch (error) {
-    await release();
-    throw error;
-  }
+  const request = { architecture, parsed, checkpoint, contexts, dtype, head, backend: textBackend(experts) };
+  const { decoder, vision, release } = await openRuntimes(request, options);
   const contextLength = Math.min(
     text.max_position_embeddings,
     options.maxCacheLength ?? Number.POSITIVE_INFINITY,
   );
   return {
     ...{ idOrFolder, modelType: architecture.modelType, config: json, generationConfig, dtype },
-    ...{ decoder, contextLength, expertsModel, experts, release, warn: onWarning },
+    ...{ decoder, contextLength, expertsModel, experts, release },
+    warn: (message) => warn(message, options.onWarning),
     decodeWithBatchedMm: options.decodeWithBatchedMm ?? true,
     threads: options.threads,
     maxMemory: options.maxMemory === undefined ? undefined : parseMemory(options.maxMemory),
-    ...(vision ? { vision, visionTokens: architecture.vision?.tokens(parsed) } : {}),
+    ...(vision && architecture.vision ? { vision, visionTokens: architecture.vision.tokens(parsed) } : {}),
   };
+}
+
+/** What the runtimes of a checked model are made of. */
+interface RuntimesRequest {
+  readonly architecture: Architecture;
+  readonly parsed: unknown;
+  readonly checkpoint: Checkpoint;
+  readonly contexts: readonly ExpertsContext[];
+  readonly dtype: DType;
+  readonly head: Head;
+  /** Of the text model. */
+  readonly backend: string;
+}
+
+/** Opens a model's weights and sessions where it is to compute; after a failure nothing of them is left. */
+async function openRuntimes(request: RuntimesRequest, options: LoadOptions) {
+  const { architecture, parsed, checkpoint, contexts, dtype, head, backend } = request;
+  // What has been opened, to be freed from the last to the first.
+  const opened: (() => Promise<void> | void)[] = [];
+  const release = async () => {
+    for (let free = opened.pop(); free; free = opened.pop()) await free();
+  };
+  try {
+    const store = openWeightStore(checkpoint.tensors.values());
+    opened.push(() => store.dispose());
+    const weights = await openDeviceWeights(store, dtype, options);
+    if (weights)
+      opened.push(
+        () => weights.device.dispose(),
+        () => weights.dispose(),
+      );
+    const onUpload = uploadProgress(checkpoint, options);
+    const onWarning = (message: string) => warn(message, options.onWarning);
+    const engine = { dtype, threads: options.threads, weights, onUpload, onWarning };
+    const vision = hasVision(architecture)
+      ? new VisionRuntime(architecture, parsed, checkpoint, store, engine)
+      : undefined;
+    if (vision) opened.push(() => vision.dispose());
+    const decoder = new DecoderRuntime(architecture, parsed, checkpoint, store, { ...engine, contexts });
+    opened.push(() => decoder.dispose());
+    decoder.assertSupported(backend);
+    if (weights) await vision?.prepare(options.signal);
+    await decoder.prepare({ head, intermediates: false, visual: false }, backend, options.signal);
+    return { decoder, vision, release };
+  } catch (error) {
+    await release();
+    throw error;
+  }
 }
 
 /** The weights on the device asked for; undefined for the CPU. */
@@ -119,12 +148,12 @@ async function openDeviceWeights(
   dtype: DType,
   { device, maxMemory }: LoadOptions,
 ): Promise<DeviceWeights | undefined> {
+  const opened = await openDevice(device);
+  if (!opened && maxMemory !== undefined) throw new InputError(MEMORY_WITHOUT_GPU);
   try {
-    const opened = await openDevice(device);
-    if (!opened && maxMemory !== undefined) throw new InputError(MEMORY_WITHOUT_GPU);
     return opened?.openWeights(store, dtype, maxMemory === undefined ? 0 : parseMemory(maxMemory));
   } catch (error) {
-    store.dispose();
+    await opened?.dispose();
     throw error;
   }
 }

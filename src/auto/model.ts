@@ -89,6 +89,18 @@ export abstract class PreTrainedModel {
     return textBackend(this.#experts);
   }
 
+  /** What decides, as things are now, which backend executes a pass. */
+  protected get policy(): BackendPolicy {
+    const { decoder, decodeWithBatchedMm } = this.parts;
+    return {
+      device: decoder.weights ? 'cuda' : 'cpu',
+      topK: decoder.config.num_experts_per_tok,
+      decodeWithBatchedMm,
+      table: this.tuning?.table,
+      recordsSteps: (backend) => decoder.recordsSteps(backend),
+    };
+  }
+
   /** Waits for runs in progress, then frees sessions and weights. The model cannot be used afterwards. Idempotent. */
   dispose(): Promise<void> {
     this.#disposed ??= this.parts.release();
@@ -100,11 +112,8 @@ export abstract class PreTrainedModel {
    * `chooseBackend`.
    */
   protected backendReader(pinned: unknown): BackendReader {
-    const { decoder, expertsModel, decodeWithBatchedMm } = this.parts;
-    const device: BackendPolicy['device'] = decoder.weights ? 'cuda' : 'cpu';
-    const topK = decoder.config.num_experts_per_tok;
-    const choose = (name: string, pass: Pass) =>
-      chooseBackend(name, pass, { device, topK, decodeWithBatchedMm, table: this.tuning?.table });
+    const { decoder, expertsModel } = this.parts;
+    const choose = (name: string, pass: Pass) => chooseBackend(name, pass, this.policy);
     if (pinned === undefined || pinned === null) return (pass) => choose(textBackend(this.#experts), pass);
     const name = textBackend(applyExperts(this.#experts, pinned, expertsModel));
     decoder.assertSupported(name);

@@ -31,7 +31,7 @@ export class StepGraphs<T> {
 
   /** What to do with the next step of this kind. */
   next(key: StepKey): StepAction<T> {
-    if (!this.#policy.active) return { kind: 'run' };
+    if (!this.#policy.records(key.implementation)) return { kind: 'run' };
     const recording = this.#of(key);
     if (recording.captured !== undefined) return { kind: 'replay', captured: recording.captured };
     return { kind: recording.runs++ < WARM_UPS ? 'run' : 'capture' };
@@ -40,6 +40,11 @@ export class StepGraphs<T> {
   captured(key: StepKey, recording: T): void {
     this.#of(key).captured = recording;
     this.#policy.captures++;
+  }
+
+  /** Notes that a recording has executed a step. */
+  replayed(): void {
+    this.#policy.replays++;
   }
 
   /** Frees all recordings. */
@@ -62,21 +67,25 @@ export class StepGraphsPolicy {
   enabled = false;
   /** Recordings made so far. */
   captures = 0;
-  #fault: string | undefined;
+  /** Steps that a recording has executed so far. */
+  replays = 0;
+  readonly #faults = new Map<string, string>();
 
-  get active(): boolean {
-    return this.enabled && this.#fault === undefined;
+  /** Whether the steps of an experts backend are recorded. */
+  records(implementation: string): boolean {
+    return this.enabled && !this.#faults.has(implementation);
   }
 
-  /** Why steps are not recorded although that was asked for; undefined while they are. */
+  /** Why the steps of some backends are not recorded although that was asked for; undefined while all are. */
   get fault(): string | undefined {
-    return this.#fault;
+    if (this.#faults.size === 0) return undefined;
+    return [...this.#faults].map(([implementation, reason]) => `${implementation}: ${reason}`).join('; ');
   }
 
-  /** After a failed recording none is tried again. True the first time. */
-  fail(reason: string): boolean {
-    const isFirst = this.#fault === undefined;
-    this.#fault ??= reason;
-    return isFirst;
+  /** After a failed recording none is tried again on the same backend: others may still do. True the first time. */
+  fail(implementation: string, reason: string): boolean {
+    if (this.#faults.has(implementation)) return false;
+    this.#faults.set(implementation, reason);
+    return true;
   }
 }

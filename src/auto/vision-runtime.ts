@@ -5,10 +5,9 @@ import type { VisionConfig } from '../models/qwen3_vl_vision.ts';
 import type { Grid } from '../processor/types.ts';
 import { visionPositions } from '../processor/vision-positions.ts';
 import { Tensor } from '../runtime/ort.ts';
-import { openSession } from '../runtime/session.ts';
 import type { Session, WeightStore } from '../runtime/types.ts';
 import type { Checkpoint } from '../safetensors/types.ts';
-import type { EngineOptions } from './decoder-runtime.ts';
+import { disposedError, type EngineOptions, openGraph } from './engine.ts';
 import type { VisualFeatures } from './prompt.ts';
 
 /** The vision tower of a loaded model. Its session opens, and its weights are first touched, with the first picture. */
@@ -20,6 +19,7 @@ export class VisionRuntime {
   readonly #store: WeightStore;
   readonly #engine: EngineOptions;
   #session: Promise<Session> | undefined;
+  #disposed = false;
 
   constructor(
     architecture: Architecture & { vision: VisionPart<unknown> },
@@ -72,6 +72,7 @@ export class VisionRuntime {
   }
 
   async dispose(): Promise<void> {
+    this.#disposed = true;
     await this.#session?.then((session) => session.dispose()).catch(() => {});
   }
 
@@ -81,8 +82,7 @@ export class VisionRuntime {
     values: number,
     signal?: AbortSignal,
   ): Promise<Record<string, Tensor>> {
-    this.#session ??= this.#open();
-    const session = await this.#session;
+    const session = await this.#opened(signal);
     const [frames, height, width] = grid;
     const patches = height * width;
     const feeds = {
@@ -119,18 +119,24 @@ export class VisionRuntime {
   }
 
   /** Opens the session ahead of the first picture, so that its weights count where memory is bounded. */
-  async prepare(): Promise<void> {
-    this.#session ??= this.#open();
-    await this.#session;
+  async prepare(signal?: AbortSignal): Promise<void> {
+    await this.#opened(signal);
   }
 
-  async #open(): Promise<Session> {
-    const { dtype, threads, weights, onUpload } = this.#engine;
+  #opened(signal?: AbortSignal): Promise<Session> {
+    if (this.#disposed) throw disposedError();
+    if (this.#session === undefined) {
+      this.#session = this.#open(signal);
+      this.#session.catch(() => {
+        this.#session = undefined;
+      });
+    }
+    return this.#session;
+  }
+
+  #open(signal?: AbortSignal): Promise<Session> {
     const graph = new Graph(new CheckpointWeights(this.#checkpoint, this.#store));
-    this.#architecture.vision.buildGraph(graph, this.#fullConfig, dtype);
-    const bound = threads === undefined ? {} : { threads };
-    const session = await openSession(graph.serialize(), { store: this.#store, weights, ...bound });
-    await weights?.upload(onUpload);
-    return session;
+    this.#architecture.vision.buildGraph(graph, this.#fullConfig, this.#engine.dtype);
+    return openGraph(graph, this.#store, this.#engine, signal);
   }
 }

@@ -51,11 +51,16 @@ function executionRows({ compileMode, tuning, graphs, residency }: ExecutionStat
       `${choices.join(', ')} (tokens and backend, ${tuning.source === 'cache' ? 'from the cache' : 'measured'})`,
     ]);
   }
-  if (graphs) rows.push(['graphs', graphs.fault ?? `${graphs.captures} steps recorded`]);
+  if (graphs) {
+    const { captures, replays, fault } = graphs;
+    const without = fault === undefined ? '' : `; not by ${fault}`;
+    rows.push(['graphs', `${captures} steps recorded, ${replays} replayed${without}`]);
+  }
   if (residency) {
     const { residentBytes, hits, fetches, fetchedBytes } = residency;
     const size = (bytes: number) => `${(bytes / 1e9).toFixed(2)} GB`;
-    const fetched = fetches > 0 ? `; experts: ${hits} there, ${fetches} fetched, ${size(fetchedBytes)}` : '';
+    const fetched =
+      hits + fetches > 0 ? `; experts: ${hits} there, ${fetches} fetched, ${size(fetchedBytes)}` : '';
     rows.push(['GPU weights', size(residentBytes) + fetched]);
   }
   return rows;

@@ -72,7 +72,8 @@ export function cudaNeedsProvider(): boolean {
 
 /** The GPUs that Switchyard could use. @throws EngineError when library or driver are missing */
 export async function listDevices(): Promise<readonly DeviceInfo[]> {
-  return guard(loadBinding().listDevices(existingLibrary()));
+  const path = existingLibrary();
+  return guard(() => loadBinding().listDevices(path));
 }
 
 /** A GPU. All work on it is done in the order it was asked for. */
@@ -102,7 +103,7 @@ export class Device {
       throw new EngineError(
         `GPU ${index}, ${name}, has compute capability ${major}.${minor}; Switchyard's kernels need 8.0 or newer: use device cpu`,
       );
-    return new Device(index, await guard(loadBinding().openDevice(path, index)));
+    return new Device(index, await guard(() => loadBinding().openDevice(path, index)));
   }
 
   get info(): DeviceInfo {
@@ -114,7 +115,7 @@ export class Device {
    * @param purpose what for, for the message when there is no room
    */
   async allocate(bytes: number, purpose: string): Promise<DeviceMemory> {
-    return new DeviceMemory(this, await guard(this.native.allocate(bytes, purpose)), bytes);
+    return new DeviceMemory(this, await guard(() => this.native.allocate(bytes, purpose)), bytes);
   }
 
   /** @param maxBytes bound on the memory of the weights; 0: none */
@@ -125,13 +126,13 @@ export class Device {
 
   /** Gives the device up: its memory goes back once no session, weights or tensors are left on it. Idempotent. */
   dispose(): Promise<void> {
-    this.#disposal ??= guard(this.native.dispose());
+    this.#disposal ??= guard(() => this.native.dispose());
     return this.#disposal;
   }
 
   /** GB/s (1e9) of copies within the device's memory, read and written bytes counted. */
   async measureCopyRate(): Promise<number> {
-    return (await guard(this.native.copyRate())) / 1e9;
+    return (await guard(() => this.native.copyRate())) / 1e9;
   }
 }
 
@@ -152,18 +153,18 @@ export class DeviceMemory {
     const number = type === 'bfloat16' ? BFLOAT16 : TENSOR_TYPES[type];
     const bytes = dims.reduce((a, b) => a * b, 1) * BYTES[type];
     const wrapped = this.#device.native.tensor(this.native, offset, number, dims);
-    const read = () => guard(this.#device.native.read(this.native, offset, bytes));
+    const read = () => guard(() => this.#device.native.read(this.native, offset, bytes));
     return deviceTensor(type === 'bfloat16' ? 'float16' : type, dims, wrapped, read);
   }
 
   /** Writes the first bytes. */
   async write(bytes: Uint8Array): Promise<void> {
-    await guard(this.#device.native.write(this.native, bytes));
+    await guard(() => this.#device.native.write(this.native, bytes));
   }
 
   /** Copies `blocks` blocks that lie side by side to places `toBytes` apart. */
   async copyBlocksTo(to: DeviceMemory, blocks: number, fromBytes: number, toBytes: number): Promise<void> {
-    await guard(this.#device.native.copyBlocks(this.native, to.native, blocks, fromBytes, toBytes));
+    await guard(() => this.#device.native.copyBlocks(this.native, to.native, blocks, fromBytes, toBytes));
   }
 
   dispose(): void {
@@ -191,21 +192,34 @@ export class DeviceWeights {
 
   /**
    * Brings what the sessions opened so far need. Quick where nothing is new.
-   * @throws EngineError when there is no room, naming tensor, need and free memory; AbortError
+   * @param onProgress hears bytes done and in total; what it throws ends the upload
+   * @throws EngineError when there is no room, naming tensor, need and free memory; InputError where `maxMemory` is too little;
+   *   AbortError
    */
   async upload(
     onProgress: (done: number, total: number) => void = () => {},
     signal?: AbortSignal,
   ): Promise<void> {
+    if (signal?.aborted) throw uploadAborted(signal);
     const id = nextRunId();
     const cancel = () => loadBinding().cancelRun(id);
+    let listenerFault: { readonly error: unknown } | undefined;
+    const report = (done: number, total: number) => {
+      if (listenerFault) return;
+      try {
+        onProgress(done, total);
+      } catch (error) {
+        listenerFault = { error };
+        cancel();
+      }
+    };
     signal?.addEventListener('abort', cancel, { once: true });
     try {
-      await this.device.native.upload(this.native, onProgress, id);
+      await this.device.native.upload(this.native, report, id);
     } catch (cause) {
       const { code, message } = cause as Error & { code?: string };
-      if (code === CANCELLED && signal?.aborted)
-        throw new AbortError('the upload of the weights was aborted', { cause: signal.reason });
+      if (code === CANCELLED && listenerFault) throw listenerFault.error;
+      if (code === CANCELLED && signal?.aborted) throw uploadAborted(signal);
       if (message.startsWith('maxMemory')) throw new InputError(message, { cause });
       throw new EngineError(message, { cause });
     } finally {
@@ -215,13 +229,17 @@ export class DeviceWeights {
 
   /** Frees the weights once no session uses them. */
   dispose(): Promise<void> {
-    this.#disposal ??= guard(this.device.native.closeStore(this.native));
+    this.#disposal ??= guard(() => this.device.native.closeStore(this.native));
     return this.#disposal;
   }
 
   get stats(): ResidencyStats {
     return this.device.native.storeStatus(this.native);
   }
+}
+
+function uploadAborted({ reason }: AbortSignal): AbortError {
+  return new AbortError('the upload of the weights was aborted', { cause: reason });
 }
 
 /** A run recorded with `capture`, its inputs side by side in one piece of memory. */
@@ -243,18 +261,19 @@ export class CapturedRun {
   ): Promise<ArrayBuffer[]> {
     const memories = outputs.map(({ memory }) => memory.native);
     const sizes = outputs.map((output) => output.bytes);
-    return guard(this.#device.native.replay(this.#native, inputs.native, bytes, memories, sizes));
+    return guard(() => this.#device.native.replay(this.#native, inputs.native, bytes, memories, sizes));
   }
 
   release(): Promise<void> {
-    this.#releasing ??= guard(this.#device.native.release(this.#native));
+    this.#releasing ??= guard(() => this.#device.native.release(this.#native));
     return this.#releasing;
   }
 }
 
-async function guard<T>(work: Promise<T>): Promise<T> {
+/** Does native work, which may also refuse at once; what it throws becomes an EngineError. */
+async function guard<T>(work: () => Promise<T>): Promise<T> {
   try {
-    return await work;
+    return await work();
   } catch (cause) {
     throw cause instanceof EngineError ? cause : new EngineError((cause as Error).message, { cause });
   }

@@ -1,12 +1,18 @@
 import { describe, expect, it } from 'vitest';
 import { type BackendPolicy, chooseBackend, MOST_BATCHED_PAIRS } from '../../src/auto/backend-policy.ts';
 
-const CPU: BackendPolicy = { device: 'cpu', topK: 4, decodeWithBatchedMm: true, table: undefined };
+const CPU: BackendPolicy = {
+  device: 'cpu',
+  topK: 4,
+  decodeWithBatchedMm: true,
+  table: undefined,
+  recordsSteps: () => false,
+};
 const GPU: BackendPolicy = { ...CPU, device: 'cuda' };
 const TABLE = [
-  { tokens: 1, backend: 'eager' },
-  { tokens: 16, backend: 'batched_mm' },
-  { tokens: 64, backend: 'grouped_mm' },
+  { tokens: 1, backend: 'eager', recordable: 'grouped_mm' },
+  { tokens: 16, backend: 'batched_mm', recordable: 'batched_mm' },
+  { tokens: 64, backend: 'grouped_mm', recordable: 'grouped_mm' },
 ] as const;
 const most = MOST_BATCHED_PAIRS / 4;
 
@@ -44,10 +50,18 @@ describe.each([CPU, GPU])('with measurements, on $device', (policy) => {
   });
 
   it('keeps what was asked for beyond the measured counts', () => {
-    const table = [{ tokens: 8, backend: 'eager' }] as const;
+    const table = [{ tokens: 8, backend: 'eager', recordable: 'batched_mm' }] as const;
     expect(chooseBackend('grouped_mm', { tokens: 9, phase: 'prefill' }, { ...policy, table })).toBe(
       'grouped_mm',
     );
+  });
+
+  it('decodes by the fastest that can be recorded, where steps by that one are', () => {
+    const choose = (phase: 'prefill' | 'decode', recordsSteps: BackendPolicy['recordsSteps']) =>
+      chooseBackend('grouped_mm', { tokens: 1, phase }, { ...policy, table: TABLE, recordsSteps });
+    expect(choose('decode', () => true)).toBe('grouped_mm');
+    expect(choose('prefill', () => true)).toBe('eager');
+    expect(choose('decode', (name) => name === 'batched_mm')).toBe('eager');
   });
 
   it('never overrides another choice', () => {

@@ -76,7 +76,9 @@ describe('compile', () => {
     // Whatever won here, a table that says otherwise is followed.
     const kept = JSON.parse(readFileSync(onlyFile(), 'utf8'));
     expect(kept.table).toEqual(tuning?.table);
-    await rewrite(JSON.stringify({ ...kept, table: [{ tokens: 1, backend: 'eager' }] }));
+    await rewrite(
+      JSON.stringify({ ...kept, table: [{ tokens: 1, backend: 'eager', recordable: 'batched_mm' }] }),
+    );
     const { sequences, stats } = await model.generate({ ...GREEDY, maxNewTokens: 8 });
     expect(sequences[0]?.slice(-8)).toEqual(prompt.greedy.tokens.slice(0, 8));
     expect(stats.expertsCalls).toEqual({ grouped_mm: LAYERS, eager: 7 * LAYERS });
@@ -114,7 +116,7 @@ describe('compile', () => {
     ],
     [
       'of another version',
-      (text: string) => text.replace('"version": 1', '"version": 99'),
+      (text: string) => text.replace('"version": 2', '"version": 99'),
       /another version/,
     ],
     [
@@ -158,10 +160,25 @@ describe('compile', () => {
     expect(model.compileMode).toBe('default');
   });
 
-  it('refuses token counts that are none', async () => {
-    await expect(model.compile({ mode: 'max-autotune', tokenCounts: [0] })).rejects.toThrow(
-      /tokenCounts is \[0\]/,
-    );
+  it.each([
+    ['none', [0], /tokenCounts is \[0\]; expected a list of whole numbers/],
+    ['beyond the context', [1e6], /tokenCounts is \[1000000\]; expected at least one within the context of/],
+  ])('refuses token counts that are %s', async (_, tokenCounts, message) => {
+    await expect(model.compile({ mode: 'max-autotune', tokenCounts })).rejects.toThrow(message);
+  });
+
+  it('measures again for other token counts, while a table is in force', async () => {
+    await tuned();
+    await model.compile({ mode: 'max-autotune', tokenCounts: [2, 1, 2] });
+    expect(model.executionStats.tuning).toMatchObject({
+      table: [{ tokens: 1 }, { tokens: 2 }],
+      source: 'measured',
+    });
+    expect(files()).toHaveLength(2);
+    const inForce = model.executionStats.tuning;
+    await model.compile({ mode: 'max-autotune-no-cudagraphs', tokenCounts: [1, 2] });
+    expect(model.executionStats.tuning).toBe(inForce);
+    expect(warnings).toEqual([]);
   });
 });
 
@@ -177,8 +194,8 @@ describe('measuring', () => {
       { counts: [8, 2], now: () => clock },
     );
     expect(table).toEqual([
-      { tokens: 2, backend: 'eager' },
-      { tokens: 8, backend: 'batched_mm' },
+      { tokens: 2, backend: 'eager', recordable: 'grouped_mm' },
+      { tokens: 8, backend: 'batched_mm', recordable: 'batched_mm' },
     ]);
     expect(passes.slice(0, 3)).toEqual(BUILT_IN_BACKENDS.map((backend) => `2 ${backend}`));
   });

@@ -19,7 +19,8 @@ describe('StepGraphs', () => {
     ]);
     steps.captured(KEY, 'first');
     expect(steps.next({ ...KEY })).toEqual({ kind: 'replay', captured: 'first' });
-    expect(policy.captures).toBe(1);
+    steps.replayed();
+    expect([policy.captures, policy.replays]).toEqual([1, 1]);
   });
 
   test.each([{ rows: 3 }, { capacity: 512 }, { implementation: 'batched_mm' }, { candidates: 8 }])(
@@ -42,13 +43,16 @@ describe('StepGraphs', () => {
     expect(steps.next(KEY)).toEqual({ kind: 'replay', captured: 'first' });
   });
 
-  test('tries no other recording once one has failed, for any cache', () => {
+  test('tries no other recording on a backend once one has failed, for any cache', () => {
     const { policy, steps } = graphs();
     const other = graphs(policy).steps;
-    expect(policy.fail('no room')).toBe(true);
-    expect(policy.fail('again')).toBe(false);
-    expect(policy.fault).toBe('no room');
+    expect(policy.fail('grouped_mm', 'no room')).toBe(true);
+    expect(policy.fail('grouped_mm', 'again')).toBe(false);
+    expect(policy.fault).toBe('grouped_mm: no room');
     for (let i = 0; i < 4; i++) expect([steps.next(KEY).kind, other.next(KEY).kind]).toEqual(['run', 'run']);
+    expect([policy.records('grouped_mm'), policy.records('batched_mm')]).toEqual([false, true]);
+    const batched = { ...KEY, implementation: 'batched_mm' };
+    expect([1, 2, 3].map(() => steps.next(batched).kind)).toEqual(['run', 'run', 'capture']);
   });
 
   test('frees every recording with the memory they name, and starts over', () => {

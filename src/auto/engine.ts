@@ -1,0 +1,47 @@
+import { EngineError } from '../errors.ts';
+import type { Graph } from '../graph/graph.ts';
+import type { DType } from '../graph/precision.ts';
+import type { DeviceWeights } from '../runtime/device.ts';
+import { openSession } from '../runtime/session.ts';
+import type { RecordingSession, WeightStore } from '../runtime/types.ts';
+
+/** Where and how the sessions of a loaded model compute. */
+export interface EngineOptions {
+  readonly dtype: DType;
+  readonly threads?: number | undefined;
+  /** The weights on a device; without them the CPU computes. */
+  readonly weights?: DeviceWeights | undefined;
+  /** Hears how far the upload of weights to the device is, in bytes. */
+  readonly onUpload?: ((done: number, total: number) => void) | undefined;
+  readonly onWarning?: ((message: string) => void) | undefined;
+}
+
+/** The error for use of a model after its `dispose`. */
+export function disposedError(): EngineError {
+  return new EngineError('the model was disposed; load it again with fromPretrained');
+}
+
+/**
+ * Opens a graph, on a device with its weights there.
+ * @throws EngineError for a malformed graph or a device without room; InputError where `maxMemory` is too little; AbortError
+ */
+export async function openGraph(
+  graph: Graph,
+  store: WeightStore,
+  { threads, weights, onUpload }: EngineOptions,
+  signal?: AbortSignal,
+): Promise<RecordingSession> {
+  const session = await openSession(graph.serialize(), {
+    store,
+    boundInputs: graph.boundInputs,
+    weights,
+    ...(threads === undefined ? {} : { threads }),
+  });
+  try {
+    await weights?.upload(onUpload, signal);
+  } catch (error) {
+    await session.dispose();
+    throw error;
+  }
+  return session;
+}
