@@ -31,6 +31,8 @@ export interface Plan {
   readonly onStep?: (description: string) => void;
   /** Measures the machine; called in every run before prefill and before decoding. */
   readonly gauge?: () => Promise<void>;
+  /** Bytes in use on the GPU that computes. */
+  readonly gpuMemory?: () => number;
 }
 
 /** Measurements of one candidate, an entry a run. */
@@ -77,7 +79,7 @@ export async function measure(generator: Generator, plan: Plan): Promise<Samples
     await each(async ({ name, experts }, { decode, memory }) => {
       step(`${name}, ${plan.newTokens} new tokens`);
       decode.push(median(await stopwatch.decode(prompt, plan.newTokens, experts)));
-      memory.push(memoryUse());
+      memory.push({ ...memoryUse(), ...(plan.gpuMemory && { gpu: plan.gpuMemory() }) });
     });
   }
   return samples;

@@ -8,6 +8,8 @@ export interface MemoryUse {
   readonly privateDirty?: number;
   /** Resident pages of files, such as mapped weights; the system takes them back when it needs room (Linux). */
   readonly mapped?: number;
+  /** In use on the GPU, by this process and others. */
+  readonly gpu?: number;
 }
 
 /** @param rollup text of /proc/self/smaps_rollup; undefined where there is none */

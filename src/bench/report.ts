@@ -9,8 +9,12 @@ export interface Setting {
   readonly model: string;
   readonly architecture: string;
   readonly dtype: string;
+  /** `cpu`, or the name of the GPU. */
+  readonly device: string;
   readonly threads: number;
   readonly runs: number;
+  /** Backend that decode steps of `grouped_mm` run on, where it is another. */
+  readonly decodeBackend?: string;
   readonly machine: MachineReport;
 }
 
@@ -21,11 +25,22 @@ export interface MachineReport {
   readonly memoryBytes: number;
   readonly os: string;
   readonly node: string;
-  /** 1e9 bytes a second, of the best pass of the best access pattern. */
+  /** Where the model computes, if not on the CPU. */
+  readonly gpu?: GpuReport;
+  /**
+   * 1e9 bytes a second: of the best pass of the best access pattern; on a GPU of copies within its memory, with what is read and
+   * what is written.
+   */
   readonly readGigabytesPerSecond: number;
   readonly readPattern: string;
-  /** 1e9 floating-point operations a second, of the best matrix product at the model's precision. */
-  readonly gigaflopsPerSecond: number;
+  /** 1e9 floating-point operations a second, of the CPU's best matrix product at the model's precision. */
+  readonly gigaflopsPerSecond?: number;
+}
+
+export interface GpuReport {
+  readonly name: string;
+  readonly computeCapability: string;
+  readonly memoryBytes: number;
 }
 
 /** What the model has to do, counted from its shapes. */
@@ -33,11 +48,15 @@ export interface Work {
   readonly bytesPerDecodedToken: number;
   /** By prompt length: operations of the whole prompt. */
   readonly prefillFlops: ReadonlyMap<number, number>;
+  /** Weights on the GPU. */
+  readonly loadedBytes?: number;
 }
 
 export interface BenchReport extends Setting {
   /** Seconds of `fromPretrained`. */
   readonly load: Spread;
+  /** Weights brought to the GPU, 1e9 bytes a second of `load`. */
+  readonly loadGigabytesPerSecond?: Spread;
   readonly bytesPerDecodedToken: number;
   readonly backends: readonly BackendReport[];
 }
@@ -54,8 +73,8 @@ export interface PrefillReport {
   readonly tokens: number;
   readonly tokensPerSecond: Spread;
   readonly flopsPerToken: number;
-  /** Of the machine's best matrix product. */
-  readonly shareOfFlops: number;
+  /** Of the CPU's best matrix product. */
+  readonly shareOfFlops?: number;
 }
 
 export interface DecodeReport {
@@ -85,6 +104,11 @@ export function benchReport(
   return {
     ...setting,
     load: spread(loadSeconds),
+    ...(work.loadedBytes !== undefined && {
+      loadGigabytesPerSecond: spread(
+        loadSeconds.map((seconds) => (work.loadedBytes as number) / seconds / 1e9),
+      ),
+    }),
     bytesPerDecodedToken: work.bytesPerDecodedToken,
     backends: samples.map((sample) => ({
       experts: sample.name,
@@ -106,7 +130,9 @@ function prefillReport(
     tokens,
     tokensPerSecond: speeds(tokens, ms),
     flopsPerToken: flops / tokens,
-    shareOfFlops: flops / (median(ms) / 1000) / (machine.gigaflopsPerSecond * 1e9),
+    ...(machine.gigaflopsPerSecond !== undefined && {
+      shareOfFlops: flops / (median(ms) / 1000) / (machine.gigaflopsPerSecond * 1e9),
+    }),
   };
 }
 
@@ -125,8 +151,12 @@ function speeds(tokens: number, ms: readonly number[]): Spread {
 function largest(memory: readonly MemoryUse[]): MemoryUse {
   const most = (pick: (use: MemoryUse) => number | undefined) => Math.max(...memory.map((m) => pick(m) ?? 0));
   const resident = most((use) => use.resident);
-  if (memory.some((use) => use.privateDirty === undefined)) return { resident };
-  return { resident, privateDirty: most((use) => use.privateDirty), mapped: most((use) => use.mapped) };
+  const gpu = memory.some((use) => use.gpu !== undefined) ? { gpu: most((use) => use.gpu) } : {};
+  if (memory.some((use) => use.privateDirty === undefined)) return { resident, ...gpu };
+  return {
+    ...{ resident, privateDirty: most((use) => use.privateDirty), mapped: most((use) => use.mapped) },
+    ...gpu,
+  };
 }
 
 export function crossoverReport(setting: Setting, samples: readonly Samples[]): CrossoverReport {
@@ -147,7 +177,7 @@ export function crossoverReport(setting: Setting, samples: readonly Samples[]): 
 
 /** The report for people: measurements down, backends across. */
 export function describeBench(report: BenchReport): string {
-  const { backends, load, bytesPerDecodedToken } = report;
+  const { backends, load, loadGigabytesPerSecond: rate, bytesPerDecodedToken, machine } = report;
   const row = (label: string, cell: (backend: BackendReport) => string) => [label, ...backends.map(cell)];
   const lengths = backends[0]?.prefill.map(({ tokens }) => tokens) ?? [];
   const rows = [
@@ -156,17 +186,21 @@ export function describeBench(report: BenchReport): string {
       const of = ({ prefill }: BackendReport) => prefill[i] as PrefillReport;
       return [
         row(`prefill ${tokens}, tokens/s`, (backend) => range(of(backend).tokensPerSecond)),
-        row('  of the best product', (backend) => percent(of(backend).shareOfFlops)),
+        ...(machine.gigaflopsPerSecond === undefined
+          ? []
+          : [row('  of the best product', (backend) => percent(of(backend).shareOfFlops ?? 0))]),
       ];
     }),
     row('decode, tokens/s', ({ decode }) => range(decode.tokensPerSecond)),
-    row('  of the best read rate', ({ decode }) => percent(decode.shareOfReadRate)),
+    row(machine.gpu ? '  of the copy rate' : '  of the best read rate', ({ decode }) =>
+      percent(decode.shareOfReadRate),
+    ),
     ...memoryRows(row, backends),
   ];
   const flops = backends[0]?.prefill.map((p) => `${scaled(p.flopsPerToken)}FLOP at ${p.tokens}`) ?? [];
   return [
     describeSetting(report),
-    `load       ${range(load)} s\n`,
+    `load       ${range(load)} s${rate ? `: ${range(rate)} GB/s` : ''}\n`,
     `work       a decoded token reads ${scaled(bytesPerDecodedToken)}B of weights`,
     `${flops.length > 0 ? `; a prompt token costs ${flops.join(', ')}` : ''}\n\n`,
     textTable(rows),
@@ -178,9 +212,13 @@ function memoryRows(
   backends: readonly BackendReport[],
 ): string[][] {
   const megabytes = (bytes: number | undefined) => digits((bytes ?? 0) / 1e6);
+  const onGpu = backends.some(({ memory }) => memory.gpu !== undefined)
+    ? [row('GPU memory in use, MB', ({ memory }) => megabytes(memory.gpu))]
+    : [];
   if (backends.some(({ memory }) => memory.privateDirty === undefined))
-    return [row('memory resident, MB', ({ memory }) => megabytes(memory.resident))];
+    return [...onGpu, row('memory resident, MB', ({ memory }) => megabytes(memory.resident))];
   return [
+    ...onGpu,
     row('memory of its own, MB', ({ memory }) => megabytes(memory.privateDirty)),
     row('memory mapped, MB', ({ memory }) => megabytes(memory.mapped)),
   ];
@@ -196,15 +234,21 @@ export function describeCrossover(report: CrossoverReport): string {
   return `${describeSetting(report)}\n${textTable([header, ...rows])}`;
 }
 
-function describeSetting({ model, architecture, dtype, threads, runs, machine }: Setting): string {
-  const rate = `reads ${digits(machine.readGigabytesPerSecond)} GB/s (${machine.readPattern})`;
-  const product = `multiplies ${digits(machine.gigaflopsPerSecond)} GFLOP/s`;
-  const memory = `${digits(machine.memoryBytes / 2 ** 30)} GiB`;
+function describeSetting(setting: Setting): string {
+  const { model, architecture, dtype, threads, runs, machine, decodeBackend } = setting;
+  const { gpu, gigaflopsPerSecond: gigaflops } = machine;
+  const rate = `${digits(machine.readGigabytesPerSecond)} GB/s (${machine.readPattern})`;
+  const product = gigaflops === undefined ? '' : `, multiplies ${digits(gigaflops)} GFLOP/s`;
+  const gibibytes = (bytes: number) => `${digits(bytes / 2 ** 30)} GiB`;
+  const card =
+    gpu && `${gpu.name}, compute capability ${gpu.computeCapability}, ${gibibytes(gpu.memoryBytes)}`;
   return [
     `model      ${model} (${architecture}), ${dtype}, ${threads} ${threads === 1 ? 'thread' : 'threads'}`,
-    `machine    ${machine.cpu}, ${machine.isa}, ${memory}, ${machine.os}, Node ${machine.node}`,
-    `           ${rate}, ${product}`,
+    ...(card ? [`device     ${card}`, `           copies ${rate}`] : []),
+    `machine    ${machine.cpu}, ${machine.isa}, ${gibibytes(machine.memoryBytes)}, ${machine.os}, Node ${machine.node}`,
+    ...(card ? [] : [`           reads ${rate}${product}`]),
     `runs       ${runs}${runs > 1 ? '; medians, with least and most in brackets' : ''}`,
+    ...(decodeBackend === undefined ? [] : [`decode     grouped_mm decodes with ${decodeBackend}`]),
     '',
   ].join('\n');
 }

@@ -1,5 +1,6 @@
-import { type Command, InvalidArgumentError, Option } from 'commander';
-import { MachineGauge } from '../bench/machine.ts';
+import { type Command, InvalidArgumentError } from 'commander';
+import { openDevice } from '../auto/device.ts';
+import { CpuGauge, type Gauge, GpuGauge } from '../bench/machine.ts';
 import { type Candidate, DECODE_PROMPT, measure, type Plan, type Samples } from '../bench/measure.ts';
 import {
   benchReport,
@@ -16,7 +17,6 @@ import {
   AutoModelForCausalLM,
   AutoModelForImageTextToText,
   type CausalLM,
-  type CompileMode,
   ExpertsInterface,
   type ImageTextToText,
   type LoadedConfig,
@@ -24,30 +24,38 @@ import {
 } from '../index.ts';
 import { defaultThreads } from '../runtime/threads.ts';
 import { openCheckpoint } from '../safetensors/checkpoint.ts';
+import type { TensorInfo } from '../safetensors/types.ts';
 import { type Io, UsageError } from './io.ts';
-import { compileMode, compileOptions, experts, integer } from './options.ts';
+import {
+  addComputeOptions,
+  type ComputeFlags,
+  compileOptions,
+  computeOptions,
+  experts,
+  integer,
+  requireDevice,
+} from './options.ts';
 import { demoModel } from './package-root.ts';
 
 const DEFAULT_PROMPTS = [128, 512];
+/** Times to measure a GPU's memory; the best counts. */
+const GPU_MEASUREMENTS = 3;
 const CROSSOVER_PROMPTS = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024];
 
-interface Flags {
+interface Flags extends ComputeFlags {
   model?: string;
   revision?: string;
   experts?: Candidate[];
   prompt?: number[];
   new: number;
   runs: number;
-  dtype?: NonNullable<LoadOptions['dtype']>;
-  threads?: number;
-  compile?: CompileMode | true;
   crossover?: boolean;
   json?: boolean;
 }
 
 /** `switchyard bench`: how fast a model runs on each experts backend, and how fast this machine could. */
 export function addBenchCommand(program: Command, io: Io): void {
-  program
+  const command = program
     .command('bench')
     .description('Measure load, prefill, decode and memory. Without --model, the bundled demo model runs.')
     .option('--model <model>', 'a repo on the Hugging Face Hub, or a folder')
@@ -55,17 +63,8 @@ export function addBenchCommand(program: Command, io: Io): void {
     .option('--experts <names>', 'backends, such as eager,grouped_mm; or all; or key=name', candidates)
     .option('--prompt <lengths>', `prompt lengths in tokens (default: ${DEFAULT_PROMPTS.join()})`, lengths)
     .option('--new <n>', 'tokens to decode', integer(1), 32)
-    .option('--runs <n>', 'times to measure; the median counts', integer(1, 1000), 3)
-    .addOption(
-      new Option('--dtype <dtype>', 'precision of the computation').choices([
-        'auto',
-        'float32',
-        'bfloat16',
-        'float16',
-      ]),
-    )
-    .option('--compile [mode]', 'compile the model first, as generate does', compileMode)
-    .option('--threads <n>', 'threads to compute with', integer(1, 1024))
+    .option('--runs <n>', 'times to measure; the median counts', integer(1, 1000), 3);
+  addComputeOptions(command)
     .option('--crossover', 'only compare prefill across backends, from 1 to 1024 tokens')
     .option('--json', 'print one JSON object')
     .action((flags: Flags) => bench(flags, io));
@@ -96,9 +95,29 @@ function lengths(text: string): number[] {
 }
 
 async function bench(flags: Flags, io: Io): Promise<void> {
+  await requireDevice(flags.device);
   const source = flags.model ?? demoModel();
   const hub = { ...(flags.revision !== undefined && { revision: flags.revision }), signal: io.stop };
   const config = await AutoConfig.fromPretrained(source, hub);
+  // Of its own, beside the model's: the gauge opens before there is a model, and outlives it.
+  const gpu = await openDevice(flags.device);
+  try {
+    const gpuGauge = gpu && new GpuGauge(gpu);
+    for (let i = 0; gpuGauge && i < GPU_MEASUREMENTS; i++) await gpuGauge.measure();
+    await benchModel(source, hub, flags, config, gpuGauge, io);
+  } finally {
+    await gpu?.dispose();
+  }
+}
+
+async function benchModel(
+  source: string,
+  hub: { signal: AbortSignal },
+  flags: Flags,
+  config: LoadedConfig,
+  gpuGauge: GpuGauge | undefined,
+  io: Io,
+): Promise<void> {
   const loadSeconds: number[] = [];
   let model = await timedLoad(source, hub, flags, config, loadSeconds, io);
   try {
@@ -106,21 +125,30 @@ async function bench(flags: Flags, io: Io): Promise<void> {
       await model.dispose();
       model = await timedLoad(source, hub, flags, config, loadSeconds, io);
     }
+    const loadedBytes = model.executionStats.residency?.residentBytes;
     if (flags.compile) await model.compile(compileOptions(flags.compile, io.stop));
     const threads = flags.threads ?? defaultThreads();
-    const gauge = new MachineGauge(model.dtype === 'bfloat16' ? 'bfloat16' : 'float32', threads);
+    const gauge = gpuGauge ?? new CpuGauge(model.dtype === 'bfloat16' ? 'bfloat16' : 'float32', threads);
     const plan = makePlan(flags, model.contextLength, gauge, io);
     const samples = await measure(model, plan);
-    const { dtype, modelType } = model;
-    const names = { model: source, architecture: modelType, dtype, threads, runs: flags.runs };
-    const setting = { ...names, machine: gauge.report() };
+    const setting = { ...describeModel(model, source), threads, runs: flags.runs, machine: gauge.report() };
     const { json, text } = flags.crossover
       ? crossover(setting, samples)
-      : await full(setting, loadSeconds, samples, plan, config, hub);
+      : await full(setting, loadSeconds, loadedBytes, samples, plan, config, hub);
     io.stdout.write(flags.json ? `${JSON.stringify(json)}\n` : text);
   } finally {
     await model.dispose();
   }
+}
+
+function describeModel(model: CausalLM | ImageTextToText, source: string) {
+  const { dtype, modelType, executionStats } = model;
+  const { decodeBackend } = executionStats;
+  return {
+    ...{ model: source, architecture: modelType, dtype, device: executionStats.device },
+    // The model itself is set to grouped_mm, the default.
+    ...(decodeBackend !== 'grouped_mm' && { decodeBackend }),
+  };
 }
 
 async function timedLoad(
@@ -134,8 +162,7 @@ async function timedLoad(
   const display = createProgressDisplay(io.stderr);
   const options: LoadOptions = {
     ...hub,
-    ...(flags.dtype !== undefined && { dtype: flags.dtype }),
-    ...(flags.threads !== undefined && { threads: flags.threads }),
+    ...computeOptions(flags),
     onProgress: display.onProgress.bind(display),
     // What the first load says, the others need not repeat.
     onWarning: (message) => seconds.length === 0 && io.stderr.write(`warning: ${message}\n`),
@@ -147,7 +174,7 @@ async function timedLoad(
   return model;
 }
 
-function makePlan(flags: Flags, contextLength: number, gauge: MachineGauge, io: Io): Plan {
+function makePlan(flags: Flags, contextLength: number, gauge: Gauge, io: Io): Plan {
   const wanted = flags.prompt ?? (flags.crossover ? CROSSOVER_PROMPTS : DEFAULT_PROMPTS);
   const tooLong = wanted.filter((tokens) => tokens > contextLength);
   // Lengths nobody asked for are left out where the model cannot have them.
@@ -169,7 +196,10 @@ function makePlan(flags: Flags, contextLength: number, gauge: MachineGauge, io: 
     runs: flags.runs,
     signal: io.stop,
     onStep: statusLine(io),
-    gauge: () => gauge.measure(),
+    // A GPU was measured while its memory was free.
+    ...(gauge instanceof GpuGauge
+      ? { gpuMemory: () => gauge.memoryInUse() }
+      : { gauge: () => gauge.measure() }),
   };
 }
 
@@ -191,6 +221,7 @@ function crossover(setting: Setting, samples: readonly Samples[]) {
 async function full(
   setting: Setting,
   loadSeconds: readonly number[],
+  loadedBytes: number | undefined,
   samples: readonly Samples[],
   plan: Plan,
   { architecture, parsed }: LoadedConfig,
@@ -198,13 +229,22 @@ async function full(
 ) {
   const text = architecture.text(parsed);
   const { tensors } = await openCheckpoint(await resolveRepo(setting.model, hub));
-  const weights = weightWork(tensors.values(), text);
+  const stored = [...tensors.values()];
+  // A GPU holds the weights in the dtype of the computation, whatever the files have.
+  const read = setting.machine.gpu ? stored.map((tensor) => inDtype(tensor, setting.dtype)) : stored;
+  const weights = weightWork(read, text);
   const work = {
     bytesPerDecodedToken: bytesPerDecodedToken(weights),
     prefillFlops: new Map(
       plan.prompts.map((tokens): [number, number] => [tokens, prefillFlops(tokens, weights, text)]),
     ),
+    ...(loadedBytes !== undefined && { loadedBytes }),
   };
   const json = benchReport(setting, loadSeconds, work, samples);
   return { json, text: describeBench(json) };
+}
+
+function inDtype(tensor: TensorInfo, dtype: string): TensorInfo {
+  const elements = tensor.shape.reduce((a, b) => a * b, 1);
+  return { ...tensor, byteLength: elements * (dtype === 'float32' ? 4 : 2) };
 }

@@ -1,4 +1,4 @@
-import { type Command, Option } from 'commander';
+import type { Command } from 'commander';
 import { InputError, TokenizerError } from '../errors.ts';
 import { createProgressDisplay } from '../hub/progress.ts';
 import {
@@ -8,12 +8,10 @@ import {
   AutoProcessor,
   AutoTokenizer,
   type CausalLM,
-  type CompileMode,
   type GenerateStats,
   GenerationAbortError,
   type HubOptions,
   ImageTextToText,
-  type LoadOptions,
   type Processor,
   type ProcessorOutput,
   type Streamer,
@@ -21,11 +19,13 @@ import {
 } from '../index.ts';
 import type { Io } from './io.ts';
 import {
-  compileMode,
+  addComputeOptions,
+  type ComputeFlags,
   compileOptions,
+  computeOptions,
   decimal,
-  device,
   experts,
+  given,
   integer,
   requireDevice,
   strings,
@@ -38,19 +38,11 @@ import { describeStats, type Picture } from './stats.ts';
 
 /** New tokens when neither `--max-new-tokens` nor generation_config.json says. */
 const DEFAULT_NEW_TOKENS = 128;
-const DTYPES = ['auto', 'float32', 'bfloat16', 'float16'];
 
-export interface Flags extends PromptFlags {
+export interface Flags extends PromptFlags, ComputeFlags {
   model?: string;
   revision?: string;
   experts?: string | Record<string, string>;
-  dtype?: NonNullable<LoadOptions['dtype']>;
-  device?: NonNullable<LoadOptions['device']>;
-  maxMemory?: string;
-  compile?: CompileMode | true;
-  /** False with `--no-decode-with-batched-mm`. */
-  decodeWithBatchedMm?: boolean;
-  threads?: number;
   maxNewTokens?: number;
   temperature?: number;
   topK?: number;
@@ -65,7 +57,7 @@ export interface Flags extends PromptFlags {
 
 /** `switchyard generate`: continues a prompt, answers a message, or continues raw token ids. */
 export function addGenerateCommand(program: Command, io: Io): void {
-  program
+  const command = program
     .command('generate')
     .description('Generate text. Without --model, the bundled demo model speaks.')
     .option('--model <model>', 'a repo on the Hugging Face Hub, or a folder')
@@ -74,13 +66,8 @@ export function addGenerateCommand(program: Command, io: Io): void {
     .option('--chat <text>', 'a message to answer, put through the chat template')
     .option('--input-ids <ids>', 'raw token ids, such as 1,2,3; repeat it for a batch', tokenIds)
     .option('--image <image>', 'a picture for an image-text model, as path or URL; repeatable', strings)
-    .option('--experts <spec>', 'experts backend: a name, or key=name,key=name', experts)
-    .addOption(new Option('--dtype <dtype>', 'precision of the computation').choices(DTYPES))
-    .option('--device <device>', 'where to compute: cpu (default), cuda, cuda:N or auto', device)
-    .option('--compile [mode]', 'measure or record ahead: see the README', compileMode)
-    .option('--no-decode-with-batched-mm', 'on a GPU, keep grouped_mm for decoding too')
-    .option('--max-memory <size>', 'most GPU memory for weights, such as 20GB; experts come as needed')
-    .option('--threads <n>', 'threads to compute with', integer(1, 1024))
+    .option('--experts <spec>', 'experts backend: a name, or key=name,key=name', experts);
+  addComputeOptions(command)
     .option(
       '--max-new-tokens <n>',
       `most tokens to generate (default: the model's, else ${DEFAULT_NEW_TOKENS})`,
@@ -199,14 +186,8 @@ async function loadModel(source: string, repo: HubOptions, flags: Flags, io: Io)
   const display = createProgressDisplay(io.stderr);
   const options = {
     ...repo,
-    ...given({
-      dtype: flags.dtype,
-      device: flags.device,
-      maxMemory: flags.maxMemory,
-      decodeWithBatchedMm: flags.decodeWithBatchedMm,
-      threads: flags.threads,
-      expertsImplementation: flags.experts,
-    }),
+    ...computeOptions(flags),
+    ...given({ expertsImplementation: flags.experts }),
     onProgress: display.onProgress.bind(display),
     onWarning: (message: string) => io.stderr.write(`warning: ${message}\n`),
   };
@@ -244,10 +225,4 @@ export function generationOptions(flags: Flags, defaults: Readonly<Record<string
     ...(samples && { doSample: true }),
     ...(flags.ignoreEos && { eosTokenId: [] }),
   };
-}
-
-/** The members that have a value: for the library, undefined is a value like any other. */
-function given<T extends object>(options: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
-  const entries = Object.entries(options).filter(([, value]) => value !== undefined);
-  return Object.fromEntries(entries) as { [K in keyof T]?: Exclude<T[K], undefined> };
 }

@@ -1,8 +1,8 @@
-import { InvalidArgumentError } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 import { type CompileMode, type CompileOptions, checkCompileMode } from '../auto/compile.ts';
 import { checkDevice, DEVICES, type Device, isDevice } from '../auto/device.ts';
 import { EngineError, nearest, show } from '../errors.ts';
-import { ExpertsInterface } from '../index.ts';
+import { ExpertsInterface, type LoadOptions } from '../index.ts';
 import { UsageError } from './io.ts';
 
 /** Parser of a whole number within bounds. */
@@ -36,6 +36,41 @@ const BOUND_IN_WORDS: Record<string, string> = { least: 'of at least', above: 'a
 export function device(text: string): Device {
   if (isDevice(text)) return text;
   throw new InvalidArgumentError(`Allowed choices are ${DEVICES}.`);
+}
+
+/** What {@link addComputeOptions} reads. */
+export interface ComputeFlags {
+  dtype?: NonNullable<LoadOptions['dtype']>;
+  device?: Device;
+  maxMemory?: string;
+  compile?: CompileMode | true;
+  /** False with `--no-decode-with-batched-mm`. */
+  decodeWithBatchedMm?: boolean;
+  threads?: number;
+}
+
+/** Adds the options of how and where a model computes, alike in every command that runs one. */
+export function addComputeOptions(command: Command): Command {
+  const dtypes = ['auto', 'float32', 'bfloat16', 'float16'];
+  return command
+    .addOption(new Option('--dtype <dtype>', 'precision of the computation').choices(dtypes))
+    .option('--device <device>', 'where to compute: cpu (default), cuda, cuda:N or auto', device)
+    .option('--compile [mode]', 'measure or record ahead: see the README', compileMode)
+    .option('--no-decode-with-batched-mm', 'on a GPU, keep grouped_mm for decoding too')
+    .option('--max-memory <size>', 'most GPU memory for weights, such as 20GB; experts come as needed')
+    .option('--threads <n>', 'threads to compute with', integer(1, 1024));
+}
+
+/** Those options of `fromPretrained`. */
+export function computeOptions(flags: ComputeFlags) {
+  const { dtype, device, maxMemory, decodeWithBatchedMm, threads } = flags;
+  return given({ dtype, device, maxMemory, decodeWithBatchedMm, threads });
+}
+
+/** The members that have a value: for the library, undefined is a value like any other. */
+export function given<T extends object>(options: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
+  const entries = Object.entries(options).filter(([, value]) => value !== undefined);
+  return Object.fromEntries(entries) as { [K in keyof T]?: Exclude<T[K], undefined> };
 }
 
 /** Refuses a device that models cannot run on. @throws UsageError that says what this machine lacks */

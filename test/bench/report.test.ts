@@ -7,6 +7,7 @@ const setting = {
   model: 'some/model',
   architecture: 'qwen3_moe',
   dtype: 'bfloat16',
+  device: 'cpu',
   threads: 2,
   runs: 3,
   machine: {
@@ -68,6 +69,52 @@ describe('the report', () => {
         '  of the best read rate                50%',
         'memory of its own, MB                  100',
         'memory mapped, MB                     2000',
+        '',
+      ].join('\n'),
+    );
+  });
+});
+
+describe('the report of a GPU', () => {
+  const { gigaflopsPerSecond: _, ...host } = setting.machine;
+  const machine = {
+    ...host,
+    gpu: { name: 'A GPU', computeCapability: '9.0', memoryBytes: 80 * 2 ** 30 },
+    readGigabytesPerSecond: 2000,
+    readPattern: 'copies',
+  };
+  const onGpu = { ...setting, device: 'A GPU', decodeBackend: 'batched_mm', machine };
+  const work = { bytesPerDecodedToken: 1e9, prefillFlops: new Map([[100, 100e9]]), loadedBytes: 20e9 };
+  const { memory, ...timed } = samples('grouped_mm', [[100, [50]]], [1]);
+  const sample = { ...timed, memory: memory.map((use, i) => ({ ...use, gpu: (i + 1) * 1e9 })) };
+  const report = benchReport(onGpu, [2, 4, 5], work, [sample]);
+
+  test('relates decoding to the copy rate, loading to the bytes brought there, and prefill to nothing', () => {
+    expect(report.loadGigabytesPerSecond).toEqual({ median: 5, min: 4, max: 10 });
+    expect(report.backends[0]?.decode.shareOfReadRate).toBeCloseTo(0.5, 12);
+    expect(report.backends[0]?.prefill[0]).not.toHaveProperty('shareOfFlops');
+    expect(report.backends[0]?.memory.gpu).toBe(2e9);
+  });
+
+  test('reads well', () => {
+    expect(describeBench(report)).toBe(
+      [
+        'model      some/model (qwen3_moe), bfloat16, 2 threads',
+        'device     A GPU, compute capability 9.0, 80.0 GiB',
+        '           copies 2000 GB/s (copies)',
+        'machine    A CPU, avx2, 16.0 GiB, Linux 6, Node 20.0.0',
+        'runs       3; medians, with least and most in brackets',
+        'decode     grouped_mm decodes with batched_mm',
+        'load       4.00 (2.00–5.00) s: 5.00 (4.00–10.0) GB/s',
+        'work       a decoded token reads 1.00 GB of weights; a prompt token costs 1.00 GFLOP at 100',
+        '',
+        '                        grouped_mm',
+        'prefill 100, tokens/s         2000',
+        'decode, tokens/s              1000',
+        '  of the copy rate             50%',
+        'GPU memory in use, MB         2000',
+        'memory of its own, MB          100',
+        'memory mapped, MB             2000',
         '',
       ].join('\n'),
     );

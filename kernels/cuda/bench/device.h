@@ -86,8 +86,9 @@ double MedianMicroseconds(cudaStream_t stream, const std::function<void(int)>& c
 double MedianGraphMicroseconds(cudaStream_t stream, int calls, const std::function<void(int)>& call);
 
 // What the card does at best, measured: device-to-device copies in GB/s (read plus written), and bf16 matrix
-// products in TFLOP/s, or zero in a build without cuBLASLt.
+// products in TFLOP/s, or zero in a build without cuBLASLt; and copies from page-locked host memory in GB/s.
 double MeasureCopyRate(cudaStream_t stream);
+double MeasureUploadRate(cudaStream_t stream);
 double MeasureMatrixRate(GemmContext& gemm, cudaStream_t stream);
 
 // Relative error ||out - ref|| / ||ref||; infinite when anything is not finite.

@@ -318,7 +318,8 @@ void PrintCard() {
 void MeasureCard(Bench& bench) {
   bench.copy_rate = MeasureCopyRate(bench.stream);
   bench.matrix_rate = MeasureMatrixRate(*bench.gemm, bench.stream);
-  std::printf("measured: copy %.0f GB/s", bench.copy_rate);
+  std::printf("measured: copy %.0f GB/s, host to device %.1f GB/s", bench.copy_rate,
+              MeasureUploadRate(bench.stream));
   if (bench.matrix_rate > 0.0) std::printf(", bf16 matrix product %.0f TFLOP/s", bench.matrix_rate);
   std::printf("\n\n");
 }

@@ -1,6 +1,7 @@
 // Timing with events, and the card's own ceilings.
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 #include "../launch.h"
@@ -73,6 +74,19 @@ double MeasureCopyRate(cudaStream_t stream) {
     CHECK_CUDA(cudaMemcpyAsync(to.data(), from.data(), bytes, cudaMemcpyDeviceToDevice, stream));
   });
   return 2.0 * static_cast<double>(bytes) / time * 1e-3;
+}
+
+double MeasureUploadRate(cudaStream_t stream) {
+  const size_t bytes = size_t{256} << 20;
+  void* from = nullptr;
+  CHECK_CUDA(cudaHostAlloc(&from, bytes, cudaHostAllocDefault));
+  std::memset(from, 1, bytes);
+  const DeviceBuffer to(bytes);
+  const double time = MedianMicroseconds(stream, [&](int) {
+    CHECK_CUDA(cudaMemcpyAsync(to.data(), from, bytes, cudaMemcpyHostToDevice, stream));
+  });
+  CHECK_CUDA(cudaFreeHost(from));
+  return static_cast<double>(bytes) / time * 1e-3;
 }
 
 double MeasureMatrixRate(GemmContext& gemm, cudaStream_t stream) {
