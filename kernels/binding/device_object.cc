@@ -72,6 +72,7 @@ class UploadJob final : public Job {
  private:
   void Execute() override {
     store_->Upload([this](int64_t done, int64_t total) {
+      total_ = total;
       on_progress_.NonBlockingCall([done, total](Napi::Env env, Napi::Function callback) {
         if (env == nullptr) return;
         callback.Call({Napi::Number::New(env, static_cast<double>(done)),
@@ -80,9 +81,10 @@ class UploadJob final : public Job {
       return !cancelled();
     });
   }
-  Napi::Value Result(Napi::Env env) override { return env.Undefined(); }
+  Napi::Value Result(Napi::Env env) override { return Napi::Number::New(env, static_cast<double>(total_)); }
 
   StorePtr store_;
+  int64_t total_ = 0;
   Napi::ThreadSafeFunction on_progress_;
 };
 
@@ -279,12 +281,12 @@ Napi::Value DeviceObject::JsReplay(const Napi::CallbackInfo& info) {
   using Results = std::vector<std::vector<char>>;
   return StartFunction<Results>(
       info.Env(),
-      [device = device(info.Env()), captured, inputs, written = std::move(written),
+      [device = device(info.Env()), captured, run = captured->run, inputs, written = std::move(written),
        reads = std::move(reads)] {
         Results results;
         std::lock_guard<std::mutex> lock(device->run_mutex());
         device->CopyToDevice(inputs->data, written.data(), written.size());
-        captured->run->Launch();
+        run->Launch();
         for (const auto& [memory, size] : reads) {
           results.emplace_back(size);
           device->CopyToHost(results.back().data(), memory->data, size);
@@ -301,7 +303,7 @@ Napi::Value DeviceObject::JsReplay(const Napi::CallbackInfo& info) {
 // Off this thread, because it waits for the device.
 Napi::Value DeviceObject::JsRelease(const Napi::CallbackInfo& info) {
   std::shared_ptr<CapturedStep>& shared = Shared<CapturedStep>(info[0]);
-  const auto run = std::make_shared<std::unique_ptr<ops::CapturedRun>>();
+  const auto run = std::make_shared<std::shared_ptr<ops::CapturedRun>>();
   if (shared != nullptr) *run = std::move(shared->run);
   shared = nullptr;
   return StartFunction<Nothing>(

@@ -26,7 +26,7 @@ struct DeviceMemory {
 //   read(memory, offset, bytes): Promise<ArrayBuffer>
 //   copyBlocks(from, to, blocks, fromBytes, toBytes): Promise<void>
 //   openStore(store: WeightStore, dtype, maxBytes): store
-//   upload(store, onProgress(done, total), id): Promise<void>    cancelRun(id) ends it
+//   upload(store, onProgress(done, total), id): Promise<number>    total bytes; cancelRun(id) ends it
 //   closeStore(store): Promise<void>    frees the weights once no session uses them
 //   storeStatus(store): { residentBytes, hits, fetches, fetchedBytes }
 //   replay(captured, inputs: memory, bytes: Uint8Array, outputs: memory[], sizes: number[]):

@@ -43,7 +43,8 @@ struct CapturedStep {
   std::shared_ptr<const ops::Session> session;
   Napi::Reference<Napi::Array> feeds, fetches;
   std::vector<std::shared_ptr<void>> device_memory;
-  std::unique_ptr<ops::CapturedRun> run;  // last: ends first
+  // Last: ends first. Replays under way share it, so that a release meanwhile does not end it.
+  std::shared_ptr<ops::CapturedRun> run;
 };
 
 // Records a run instead of executing it; resolves to an External of a shared CapturedStep.

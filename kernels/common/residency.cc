@@ -35,6 +35,13 @@ std::vector<Residency::Fetch> Residency::Request(const std::vector<int64_t>& wan
   return fetches;
 }
 
+void Residency::Forget(int64_t expert) {
+  const int64_t slot = SlotOf(expert);
+  if (slot < 0) return;
+  expert_in_[static_cast<size_t>(slot)] = -1;
+  slot_of_[static_cast<size_t>(expert)] = -1;
+}
+
 // The slot to give away; one used in this very request never is, because there are at least as many slots as
 // wanted experts.
 int64_t Residency::Victim() const {

@@ -23,6 +23,9 @@ class Residency {
   // experts than slots.
   std::vector<Fetch> Request(const std::vector<int64_t>& wanted);
 
+  // Takes back that an expert is resident, because it could not be brought.
+  void Forget(int64_t expert);
+
   // The slot of an expert, or -1.
   int64_t SlotOf(int64_t expert) const { return slot_of_[static_cast<size_t>(expert)]; }
   int64_t slots() const { return static_cast<int64_t>(expert_in_.size()); }

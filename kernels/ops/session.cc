@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <mutex>
 #include <new>
 #include <stdexcept>
 
@@ -26,6 +27,12 @@ void AppendProvider(ort::OrtSessionOptions* options, const Device& device) {
   }
 }
 
+// Runs enqueue on the device's one stream, one at a time; opening or freeing a session may use it as well, and
+// must not do so while a run is recorded.
+std::unique_lock<std::mutex> LockRuns(Device* device) {
+  return device == nullptr ? std::unique_lock<std::mutex>() : std::unique_lock(device->run_mutex());
+}
+
 ort::SessionPtr Open(const void* model, size_t bytes, const SessionConfig& config,
                      const ort::OrtCustomOpDomain* domain) {
   ort::OrtSessionOptions* raw = nullptr;
@@ -40,6 +47,7 @@ ort::SessionPtr Open(const void* model, size_t bytes, const SessionConfig& confi
   Check(Api().SetSessionLogSeverityLevel(raw, 4));
   Check(Api().AddCustomOpDomain(raw, const_cast<ort::OrtCustomOpDomain*>(domain)));
   if (has_provider) AppendProvider(raw, *config.device);
+  const std::unique_lock<std::mutex> lock = LockRuns(config.device.get());
   ort::OrtSession* session = nullptr;
   Check(Api().CreateSessionFromArray(ort::Environment(), model, bytes, raw, &session));
   return ort::SessionPtr(session);
@@ -106,6 +114,11 @@ Session::Session(const void* model, size_t bytes, SessionConfig config)
   for (const BoundInput& bound : config_.bound_inputs) Bind(bound);
 }
 
+Session::~Session() {
+  const std::unique_lock<std::mutex> lock = LockRuns(config_.device.get());
+  session_ = nullptr;
+}
+
 void Session::Bind(const BoundInput& bound) {
   auto input =
       std::find_if(inputs_.begin(), inputs_.end(), [&](const ValueInfo& i) { return i.name == bound.input; });
@@ -135,8 +148,7 @@ void Session::Bind(const BoundInput& bound) {
 
 void Session::Run(const ort::OrtRunOptions* options, const std::vector<const ort::OrtValue*>& feeds,
                   const std::vector<size_t>& output_indices, std::vector<ort::OrtValue*>& outputs) const {
-  if (config_.device == nullptr) return Enqueue(options, feeds, output_indices, outputs);
-  std::lock_guard<std::mutex> lock(config_.device->run_mutex());
+  const std::unique_lock<std::mutex> lock = LockRuns(config_.device.get());
   Enqueue(options, feeds, output_indices, outputs);
 }
 

@@ -41,6 +41,9 @@ class Session {
   // Throws std::runtime_error: a malformed graph, an op's attribute that does not fit the store, a bound
   // input that does not fit its tensor.
   Session(const void* model, size_t bytes, SessionConfig config);
+  ~Session();
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
 
   // Graph inputs that need a feed, and all outputs.
   const std::vector<ValueInfo>& inputs() const { return inputs_; }

@@ -85,11 +85,12 @@ export interface NativeDevice {
   ): Promise<void>;
   /** @param dtype ONNX data type number of the weights on the device */
   openStore(store: NativeWeightStore, dtype: number, maxBytes: number): NativeDeviceStore;
+  /** Returns how many bytes there were to bring; the last of `onProgress` may come after that. */
   upload(
     store: NativeDeviceStore,
     onProgress: (done: number, total: number) => void,
     id: number,
-  ): Promise<void>;
+  ): Promise<number>;
   /** Frees the weights once no session uses them. */
   closeStore(store: NativeDeviceStore): Promise<void>;
   storeStatus(store: NativeDeviceStore): {

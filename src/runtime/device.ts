@@ -203,28 +203,20 @@ export class DeviceWeights {
     if (signal?.aborted) throw uploadAborted(signal);
     const id = nextRunId();
     const cancel = () => loadBinding().cancelRun(id);
-    let listenerFault: { readonly error: unknown } | undefined;
-    const report = (done: number, total: number) => {
-      if (listenerFault) return;
-      try {
-        onProgress(done, total);
-      } catch (error) {
-        listenerFault = { error };
-        cancel();
-      }
-    };
+    const listener = new UploadListener(onProgress, cancel);
     signal?.addEventListener('abort', cancel, { once: true });
     try {
-      await this.device.native.upload(this.native, report, id);
+      listener.finish(await this.device.native.upload(this.native, listener.report, id));
     } catch (cause) {
       const { code, message } = cause as Error & { code?: string };
-      if (code === CANCELLED && listenerFault) throw listenerFault.error;
+      if (listener.fault) throw listener.fault.error;
       if (code === CANCELLED && signal?.aborted) throw uploadAborted(signal);
       if (message.startsWith('maxMemory')) throw new InputError(message, { cause });
       throw new EngineError(message, { cause });
     } finally {
       signal?.removeEventListener('abort', cancel);
     }
+    if (signal?.aborted) throw uploadAborted(signal);
   }
 
   /** Frees the weights once no session uses them. */
@@ -235,6 +227,38 @@ export class DeviceWeights {
 
   get stats(): ResidencyStats {
     return this.device.native.storeStatus(this.native);
+  }
+}
+
+/** Hands an upload's progress on, up to its end and no further, and ends the upload if that throws. */
+class UploadListener {
+  fault: { readonly error: unknown } | undefined;
+  readonly #onProgress: (done: number, total: number) => void;
+  readonly #cancel: () => void;
+  #reported = 0;
+  #finished = false;
+
+  constructor(onProgress: (done: number, total: number) => void, cancel: () => void) {
+    this.#onProgress = onProgress;
+    this.#cancel = cancel;
+  }
+
+  readonly report = (done: number, total: number): void => {
+    if (this.fault || this.#finished) return;
+    this.#reported = done;
+    try {
+      this.#onProgress(done, total);
+    } catch (error) {
+      this.fault = { error };
+      this.#cancel();
+    }
+  };
+
+  /** Reports the end if that is still on its way. Throws what the listener threw. */
+  finish(total: number): void {
+    if (this.#reported < total) this.report(total, total);
+    this.#finished = true;
+    if (this.fault) throw this.fault.error;
   }
 }
 

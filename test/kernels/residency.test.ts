@@ -8,6 +8,7 @@ const cases = [
   'the oldest of equals gives way',
   'what is wanted stays',
   'too many',
+  'what could not be brought comes again',
   'random requests',
 ];
 

@@ -66,6 +66,18 @@ void TooMany() {
   EXPECT(refused, "three experts in two slots");
 }
 
+void ForgottenIsFetchedAgain() {
+  Residency residency(3, 2);
+  residency.Request({0, 1});
+  residency.Forget(1);
+  residency.Forget(2);  // was never there
+  EXPECT(residency.SlotOf(0) >= 0 && residency.SlotOf(1) < 0, "only expert 1 is forgotten");
+  const auto fetches = residency.Request({0, 1});
+  EXPECT(fetches.size() == 1 && fetches[0].expert == 1, "expert 1 comes again");
+  EXPECT(residency.SlotOf(1) == fetches[0].slot, "as the request says");
+  EXPECT(residency.SlotOf(0) != fetches[0].slot, "expert 0 stays");
+}
+
 // Whatever is asked for, every wanted expert has a slot of its own afterwards, and only missing ones come.
 void RandomRequests() {
   constexpr int64_t kExperts = 40, kSlots = 9;
@@ -101,5 +113,6 @@ int main(int argc, char** argv) {
                         {"the oldest of equals gives way", OldestOfEqualsGivesWay},
                         {"what is wanted stays", WhatIsWantedStays},
                         {"too many", TooMany},
+                        {"what could not be brought comes again", ForgottenIsFetchedAgain},
                         {"random requests", RandomRequests}});
 }

@@ -90,10 +90,14 @@ std::vector<DeviceInfo> ListCudaDevices() {
 CudaDevice::CudaDevice(int index) : index_(index) {
   Enter();
   CheckCuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream");
-  const cudaError_t status = cuda::CreateGemmContext(&gemm_);
-  if (status != cudaSuccess) cudaStreamDestroy(stream_);
-  CheckCuda(status, "preparing matrix products");
-  TryKernel();
+  try {
+    CheckCuda(cuda::CreateGemmContext(&gemm_), "preparing matrix products");
+    TryKernel();
+  } catch (...) {
+    if (gemm_ != nullptr) cuda::DestroyGemmContext(gemm_);
+    cudaStreamDestroy(stream_);
+    throw;
+  }
 }
 
 // A library built for other GPUs is found out here, not in the middle of a model.
@@ -155,8 +159,11 @@ void CudaDevice::Free(void* memory) {
 void CudaDevice::FreeUnused() {
   Enter();
   std::lock_guard<std::mutex> lock(unused_mutex_);
-  for (void* memory : unused_) CheckCuda(cudaFree(memory), "freeing memory");
-  unused_.clear();
+  while (!unused_.empty()) {
+    void* memory = unused_.back();
+    unused_.pop_back();
+    CheckCuda(cudaFree(memory), "freeing memory");
+  }
 }
 
 void CudaDevice::Clear(void* memory, size_t bytes) {

@@ -138,37 +138,49 @@ int64_t CudaStore::BytesOf(const DeviceTensor& tensor) const {
   return Aligned(tensor.elements * DTypeSize(dtype_));
 }
 
-void CudaStore::Upload(const std::function<bool(int64_t, int64_t)>& progress) {
-  std::unique_lock<std::mutex> lock(mutex_);
-  auto pending = [&] {
-    std::vector<DeviceTensor*> tensors;
-    int64_t bytes = 0;
-    for (auto& [address, tensor] : tensors_) {
-      if (tensor->data != nullptr) continue;
-      tensors.push_back(tensor.get());
-      bytes += BytesOf(*tensor);
-    }
-    return std::make_pair(std::move(tensors), bytes);
-  };
-  const int64_t dense_bytes = pending().second;
-  int64_t expert_bytes = 0;
-  for (auto& [key, layer] : layers_) {
-    if (!layer->placed_) expert_bytes += layer->slot_bytes_ * layer->table_.num_experts;
+int64_t CudaStore::BytesOf(const std::vector<DeviceTensor*>& tensors) const {
+  int64_t bytes = 0;
+  for (const DeviceTensor* tensor : tensors) bytes += BytesOf(*tensor);
+  return bytes;
+}
+
+// Tensors that are yet to come, in the order of the files.
+std::vector<DeviceTensor*> CudaStore::Pending() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  std::vector<DeviceTensor*> tensors;
+  for (auto& [address, tensor] : tensors_) {
+    if (tensor->data == nullptr) tensors.push_back(tensor.get());
   }
+  return tensors;
+}
+
+std::vector<ExpertLayer*> CudaStore::Unplaced() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  std::vector<ExpertLayer*> layers;
+  for (auto& [key, layer] : layers_) {
+    if (!layer->placed_) layers.push_back(layer.get());
+  }
+  return layers;
+}
+
+void CudaStore::Upload(const std::function<bool(int64_t, int64_t)>& progress) {
+  std::lock_guard<std::mutex> upload_lock(upload_mutex_);
+  const std::vector<ExpertLayer*> layers = Unplaced();
+  const int64_t dense_bytes = BytesOf(Pending());
+  int64_t expert_bytes = 0;
+  for (const ExpertLayer* layer : layers) expert_bytes += layer->slot_bytes_ * layer->table_.num_experts;
   const bool fits = max_bytes_ == 0 || resident_bytes_ + dense_bytes + expert_bytes <= max_bytes_;
   if (!fits && residency_ == nullptr) MakePool(dense_bytes);
   if (residency_ == nullptr) {
-    lock.unlock();
-    for (auto& [key, layer] : layers_) {
+    for (ExpertLayer* layer : layers) {
       for (ExpertLayer::Expert& expert : layer->experts_) {
-        expert.gate = Require(expert.gate.shape);
-        expert.up = Require(expert.up.shape);
-        expert.down = Require(expert.down.shape);
+        for (DeviceMatrix* matrix : {&expert.gate, &expert.up, &expert.down})
+          *matrix = Require(matrix->shape);
       }
     }
-    lock.lock();
   }
-  const auto [tensors, bytes] = pending();
+  const std::vector<DeviceTensor*> tensors = Pending();
+  const int64_t bytes = BytesOf(tensors);
   Allocate(tensors, bytes);
   std::vector<Transfer> transfers;
   for (const DeviceTensor* tensor : tensors)
@@ -184,15 +196,19 @@ void CudaStore::Upload(const std::function<bool(int64_t, int64_t)>& progress) {
     }
     throw;
   }
-  PlaceLayers();
+  std::lock_guard<std::mutex> run_lock(device_->run_mutex());
+  for (ExpertLayer* layer : layers) PlaceLayer(*layer);
 }
 
 void CudaStore::MakePool(int64_t dense_bytes) {
   int64_t largest_layer = 0, total = 0;
-  for (auto& [key, layer] : layers_) {
-    slot_bytes_ = std::max(slot_bytes_, layer->slot_bytes_);
-    largest_layer = std::max<int64_t>(largest_layer, layer->table_.num_experts);
-    total += layer->table_.num_experts;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    total = num_experts_;
+    for (auto& [key, layer] : layers_) {
+      slot_bytes_ = std::max(slot_bytes_, layer->slot_bytes_);
+      largest_layer = std::max<int64_t>(largest_layer, layer->table_.num_experts);
+    }
   }
   const int64_t least = resident_bytes_ + dense_bytes + largest_layer * slot_bytes_;
   if (least > max_bytes_ || total == 0) {
@@ -203,12 +219,12 @@ void CudaStore::MakePool(int64_t dense_bytes) {
         " that always stay, and " + Gigabytes(largest_layer * slot_bytes_) + " for the experts of one layer");
   }
   const int64_t slots = std::min(total, (max_bytes_ - resident_bytes_ - dense_bytes) / slot_bytes_);
+  stager_ = std::make_unique<Stager>(*device_, dtype_, Stager::Stream::kDevice);
   slots_ = static_cast<std::byte*>(
       device_->Allocate(static_cast<size_t>(slots * slot_bytes_), "the experts of the model"));
   memory_.push_back(slots_);
   resident_bytes_ += slots * slot_bytes_;
-  residency_ = std::make_unique<Residency>(num_experts_, slots);
-  stager_ = std::make_unique<Stager>(*device_, dtype_, Stager::Stream::kDevice);
+  residency_ = std::make_unique<Residency>(total, slots);
 }
 
 void CudaStore::Allocate(const std::vector<DeviceTensor*>& tensors, int64_t bytes) {
@@ -285,34 +301,44 @@ void CudaStore::Transport(const std::vector<Transfer>& transfers,
   if (stop && done < total) throw std::runtime_error("the upload of the weights was ended");
 }
 
-void CudaStore::PlaceLayers() {
-  for (auto& [key, layer] : layers_) {
-    if (layer->placed_) continue;
-    const auto count = static_cast<size_t>(layer->table_.num_experts);
-    layer->pointers_.assign(3 * count, nullptr);
-    layer->device_pointers_ =
-        device_->Allocate(layer->pointers_.size() * sizeof(void*), "the addresses of experts");
-    memory_.push_back(layer->device_pointers_);
-    const void* const* host = layer->pointers_.data();
-    const auto* device = static_cast<const void* const*>(layer->device_pointers_);
-    layer->table_.gate = {device, host};
-    layer->table_.up = {device + count, host + count};
-    layer->table_.down = {device + 2 * count, host + 2 * count};
-    layer->placed_ = true;
-    // Where experts come and go, their kernels never look at one that is not there, but its alignment counts.
-    for (size_t e = 0; e < count; e++) {
-      const ExpertLayer::Expert& expert = layer->experts_[e];
-      layer->pointers_[e] = residency_ ? slots_ + expert.gate_offset : expert.gate.Data(dtype_);
-      layer->pointers_[count + e] = residency_ ? slots_ + expert.up_offset : expert.up.Data(dtype_);
-      layer->pointers_[2 * count + e] = residency_ ? slots_ + expert.down_offset : expert.down.Data(dtype_);
-    }
-    SendPointers(*layer);
+void CudaStore::PlaceLayer(ExpertLayer& layer) {
+  const auto count = static_cast<size_t>(layer.table_.num_experts);
+  layer.pointers_.assign(3 * count, nullptr);
+  layer.device_pointers_ =
+      device_->Allocate(layer.pointers_.size() * sizeof(void*), "the addresses of experts");
+  memory_.push_back(layer.device_pointers_);
+  const void* const* host = layer.pointers_.data();
+  const auto* device = static_cast<const void* const*>(layer.device_pointers_);
+  layer.table_.gate = {device, host};
+  layer.table_.up = {device + count, host + count};
+  layer.table_.down = {device + 2 * count, host + 2 * count};
+  // Where experts come and go, their kernels never look at one that is not there, but its alignment counts.
+  for (size_t e = 0; e < count; e++) {
+    const ExpertLayer::Expert& expert = layer.experts_[e];
+    layer.pointers_[e] = residency_ ? slots_ + expert.gate_offset : expert.gate.Data(dtype_);
+    layer.pointers_[count + e] = residency_ ? slots_ + expert.up_offset : expert.up.Data(dtype_);
+    layer.pointers_[2 * count + e] = residency_ ? slots_ + expert.down_offset : expert.down.Data(dtype_);
   }
+  SendPointers(layer);
+  std::lock_guard<std::mutex> lock(mutex_);
+  layer.placed_ = true;
 }
 
 void CudaStore::SendPointers(ExpertLayer& layer) {
   device_->CopyToDevice(layer.device_pointers_, layer.pointers_.data(),
                         layer.pointers_.size() * sizeof(void*));
+}
+
+void CudaStore::Fetch(const ExpertLayer& layer, const std::vector<Residency::Fetch>& fetches) {
+  for (const auto& [number, slot] : fetches) {
+    for (const auto& block : layer.experts_[static_cast<size_t>(number - layer.first_number_)].blocks) {
+      const int64_t from_size = DTypeSize(TypeOf(*block.source));
+      stager_->Bring({block.source->data + block.first * from_size, TypeOf(*block.source), block.count,
+                      slots_ + slot * slot_bytes_ + block.offset});
+      fetched_bytes_ += block.count * from_size;
+    }
+    fetches_++;
+  }
 }
 
 void CudaStore::Prepare(ExpertLayer& layer, const int32_t* indices, int64_t count) {
@@ -324,16 +350,14 @@ void CudaStore::Prepare(ExpertLayer& layer, const int32_t* indices, int64_t coun
   std::vector<int64_t> wanted;
   for (const int32_t e : different) wanted.push_back(layer.first_number_ + e);
   const std::vector<Residency::Fetch> fetches = residency_->Request(wanted);
-  for (const auto& [number, slot] : fetches) {
-    for (const auto& block : layer.experts_[static_cast<size_t>(number - layer.first_number_)].blocks) {
-      const int64_t from_size = DTypeSize(TypeOf(*block.source));
-      stager_->Bring({block.source->data + block.first * from_size, TypeOf(*block.source), block.count,
-                      slots_ + slot * slot_bytes_ + block.offset});
-      counts_.bytes += block.count * from_size;
-    }
+  try {
+    Fetch(layer, fetches);
+  } catch (...) {
+    // The next run must not take them to be there.
+    for (const auto& [number, slot] : fetches) residency_->Forget(number);
+    throw;
   }
-  counts_.fetches += static_cast<int64_t>(fetches.size());
-  counts_.hits += static_cast<int64_t>(wanted.size() - fetches.size());
+  hits_ += static_cast<int64_t>(wanted.size() - fetches.size());
   const auto experts = static_cast<size_t>(layer.table_.num_experts);
   for (const int64_t number : wanted) {
     const auto e = static_cast<size_t>(number - layer.first_number_);

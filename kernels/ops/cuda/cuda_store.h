@@ -1,7 +1,9 @@
 // The weights of a model on a GPU.
 #pragma once
+#include <atomic>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -74,7 +76,7 @@ class CudaStore final : public DeviceStore {
 
   void Upload(const std::function<bool(int64_t, int64_t)>& progress) override;
   int64_t resident_bytes() const override { return resident_bytes_; }
-  ResidencyCounts counts() const override { return counts_; }
+  ResidencyCounts counts() const override { return {hits_, fetches_, fetched_bytes_}; }
 
  private:
   struct Place {
@@ -84,11 +86,15 @@ class CudaStore final : public DeviceStore {
   Place Locate(const void* data) const;
   void DescribeSlot(ExpertLayer& layer);
   int64_t BytesOf(const DeviceTensor& tensor) const;
+  int64_t BytesOf(const std::vector<DeviceTensor*>& tensors) const;
+  std::vector<DeviceTensor*> Pending();
+  std::vector<ExpertLayer*> Unplaced();
   void MakePool(int64_t dense_bytes);
   void Allocate(const std::vector<DeviceTensor*>& tensors, int64_t bytes);
   void Transport(const std::vector<Transfer>& transfers,
                  const std::function<bool(int64_t, int64_t)>& progress);
-  void PlaceLayers();
+  void PlaceLayer(ExpertLayer& layer);
+  void Fetch(const ExpertLayer& layer, const std::vector<Residency::Fetch>& fetches);
   void SendPointers(ExpertLayer& layer);
 
   std::shared_ptr<CudaDevice> device_;
@@ -96,18 +102,22 @@ class CudaStore final : public DeviceStore {
   DType dtype_;
   int64_t max_bytes_;
   std::map<const std::byte*, const StoredTensor*> by_address_;  // the longest where several begin
-  std::mutex mutex_;                                            // sessions may open at the same time
+  std::mutex upload_mutex_;  // one upload at a time
+  // Of the next three. Whoever holds it waits for nothing else: a session that opens wants it while it holds
+  // the device's run_mutex.
+  std::mutex mutex_;
   std::map<const std::byte*, std::unique_ptr<DeviceTensor>> tensors_;
   std::map<std::vector<const void*>, std::unique_ptr<ExpertLayer>> layers_;  // by their matrices
   int64_t num_experts_ = 0;                                                  // of all layers
-  int64_t resident_bytes_ = 0;
+  // Read by any thread, as the counts below.
+  std::atomic<int64_t> resident_bytes_{0};
   std::vector<void*> memory_;
   // The pool, where experts come and go.
   std::unique_ptr<Residency> residency_;
   std::unique_ptr<Stager> stager_;
   std::byte* slots_ = nullptr;
   int64_t slot_bytes_ = 0;
-  ResidencyCounts counts_;
+  std::atomic<int64_t> hits_{0}, fetches_{0}, fetched_bytes_{0};
 };
 
 }  // namespace switchyard::ops
