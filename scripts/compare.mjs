@@ -4,7 +4,7 @@
 import { existsSync, writeFileSync } from 'node:fs';
 import { basename, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import { promptsFor } from './compare/job.mjs';
+import { gpuIndex, promptsFor } from './compare/job.mjs';
 import { llamaCpp, switchyard, transformers } from './compare/peers.mjs';
 import { resultOf, Server, secondsToFirstByte, warmFiles } from './compare/run-child.mjs';
 import { OURS, textReport, visionReport } from './compare/summary.mjs';
@@ -22,9 +22,11 @@ const USAGE = `Usage: node scripts/compare.mjs --model DIR [options]
   --new N          tokens to decode (24)
   --threads N      threads of each (default: physical cores)
   --dtype NAME     precision (bfloat16)
+  --device D       cpu, cuda or cuda:N, for all of them (cpu)
   --vision         the vision tower of an image-text model instead of text
   --grid T,H,W     patches of its picture (1,64,64, which is 1024 × 1024 pixels)
   --out FILE.md    where to write the report as well
+  --json FILE      where to write what was measured
 `;
 
 const dist = new URL('../dist/', import.meta.url);
@@ -35,7 +37,7 @@ function readOptions() {
   const text = (value) => ({ type: 'string', ...(value === undefined ? {} : { default: value }) });
   const { values } = parseArgs({
     options: {
-      ...{ model: text(), gguf: text(), peers: text(), python: text(), out: text() },
+      ...{ model: text(), gguf: text(), peers: text(), python: text(), out: text(), json: text() },
       ...{
         rounds: text('5'),
         starts: text('3'),
@@ -43,7 +45,7 @@ function readOptions() {
         prompt: text('128,512'),
         new: text('24'),
       },
-      ...{ threads: text(), dtype: text('bfloat16'), grid: text('1,64,64') },
+      ...{ threads: text(), dtype: text('bfloat16'), device: text('cpu'), grid: text('1,64,64') },
       vision: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
@@ -52,6 +54,9 @@ function readOptions() {
     process.stderr.write(USAGE);
     process.exit(values.help ? 0 : 2);
   }
+  if (!/^(cpu|cuda(:\d+)?)$/.test(values.device))
+    throw new Error(`--device is ${values.device}; expected cpu, cuda or cuda:N`);
+  if (values.vision && values.device !== 'cpu') throw new Error('--vision compares on the CPU only');
   return values;
 }
 
@@ -70,6 +75,7 @@ async function readSettings(values) {
   const { architecture, parsed } = await AutoConfig.fromPretrained(model);
   return {
     ...{ model, gguf: values.gguf, peers: values.peers, python: values.python, dtype: values.dtype },
+    device: values.device,
     rounds: numbers('rounds', values.rounds)[0],
     starts: numbers('starts', values.starts)[0],
     repeats: numbers('repeats', values.repeats)[0],
@@ -86,14 +92,19 @@ function say(text) {
   process.stderr.write(`${new Date().toISOString().slice(11, 19)} ${text}\n`);
 }
 
+/** A job for the timing processes; see compare/job.mjs. */
+function jobOf(task, { device, threads, dtype, prompts, newTokens }) {
+  return { task, device, threads, dtype, prompts, newTokens };
+}
+
 /** Seconds from process start to first token, of each peer in turn. */
-async function timeStarts(contestants, { starts, threads, dtype, prompts, newTokens }) {
+async function timeStarts(contestants, { starts, ...settings }) {
   const seconds = Object.fromEntries(contestants.map(({ key }) => [key, []]));
   for (let start = 0; start < starts; start++) {
     for (const { key, files, first } of contestants) {
       say(`start ${start + 1}: ${key}`);
       await warmFiles(files);
-      const [program, ...rest] = first({ task: 'first', threads, dtype, prompts, newTokens });
+      const [program, ...rest] = first(jobOf('first', settings));
       seconds[key].push(await secondsToFirstByte(program, rest));
     }
   }
@@ -102,13 +113,13 @@ async function timeStarts(contestants, { starts, threads, dtype, prompts, newTok
 
 /** Loads the contestants together and lets them take turns. */
 async function duel(contestants, settings) {
-  const { threads, dtype, prompts, newTokens, rounds } = settings;
+  const { rounds } = settings;
   const servers = {};
   try {
     for (const { key, files, job } of contestants) {
       say(`${key}: load`);
       await warmFiles(files);
-      const [program, ...rest] = job({ task: 'serve', threads, dtype, prompts, newTokens });
+      const [program, ...rest] = job(jobOf('serve', settings));
       servers[key] = await Server.start(program, rest);
     }
     const turns = [];
@@ -127,7 +138,7 @@ async function duel(contestants, settings) {
 }
 
 /** One pass over all measures; who goes first alternates. */
-async function takeTurn(turn, contestants, servers, { prompts, newTokens }) {
+async function takeTurn(turn, contestants, servers, { prompts, newTokens, device }) {
   const order = turn % 2 === 0 ? contestants : contestants.toReversed();
   const results = Object.fromEntries(
     contestants.map(({ key, backends }) => [key, backends(turn).map((name) => ({ name, prefill: {} }))]),
@@ -151,7 +162,8 @@ async function takeTurn(turn, contestants, servers, { prompts, newTokens }) {
       if (isOurs) reads.push(await servers[key].ask({ read: READ_SECONDS }));
     }
   }
-  const { gigaflops } = await servers[OURS.peer].ask({ multiply: READ_SECONDS });
+  const onCpu = gpuIndex(device) === undefined;
+  const { gigaflops } = onCpu ? await servers[OURS.peer].ask({ multiply: READ_SECONDS }) : {};
   const { read, pattern } = reads.reduce((best, next) => (next.read > best.read ? next : best));
   return { results, machine: { read, pattern, gigaflops } };
 }
@@ -163,10 +175,10 @@ async function compareText(settings) {
   const duels = [];
   for (const other of others) duels.push(await duel([ours, other], settings));
   if (others.length === 0) duels.push(await duel([ours], settings));
-  return textReport(
-    { starts, duels },
-    { ...settings, model: basename(settings.model), ...(await countWork(settings)) },
-  );
+  const { device, dtype, threads, prompts, newTokens } = settings;
+  const work = { model: basename(settings.model), device, dtype, threads, prompts, newTokens };
+  const measured = { starts, duels, work: { ...work, ...(await countWork(settings)) } };
+  return { measured, report: textReport(measured, measured.work) };
 }
 
 /** What a token costs, as `switchyard bench` counts it. */
@@ -191,20 +203,24 @@ async function compareVision(settings) {
     for (const peer of contestants) {
       say(`round ${round + 1}: ${peer.key}, vision tower`);
       await warmFiles(peer.files);
-      const [program, ...rest] = peer.job({ task: 'vision', threads, dtype, grid, repeats });
+      const [program, ...rest] = peer.job({ task: 'vision', device: 'cpu', threads, dtype, grid, repeats });
       peers[peer.key] = { vision: await resultOf(program, rest) };
     }
     rounds.push({ peers });
   }
-  return visionReport(rounds, { ...settings, model: basename(settings.model) });
+  return {
+    measured: { rounds },
+    report: visionReport(rounds, { ...settings, model: basename(settings.model) }),
+  };
 }
 
 try {
   const values = readOptions();
   const settings = await readSettings(values);
-  const report = await (values.vision ? compareVision(settings) : compareText(settings));
+  const { measured, report } = await (values.vision ? compareVision(settings) : compareText(settings));
   process.stdout.write(report);
   if (values.out) writeFileSync(values.out, report);
+  if (values.json) writeFileSync(values.json, JSON.stringify(measured));
 } catch (error) {
   process.stderr.write(`error: ${error.message}\n`);
   process.exitCode = 1;

@@ -1,13 +1,13 @@
 // What the timing processes share. A process gets its job as JSON in its first argument.
 //
-// Job: { task: 'first' | 'serve' | 'vision', model, threads, dtype, prompts, newTokens, … }
+// Job: { task: 'first' | 'serve' | 'vision', model, device, threads, dtype, prompts, newTokens, … }; device: cpu, cuda or cuda:N
 //   first   ends after the first token, having printed anything as soon as it was known
 //   vision  prints { load, version, seconds, norm } as its last line
 //   serve   loads and warms up, prints { load, version, memory } as a line, then answers every line of its input with one of
 //           its output, until the input ends:
 //             { prefill: length, backend, run } → { seconds }
 //             { decode: count, backend }        → { seconds, tokens }, seconds being the median between two tokens
-//             { read: seconds }                 → { read, pattern } in GB/s         (Switchyard's alone)
+//             { read: seconds }                 → { read, pattern } in GB/s         (Switchyard's alone; of the device's memory)
 //             { multiply: seconds }             → { gigaflops }                     (Switchyard's alone)
 // Lines that are not JSON are chatter. Times are in seconds, memory in bytes.
 import { readFileSync } from 'node:fs';
@@ -33,8 +33,17 @@ export function tokenIds(count, seed, vocabSize) {
   return Array.from({ length: count }, (_, i) => (i * 6007 + seed * 1013 + 17) % vocabSize);
 }
 
+/** A backend of this name decodes by replaying recorded steps, which makes no difference to prompts. */
+export const RECORDED = ' recorded';
+
+/** Index of the GPU; undefined for the CPU. */
+export function gpuIndex(device) {
+  return device.startsWith('cuda') ? Number(device.split(':')[1] ?? 0) : undefined;
+}
+
 /** Prompt lengths that a backend of this name is asked for. */
 export function promptsFor(name, prompts) {
+  if (name.endsWith(RECORDED)) return [];
   return name === 'batched_mm' ? prompts.filter((tokens) => tokens <= BATCHED_LIMIT) : prompts;
 }
 

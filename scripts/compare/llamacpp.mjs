@@ -2,22 +2,30 @@
 import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { interval, memory, readJob, SHORT_PROMPT, serve, time, tokenIds } from './job.mjs';
+import { gpuIndex, interval, memory, readJob, SHORT_PROMPT, serve, time, tokenIds } from './job.mjs';
 
 const job = readJob();
 const folder = join(resolve(process.argv[3]), 'node_modules', 'node-llama-cpp');
 const { exports, version } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'));
 const { getLlama } = await import(pathToFileURL(join(folder, exports['.'].import)).href);
 
+const gpu = gpuIndex(job.device);
+// It numbers the cards it sees from 0.
+if (gpu) process.env.CUDA_VISIBLE_DEVICES = String(gpu);
 const started = performance.now();
 const llama = await getLlama({
-  gpu: false,
+  gpu: gpu === undefined ? false : 'cuda',
   build: 'never',
   usePrebuiltBinaries: true,
   maxThreads: job.threads,
   logLevel: 'error',
 });
-const model = await llama.loadModel({ modelPath: job.model, useMmap: true, checkTensors: false });
+const model = await llama.loadModel({
+  modelPath: job.model,
+  useMmap: true,
+  checkTensors: false,
+  ...(gpu !== undefined && { gpuLayers: 'max' }),
+});
 const load = (performance.now() - started) / 1000;
 const longest = Math.max(SHORT_PROMPT, ...job.prompts);
 const context = await model.createContext({

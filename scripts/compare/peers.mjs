@@ -2,20 +2,33 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { SHORT_PROMPT, tokenIds } from './job.mjs';
+import { gpuIndex, RECORDED, SHORT_PROMPT, tokenIds } from './job.mjs';
 
 const here = (name) => fileURLToPath(new URL(name, import.meta.url));
 const cli = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
 
 /** @returns {{ key: string, files: string, backends: (turn: number) => string[], job: (job: object) => string[], first: (job: object) => string[] }} */
-export function switchyard({ model, vocabSize, threads, dtype }) {
+export function switchyard({ model, vocabSize, threads, dtype, device }) {
   const ids = tokenIds(SHORT_PROMPT, 50, vocabSize).join(',');
   const generate = ['generate', '--model', model, '--input-ids', ids, '--max-new-tokens', '1'];
-  const settings = ['--temperature', '0', '--ignore-eos', '--threads', String(threads), '--dtype', dtype];
+  const settings = [
+    '--temperature',
+    '0',
+    '--ignore-eos',
+    '--threads',
+    String(threads),
+    '--dtype',
+    dtype,
+    '--device',
+    device,
+  ];
   return {
     key: 'Switchyard',
     files: model,
-    backends: () => ['grouped_mm', 'eager', 'batched_mm'],
+    backends: () => [
+      ...['grouped_mm', 'eager', 'batched_mm'],
+      ...(gpuIndex(device) === undefined ? [] : [`grouped_mm${RECORDED}`]),
+    ],
     job: (job) => [process.execPath, here('switchyard.mjs'), JSON.stringify({ ...job, model })],
     first: () => [process.execPath, cli, ...generate, ...settings],
   };
@@ -37,14 +50,17 @@ export function llamaCpp({ gguf, peers }) {
 }
 
 /** Undefined, with the reason on stderr, where no Python is given. */
-export function transformers({ model, python }) {
+export function transformers({ model, python, device }) {
   if (!python) return skipped('transformers', 'give --python PYTHON');
   const start = (job) => [python, here('transformers_peer.py'), JSON.stringify({ ...job, model })];
   return {
     key: 'transformers',
     files: model,
-    // Once is enough of the one that is slower by far.
-    backends: (turn) => ['grouped_mm', 'eager', ...(turn === 0 ? ['batched_mm'] : [])],
+    // Once is enough of the one that is slower by far, on a CPU.
+    backends: (turn) => [
+      ...['grouped_mm', 'eager'],
+      ...(turn === 0 || gpuIndex(device) !== undefined ? ['batched_mm'] : []),
+    ],
     job: start,
     first: start,
   };

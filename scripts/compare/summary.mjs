@@ -1,6 +1,6 @@
 // From the results of all turns to a Markdown report.
 import { cpus, release, totalmem, type } from 'node:os';
-import { median } from './job.mjs';
+import { median, RECORDED } from './job.mjs';
 
 /** What stands for Switchyard in the ratios: its default backend. */
 export const OURS = { peer: 'Switchyard', backend: 'grouped_mm' };
@@ -8,7 +8,7 @@ export const OURS = { peer: 'Switchyard', backend: 'grouped_mm' };
 /**
  * @param results { starts: { [peer]: seconds[] }, duels: [{ hellos: { [peer]: hello }, turns: [{ results: { [peer]: [{ name,
  *   prefill: { [length]: seconds }, decode, tokens }] }, machine: { read, pattern, gigaflops } }] }] }; see job.mjs for hello
- * @param work { model, dtype, threads, prompts, newTokens, bytesPerToken, flops: { [length]: operations } }
+ * @param work { model, device, dtype, threads, prompts, newTokens, bytesPerToken, flops: { [length]: operations } }
  */
 export function textReport({ starts, duels }, work) {
   const ratios = ratioRows(starts, duels, work);
@@ -21,7 +21,8 @@ export function textReport({ starts, duels }, work) {
       `starts and ${duels[0].turns.length} turns; in each turn both run every measure one after the other.\n`,
     table(speedHeader(work), speedRows(starts, duels, work)),
     ...(ratios.length > 0 ? [table(ratioHeader, ratios)] : []),
-    machineNotes(turns, work),
+    ...recordedNotes(duels),
+    work.device?.startsWith('cuda') ? deviceNotes(turns, work) : machineNotes(turns, work),
     agreement(duels),
   ].join('\n');
 }
@@ -144,6 +145,47 @@ function ratioRows(starts, duels, work) {
     const name = `Switchyard ÷ ${peer === 'transformers' ? 'the best of transformers' : peer}`;
     return [[name, ...[first, ...ratios].map((list) => `${range(list)} ×`)]];
   });
+}
+
+/**
+ * How many times as fast as the best backend of each peer a backend of Switchyard decodes, turn by turn.
+ * @returns {{ peer: string, ratios: number[] }[]}
+ */
+export function decodeRatios(duels, backend) {
+  return duels.flatMap(({ turns, hellos }) => {
+    const peer = Object.keys(hellos).find((key) => key !== OURS.peer);
+    if (peer === undefined) return [];
+    const ratios = turns.flatMap(({ results }) => {
+      const ours = results[OURS.peer].find(({ name }) => name === backend);
+      return ours ? [Math.min(...results[peer].map(({ decode }) => decode)) / ours.decode] : [];
+    });
+    return ratios.length > 0 ? [{ peer, ratios }] : [];
+  });
+}
+
+function recordedNotes(duels) {
+  const backend = `${OURS.backend}${RECORDED}`;
+  const parts = decodeRatios(duels, backend).map(
+    ({ peer, ratios }) => `${range(ratios)} × as fast as ${peer}`,
+  );
+  if (parts.length === 0) return [];
+  return [`With recorded steps Switchyard ${OURS.backend} decodes ${parts.join(' and ')}.\n`];
+}
+
+/** Decoding beside the copy rate of the GPU's memory. */
+function deviceNotes(turns, { bytesPerToken }) {
+  const copy = Math.max(...turns.map(({ machine }) => machine.read));
+  const names = [OURS.backend, `${OURS.backend}${RECORDED}`];
+  const rates = names.flatMap((backend) => {
+    const ours = turns.map(({ results }) => results[OURS.peer].find(({ name }) => name === backend));
+    if (!ours.every(Boolean)) return [];
+    const shares = ours.map(({ decode }) => (100 * bytesPerToken) / decode / 1e9 / copy);
+    return [`${backend} reaches ${range(shares)} %`];
+  });
+  return (
+    `A decoded token reads ${(bytesPerToken / 1e9).toFixed(3)} GB of weights: of the rate of copies within the GPU's memory ` +
+    `(${copy.toFixed(0)} GB/s) ${rates.join(', ')}.\n`
+  );
 }
 
 function machineNotes(turns, { prompts, bytesPerToken, flops }) {

@@ -1,15 +1,32 @@
 // Times Switchyard; see job.mjs.
 import { readFileSync } from 'node:fs';
 import { AutoModelForCausalLM, AutoModelForImageTextToText } from '../../dist/index.js';
+import { Device } from '../../dist/runtime/device.js';
 import { measureFlops, measureReadBandwidth } from '../../dist/runtime/machine.js';
-import { interval, median, memory, print, readJob, SHORT_PROMPT, serve, time, tokenIds } from './job.mjs';
+import {
+  gpuIndex,
+  interval,
+  median,
+  memory,
+  print,
+  RECORDED,
+  readJob,
+  SHORT_PROMPT,
+  serve,
+  time,
+  tokenIds,
+} from './job.mjs';
 
 const job = readJob();
 const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
 
 async function load(auto) {
   const started = performance.now();
-  const model = await auto.fromPretrained(job.model, { dtype: job.dtype, threads: job.threads });
+  const model = await auto.fromPretrained(job.model, {
+    dtype: job.dtype,
+    threads: job.threads,
+    device: job.device,
+  });
   return { model, load: (performance.now() - started) / 1000 };
 }
 
@@ -50,6 +67,19 @@ async function generate(model, prompt, maxNewTokens, expertsImplementation) {
   return { tokens, moments };
 }
 
+/** Bytes a second that the memory in use gives, in 1e9, and how. */
+async function readRate(seconds) {
+  const index = gpuIndex(job.device);
+  if (index === undefined) {
+    const { gigabytesPerSecond, pattern } = await measureReadBandwidth({ threads: job.threads, seconds });
+    return { read: gigabytesPerSecond, pattern };
+  }
+  const gpu = await Device.open(index);
+  const read = await gpu.measureCopyRate();
+  await gpu.dispose();
+  return { read, pattern: 'copies within its memory, read and written bytes counted' };
+}
+
 async function answers() {
   const { model, load: seconds } = await load(AutoModelForCausalLM);
   await warmUp(model, Math.max(SHORT_PROMPT, ...job.prompts));
@@ -59,22 +89,21 @@ async function answers() {
       seconds: await time(() => generate(model, ids(prefill, run), 1, backend)),
     }),
     decode: async ({ decode, backend }) => {
-      const { tokens, moments } = await generate(model, ids(SHORT_PROMPT, 50), decode + 1, backend);
+      const isRecorded = backend.endsWith(RECORDED);
+      const name = isRecorded ? backend.slice(0, -RECORDED.length) : backend;
+      await model.compile({ mode: isRecorded ? 'reduce-overhead' : 'default' });
+      const { tokens, moments } = await generate(model, ids(SHORT_PROMPT, 50), decode + 1, name);
       return { seconds: interval(moments), tokens };
     },
-    read: async ({ read }) => {
-      const { gigabytesPerSecond, pattern } = await measureReadBandwidth({
-        threads: job.threads,
-        seconds: read,
-      });
-      return { read: gigabytesPerSecond, pattern };
-    },
+    read: ({ read }) => readRate(read),
     multiply: async ({ multiply }) => {
       const precision = job.dtype === 'bfloat16' ? 'bfloat16' : 'float32';
       return { gigaflops: await measureFlops(precision, { threads: job.threads, seconds: multiply }) };
     },
   };
-  const hello = { load: seconds, version: `Switchyard ${version}`, memory: memory() };
+  const { device } = model.executionStats;
+  const where = device === 'cpu' ? '' : ` on ${device}`;
+  const hello = { load: seconds, version: `Switchyard ${version}${where}`, memory: memory() };
   await serve(hello, (request) => answer[Object.keys(request)[0]](request));
   await model.dispose();
 }

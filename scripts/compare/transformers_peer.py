@@ -16,11 +16,12 @@ transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
 torch.set_num_threads(JOB["threads"])
 DTYPE = getattr(torch, JOB["dtype"])
+DEVICE = JOB["device"]
 VERSION = f"transformers {transformers.__version__} (torch {torch.__version__})"
 
 
 def token_ids(count, seed, vocab):
-    return torch.tensor([[(i * 6007 + seed * 1013 + 17) % vocab for i in range(count)]])
+    return torch.tensor([[(i * 6007 + seed * 1013 + 17) % vocab for i in range(count)]], device=DEVICE)
 
 
 def say(result):
@@ -46,6 +47,9 @@ def memory():
 def load():
     started = time.perf_counter()
     model = transformers.AutoModelForCausalLM.from_pretrained(JOB["model"], dtype=DTYPE, local_files_only=True)
+    model = model.to(DEVICE)
+    if DEVICE != "cpu":
+        torch.cuda.synchronize()
     return model.eval(), time.perf_counter() - started
 
 
@@ -74,9 +78,11 @@ def answer(model, request):
 
 def serve():
     model, load_seconds = load()
-    for backend in ("grouped_mm", "eager"):
+    for backend in ("grouped_mm", "eager") if DEVICE == "cpu" else ("grouped_mm", "eager", "batched_mm"):
         model.set_experts_implementation(backend)
-        generate(model, token_ids(max([SHORT_PROMPT, *JOB["prompts"]]), 99, model.config.vocab_size), 2)
+        # batched_mm copies the weights of every token's experts.
+        longest = SHORT_PROMPT if backend == "batched_mm" else max([SHORT_PROMPT, *JOB["prompts"]])
+        generate(model, token_ids(longest, 99, model.config.vocab_size), 2)
     say(dict(load=load_seconds, version=VERSION, memory=memory()))
     for line in sys.stdin:
         say(answer(model, json.loads(line)))

@@ -2,8 +2,8 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 
 const script = (name: string) => import(join(import.meta.dirname, '../../scripts/compare', name));
-const { textReport, visionReport } = await script('summary.mjs');
-const { interval, median, memory, promptsFor, tokenIds } = await script('job.mjs');
+const { decodeRatios, textReport, visionReport } = await script('summary.mjs');
+const { gpuIndex, interval, median, memory, promptsFor, tokenIds } = await script('job.mjs');
 const { resultOf, secondsToFirstByte, Server } = await script('run-child.mjs');
 
 const node = process.execPath;
@@ -72,6 +72,30 @@ describe('the report', () => {
     expect(report).toContain('transformers grouped_mm 2, transformers eager 3, transformers batched_mm 3.');
   });
 
+  test('sets decoding on a GPU beside its copy rate, plain and with recorded steps', () => {
+    const recorded = backend('grouped_mm recorded', 0, 0.05);
+    const turns = [turn(1), turn(2)].map(({ results, machine }) => ({
+      machine: { read: machine.read * 10, pattern: 'copies' },
+      results: { ...results, Switchyard: [...results.Switchyard, { ...recorded, prefill: {} }] },
+    }));
+    const hellos = { Switchyard: hello(0.1), transformers: hello(5) };
+    const duels = [{ hellos, turns }];
+    expect(decodeRatios(duels, 'grouped_mm recorded')).toEqual([{ peer: 'transformers', ratios: [8, 16] }]);
+    expect(decodeRatios(duels, 'nothing')).toEqual([]);
+    const text: string = textReport(
+      { starts: { Switchyard: [1], transformers: [10] }, duels },
+      { ...work, device: 'cuda' },
+    );
+    expect(text).toContain('| Switchyard grouped_mm recorded |  |  | – | 20.0 |  |  |');
+    expect(text).toContain(
+      'With recorded steps Switchyard grouped_mm decodes 12.0 (8.00–16.0) × as fast as transformers.',
+    );
+    expect(text).toMatch(
+      /\(200 GB\/s\) grouped_mm reaches 3\.75 \(2\.50–5\.00\) %, grouped_mm recorded reaches 10\.0 %/,
+    );
+    expect(text).not.toMatch(/GFLOP/);
+  });
+
   test('sets vision towers beside each other', () => {
     const rounds = [1, 2].map((slow) => ({
       peers: {
@@ -97,6 +121,11 @@ describe('a timing process', () => {
   test('asks short prompts only of batched_mm', () => {
     expect(promptsFor('batched_mm', [16, 128, 512])).toEqual([16, 128]);
     expect(promptsFor('eager', [16, 128, 512])).toEqual([16, 128, 512]);
+    expect(promptsFor('eager recorded', [16, 128, 512])).toEqual([]);
+  });
+
+  test('counts GPUs from 0', () => {
+    expect(['cpu', 'cuda', 'cuda:2'].map((device) => gpuIndex(device))).toEqual([undefined, 0, 2]);
   });
 
   test('takes medians', () => {

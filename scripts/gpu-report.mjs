@@ -1,0 +1,226 @@
+// Checks and measures everything of the CUDA path on a card, and writes kernels/cuda/results/<card>.md: see --help.
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpus, release, tmpdir, type } from 'node:os';
+import { basename, dirname, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { gpuIndex } from './compare/job.mjs';
+import { warmFiles } from './compare/run-child.mjs';
+import { judge } from './gpu-report/goals.mjs';
+import { parseOptions, USAGE } from './gpu-report/options.mjs';
+import { findCudaProgram, lacksOf, lastWords, mustRun, run } from './gpu-report/programs.mjs';
+import { gpuReport, reportName } from './gpu-report/report.mjs';
+import { parseBench, parseTorch } from './gpu-report/tables.mjs';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const at = (...path) => join(root, ...path);
+const BENCH = at('kernels/build/cuda/bench');
+const PROMPTS = [128, 512];
+/** Times to switch backends while decoding. */
+const SWITCHES = 20;
+
+/** The GPU cannot be used, or the command line is wrong. */
+class Unusable extends Error {}
+
+/** Why a step does not run: not asked for, or what it needs is not there. */
+class LeftOut extends Error {}
+
+const say = (text) => process.stderr.write(`${new Date().toISOString().slice(11, 19)} ${text}\n`);
+
+/** What `switchyard doctor` finds; it loads the CUDA library, which a process that times should not have done before. */
+async function diagnose() {
+  const { code, output, errors } = await run(process.execPath, [at('dist/cli/main.js'), 'doctor', '--json'], {
+    quiet: true,
+  });
+  if (output.startsWith('{')) return JSON.parse(output);
+  throw new Unusable(`switchyard doctor ended with ${code ?? 'a signal'}: ${lastWords(output, errors)}`);
+}
+
+/** Says what keeps CUDA from running here, Switchyard's kernels aside: they are about to be built. */
+async function requireCuda() {
+  if (!existsSync(at('dist/cli/main.js')))
+    throw new Unusable('there is no dist/. Build first: npm run build');
+  // A library that somebody named is theirs; what it needs shows when it is opened.
+  if (process.env.SWITCHYARD_CUDA_LIBRARY) return diagnose();
+  const diagnosis = await diagnose();
+  const lacks = lacksOf(diagnosis);
+  if (lacks.length === 0) return diagnosis;
+  await run(process.execPath, [at('dist/cli/main.js'), 'doctor']);
+  const missing = lacks.map(({ what }) => what).join('; ');
+  throw new Unusable(`the GPU cannot be used; what to do about it is above. Missing: ${missing}`);
+}
+
+/** Says what keeps the device asked for from running, now that the kernels are built. */
+async function requireDevice(device) {
+  const diagnosis = await diagnose();
+  const index = gpuIndex(device);
+  const gpu = diagnosis.gpus.devices[index];
+  const reason =
+    diagnosis.gpus.fault ?? `GPU ${index} is not among the ${diagnosis.gpus.devices.length} found`;
+  if (gpu === undefined) throw new Unusable(`the GPU cannot be used: ${reason}`);
+  if (gpu.major < 8)
+    throw new Unusable(
+      `${gpu.name} has compute capability ${gpu.major}.${gpu.minor}; 8.0 or newer is needed`,
+    );
+  return { diagnosis, gpu };
+}
+
+async function build({ nvcc }) {
+  const compiler = nvcc === undefined ? [] : ['--nvcc', nvcc];
+  await mustRun(process.execPath, [at('scripts/build-cuda.mjs'), '--bench', ...compiler]);
+}
+
+async function sanitizer(options) {
+  const program = findCudaProgram('compute-sanitizer');
+  if (program === undefined) throw new LeftOut('compute-sanitizer is not installed');
+  requireBench();
+  await mustRun(program, ['--error-exitcode', '1', BENCH, '--quick'], { env: visible(options) });
+}
+
+async function kernels(options, results) {
+  requireBench();
+  const { code, output, errors } = await run(BENCH, [], { env: visible(options) });
+  results.benchText = output;
+  results.bench = parseBench(output);
+  if (code === 0) return;
+  const wrong =
+    results.bench.failures === undefined ? lastWords('', errors) : `${results.bench.failures} failures`;
+  throw new Error(`the bench program ended with ${code ?? 'a signal'}: ${wrong}`);
+}
+
+async function torch(options, results) {
+  if (options.python === undefined) throw new LeftOut('give --python PYTHON');
+  const script = at('kernels/cuda/bench/compare_torch.py');
+  const { code, output, errors } = await run(options.python, [script], { env: visible(options) });
+  results.torchText = output;
+  results.torch = parseTorch(output);
+  if (code !== 0)
+    throw new Error(`compare_torch.py ended with ${code ?? 'a signal'}: ${lastWords('', errors)}`);
+}
+
+async function goldens({ device }) {
+  const args = ['run', '--config', at('configs/vitest.config.ts'), 'test/auto/cuda.test.ts'];
+  const env = { SWITCHYARD_TEST_DEVICE: device };
+  await mustRun(process.execPath, [at('node_modules/vitest/vitest.mjs'), ...args], { env, cwd: root });
+}
+
+async function session({ model, device, dtype, newTokens, rounds, steps }, results) {
+  await warmFiles(model);
+  const job = { model, device, dtype, prompts: PROMPTS, newTokens, rounds, steps, switches: SWITCHES };
+  const child = [at('scripts/gpu-report/session-child.mjs'), JSON.stringify(job)];
+  const { code, output, errors } = await run(process.execPath, child);
+  const parts = output
+    .split('\n')
+    .filter((line) => line.startsWith('{"part"'))
+    .map((line) => JSON.parse(line));
+  results.session = Object.fromEntries(parts.map(({ part, ...rest }) => [part, rest]));
+  const failed = parts
+    .filter(({ error }) => error !== undefined)
+    .map(({ part, error }) => `${part}: ${error}`);
+  if (code !== 0) failed.push(`it ended with ${code ?? 'a signal'}: ${lastWords('', errors)}`);
+  if (failed.length > 0) throw new Error(failed.join('; '));
+}
+
+async function peers(
+  { model, isDemo, device, dtype, python, peers: folder, gguf, rounds, newTokens, scratch },
+  results,
+) {
+  if (isDemo) throw new LeftOut('give --model DIR');
+  if (python === undefined && gguf === undefined)
+    throw new LeftOut('give --python PYTHON, or --peers DIR and --gguf FILE');
+  const json = join(scratch, 'peers.json');
+  const given = { model, device, dtype, python, peers: folder, gguf, json, rounds, new: newTokens };
+  const args = Object.entries(given).flatMap(([name, value]) =>
+    value === undefined ? [] : [`--${name}`, String(value)],
+  );
+  results.peersReport = await mustRun(process.execPath, [at('scripts/compare.mjs'), ...args]);
+  results.peers = JSON.parse(readFileSync(json, 'utf8'));
+}
+
+function requireBench() {
+  if (!existsSync(BENCH)) throw new LeftOut(`there is no ${BENCH}; the step build makes it`);
+}
+
+/** For programs that take the first GPU they see. */
+function visible({ device }) {
+  const index = gpuIndex(device);
+  return index > 0 ? { CUDA_VISIBLE_DEVICES: String(index) } : {};
+}
+
+/** Runs a step and says how it went; what it found is in `results`. */
+async function outcomeOf(name, step, options, results) {
+  if (options.skip.includes(name)) return { name, outcome: 'left out', detail: 'by --skip' };
+  say(name);
+  try {
+    await step(options, results);
+    return { name, outcome: 'passed', detail: '' };
+  } catch (error) {
+    const outcome = error instanceof LeftOut ? 'left out' : 'failed';
+    say(`${name} ${outcome}: ${error.message}`);
+    return { name, outcome, detail: error.message };
+  }
+}
+
+function describeSetting({ diagnosis, gpu }, { model, dtype, isDemo }, { bench, peers: measured }) {
+  const { version } = JSON.parse(readFileSync(at('package.json'), 'utf8'));
+  const hellos = (measured?.duels ?? []).flatMap((duel) => Object.values(duel.hellos));
+  return {
+    ...{ card: gpu.name, driver: diagnosis.cuda.driverVersion, switchyard: version },
+    cuda: bench?.card.match(/runtime ([\d.]+)/)?.[1] ?? diagnosis.cuda.major,
+    ...{
+      node: process.versions.node,
+      os: `${type()} ${release()}`,
+      cpu: cpus()[0]?.model.trim() ?? 'unknown CPU',
+    },
+    date: new Date().toISOString().slice(0, 10),
+    ...{ model: basename(model), dtype, isDemo },
+    versions: [...new Set(hellos.map((hello) => hello.version))].filter(
+      (name) => !name.startsWith('Switchyard'),
+    ),
+  };
+}
+
+async function main(options) {
+  await requireCuda();
+  const results = {};
+  const steps = [await outcomeOf('build', build, options, results)];
+  const found = await requireDevice(options.device);
+  say(`card: ${found.gpu.name}`);
+  for (const [name, step] of Object.entries({ sanitizer, kernels, torch, goldens, session, peers }))
+    steps.push(await outcomeOf(name, step, options, results));
+  const goals = judge(results);
+  const report = gpuReport({ setting: describeSetting(found, options, results), steps, goals, results });
+  const file = resolve(options.out ?? at('kernels/cuda/results', reportName(found.gpu.name)));
+  mkdirSync(dirname(file), { recursive: true });
+  writeFileSync(file, report);
+  for (const { goal, measured, verdict } of goals)
+    process.stdout.write(`${verdict.padEnd(13)}${goal}: ${measured}\n`);
+  process.stdout.write(`${file}\n`);
+  const isFine =
+    steps.every(({ outcome }) => outcome !== 'failed') && goals.every(({ verdict }) => verdict !== 'missed');
+  return isFine ? 0 : 1;
+}
+
+function readOptions() {
+  try {
+    return parseOptions(process.argv.slice(2));
+  } catch (error) {
+    throw new Unusable(`${error.message}\n\n${USAGE}`);
+  }
+}
+
+const scratch = mkdtempSync(join(tmpdir(), 'switchyard-gpu-report-'));
+try {
+  const options = readOptions();
+  if (options === undefined) process.stdout.write(USAGE);
+  else {
+    const isDemo = options.model === undefined;
+    const model = resolve(options.model ?? at('configs/demo-model'));
+    if (!existsSync(model)) throw new Unusable(`--model: there is no ${model}`);
+    process.exitCode = await main({ ...options, model, isDemo, scratch });
+  }
+} catch (error) {
+  process.stderr.write(`error: ${error.message}\n`);
+  process.exitCode = error instanceof Unusable ? 2 : 1;
+} finally {
+  rmSync(scratch, { recursive: true, force: true });
+}
