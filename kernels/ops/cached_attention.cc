@@ -67,28 +67,18 @@ float* CachedAttention::Present(KernelContext& context, size_t past, size_t inde
   return cache;
 }
 
-void CachedAttention::Compute(KernelContext& context) {
-  const Sizes sizes = attributes_.CheckShapes(node_, context);
-  const std::vector<cpu::AttentionRow> rows = ReadRows(context, sizes);
-  const int64_t heads = attributes_.heads, kv_heads = attributes_.kv_heads;
-  const ort::TensorView q = context.Input(Attributes::kQ);
-  float* keys = Present(context, Attributes::kPastKey, Attributes::kPresentKey);
-  float* values = Present(context, Attributes::kPastValue, Attributes::kPresentValue);
-  float* attended = context.Output<float>(Attributes::kAttended, q.shape);
-  const cpu::HeadStrides q_strides = TokenMajor(sizes.tokens, heads, sizes.head_dim);
-  const cpu::HeadStrides fresh = TokenMajor(sizes.tokens, kv_heads, sizes.head_dim);
+void CachedAttention::Append(KernelContext& context, const Sizes& sizes, const Buffers& buffers,
+                             cpu::ThreadPool& pool) const {
+  const cpu::HeadStrides q_strides = TokenMajor(sizes.tokens, attributes_.heads, sizes.head_dim);
+  const cpu::HeadStrides fresh = TokenMajor(sizes.tokens, attributes_.kv_heads, sizes.head_dim);
   const cpu::HeadStrides cache = CacheStrides(sizes);
-  OrtThreadPool pool(context, session_.threads);
-  WorkspacePool::Lease workspace(session_.workspaces);
-  float* rotated = (*workspace).Take<float>(q.Count());
-
-  cpu::RotaryArgs rotary = {.x = q.As<float>(),
+  cpu::RotaryArgs rotary = {.x = context.Input(Attributes::kQ).As<float>(),
                             .x_strides = q_strides,
-                            .out = rotated,
+                            .out = buffers.rotated,
                             .out_strides = q_strides,
                             .batch = sizes.batch,
                             .tokens = sizes.tokens,
-                            .heads = heads,
+                            .heads = attributes_.heads,
                             .head_dim = sizes.head_dim,
                             .cos = context.Input(Attributes::kCos).As<float>(),
                             .sin = context.Input(Attributes::kSin).As<float>(),
@@ -98,36 +88,50 @@ void CachedAttention::Compute(KernelContext& context) {
   cpu::Rotary(rotary, pool);
   rotary.x = context.Input(Attributes::kK).As<float>();
   rotary.x_strides = fresh;
-  rotary.out = keys;
+  rotary.out = buffers.keys;
   rotary.out_strides = cache;
-  rotary.heads = kv_heads;
+  rotary.heads = attributes_.kv_heads;
   rotary.norm = k_norm_.empty() ? nullptr : k_norm_.data();
-  rotary.rows = rows.data();
+  rotary.rows = buffers.rows.data();
   cpu::Rotary(rotary, pool);
   cpu::CacheAppend({.x = context.Input(Attributes::kV).As<float>(),
                     .x_strides = fresh,
-                    .cache = values,
+                    .cache = buffers.values,
                     .cache_strides = cache,
                     .batch = sizes.batch,
                     .tokens = sizes.tokens,
-                    .heads = kv_heads,
+                    .heads = attributes_.kv_heads,
                     .head_dim = sizes.head_dim,
-                    .rows = rows.data()},
+                    .rows = buffers.rows.data()},
                    pool);
-  cpu::Attention({.q = rotated,
+}
+
+void CachedAttention::Compute(KernelContext& context) {
+  const Sizes sizes = attributes_.CheckShapes(node_, context);
+  const ort::TensorView q = context.Input(Attributes::kQ);
+  OrtThreadPool pool(context, session_.threads);
+  WorkspacePool::Lease workspace(session_.workspaces);
+  const Buffers buffers = {.rows = ReadRows(context, sizes),
+                           .rotated = (*workspace).Take<float>(q.Count()),
+                           .keys = Present(context, Attributes::kPastKey, Attributes::kPresentKey),
+                           .values = Present(context, Attributes::kPastValue, Attributes::kPresentValue)};
+  Append(context, sizes, buffers, pool);
+  const cpu::HeadStrides q_strides = TokenMajor(sizes.tokens, attributes_.heads, sizes.head_dim);
+  const cpu::HeadStrides cache = CacheStrides(sizes);
+  cpu::Attention({.q = buffers.rotated,
                   .q_strides = q_strides,
-                  .k = keys,
+                  .k = buffers.keys,
                   .k_strides = cache,
-                  .v = values,
+                  .v = buffers.values,
                   .v_strides = cache,
-                  .out = attended,
+                  .out = context.Output<float>(Attributes::kAttended, q.shape),
                   .out_strides = q_strides,
                   .batch = sizes.batch,
                   .tokens = sizes.tokens,
-                  .heads = heads,
-                  .kv_heads = kv_heads,
+                  .heads = attributes_.heads,
+                  .kv_heads = attributes_.kv_heads,
                   .head_dim = sizes.head_dim,
-                  .rows = rows.data(),
+                  .rows = buffers.rows.data(),
                   .causal = true,
                   .window = attributes_.window > 0 ? attributes_.window : 0,
                   .scale = attributes_.scale,

@@ -16,9 +16,9 @@ namespace switchyard::ops {
 // `epsilon`; -1: none.
 //
 // A single token of a row is at last_positions[b]. Several follow one past that all rows share, of
-// total_length
-// - S positions; rows that have fewer than S new tokens are padded on the right, and what the padding attends
-// to is of no use to anyone. Attribute `window`: how many of the newest positions a query sees; -1: all.
+// total_length - S positions; rows that have fewer than S new tokens are padded on the right, and what the
+// padding attends to is of no use to anyone. Attribute `window`: how many of the newest positions a query
+// sees; -1: all.
 class CachedAttention {
  public:
   static const OpSchema kSchema;
@@ -27,11 +27,19 @@ class CachedAttention {
 
  private:
   using Sizes = CachedAttentionAttributes::Sizes;
+  struct Buffers {
+    std::vector<cpu::AttentionRow> rows;
+    float* rotated;  // queries as they attend, [B, S, heads · D]
+    float *keys, *values;
+  };
   // Where each row's new tokens go.
   std::vector<cpu::AttentionRow> ReadRows(KernelContext& context, const Sizes& sizes) const;
   // Output `index` with the contents of input `past`, ready to be extended.
   float* Present(KernelContext& context, size_t past, size_t index) const;
   cpu::HeadStrides CacheStrides(const Sizes& sizes) const;
+  // Norms and rotates the queries, and the new keys into the cache; copies the new values there.
+  void Append(KernelContext& context, const Sizes& sizes, const Buffers& buffers,
+              cpu::ThreadPool& pool) const;
 
   SessionContext& session_;
   std::string node_;

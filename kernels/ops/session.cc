@@ -27,8 +27,8 @@ void AppendProvider(ort::OrtSessionOptions* options, const Device& device) {
   }
 }
 
-// Runs enqueue on the device's one stream, one at a time; opening or freeing a session may use it as well, and
-// must not do so while a run is recorded.
+// Runs enqueue on the device's one stream, one at a time; opening or freeing a session may use it as well,
+// and must not do so while a run is recorded.
 std::unique_lock<std::mutex> LockRuns(Device* device) {
   return device == nullptr ? std::unique_lock<std::mutex>() : std::unique_lock(device->run_mutex());
 }

@@ -34,7 +34,7 @@ export function autotuneFolder(env: NodeJS.ProcessEnv = process.env): string {
 }
 
 /** The file for a key. */
-export function autotuneFile(key: TuningKey, folder: string = autotuneFolder()): string {
+function autotuneFile(key: TuningKey, folder: string = autotuneFolder()): string {
   const digest = createHash('sha256').update(canonical(key)).digest('hex').slice(0, 32);
   return join(folder, `${digest}.json`);
 }
