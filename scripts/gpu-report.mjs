@@ -7,7 +7,7 @@ import { gpuIndex } from './compare/job.mjs';
 import { warmFiles } from './compare/run-child.mjs';
 import { judge } from './gpu-report/goals.mjs';
 import { parseOptions, USAGE } from './gpu-report/options.mjs';
-import { findCudaProgram, lacksOf, lastWords, mustRun, run } from './gpu-report/programs.mjs';
+import { findCudaProgram, killAll, lacksOf, lastWords, mustRun, run } from './gpu-report/programs.mjs';
 import { gpuReport, reportName } from './gpu-report/report.mjs';
 import { parseBench, parseTorch } from './gpu-report/tables.mjs';
 
@@ -64,21 +64,24 @@ async function requireDevice(device) {
   return { diagnosis, gpu };
 }
 
-async function build({ nvcc }) {
+async function build({ nvcc, minutes }) {
   const compiler = nvcc === undefined ? [] : ['--nvcc', nvcc];
-  await mustRun(process.execPath, [at('scripts/build-cuda.mjs'), '--bench', ...compiler]);
+  await mustRun(process.execPath, [at('scripts/build-cuda.mjs'), '--bench', ...compiler], { minutes });
 }
 
 async function sanitizer(options) {
   const program = findCudaProgram('compute-sanitizer');
   if (program === undefined) throw new LeftOut('compute-sanitizer is not installed');
   requireBench();
-  await mustRun(program, ['--error-exitcode', '1', BENCH, '--quick'], { env: visible(options) });
+  await mustRun(program, ['--error-exitcode', '1', BENCH, '--quick'], {
+    env: visible(options),
+    minutes: options.minutes,
+  });
 }
 
 async function kernels(options, results) {
   requireBench();
-  const { code, output, errors } = await run(BENCH, [], { env: visible(options) });
+  const { code, output, errors } = await run(BENCH, [], { env: visible(options), minutes: options.minutes });
   results.benchText = output;
   results.bench = parseBench(output);
   if (code === 0) return;
@@ -90,24 +93,31 @@ async function kernels(options, results) {
 async function torch(options, results) {
   if (options.python === undefined) throw new LeftOut('give --python PYTHON');
   const script = at('kernels/cuda/bench/compare_torch.py');
-  const { code, output, errors } = await run(options.python, [script], { env: visible(options) });
+  const { code, output, errors } = await run(options.python, [script], {
+    env: visible(options),
+    minutes: options.minutes,
+  });
   results.torchText = output;
   results.torch = parseTorch(output);
   if (code !== 0)
     throw new Error(`compare_torch.py ended with ${code ?? 'a signal'}: ${lastWords('', errors)}`);
 }
 
-async function goldens({ device }) {
+async function goldens({ device, minutes }) {
   const args = ['run', '--config', at('configs/vitest.config.ts'), 'test/auto/cuda.test.ts'];
   const env = { SWITCHYARD_TEST_DEVICE: device };
-  await mustRun(process.execPath, [at('node_modules/vitest/vitest.mjs'), ...args], { env, cwd: root });
+  await mustRun(process.execPath, [at('node_modules/vitest/vitest.mjs'), ...args], {
+    env,
+    cwd: root,
+    minutes,
+  });
 }
 
-async function session({ model, device, dtype, newTokens, rounds, steps }, results) {
+async function session({ model, device, dtype, newTokens, rounds, steps, minutes }, results) {
   await warmFiles(model);
   const job = { model, device, dtype, prompts: PROMPTS, newTokens, rounds, steps, switches: SWITCHES };
   const child = [at('scripts/gpu-report/session-child.mjs'), JSON.stringify(job)];
-  const { code, output, errors } = await run(process.execPath, child);
+  const { code, output, errors } = await run(process.execPath, child, { minutes });
   const parts = output
     .split('\n')
     .filter((line) => line.startsWith('{"part"'))
@@ -120,20 +130,27 @@ async function session({ model, device, dtype, newTokens, rounds, steps }, resul
   if (failed.length > 0) throw new Error(failed.join('; '));
 }
 
-async function peers(
-  { model, isDemo, device, dtype, python, peers: folder, gguf, rounds, newTokens, scratch },
-  results,
-) {
+async function transformers(options, results) {
+  if (options.python === undefined) throw new LeftOut('give --python PYTHON');
+  await compare(options, { python: options.python }, results);
+}
+
+async function llamacpp(options, results) {
+  if (options.gguf === undefined) throw new LeftOut('give --peers DIR and --gguf FILE');
+  await compare(options, { peers: options.peers, gguf: options.gguf }, results);
+}
+
+/** Adds what a duel with one peer gave, so that another that fails takes nothing with it. */
+async function compare(options, peer, results) {
+  const { model, isDemo, device, dtype, rounds, newTokens, minutes, scratch } = options;
   if (isDemo) throw new LeftOut('give --model DIR');
-  if (python === undefined && gguf === undefined)
-    throw new LeftOut('give --python PYTHON, or --peers DIR and --gguf FILE');
-  const json = join(scratch, 'peers.json');
-  const given = { model, device, dtype, python, peers: folder, gguf, json, rounds, new: newTokens };
-  const args = Object.entries(given).flatMap(([name, value]) =>
-    value === undefined ? [] : [`--${name}`, String(value)],
-  );
-  results.peersReport = await mustRun(process.execPath, [at('scripts/compare.mjs'), ...args]);
-  results.peers = JSON.parse(readFileSync(json, 'utf8'));
+  const json = join(scratch, 'compared.json');
+  const given = { model, device, dtype, ...peer, json, rounds, new: newTokens };
+  const args = Object.entries(given).flatMap(([name, value]) => [`--${name}`, String(value)]);
+  const report = await mustRun(process.execPath, [at('scripts/compare.mjs'), ...args], { minutes });
+  const { duels } = JSON.parse(readFileSync(json, 'utf8'));
+  results.peers = { duels: [...(results.peers?.duels ?? []), ...duels] };
+  results.peersReport = `${results.peersReport ?? ''}${report}\n`;
 }
 
 function requireBench() {
@@ -185,7 +202,15 @@ async function main(options) {
   const steps = [await outcomeOf('build', build, options, results)];
   const found = await requireDevice(options.device);
   say(`card: ${found.gpu.name}`);
-  for (const [name, step] of Object.entries({ sanitizer, kernels, torch, goldens, session, peers }))
+  for (const [name, step] of Object.entries({
+    sanitizer,
+    kernels,
+    torch,
+    goldens,
+    session,
+    transformers,
+    llamacpp,
+  }))
     steps.push(await outcomeOf(name, step, options, results));
   const goals = judge(results);
   const report = gpuReport({ setting: describeSetting(found, options, results), steps, goals, results });
@@ -207,6 +232,13 @@ function readOptions() {
     throw new Unusable(`${error.message}\n\n${USAGE}`);
   }
 }
+
+for (const signal of ['SIGINT', 'SIGTERM'])
+  process.on(signal, () => {
+    killAll();
+    rmSync(scratch, { recursive: true, force: true });
+    process.exit(130);
+  });
 
 const scratch = mkdtempSync(join(tmpdir(), 'switchyard-gpu-report-'));
 try {

@@ -17,12 +17,23 @@ ones still run. Exit code: 0; 1 where a step failed or a goal was missed; 2 wher
   --rounds N       times to measure each thing (5)
   --new N          tokens to decode for a speed (64)
   --steps N        decode steps after which memory must not have grown (1000)
-  --skip A,B       steps to leave out: build, sanitizer, kernels, torch, goldens, session, peers
+  --minutes N      most that a step may take (60)
+  --skip A,B       steps to leave out: build, sanitizer, kernels, torch, goldens, session,
+                   transformers, llamacpp
   --out FILE.md    the report, instead of kernels/cuda/results/<card>.md
 `;
 
 /** Steps that can be left out, in the order they run. */
-export const STEPS = ['build', 'sanitizer', 'kernels', 'torch', 'goldens', 'session', 'peers'];
+export const STEPS = [
+  'build',
+  'sanitizer',
+  'kernels',
+  'torch',
+  'goldens',
+  'session',
+  'transformers',
+  'llamacpp',
+];
 
 /**
  * @param args the arguments after the script's name
@@ -36,7 +47,7 @@ export function parseOptions(args) {
     options: {
       ...{ model: text(), python: text(), peers: text(), gguf: text(), nvcc: text(), out: text() },
       ...{ device: text('cuda'), dtype: text('bfloat16'), skip: text('') },
-      ...{ rounds: text('5'), new: text('64'), steps: text('1000') },
+      ...{ rounds: text('5'), new: text('64'), steps: text('1000'), minutes: text('60') },
       help: { type: 'boolean', default: false },
     },
   });
@@ -59,6 +70,7 @@ export function parseOptions(args) {
     rounds: count('rounds', values.rounds),
     newTokens: count('new', values.new),
     steps: count('steps', values.steps),
+    minutes: count('minutes', values.minutes),
   };
 }
 

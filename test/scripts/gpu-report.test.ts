@@ -1,4 +1,5 @@
 import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { bytesPerDecodedToken, weightWork } from '../../src/bench/work.ts';
@@ -44,6 +45,15 @@ const TORCH = `A GPU, torch 2.13.0, CUDA 12.9
 | qwen3 | 1 | 50.0 | 60.0 | 900.0 | 40.0 | 80.0 |
 | qwen3 | 4096 | - | 1050.0 | 5000.0 | - | 1500.0 |
 `;
+
+/** The letter that Linux gives a process. */
+function stateOf(pid: string): string | undefined {
+  try {
+    return /\) (\w) /.exec(readFileSync(`/proc/${pid}/stat`, 'utf8'))?.[1];
+  } catch {
+    return 'gone';
+  }
+}
 
 describe('the command line', () => {
   test('has defaults for everything', () => {
@@ -101,6 +111,22 @@ describe('what is there', () => {
     });
     await expect(mustRun(process.execPath, ['-e', code], quiet)).rejects.toThrow(/ended with 3: no room/);
     await expect(run('./no/such/program', [], quiet)).rejects.toThrow(/cannot be started/);
+  });
+
+  test('a program that hangs is ended with what it started, and what it said is kept', async () => {
+    const code = `
+      const { pid } = require('node:child_process').spawn('sleep', ['600'], { stdio: 'ignore' });
+      console.log(pid);
+      setInterval(() => {}, 1000);`;
+    const {
+      code: status,
+      output,
+      errors,
+    } = await run(process.execPath, ['-e', code], { quiet: true, minutes: 0.02 });
+    expect(status).toBeNull();
+    expect(errors).toMatch(/ended because it took more than 0\.02 minutes/);
+    // Gone, or dead and waiting for somebody to notice.
+    expect(stateOf(output.trim())).toMatch(/^(gone|Z|X)$/);
   });
 });
 
