@@ -13,7 +13,7 @@ import {
 } from '../../src/index.ts';
 import { Device, listDevices } from '../../src/runtime/device.ts';
 import { run } from '../cli/capture.ts';
-import { goldenModel, readJson } from '../helpers/goldens.ts';
+import { goldenModel, maxDifference, readJson } from '../helpers/goldens.ts';
 import { buildEmulatedLibrary } from '../kernels/cuda/native.ts';
 
 const NAME = 'qwen3_moe_d';
@@ -88,6 +88,23 @@ describe.skipIf(process.platform !== 'linux')('on an emulated GPU', () => {
     });
     expect(warnings).toEqual([expect.stringMatching(/^decode steps by eager run without graphs/)]);
     await model.dispose();
+  });
+
+  it('gives hidden states and router outputs as the CPU does', async () => {
+    const [gpu, cpu] = await Promise.all([load(), load({ device: 'cpu' })]);
+    const inputs = { inputIds: [prompt.input_ids], outputHiddenStates: true, outputRouterLogits: true };
+    const [there, here] = await Promise.all([gpu.forward(inputs), cpu.forward(inputs)]);
+    for (const part of ['hiddenStates', 'routerLogits', 'routerWeights'] as const) {
+      expect(there[part]?.length).toBeGreaterThan(0);
+      for (const [i, tensor] of (there[part] ?? []).entries()) {
+        expect(tensor.dims).toEqual(here[part]?.[i]?.dims);
+        const expected = here[part]?.[i]?.data as Float32Array;
+        expect(maxDifference(tensor.data as Float32Array, expected)).toBeLessThan(1e-4);
+      }
+    }
+    expect(there.routerIndices?.map(({ data }) => data)).toEqual(here.routerIndices?.map(({ data }) => data));
+    await Promise.all([gpu.dispose(), cpu.dispose()]);
+    expect(await usedBytes()).toBe(0);
   });
 
   it('keeps generations apart that replay steps at the same time, of one model and of two', async () => {
