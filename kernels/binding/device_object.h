@@ -3,6 +3,7 @@
 #include <napi.h>
 
 #include <memory>
+#include <utility>
 
 #include "../ops/device_library.h"
 #include "run_job.h"
@@ -14,6 +15,9 @@ struct DeviceMemory {
   std::shared_ptr<ops::Device> device;
   void* data;
   size_t bytes;
+
+  DeviceMemory(std::shared_ptr<ops::Device> owner, void* memory, size_t size)
+      : device(std::move(owner)), data(memory), bytes(size) {}
   ~DeviceMemory() { device->Free(data); }
 };
 

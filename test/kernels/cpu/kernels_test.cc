@@ -1290,7 +1290,7 @@ void TopCandidatesSorted() {
 void TopCandidatesTies() {
   Random random(78);
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
-  constexpr float kSpecial[] = {std::nanf(""), -kInfinity, kInfinity, 0.0f, -0.0f};
+  const float kSpecial[] = {std::nanf(""), -kInfinity, kInfinity, 0.0f, -0.0f};
   for (const int64_t vocab : {5, 200, 40000}) {
     std::vector<float> few(static_cast<size_t>(vocab)), special(few.size()), nothing(few.size());
     for (float& value : few) value = static_cast<float>(random.Int(0, 3));
