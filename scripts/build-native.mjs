@@ -139,7 +139,7 @@ function run(what, [command, ...args]) {
       reject(
         new BuildError(
           `${output}\nSwitchyard's engine does not build: ${command} failed on ${what} (code ${code}). ` +
-            'It needs g++ 11, clang 14 or newer; $CXX chooses another compiler.',
+            'It needs g++ 12, clang 15 or newer; $CXX chooses another compiler.',
         ),
       );
     });
