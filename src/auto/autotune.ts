@@ -26,9 +26,11 @@ export interface AutotuneOptions {
 const SECONDS = 30;
 const LEAST_ROUNDS = 3;
 const MOST_ROUNDS = 9;
+/** What another backend than the default must save at least; less is noise. */
+const MARGIN = 0.03;
 
 /**
- * The fastest backend for each token count, by the median of passes in which the backends take turns, so that a machine that
+ * The fastest backend for each token count, grouped_mm where it comes close, by the median of passes in which the backends take turns, so that a machine that
  * slows down slows all alike. The first pass of each is not counted: it maps weights and settles memory.
  */
 export async function autotune(
@@ -61,8 +63,11 @@ export async function autotune(
 
 type Times = Readonly<Record<BuiltInBackend, number[]>>;
 
+/** The first of the list stays unless another is clearly faster. */
 function fastest<T extends BuiltInBackend>(backends: readonly T[], times: Times): T {
-  return backends.reduce((best, next) => (medianOf(times[next]) < medianOf(times[best]) ? next : best));
+  const [usual] = backends as readonly [T];
+  const best = backends.reduce((a, b) => (medianOf(times[b]) < medianOf(times[a]) ? b : a));
+  return medianOf(times[best]) < (1 - MARGIN) * medianOf(times[usual]) ? best : usual;
 }
 
 function medianOf(values: readonly number[]): number {
