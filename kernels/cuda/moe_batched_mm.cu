@@ -200,8 +200,7 @@ __global__ void __launch_bounds__(kThreads, kGateUpBlocks)
 }
 
 template <typename T, int kVector>
-__global__ void __launch_bounds__(kThreads, kDownBlocks)
-    moe_down_gemv_transposed_kernel(const DownParams p) {
+__global__ void __launch_bounds__(kThreads, kDownBlocks) moe_down_gemv_transposed_kernel(const DownParams p) {
   constexpr int kColumns = kColumnLanes * kVector;
   const int token = blockIdx.x;
   const int column = blockIdx.y * kColumns + threadIdx.x % kColumnLanes * kVector;

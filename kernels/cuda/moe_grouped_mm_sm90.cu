@@ -142,8 +142,7 @@ cudaError_t Launch(const GroupedMmParams& params, bool gate_up, int max_tiles, c
   const dim3 grid(static_cast<unsigned>(CeilDiv(params.n, width)), static_cast<unsigned>(max_tiles));
   const auto kernel = gate_up ? moe_grouped_mm_sm90_kernel<T, true> : moe_grouped_mm_sm90_kernel<T, false>;
   cudaFuncAttributes attributes = {};
-  SWITCHYARD_RETURN_IF_CUDA_ERROR(
-      cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(kernel)));
+  SWITCHYARD_RETURN_IF_CUDA_ERROR(cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(kernel)));
   if (attributes.maxThreadsPerBlock < kBlockThreads) return cudaErrorNotSupported;
   return LaunchKernel(kernel, grid, dim3(kBlockThreads), kSharedBytes, stream, params);
 }

@@ -97,8 +97,8 @@ __device__ inline float WarpMax(float value) {
   return value;
 }
 
-// x . w over a warp, the same sum in every lane; kUnroll packs of each are in flight at a time, given a kernel
-// whose launch bounds grant the registers.
+// x . w over a warp, the same sum in every lane; kUnroll packs of each are in flight at a time, given a
+// kernel whose launch bounds grant the registers.
 template <typename T, int kVector>
 __device__ float WarpDot(const T* x, const T* w, int count) {
   constexpr int kUnroll = 8;

@@ -304,8 +304,8 @@ double Operations(const CachedAttentionArgs& args, int64_t past) {
          static_cast<double>(args.tokens) * seen;
 }
 
-// Between two steps of a model a layer's keys leave the card's second-level cache: calls with few queries take
-// turns with as many caches as make them read from memory.
+// Between two steps of a model a layer's keys leave the card's second-level cache: calls with few queries
+// take turns with as many caches as make them read from memory.
 int CachesToRotate(const CachedAttentionArgs& args, int64_t past) {
   constexpr double kBytes = 192e6;
   constexpr int kMost = 96;

@@ -102,7 +102,7 @@ class CudaStore final : public DeviceStore {
   DType dtype_;
   int64_t max_bytes_;
   std::map<const std::byte*, const StoredTensor*> by_address_;  // the longest where several begin
-  std::mutex upload_mutex_;  // one upload at a time
+  std::mutex upload_mutex_;                                     // one upload at a time
   // Of the next three. Whoever holds it waits for nothing else: a session that opens wants it while it holds
   // the device's run_mutex.
   std::mutex mutex_;
