@@ -35,15 +35,9 @@ const sourceFolder = join(kernels, 'cuda');
 const buildFolder = join(kernels, 'build/cuda');
 const target = join(kernels, 'build/libswitchyard_cuda.so');
 /** What the library shares with the addon, which compiles the same files. */
-const sharedSources = [
-  'common/mapped_file.cc',
-  'common/residency.cc',
-  'common/weight_store.cc',
-  'ops/kernel_io.cc',
-  'ops/op_attributes.cc',
-  'ops/ort_values.cc',
-  'ops/stored_weight.cc',
-].map((name) => join(kernels, name));
+const sharedSources = JSON.parse(readFileSync(join(kernels, 'ops/cuda/shared_sources.json'), 'utf8')).map(
+  (name) => join(kernels, name),
+);
 const oldestNvcc = [12, 4];
 
 function fail(message) {

@@ -4,7 +4,8 @@ import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import * as z from 'zod';
-import { BUILT_IN_BACKENDS, RECORDABLE_BACKENDS, type TuningTable } from './backend-policy.ts';
+import { IMPLEMENTATIONS } from '../experts/moe-experts.ts';
+import { RECORDABLE_BACKENDS, type TuningTable } from './backend-policy.ts';
 
 /** Changes with what is measured, and how. */
 const VERSION = 2;
@@ -19,7 +20,7 @@ const schema = z.object({
     .array(
       z.object({
         tokens: z.int().positive(),
-        backend: z.enum(BUILT_IN_BACKENDS),
+        backend: z.enum(IMPLEMENTATIONS),
         recordable: z.enum(RECORDABLE_BACKENDS),
       }),
     )

@@ -1,7 +1,7 @@
 /** Measures which experts backend is fastest for how many tokens: real passes of a loaded model, on this machine. */
 import { setImmediate } from 'node:timers/promises';
+import { IMPLEMENTATIONS } from '../experts/moe-experts.ts';
 import {
-  BUILT_IN_BACKENDS,
   type BuiltInBackend,
   RECORDABLE_BACKENDS,
   type TuningEntry,
@@ -30,8 +30,9 @@ const MOST_ROUNDS = 9;
 const MARGIN = 0.03;
 
 /**
- * The fastest backend for each token count, grouped_mm where it comes close, by the median of passes in which the backends take turns, so that a machine that
- * slows down slows all alike. The first pass of each is not counted: it maps weights and settles memory.
+ * The fastest backend for each token count, grouped_mm where it comes close, by the median of passes in which the backends take
+ * turns, so that a machine that slows down slows all alike. The first pass of each is not counted: it maps weights and settles
+ * memory.
  */
 export async function autotune(
   run: RunPass,
@@ -48,14 +49,14 @@ export async function autotune(
     const times: Times = { grouped_mm: [], batched_mm: [], eager: [] };
     for (let round = 0; round <= MOST_ROUNDS; round++) {
       if (round > LEAST_ROUNDS && now() > share) break;
-      for (const backend of BUILT_IN_BACKENDS) {
+      for (const backend of IMPLEMENTATIONS) {
         const before = now();
         await run(tokens, backend, signal);
         if (round > 0) times[backend].push(now() - before);
       }
       await setImmediate();
     }
-    const backend = fastest(BUILT_IN_BACKENDS, times);
+    const backend = fastest(IMPLEMENTATIONS, times);
     table.push({ tokens, backend, recordable: fastest(RECORDABLE_BACKENDS, times) });
   }
   return table;
@@ -63,11 +64,10 @@ export async function autotune(
 
 type Times = Readonly<Record<BuiltInBackend, number[]>>;
 
-/** The first of the list stays unless another is clearly faster. */
-function fastest<T extends BuiltInBackend>(backends: readonly T[], times: Times): T {
-  const [usual] = backends as readonly [T];
+/** The default backend stays unless another is clearly faster. */
+function fastest<T extends BuiltInBackend>(backends: readonly (T | 'grouped_mm')[], times: Times) {
   const best = backends.reduce((a, b) => (medianOf(times[b]) < medianOf(times[a]) ? b : a));
-  return medianOf(times[best]) < (1 - MARGIN) * medianOf(times[usual]) ? best : usual;
+  return medianOf(times[best]) < (1 - MARGIN) * medianOf(times.grouped_mm) ? best : 'grouped_mm';
 }
 
 function medianOf(values: readonly number[]): number {

@@ -1,8 +1,9 @@
 /** Which experts backend executes a pass, given the one that was asked for. */
 
+import type { IMPLEMENTATIONS } from '../experts/moe-experts.ts';
+
 /** The built-in backends, which a pass can pick without another session. */
-export const BUILT_IN_BACKENDS = ['grouped_mm', 'batched_mm', 'eager'] as const;
-export type BuiltInBackend = (typeof BUILT_IN_BACKENDS)[number];
+export type BuiltInBackend = (typeof IMPLEMENTATIONS)[number];
 
 /** One pass of a batch through the decoder. */
 export interface Pass {

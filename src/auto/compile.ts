@@ -1,8 +1,7 @@
 /** `model.compile`: what is measured and recorded ahead. */
-import { cpus } from 'node:os';
 import { InputError, nearest, show } from '../errors.ts';
 import { engineVersion } from '../runtime/binding.ts';
-import { cpuInfo } from '../runtime/machine.ts';
+import { cpuInfo, cpuModel } from '../runtime/machine.ts';
 import { version } from '../runtime/package-root.ts';
 import { defaultThreads } from '../runtime/threads.ts';
 import { autotune, TOKEN_COUNTS } from './autotune.ts';
@@ -99,7 +98,7 @@ function tuningKey(parts: ModelParts, counts: readonly number[]): TuningKey {
   const info = weights?.device.info;
   const device = info
     ? `${info.name}, compute capability ${info.major}.${info.minor}`
-    : `${cpus()[0]?.model.trim() ?? 'unknown CPU'}, ${cpuInfo().isa}`;
+    : `${cpuModel()}, ${cpuInfo().isa}`;
   return {
     ...{ model: modelType, dtype, device, maxMemory },
     threads: info ? 0 : (threads ?? defaultThreads()),

@@ -21,7 +21,7 @@ import { DecoderSessions } from './decoder-sessions.ts';
 import { DeviceSteps, type StepFeeds } from './device-steps.ts';
 import type { EngineOptions } from './engine.ts';
 import { type CacheTensors, KvCache } from './kv-cache.ts';
-import { StepGraphsPolicy } from './step-graphs.ts';
+import { StepGraphsPolicy, type StepKey } from './step-graphs.ts';
 
 /** Outputs that only passes with `candidates` fetch. */
 const CANDIDATE_OUTPUTS: readonly string[] = ['candidate_logits', 'candidate_ids'];
@@ -144,10 +144,11 @@ export class DecoderRuntime {
     if (!weights || !this.recordsSteps(pass.experts) || !isDeviceStep(pass)) return undefined;
     const steps = this.#steps.get(pass.cache) ?? new DeviceSteps(weights.device, pass.cache, this.#graphs);
     this.#steps.set(pass.cache, steps);
-    const feeds = this.#stepFeeds(pass);
-    const action = steps.next(feeds.key);
+    const key = stepKey(pass);
+    const action = steps.next(key);
     if (action.kind === 'run') return undefined;
     signal?.throwIfAborted();
+    const feeds = this.#stepFeeds(pass, key);
     if (action.kind === 'replay') return steps.replay(action.captured, feeds);
     try {
       return await steps.replay(await steps.capture(session, feeds), feeds);
@@ -161,13 +162,7 @@ export class DecoderRuntime {
     }
   }
 
-  #stepFeeds(pass: DecoderPass): StepFeeds {
-    const key = {
-      rows: pass.inputIds.length,
-      capacity: Object.values(pass.cache)[0]?.dims[2] ?? 0,
-      implementation: pass.experts,
-      candidates: pass.candidates ?? 0,
-    };
+  #stepFeeds(pass: DecoderPass, key: StepKey): StepFeeds {
     return {
       ...{ key, ...passTokens(pass, this.#axes) },
       selector: selectorOf(pass.experts),
@@ -182,4 +177,13 @@ export class DecoderRuntime {
     if (!ExpertsInterface.isBuiltIn(experts)) calls[experts] = this.config.moe_layers.filter(Boolean).length;
     return calls;
   }
+}
+
+function stepKey(pass: DecoderPass): StepKey {
+  return {
+    rows: pass.inputIds.length,
+    capacity: Object.values(pass.cache)[0]?.dims[2] ?? 0,
+    implementation: pass.experts,
+    candidates: pass.candidates ?? 0,
+  };
 }

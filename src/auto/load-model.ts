@@ -59,6 +59,7 @@ export async function loadModel(
   kind: 'text' | 'image-text' = 'text',
 ): Promise<ModelParts> {
   checkOptions(options);
+  const maxMemory = checkMaxMemory(options);
   await checkDevice(options.device);
   const repo = await resolveRepo(idOrFolder, options);
   const { json, architecture, parsed } = await loadConfig(repo, options.config, options);
@@ -77,7 +78,16 @@ export async function loadModel(
   const { report, contexts } = matchWeights(architecture, parsed, checkpoint);
   assertComplete(report, checkpoint.files);
   warnUnexpected(report.unexpected, idOrFolder, options);
-  const request = { architecture, parsed, checkpoint, contexts, dtype, head, backend: textBackend(experts) };
+  const request = {
+    architecture,
+    parsed,
+    checkpoint,
+    contexts,
+    dtype,
+    head,
+    maxMemory,
+    backend: textBackend(experts),
+  };
   const { decoder, vision, release } = await openRuntimes(request, options);
   const contextLength = Math.min(
     text.max_position_embeddings,
@@ -89,7 +99,7 @@ export async function loadModel(
     warn: (message) => warn(message, options.onWarning),
     decodeWithBatchedMm: options.decodeWithBatchedMm ?? true,
     threads: options.threads,
-    maxMemory: options.maxMemory === undefined ? undefined : parseMemory(options.maxMemory),
+    maxMemory,
     ...(vision && architecture.vision ? { vision, visionTokens: architecture.vision.tokens(parsed) } : {}),
   };
 }
@@ -102,13 +112,15 @@ interface RuntimesRequest {
   readonly contexts: readonly ExpertsContext[];
   readonly dtype: DType;
   readonly head: Head;
+  /** Bytes. */
+  readonly maxMemory: number | undefined;
   /** Of the text model. */
   readonly backend: string;
 }
 
 /** Opens a model's weights and sessions where it is to compute; after a failure nothing of them is left. */
 async function openRuntimes(request: RuntimesRequest, options: LoadOptions) {
-  const { architecture, parsed, checkpoint, contexts, dtype, head, backend } = request;
+  const { architecture, parsed, checkpoint, contexts, dtype, head, maxMemory, backend } = request;
   // What has been opened, to be freed from the last to the first.
   const opened: (() => Promise<void> | void)[] = [];
   const release = async () => {
@@ -117,7 +129,7 @@ async function openRuntimes(request: RuntimesRequest, options: LoadOptions) {
   try {
     const store = openWeightStore(checkpoint.tensors.values());
     opened.push(() => store.dispose());
-    const weights = await openDeviceWeights(store, dtype, options);
+    const weights = await openDeviceWeights(store, dtype, options.device, maxMemory);
     if (weights)
       opened.push(
         () => weights.device.dispose(),
@@ -146,12 +158,13 @@ async function openRuntimes(request: RuntimesRequest, options: LoadOptions) {
 async function openDeviceWeights(
   store: WeightStore,
   dtype: DType,
-  { device, maxMemory }: LoadOptions,
+  device: Device | undefined,
+  maxMemory: number | undefined,
 ): Promise<DeviceWeights | undefined> {
   const opened = await openDevice(device);
   if (!opened && maxMemory !== undefined) throw new InputError(MEMORY_WITHOUT_GPU);
   try {
-    return opened?.openWeights(store, dtype, maxMemory === undefined ? 0 : parseMemory(maxMemory));
+    return opened?.openWeights(store, dtype, maxMemory ?? 0);
   } catch (error) {
     await opened?.dispose();
     throw error;
@@ -205,18 +218,23 @@ function checkKind(architecture: Architecture, kind: 'text' | 'image-text', idOr
 }
 
 function checkOptions(options: LoadOptions): void {
-  const { dtype, threads, maxCacheLength, maxMemory, device, decodeWithBatchedMm } = options;
+  const { dtype, threads, maxCacheLength, decodeWithBatchedMm } = options;
   if (decodeWithBatchedMm !== undefined && typeof decodeWithBatchedMm !== 'boolean')
     throw new InputError(`decodeWithBatchedMm is ${show(decodeWithBatchedMm)}; expected true or false`);
-  if (maxMemory !== undefined) parseMemory(maxMemory);
-  if (maxMemory !== undefined && (device === undefined || device === 'cpu'))
-    throw new InputError(MEMORY_WITHOUT_GPU);
   if (dtype !== undefined && dtype !== 'auto' && !DTYPES.includes(dtype))
     throw new InputError(`dtype is ${show(dtype)}; expected auto, ${DTYPES.join(', ')}`);
   for (const [name, value] of Object.entries({ threads, maxCacheLength })) {
     if (value !== undefined && !(Number.isInteger(value) && value > 0))
       throw new InputError(`${name} is ${show(value)}; expected a whole number above zero`);
   }
+}
+
+/** Bytes of GPU memory the weights may take; undefined: no bound. */
+function checkMaxMemory({ maxMemory, device }: LoadOptions): number | undefined {
+  if (maxMemory === undefined) return undefined;
+  const bytes = parseMemory(maxMemory);
+  if (device === undefined || device === 'cpu') throw new InputError(MEMORY_WITHOUT_GPU);
+  return bytes;
 }
 
 /** HF: the config's dtype, else that of the first floating-point tensor. */

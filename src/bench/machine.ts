@@ -1,6 +1,6 @@
-import { cpus, release, totalmem, type } from 'node:os';
+import { release, totalmem, type } from 'node:os';
 import type { Device } from '../runtime/device.ts';
-import { cpuInfo, measureFlops, measureReadBandwidth } from '../runtime/machine.ts';
+import { cpuInfo, cpuModel, measureFlops, measureReadBandwidth } from '../runtime/machine.ts';
 import type { MachineReport } from './report.ts';
 
 /** Time given to each measurement of each run. */
@@ -76,7 +76,7 @@ export class GpuGauge implements Gauge {
 
 function hostReport() {
   return {
-    cpu: cpus()[0]?.model.trim() ?? 'unknown CPU',
+    cpu: cpuModel(),
     isa: cpuInfo().isa,
     memoryBytes: totalmem(),
     os: `${type()} ${release()}`,

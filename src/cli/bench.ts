@@ -25,6 +25,7 @@ import {
 import { defaultThreads } from '../runtime/threads.ts';
 import { openCheckpoint } from '../safetensors/checkpoint.ts';
 import type { TensorInfo } from '../safetensors/types.ts';
+import { demoModel } from './demo-model.ts';
 import { type Io, UsageError } from './io.ts';
 import {
   addComputeOptions,
@@ -35,7 +36,6 @@ import {
   integer,
   requireDevice,
 } from './options.ts';
-import { demoModel } from './package-root.ts';
 
 const DEFAULT_PROMPTS = [128, 512];
 /** Times to measure a GPU's memory; the best counts. */

@@ -2,8 +2,8 @@ import type { Command } from 'commander';
 import { describeDiagnosis } from '../doctor/describe.ts';
 import { diagnose } from '../doctor/diagnose.ts';
 import { EngineError } from '../errors.ts';
+import { version } from '../runtime/package-root.ts';
 import type { Io } from './io.ts';
-import { version } from './package-root.ts';
 
 /** `switchyard doctor`: what this machine has, what will be used, and what to do about what is missing. */
 export function addDoctorCommand(program: Command, io: Io): void {

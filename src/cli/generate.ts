@@ -17,6 +17,7 @@ import {
   type Streamer,
   type Tokenizer,
 } from '../index.ts';
+import { demoModel } from './demo-model.ts';
 import type { Io } from './io.ts';
 import {
   addComputeOptions,
@@ -31,7 +32,6 @@ import {
   strings,
   tokenIds,
 } from './options.ts';
-import { demoModel } from './package-root.ts';
 import { idPrinter, textPrinter } from './printers.ts';
 import { type Batch, encode, encodeWithImages, type Prompt, type PromptFlags, readPrompt } from './prompt.ts';
 import { describeStats, type Picture } from './stats.ts';

@@ -1,4 +1,5 @@
 import { Command, CommanderError } from 'commander';
+import { version } from '../runtime/package-root.ts';
 import { addBenchCommand } from './bench.ts';
 import { addCacheCommand } from './cache.ts';
 import { addDoctorCommand } from './doctor.ts';
@@ -6,7 +7,6 @@ import { addDownloadCommand } from './download.ts';
 import { addGenerateCommand } from './generate.ts';
 import { addInfoCommand } from './info.ts';
 import { type Io, Stop, UsageError } from './io.ts';
-import { version } from './package-root.ts';
 import { addVerifyCommand } from './verify.ts';
 
 /**

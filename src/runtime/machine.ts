@@ -1,4 +1,5 @@
 /** What this machine is and can do. */
+import { cpus } from 'node:os';
 import { EngineError } from '../errors.ts';
 import { loadBinding } from './binding.ts';
 import { defaultThreads } from './threads.ts';
@@ -14,6 +15,11 @@ export interface CpuInfo {
 export function cpuInfo(): CpuInfo {
   const { isa, features } = loadBinding().cpuInfo();
   return { isa, features };
+}
+
+/** The processor's name, as it calls itself. */
+export function cpuModel(): string {
+  return cpus()[0]?.model.trim() ?? 'unknown CPU';
 }
 
 export interface ReadBandwidth {

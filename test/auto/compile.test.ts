@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { autotune } from '../../src/auto/autotune.ts';
 import { autotuneFolder } from '../../src/auto/autotune-cache.ts';
-import { BUILT_IN_BACKENDS } from '../../src/auto/backend-policy.ts';
+import { IMPLEMENTATIONS } from '../../src/experts/moe-experts.ts';
 import { AbortError, AutoModelForCausalLM, type CausalLM, InputError } from '../../src/index.ts';
 import { goldenModel, readJson } from '../helpers/goldens.ts';
 
@@ -197,7 +197,7 @@ describe('measuring', () => {
       { tokens: 2, backend: 'eager', recordable: 'grouped_mm' },
       { tokens: 8, backend: 'batched_mm', recordable: 'batched_mm' },
     ]);
-    expect(passes.slice(0, 3)).toEqual(BUILT_IN_BACKENDS.map((backend) => `2 ${backend}`));
+    expect(passes.slice(0, 3)).toEqual(IMPLEMENTATIONS.map((backend) => `2 ${backend}`));
   });
 
   it('ends the table where time is up', async () => {

@@ -21,6 +21,7 @@ import {
   goldenModel,
   maxDifference,
   readJson,
+  TEXT_MODELS,
 } from '../helpers/goldens.ts';
 import { buildEmulatedLibrary, root } from '../kernels/cuda/native.ts';
 import { encodeModel } from '../runtime/onnx-model.ts';
@@ -86,14 +87,7 @@ describe.skipIf(process.platform !== 'linux')(
       return sequences[0]?.slice(prompt.input_ids.length);
     };
 
-    describe.each([
-      'qwen2_moe_a',
-      'qwen2_moe_b',
-      'qwen2_moe_window',
-      'qwen3_moe_c',
-      'qwen3_moe_c_resaved',
-      'qwen3_moe_d',
-    ])('%s', (name) => {
+    describe.each(TEXT_MODELS)('%s', (name) => {
       it('gives the logits of transformers, switched from backend to backend', async () => {
         const { model } = await open(name);
         for (const [i, prompt] of golden(name).prompts.entries()) {

@@ -1,8 +1,8 @@
-import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { Stop } from '../../src/cli/io.ts';
 import { CausalLM } from '../../src/index.ts';
+import { useEmulatedGpu } from '../helpers/emulated-gpu.ts';
 import { goldenModel } from '../helpers/goldens.ts';
-import { buildEmulatedLibrary } from '../kernels/cuda/native.ts';
 import { run } from './capture.ts';
 
 const QUICK = ['bench', '--prompt', '5,20', '--new', '3', '--runs', '1', '--threads', '2'];
@@ -120,14 +120,7 @@ describe('switchyard bench', () => {
 });
 
 describe.skipIf(process.platform !== 'linux')('switchyard bench on an emulated GPU', () => {
-  const before = process.env.SWITCHYARD_CUDA_LIBRARY;
-  beforeAll(async () => {
-    process.env.SWITCHYARD_CUDA_LIBRARY = await buildEmulatedLibrary();
-  }, 300_000);
-  afterAll(() => {
-    if (before === undefined) delete process.env.SWITCHYARD_CUDA_LIBRARY;
-    else process.env.SWITCHYARD_CUDA_LIBRARY = before;
-  });
+  useEmulatedGpu();
   /** The upload of weights is told on stderr. */
   const onGpu = async (...args: string[]) => {
     const { exitCode, stdout } = await run([...QUICK, ...small, ...args, '--json']);

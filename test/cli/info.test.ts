@@ -3,9 +3,9 @@ import { copyFile, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { demoModel } from '../../src/cli/demo-model.ts';
 import { formatCount } from '../../src/cli/format.ts';
 import { countParameters } from '../../src/cli/model-info.ts';
-import { demoModel } from '../../src/cli/package-root.ts';
 import { goldenModel } from '../helpers/goldens.ts';
 import { run } from './capture.ts';
 

@@ -8,7 +8,8 @@ import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { demoModel, version } from '../../src/cli/package-root.ts';
+import { demoModel } from '../../src/cli/demo-model.ts';
+import { version } from '../../src/runtime/package-root.ts';
 import { run } from './capture.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));

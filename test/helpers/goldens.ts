@@ -1,6 +1,16 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
+/** Golden checkpoints of text models. */
+export const TEXT_MODELS = [
+  'qwen2_moe_a',
+  'qwen2_moe_b',
+  'qwen2_moe_window',
+  'qwen3_moe_c',
+  'qwen3_moe_c_resaved',
+  'qwen3_moe_d',
+];
+
 /** Folder of a golden checkpoint. */
 export function goldenModel(name: string): string {
   return join(import.meta.dirname, '../fixtures/goldens/models', name);

@@ -10,6 +10,7 @@ import {
   maxDifference,
   readJson,
   readTensors,
+  TEXT_MODELS,
 } from '../helpers/goldens.ts';
 
 /** Accepted differences to transformers in float32, from the goldens' own spread. */
@@ -20,19 +21,11 @@ const PERPLEXITY = 1e-4;
 const BF16_WORST = 0.3;
 const BF16_MEAN = 0.05;
 
-const MODELS = [
-  'qwen2_moe_a',
-  'qwen2_moe_b',
-  'qwen2_moe_window',
-  'qwen3_moe_c',
-  'qwen3_moe_c_resaved',
-  'qwen3_moe_d',
-];
 const BACKENDS = ['eager', 'batched_mm', 'grouped_mm'];
 /** Greedy decoding as the goldens define it, whatever the folder's generation_config.json says. */
 const GREEDY = { doSample: false, repetitionPenalty: 1, eosTokenId: [], maxNewTokens: 24 };
 
-describe.each(MODELS)('%s', (name) => {
+describe.each(TEXT_MODELS)('%s', (name) => {
   const own: GoldenModel = readJson(goldenModel(name), 'expected.json');
   const source = goldenModel(own.same_as ?? name);
   const golden: GoldenModel = own.same_as ? readJson(source, 'expected.json') : own;

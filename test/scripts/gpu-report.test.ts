@@ -1,14 +1,14 @@
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { bytesPerDecodedToken, weightWork } from '../../src/bench/work.ts';
 import { resolveRepo } from '../../src/hub/resolve-repo.ts';
 import { AutoConfig, AutoModelForCausalLM } from '../../src/index.ts';
 import { Device, listDevices } from '../../src/runtime/device.ts';
 import { openCheckpoint } from '../../src/safetensors/checkpoint.ts';
+import { useEmulatedGpu } from '../helpers/emulated-gpu.ts';
 import { goldenModel } from '../helpers/goldens.ts';
-import { buildEmulatedLibrary } from '../kernels/cuda/native.ts';
 
 const scripts = join(import.meta.dirname, '../../scripts');
 const part = (name: string) => import(join(scripts, 'gpu-report', name));
@@ -265,14 +265,7 @@ test('the report tells the card, the goals, each step, the session and what the 
 });
 
 describe.skipIf(process.platform !== 'linux')('a session on an emulated GPU', () => {
-  const before = process.env.SWITCHYARD_CUDA_LIBRARY;
-  beforeAll(async () => {
-    process.env.SWITCHYARD_CUDA_LIBRARY = await buildEmulatedLibrary();
-  }, 300_000);
-  afterAll(() => {
-    if (before === undefined) delete process.env.SWITCHYARD_CUDA_LIBRARY;
-    else process.env.SWITCHYARD_CUDA_LIBRARY = before;
-  });
+  useEmulatedGpu();
   const bytesPerToken = async (source: string) => {
     const { architecture, parsed } = await AutoConfig.fromPretrained(source);
     const { tensors } = await openCheckpoint(await resolveRepo(source, {}));

@@ -1,6 +1,6 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, renameSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -78,15 +78,8 @@ export function buildEmulatedLibrary(): Promise<string> {
     readdirSync(folder)
       .filter((name) => /\.(cu|cc)$/.test(name) && name !== left)
       .map((name) => join(folder, name));
-  const shared = [
-    'common/mapped_file.cc',
-    'common/residency.cc',
-    'common/weight_store.cc',
-    'ops/kernel_io.cc',
-    'ops/op_attributes.cc',
-    'ops/ort_values.cc',
-    'ops/stored_weight.cc',
-  ];
+  const list = readFileSync(join(root, 'kernels/ops/cuda/shared_sources.json'), 'utf8');
+  const shared = JSON.parse(list) as string[];
   const sources = [
     ...all(cudaFolder, 'gemm_cublaslt.cc'),
     ...all(join(root, 'kernels/ops/cuda'), 'platform.cc'),
