@@ -191,8 +191,7 @@ cudaError_t Launch(const AttentionParams& p, cudaStream_t stream) {
 
 template <typename T>
 cudaError_t Launch(const AttentionParams& p, cudaStream_t stream) {
-  if (p.head_dim <= 64) return Launch<T, 64>(p, stream);
-  return p.head_dim <= 80 ? Launch<T, 80>(p, stream) : Launch<T, 128>(p, stream);
+  return DispatchHeadDim(p.head_dim, [&](auto dim) { return Launch<T, decltype(dim)::value>(p, stream); });
 }
 
 }  // namespace

@@ -1,6 +1,8 @@
 // What the tensor-core attention kernels share: bringing rows of queries, keys or values to shared memory,
 // and one warp's products and online softmax (Dao et al., FlashAttention, arXiv 2205.14135).
 #pragma once
+#include <type_traits>
+
 #include "attention_internal.h"
 #include "fragments.h"
 #include "numeric.cuh"
@@ -198,5 +200,14 @@ class WarpAttention {
   float totals_[kGroups][2] = {};  // this lane's share
   float largest_[kGroups][2];
 };
+
+// Calls body(std::integral_constant) with the least head size the kernels are built for that holds
+// `head_dim`, which is at most 128.
+template <typename Body>
+cudaError_t DispatchHeadDim(int head_dim, Body body) {
+  if (head_dim <= 64) return body(std::integral_constant<int, 64>());
+  if (head_dim <= 80) return body(std::integral_constant<int, 80>());
+  return body(std::integral_constant<int, 128>());
+}
 
 }  // namespace switchyard::cuda
