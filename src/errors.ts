@@ -63,6 +63,53 @@ export function show(value: unknown): string {
   return text.length > 80 ? `${text.slice(0, 77)}...` : text;
 }
 
+/** The one sentence for a value that will not do: "dtype is "bf16"; expected auto, float32". */
+export function expected(what: string, value: unknown, wanted: string): string {
+  return `${what} is ${show(value)}; expected ${wanted}`;
+}
+
+/** The end of a message about an unknown word: `. Did you mean "x"?`, or nothing where no known one comes close. */
+export function didYouMean(word: unknown, known: Iterable<string>): string {
+  const guess = typeof word === 'string' ? nearest(word, known) : undefined;
+  return guess === undefined ? '' : `. Did you mean ${show(guess)}?`;
+}
+
+/** What a schema found wrong, as of zod: where, and why. */
+interface Issue {
+  readonly path: readonly PropertyKey[];
+  readonly message: string;
+}
+
+/**
+ * A schema's finding in words: the field, its value, what was expected.
+ * @param given what was checked
+ * @param at path of `given` itself, such as `text_config`
+ */
+export function issueText({ path, message }: Issue, given: unknown, at = ''): string {
+  const value = path.reduce<unknown>((parent, key) => (parent as Record<PropertyKey, unknown>)?.[key], given);
+  const field = [...(at ? [at] : []), ...path.map(String)].join('.');
+  return `${field || 'the content'} is ${show(value)}: ${message}`;
+}
+
+/**
+ * @param what that is ended, such as `the download`
+ * @throws AbortError once the signal has fired
+ */
+export function abortIf(signal: AbortSignal | undefined, what: string): void {
+  if (signal?.aborted) throw abortError(signal, what);
+}
+
+/** The error of a call that its signal has ended. */
+export function abortError(signal: AbortSignal, what: string): AbortError {
+  return new AbortError(`${what} was aborted`, { cause: signal.reason });
+}
+
+/** Tells something worth knowing that is no fault: to `onWarning`, else as a process warning. */
+export function warn(message: string, onWarning?: (message: string) => void): void {
+  if (onWarning) onWarning(message);
+  else process.emitWarning(message, 'SwitchyardWarning');
+}
+
 /** The candidate closest to `name` by edit distance, or undefined when none is close enough to be a likely typo. */
 export function nearest(name: string, candidates: Iterable<string>): string | undefined {
   let best: string | undefined;

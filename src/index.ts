@@ -6,22 +6,8 @@ export {
   AutoTokenizer,
 } from './auto/auto-classes.ts';
 export { AutoProcessor } from './auto/auto-processor.ts';
-export type {
-  BaseModelOutput,
-  CausalLMGenerateOptions,
-  CausalLMOutput,
-  ExecutionStats,
-} from './auto/causal-lm.ts';
-export { BaseModel, CausalLM } from './auto/causal-lm.ts';
-export type { CompileMode, CompileOptions, Tuning } from './auto/compile.ts';
-export type { Device } from './auto/device.ts';
-export type { ForwardInputs, Intermediates } from './auto/forward.ts';
-export type { ImageTextForwardInputs, ImageTextGenerateOptions, VisualInputs } from './auto/image-text.ts';
-export { ImageTextToText } from './auto/image-text.ts';
 export type { ConfigOverride, LoadedConfig } from './auto/load-config.ts';
 export type { LoadOptions } from './auto/load-model.ts';
-export type { ExpertsImplementation } from './auto/model.ts';
-export { PreTrainedModel } from './auto/model.ts';
 export {
   AbortError,
   CheckpointError,
@@ -49,7 +35,25 @@ export type { Attribute, Dimension, Value } from './graph/graph.ts';
 export { float, Graph } from './graph/graph.ts';
 export type { DType } from './graph/precision.ts';
 export type { HubOptions, ProgressEvent } from './hub/types.ts';
-export type { Processor, ProcessorOutput } from './processor/processor.ts';
-export type { Grid, ImageInput, VideoInput } from './processor/types.ts';
+export type { Grid, ImageInput, VideoInput } from './media/types.ts';
+export type {
+  BaseModelOutput,
+  CausalLMGenerateOptions,
+  CausalLMOutput,
+  ExecutionStats,
+} from './model/causal-lm.ts';
+export { BaseModel, CausalLM } from './model/causal-lm.ts';
+export type { CompileMode, CompileOptions, Tuning } from './model/compile.ts';
+export type { ForwardInputs, Intermediates } from './model/forward.ts';
+export type {
+  ImageTextForwardInputs,
+  ImageTextGenerateOptions,
+  VisualInputs,
+} from './model/image-text-to-text.ts';
+export { ImageTextToText } from './model/image-text-to-text.ts';
+export type { ExpertsImplementation } from './model/pretrained-model.ts';
+export { PreTrainedModel } from './model/pretrained-model.ts';
+export type { Processor, ProcessorOutput } from './models/qwen3_vl_moe/processor.ts';
+export type { Device } from './runtime/choose-device.ts';
 export { Tensor } from './runtime/ort.ts';
 export type { Tokenizer } from './tokenizer/tokenizer.ts';

@@ -24,34 +24,36 @@ const read = (path: string) => readFileSync(join(root, path), 'utf8');
 
 /** What each folder of `src/` may import from its siblings, besides itself and the files listed under `anywhere`. */
 const TYPESCRIPT: Record<string, readonly string[]> = {
-  cli: ['index.ts', 'auto', 'bench', 'doctor', 'hub', 'runtime', 'safetensors'],
+  cli: ['index.ts', 'auto', 'bench', 'doctor', 'hub', 'model', 'runtime', 'safetensors'],
   bench: ['generation', 'runtime'],
   auto: [
-    'doctor',
+    'engine',
     'experts',
-    'generation',
     'graph',
     'hub',
-    'layers',
+    'model',
     'models',
-    'processor',
     'runtime',
     'safetensors',
     'tokenizer',
+    'weights',
   ],
+  model: ['engine', 'experts', 'generation', 'graph', 'models', 'runtime'],
+  engine: ['experts', 'graph', 'models', 'runtime', 'weights'],
   doctor: ['runtime'],
-  models: ['experts', 'graph', 'layers'],
-  layers: ['experts', 'graph'],
+  models: ['experts', 'graph', 'media', 'nn'],
+  nn: ['experts', 'graph'],
+  weights: ['graph'],
   experts: ['graph'],
   graph: [],
   generation: ['tokenizer'],
   hub: [],
-  processor: [],
+  media: [],
   runtime: ['safetensors'],
   safetensors: [],
   tokenizer: [],
 };
-const anywhere = ['errors.ts', 'json.ts'];
+const anywhere = ['errors.ts', 'json.ts', 'units.ts'];
 /** Contracts may cross any border: types, and constants that belong to them. */
 const isContract = (target: string) => target.endsWith('/types.ts');
 
@@ -64,7 +66,7 @@ const PACKAGES: Record<string, string> = {
   'onnxruntime-common': 'src/runtime/ort.ts',
   'onnxruntime-node': 'src/runtime/ort.ts',
   protobufjs: 'src/graph/',
-  sharp: 'src/processor/',
+  sharp: 'src/media/',
 };
 
 function imports(path: string): string[] {

@@ -1,13 +1,13 @@
-import { resolveRepo } from '../hub/resolve-repo.ts';
+import type { VisionRuntime } from '../engine/vision-runner.ts';
+import { resolveRepo } from '../hub/repo/resolve-repo.ts';
 import type { HubOptions } from '../hub/types.ts';
+import { BaseModel, CausalLM } from '../model/causal-lm.ts';
+import { ImageTextToText } from '../model/image-text-to-text.ts';
+import type { ModelParts } from '../model/pretrained-model.ts';
 import { loadTokenizer } from '../tokenizer/load-tokenizer.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
-import { BaseModel, CausalLM } from './causal-lm.ts';
-import { ImageTextToText } from './image-text.ts';
 import { type ConfigOverride, type LoadedConfig, loadConfig } from './load-config.ts';
 import { type LoadOptions, loadModel } from './load-model.ts';
-import type { ModelParts } from './model.ts';
-import type { VisionRuntime } from './vision-runtime.ts';
 
 /** Reads and validates a config.json. Counterpart of HF `AutoConfig`. */
 export const AutoConfig = {

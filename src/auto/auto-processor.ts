@@ -1,6 +1,6 @@
-import { resolveRepo } from '../hub/resolve-repo.ts';
+import { resolveRepo } from '../hub/repo/resolve-repo.ts';
 import type { HubOptions } from '../hub/types.ts';
-import { loadProcessor, type Processor } from '../processor/processor.ts';
+import { loadProcessor, type Processor } from '../models/qwen3_vl_moe/processor.ts';
 import { loadTokenizer } from '../tokenizer/load-tokenizer.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 

@@ -3,9 +3,9 @@ import { ExpertsInterface } from '../experts/registry.ts';
 import { Graph } from '../graph/graph.ts';
 import type { Repo } from '../hub/types.ts';
 import type { Architecture } from '../models/architecture.ts';
-import { CheckpointWeights, type LoadReport } from '../models/checkpoint-weights.ts';
 import { openCheckpoint } from '../safetensors/checkpoint.ts';
 import type { Checkpoint } from '../safetensors/types.ts';
+import { CheckpointWeights, type LoadReport } from '../weights/checkpoint-weights.ts';
 import { loadConfig } from './load-config.ts';
 
 /** How a checkpoint fits its architecture. */

@@ -1,10 +1,10 @@
 import { basename } from 'node:path';
 import { ConfigError, show } from '../errors.ts';
-import { resolveRepo } from '../hub/resolve-repo.ts';
+import { resolveRepo } from '../hub/repo/resolve-repo.ts';
 import type { HubOptions, Repo } from '../hub/types.ts';
 import { readJsonFile } from '../json.ts';
 import type { Architecture } from '../models/architecture.ts';
-import { findArchitecture } from './architectures.ts';
+import { findArchitecture } from './registry.ts';
 
 /** A config.json that Switchyard understands. */
 export interface LoadedConfig {

@@ -1,23 +1,23 @@
-import { CheckpointError, ConfigError, InputError, show } from '../errors.ts';
+import type { Head } from '../engine/pass.ts';
+import { DecoderRuntime } from '../engine/runner.ts';
+import { VisionRuntime } from '../engine/vision-runner.ts';
+import { abortIf, CheckpointError, ConfigError, InputError, show, warn } from '../errors.ts';
 import type { ExpertsContext } from '../experts/interface.ts';
 import { resolveExperts } from '../experts/resolve.ts';
 import { DTYPES, type DType } from '../graph/precision.ts';
-import { resolveRepo } from '../hub/resolve-repo.ts';
+import { resolveRepo } from '../hub/repo/resolve-repo.ts';
 import type { HubOptions } from '../hub/types.ts';
+import { type ExpertsImplementation, type ModelParts, textBackend } from '../model/pretrained-model.ts';
 import type { Architecture, VisionPart } from '../models/architecture.ts';
-import { assertComplete, listed } from '../models/checkpoint-weights.ts';
+import { checkDevice, type Device, openDevice, parseMemory } from '../runtime/choose-device.ts';
 import type { DeviceWeights } from '../runtime/device.ts';
 import type { WeightStore } from '../runtime/types.ts';
 import { openWeightStore } from '../runtime/weight-store.ts';
 import { openCheckpoint } from '../safetensors/checkpoint.ts';
 import type { Checkpoint } from '../safetensors/types.ts';
+import { assertComplete, listed } from '../weights/checkpoint-weights.ts';
 import { matchWeights } from './check-model.ts';
-import type { Head } from './decoder-pass.ts';
-import { DecoderRuntime } from './decoder-runtime.ts';
-import { checkDevice, type Device, openDevice, parseMemory } from './device.ts';
 import { type ConfigOverride, loadConfig, loadGenerationConfig } from './load-config.ts';
-import { type ExpertsImplementation, type ModelParts, textBackend } from './model.ts';
-import { VisionRuntime } from './vision-runtime.ts';
 
 /** Options of `fromPretrained`. */
 export interface LoadOptions extends HubOptions {
@@ -73,7 +73,7 @@ export async function loadModel(
   const experts = resolveExperts(options.expertsImplementation, expertsModel);
   const generationConfig = await loadGenerationConfig(repo);
   const checkpoint = fillMissing(architecture, parsed, await openCheckpoint(repo), options);
-  options.signal?.throwIfAborted();
+  abortIf(options.signal, `loading ${idOrFolder}`);
   const dtype = chooseDtype(options.dtype, text.dtype, checkpoint);
   const { report, contexts } = matchWeights(architecture, parsed, checkpoint);
   assertComplete(report, checkpoint.files);
@@ -256,9 +256,4 @@ function chooseDtype(
 function warnUnexpected(names: readonly string[], idOrFolder: string, options: LoadOptions): void {
   if (names.length === 0) return;
   warn(`${idOrFolder} holds tensors that the architecture does not use: ${listed(names)}`, options.onWarning);
-}
-
-function warn(message: string, onWarning: LoadOptions['onWarning']): void {
-  if (onWarning) onWarning(message);
-  else process.emitWarning(message, 'SwitchyardWarning');
 }

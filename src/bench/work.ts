@@ -1,5 +1,5 @@
 /** How much a model must read and multiply, from config.json and the shapes of its weights. */
-import type { DecoderConfig } from '../layers/types.ts';
+import type { DecoderConfig } from '../nn/types.ts';
 import type { TensorInfo } from '../safetensors/types.ts';
 
 /** Bytes and matrix elements of a part of the model, counting of the routed experts only those that serve one token. */

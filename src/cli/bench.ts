@@ -1,5 +1,4 @@
 import { type Command, InvalidArgumentError } from 'commander';
-import { openDevice } from '../auto/device.ts';
 import { CpuGauge, type Gauge, GpuGauge } from '../bench/machine.ts';
 import { type Candidate, DECODE_PROMPT, measure, type Plan, type Samples } from '../bench/measure.ts';
 import {
@@ -10,8 +9,7 @@ import {
   type Setting,
 } from '../bench/report.ts';
 import { bytesPerDecodedToken, prefillFlops, weightWork } from '../bench/work.ts';
-import { createProgressDisplay } from '../hub/progress.ts';
-import { resolveRepo } from '../hub/resolve-repo.ts';
+import { resolveRepo } from '../hub/repo/resolve-repo.ts';
 import {
   AutoConfig,
   AutoModelForCausalLM,
@@ -22,6 +20,7 @@ import {
   type LoadedConfig,
   type LoadOptions,
 } from '../index.ts';
+import { openDevice } from '../runtime/choose-device.ts';
 import { defaultThreads } from '../runtime/threads.ts';
 import { openCheckpoint } from '../safetensors/checkpoint.ts';
 import type { TensorInfo } from '../safetensors/types.ts';
@@ -36,6 +35,7 @@ import {
   integer,
   requireDevice,
 } from './options.ts';
+import { createProgressDisplay } from './progress.ts';
 
 const DEFAULT_PROMPTS = [128, 512];
 /** Times to measure a GPU's memory; the best counts. */

@@ -1,9 +1,9 @@
 import { createInterface } from 'node:readline/promises';
 import type { Command } from 'commander';
-import { formatBytes } from '../hub/format.ts';
-import { isRepoId } from '../hub/names.ts';
-import { planRemoval, type Removal, remove } from '../hub/remove-cached.ts';
-import { type CacheContent, scanCache } from '../hub/scan-cache.ts';
+import { planRemoval, type Removal, remove } from '../hub/cache/remove.ts';
+import { type CacheContent, scanCache } from '../hub/cache/scan.ts';
+import { isRepoId } from '../hub/repo/names.ts';
+import { formatBytes } from '../units.ts';
 import { type Io, UsageError } from './io.ts';
 
 interface RemoveFlags {

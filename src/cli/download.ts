@@ -1,13 +1,13 @@
 import { stat } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import type { Command } from 'commander';
-import { formatBytes } from '../hub/format.ts';
-import { OPTIONAL_MODEL_FILES } from '../hub/model-files.ts';
-import { createProgressDisplay } from '../hub/progress.ts';
-import { resolveRepo } from '../hub/resolve-repo.ts';
+import { resolveRepo } from '../hub/repo/resolve-repo.ts';
 import type { HubOptions, Repo } from '../hub/types.ts';
 import { INDEX_FILE, openCheckpoint } from '../safetensors/checkpoint.ts';
+import { formatBytes } from '../units.ts';
 import { type Io, UsageError } from './io.ts';
+import { OPTIONAL_MODEL_FILES } from './model-files.ts';
+import { createProgressDisplay } from './progress.ts';
 
 interface Flags {
   revision?: string;

@@ -1,6 +1,5 @@
 import type { Command } from 'commander';
 import { InputError, TokenizerError } from '../errors.ts';
-import { createProgressDisplay } from '../hub/progress.ts';
 import {
   AutoConfig,
   AutoModelForCausalLM,
@@ -33,6 +32,7 @@ import {
   tokenIds,
 } from './options.ts';
 import { idPrinter, textPrinter } from './printers.ts';
+import { createProgressDisplay } from './progress.ts';
 import { type Batch, encode, encodeWithImages, type Prompt, type PromptFlags, readPrompt } from './prompt.ts';
 import { describeStats, type Picture } from './stats.ts';
 

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { formatBytes } from '../hub/format.ts';
+import { formatBytes } from '../units.ts';
 import { formatCount } from './format.ts';
 import type { Io } from './io.ts';
 import { type ModelInfo, modelInfo } from './model-info.ts';

@@ -3,7 +3,7 @@ import { basename } from 'node:path';
 import { type ExpectedTensor, expectedWeights } from '../auto/expected-weights.ts';
 import { type LoadedConfig, loadConfig } from '../auto/load-config.ts';
 import { HubError } from '../errors.ts';
-import { resolveRepo } from '../hub/resolve-repo.ts';
+import { resolveRepo } from '../hub/repo/resolve-repo.ts';
 import type { HubOptions, Repo } from '../hub/types.ts';
 import { openCheckpoint } from '../safetensors/checkpoint.ts';
 import type { TensorInfo } from '../safetensors/types.ts';

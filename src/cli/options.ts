@@ -1,8 +1,8 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import { type CompileMode, type CompileOptions, checkCompileMode } from '../auto/compile.ts';
-import { checkDevice, DEVICES, type Device, isDevice } from '../auto/device.ts';
 import { EngineError, nearest, show } from '../errors.ts';
 import { ExpertsInterface, type LoadOptions } from '../index.ts';
+import { type CompileMode, type CompileOptions, checkCompileMode } from '../model/compile.ts';
+import { checkDevice, DEVICES, type Device, isDevice } from '../runtime/choose-device.ts';
 import { UsageError } from './io.ts';
 
 /** Parser of a whole number within bounds. */

@@ -1,10 +1,10 @@
 import type { Command } from 'commander';
 import { checkModel, type ModelReport } from '../auto/check-model.ts';
 import { SwitchyardError } from '../errors.ts';
-import { formatBytes } from '../hub/format.ts';
-import { resolveRepo } from '../hub/resolve-repo.ts';
+import { type FileReport, verifyFiles } from '../hub/cache/verify.ts';
+import { resolveRepo } from '../hub/repo/resolve-repo.ts';
 import type { HubOptions, Repo } from '../hub/types.ts';
-import { type FileReport, verifyFiles } from '../hub/verify-files.ts';
+import { formatBytes } from '../units.ts';
 import type { Io } from './io.ts';
 
 interface Flags {

@@ -1,9 +1,9 @@
 /** A diagnosis in words. */
 import type { DeviceInfo } from '../runtime/device.ts';
+import type { CudaReport, Gpu } from '../runtime/requirements/cuda.ts';
+import type { Library } from '../runtime/requirements/libraries.ts';
 import type { ThreadBudget } from '../runtime/threads.ts';
-import type { CudaReport, Gpu } from './cuda.ts';
 import type { Diagnosis, Step, Tool } from './diagnose.ts';
-import type { Library } from './libraries.ts';
 
 type Row = readonly [label: string, text: string];
 

@@ -1,9 +1,9 @@
 /** Everything that decides how Switchyard runs on a machine, and what to do about what is missing. */
 import { dirname, join } from 'node:path';
 import { type CudaDevices, cudaDevices, type EngineStatus, engineStatus } from '../runtime/engine-status.ts';
+import { type CudaReport, examineCuda, type Lack } from '../runtime/requirements/cuda.ts';
+import { type Machine, thisMachine } from '../runtime/requirements/machine.ts';
 import { type ThreadBudget, threadBudget } from '../runtime/threads.ts';
-import { type CudaReport, examineCuda, type Lack } from './cuda.ts';
-import { type Machine, thisMachine } from './machine.ts';
 
 export interface Tool {
   /** The command that starts it. */

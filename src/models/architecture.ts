@@ -1,7 +1,7 @@
 import type { Graph } from '../graph/graph.ts';
 import type { DType } from '../graph/precision.ts';
-import type { DecoderConfig, GraphOptions } from '../layers/types.ts';
-import type { VisionConfig } from './qwen3_vl_vision.ts';
+import type { DecoderConfig, GraphOptions } from '../nn/types.ts';
+import type { VisionConfig } from './qwen3_vl_moe/vision.ts';
 
 /** The vision tower of an image-text architecture. */
 export interface VisionPart<C> {

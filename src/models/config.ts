@@ -1,7 +1,7 @@
 import { z } from 'zod';
-import { ConfigError, show } from '../errors.ts';
+import { ConfigError, issueText, show } from '../errors.ts';
 import { DTYPES, type DType } from '../graph/precision.ts';
-import type { DecoderConfig } from '../layers/types.ts';
+import type { DecoderConfig } from '../nn/types.ts';
 
 /** Largest size a config may name; far above any real model, and safe to multiply in a double. */
 const MAX_SIZE = 2 ** 31 - 1;
@@ -54,12 +54,7 @@ export function parseConfig<S extends z.ZodType>(
     throw new ConfigError(`${file}: ${path || 'the file'} is ${show(json)}, expected an object of settings`);
   const result = schema.safeParse(withoutNulls(json as Record<string, unknown>));
   if (result.success) return result.data;
-  const faults = result.error.issues.map((issue) => {
-    const at = issue.path.map(String);
-    const value = at.reduce<unknown>((parent, key) => (parent as Record<string, unknown>)?.[key], json);
-    const field = [...(path ? [path] : []), ...at].join('.');
-    return `${field || 'the file'} is ${show(value)}: ${issue.message}`;
-  });
+  const faults = result.error.issues.map((issue) => issueText(issue, json, path));
   throw new ConfigError(`${file}: ${faults.join('; ')}`);
 }
 

@@ -1,10 +1,10 @@
 import { z } from 'zod';
 import type { Graph, Value } from '../graph/graph.ts';
 import { PRECISION } from '../graph/precision.ts';
-import { buildDecoder } from '../layers/decoder.ts';
-import { moeBlock } from '../layers/moe.ts';
-import { computeRope } from '../layers/rope.ts';
-import type { DecoderConfig, GraphOptions } from '../layers/types.ts';
+import { buildDecoder } from '../nn/decoder.ts';
+import { moeBlock } from '../nn/moe.ts';
+import { computeRope } from '../nn/rope.ts';
+import type { DecoderConfig, GraphOptions } from '../nn/types.ts';
 import type { Architecture } from './architecture.ts';
 import { checkText, declaredDtype, moeLayers, parseConfig, size, textFields } from './config.ts';
 import { parseRope } from './rope-config.ts';

@@ -1,8 +1,8 @@
 import { z } from 'zod';
-import { buildDecoder } from '../layers/decoder.ts';
-import { moeBlock } from '../layers/moe.ts';
-import { computeRope } from '../layers/rope.ts';
-import type { DecoderConfig } from '../layers/types.ts';
+import { buildDecoder } from '../nn/decoder.ts';
+import { moeBlock } from '../nn/moe.ts';
+import { computeRope } from '../nn/rope.ts';
+import type { DecoderConfig } from '../nn/types.ts';
 import type { Architecture } from './architecture.ts';
 import { alias, checkText, declaredDtype, moeLayers, parseConfig, size, textFields } from './config.ts';
 import { parseRope } from './rope-config.ts';

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { ROPE_TYPES, type RopeParameters } from '../layers/rope.ts';
+import { ROPE_TYPES, type RopeParameters } from '../nn/rope.ts';
 import { parseConfig, size } from './config.ts';
 
 const number = z.number().positive();

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { bytesPerDecodedToken, prefillFlops, type WeightWork, weightWork } from '../../src/bench/work.ts';
 import { AutoConfig } from '../../src/index.ts';
-import type { DecoderConfig } from '../../src/layers/types.ts';
+import type { DecoderConfig } from '../../src/nn/types.ts';
 import { readHeader } from '../../src/safetensors/header.ts';
 import type { TensorInfo } from '../../src/safetensors/types.ts';
 

@@ -4,7 +4,7 @@ import { PassThrough, Readable } from 'node:stream';
 import { beforeEach, describe, expect, test, vi } from 'vitest';
 import type { Io } from '../../src/cli/io.ts';
 import { runCommandLine } from '../../src/cli/program.ts';
-import { resolveRepo } from '../../src/hub/resolve-repo.ts';
+import { resolveRepo } from '../../src/hub/repo/resolve-repo.ts';
 import { openCheckpoint } from '../../src/safetensors/checkpoint.ts';
 import { temporaryFolder, treeOf } from '../hub/helpers.ts';
 import { CACHED_COMMIT, CACHED_ID, cacheCopy } from './cache-files.ts';

@@ -6,12 +6,12 @@ import type { ExpertsContext, ExpertsWeights } from '../../src/experts/interface
 import { CALLS, IMPLEMENTATIONS, SELECTOR } from '../../src/experts/moe-experts.ts';
 import { ExpertsInterface } from '../../src/experts/registry.ts';
 import { Graph, type Value } from '../../src/graph/graph.ts';
-import { CheckpointWeights } from '../../src/models/checkpoint-weights.ts';
 import { Tensor } from '../../src/runtime/ort.ts';
 import { openSession } from '../../src/runtime/session.ts';
 import type { Session, WeightStore } from '../../src/runtime/types.ts';
 import { openWeightStore } from '../../src/runtime/weight-store.ts';
 import type { SafetensorsDType, TensorInfo } from '../../src/safetensors/types.ts';
+import { CheckpointWeights } from '../../src/weights/checkpoint-weights.ts';
 import { maxDifference } from '../helpers/goldens.ts';
 import { Random } from '../helpers/random.ts';
 

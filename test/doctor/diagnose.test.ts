@@ -11,7 +11,7 @@ import {
   machine,
   PROVIDER,
   SMI,
-} from './machines.ts';
+} from '../runtime/requirements/machines.ts';
 
 const WORKING: EngineStatus = {
   addon: { path: '/app/switchyard.node', built: true },

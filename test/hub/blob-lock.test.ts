@@ -5,7 +5,7 @@ import { mkdir, readlink, symlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { beforeEach, expect, test } from 'vitest';
 import { AbortError } from '../../src/errors.ts';
-import { withLock } from '../../src/hub/blob-lock.ts';
+import { withLock } from '../../src/hub/cache/lock.ts';
 import { temporaryFolder } from './helpers.ts';
 
 let path: string;

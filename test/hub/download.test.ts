@@ -3,7 +3,7 @@ import { mkdir, readFile, rm, symlink, truncate, writeFile } from 'node:fs/promi
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { AbortError, HubError } from '../../src/errors.ts';
-import { resolveRepo } from '../../src/hub/resolve-repo.ts';
+import { resolveRepo } from '../../src/hub/repo/resolve-repo.ts';
 import type { ProgressEvent } from '../../src/hub/types.ts';
 import { etagOf, FakeHub, type FakeRepo } from './fake-hub.ts';
 import {

@@ -4,7 +4,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { resolveRepo } from '../../src/hub/resolve-repo.ts';
+import { resolveRepo } from '../../src/hub/repo/resolve-repo.ts';
 import { compileHub } from './compile.ts';
 import { FakeHub, type FakeRepo, type Fault, type Seen } from './fake-hub.ts';
 import {

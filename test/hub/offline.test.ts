@@ -1,7 +1,7 @@
 import { cp, readFile, realpath, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
-import { resolveRepo } from '../../src/hub/resolve-repo.ts';
+import { resolveRepo } from '../../src/hub/repo/resolve-repo.ts';
 import { openCheckpoint } from '../../src/safetensors/checkpoint.ts';
 import { CACHED_COMMIT, CACHED_ID, cacheCopy } from '../cli/cache-files.ts';
 import { FakeHub } from './fake-hub.ts';

@@ -1,5 +1,5 @@
 import { writeFile } from 'node:fs/promises';
-import { FolderRepo } from '../../src/hub/folder-repo.ts';
+import { FolderRepo } from '../../src/hub/repo/folder-repo.ts';
 import type { Repo } from '../../src/hub/types.ts';
 
 export interface Entry {

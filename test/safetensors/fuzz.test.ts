@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { loadConfig } from '../../src/auto/load-config.ts';
 import { CheckpointError, SwitchyardError } from '../../src/errors.ts';
-import { FolderRepo } from '../../src/hub/folder-repo.ts';
+import { FolderRepo } from '../../src/hub/repo/folder-repo.ts';
 import { parseHeader } from '../../src/safetensors/header.ts';
 import { parseShardIndex } from '../../src/safetensors/index-file.ts';
 import { goldenModel } from '../helpers/goldens.ts';

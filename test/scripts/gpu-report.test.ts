@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { bytesPerDecodedToken, weightWork } from '../../src/bench/work.ts';
-import { resolveRepo } from '../../src/hub/resolve-repo.ts';
+import { resolveRepo } from '../../src/hub/repo/resolve-repo.ts';
 import { AutoConfig, AutoModelForCausalLM } from '../../src/index.ts';
 import { Device, listDevices } from '../../src/runtime/device.ts';
 import { openCheckpoint } from '../../src/safetensors/checkpoint.ts';

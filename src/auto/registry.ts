@@ -1,0 +1,26 @@
+import { ConfigError, didYouMean, show } from '../errors.ts';
+import type { Architecture } from '../models/architecture.ts';
+import { qwen2_moe } from '../models/qwen2_moe.ts';
+import { qwen3_moe } from '../models/qwen3_moe.ts';
+import { qwen3_vl_moe } from '../models/qwen3_vl_moe/text.ts';
+
+/** Every architecture by its HF `model_type`. */
+// biome-ignore lint/suspicious/noExplicitAny: each entry's config type is its own; `parse` and the other members agree on it
+const ARCHITECTURES: Readonly<Record<string, Architecture<any>>> = { qwen2_moe, qwen3_moe, qwen3_vl_moe };
+
+/**
+ * The architecture a config.json asks for.
+ * @throws ConfigError for a missing or unknown `model_type`, with the list of known ones
+ */
+export function findArchitecture(json: unknown, file: string): Architecture<unknown> {
+  const modelType = (json as { model_type?: unknown } | null)?.model_type;
+  const known = Object.keys(ARCHITECTURES).sort();
+  if (typeof modelType !== 'string')
+    throw new ConfigError(`${file}: model_type is ${show(modelType)}, expected one of ${known.join(', ')}`);
+  const architecture = Object.hasOwn(ARCHITECTURES, modelType) ? ARCHITECTURES[modelType] : undefined;
+  if (architecture) return architecture;
+  throw new ConfigError(
+    `${file}: model_type is ${show(modelType)}, which Switchyard does not know; supported are ${known.join(', ')}` +
+      didYouMean(modelType, known),
+  );
+}

@@ -1,0 +1,99 @@
+/** Keeps what autotuning measured, a file for each model geometry and machine. */
+import { createHash } from 'node:crypto';
+import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import * as z from 'zod';
+import { IMPLEMENTATIONS } from '../../experts/moe-experts.ts';
+import { RECORDABLE_BACKENDS, type TuningTable } from './policy.ts';
+
+/** Changes with what is measured, and how. */
+const VERSION = 2;
+
+/** What a measurement holds for: model geometry, precision, device and software. */
+export type TuningKey = Readonly<Record<string, string | number>>;
+
+const schema = z.object({
+  version: z.literal(VERSION),
+  key: z.record(z.string(), z.union([z.string(), z.number()])),
+  table: z
+    .array(
+      z.object({
+        tokens: z.int().positive(),
+        backend: z.enum(IMPLEMENTATIONS),
+        recordable: z.enum(RECORDABLE_BACKENDS),
+      }),
+    )
+    .min(1)
+    .refine((table) => table.every(({ tokens }, i) => i === 0 || tokens > (table[i - 1]?.tokens ?? 0))),
+});
+
+/** Folder of the files: SWITCHYARD_CACHE, else `switchyard` in XDG_CACHE_HOME or ~/.cache; in each the folder `autotune`. */
+export function autotuneFolder(env: NodeJS.ProcessEnv = process.env): string {
+  const base = env.SWITCHYARD_CACHE || join(env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'switchyard');
+  return join(base, 'autotune');
+}
+
+/** The file for a key. */
+function autotuneFile(key: TuningKey, folder: string = autotuneFolder()): string {
+  const digest = createHash('sha256').update(canonical(key)).digest('hex').slice(0, 32);
+  return join(folder, `${digest}.json`);
+}
+
+/** The table kept for a key; undefined where there is none, with a warning where its file is of no use. */
+export async function readTuning(
+  key: TuningKey,
+  warn: (message: string) => void,
+): Promise<TuningTable | undefined> {
+  const file = autotuneFile(key);
+  let text: string;
+  try {
+    text = await readFile(file, 'utf8');
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (code !== 'ENOENT') warn(`${file} cannot be read and is measured anew: ${message}`);
+    return undefined;
+  }
+  const parsed = schema.safeParse(parseJson(text));
+  if (!parsed.success) {
+    warn(`${file} is damaged or of another version; it is ignored and measured anew`);
+    return undefined;
+  }
+  if (canonical(parsed.data.key) === canonical(key)) return parsed.data.table;
+  warn(`${file} holds measurements of another model or machine; it is ignored and measured anew`);
+  return undefined;
+}
+
+/** Keeps a table, all or nothing. A folder that cannot be written costs a warning. */
+export async function writeTuning(
+  key: TuningKey,
+  table: TuningTable,
+  warn: (message: string) => void,
+): Promise<void> {
+  const folder = autotuneFolder();
+  const file = autotuneFile(key, folder);
+  const partial = `${file}.${process.pid}.${performance.now()}`;
+  try {
+    await mkdir(folder, { recursive: true });
+    await writeFile(partial, `${JSON.stringify({ version: VERSION, key, table }, null, 2)}\n`);
+    await rename(partial, file);
+  } catch (error) {
+    await rm(partial, { force: true }).catch(() => {});
+    warn(
+      `what autotuning measured cannot be kept: ${(error as Error).message}. ` +
+        'Set SWITCHYARD_CACHE to a folder that can be written.',
+    );
+  }
+}
+
+function canonical(key: TuningKey): string {
+  return JSON.stringify(Object.entries(key).sort(([a], [b]) => (a < b ? -1 : 1)));
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}

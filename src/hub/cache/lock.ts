@@ -1,0 +1,145 @@
+import { randomUUID } from 'node:crypto';
+import { lstat, lutimes, mkdir, readFile, readlink, rename, symlink, unlink } from 'node:fs/promises';
+import { hostname } from 'node:os';
+import { dirname } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { throwIfAborted } from '../transfer/retry.ts';
+
+const HEARTBEAT_MS = 2000;
+/** A lock whose owner cannot be looked up counts as abandoned after this long without a heartbeat. */
+const SILENT_MS = 30_000;
+const FIRST_POLL_MS = 20;
+const LONGEST_POLL_MS = 250;
+
+/** Who holds a lock, enough to tell a living owner from a killed one whose process id was given away again. */
+interface Owner {
+  host: string;
+  /** Process id namespace; ids of another container mean nothing here. */
+  namespace: string;
+  pid: number;
+  started: string;
+  nonce: string;
+}
+
+/**
+ * Runs `work` while this process alone holds `path`. The lock is a symlink whose target names its owner: created in one
+ * step, contents included. A lock left by a killed process is taken over; so is one of another machine that no longer
+ * beats. A living owner is waited for.
+ *
+ * @throws AbortError when the caller gives up while waiting
+ */
+export async function withLock<T>(
+  path: string,
+  signal: AbortSignal | undefined,
+  work: () => Promise<T>,
+  onWait?: (owner: number) => void,
+): Promise<T> {
+  const own = JSON.stringify(await thisProcess());
+  await acquire(path, own, signal, onWait);
+  const heartbeat = setInterval(() => lutimes(path, new Date(), new Date()).catch(() => {}), HEARTBEAT_MS);
+  heartbeat.unref();
+  try {
+    return await work();
+  } finally {
+    clearInterval(heartbeat);
+    if ((await readlink(path).catch(() => '')) === own) await unlink(path).catch(() => {});
+  }
+}
+
+async function acquire(
+  path: string,
+  own: string,
+  signal: AbortSignal | undefined,
+  onWait: ((owner: number) => void) | undefined,
+): Promise<void> {
+  await mkdir(dirname(path), { recursive: true });
+  let seen = { state: '', since: 0 };
+  let pollMs = FIRST_POLL_MS;
+  let told = false;
+  for (;;) {
+    throwIfAborted(signal);
+    try {
+      await symlink(own, path);
+      return;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+    }
+    const holder = await holderOf(path);
+    if (holder === undefined) continue;
+    const state = `${holder} ${(await lstat(path).catch(() => undefined))?.mtimeMs}`;
+    if (state !== seen.state) seen = { state, since: Date.now() };
+    if (await isAbandoned(holder, Date.now() - seen.since)) await remove(path, holder);
+    else {
+      if (!told) onWait?.(parseOwner(holder)?.pid ?? 0);
+      told = true;
+      await sleep(pollMs);
+      pollMs = Math.min(pollMs * 1.5, LONGEST_POLL_MS);
+    }
+  }
+}
+
+/** The owner's text, empty for something else than a lock of ours, undefined when the lock has just been given back. */
+function holderOf(path: string): Promise<string | undefined> {
+  return readlink(path).catch((error) => (error.code === 'ENOENT' ? undefined : ''));
+}
+
+/** Takes an abandoned lock away. If a new owner slipped in between, its lock is put back. */
+async function remove(path: string, judged: string): Promise<void> {
+  const aside = `${path}.${randomUUID()}`;
+  try {
+    await rename(path, aside);
+  } catch {
+    return;
+  }
+  const taken = await readlink(aside).catch(() => judged);
+  if (taken !== judged) await symlink(taken, path).catch(() => {});
+  await unlink(aside).catch(() => {});
+}
+
+async function isAbandoned(holder: string, silentMs: number): Promise<boolean> {
+  const owner = parseOwner(holder);
+  const self = await thisProcess();
+  if (owner === undefined || owner.host !== self.host || owner.namespace !== self.namespace) {
+    return silentMs > SILENT_MS;
+  }
+  if (!isAlive(owner.pid)) return true;
+  const started = await startTime(owner.pid);
+  if (started === '' || owner.started === '') return silentMs > SILENT_MS;
+  return started !== owner.started;
+}
+
+function parseOwner(text: string): Owner | undefined {
+  try {
+    const owner = JSON.parse(text) as Owner;
+    return Number.isSafeInteger(owner.pid) && owner.pid > 0 ? owner : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+async function thisProcess(): Promise<Owner> {
+  return {
+    host: hostname(),
+    namespace: await readlink('/proc/self/ns/pid').catch(() => ''),
+    pid: process.pid,
+    started: await startTime(process.pid),
+    nonce: randomUUID(),
+  };
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
+}
+
+/** Start of a process in clock ticks since boot (proc(5), stat, field 22), or '' where the system does not say. */
+async function startTime(pid: number): Promise<string> {
+  const text = await readFile(`/proc/${pid}/stat`, 'latin1').catch(() => '');
+  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
+  // A zombie has ended; its parent just has not looked.
+  return fields[0] === 'Z' ? 'ended' : (fields[19] ?? '');
+}

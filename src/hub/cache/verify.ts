@@ -1,0 +1,48 @@
+import { dirname } from 'node:path';
+import { HubError } from '../../errors.ts';
+import { type LocalFile, localFiles } from '../repo/local-files.ts';
+import { type HashKind, hashFile, hashKind, startHash } from '../transfer/content-hash.ts';
+import { throwIfAborted } from '../transfer/retry.ts';
+import type { Repo } from '../types.ts';
+
+/** What became of one file. */
+export interface FileReport {
+  readonly name: string;
+  readonly path: string;
+  readonly size: number;
+  /** The hash that was compared with the blob's name, or undefined where the cache knows none. */
+  readonly hash: HashKind | undefined;
+  /** What is wrong with it, or undefined. */
+  readonly fault: string | undefined;
+}
+
+/** Reads every file of a folder or cached snapshot and compares it with the hash that its blob is named by. */
+export async function* verifyFiles(repo: Repo, signal?: AbortSignal): AsyncGenerator<FileReport, void, void> {
+  const folder = dirname(await repo.require('config.json'));
+  for (const file of await localFiles(folder)) {
+    throwIfAborted(signal);
+    yield { ...(await verify(file, signal)), name: file.name, path: file.path, size: file.size ?? 0 };
+  }
+}
+
+async function verify(
+  file: LocalFile,
+  signal: AbortSignal | undefined,
+): Promise<Pick<FileReport, 'hash' | 'fault'>> {
+  const { path, size, etag } = file;
+  if (size === undefined)
+    return { hash: undefined, fault: 'it points to a blob that is not there; download it again' };
+  const kind = etag === undefined ? undefined : hashKind(etag);
+  if (kind === undefined) return { hash: undefined, fault: undefined };
+  const hash = startHash(kind, size);
+  try {
+    await hashFile(hash, path, size, signal);
+  } catch (error) {
+    throwIfAborted(signal);
+    throw new HubError(`${path} cannot be read: ${(error as Error).message}`, { cause: error });
+  }
+  const actual = hash.digest('hex');
+  if (actual === etag) return { hash: kind, fault: undefined };
+  const remedy = 'download it again with --force';
+  return { hash: kind, fault: `${size} bytes with ${kind} ${actual}, expected ${etag}; ${remedy}` };
+}

@@ -1,0 +1,54 @@
+/** Interleaved 8-bit RGB, row by row: `data.length = width · height · 3`. */
+export interface RgbImage {
+  readonly data: Uint8Array;
+  readonly width: number;
+  readonly height: number;
+}
+
+/** Decoded pixels as the caller has them: 8 bits a channel, interleaved, row by row. */
+export interface RawPixels {
+  readonly data: Uint8Array | Uint8ClampedArray;
+  readonly width: number;
+  readonly height: number;
+  /** 1 = gray, 3 = RGB, 4 = RGBA (alpha is dropped). */
+  readonly channels: number;
+}
+
+/**
+ * A picture: a path, a `http:`, `https:`, `file:` or `data:` URL, the bytes of an encoded file (a Node `Buffer` is
+ * one), or raw pixels.
+ */
+export type ImageInput = string | URL | Uint8Array | RawPixels;
+
+/** A video as the frames that were sampled from it, oldest first, and when they were taken. */
+export interface VideoInput {
+  readonly frames: readonly ImageInput[];
+  /** Frames per second of `frames` (not of the film they come from). Give this or `timestamps`. */
+  readonly fps?: number;
+  /** Seconds from the start of the film, one a frame, not descending. */
+  readonly timestamps?: readonly number[];
+}
+
+/** Patches of one image or video along time, height and width (`image_grid_thw` of transformers). */
+export type Grid = readonly [time: number, height: number, width: number];
+
+/** Bounds on what a caller may hand in, against files that decompress to more than the machine holds. */
+export interface ImageLimits {
+  /** Pixels (width × height) of one picture. */
+  readonly maxPixels: number;
+  /** Bytes of one encoded file. */
+  readonly maxBytes: number;
+}
+
+export interface LoadOptions {
+  readonly limits?: ImageLimits;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** The pixel count Pillow refuses too; and 256 MiB encoded. */
+export const DEFAULT_LIMITS: ImageLimits = { maxPixels: 178_956_970, maxBytes: 2 ** 28 };
+
+export interface Size {
+  readonly height: number;
+  readonly width: number;
+}

@@ -1,0 +1,182 @@
+import { DecoderDecoding } from '../engine/decoding.ts';
+import type { Prompt } from '../engine/sequence.ts';
+import { type BackendReader, chooseBackend } from '../engine/tuning/policy.ts';
+import { abortError, abortIf } from '../errors.ts';
+import { type GenerateOptions, type GenerateOutput, generate } from '../generation/generate.ts';
+import { parseGenerationConfig } from '../generation/generation-config.ts';
+import type { Decoding, DecodingRequest, Generator } from '../generation/types.ts';
+import type { ResidencyStats } from '../runtime/device.ts';
+import type { Tensor } from '../runtime/ort.ts';
+import {
+  type CompileMode,
+  type CompileOptions,
+  checkCompileMode,
+  checkTokenCounts,
+  isTuned,
+  type Tuning,
+  tune,
+  usesGraphs,
+} from './compile.ts';
+import { type ForwardInputs, forwardPass, type Intermediates } from './forward.ts';
+import { type ExpertsImplementation, PreTrainedModel } from './pretrained-model.ts';
+
+/** Result of `CausalLM.forward`. */
+export interface CausalLMOutput extends Intermediates {
+  /** fp32 [batch, positions kept, vocab] */
+  logits: Tensor;
+}
+
+/** Result of `BaseModel.forward`. */
+export interface BaseModelOutput extends Intermediates {
+  /** After the final norm, fp32 [batch, positions, hidden]. */
+  lastHiddenState: Tensor;
+}
+
+/** Arguments of `CausalLM.generate`: a batch padded on the left, and generation options. */
+export type CausalLMGenerateOptions = GenerateOptions & { expertsImplementation?: ExpertsImplementation };
+
+/** How a model computes at the moment. */
+export interface ExecutionStats {
+  /** `cpu`, or the name of the GPU. */
+  readonly device: string;
+  readonly compileMode: CompileMode;
+  /** The experts backend that a decode step of a single row runs on. */
+  readonly decodeBackend: string;
+  readonly tuning: Tuning | undefined;
+  /** Decode steps recorded on a GPU, and why those of some backends are not where that was asked for. */
+  readonly graphs?: {
+    readonly captures: number;
+    /** Steps that a recording has executed. */
+    readonly replays: number;
+    readonly fault: string | undefined;
+  };
+  /** Weights on a GPU, and experts that were brought there on demand. */
+  readonly residency?: ResidencyStats;
+}
+
+/** A decoder with a language-modelling head, whatever its prompts are made of. */
+export abstract class GenerativeModel extends PreTrainedModel implements Generator {
+  #mode: CompileMode = 'default';
+  #compiling: Promise<void> = Promise.resolve();
+
+  get vocabSize(): number {
+    return this.parts.decoder.config.vocab_size;
+  }
+
+  /** The mode that `compile` set last. */
+  get compileMode(): CompileMode {
+    return this.#mode;
+  }
+
+  /**
+   * Counterpart of `torch.compile`. `reduce-overhead` replays decode steps as CUDA graphs; `max-autotune` does so too and finds out
+   * which experts backend is fastest for how many tokens, for models set to `grouped_mm`; `max-autotune-no-cudagraphs` only the
+   * latter; `default` neither. Without a GPU there are no graphs. What was measured is kept in a file for the next time.
+   *
+   * May be called at any time, and again with another mode; it takes effect at the next pass.
+   * @throws InputError for an unknown mode or impossible token counts; AbortError; the mode stays as it was then
+   */
+  compile(options: CompileOptions = {}): Promise<void> {
+    const work = this.#compiling.then(() => this.#compile(options));
+    this.#compiling = work.catch(() => {});
+    return work;
+  }
+
+  async #compile(options: CompileOptions): Promise<void> {
+    const { signal } = options;
+    const mode = checkCompileMode(options.mode ?? 'default');
+    const counts = checkTokenCounts(options.tokenCounts, this.contextLength);
+    const { decoder, expertsModel } = this.parts;
+    const wantsTable = isTuned(mode) && expertsModel.hasExperts;
+    try {
+      abortIf(signal, 'compile');
+      this.tuning = wantsTable ? await tune(this.parts, counts, this.tuning, signal) : undefined;
+    } catch (error) {
+      throw signal?.aborted ? abortError(signal, 'compile') : error;
+    }
+    decoder.setGraphs(usesGraphs(mode));
+    this.#mode = mode;
+  }
+
+  /** What `--stats` tells besides the numbers of a generation. */
+  get executionStats(): ExecutionStats {
+    const { decoder } = this.parts;
+    return {
+      device: decoder.weights?.device.name ?? 'cpu',
+      compileMode: this.#mode,
+      decodeBackend: chooseBackend(this.textBackend, { tokens: 1, phase: 'decode' }, this.policy),
+      tuning: this.tuning,
+      ...(decoder.weights && {
+        graphs: { captures: decoder.captures, replays: decoder.replays, fault: decoder.graphsFault },
+        residency: decoder.weights.stats,
+      }),
+    };
+  }
+
+  /** Opens a decoding for `generate`. */
+  async openDecoding(request: DecodingRequest): Promise<Decoding> {
+    const prompts = this.decodingPrompts(request);
+    const experts = this.backendReader(request.expertsImplementation);
+    const maxLength = Math.min(request.maxLength, this.contextLength);
+    return new DecoderDecoding(this.parts.decoder, prompts, maxLength, experts);
+  }
+
+  /** The rows of a decoding, without padding. */
+  protected decodingPrompts(request: DecodingRequest): readonly Prompt[] {
+    return this.prompts(request.inputIds, request.attentionMask);
+  }
+
+  protected async logits(
+    prompts: readonly Prompt[],
+    inputs: ForwardInputs,
+    experts: BackendReader,
+  ): Promise<CausalLMOutput> {
+    const { main, ...rest } = await forwardPass(this.parts.decoder, prompts, inputs, 'logits', experts);
+    return { logits: main, ...rest };
+  }
+
+  protected continue(options: GenerateOptions): Promise<GenerateOutput> {
+    const defaults = parseGenerationConfig(this.parts.generationConfig, 'generation_config.json');
+    return generate(this, defaults, options);
+  }
+}
+
+/** A decoder of text. Counterpart of HF `Qwen3MoeForCausalLM`. */
+export class CausalLM extends GenerativeModel {
+  /**
+   * Logits of a batch of prompts, in one pass.
+   * @throws InputError for ids, masks or options out of range; AbortError
+   */
+  async forward(inputs: ForwardInputs): Promise<CausalLMOutput> {
+    const prompts = this.prompts(inputs.inputIds, inputs.attentionMask);
+    return this.logits(prompts, inputs, this.backendReader(inputs.expertsImplementation));
+  }
+
+  /**
+   * Continues a batch of prompts. Options not given come from generation_config.json, then from the library's defaults.
+   * @throws InputError for ids, masks or options out of range; AbortError with what was generated so far
+   */
+  async generate(options: CausalLMGenerateOptions): Promise<GenerateOutput> {
+    return this.continue(options);
+  }
+}
+
+/** A decoder without a head. Counterpart of HF `Qwen3MoeModel`. */
+export class BaseModel extends PreTrainedModel {
+  /**
+   * Hidden states of a batch of prompts, in one pass.
+   * @throws InputError for ids, masks or options out of range; AbortError
+   */
+  async forward(inputs: Omit<ForwardInputs, 'logitsToKeep'>): Promise<BaseModelOutput> {
+    const prompts = this.prompts(inputs.inputIds, inputs.attentionMask);
+    const experts = this.backendReader(inputs.expertsImplementation);
+    const { main, ...rest } = await forwardPass(
+      this.parts.decoder,
+      prompts,
+      inputs,
+      'last_hidden_state',
+      experts,
+    );
+    return { lastHiddenState: main, ...rest };
+  }
+}

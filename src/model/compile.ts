@@ -1,0 +1,135 @@
+/** `model.compile`: what is measured and recorded ahead. */
+
+import { DecoderDecoding } from '../engine/decoding.ts';
+import type { DecoderRuntime } from '../engine/runner.ts';
+import { autotune, TOKEN_COUNTS } from '../engine/tuning/measure.ts';
+import type { BuiltInBackend, TuningTable } from '../engine/tuning/policy.ts';
+import { readTuning, type TuningKey, writeTuning } from '../engine/tuning/store.ts';
+import { abortIf, didYouMean, expected, InputError, show } from '../errors.ts';
+import { engineVersion } from '../runtime/binding.ts';
+import { cpuInfo, cpuModel } from '../runtime/machine.ts';
+import { version } from '../runtime/package-root.ts';
+import { defaultThreads } from '../runtime/threads.ts';
+import type { ModelParts } from './pretrained-model.ts';
+
+/** Counterparts of the modes of `torch.compile`. */
+export const COMPILE_MODES = [
+  'default',
+  'reduce-overhead',
+  'max-autotune',
+  'max-autotune-no-cudagraphs',
+] as const;
+export type CompileMode = (typeof COMPILE_MODES)[number];
+
+export interface CompileOptions {
+  /** Default `default`. */
+  mode?: CompileMode;
+  /** Ends measuring with an `AbortError`; the mode stays as it was. */
+  signal?: AbortSignal;
+  /** Token counts to measure, up to the context; default 1 to 512 by powers of two. */
+  tokenCounts?: readonly number[];
+}
+
+/** What autotuning found. */
+export interface Tuning {
+  readonly table: TuningTable;
+  /** Whether it was measured now or read from the cache. */
+  readonly source: 'measured' | 'cache';
+  /** Token counts it was to cover, ascending. */
+  readonly tokenCounts: readonly number[];
+}
+
+/** @throws InputError for what is no mode, with the list of modes */
+export function checkCompileMode(mode: unknown): CompileMode {
+  if ((COMPILE_MODES as readonly unknown[]).includes(mode)) return mode as CompileMode;
+  throw new InputError(
+    expected('mode', mode, `one of ${COMPILE_MODES.join(', ')}${didYouMean(mode, COMPILE_MODES)}`),
+  );
+}
+
+/** Whether a mode replays decode steps as CUDA graphs, where there is a GPU. */
+export const usesGraphs = (mode: CompileMode) => mode === 'reduce-overhead' || mode === 'max-autotune';
+
+/** Whether a mode measures the backends. */
+export const isTuned = (mode: CompileMode) => mode.startsWith('max-autotune');
+
+/**
+ * The table of a model on this machine: the one in force, else from the cache, else measured and kept.
+ * @param tokenCounts checked with {@link checkTokenCounts}
+ */
+export async function tune(
+  parts: ModelParts,
+  tokenCounts: readonly number[],
+  inForce: Tuning | undefined,
+  signal: AbortSignal | undefined,
+): Promise<Tuning> {
+  if (inForce?.tokenCounts.join() === tokenCounts.join()) return inForce;
+  const key = tuningKey(parts, tokenCounts);
+  const cached = await readTuning(key, parts.warn);
+  if (cached) return { table: cached, source: 'cache', tokenCounts };
+  const { decoder } = parts;
+  const run = (tokens: number, backend: BuiltInBackend) => runPass(decoder, tokens, backend, signal);
+  const table = await autotune(run, { counts: tokenCounts, signal });
+  await writeTuning(key, table, parts.warn);
+  return { table, source: 'measured', tokenCounts };
+}
+
+/** One prompt of random ids, up to the last token's logits. */
+async function runPass(
+  decoder: DecoderRuntime,
+  tokens: number,
+  backend: BuiltInBackend,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  abortIf(signal, 'compile');
+  const { vocab_size: vocab } = decoder.config;
+  const ids = Array.from({ length: tokens }, () => Math.floor(Math.random() * vocab));
+  const decoding = new DecoderDecoding(decoder, [{ ids }], tokens, () => backend);
+  try {
+    await decoding.prefill(1, signal);
+  } finally {
+    decoding.dispose();
+  }
+}
+
+/** Everything that a measurement depends on. */
+function tuningKey(parts: ModelParts, counts: readonly number[]): TuningKey {
+  const { decoder, modelType, dtype, threads, maxMemory = 0 } = parts;
+  const { config, weights } = decoder;
+  const info = weights?.device.info;
+  const device = info
+    ? `${info.name}, compute capability ${info.major}.${info.minor}`
+    : `${cpuModel()}, ${cpuInfo().isa}`;
+  return {
+    ...{ model: modelType, dtype, device, maxMemory },
+    threads: info ? 0 : (threads ?? defaultThreads()),
+    hidden: config.hidden_size,
+    layers: config.num_hidden_layers,
+    heads: `${config.num_attention_heads}/${config.num_key_value_heads} x ${config.head_dim}`,
+    experts: `${config.num_experts_per_tok} of ${config.num_experts} x ${config.moe_intermediate_size}`,
+    moeLayers: config.moe_layers.filter(Boolean).length,
+    intermediate: config.intermediate_size,
+    vocab: config.vocab_size,
+    ...{ engine: engineVersion(), switchyard: version() },
+    counts: counts.join(),
+  };
+}
+
+/**
+ * The counts to measure, ascending, each once, up to the context.
+ * @throws InputError for what is no list of counts, and where all are beyond the context
+ */
+export function checkTokenCounts(
+  counts: CompileOptions['tokenCounts'] = TOKEN_COUNTS,
+  contextLength: number,
+): readonly number[] {
+  const isValid =
+    Array.isArray(counts) && counts.length > 0 && counts.every((n) => Number.isInteger(n) && n > 0);
+  if (!isValid)
+    throw new InputError(`tokenCounts is ${show(counts)}; expected a list of whole numbers above zero`);
+  const possible = [...new Set(counts)].filter((n) => n <= contextLength).sort((a, b) => a - b);
+  if (possible.length > 0) return possible;
+  throw new InputError(
+    `tokenCounts is ${show(counts)}; expected at least one within the context of ${contextLength}`,
+  );
+}

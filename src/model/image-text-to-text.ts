@@ -1,0 +1,186 @@
+import type { Prompt, VisualFeatures } from '../engine/sequence.ts';
+import type { VisionRuntime } from '../engine/vision-runner.ts';
+import { InputError } from '../errors.ts';
+import type { GenerateOptions, GenerateOutput } from '../generation/generate.ts';
+import type { DecodingRequest } from '../generation/types.ts';
+import type { Grid } from '../media/types.ts';
+import type { PixelValues } from '../models/qwen3_vl_moe/image-processor.ts';
+import { tokenTypes } from '../models/qwen3_vl_moe/placeholders.ts';
+import { IMAGE_TOKEN, mropePositions, TEXT_TOKEN, VIDEO_TOKEN } from '../models/qwen3_vl_moe/positions.ts';
+import { type CausalLMOutput, GenerativeModel } from './causal-lm.ts';
+import type { ForwardInputs } from './forward.ts';
+import type { ExpertsImplementation, ModelParts } from './pretrained-model.ts';
+
+/** Pictures and clips beside the token ids, as a `Processor` returns them. */
+export interface VisualInputs {
+  /** Patches of all images, in the order of their placeholders, row after row of the batch. */
+  pixelValues?: PixelValues;
+  /** Patches of each image: time, height, width. */
+  imageGridThw?: readonly Grid[];
+  pixelValuesVideos?: PixelValues;
+  videoGridThw?: readonly Grid[];
+  /** 0 = text, 1 = image, 2 = video; [rows, tokens]. Default: read off the placeholder ids. */
+  mmTokenTypeIds?: readonly (readonly number[])[];
+}
+
+export type ImageTextForwardInputs = ForwardInputs & VisualInputs;
+export type ImageTextGenerateOptions = GenerateOptions &
+  VisualInputs & { expertsImplementation?: ExpertsImplementation };
+
+/** Features of one modality, handed out in the order of the placeholders. */
+interface FeatureStream {
+  readonly features: VisualFeatures;
+  next: number;
+}
+
+/** A decoder that sees. Counterpart of HF `Qwen3VLMoeForConditionalGeneration`. */
+export class ImageTextToText extends GenerativeModel {
+  readonly #vision: VisionRuntime;
+
+  constructor(parts: ModelParts & { vision: VisionRuntime }) {
+    super(parts);
+    this.#vision = parts.vision;
+  }
+
+  /**
+   * Logits of a batch of prompts with their pictures, in one pass.
+   * @throws InputError for inputs out of range, and where placeholders and pictures do not agree; AbortError
+   */
+  async forward(inputs: ImageTextForwardInputs): Promise<CausalLMOutput> {
+    // Before the tower runs: a backend that does not exist should not cost a picture.
+    const experts = this.backendReader(inputs.expertsImplementation);
+    return this.logits(await this.#prepare(inputs), inputs, experts);
+  }
+
+  /**
+   * Continues a batch of prompts. Pictures pass through the vision tower once, before the first token.
+   * @throws InputError for inputs out of range, and where placeholders and pictures do not agree; AbortError
+   */
+  async generate(options: ImageTextGenerateOptions): Promise<GenerateOutput> {
+    const { pixelValues, imageGridThw, pixelValuesVideos, videoGridThw, mmTokenTypeIds, ...rest } = options;
+    return this.continue({ ...rest, extra: { prompts: await this.#prepare(options) } });
+  }
+
+  /** The prompts that `generate` prepared. Several sequences of one prompt are rows next to each other. */
+  protected override decodingPrompts(request: DecodingRequest): readonly Prompt[] {
+    const prepared = request.extra?.prompts as readonly Prompt[];
+    const copies = request.inputIds.length / prepared.length;
+    return request.inputIds.map((_, row) => prepared[Math.floor(row / copies)] as Prompt);
+  }
+
+  /** Prompts with their rotary positions, and with features in place of placeholders. */
+  async #prepare(inputs: VisualInputs & PromptInputs): Promise<Prompt[]> {
+    const { signal } = inputs;
+    const prompts = this.prompts(inputs.inputIds, inputs.attentionMask);
+    const ids = this.parts.visionTokens as { image: number; video: number };
+    const types =
+      inputs.mmTokenTypeIds?.map((row, i) => row.slice(row.length - (prompts[i]?.ids.length ?? 0))) ??
+      tokenTypes(
+        prompts.map((prompt) => prompt.ids),
+        ids,
+      );
+    this.#checkCounts(types, inputs);
+    const images = await this.#stream(inputs.pixelValues, inputs.imageGridThw, signal);
+    const videos = await this.#stream(inputs.pixelValuesVideos, inputs.videoGridThw, signal);
+    let imageGrids = inputs.imageGridThw ?? [];
+    let videoGrids = inputs.videoGridThw ?? [];
+    return prompts.map((prompt, row) => {
+      const rowTypes = types[row] as readonly number[];
+      const own = {
+        imageGridThw: takeGrids(imageGrids, countOf(rowTypes, IMAGE_TOKEN), this.#vision),
+        videoGridThw: takeGrids(videoGrids, countOf(rowTypes, VIDEO_TOKEN), this.#vision),
+      };
+      imageGrids = imageGrids.slice(own.imageGridThw.length);
+      videoGrids = videoGrids.slice(own.videoGridThw.length);
+      return { ...prompt, ...this.#positions(rowTypes, own), ...this.#visual(rowTypes, images, videos) };
+    });
+  }
+
+  #positions(
+    types: readonly number[],
+    grids: { imageGridThw: readonly Grid[]; videoGridThw: readonly Grid[] },
+  ) {
+    const { positionIds, ropeDeltas } = mropePositions({
+      mmTokenTypeIds: [types],
+      ...grids,
+      spatialMergeSize: this.#vision.config.spatial_merge_size,
+    });
+    const tokens = types.length;
+    const positions = [0, 1, 2].map((axis) => positionIds.subarray(axis * tokens, (axis + 1) * tokens));
+    return { positions, positionDelta: ropeDeltas[0] as number };
+  }
+
+  #visual(types: readonly number[], images: FeatureStream, videos: FeatureStream): Pick<Prompt, 'visual'> {
+    const places = [...types.keys()].filter((place) => types[place] !== TEXT_TOKEN);
+    if (places.length === 0) return {};
+    const hidden = this.parts.decoder.config.hidden_size;
+    const layers = this.#vision.config.deepstack_visual_indexes;
+    const embeds = new Float32Array(places.length * hidden);
+    const deepstack = layers.map(() => new Float32Array(places.length * hidden));
+    for (const [i, place] of places.entries()) {
+      const stream = types[place] === IMAGE_TOKEN ? images : videos;
+      const row = (from: Float32Array) => from.subarray(stream.next * hidden, (stream.next + 1) * hidden);
+      embeds.set(row(stream.features.embeds), i * hidden);
+      for (const [layer, target] of deepstack.entries())
+        target.set(row(stream.features.deepstack[layer] as Float32Array), i * hidden);
+      stream.next++;
+    }
+    return { visual: { places, features: { embeds, deepstack } } };
+  }
+
+  async #stream(pixels?: PixelValues, grids?: readonly Grid[], signal?: AbortSignal): Promise<FeatureStream> {
+    if (!pixels || !grids) return { features: { embeds: new Float32Array(), deepstack: [] }, next: 0 };
+    return { features: await this.#vision.features(pixels.data, grids, signal), next: 0 };
+  }
+
+  /** Placeholders, grids and pixels must tell the same story before anything is computed. */
+  #checkCounts(types: readonly (readonly number[])[], inputs: VisualInputs): void {
+    const streams = [
+      ['image', IMAGE_TOKEN, inputs.pixelValues, inputs.imageGridThw, 'pixelValues', 'imageGridThw'],
+      [
+        'video',
+        VIDEO_TOKEN,
+        inputs.pixelValuesVideos,
+        inputs.videoGridThw,
+        'pixelValuesVideos',
+        'videoGridThw',
+      ],
+    ] as const;
+    for (const [what, type, pixels, grids, pixelsName, gridsName] of streams) {
+      if ((pixels === undefined) !== (grids === undefined))
+        throw new InputError(
+          `${pixelsName} and ${gridsName} come together: give both, as the processor returns them`,
+        );
+      const placeholders = types.reduce((sum, row) => sum + countOf(row, type), 0);
+      const tokens = (grids ?? []).reduce((sum, grid) => sum + this.#vision.tokensOf(grid), 0);
+      if (placeholders !== tokens)
+        throw new InputError(
+          `inputIds hold ${placeholders} ${what} placeholders, but ${gridsName} stands for ${tokens}; let the processor ` +
+            'expand the placeholders of the same pictures',
+        );
+      const patches = (grids ?? []).reduce((sum, [t, h, w]) => sum + t * h * w, 0);
+      if (pixels && pixels.dims[0] !== patches)
+        throw new InputError(
+          `${pixelsName} has ${pixels.dims[0]} patches, but ${gridsName} stands for ${patches}`,
+        );
+    }
+  }
+}
+
+interface PromptInputs {
+  inputIds: readonly (readonly number[])[];
+  attentionMask?: readonly (readonly number[])[] | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+function countOf(types: readonly number[], type: number): number {
+  return types.reduce((count, value) => count + (value === type ? 1 : 0), 0);
+}
+
+/** The leading grids that stand for `tokens` placeholders. */
+function takeGrids(grids: readonly Grid[], tokens: number, vision: VisionRuntime): readonly Grid[] {
+  let taken = 0;
+  for (let left = tokens; left > 0 && taken < grids.length; taken++)
+    left -= vision.tokensOf(grids[taken] as Grid);
+  return grids.slice(0, taken);
+}

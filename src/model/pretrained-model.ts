@@ -1,0 +1,142 @@
+import type { DecoderRuntime } from '../engine/runner.ts';
+import type { Prompt } from '../engine/sequence.ts';
+import { type BackendPolicy, type BackendReader, chooseBackend, type Pass } from '../engine/tuning/policy.ts';
+import type { VisionRuntime } from '../engine/vision-runner.ts';
+import { InputError } from '../errors.ts';
+import { applyExperts, type ExpertsModel, type ExpertsSetting } from '../experts/resolve.ts';
+import { checkPrompts } from '../generation/prompt.ts';
+import type { DType } from '../graph/precision.ts';
+import type { Tuning } from './compile.ts';
+
+/** A backend name for everything, or names by sub-config; `""` speaks for what the map does not name. */
+export type ExpertsImplementation = string | Readonly<Record<string, string | null>>;
+
+/** What a loaded model is made of. */
+export interface ModelParts {
+  readonly idOrFolder: string;
+  readonly modelType: string;
+  /** The config.json in force. */
+  readonly config: Readonly<Record<string, unknown>>;
+  readonly generationConfig: Readonly<Record<string, unknown>>;
+  readonly dtype: DType;
+  readonly decoder: DecoderRuntime;
+  /** The vision tower of an image-text model, and the tokens its features replace. */
+  readonly vision?: VisionRuntime;
+  readonly visionTokens?: { readonly image: number; readonly video: number };
+  readonly contextLength: number;
+  readonly expertsModel: ExpertsModel;
+  readonly experts: ExpertsSetting;
+  /** Whether `grouped_mm` may decode with `batched_mm` on a GPU. */
+  readonly decodeWithBatchedMm: boolean;
+  /** As asked for. */
+  readonly threads: number | undefined;
+  readonly maxMemory: number | undefined;
+  readonly warn: (message: string) => void;
+  /** Frees what the parts hold. */
+  readonly release: () => Promise<void>;
+}
+
+/** What every loaded model has, whatever comes out of it. Counterpart of HF `PreTrainedModel`. */
+export abstract class PreTrainedModel {
+  /** Repo id or folder the model came from. */
+  readonly nameOrPath: string;
+  readonly modelType: string;
+  /** The config.json in force, with the caller's overrides. */
+  readonly config: Readonly<Record<string, unknown>>;
+  /** generation_config.json as stored; empty where there is none. */
+  readonly generationConfig: Readonly<Record<string, unknown>>;
+  /** Precision of the computation. */
+  readonly dtype: DType;
+  /** Most positions a sequence may have: the model's own limit, or `maxCacheLength` if that is less. */
+  readonly contextLength: number;
+  protected readonly parts: ModelParts;
+  /** What autotuning found, while a mode that asks for it is in force. */
+  protected tuning: Tuning | undefined;
+  #experts: ExpertsSetting;
+  #disposed: Promise<void> | undefined;
+
+  constructor(parts: ModelParts) {
+    this.parts = parts;
+    this.nameOrPath = parts.idOrFolder;
+    this.modelType = parts.modelType;
+    this.config = parts.config;
+    this.generationConfig = parts.generationConfig;
+    this.dtype = parts.dtype;
+    this.contextLength = parts.contextLength;
+    this.#experts = parts.experts;
+  }
+
+  /** The backends in force: `""` for the model as a whole, and one entry a sub-config. */
+  getExpertsImplementation(): Record<string, string> {
+    return { ...this.#experts };
+  }
+
+  /**
+   * Changes the backends, from the next step of every generation on that has not pinned its own. Weights and sessions stay.
+   *
+   * @param request a name for everything, or names by sub-config. `""` sets the model and every sub-config the map does not
+   *   name; without it only what is named changes.
+   * @throws ExpertsError for an unknown name or key, or a backend that cannot serve this model; nothing changes then
+   */
+  setExpertsImplementation(request: ExpertsImplementation): void {
+    const setting = applyExperts(this.#experts, request, this.parts.expertsModel);
+    this.parts.decoder.assertSupported(textBackend(setting));
+    this.#experts = setting;
+  }
+
+  /** The backend the text model is set to. */
+  protected get textBackend(): string {
+    return textBackend(this.#experts);
+  }
+
+  /** What decides, as things are now, which backend executes a pass. */
+  protected get policy(): BackendPolicy {
+    const { decoder, decodeWithBatchedMm } = this.parts;
+    return {
+      device: decoder.weights ? 'cuda' : 'cpu',
+      topK: decoder.config.num_experts_per_tok,
+      decodeWithBatchedMm,
+      table: this.tuning?.table,
+      recordsSteps: (backend) => decoder.recordsSteps(backend),
+    };
+  }
+
+  /** Waits for runs in progress, then frees sessions and weights. The model cannot be used afterwards. Idempotent. */
+  dispose(): Promise<void> {
+    this.#disposed ??= this.parts.release();
+    return this.#disposed;
+  }
+
+  /**
+   * Says for each pass which backend executes it: the text model's as it then is, or as a call pinned it, or what stands for it by
+   * `chooseBackend`.
+   */
+  protected backendReader(pinned: unknown): BackendReader {
+    const { decoder, expertsModel } = this.parts;
+    const choose = (name: string, pass: Pass) => chooseBackend(name, pass, this.policy);
+    if (pinned === undefined || pinned === null) return (pass) => choose(textBackend(this.#experts), pass);
+    const name = textBackend(applyExperts(this.#experts, pinned, expertsModel));
+    decoder.assertSupported(name);
+    return (pass) => choose(name, pass);
+  }
+
+  /**
+   * Prompts without their left padding.
+   * @throws InputError for ids or masks out of range, and for prompts beyond the context
+   */
+  protected prompts(inputIds: unknown, attentionMask: unknown): Prompt[] {
+    const checked = checkPrompts(inputIds, attentionMask, this.parts.decoder.config.vocab_size);
+    return checked.inputIds.map((row, i) => {
+      const ids = row.slice(checked.attentionMask[i]?.indexOf(1));
+      if (ids.length <= this.contextLength) return { ids };
+      throw new InputError(
+        `inputIds: row ${i} has ${ids.length} tokens, more than the context of ${this.contextLength}. Shorten the prompt.`,
+      );
+    });
+  }
+}
+
+/** The backend of the text model: its sub-config's, or that of a model without sub-configs. */
+export function textBackend(setting: ExpertsSetting): string {
+  return (setting.text_config ?? setting['']) as string;
+}

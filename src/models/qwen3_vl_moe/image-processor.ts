@@ -1,0 +1,147 @@
+import { InputError } from '../../errors.ts';
+import { loadImage } from '../../media/load-image.ts';
+import { Pacer } from '../../media/pacer.ts';
+import { resizeBicubic } from '../../media/resize.ts';
+import type { Grid, ImageInput, LoadOptions, RgbImage, Size, VideoInput } from '../../media/types.ts';
+import { type PatchRule, patchGrid, patchLength, writePatches } from './patches.ts';
+import type { ImageConfig, VideoConfig } from './processor-config.ts';
+import { smartResize, smartResizeVideo } from './smart-resize.ts';
+import { frameTimes, patchTimes } from './video.ts';
+
+/** Rows of pixel values, one a patch: `data` is [patches, channels · temporal · patch · patch]. */
+export interface PixelValues {
+  readonly data: Float32Array;
+  readonly dims: readonly [patches: number, values: number];
+}
+
+export interface ProcessedImages {
+  readonly pixelValues: PixelValues;
+  readonly gridThw: readonly Grid[];
+}
+
+export interface ProcessedVideos extends ProcessedImages {
+  /** Per video the seconds the prompt gives for each temporal patch. */
+  readonly patchTimes: readonly (readonly number[])[];
+}
+
+/**
+ * Loads, resizes and cuts pictures into patches. Runs in slices of about 12 ms between which the event loop turns.
+ *
+ * Memory: the result is 24 bytes a pixel after resizing (4 bytes × 3 channels × 2 frames a patch), and the resized
+ * pictures another 3 bytes a pixel until it is filled. While one picture is being resized, 3 bytes a pixel of the
+ * source and at most 3 of the half-resized one come on top. A 4096 × 4096 picture that keeps its size (the most
+ * Qwen3-VL allows) thus peaks at 450 MiB plus what its decoder needs.
+ *
+ * @throws InputError naming the picture
+ * @throws AbortError
+ */
+export async function processImages(
+  inputs: readonly ImageInput[],
+  config: ImageConfig,
+  options: LoadOptions = {},
+): Promise<ProcessedImages> {
+  const pacer = new Pacer(options.signal);
+  const resized: RgbImage[][] = [];
+  for (const [i, input] of inputs.entries()) {
+    const name = `image ${i + 1}`;
+    const image = await loadImage(input, options, name);
+    resized.push([await resizeBicubic(image, imageSize(image, config, name), pacer)]);
+  }
+  return toPixelValues(resized, config, pacer);
+}
+
+/**
+ * As `processImages` for videos. All frames of a video must have one size; the memory is 12 bytes a pixel and frame
+ * after resizing, and the bounds of the config keep all frames together below its `longest_edge` pixels.
+ *
+ * @throws InputError naming the video and frame
+ * @throws AbortError
+ */
+export async function processVideos(
+  inputs: readonly VideoInput[],
+  config: VideoConfig,
+  options: LoadOptions = {},
+): Promise<ProcessedVideos> {
+  const pacer = new Pacer(options.signal);
+  const times = inputs.map((video, i) => frameTimes(video, `video ${i + 1}`));
+  const resized: RgbImage[][] = [];
+  for (const [i, { frames }] of inputs.entries()) {
+    resized.push(await resizeFrames(frames, config, options, `video ${i + 1}`, pacer));
+  }
+  const processed = await toPixelValues(resized, config, pacer);
+  return { ...processed, patchTimes: times.map((each) => patchTimes(each, config.temporalPatchSize)) };
+}
+
+async function resizeFrames(
+  frames: readonly ImageInput[],
+  config: VideoConfig,
+  options: LoadOptions,
+  video: string,
+  pacer: Pacer,
+): Promise<RgbImage[]> {
+  const resized: RgbImage[] = [];
+  let first: Size | undefined;
+  let target: Size | undefined;
+  for (const [i, input] of frames.entries()) {
+    const name = `${video}, frame ${i + 1}`;
+    const image = await loadImage(input, options, name);
+    first ??= { width: image.width, height: image.height };
+    if (image.width !== first.width || image.height !== first.height) {
+      throw new InputError(
+        `${name} is ${image.width} x ${image.height} pixels, but frame 1 is ${first.width} x ${first.height}: ` +
+          'all frames of a video must have one size',
+      );
+    }
+    target ??= videoSize(frames.length, image, config, video);
+    resized.push(await resizeBicubic(image, target, pacer));
+  }
+  return resized;
+}
+
+async function toPixelValues(
+  pictures: readonly (readonly RgbImage[])[],
+  rule: PatchRule,
+  pacer: Pacer,
+): Promise<ProcessedImages> {
+  const gridThw = pictures.map((frames) => {
+    const { height, width } = frames[0] as RgbImage;
+    return patchGrid(frames.length, height, width, rule);
+  });
+  const length = patchLength(rule);
+  const patches = gridThw.reduce((sum, [t, h, w]) => sum + t * h * w, 0);
+  const data = new Float32Array(patches * length);
+  let offset = 0;
+  for (const [i, frames] of pictures.entries()) {
+    await writePatches(data, offset, frames, rule, pacer);
+    const [t, h, w] = gridThw[i] as Grid;
+    offset += t * h * w * length;
+  }
+  return { pixelValues: { data, dims: [patches, length] }, gridThw };
+}
+
+function imageSize(image: RgbImage, config: ImageConfig, name: string): Size {
+  const factor = config.patchSize * config.mergeSize;
+  if (!config.bounds) return unchanged(image, factor, name);
+  return smartResize(image, { factor, ...config.bounds }, name);
+}
+
+function videoSize(frames: number, image: RgbImage, config: VideoConfig, name: string): Size {
+  const factor = config.patchSize * config.mergeSize;
+  if (!config.bounds) return unchanged(image, factor, name);
+  const { minPixels, maxPixels } = config.bounds;
+  if (config.maxFrameTokens === undefined) {
+    return smartResizeVideo(frames, image, config.temporalPatchSize, { factor, minPixels, maxPixels }, name);
+  }
+  const share = Math.min(config.maxFrameTokens * factor * factor, Math.floor(maxPixels / frames));
+  const perFrame = Math.max(share, Math.trunc(minPixels * 1.05));
+  const rule = { factor, minPixels, maxPixels: perFrame * frames };
+  return smartResizeVideo(frames, image, config.temporalPatchSize, rule, name);
+}
+
+function unchanged({ width, height }: RgbImage, factor: number, name: string): Size {
+  if (width % factor === 0 && height % factor === 0) return { width, height };
+  throw new InputError(
+    `${name} is ${width} x ${height} pixels. The processor's config switches resizing off, so both sides must be ` +
+      `multiples of ${factor}`,
+  );
+}

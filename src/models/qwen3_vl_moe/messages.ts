@@ -1,0 +1,149 @@
+import { InputError, show } from '../../errors.ts';
+import type { ImageInput, VideoInput } from '../../media/types.ts';
+
+/** One turn of a conversation; `content` is text or a list of parts. */
+export interface ProcessorMessage {
+  role: string;
+  content?: unknown;
+  [field: string]: unknown;
+}
+
+/** Pictures and videos in the order of their parts. */
+export interface MessageMedia {
+  readonly images: readonly ImageInput[];
+  readonly videos: readonly VideoInput[];
+}
+
+type Part = Record<string, unknown>;
+
+const IMAGE_KEYS = ['image', 'image_url', 'url', 'path'];
+const VIDEO_KEYS = ['video', 'frames', 'fps', 'timestamps', 'url', 'path'];
+
+/**
+ * The pictures and videos that the parts of messages carry. An image part is `{ type: 'image' }` with the picture as
+ * `image`, `url` or `path`, or `{ type: 'image_url', image_url: string | { url } }`; a video part is
+ * `{ type: 'video' }` with `video` (a `VideoInput`, or a list of frames with `fps` or `timestamps` beside it). A part
+ * without a picture takes the next one of `images` or `videos`.
+ *
+ * @throws InputError where parts and pictures do not match up
+ */
+export function collectMedia(
+  messages: readonly ProcessorMessage[],
+  images: readonly ImageInput[],
+  videos: readonly VideoInput[],
+): MessageMedia {
+  const imageSupply = new Supply('image', images);
+  const videoSupply = new Supply('video', videos);
+  const found = { images: [] as ImageInput[], videos: [] as VideoInput[] };
+  mapParts(messages, (part, where) => {
+    if (isImagePart(part)) found.images.push(imageOf(part, where) ?? imageSupply.take(where));
+    if (isVideoPart(part)) found.videos.push(videoOf(part, where) ?? videoSupply.take(where));
+    return part;
+  });
+  imageSupply.expectEmpty();
+  videoSupply.expectEmpty();
+  return found;
+}
+
+/** The messages as a chat template reads them: parts say that there is a picture, but do not carry it. */
+export function withoutMedia(messages: readonly ProcessorMessage[]): ProcessorMessage[] {
+  return mapParts(messages, (part) => {
+    if (isImagePart(part)) return { ...without(part, IMAGE_KEYS), type: 'image' };
+    if (isVideoPart(part)) return { ...without(part, VIDEO_KEYS), type: 'video' };
+    return part;
+  });
+}
+
+/** @throws InputError when `messages` is no list */
+function mapParts(
+  messages: readonly ProcessorMessage[],
+  map: (part: Part, where: string) => Part,
+): ProcessorMessage[] {
+  if (!Array.isArray(messages)) {
+    throw new InputError(`messages is ${show(messages)}, expected a list of { role, content }`);
+  }
+  return messages.map((message: ProcessorMessage, i) => {
+    if (!Array.isArray(message?.content)) return message;
+    const content = message.content.map((part: unknown, j) =>
+      typeof part === 'object' && part !== null ? map(part as Part, `messages[${i}].content[${j}]`) : part,
+    );
+    return { ...message, content };
+  });
+}
+
+function isImagePart(part: Part): boolean {
+  return part.type === 'image' || part.type === 'image_url' || (part.type === undefined && 'image' in part);
+}
+
+function isVideoPart(part: Part): boolean {
+  return part.type === 'video' || (part.type === undefined && 'video' in part);
+}
+
+function imageOf(part: Part, where: string): ImageInput | undefined {
+  const { image_url: imageUrl } = part;
+  const url = typeof imageUrl === 'object' && imageUrl !== null ? (imageUrl as Part).url : imageUrl;
+  const given = [part.image, url, part.url, part.path].filter(
+    (source) => source !== undefined && source !== null,
+  );
+  if (given.length > 1) throw new InputError(`${where} names ${given.length} pictures, expected one`);
+  return given[0] as ImageInput | undefined;
+}
+
+function videoOf(part: Part, where: string): VideoInput | undefined {
+  const video = part.video ?? part.frames;
+  if (
+    typeof video === 'string' ||
+    video instanceof URL ||
+    part.url !== undefined ||
+    part.path !== undefined
+  ) {
+    throw new InputError(
+      `${where}: video files are not decoded here. Sample frames from the film and pass ` +
+        `{ type: 'video', video: { frames, fps } }`,
+    );
+  }
+  if (video === undefined || video === null) return undefined;
+  if (!Array.isArray(video)) return video as VideoInput;
+  const { fps, timestamps } = part;
+  return {
+    frames: video as ImageInput[],
+    ...(fps === undefined ? {} : { fps: fps as number }),
+    ...(timestamps === undefined ? {} : { timestamps: timestamps as number[] }),
+  };
+}
+
+function without(part: Part, keys: readonly string[]): Part {
+  return Object.fromEntries(Object.entries(part).filter(([key]) => !keys.includes(key)));
+}
+
+/** The pictures or videos passed beside the messages, handed out in order. */
+class Supply<T> {
+  readonly #kind: string;
+  readonly #items: readonly T[];
+  #next = 0;
+
+  constructor(kind: string, items: readonly T[]) {
+    this.#kind = kind;
+    this.#items = items;
+  }
+
+  take(where: string): T {
+    if (this.#next === this.#items.length) {
+      throw new InputError(
+        `${where} is the part of ${this.#kind} ${this.#next + 1}, but ${this.#items.length} were passed as ` +
+          `${this.#kind}s: put the ${this.#kind} into the part, or pass one more`,
+      );
+    }
+    return this.#items[this.#next++] as T;
+  }
+
+  expectEmpty(): void {
+    const left = this.#items.length - this.#next;
+    if (left > 0) {
+      throw new InputError(
+        `${this.#items.length} ${this.#kind}s were passed, but the messages have parts for ${this.#next} of them: ` +
+          `add a { type: '${this.#kind}' } part for each`,
+      );
+    }
+  }
+}

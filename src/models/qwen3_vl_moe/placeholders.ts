@@ -1,0 +1,100 @@
+import { InputError } from '../../errors.ts';
+import type { Grid } from '../../media/types.ts';
+import { IMAGE_TOKEN, TEXT_TOKEN, VIDEO_TOKEN } from './positions.ts';
+import { formatSeconds } from './video.ts';
+
+/** The special tokens of Qwen-VL prompts as text. */
+export const IMAGE_PLACEHOLDER = '<|image_pad|>';
+export const VIDEO_PLACEHOLDER = '<|video_pad|>';
+export const VISION_START = '<|vision_start|>';
+export const VISION_END = '<|vision_end|>';
+
+/** Ids of the placeholder tokens. */
+export interface PlaceholderIds {
+  readonly image: number;
+  readonly video: number;
+}
+
+/**
+ * Checks that the texts name as many pictures and videos as were given.
+ *
+ * @throws InputError with both counts
+ */
+export function checkPlaceholders(texts: readonly string[], images: number, videos: number): void {
+  checkCount(texts, 'image', IMAGE_PLACEHOLDER, images);
+  checkCount(texts, 'video', VIDEO_PLACEHOLDER, videos);
+}
+
+function checkCount(texts: readonly string[], kind: string, placeholder: string, given: number): void {
+  const named = texts.reduce((sum, text) => sum + text.split(placeholder).length - 1, 0);
+  if (named === given) return;
+  const where = texts.length === 1 ? 'the text has' : `the ${texts.length} texts together have`;
+  const count = (n: number, noun: string) => `${n} ${noun}${n === 1 ? '' : 's'}`;
+  const remedy =
+    named < given
+      ? `put ${VISION_START}${placeholder}${VISION_END} where each ${kind} belongs, or use applyChatTemplate with a ` +
+        `{ type: '${kind}' } part for it`
+      : `pass one ${kind} for each, in the order of the text`;
+  throw new InputError(
+    `${where} ${count(named, `${kind} placeholder`)} (${placeholder}), but ${count(given, kind)} ` +
+      `${given === 1 ? 'was' : 'were'} given: ${remedy}`,
+  );
+}
+
+/**
+ * Replaces each video placeholder by one for every temporal patch, each after the time it shows and between vision
+ * marks of its own (HF `Qwen3VLProcessor.replace_video_token`; marks around the placeholder stay, as there).
+ *
+ * @param patchTimes per video the seconds of its temporal patches
+ */
+export function expandVideos(texts: readonly string[], patchTimes: readonly (readonly number[])[]): string[] {
+  let next = 0;
+  return texts.map((text) =>
+    text.replaceAll(VIDEO_PLACEHOLDER, () =>
+      (patchTimes[next++] as readonly number[])
+        .map((time) => `<${formatSeconds(time)} seconds>${VISION_START}${VIDEO_PLACEHOLDER}${VISION_END}`)
+        .join(''),
+    ),
+  );
+}
+
+/** Tokens of each picture: its patches divided by those that merge into one token. */
+export function imageTokenCounts(grids: readonly Grid[], mergeSize: number): number[] {
+  return grids.map(([t, h, w]) => (t * h * w) / mergeSize ** 2);
+}
+
+/** Tokens of each temporal patch of the videos, one after the other. */
+export function videoTokenCounts(grids: readonly Grid[], mergeSize: number): number[] {
+  return grids.flatMap(([t, h, w]) => new Array<number>(t).fill((h * w) / mergeSize ** 2));
+}
+
+/**
+ * Repeats placeholder ids as often as their picture has tokens.
+ *
+ * @param counts tokens of each picture and of each temporal patch, in the order of the rows
+ */
+export function expandIds(
+  rows: readonly (readonly number[])[],
+  ids: PlaceholderIds,
+  counts: { readonly images: readonly number[]; readonly videos: readonly number[] },
+): number[][] {
+  let image = 0;
+  let video = 0;
+  return rows.map((row) => {
+    const expanded: number[] = [];
+    for (const id of row) {
+      let times = 1;
+      if (id === ids.image) times = counts.images[image++] ?? 0;
+      else if (id === ids.video) times = counts.videos[video++] ?? 0;
+      for (let i = 0; i < times; i++) expanded.push(id);
+    }
+    return expanded;
+  });
+}
+
+/** 1 at image tokens, 2 at video tokens, 0 elsewhere. */
+export function tokenTypes(rows: readonly (readonly number[])[], ids: PlaceholderIds): number[][] {
+  return rows.map((row) =>
+    row.map((id) => (id === ids.image ? IMAGE_TOKEN : id === ids.video ? VIDEO_TOKEN : TEXT_TOKEN)),
+  );
+}

@@ -1,0 +1,179 @@
+import * as z from 'zod';
+import { ConfigError, issueText, show } from '../../errors.ts';
+import type { Repo } from '../../hub/types.ts';
+import { readJsonFile } from '../../json.ts';
+import type { PatchRule } from './patches.ts';
+
+const PILLOW_BICUBIC = 3;
+const OPENAI_MEAN = [0.48145466, 0.4578275, 0.40821073];
+const OPENAI_STD = [0.26862954, 0.26130258, 0.27577711];
+const HALF = [0.5, 0.5, 0.5];
+
+/** Settings of an image processor after defaults. */
+export interface ImageConfig extends PatchRule {
+  /** Bounds on the pixels after resizing, or undefined where the config switches resizing off. */
+  readonly bounds: { readonly minPixels: number; readonly maxPixels: number } | undefined;
+}
+
+/** Settings of a video processor after defaults; `bounds` are on the pixels of all frames together. */
+export interface VideoConfig extends ImageConfig {
+  /** Most tokens one frame may cost, where the config caps frames one by one. */
+  readonly maxFrameTokens: number | undefined;
+}
+
+export interface ProcessorConfig {
+  readonly image: ImageConfig;
+  readonly video: VideoConfig;
+}
+
+const positiveInt = z
+  .int()
+  .positive()
+  .max(2 ** 31 - 1);
+const perChannel = z.union([z.number(), z.array(z.number()).length(3)]);
+const deviation = z.union([z.number().positive(), z.array(z.number().positive()).length(3)]);
+const edges = z.looseObject({
+  shortest_edge: positiveInt.optional(),
+  longest_edge: positiveInt.optional(),
+  min_pixels: positiveInt.optional(),
+  max_pixels: positiveInt.optional(),
+});
+
+const schema = z.looseObject({
+  do_resize: z.boolean().default(true),
+  do_rescale: z.boolean().default(true),
+  do_normalize: z.boolean().default(true),
+  rescale_factor: z
+    .number()
+    .positive()
+    .default(1 / 255),
+  resample: z.literal(PILLOW_BICUBIC, 'only 3 (bicubic) is supported').default(PILLOW_BICUBIC),
+  image_mean: perChannel.optional(),
+  image_std: deviation.optional(),
+  size: edges.default({}),
+  min_pixels: positiveInt.optional(),
+  max_pixels: positiveInt.optional(),
+  patch_size: positiveInt.max(1024).optional(),
+  temporal_patch_size: positiveInt.max(64).default(2),
+  merge_size: positiveInt.max(64).default(2),
+  cap_pixels_per_frame: z.boolean().default(false),
+  max_video_tokens: positiveInt.default(768),
+});
+type Settings = z.output<typeof schema>;
+
+/** Class defaults, where they differ between HF `Qwen2VLImageProcessor` and `Qwen3VLVideoProcessor`. */
+interface Defaults {
+  readonly patchSize: number;
+  readonly minPixels: number;
+  readonly maxPixels: number;
+  readonly mean: readonly number[];
+  readonly std: readonly number[];
+}
+
+const IMAGE_DEFAULTS: Defaults = {
+  patchSize: 14,
+  minPixels: 56 * 56,
+  maxPixels: 28 * 28 * 1280,
+  mean: OPENAI_MEAN,
+  std: OPENAI_STD,
+};
+const VIDEO_DEFAULTS: Defaults = {
+  patchSize: 16,
+  minPixels: 128 * 32 * 32,
+  maxPixels: 768 * 32 * 32,
+  mean: HALF,
+  std: HALF,
+};
+
+/**
+ * Reads the image and video settings of a repo: `processor_config.json` (fields `image_processor` and
+ * `video_processor`) first, then `preprocessor_config.json` and `video_preprocessor_config.json`; videos fall back to
+ * the image settings.
+ *
+ * @throws ConfigError naming file, field and value
+ * @throws HubError where the repo has no image settings
+ */
+export async function readProcessorConfig(repo: Repo): Promise<ProcessorConfig> {
+  const nested = await readObject(await repo.file('processor_config.json'), 'processor_config.json');
+  const section = (name: 'image_processor' | 'video_processor'): Source | undefined => {
+    const value = nested?.value[name];
+    if (value === undefined || value === null) return undefined;
+    return {
+      value: asObject(value, 'processor_config.json', name),
+      file: 'processor_config.json',
+      path: name,
+    };
+  };
+  const imageFile = 'preprocessor_config.json';
+  const videoFile = 'video_preprocessor_config.json';
+  const image = section('image_processor') ?? (await readObject(await repo.require(imageFile), imageFile));
+  const video =
+    section('video_processor') ?? (await readObject(await repo.file(videoFile), videoFile)) ?? image;
+  return { image: imageConfig(image as Source), video: videoConfig(video as Source) };
+}
+
+/** Settings as found: a whole file, or the field `path` of one. */
+interface Source {
+  readonly value: Record<string, unknown>;
+  readonly file: string;
+  readonly path?: string;
+}
+
+async function readObject(path: string | undefined, file: string): Promise<Source | undefined> {
+  if (path === undefined) return undefined;
+  return { value: asObject(await readJsonFile(path, file), file), file };
+}
+
+function asObject(value: unknown, file: string, field?: string): Record<string, unknown> {
+  if (typeof value === 'object' && value !== null && !Array.isArray(value))
+    return value as Record<string, unknown>;
+  throw new ConfigError(`${file}: ${field ?? 'the file'} is ${show(value)}, expected an object of settings`);
+}
+
+/** @throws ConfigError naming file, field and value */
+export function imageConfig(source: Source): ImageConfig {
+  return common(parse(source), IMAGE_DEFAULTS, source);
+}
+
+/** @throws ConfigError naming file, field and value */
+export function videoConfig(source: Source): VideoConfig {
+  const settings = parse(source);
+  const maxFrameTokens = settings.cap_pixels_per_frame ? settings.max_video_tokens : undefined;
+  return { ...common(settings, VIDEO_DEFAULTS, source), maxFrameTokens };
+}
+
+function common(settings: Settings, defaults: Defaults, source: Source): ImageConfig {
+  const { size } = settings;
+  const minPixels = settings.min_pixels ?? size.shortest_edge ?? size.min_pixels ?? defaults.minPixels;
+  const maxPixels = settings.max_pixels ?? size.longest_edge ?? size.max_pixels ?? defaults.maxPixels;
+  if (minPixels > maxPixels) {
+    throw new ConfigError(
+      `${source.file}: ${fieldName(source, ['size'])} asks for at least ${minPixels} and at most ${maxPixels} pixels`,
+    );
+  }
+  const each = (value: number | readonly number[]) =>
+    typeof value === 'number' ? [value, value, value] : value;
+  return {
+    bounds: settings.do_resize ? { minPixels, maxPixels } : undefined,
+    patchSize: settings.patch_size ?? defaults.patchSize,
+    temporalPatchSize: settings.temporal_patch_size,
+    mergeSize: settings.merge_size,
+    rescaleFactor: settings.do_rescale ? settings.rescale_factor : undefined,
+    normalize: settings.do_normalize
+      ? { mean: each(settings.image_mean ?? defaults.mean), std: each(settings.image_std ?? defaults.std) }
+      : undefined,
+  };
+}
+
+function parse(source: Source): Settings {
+  // null stands for "the default" in these files.
+  const given = Object.fromEntries(Object.entries(source.value).filter(([, value]) => value !== null));
+  const result = schema.safeParse(given);
+  if (result.success) return result.data;
+  const faults = result.error.issues.map((issue) => issueText(issue, given, source.path));
+  throw new ConfigError(`${source.file}: ${faults.join('; ')}`);
+}
+
+function fieldName(source: Source, path: readonly string[]): string {
+  return [...(source.path ? [source.path] : []), ...path].join('.');
+}

@@ -1,0 +1,233 @@
+import { InputError, show, TokenizerError } from '../../errors.ts';
+import type { Repo } from '../../hub/types.ts';
+import type { Grid, ImageInput, LoadOptions, VideoInput } from '../../media/types.ts';
+import { type PixelValues, processImages, processVideos } from './image-processor.ts';
+import { collectMedia, type ProcessorMessage, withoutMedia } from './messages.ts';
+import {
+  checkPlaceholders,
+  expandIds,
+  expandVideos,
+  IMAGE_PLACEHOLDER,
+  imageTokenCounts,
+  type PlaceholderIds,
+  tokenTypes,
+  VIDEO_PLACEHOLDER,
+  videoTokenCounts,
+} from './placeholders.ts';
+import { type ProcessorConfig, readProcessorConfig } from './processor-config.ts';
+
+/** What a processor needs of a tokenizer. */
+export interface ProcessorTokenizer {
+  encode(text: string, options?: { addSpecialTokens?: boolean }): number[];
+  /** Pads on the left to one length. */
+  pad(rows: readonly (readonly number[])[]): { inputIds: number[][]; attentionMask: number[][] };
+  tokenToId(token: string): number | undefined;
+  applyChatTemplate(messages: readonly ProcessorMessage[], options: { tokenize: false }): string;
+  decode(ids: readonly number[], options?: { skipSpecialTokens?: boolean }): string;
+  batchDecode(rows: readonly (readonly number[])[], options?: { skipSpecialTokens?: boolean }): string[];
+}
+
+export type OneOrMore<V> = V | readonly (V | readonly V[])[] | undefined;
+
+/** What a processor is called with. Pictures and videos belong to the placeholders of the texts, in order. */
+export interface ProcessorInputs extends LoadOptions {
+  text: string | readonly string[];
+  /** In the order of their placeholders; lists of lists (one a text) are joined. */
+  images?: OneOrMore<ImageInput>;
+  videos?: OneOrMore<VideoInput>;
+  /** Lets the tokenizer add its start or end tokens (Qwen's has none). Default true. */
+  addSpecialTokens?: boolean | undefined;
+  /** Pads shorter rows on the left. Default true. */
+  padding?: boolean | undefined;
+}
+
+/** Options of `applyChatTemplate`; fields not named here are variables of the template, such as `add_vision_id`. */
+export interface ProcessorChatOptions extends LoadOptions {
+  /** For image parts that do not carry their picture. */
+  images?: OneOrMore<ImageInput>;
+  videos?: OneOrMore<VideoInput>;
+  tools?: readonly unknown[] | undefined;
+  addGenerationPrompt?: boolean | undefined;
+  continueFinalMessage?: boolean | undefined;
+  /** False returns the text, with one placeholder a picture. Default true. */
+  tokenize?: boolean | undefined;
+  [templateArgument: string]: unknown;
+}
+
+/** Inputs of an image-text model, named as in transformers. */
+export interface ProcessorOutput {
+  /** [rows, tokens], each placeholder repeated once a token of its picture. */
+  inputIds: number[][];
+  /** [rows, tokens]; 1 for a token, 0 for padding. */
+  attentionMask: number[][];
+  /** [rows, tokens]; 0 = text, 1 = image, 2 = video. */
+  mmTokenTypeIds: number[][];
+  /** All pictures one after the other; absent without pictures. */
+  pixelValues?: PixelValues;
+  imageGridThw?: Grid[];
+  pixelValuesVideos?: PixelValues;
+  videoGridThw?: Grid[];
+}
+
+export type ProcessorCall = (inputs: ProcessorInputs) => Promise<ProcessorOutput>;
+
+// Instances are functions: a constructor may return any object, and the fields of a derived class land on it.
+const CallableProcessor = class {
+  constructor() {
+    const self: Processor = Object.setPrototypeOf(
+      (inputs: ProcessorInputs) => self.process(inputs),
+      new.target.prototype,
+    );
+    // biome-ignore lint/correctness/noConstructorReturn: this is what makes the instance callable.
+    return self;
+  }
+} as unknown as new () => ProcessorCall;
+
+/**
+ * Text and pictures to model inputs. Callable: `await processor({ text, images })`.
+ * Mirrors HF `Qwen3VLProcessor`; made by `loadProcessor`.
+ */
+export class Processor<T extends ProcessorTokenizer = ProcessorTokenizer> extends CallableProcessor {
+  readonly tokenizer: T;
+  readonly config: ProcessorConfig;
+  readonly #ids: PlaceholderIds;
+
+  /** @throws TokenizerError when the tokenizer lacks the placeholder tokens */
+  constructor(tokenizer: T, config: ProcessorConfig) {
+    super();
+    this.tokenizer = tokenizer;
+    this.config = config;
+    this.#ids = {
+      image: tokenId(tokenizer, IMAGE_PLACEHOLDER),
+      video: tokenId(tokenizer, VIDEO_PLACEHOLDER),
+    };
+  }
+
+  /**
+   * Encodes texts and prepares their pictures. Calling the processor does the same.
+   *
+   * @throws InputError when placeholders and pictures differ in number, or a picture cannot be used
+   * @throws AbortError
+   */
+  async process(inputs: ProcessorInputs): Promise<ProcessorOutput> {
+    const { addSpecialTokens = true, padding = true } = inputs;
+    const texts = checkTexts(inputs.text);
+    const images = toList(inputs.images);
+    const videos = toList(inputs.videos);
+    checkPlaceholders(texts, images.length, videos.length);
+    const ofImages = images.length > 0 ? await processImages(images, this.config.image, inputs) : undefined;
+    const ofVideos = videos.length > 0 ? await processVideos(videos, this.config.video, inputs) : undefined;
+    const expanded = expandVideos(texts, ofVideos?.patchTimes ?? []);
+    const rows = expandIds(
+      expanded.map((text) => this.tokenizer.encode(text, { addSpecialTokens })),
+      this.#ids,
+      {
+        images: imageTokenCounts(ofImages?.gridThw ?? [], this.config.image.mergeSize),
+        videos: videoTokenCounts(ofVideos?.gridThw ?? [], this.config.video.mergeSize),
+      },
+    );
+    const batch = padding
+      ? this.tokenizer.pad(rows)
+      : { inputIds: rows, attentionMask: rows.map((row) => row.map(() => 1)) };
+    return {
+      ...batch,
+      mmTokenTypeIds: tokenTypes(batch.inputIds, this.#ids),
+      ...(ofImages && { pixelValues: ofImages.pixelValues, imageGridThw: [...ofImages.gridThw] }),
+      ...(ofVideos && { pixelValuesVideos: ofVideos.pixelValues, videoGridThw: [...ofVideos.gridThw] }),
+    };
+  }
+
+  /**
+   * Lays out a conversation with the checkpoint's chat template and prepares it with its pictures (one row); with
+   * `tokenize: false` returns the text. See `collectMedia` for the parts that carry pictures.
+   *
+   * @throws InputError when parts and pictures do not match up, or a picture cannot be used
+   * @throws TokenizerError when there is no template, or it fails on or refuses the conversation
+   */
+  applyChatTemplate(
+    messages: readonly ProcessorMessage[],
+    options: ProcessorChatOptions & { tokenize: false },
+  ): string;
+  applyChatTemplate(
+    messages: readonly ProcessorMessage[],
+    options?: ProcessorChatOptions & { tokenize?: true | undefined },
+  ): Promise<ProcessorOutput>;
+  applyChatTemplate(
+    messages: readonly ProcessorMessage[],
+    options: ProcessorChatOptions = {},
+  ): string | Promise<ProcessorOutput> {
+    const { images, videos, limits, signal, tokenize = true, ...rest } = options;
+    if (!tokenize) {
+      return this.tokenizer.applyChatTemplate(withoutMedia(messages), { ...rest, tokenize: false });
+    }
+    return this.#processChat(messages, options, rest);
+  }
+
+  async #processChat(
+    messages: readonly ProcessorMessage[],
+    options: ProcessorChatOptions,
+    templateOptions: Record<string, unknown>,
+  ): Promise<ProcessorOutput> {
+    const media = collectMedia(messages, toList(options.images), toList(options.videos));
+    const text = this.tokenizer.applyChatTemplate(withoutMedia(messages), {
+      ...templateOptions,
+      tokenize: false,
+    });
+    const { limits, signal } = options;
+    return this.process({
+      text,
+      images: media.images,
+      videos: media.videos,
+      addSpecialTokens: false,
+      ...(limits && { limits }),
+      signal,
+    });
+  }
+
+  decode(ids: readonly number[], options?: { skipSpecialTokens?: boolean }): string {
+    return this.tokenizer.decode(ids, options);
+  }
+
+  batchDecode(rows: readonly (readonly number[])[], options?: { skipSpecialTokens?: boolean }): string[] {
+    return this.tokenizer.batchDecode(rows, options);
+  }
+}
+
+/**
+ * The processor of a repo.
+ *
+ * @throws ConfigError naming file, field and value
+ * @throws HubError where the repo has no image settings
+ * @throws TokenizerError when the tokenizer lacks the placeholder tokens
+ */
+export async function loadProcessor<T extends ProcessorTokenizer>(
+  repo: Repo,
+  tokenizer: T,
+): Promise<Processor<T>> {
+  return new Processor(tokenizer, await readProcessorConfig(repo));
+}
+
+function checkTexts(text: unknown): readonly string[] {
+  const texts = Array.isArray(text) ? text : [text];
+  const faulty = texts.findIndex((one) => typeof one !== 'string');
+  if (texts.length === 0 || faulty >= 0) {
+    throw new InputError(
+      `text is ${show(texts.length === 0 ? text : texts[faulty])}, expected a text or a list of texts`,
+    );
+  }
+  return texts;
+}
+
+function toList<V>(value: OneOrMore<V>): readonly V[] {
+  if (value === undefined || value === null) return [];
+  return Array.isArray(value) ? (value.flat() as V[]) : [value as V];
+}
+
+function tokenId(tokenizer: ProcessorTokenizer, token: string): number {
+  const id = tokenizer.tokenToId(token);
+  if (id !== undefined) return id;
+  throw new TokenizerError(
+    `the tokenizer has no token ${token}, so it cannot mark where pictures go: this is not the tokenizer of an ` +
+      'image-text model',
+  );
+}

@@ -1,0 +1,101 @@
+import { expect, test } from 'vitest';
+import { createProgressDisplay } from '../../src/cli/progress.ts';
+import { formatBytes, formatDuration } from '../../src/units.ts';
+
+function displayed(stream: { isTTY?: boolean; columns?: number }, env = {}) {
+  let text = '';
+  let now = 0;
+  const write = (part: string) => {
+    text += part;
+  };
+  const display = createProgressDisplay({ ...stream, write }, env, () => now);
+  const event = (file: string, loadedBytes: number, fileBytes: number) =>
+    display.onProgress({
+      stage: 'download',
+      file,
+      loadedBytes,
+      fileBytes,
+      totalLoadedBytes: 0,
+      totalBytes: 0,
+    });
+  return {
+    event,
+    finish: () => display.finish(),
+    wait: (ms: number) => {
+      now += ms;
+    },
+    take: () => {
+      const taken = text;
+      text = '';
+      return taken;
+    },
+  };
+}
+
+test('a terminal gets bars with bytes, speed and time left, redrawn in place', () => {
+  const { event, wait, take, finish } = displayed({ isTTY: true, columns: 120 });
+  event('a.safetensors', 0, 1e9);
+  wait(1000);
+  event('a.safetensors', 1e8, 1e9);
+  wait(1000);
+  take();
+  event('b.safetensors', 0, 2e9);
+  expect(take()).toBe(
+    '\x1b[1A\r\x1b[Ja.safetensors [##......................] 100 MB of 1.0 GB, 100 MB/s, 9 s left\n' +
+      'b.safetensors [........................] 0 B of 2.0 GB\n',
+  );
+  event('a.safetensors', 1e9, 1e9);
+  expect(take()).toBe(
+    '\x1b[2A\r\x1b[Ja.safetensors  1.0 GB\nb.safetensors [........................] 0 B of 2.0 GB\n',
+  );
+  finish();
+  expect(take().startsWith('\x1b[1A')).toBe(true);
+});
+
+test('bytes of an earlier run are no speed', () => {
+  const { event, wait, take } = displayed({ isTTY: true, columns: 120 });
+  event('a', 9e8, 1e9);
+  wait(1000);
+  take();
+  event('a', 9.1e8, 1e9);
+  expect(take()).toContain('10.0 MB/s, 9 s left');
+});
+
+test('a narrow terminal gets no line that wraps', () => {
+  const { event, take } = displayed({ isTTY: true, columns: 40 });
+  event('model-00001-of-00099-with-a-long-name.safetensors', 1, 1e9);
+  for (const line of take().replace('\r\x1b[J', '').split('\n')) expect(line.length).toBeLessThan(40);
+});
+
+test('a pipe gets a plain line per file, and one now and then', () => {
+  const { event, wait, take } = displayed({});
+  event('a.safetensors', 0, 1e9);
+  wait(1000);
+  event('a.safetensors', 1e8, 1e9);
+  expect(take()).toBe('');
+  wait(9500);
+  event('a.safetensors', 5e8, 1e9);
+  expect(take()).toMatch(/^a\.safetensors: 500 MB of 1\.0 GB, .*\/s, .* left\n$/);
+  event('a.safetensors', 1e9, 1e9);
+  expect(take()).toBe('a.safetensors: 1.0 GB, done\n');
+});
+
+test('nothing at all under HF_HUB_DISABLE_PROGRESS_BARS', () => {
+  const { event, take, finish } = displayed({ isTTY: true }, { HF_HUB_DISABLE_PROGRESS_BARS: '1' });
+  event('a', 1, 1);
+  finish();
+  expect(take()).toBe('');
+});
+
+test('sizes and times are written for people', () => {
+  expect([0, 999, 1000, 99_949, 100_000, 999_500, 4.25e9].map(formatBytes)).toEqual([
+    '0 B',
+    '999 B',
+    '1.0 kB',
+    '99.9 kB',
+    '100 kB',
+    '1.0 MB',
+    '4.3 GB',
+  ]);
+  expect([0.4, 59, 65, 3725].map(formatDuration)).toEqual(['0 s', '59 s', '1 min 05 s', '1 h 02 min']);
+});

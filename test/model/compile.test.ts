@@ -1,0 +1,213 @@
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { autotune } from '../../src/engine/tuning/measure.ts';
+import { autotuneFolder } from '../../src/engine/tuning/store.ts';
+import { IMPLEMENTATIONS } from '../../src/experts/moe-experts.ts';
+import { AbortError, AutoModelForCausalLM, type CausalLM, InputError } from '../../src/index.ts';
+import { goldenModel, readJson } from '../helpers/goldens.ts';
+
+const NAME = 'qwen3_moe_c';
+const golden = readJson(goldenModel(NAME), 'expected.json');
+const [, prompt] = golden.prompts as [unknown, (typeof golden.prompts)[number]];
+const GREEDY = { inputIds: [prompt.input_ids], doSample: false, repetitionPenalty: 1, eosTokenId: [] };
+const LAYERS = golden.moe_layers.length;
+const COUNTS = [1, 4];
+
+let cache: string;
+let model: CausalLM;
+const warnings: string[] = [];
+const load = () =>
+  AutoModelForCausalLM.fromPretrained(goldenModel(NAME), {
+    dtype: 'float32',
+    threads: 2,
+    onWarning: (message) => warnings.push(message),
+  });
+beforeAll(async () => {
+  model = await load();
+});
+beforeEach(() => {
+  cache = mkdtempSync(join(tmpdir(), 'switchyard-'));
+  process.env.SWITCHYARD_CACHE = cache;
+});
+afterEach(async () => {
+  await model.compile();
+  model.setExpertsImplementation('grouped_mm');
+  warnings.length = 0;
+  delete process.env.SWITCHYARD_CACHE;
+  rmSync(cache, { recursive: true, force: true });
+});
+afterAll(() => model.dispose());
+
+const tuned = (mode: 'max-autotune' | 'max-autotune-no-cudagraphs' = 'max-autotune') =>
+  model.compile({ mode, tokenCounts: COUNTS });
+const files = () => readdirSync(join(cache, 'autotune'));
+const onlyFile = () => join(cache, 'autotune', files()[0] as string);
+/** Replaces what was kept, and has it read anew. */
+const rewrite = async (text: string) => {
+  writeFileSync(onlyFile(), text);
+  await model.compile();
+  await tuned();
+};
+
+describe('compile', () => {
+  it('starts with the default, which measures nothing', async () => {
+    expect(model.compileMode).toBe('default');
+    await model.compile();
+    expect(model.executionStats).toMatchObject({ device: 'cpu', compileMode: 'default', tuning: undefined });
+    expect(readdirSync(cache)).toEqual([]);
+  });
+
+  it('has no graphs to record on the CPU', async () => {
+    await model.compile({ mode: 'reduce-overhead' });
+    expect(model.compileMode).toBe('reduce-overhead');
+    expect(model.executionStats.graphs).toBeUndefined();
+    const { sequences } = await model.generate({ ...GREEDY, maxNewTokens: 4 });
+    expect(sequences[0]?.slice(-4)).toEqual(prompt.greedy.tokens.slice(0, 4));
+  });
+
+  it('measures, keeps the winners, and runs them for grouped_mm', async () => {
+    await tuned();
+    const { tuning, compileMode } = model.executionStats;
+    expect(compileMode).toBe('max-autotune');
+    expect(tuning).toMatchObject({ source: 'measured', table: [{ tokens: 1 }, { tokens: 4 }] });
+    expect(files()).toHaveLength(1);
+    // Whatever won here, a table that says otherwise is followed.
+    const kept = JSON.parse(readFileSync(onlyFile(), 'utf8'));
+    expect(kept.table).toEqual(tuning?.table);
+    await rewrite(
+      JSON.stringify({ ...kept, table: [{ tokens: 1, backend: 'eager', recordable: 'batched_mm' }] }),
+    );
+    const { sequences, stats } = await model.generate({ ...GREEDY, maxNewTokens: 8 });
+    expect(sequences[0]?.slice(-8)).toEqual(prompt.greedy.tokens.slice(0, 8));
+    expect(stats.expertsCalls).toEqual({ grouped_mm: LAYERS, eager: 7 * LAYERS });
+    expect(model.executionStats.decodeBackend).toBe('eager');
+  });
+
+  it('never overrides another choice, of the model or of a call', async () => {
+    await tuned();
+    model.setExpertsImplementation('batched_mm');
+    const both = await Promise.all([
+      model.generate({ ...GREEDY, maxNewTokens: 6 }),
+      model.generate({ ...GREEDY, maxNewTokens: 6, expertsImplementation: 'eager' }),
+    ]);
+    expect(both.map(({ stats }) => stats.expertsCalls)).toEqual([
+      { batched_mm: 6 * LAYERS },
+      { eager: 6 * LAYERS },
+    ]);
+  });
+
+  it('reads what another load has measured', async () => {
+    await tuned();
+    const other = await load();
+    await other.compile({ mode: 'max-autotune-no-cudagraphs', tokenCounts: COUNTS });
+    expect(other.executionStats.tuning).toEqual({ ...model.executionStats.tuning, source: 'cache' });
+    await other.dispose();
+    expect(warnings).toEqual([]);
+  });
+
+  it.each([
+    ['damaged', (text: string) => text.slice(0, -20), /is damaged or of another version/],
+    [
+      'of an unknown backend',
+      (text: string) => text.replace(/"(grouped|batched)_mm"|"eager"/, '"x"'),
+      /damaged/,
+    ],
+    [
+      'of another version',
+      (text: string) => text.replace('"version": 2', '"version": 99'),
+      /another version/,
+    ],
+    [
+      'of another machine',
+      (text: string) => text.replace(/"device": "/, '"device": "other '),
+      /another model or machine/,
+    ],
+  ])('measures anew where the file is %s', async (_, change, warning) => {
+    await tuned();
+    const before = readFileSync(onlyFile(), 'utf8');
+    expect(change(before)).not.toBe(before);
+    await rewrite(change(before));
+    expect(model.executionStats.tuning?.source).toBe('measured');
+    expect(warnings).toEqual([expect.stringMatching(warning)]);
+    expect(JSON.parse(readFileSync(onlyFile(), 'utf8')).key).toEqual(JSON.parse(before).key);
+    expect(files()).toHaveLength(1);
+  });
+
+  it('says so where the result cannot be kept, and uses it', async () => {
+    writeFileSync(join(cache, 'file'), '');
+    process.env.SWITCHYARD_CACHE = join(cache, 'file');
+    await tuned();
+    expect(model.executionStats.tuning?.source).toBe('measured');
+    expect(warnings.at(-1)).toMatch(/cannot be kept.*Set SWITCHYARD_CACHE/);
+  });
+
+  it('keeps the mode it had when aborted', async () => {
+    await model.compile({ mode: 'reduce-overhead' });
+    const signal = AbortSignal.abort();
+    await expect(model.compile({ mode: 'max-autotune', signal })).rejects.toThrow(AbortError);
+    expect(model.compileMode).toBe('reduce-overhead');
+  });
+
+  it('lists the modes for an unknown one', async () => {
+    const compile = model.compile({ mode: 'max-autotun' as 'default' });
+    await expect(compile).rejects.toThrow(InputError);
+    await expect(compile).rejects.toThrow(
+      'mode is "max-autotun"; expected one of default, reduce-overhead, max-autotune, max-autotune-no-cudagraphs. ' +
+        'Did you mean "max-autotune"?',
+    );
+    expect(model.compileMode).toBe('default');
+  });
+
+  it.each([
+    ['none', [0], /tokenCounts is \[0\]; expected a list of whole numbers/],
+    ['beyond the context', [1e6], /tokenCounts is \[1000000\]; expected at least one within the context of/],
+  ])('refuses token counts that are %s', async (_, tokenCounts, message) => {
+    await expect(model.compile({ mode: 'max-autotune', tokenCounts })).rejects.toThrow(message);
+  });
+
+  it('measures again for other token counts, while a table is in force', async () => {
+    await tuned();
+    await model.compile({ mode: 'max-autotune', tokenCounts: [2, 1, 2] });
+    expect(model.executionStats.tuning).toMatchObject({
+      table: [{ tokens: 1 }, { tokens: 2 }],
+      source: 'measured',
+    });
+    expect(files()).toHaveLength(2);
+    const inForce = model.executionStats.tuning;
+    await model.compile({ mode: 'max-autotune-no-cudagraphs', tokenCounts: [1, 2] });
+    expect(model.executionStats.tuning).toBe(inForce);
+    expect(warnings).toEqual([]);
+  });
+});
+
+describe('measuring', () => {
+  it('gives every backend its turn and the table its winners', async () => {
+    const passes: string[] = [];
+    let clock = 0;
+    const table = await autotune(
+      async (tokens, backend) => {
+        passes.push(`${tokens} ${backend}`);
+        clock += backend === (tokens === 2 ? 'eager' : 'batched_mm') ? 10 : 14;
+      },
+      { counts: [8, 2], now: () => clock },
+    );
+    expect(table).toEqual([
+      { tokens: 2, backend: 'eager', recordable: 'grouped_mm' },
+      { tokens: 8, backend: 'batched_mm', recordable: 'batched_mm' },
+    ]);
+    expect(passes.slice(0, 3)).toEqual(IMPLEMENTATIONS.map((backend) => `2 ${backend}`));
+  });
+
+  it('ends the table where time is up', async () => {
+    const table = await autotune(async () => {}, { counts: [1, 2, 4], seconds: 0 });
+    expect(table.map(({ tokens }) => tokens)).toEqual([1]);
+  });
+});
+
+it('the folder follows SWITCHYARD_CACHE, then XDG_CACHE_HOME', () => {
+  expect(autotuneFolder({ SWITCHYARD_CACHE: '/a', XDG_CACHE_HOME: '/b' })).toBe(join('/a', 'autotune'));
+  expect(autotuneFolder({ XDG_CACHE_HOME: '/b' })).toBe(join('/b', 'switchyard', 'autotune'));
+  expect(autotuneFolder({ HOME: '/c' })).toMatch(/\.cache.switchyard.autotune$/);
+});
