@@ -23,12 +23,12 @@ export type { ExpertsBackend, ExpertsContext, ExpertsInputs, ExpertsWeights } fr
 export { ExpertsInterface } from './experts/registry.ts';
 export type {
   FinishReason,
-  GenerateOptions,
   GenerateOutput,
   GenerateStats,
   PartialOutput,
 } from './generation/generate.ts';
 export { GenerationAbortError } from './generation/generate.ts';
+export type { GenerateOptions } from './generation/generate-options.ts';
 export type { Streamer, TextStreamerOptions } from './generation/streamers.ts';
 export { TextIteratorStreamer, TextStreamer } from './generation/streamers.ts';
 export type { Attribute, Dimension, Value } from './graph/graph.ts';

@@ -3,7 +3,7 @@ import { resolveRepo } from '../hub/repo/resolve-repo.ts';
 import type { HubOptions } from '../hub/types.ts';
 import { BaseModel, CausalLM } from '../model/causal-lm.ts';
 import { ImageTextToText } from '../model/image-text-to-text.ts';
-import type { ModelParts } from '../model/pretrained-model.ts';
+import type { ModelParts } from '../model/model-parts.ts';
 import { loadTokenizer } from '../tokenizer/load-tokenizer.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { type ConfigOverride, type LoadedConfig, loadConfig } from './load-config.ts';

@@ -1,6 +1,7 @@
 import { AbortError } from '../errors.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
-import type { GenerationConfig, GenerationParameters } from './generation-config.ts';
+import type { GenerateOptions } from './generate-options.ts';
+import type { GenerationConfig } from './generation-config.ts';
 import { type RowHistory, type ScoreProcessor, scoreProcessors } from './logits-processors.ts';
 import { makePlan, type Plan } from './plan.ts';
 import { Random, randomSeed } from './random.ts';
@@ -8,26 +9,6 @@ import { type TokenChooser, tokenChooser } from './sampler.ts';
 import { StopStringMatcher } from './stopping-criteria.ts';
 import type { Streamer } from './streamers.ts';
 import type { Decoding, Generator, Scores } from './types.ts';
-
-/** Arguments of `generate`. */
-export interface GenerateOptions extends GenerationParameters {
-  /** Prompts [rows, tokens], rows of one length, shorter prompts padded on the left. */
-  inputIds: readonly (readonly number[])[];
-  /** [rows, tokens]: 1 for a token, 0 for padding. Default: no padding. */
-  attentionMask?: readonly (readonly number[])[] | undefined;
-  /** Parameters that stand between those of the call and generation_config.json. */
-  generationConfig?: GenerationParameters | undefined;
-  /** Receives the tokens of a single row as they come. */
-  streamer?: Streamer | undefined;
-  /** Ends the generation with an `AbortError` that carries what was generated. */
-  signal?: AbortSignal | undefined;
-  /** For `stopStrings`. */
-  tokenizer?: Tokenizer | undefined;
-  /** Pins the experts backend of this call; without it every step reads the model's setting as it then is. */
-  expertsImplementation?: unknown;
-  /** Further inputs of the architecture, handed to the model. */
-  extra?: Readonly<Record<string, unknown>> | undefined;
-}
 
 /** Why a row ended: an end token, the token limit or the context, a stop string or criterion, or `maxTime`. */
 export type FinishReason = 'eos' | 'length' | 'stop' | 'time';

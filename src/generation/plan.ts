@@ -1,6 +1,6 @@
 import { InputError, show } from '../errors.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
-import type { GenerateOptions } from './generate.ts';
+import type { GenerateOptions } from './generate-options.ts';
 import {
   checkParameters,
   type GenerationConfig,

@@ -9,6 +9,8 @@ export const MICROSOFT_DOMAIN = 'com.microsoft';
 
 const OPSETS = { '': 23, [MICROSOFT_DOMAIN]: 1, [SWITCHYARD_DOMAIN]: 1 };
 const IR_VERSION = 11;
+/** Values of a constant that `listing` shows. */
+const LISTED_VALUES = 8;
 
 /** A tensor somewhere in the graph, by its name. */
 export interface Value {
@@ -78,7 +80,7 @@ export class Graph {
   readonly #initializers = new Map<string, Initializer>();
   readonly #widened = new Map<string, Value>();
   #scope = '';
-  #counter = 0;
+  readonly #taken = new Map<string, number>();
 
   constructor(weights: WeightSource) {
     this.weights = weights;
@@ -125,7 +127,7 @@ export class Graph {
   ): Value[] {
     const wanted = options.outputs ?? 1;
     const used = typeof wanted === 'number' ? Array.from({ length: wanted }, () => true) : wanted;
-    const base = `${this.#scope}${opType}_${this.#counter++}`;
+    const base = this.#name(opType);
     const outputs = used.map((isUsed, i) => (isUsed ? (i === 0 ? base : `${base}.${i}`) : ''));
     const names = inputs.map((value) => value?.name ?? '');
     this.#add(opType, options.domain ?? '', names, outputs, attributes);
@@ -201,13 +203,15 @@ export class Graph {
     return value;
   }
 
-  /** One line a node, for people and for snapshot tests. */
+  /** One line for each input, constant, node and output, for people and for snapshot tests. */
   listing(): string {
     const attributeText = (value: Attribute) =>
       typeof value === 'object' && 'float' in value ? String(value.float) : JSON.stringify(value);
     const lines = this.#inputs.map(
       (input) => `input ${input.name}: ${input.dtype}[${input.shape.join(',')}]`,
     );
+    for (const { name, dtype, shape, data } of this.#initializers.values())
+      lines.push(`constant ${name}: ${dtype}[${shape.join(',')}]${shortValues(dtype, data)}`);
     for (const node of this.#nodes) {
       const parameters = Object.entries(node.attributes)
         .map(([key, value]) => `${key}=${attributeText(value)}`)
@@ -250,6 +254,14 @@ export class Graph {
     }).finish();
   }
 
+  /** `kind` in the present scope, numbered where there is one already. */
+  #name(kind: string): string {
+    const base = `${this.#scope}${kind}`;
+    const count = this.#taken.get(base) ?? 0;
+    this.#taken.set(base, count + 1);
+    return count === 0 ? base : `${base}_${count}`;
+  }
+
   #add(
     opType: string,
     domain: string,
@@ -268,8 +280,7 @@ export class Graph {
     key?: string,
     explicitName?: string,
   ): Value {
-    const name =
-      explicitName ?? (key === undefined ? `${this.#scope}constant_${this.#counter++}` : `${dtype}:${key}`);
+    const name = explicitName ?? (key === undefined ? this.#name('constant') : `${dtype}:${key}`);
     if (!this.#initializers.has(name)) {
       const data = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
       this.#initializers.set(name, { name, dtype, shape, data });
@@ -283,6 +294,16 @@ const DTYPE_OF_STORED: Readonly<Record<string, DataTypeName>> = {
   F16: 'float16',
   BF16: 'bfloat16',
 };
+
+/** ` = [values]` of a constant, the first few where there are many. */
+function shortValues(dtype: DataTypeName, data: Uint8Array): string {
+  const array = { float32: Float32Array, int32: Int32Array, int64: BigInt64Array }[dtype as 'float32'];
+  const values: (number | bigint)[] = [...new array(data.slice().buffer)];
+  const text = values
+    .slice(0, LISTED_VALUES)
+    .map((value) => String(typeof value === 'bigint' ? value : Number(value.toPrecision(6))));
+  return ` = [${text.join(', ')}${values.length > LISTED_VALUES ? ', …' : ''}]`;
+}
 
 function attributeProto(name: string, value: Attribute) {
   if (typeof value === 'string')

@@ -10,7 +10,7 @@ import { engineVersion } from '../runtime/binding.ts';
 import { cpuInfo, cpuModel } from '../runtime/machine.ts';
 import { version } from '../runtime/package-root.ts';
 import { defaultThreads } from '../runtime/threads.ts';
-import type { ModelParts } from './pretrained-model.ts';
+import type { ModelParts } from './model-parts.ts';
 
 /** Counterparts of the modes of `torch.compile`. */
 export const COMPILE_MODES = [

@@ -1,7 +1,8 @@
 import type { Prompt, VisualFeatures } from '../engine/sequence.ts';
 import type { VisionRuntime } from '../engine/vision-runner.ts';
 import { InputError } from '../errors.ts';
-import type { GenerateOptions, GenerateOutput } from '../generation/generate.ts';
+import type { GenerateOutput } from '../generation/generate.ts';
+import type { GenerateOptions } from '../generation/generate-options.ts';
 import type { DecodingRequest } from '../generation/types.ts';
 import type { Grid } from '../media/types.ts';
 import type { PixelValues } from '../models/qwen3_vl_moe/image-processor.ts';
@@ -9,7 +10,8 @@ import { tokenTypes } from '../models/qwen3_vl_moe/placeholders.ts';
 import { IMAGE_TOKEN, mropePositions, TEXT_TOKEN, VIDEO_TOKEN } from '../models/qwen3_vl_moe/positions.ts';
 import { type CausalLMOutput, GenerativeModel } from './causal-lm.ts';
 import type { ForwardInputs } from './forward.ts';
-import type { ExpertsImplementation, ModelParts } from './pretrained-model.ts';
+import type { ModelParts } from './model-parts.ts';
+import type { ExpertsImplementation } from './pretrained-model.ts';
 
 /** Pictures and clips beside the token ids, as a `Processor` returns them. */
 export interface VisualInputs {

@@ -1,40 +1,14 @@
-import type { DecoderRuntime } from '../engine/runner.ts';
 import type { Prompt } from '../engine/sequence.ts';
 import { type BackendPolicy, type BackendReader, chooseBackend, type Pass } from '../engine/tuning/policy.ts';
-import type { VisionRuntime } from '../engine/vision-runner.ts';
 import { InputError } from '../errors.ts';
-import { applyExperts, type ExpertsModel, type ExpertsSetting } from '../experts/resolve.ts';
+import { applyExperts, type ExpertsSetting } from '../experts/resolve.ts';
 import { checkPrompts } from '../generation/prompt.ts';
 import type { DType } from '../graph/precision.ts';
 import type { Tuning } from './compile.ts';
+import type { ModelParts } from './model-parts.ts';
 
 /** A backend name for everything, or names by sub-config; `""` speaks for what the map does not name. */
 export type ExpertsImplementation = string | Readonly<Record<string, string | null>>;
-
-/** What a loaded model is made of. */
-export interface ModelParts {
-  readonly idOrFolder: string;
-  readonly modelType: string;
-  /** The config.json in force. */
-  readonly config: Readonly<Record<string, unknown>>;
-  readonly generationConfig: Readonly<Record<string, unknown>>;
-  readonly dtype: DType;
-  readonly decoder: DecoderRuntime;
-  /** The vision tower of an image-text model, and the tokens its features replace. */
-  readonly vision?: VisionRuntime;
-  readonly visionTokens?: { readonly image: number; readonly video: number };
-  readonly contextLength: number;
-  readonly expertsModel: ExpertsModel;
-  readonly experts: ExpertsSetting;
-  /** Whether `grouped_mm` may decode with `batched_mm` on a GPU. */
-  readonly decodeWithBatchedMm: boolean;
-  /** As asked for. */
-  readonly threads: number | undefined;
-  readonly maxMemory: number | undefined;
-  readonly warn: (message: string) => void;
-  /** Frees what the parts hold. */
-  readonly release: () => Promise<void>;
-}
 
 /** What every loaded model has, whatever comes out of it. Counterpart of HF `PreTrainedModel`. */
 export abstract class PreTrainedModel {

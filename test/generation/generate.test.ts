@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { AbortError, InputError } from '../../src/errors.ts';
-import { type GenerateOptions, GenerationAbortError, generate } from '../../src/generation/generate.ts';
+import { GenerationAbortError, generate } from '../../src/generation/generate.ts';
+import type { GenerateOptions } from '../../src/generation/generate-options.ts';
 import type { Streamer } from '../../src/generation/streamers.ts';
 import { LookupModel } from './lookup-model.ts';
 

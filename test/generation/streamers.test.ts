@@ -1,6 +1,7 @@
 import { describe, expect, it, vi } from 'vitest';
 import { InputError } from '../../src/errors.ts';
-import { type GenerateOptions, generate } from '../../src/generation/generate.ts';
+import { generate } from '../../src/generation/generate.ts';
+import type { GenerateOptions } from '../../src/generation/generate-options.ts';
 import { TextIteratorStreamer, TextStreamer } from '../../src/generation/streamers.ts';
 import { loadTokenizer } from '../../src/tokenizer/load-tokenizer.ts';
 import type { Tokenizer } from '../../src/tokenizer/tokenizer.ts';

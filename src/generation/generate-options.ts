@@ -1,0 +1,23 @@
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import type { GenerationParameters } from './generation-config.ts';
+import type { Streamer } from './streamers.ts';
+
+/** Arguments of `generate`. */
+export interface GenerateOptions extends GenerationParameters {
+  /** Prompts [rows, tokens], rows of one length, shorter prompts padded on the left. */
+  inputIds: readonly (readonly number[])[];
+  /** [rows, tokens]: 1 for a token, 0 for padding. Default: no padding. */
+  attentionMask?: readonly (readonly number[])[] | undefined;
+  /** Parameters that stand between those of the call and generation_config.json. */
+  generationConfig?: GenerationParameters | undefined;
+  /** Receives the tokens of a single row as they come. */
+  streamer?: Streamer | undefined;
+  /** Ends the generation with an `AbortError` that carries what was generated. */
+  signal?: AbortSignal | undefined;
+  /** For `stopStrings`. */
+  tokenizer?: Tokenizer | undefined;
+  /** Pins the experts backend of this call; without it every step reads the model's setting as it then is. */
+  expertsImplementation?: unknown;
+  /** Further inputs of the architecture, handed to the model. */
+  extra?: Readonly<Record<string, unknown>> | undefined;
+}

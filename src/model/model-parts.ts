@@ -1,0 +1,29 @@
+import type { DecoderRuntime } from '../engine/runner.ts';
+import type { VisionRuntime } from '../engine/vision-runner.ts';
+import type { ExpertsModel, ExpertsSetting } from '../experts/resolve.ts';
+import type { DType } from '../graph/precision.ts';
+
+/** What a loaded model is made of. */
+export interface ModelParts {
+  readonly idOrFolder: string;
+  readonly modelType: string;
+  /** The config.json in force. */
+  readonly config: Readonly<Record<string, unknown>>;
+  readonly generationConfig: Readonly<Record<string, unknown>>;
+  readonly dtype: DType;
+  readonly decoder: DecoderRuntime;
+  /** The vision tower of an image-text model, and the tokens its features replace. */
+  readonly vision?: VisionRuntime;
+  readonly visionTokens?: { readonly image: number; readonly video: number };
+  readonly contextLength: number;
+  readonly expertsModel: ExpertsModel;
+  readonly experts: ExpertsSetting;
+  /** Whether `grouped_mm` may decode with `batched_mm` on a GPU. */
+  readonly decodeWithBatchedMm: boolean;
+  /** As asked for. */
+  readonly threads: number | undefined;
+  readonly maxMemory: number | undefined;
+  readonly warn: (message: string) => void;
+  /** Frees what the parts hold. */
+  readonly release: () => Promise<void>;
+}
