@@ -29,6 +29,7 @@ const TYPESCRIPT: Record<string, readonly string[]> = {
   auto: [
     'engine',
     'experts',
+    'generation',
     'graph',
     'hub',
     'model',
@@ -53,7 +54,7 @@ const TYPESCRIPT: Record<string, readonly string[]> = {
   safetensors: [],
   tokenizer: [],
 };
-const anywhere = ['errors.ts', 'json.ts', 'units.ts'];
+const anywhere = ['errors.ts', 'json.ts', 'options.ts', 'units.ts'];
 /** Contracts that cross borders which code may not: each file of types, and the folders that may name it besides those above. */
 const CONTRACTS: Record<string, readonly string[]> = {
   'generation/types.ts': ['engine'],

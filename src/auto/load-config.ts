@@ -1,5 +1,6 @@
 import { basename } from 'node:path';
 import { ConfigError, show } from '../errors.ts';
+import { generationFields } from '../generation/generation-config.ts';
 import { resolveRepo } from '../hub/repo/resolve-repo.ts';
 import type { HubOptions, Repo } from '../hub/types.ts';
 import { readJsonFile } from '../json.ts';
@@ -32,14 +33,26 @@ export async function loadConfig(
   return { json, architecture, parsed: architecture.parse(json, path) };
 }
 
-/** generation_config.json as stored, or an empty object where the repo has none. */
-export async function loadGenerationConfig(repo: Repo): Promise<Record<string, unknown>> {
+/** How a model generates unless the caller says otherwise. */
+export interface LoadedGenerationConfig {
+  /** In snake_case, as stored. */
+  readonly json: Readonly<Record<string, unknown>>;
+  /** Path of the file it comes from. */
+  readonly file: string;
+}
+
+/** generation_config.json as stored, or what config.json says of generation where the repo has none. */
+export async function loadGenerationConfig(
+  repo: Repo,
+  config: Readonly<Record<string, unknown>>,
+): Promise<LoadedGenerationConfig> {
   const path = await repo.file('generation_config.json');
-  return path === undefined ? {} : asRecord(await readJsonFile(path), path);
+  if (path === undefined) return { json: generationFields(config), file: 'config.json' };
+  return { json: asRecord(await readJsonFile(path), path), file: path };
 }
 
 function asRecord(json: unknown, path: string): Record<string, unknown> {
   if (typeof json === 'object' && json !== null && !Array.isArray(json))
     return json as Record<string, unknown>;
-  throw new ConfigError(`${path}: ${basename(path)} is ${show(json)}, expected an object of settings`);
+  throw new ConfigError(`${path}: ${basename(path)} is ${show(json)}; expected an object of settings`);
 }

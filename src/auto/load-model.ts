@@ -4,6 +4,7 @@ import { VisionRuntime } from '../engine/vision-runner.ts';
 import { abortIf, CheckpointError, ConfigError, InputError, show, warn } from '../errors.ts';
 import type { ExpertsContext } from '../experts/interface.ts';
 import { resolveExperts } from '../experts/resolve.ts';
+import { unservedSettings } from '../generation/generation-config.ts';
 import { DTYPES, type DType } from '../graph/precision.ts';
 import { resolveRepo } from '../hub/repo/resolve-repo.ts';
 import type { HubOptions } from '../hub/types.ts';
@@ -18,7 +19,12 @@ import { openCheckpoint } from '../safetensors/checkpoint.ts';
 import type { Checkpoint } from '../safetensors/types.ts';
 import { assertComplete, listed } from '../weights/checkpoint-weights.ts';
 import { matchWeights } from './check-model.ts';
-import { type ConfigOverride, loadConfig, loadGenerationConfig } from './load-config.ts';
+import {
+  type ConfigOverride,
+  type LoadedGenerationConfig,
+  loadConfig,
+  loadGenerationConfig,
+} from './load-config.ts';
 
 /** Options of `fromPretrained`. */
 export interface LoadOptions extends HubOptions {
@@ -72,13 +78,14 @@ export async function loadModel(
     fromConfig: json,
   };
   const experts = resolveExperts(options.expertsImplementation, expertsModel);
-  const generationConfig = await loadGenerationConfig(repo);
+  const generationConfig = await loadGenerationConfig(repo, json);
   const checkpoint = fillMissing(architecture, parsed, await openCheckpoint(repo), options);
   abortIf(options.signal, `loading ${idOrFolder}`);
   const dtype = chooseDtype(options.dtype, text.dtype, checkpoint);
   const { report, contexts } = matchWeights(architecture, parsed, checkpoint);
   assertComplete(report, checkpoint.files);
   warnUnexpected(report.unexpected, idOrFolder, options);
+  warnUnserved(generationConfig, options);
   const request = {
     architecture,
     parsed,
@@ -257,4 +264,9 @@ function chooseDtype(
 function warnUnexpected(names: readonly string[], idOrFolder: string, options: LoadOptions): void {
   if (names.length === 0) return;
   warn(`${idOrFolder} holds tensors that the architecture does not use: ${listed(names)}`, options.onWarning);
+}
+
+function warnUnserved({ json, file }: LoadedGenerationConfig, { onWarning }: LoadOptions): void {
+  const settings = unservedSettings(json);
+  if (settings.length > 0) warn(`${file} has settings without effect here: ${listed(settings)}`, onWarning);
 }

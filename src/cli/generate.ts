@@ -96,7 +96,7 @@ async function generate(flags: Flags, io: Io): Promise<void> {
     const options = {
       ...batch,
       ...generationOptions(flags, loaded.model.generationConfig),
-      ...given({ streamer }),
+      ...given({ streamer, tokenizer: await stopTokenizer(loaded, flags, io) }),
       signal: io.stop,
     };
     const output = await loaded.model.generate(options).catch((error: unknown) => {
@@ -205,10 +205,19 @@ async function loadTokenizer(source: string, repo: HubOptions, flags: Flags, pro
   });
 }
 
+/** What finds the model's stop strings: raw ids need it for these alone. */
+async function stopTokenizer({ model, tokenizer }: Loaded, flags: Flags, io: Io) {
+  if (tokenizer || (model.generationConfig.stop_strings ?? null) === null) return tokenizer;
+  return AutoTokenizer.fromPretrained(model.nameOrPath, {
+    ...given({ revision: flags.revision }),
+    signal: io.stop,
+  });
+}
+
 /**
  * Options of `generate` that the flags ask for.
  *
- * @param defaults the model's generation_config.json
+ * @param defaults the model's own settings, in snake_case
  */
 export function generationOptions(flags: Flags, defaults: Readonly<Record<string, unknown>>) {
   const { temperature, topK, topP, minP } = flags;

@@ -166,15 +166,37 @@ export function keepMinP(candidates: Candidates, minP: number): void {
 export function keepTypical(candidates: Candidates, typicalP: number): void {
   const { weights, ranks, count } = candidates;
   const total = candidates.weigh();
-  let entropy = 0;
-  for (let i = 0; i < count; i++) {
-    const probability = (weights[i] as number) / total;
-    ranks[i] = -Math.log(probability);
-    if (probability > 0) entropy += probability * (ranks[i] as number);
-  }
+  const entropy = entropyOf(candidates, total);
+  for (let i = 0; i < count; i++) ranks[i] = -Math.log((weights[i] as number) / total);
   for (let i = 0; i < count; i++) ranks[i] = Math.abs((ranks[i] as number) - entropy);
   const lastRank = ranks[lastNeeded(candidates, typicalP * total)] as number;
   candidates.keep((i) => (ranks[i] as number) <= lastRank);
+}
+
+/**
+ * Keeps the likeliest candidates and those of at least this probability.
+ * Source: transformers `EpsilonLogitsWarper`; Hewitt et al., "Truncation Sampling as Language Model Desmoothing" (2022).
+ */
+export function keepEpsilon(candidates: Candidates, epsilon: number): void {
+  const least = epsilon * candidates.weigh();
+  // The highest logit has weight 1.
+  candidates.keep((i) => (candidates.weights[i] as number) >= Math.min(least, 1));
+}
+
+/** As `keepEpsilon`, with a lower bound where the distribution is flat. Source: transformers `EtaLogitsWarper`; ibidem. */
+export function keepEta(candidates: Candidates, epsilon: number): void {
+  const entropy = entropyOf(candidates, candidates.weigh());
+  keepEpsilon(candidates, Math.min(epsilon, Math.sqrt(epsilon) * Math.exp(-entropy)));
+}
+
+/** In nats. @param total what `weigh` has returned */
+function entropyOf({ weights, count }: Candidates, total: number): number {
+  let entropy = 0;
+  for (let i = 0; i < count; i++) {
+    const probability = (weights[i] as number) / total;
+    if (probability > 0) entropy -= probability * Math.log(probability);
+  }
+  return entropy;
 }
 
 // Ranks are sorted into buckets up to this distance from the lowest; what lies deeper shares the last bucket. Ranks are

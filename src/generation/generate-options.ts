@@ -1,5 +1,5 @@
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
-import type { GenerationParameters } from './generation-config.ts';
+import type { GenerationParameters } from './parameters.ts';
 import type { Streamer } from './streamers.ts';
 
 /** Arguments of `generate`. */

@@ -1,13 +1,12 @@
-import { AbortError } from '../errors.ts';
+import { AbortError, abortIf, InputError } from '../errors.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { GenerateOptions } from './generate-options.ts';
-import type { GenerationConfig } from './generation-config.ts';
 import { type RowHistory, type ScoreProcessor, scoreProcessors } from './logits-processors.ts';
+import type { GenerationConfig } from './parameters.ts';
 import { makePlan, type Plan } from './plan.ts';
 import { Random, randomSeed } from './random.ts';
 import { type TokenChooser, tokenChooser } from './sampler.ts';
 import { StopStringMatcher } from './stopping-criteria.ts';
-import type { Streamer } from './streamers.ts';
 import type { Decoding, Generator, Scores } from './types.ts';
 
 /** Why a row ended: an end token, the token limit or the context, a stop string or criterion, or `maxTime`. */
@@ -49,7 +48,7 @@ export class GenerationAbortError extends AbortError {
   readonly partial: PartialOutput;
 
   constructor(partial: PartialOutput, cause: unknown) {
-    super(`Generation was aborted after ${partial.stats.newTokens} new tokens.`, { cause });
+    super(`Generation was aborted after ${partial.stats.newTokens} new tokens`, { cause });
     this.partial = partial;
   }
 }
@@ -75,18 +74,39 @@ export async function generate(
     return await run.toEnd(generator);
   } catch (error) {
     const failure = plan.signal?.aborted ? run.aborted() : error;
-    await endStreamer(plan.streamer, failure);
+    await endStreamer(plan, failure);
     throw failure;
   }
 }
 
-async function endStreamer(streamer: Streamer | undefined, failure: unknown): Promise<void> {
+async function endStreamer({ streamer, signal }: Plan, failure: unknown): Promise<void> {
   try {
-    if (streamer?.fail) await streamer.fail(failure);
-    else await streamer?.end();
+    const told = streamer?.fail ? streamer.fail(failure) : streamer?.end();
+    await untilAborted(told, signal);
   } catch {
     // What ended the generation matters more, and may be this very streamer.
   }
+}
+
+/**
+ * Waits for what a streamer returns, but not beyond the signal.
+ * @throws AbortError once the signal has fired
+ */
+async function untilAborted(told: unknown, signal: AbortSignal | undefined): Promise<void> {
+  if (typeof (told as PromiseLike<unknown> | undefined)?.then !== 'function') return;
+  if (signal === undefined) return void (await told);
+  let stop = () => {};
+  const aborted = new Promise<void>((resolve) => {
+    stop = resolve;
+    signal.addEventListener('abort', stop);
+    if (signal.aborted) resolve();
+  });
+  try {
+    await Promise.race([told, aborted]);
+  } finally {
+    signal.removeEventListener('abort', stop);
+  }
+  abortIf(signal, 'generation');
 }
 
 /** One row while it grows. */
@@ -116,7 +136,7 @@ class GenerationRun {
   constructor(plan: Plan) {
     const { parameters, prompts } = plan;
     this.#plan = plan;
-    this.#processors = scoreProcessors(parameters);
+    this.#processors = scoreProcessors(parameters, plan.budget);
     this.#chooser = tokenChooser(parameters, plan.vocabSize);
     this.#candidates = this.#processors.length > 0 ? 0 : this.#chooser.candidates;
     const seed = parameters.seed ?? randomSeed();
@@ -139,10 +159,11 @@ class GenerationRun {
   }
 
   async toEnd(generator: Generator): Promise<GenerateOutput> {
-    const { streamer, prompts, budget } = this.#plan;
-    if (streamer) await streamer.put(prompts.given[0] as readonly number[]);
+    const { streamer, prompts, budget, signal } = this.#plan;
+    abortIf(signal, 'generation');
+    if (streamer) await this.#stream(prompts.given[0] as readonly number[]);
     if (budget > 0) await this.#decode(generator);
-    await streamer?.end();
+    await untilAborted(streamer?.end(), signal);
     return { ...this.#output(), finishReasons: this.#rows.map((row) => row.finish ?? 'length') };
   }
 
@@ -151,9 +172,14 @@ class GenerationRun {
     return new GenerationAbortError(this.#output(), this.#plan.signal?.reason);
   }
 
+  /** Hands a streamer ids of its own. */
+  #stream(ids: readonly number[]): Promise<void> {
+    return untilAborted(this.#plan.streamer?.put(ids.slice()), this.#plan.signal);
+  }
+
   async #decode(generator: Generator): Promise<void> {
     const { signal, request } = this.#plan;
-    signal?.throwIfAborted();
+    abortIf(signal, 'generation');
     const decoding = await generator.openDecoding(request);
     try {
       const prefillStarted = performance.now();
@@ -176,11 +202,11 @@ class GenerationRun {
     const { signal } = this.#plan;
     let scores = first;
     for (;;) {
-      signal?.throwIfAborted();
+      abortIf(signal, 'generation');
       const tokens = await this.#chooseTokens(scores);
       this.#endLateRows();
       if (this.#rows.every((row) => row.finish !== undefined)) return;
-      signal?.throwIfAborted();
+      abortIf(signal, 'generation');
       scores = await decoding.step(tokens, this.#candidates, signal);
     }
   }
@@ -204,7 +230,7 @@ class GenerationRun {
       row.tokens.push(token);
       row.seen.add(token);
       next.push(token);
-      if (streamer) await streamer.put([token]);
+      if (streamer) await this.#stream([token]);
       row.finish = this.#finishOf(row, token);
       await this.#pace.breathe();
     }
@@ -235,8 +261,17 @@ class GenerationRun {
     const { parameters, budget } = this.#plan;
     if (parameters.eosTokenIds.includes(token)) return 'eos';
     if (row.stop?.push(token)) return 'stop';
-    if (parameters.stoppingCriteria.some((criterion) => criterion(row.tokens, row.index))) return 'stop';
+    if (this.#meetsCriterion(row)) return 'stop';
     return row.tokens.length - row.promptLength >= budget ? 'length' : undefined;
+  }
+
+  /** Criteria get ids of their own: how long a row is, is ours to know. */
+  #meetsCriterion(row: Row): boolean {
+    return this.#plan.parameters.stoppingCriteria.some((criterion, i) => {
+      const answer: unknown = criterion(row.tokens.slice(), row.index);
+      if (typeof (answer as PromiseLike<unknown> | undefined)?.then !== 'function') return answer;
+      throw new InputError(`stoppingCriteria[${i}] returned a promise; expected true or false, at once`);
+    });
   }
 
   #output(): PartialOutput {

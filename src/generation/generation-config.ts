@@ -1,235 +1,130 @@
-import * as z from 'zod';
-import { ConfigError, InputError, nearest, show } from '../errors.ts';
-import type { StoppingCriterion } from './stopping-criteria.ts';
+import { ConfigError, expected, show } from '../errors.ts';
+import { snakeCase } from '../options.ts';
+import { type GenerationConfig, PARAMETER_NAMES, type ParameterName, wantedInstead } from './parameters.ts';
 
-/** A logits processor of the caller's own: changes `scores` [vocab] in place, given the ids of the row so far. */
-export type LogitsProcessor = (tokens: readonly number[], scores: Float32Array, row: number) => void;
-
-/** How to generate. Names and meaning follow transformers' `GenerationConfig`. */
-export interface GenerationParameters {
-  /** Most new tokens a row. Beats `maxLength` where both are set at the same level. Default 20. */
-  maxNewTokens?: number | undefined;
-  /** Most tokens a row, prompt included. */
-  maxLength?: number | undefined;
-  /** No end token before this many new tokens. */
-  minNewTokens?: number | undefined;
-  /** No end token before the row has this many tokens, prompt included. */
-  minLength?: number | undefined;
-  /** Draw tokens at random (true) or take the likeliest (false). Default false. */
-  doSample?: boolean | undefined;
-  /** Divides the logits; above 0. Only when sampling. Default 1. */
-  temperature?: number | undefined;
-  /** Keeps the k likeliest tokens, and ties of the last; 0 keeps all. Only when sampling. Default 50. */
-  topK?: number | undefined;
-  /** Keeps the likeliest tokens whose probabilities reach this sum. Only when sampling. Default 1. */
-  topP?: number | undefined;
-  /** Drops tokens less likely than this share of the likeliest one. Only when sampling. Default 0. */
-  minP?: number | undefined;
-  /** Keeps tokens of typical information content with this probability in sum. Only when sampling. Default 1. */
-  typicalP?: number | undefined;
-  /** Divides positive logits of tokens already in the row (prompt included, padding not), multiplies negative ones. */
-  repetitionPenalty?: number | undefined;
-  /** No n-gram of this size may occur twice in a row; 0 allows all. */
-  noRepeatNgramSize?: number | undefined;
-  /** Token sequences that must not be generated. */
-  badWordsIds?: readonly (readonly number[])[] | undefined;
-  /** A row ends with one of these. `null` or `[]`: no end token. */
-  eosTokenId?: number | readonly number[] | null | undefined;
-  /** Fed for rows that have ended while others go on. Default: the first end token. */
-  padTokenId?: number | null | undefined;
-  /** Continuations of each prompt. More than one needs `doSample`. Default 1. */
-  numReturnSequences?: number | undefined;
-  /** Texts that end a row once generated. Need `tokenizer`. */
-  stopStrings?: string | readonly string[] | undefined;
-  /** Seconds after which generation ends; looked at after each token. */
-  maxTime?: number | undefined;
-  /** Makes sampling repeatable: an integer from 0 to 2^53 − 1. Default: random. transformers has no such parameter. */
-  seed?: number | undefined;
-  /** Only 1 is supported: no beam search. */
-  numBeams?: number | undefined;
-  /** Run after the built-in ones that hold for greedy decoding too, before the filters of sampling. */
-  logitsProcessors?: readonly LogitsProcessor[] | undefined;
-  stoppingCriteria?: readonly StoppingCriterion[] | undefined;
-}
-
-/** A checked generation_config.json, or any other set of parameters. */
-export type GenerationConfig = Readonly<GenerationParameters>;
-
-/** Parameters with defaults filled in. */
-export interface ResolvedParameters {
-  /** Set where maxNewTokens counts. */
-  maxNewTokens: number | undefined;
-  /** Set where maxLength counts. */
-  maxLength: number | undefined;
-  minNewTokens: number;
-  minLength: number;
-  doSample: boolean;
-  temperature: number;
-  topK: number;
-  topP: number;
-  minP: number;
-  typicalP: number;
-  repetitionPenalty: number;
-  noRepeatNgramSize: number;
-  badWordsIds: readonly (readonly number[])[];
-  eosTokenIds: readonly number[];
-  padTokenId: number;
-  numReturnSequences: number;
-  stopStrings: readonly string[];
-  maxTime: number | undefined;
-  seed: number | undefined;
-  logitsProcessors: readonly LogitsProcessor[];
-  stoppingCriteria: readonly StoppingCriterion[];
-}
-
-const count = (least: number) =>
-  z.int(`It must be an integer from ${least} up.`).min(least, `It must be at least ${least}.`);
-const share = z
-  .number('It must be a number from 0 to 1.')
-  .min(0, 'It must be from 0 to 1.')
-  .max(1, 'It must be from 0 to 1.');
-const positive = z.number('It must be a number above 0.').gt(0, 'It must be above 0.');
-const functions = z.array(z.custom<never>((value) => typeof value === 'function', 'It must be a function.'));
-
-// transformers takes a top_p above 1 and ignores it; here it is an error like every other value without a meaning.
-const schemas = {
-  maxNewTokens: count(1),
-  maxLength: count(1),
-  minNewTokens: count(0),
-  minLength: count(0),
-  doSample: z.boolean('It must be true or false.'),
-  temperature: positive,
-  topK: count(0),
-  topP: share,
-  minP: share,
-  typicalP: z
-    .number('It must be a number above 0, up to 1.')
-    .gt(0, 'It must be above 0.')
-    .max(1, 'It must be up to 1.'),
-  repetitionPenalty: positive,
-  noRepeatNgramSize: count(0),
-  badWordsIds: z.array(z.array(count(0)).min(1, 'It must hold at least one token id.')),
-  eosTokenId: z
-    .union([count(0), z.array(count(0))], 'It must be a token id or a list of token ids.')
-    .nullable(),
-  padTokenId: count(0).nullable(),
-  numReturnSequences: count(1),
-  stopStrings: z.union(
-    [z.string().min(1), z.array(z.string().min(1))],
-    'It must be a text or a list of texts, none of them empty.',
-  ),
-  maxTime: positive,
-  seed: count(0),
-  numBeams: z.literal(1, 'Beam search is not supported: set it to 1.'),
-  logitsProcessors: functions,
-  stoppingCriteria: functions,
-} satisfies Record<keyof GenerationParameters, z.ZodType>;
-
-type Name = keyof GenerationParameters;
-
-/** All parameter names, in camelCase. */
-export const parameterNames = Object.keys(schemas) as readonly Name[];
-
-const GREEDY_HINT = 'It must be above 0; for greedy decoding set doSample: false.';
-
-function fault(name: Name, value: unknown): string | undefined {
-  const result = schemas[name].safeParse(value);
-  if (result.success) return undefined;
-  if (name === 'temperature' && typeof value === 'number' && value <= 0) return GREEDY_HINT;
-  const issue = result.error.issues[0] as z.core.$ZodIssue;
-  return issue.path.length > 0 ? `At [${issue.path.join('][')}]: ${issue.message}` : issue.message;
-}
+/** Parameters that only code can give. */
+const NOT_IN_FILES: readonly ParameterName[] = ['seed', 'logitsProcessors', 'stoppingCriteria', 'numBeams'];
+/** Names in generation_config.json that are served, in snake_case. */
+const SERVED = new Map(
+  PARAMETER_NAMES.filter((name) => !NOT_IN_FILES.includes(name)).map((name) => [snakeCase(name), name]),
+);
 
 /**
- * Checks parsed generation_config.json (names in snake_case). Null means not set; keys that are no parameters here are
- * left aside. No file (undefined) is an empty configuration.
+ * Settings of transformers that would change tokens, with the values at which they do nothing. The meaning of an empty list: null
+ * alone.
+ */
+const UNSERVED: Readonly<Record<string, readonly unknown[]>> = {
+  num_beams: [1],
+  num_beam_groups: [1],
+  diversity_penalty: [0],
+  penalty_alpha: [0],
+  top_h: [],
+  guidance_scale: [1],
+  encoder_repetition_penalty: [1],
+  encoder_no_repeat_ngram_size: [0],
+  forced_bos_token_id: [],
+  force_words_ids: [],
+  constraints: [],
+  watermarking_config: [],
+  token_healing: [false],
+  dola_layers: [],
+};
+
+/** What says nothing about which tokens come: how transformers stores, computes or reports. */
+const NEUTRAL = new Set([
+  ...['bos_token_id', 'decoder_start_token_id', 'transformers_version', '_from_model_config', '_commit_hash'],
+  ...[
+    'use_cache',
+    'cache_implementation',
+    'cache_config',
+    'max_cache_len',
+    'return_legacy_cache',
+    'low_memory',
+  ],
+  ...['compile_config', 'disable_compile', 'prefill_chunk_size', 'continuous_batching_config', 'use_mtp'],
+  ...[
+    'output_attentions',
+    'output_hidden_states',
+    'output_scores',
+    'output_logits',
+    'return_dict_in_generate',
+  ],
+  // Of beams, which are reported on their own, and of drafts, which do not change what is generated.
+  ...[
+    'early_stopping',
+    'length_penalty',
+    'is_assistant',
+    'num_assistant_tokens',
+    'assistant_ensemble_weight',
+  ],
+  ...['num_assistant_tokens_schedule', 'assistant_confidence_threshold', 'prompt_lookup_num_tokens'],
+  ...['max_matching_ngram_size', 'assistant_early_exit', 'assistant_lookbehind', 'target_lookbehind'],
+  ...['speculation_type', 'renormalize_logits', 'chat_format', 'max_window_size'],
+]);
+
+/**
+ * Parsed generation_config.json (names in snake_case) as parameters. Null means not set. Each value is checked when it is looked at: one
+ * that the caller replaces, or that does not count, does no harm. No file (undefined) is an empty configuration.
  *
- * @throws {ConfigError} a value is out of range or of the wrong type.
+ * @returns an object whose members throw ConfigError where the file's value will not do
+ * @throws {ConfigError} the file holds no object.
  */
 export function parseGenerationConfig(json: unknown, file = 'generation_config.json'): GenerationConfig {
   if (json === undefined) return {};
-  if (typeof json !== 'object' || json === null || Array.isArray(json)) {
-    throw new ConfigError(`${file} must hold an object, but is ${show(json)}.`);
-  }
-  const config: Record<string, unknown> = {};
-  for (const name of parameterNames) {
-    if (name === 'seed' || name === 'logitsProcessors' || name === 'stoppingCriteria') continue;
-    const key = name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
-    const value = (json as Record<string, unknown>)[key];
+  if (typeof json !== 'object' || json === null || Array.isArray(json))
+    throw new ConfigError(`${file} holds ${show(json)}; expected an object of settings`);
+  const config = {};
+  for (const [key, name] of SERVED) {
+    const value = withoutNegativeIds(name, (json as Record<string, unknown>)[key]);
     if (value === undefined || value === null) continue;
-    const message = fault(name, value);
-    if (message) throw new ConfigError(`${file}: ${key} is ${show(value)}. ${message}`);
-    config[name] = value;
+    Object.defineProperty(config, name, { enumerable: true, get: () => checked(name, key, value, file) });
   }
   return config;
 }
 
+function checked(name: ParameterName, key: string, value: unknown, file: string): unknown {
+  const wanted = wantedInstead(name, value);
+  if (wanted !== undefined)
+    throw new ConfigError(
+      `${expected(`${file}: ${key}`, value, wanted)}. Correct the file, or give ${name} in the call`,
+    );
+  // Greedy decoding is a choice that the file makes with do_sample; beside do_sample: true a 0 is a mistake, as in transformers.
+  if (name === 'temperature' && value === 0)
+    throw new ConfigError(
+      `${file}: temperature is 0, but do_sample asks for sampling; expected a number above 0. Give temperature in the call, ` +
+        'or doSample: false for greedy decoding',
+    );
+  return value;
+}
+
+/** Some files write -1 for "no such token". */
+function withoutNegativeIds(name: ParameterName, value: unknown): unknown {
+  const isNone = (id: unknown) => typeof id === 'number' && id < 0 && Number.isInteger(id);
+  if (name !== 'eosTokenId' && name !== 'padTokenId' && name !== 'forcedEosTokenId') return value;
+  if (Array.isArray(value)) return value.filter((id) => !isNone(id));
+  return isNone(value) ? undefined : value;
+}
+
+/** The settings of generation_config.json that have no effect here but should, each as `name: value`. */
+export function unservedSettings(json: Readonly<Record<string, unknown>>): string[] {
+  return Object.entries(json)
+    .filter(([key, value]) => {
+      if (value === null || SERVED.has(key) || NEUTRAL.has(key)) return false;
+      return !(Object.hasOwn(UNSERVED, key) && UNSERVED[key]?.includes(value));
+    })
+    .map(([key, value]) => `${key}: ${show(value)}`);
+}
+
 /**
- * Checks parameters given in code, and drops those left undefined.
- *
- * @param where names the object in messages
- * @param others further names that are allowed in it
- * @throws {InputError} a name is unknown, or a value out of range or of the wrong type.
+ * What config.json says about generation, for checkpoints without generation_config.json: fields of its top level, then those of its
+ * text_config. Source: transformers `GenerationConfig.from_model_config`.
  */
-export function checkParameters(
-  given: object,
-  where: string,
-  others: readonly string[] = [],
-): GenerationConfig {
-  const config: Record<string, unknown> = {};
-  for (const [name, value] of Object.entries(given)) {
-    if (others.includes(name) || value === undefined) continue;
-    if (!Object.hasOwn(schemas, name)) throw new InputError(unknownName(name, where, others));
-    if (value === null && name !== 'eosTokenId' && name !== 'padTokenId') continue;
-    const message = fault(name as Name, value);
-    if (message) throw new InputError(`${where}: ${name} is ${show(value)}. ${message}`);
-    config[name] = value;
+export function generationFields(config: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  const fields: Record<string, unknown> = {};
+  for (const level of [config, config.text_config]) {
+    if (typeof level !== 'object' || level === null) continue;
+    for (const key of [...SERVED.keys(), ...Object.keys(UNSERVED)])
+      fields[key] ??= (level as Record<string, unknown>)[key];
   }
-  return config;
-}
-
-function unknownName(name: string, where: string, others: readonly string[]): string {
-  const known = [...parameterNames, ...others];
-  const camelCase = name.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());
-  const guess = nearest(camelCase, known);
-  return `${where}: ${show(name)} is not an option.${guess ? ` Did you mean ${guess}?` : ` Options are ${known.sort().join(', ')}.`}`;
-}
-
-/**
- * Joins levels of parameters, strongest first, over the defaults of transformers.
- *
- * Of `maxNewTokens` and `maxLength` the one set at the strongest level counts; transformers always prefers
- * `maxNewTokens`, even one from generation_config.json to a `maxLength` of the call.
- */
-export function resolveParameters(levels: readonly GenerationConfig[]): ResolvedParameters {
-  const pick = <N extends Name>(name: N): GenerationConfig[N] =>
-    levels.find((level) => level[name] !== undefined)?.[name];
-  const bound = levels.find((level) => level.maxNewTokens !== undefined || level.maxLength !== undefined);
-  const maxLength = bound?.maxNewTokens === undefined ? bound?.maxLength : undefined;
-  const eos = pick('eosTokenId') ?? [];
-  const eosTokenIds = typeof eos === 'number' ? [eos] : eos;
-  const stop = pick('stopStrings') ?? [];
-  return {
-    maxNewTokens: maxLength === undefined ? (bound?.maxNewTokens ?? 20) : undefined,
-    maxLength,
-    minNewTokens: pick('minNewTokens') ?? 0,
-    minLength: pick('minLength') ?? 0,
-    doSample: pick('doSample') ?? false,
-    temperature: pick('temperature') ?? 1,
-    topK: pick('topK') ?? 50,
-    topP: pick('topP') ?? 1,
-    minP: pick('minP') ?? 0,
-    typicalP: pick('typicalP') ?? 1,
-    repetitionPenalty: pick('repetitionPenalty') ?? 1,
-    noRepeatNgramSize: pick('noRepeatNgramSize') ?? 0,
-    badWordsIds: pick('badWordsIds') ?? [],
-    eosTokenIds,
-    padTokenId: pick('padTokenId') ?? eosTokenIds[0] ?? 0,
-    numReturnSequences: pick('numReturnSequences') ?? 1,
-    stopStrings: typeof stop === 'string' ? [stop] : stop,
-    maxTime: pick('maxTime'),
-    seed: pick('seed'),
-    logitsProcessors: pick('logitsProcessors') ?? [],
-    stoppingCriteria: pick('stoppingCriteria') ?? [],
-  };
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => (value ?? null) !== null));
 }

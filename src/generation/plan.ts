@@ -1,13 +1,9 @@
-import { InputError, show } from '../errors.ts';
+import { expected, InputError, show } from '../errors.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { GenerateOptions } from './generate-options.ts';
-import {
-  checkParameters,
-  type GenerationConfig,
-  type ResolvedParameters,
-  resolveParameters,
-} from './generation-config.ts';
+import { checkParameters, type GenerationConfig } from './parameters.ts';
 import { checkPrompts, type Prompts } from './prompt.ts';
+import { type ResolvedParameters, resolveParameters } from './resolve-parameters.ts';
 import type { Streamer } from './streamers.ts';
 import type { DecodingRequest, Generator } from './types.ts';
 
@@ -42,7 +38,7 @@ export interface Plan {
  */
 export function makePlan(generator: Generator, defaults: GenerationConfig, options: GenerateOptions): Plan {
   if (typeof options !== 'object' || options === null) {
-    throw new InputError(`generate takes an object of options, but got ${show(options)}.`);
+    throw new InputError(expected('The argument of generate', options, 'an object of options'));
   }
   const { vocabSize } = generator;
   const parameters = joinParameters(defaults, options, vocabSize);
@@ -83,24 +79,33 @@ function joinParameters(
   ] as const) {
     checkTokenIds(level, where, vocabSize);
   }
-  const parameters = resolveParameters([call, passed, defaults]);
+  const parameters = resolveParameters([atTemperatureZero(call), atTemperatureZero(passed), defaults]);
   // generation_config.json may name ids the model does not have: they cannot come up, and cannot be fed.
   const eosTokenIds = parameters.eosTokenIds.filter((id) => id < vocabSize);
   const padTokenId = parameters.padTokenId < vocabSize ? parameters.padTokenId : (eosTokenIds[0] ?? 0);
   return { ...parameters, eosTokenIds, padTokenId };
 }
 
+/** A caller's temperature of 0 asks for greedy decoding. */
+function atTemperatureZero(config: GenerationConfig): GenerationConfig {
+  return config.temperature === 0 ? { ...config, doSample: false } : config;
+}
+
 function checkTokenIds(config: GenerationConfig, where: string, vocabSize: number): void {
   const ids = {
     eosTokenId: config.eosTokenId,
     padTokenId: config.padTokenId,
+    forcedEosTokenId: config.forcedEosTokenId,
     badWordsIds: config.badWordsIds,
+    sequenceBias: config.sequenceBias?.map(([sequence]) => sequence),
+    suppressTokens: config.suppressTokens,
+    beginSuppressTokens: config.beginSuppressTokens,
   };
   for (const [name, value] of Object.entries(ids)) {
-    const outside = [value].flat(2).find((id) => typeof id === 'number' && id >= vocabSize);
+    const outside = [value as unknown].flat(2).find((id) => typeof id === 'number' && id >= vocabSize);
     if (outside === undefined) continue;
     throw new InputError(
-      `${where}: ${name} has the id ${outside}, but the model's ids go from 0 to ${vocabSize - 1}.`,
+      `${where}: ${name} has the id ${outside}, but the model's ids go from 0 to ${vocabSize - 1}`,
     );
   }
 }
@@ -110,7 +115,7 @@ function repeatRows(prompts: Prompts, { numReturnSequences, doSample }: Resolved
   if (!doSample) {
     throw new InputError(
       `numReturnSequences is ${numReturnSequences}, but greedy decoding gives the same row every time. ` +
-        'Set doSample: true, or numReturnSequences: 1.',
+        'Set doSample: true, or numReturnSequences: 1',
     );
   }
   const repeat = (rows: readonly (readonly number[])[]) =>
@@ -125,28 +130,31 @@ function repeatRows(prompts: Prompts, { numReturnSequences, doSample }: Resolved
 function checkStreaming(options: GenerateOptions, rows: number, parameters: ResolvedParameters): void {
   const { streamer, tokenizer } = options;
   if (streamer !== undefined && (typeof streamer?.put !== 'function' || typeof streamer.end !== 'function')) {
-    throw new InputError(`streamer must have the methods put and end, but is ${show(streamer)}.`);
+    throw new InputError(expected('streamer', streamer, 'an object with the methods put and end'));
   }
   if (streamer !== undefined && rows > 1) {
     throw new InputError(
-      `A streamer follows one row, but this batch has ${rows}. Generate rows one by one to stream.`,
+      `A streamer follows one row, but this batch has ${rows}. Generate rows one by one to stream`,
     );
   }
   if (parameters.stopStrings.length > 0 && typeof tokenizer?.detokenizer !== 'function') {
-    throw new InputError('stopStrings need the tokenizer: pass it as the option tokenizer.');
+    const texts = parameters.stopStrings.map((text) => show(text)).join(', ');
+    throw new InputError(
+      `stopStrings (${texts}) need the tokenizer: pass it as the option tokenizer, or stopStrings: [] to go on past them`,
+    );
   }
 }
 
 function tokenBudget(parameters: ResolvedParameters, width: number, contextLength: number): number {
   if (width > contextLength) {
     throw new InputError(
-      `The prompt has ${width} tokens, but the model's context holds ${contextLength}. Shorten the prompt.`,
+      `The prompt has ${width} tokens, but the model's context holds ${contextLength}. Shorten the prompt`,
     );
   }
   const { maxLength } = parameters;
   if (maxLength !== undefined && maxLength <= width) {
     throw new InputError(
-      `maxLength is ${maxLength}, but the prompt alone has ${width} tokens. Raise it, or set maxNewTokens instead.`,
+      `maxLength is ${maxLength}, but the prompt alone has ${width} tokens. Raise it, or set maxNewTokens instead`,
     );
   }
   const wanted = parameters.maxNewTokens ?? (maxLength as number) - width;

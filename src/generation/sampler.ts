@@ -4,12 +4,14 @@ import {
   drawCandidate,
   fillCandidates,
   fillFromTop,
+  keepEpsilon,
+  keepEta,
   keepMinP,
   keepTopP,
   keepTypical,
 } from './candidates.ts';
-import type { ResolvedParameters } from './generation-config.ts';
 import type { Random } from './random.ts';
+import type { ResolvedParameters } from './resolve-parameters.ts';
 
 /** Chooses the next token of a row. */
 export interface TokenChooser {
@@ -38,25 +40,28 @@ export function chooseLikeliest(scores: Float32Array): number {
   return best === -1 ? refuse(scores) : best;
 }
 
-/** Applies the filters of sampling in transformers' order: temperature, top-k, top-p, min-p, typical. */
+/** The filters that follow temperature and top-k. */
+type Filters = Pick<ResolvedParameters, 'topP' | 'minP' | 'typicalP'> &
+  Partial<Pick<ResolvedParameters, 'epsilonCutoff' | 'etaCutoff'>>;
+
+/** Applies the filters of sampling in transformers' order: temperature, top-k, top-p, min-p, typical, epsilon, eta. */
 export function filterScores(
   candidates: Candidates,
   scores: Float32Array,
-  parameters: Pick<ResolvedParameters, 'temperature' | 'topK' | 'topP' | 'minP' | 'typicalP'>,
+  parameters: Filters & Pick<ResolvedParameters, 'temperature' | 'topK'>,
 ): void {
   fillCandidates(candidates, scores, parameters.temperature, parameters.topK);
   if (candidates.count === 0) refuse(scores);
   narrow(candidates, parameters);
 }
 
-/** The filters that follow temperature and top-k. */
-function narrow(
-  candidates: Candidates,
-  parameters: Pick<ResolvedParameters, 'topP' | 'minP' | 'typicalP'>,
-): void {
+function narrow(candidates: Candidates, parameters: Filters): void {
+  const { epsilonCutoff = 0, etaCutoff = 0 } = parameters;
   if (parameters.topP < 1) keepTopP(candidates, parameters.topP);
   if (parameters.minP > 0) keepMinP(candidates, parameters.minP);
   if (parameters.typicalP < 1) keepTypical(candidates, parameters.typicalP);
+  if (epsilonCutoff > 0) keepEpsilon(candidates, epsilonCutoff);
+  if (etaCutoff > 0) keepEta(candidates, etaCutoff);
 }
 
 /** Greedy decoding or sampling, as the parameters say. */
@@ -108,10 +113,10 @@ class SamplingChooser implements TokenChooser {
 function refuse(scores: Float32Array): never {
   if (scores.some(Number.isNaN)) {
     throw new EngineError(
-      'The model computed no number for any token (all logits are NaN): its weights may be damaged.',
+      'The model computed no number for any token (all logits are NaN); its weights may be damaged',
     );
   }
   throw new InputError(
-    'No token is left to choose: all are forbidden by badWordsIds, noRepeatNgramSize, a minimum length or a processor of your own.',
+    'No token is left to choose: all are forbidden by badWordsIds, suppressTokens, noRepeatNgramSize, a minimum length or a processor of your own',
   );
 }

@@ -137,7 +137,8 @@ export abstract class GenerativeModel extends PreTrainedModel implements Generat
   }
 
   protected continue(options: GenerateOptions): Promise<GenerateOutput> {
-    const defaults = parseGenerationConfig(this.parts.generationConfig, 'generation_config.json');
+    const { json, file } = this.parts.generationConfig;
+    const defaults = parseGenerationConfig(json, file);
     return generate(this, defaults, options);
   }
 }

@@ -9,7 +9,12 @@ export interface ModelParts {
   readonly modelType: string;
   /** The config.json in force. */
   readonly config: Readonly<Record<string, unknown>>;
-  readonly generationConfig: Readonly<Record<string, unknown>>;
+  readonly generationConfig: {
+    /** In snake_case, as stored. */
+    readonly json: Readonly<Record<string, unknown>>;
+    /** Path of the file it comes from. */
+    readonly file: string;
+  };
   readonly dtype: DType;
   readonly decoder: DecoderRuntime;
   /** The vision tower of an image-text model, and the tokens its features replace. */

@@ -17,7 +17,7 @@ export abstract class PreTrainedModel {
   readonly modelType: string;
   /** The config.json in force, with the caller's overrides. */
   readonly config: Readonly<Record<string, unknown>>;
-  /** generation_config.json as stored; empty where there is none. */
+  /** generation_config.json as stored, or what config.json says of generation where there is none. */
   readonly generationConfig: Readonly<Record<string, unknown>>;
   /** Precision of the computation. */
   readonly dtype: DType;
@@ -34,7 +34,7 @@ export abstract class PreTrainedModel {
     this.nameOrPath = parts.idOrFolder;
     this.modelType = parts.modelType;
     this.config = parts.config;
-    this.generationConfig = parts.generationConfig;
+    this.generationConfig = parts.generationConfig.json;
     this.dtype = parts.dtype;
     this.contextLength = parts.contextLength;
     this.#experts = parts.experts;

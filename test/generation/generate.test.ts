@@ -2,6 +2,8 @@ import { describe, expect, it } from 'vitest';
 import { AbortError, InputError } from '../../src/errors.ts';
 import { GenerationAbortError, generate } from '../../src/generation/generate.ts';
 import type { GenerateOptions } from '../../src/generation/generate-options.ts';
+import { scoreProcessors } from '../../src/generation/logits-processors.ts';
+import { resolveParameters } from '../../src/generation/resolve-parameters.ts';
 import type { Streamer } from '../../src/generation/streamers.ts';
 import { LookupModel } from './lookup-model.ts';
 
@@ -197,6 +199,52 @@ describe('processors', () => {
     expect(lengths).toEqual([3, 4, 5]);
   });
 
+  it('suppressed tokens do not come, at the start or at all', async () => {
+    const line = model.greedy(PROMPT, 3) as [number, number, number];
+    const first = (await newTokens({ beginSuppressTokens: [line[0]], maxNewTokens: 1 }))[0]?.[0];
+    expect(first).not.toBe(line[0]);
+    const others = Array.from({ length: 97 }, (_, id) => id).filter((id) => id !== 40 && id !== line[0]);
+    const [tokens] = await newTokens({
+      suppressTokens: others,
+      beginSuppressTokens: [line[0]],
+      maxNewTokens: 12,
+    });
+    expect(tokens?.[0]).toBe(40);
+    expect(new Set(tokens)).toEqual(new Set([40, line[0]]));
+  });
+
+  it('the last token that the limit leaves can be forced', async () => {
+    const [tokens] = await newTokens({ forcedEosTokenId: 9, maxNewTokens: 4 });
+    expect(tokens).toEqual([...model.greedy(PROMPT, 3), 9]);
+    expect((await newTokens({ maxNewTokens: 4 }, { forcedEosTokenId: [9, 3] }))[0]?.[3]).toBe(3);
+  });
+
+  it('a bias moves a token, and the end of a sequence after its beginning', async () => {
+    const line = model.greedy(PROMPT, 2) as [number, number];
+    expect(await newTokens({ sequenceBias: [[[50], 100]], maxNewTokens: 2 })).toEqual([[50, 50]]);
+    const [tokens] = await newTokens({ sequenceBias: [[[line[0], 50], 100]], maxNewTokens: 2 });
+    expect(tokens).toEqual([line[0], 50]);
+  });
+
+  it('the end token comes the more likely the longer a row is', async () => {
+    const end = 51;
+    expect(model.greedy(PROMPT, 20)).not.toContain(end);
+    const options = { eosTokenId: end, exponentialDecayLengthPenalty: [4, 3] as const, maxNewTokens: 40 };
+    const { sequences, finishReasons } = await run(options);
+    expect(finishReasons).toEqual(['eos']);
+    expect(sequences[0]?.slice(3, 7)).toEqual(model.greedy(PROMPT, 4));
+    expect(sequences[0]?.length).toBeLessThan(20);
+  });
+
+  it('numbers that are none can be taken as 0, infinite ones as the largest', async () => {
+    const broken = (_: readonly number[], scores: Float32Array) => scores.fill(Number.NaN) && undefined;
+    const chain = scoreProcessors(resolveParameters([{ removeInvalidValues: true }]));
+    const scores = Float32Array.of(Number.NaN, Infinity, -Infinity, 2);
+    for (const process of chain) process(scores, { index: 0, tokens: [], promptLength: 0, seen: new Set() });
+    expect([...scores]).toEqual([0, 3.4028234663852886e38, -3.4028234663852886e38, 2]);
+    await expect(run({ logitsProcessors: [broken] })).rejects.toThrow(/all logits are NaN/);
+  });
+
   it('that forbid everything are an error', async () => {
     const logitsProcessors = [(_: readonly number[], scores: Float32Array) => void scores.fill(-Infinity)];
     for (const doSample of [false, true]) {
@@ -243,6 +291,16 @@ describe('sampling', () => {
   it('ignores sampling parameters without doSample, as transformers does', async () => {
     const parameters = { temperature: 0.1, topK: 1, topP: 0.1, minP: 0.5 };
     expect(await newTokens(parameters)).toEqual([model.greedy(PROMPT, 20)]);
+  });
+
+  it('at temperature 0 is greedy', async () => {
+    expect(await newTokens({ doSample: true, temperature: 0 })).toEqual([model.greedy(PROMPT, 20)]);
+    expect(await newTokens({ temperature: 0 }, { doSample: true, topK: 0 })).toEqual([
+      model.greedy(PROMPT, 20),
+    ]);
+    expect(await newTokens({ generationConfig: { temperature: 0 } }, { doSample: true })).toEqual([
+      model.greedy(PROMPT, 20),
+    ]);
   });
 
   it('with topK 1 is greedy', async () => {
@@ -311,12 +369,123 @@ describe('aborting', () => {
   });
 });
 
+describe('what a caller does to what it is given', () => {
+  const junk = (ids: readonly number[]) => {
+    (ids as number[]).length = 0;
+    (ids as number[]).push(96);
+  };
+
+  it('reaches neither the result nor the lengths', async () => {
+    const streamer: Streamer = { put: junk, end: () => {} };
+    const options = {
+      streamer,
+      maxNewTokens: 4,
+      repetitionPenalty: 1.1,
+      stoppingCriteria: [(tokens: readonly number[]) => Boolean(junk(tokens))],
+      logitsProcessors: [(tokens: readonly number[]) => junk(tokens)],
+    };
+    const inputIds = [[...PROMPT]];
+    const { sequences, stats } = await generate(model, {}, { ...options, inputIds });
+    const calm = await run({ maxNewTokens: 4, repetitionPenalty: 1.1 });
+    expect(sequences).toEqual(calm.sequences);
+    expect(stats.newTokens).toBe(4);
+    expect(inputIds).toEqual([PROMPT]);
+  });
+
+  it('does not reach a generation that has begun', async () => {
+    const slow = new LookupModel(97, { pause: () => new Promise((resolve) => setImmediate(resolve)) });
+    const inputIds = [[...PROMPT]];
+    const running = generate(slow, {}, { inputIds, maxNewTokens: 5 });
+    inputIds[0]?.fill(1);
+    expect((await running).sequences).toEqual([[...PROMPT, ...model.greedy(PROMPT, 5)]]);
+  });
+
+  it.each<[string, Partial<GenerateOptions>, RegExp]>([
+    [
+      'a criterion',
+      { stoppingCriteria: [async () => false] as never },
+      /stoppingCriteria\[0\] returned a promise/,
+    ],
+    [
+      'a processor',
+      { logitsProcessors: [async () => {}] as never },
+      /logitsProcessors\[0\] returned .*in place, at once/,
+    ],
+    [
+      'a new array',
+      { logitsProcessors: [() => new Float32Array(97)] as never },
+      /logitsProcessors\[0\] returned .*in place/,
+    ],
+    [
+      'scores given away',
+      {
+        logitsProcessors: [
+          (_, scores) => void structuredClone(scores, { transfer: [scores.buffer as ArrayBuffer] }),
+        ],
+      },
+      /logitsProcessors\[0\] gave the memory of scores away/,
+    ],
+  ])('is refused where it would have no effect: %s', async (_, options, message) => {
+    await expect(run({ maxNewTokens: 50, ...options })).rejects.toThrow(message);
+    expect(model.open).toBe(0);
+  });
+
+  it('ends the generation where it throws, and frees it', async () => {
+    const fail = () => {
+      throw new RangeError('mine');
+    };
+    const parts: Partial<GenerateOptions>[] = [
+      { stoppingCriteria: [fail] },
+      { logitsProcessors: [fail] },
+      { streamer: { put: fail, end: fail } },
+      { streamer: { put: async () => fail(), end: () => {} } },
+    ];
+    for (const options of parts) await expect(run(options)).rejects.toThrow(new RangeError('mine'));
+    expect(model.open).toBe(0);
+  });
+
+  it.each(['put', 'end', 'fail'] as const)(
+    'a streamer whose %s never returns ends with the signal',
+    async (method) => {
+      const controller = new AbortController();
+      const never = () => {
+        setImmediate(() => controller.abort('enough'));
+        return new Promise<void>(() => {});
+      };
+      const fail = () => Promise.reject(new Error('on to the last words'));
+      const streamer = { put: method === 'fail' ? fail : () => {}, end: () => {}, [method]: never };
+      const error = await run({ streamer, maxNewTokens: 2, signal: controller.signal }).catch(
+        (reason) => reason,
+      );
+      if (method === 'fail') expect(error.message).toBe('on to the last words');
+      else expect(error).toMatchObject({ name: 'AbortError', cause: 'enough' });
+      expect(model.open).toBe(0);
+    },
+  );
+});
+
+describe('prompts', () => {
+  it('may be typed arrays and big integers', async () => {
+    const { sequences } = await run({ inputIds: [Int32Array.from(PROMPT)] as never, maxNewTokens: 3 });
+    expect(sequences).toEqual([[...PROMPT, ...model.greedy(PROMPT, 3)]]);
+    const big = {
+      inputIds: [BigInt64Array.from(PROMPT, BigInt)],
+      attentionMask: [Uint8Array.from([1, 1, 1])],
+    };
+    expect((await run({ ...(big as never as object), maxNewTokens: 3 })).sequences).toEqual(sequences);
+  });
+});
+
 describe('generate refuses', () => {
   it.each<[string, Record<string, unknown>, RegExp]>([
-    ['no prompts', { inputIds: undefined }, /inputIds must be a list of rows/],
-    ['an empty batch', { inputIds: [] }, /inputIds must be a list of rows/],
+    ['no prompts', { inputIds: undefined }, /inputIds is undefined; expected a list of rows/],
+    ['an empty batch', { inputIds: [] }, /inputIds is \[\]; expected a list of rows/],
     ['a single flat prompt', { inputIds: [1, 2] }, /Wrap a single prompt/],
-    ['typed arrays', { inputIds: [new Int32Array([1])] }, /plain list of numbers/],
+    ['a tensor', { inputIds: { data: new BigInt64Array(2), dims: [1, 2] } }, /of a tensor take the rows/],
+    ['a flat typed array', { inputIds: new Int32Array([1]) }, /Wrap a single prompt/],
+    ['bytes behind a view', { inputIds: [new DataView(new ArrayBuffer(2))] }, /plain list of numbers/],
+    // biome-ignore lint/suspicious/noSparseArray: a hole is what this is about.
+    ['a row that is a hole', { inputIds: [[1], , [2]] }, /inputIds is .*expected a list of rows/],
     ['an empty prompt', { inputIds: [[]] }, /prompt of row 0 is empty/],
     [
       'a row of padding alone',
@@ -335,33 +504,39 @@ describe('generate refuses', () => {
     ['an id outside the vocabulary', { inputIds: [[1, 97]] }, /row 0, position 1 is 97.*from 0 to 96/],
     ['a negative id', { inputIds: [[-1]] }, /row 0, position 0 is -1/],
     ['a fraction', { inputIds: [[1.5]] }, /position 0 is 1\.5/],
-    ['a bigint', { inputIds: [[1n]] }, /position 0 is 1n/],
+    ['a large bigint', { inputIds: [[2n ** 60n]] }, /position 0 is 1152921504606846976n/],
+    ['numbers in words', { inputIds: [['1']] }, /position 0 is "1"/],
     ['NaN', { inputIds: [[Number.NaN]] }, /position 0 is NaN/],
     // biome-ignore lint/suspicious/noSparseArray: a hole is what this is about.
     ['a hole', { inputIds: [[1, , 2]] }, /position 1 is undefined/],
     ['ragged rows', { inputIds: [[1, 2], [1]] }, /row 1 has 1 tokens, row 0 has 2.*Pad/],
     ['a mask of another shape', { attentionMask: [[1, 1]] }, /row 0 has 2 entries, its prompt has 3/],
-    ['a mask with other rows', { attentionMask: [] }, /attentionMask must be a list/],
-    ['a mask of other numbers', { attentionMask: [[0, 2, 1]] }, /position 1 is 2, but must be 0 or 1/],
+    ['a mask with other rows', { attentionMask: [] }, /attentionMask is \[\]; expected a list/],
+    ['a mask of other numbers', { attentionMask: [[0, 2, 1]] }, /position 1 is 2; expected 0 or 1/],
     ['padding on the right', { attentionMask: [[1, 1, 0]] }, /position 2 is 0 after a 1.*left/],
-    ['temperature 0', { temperature: 0 }, /temperature is 0\. .*doSample: false/],
+    ['a negative temperature', { temperature: -1 }, /temperature is -1; .*0 for greedy/],
+    [
+      'several sequences at temperature 0',
+      { temperature: 0, numReturnSequences: 2 },
+      /greedy decoding gives/,
+    ],
     ['topP above 1', { topP: 1.5 }, /topP is 1\.5/],
     ['a fractional topK', { topK: 1.5 }, /topK is 1\.5/],
     ['an infinite temperature', { temperature: Infinity }, /temperature is Infinity/],
     ['text for a number', { maxNewTokens: '5' }, /maxNewTokens is "5"/],
     ['no new tokens', { maxNewTokens: 0 }, /maxNewTokens is 0/],
     ['a seed beyond 2^53', { seed: 2 ** 53 }, /seed is/],
-    ['snake_case', { max_new_tokens: 5 }, /"max_new_tokens" is not an option\. Did you mean maxNewTokens/],
-    ['a misspelt option', { tempratur: 5 }, /Did you mean temperature/],
-    ['an unknown option', { zzzzzzzz: 5 }, /not an option\. Options are .*attentionMask/],
-    ['beam search', { numBeams: 4 }, /numBeams is 4\. Beam search is not supported/],
+    ['snake_case', { max_new_tokens: 5 }, /"max_new_tokens" is not an option\. Did you mean "maxNewTokens"/],
+    ['a misspelt option', { tempratur: 5 }, /Did you mean "temperature"/],
+    ['an unknown option', { zzzzzzzz: 5 }, /not an option; options are .*attentionMask/],
+    ['beam search', { numBeams: 4 }, /numBeams is 4; expected 1; beam search is not supported/],
     ['an end token outside the vocabulary', { eosTokenId: [1, 97] }, /eosTokenId has the id 97/],
     ['bad words outside the vocabulary', { badWordsIds: [[1, 200]] }, /badWordsIds has the id 200/],
     ['an empty bad word', { badWordsIds: [[]] }, /badWordsIds is \[\[\]\]/],
     ['a maxLength within the prompt', { maxLength: 3 }, /maxLength is 3, but the prompt alone has 3/],
     ['stop strings without a tokenizer', { stopStrings: ['x'] }, /pass it as the option tokenizer/],
     ['empty stop strings', { stopStrings: [''] }, /stopStrings is \[""\]/],
-    ['a streamer without methods', { streamer: {} }, /streamer must have the methods/],
+    ['a streamer without methods', { streamer: {} }, /streamer is \{\}; expected an object with the methods/],
     [
       'a streamer for two rows',
       { inputIds: [[1], [2]], streamer: { put() {}, end() {} } },

@@ -6,8 +6,8 @@ import {
   fillCandidates,
   probabilitiesOf,
 } from '../../src/generation/candidates.ts';
-import { resolveParameters } from '../../src/generation/generation-config.ts';
 import { Random, randomSeed } from '../../src/generation/random.ts';
+import { resolveParameters } from '../../src/generation/resolve-parameters.ts';
 import { chooseLikeliest, filterScores, tokenChooser } from '../../src/generation/sampler.ts';
 import { topLogits } from './lookup-model.ts';
 

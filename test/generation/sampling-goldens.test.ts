@@ -2,12 +2,10 @@ import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { ConfigError, InputError } from '../../src/errors.ts';
 import { Candidates, probabilitiesOf } from '../../src/generation/candidates.ts';
-import {
-  checkParameters,
-  parseGenerationConfig,
-  resolveParameters,
-} from '../../src/generation/generation-config.ts';
+import { parseGenerationConfig } from '../../src/generation/generation-config.ts';
 import { scoreProcessors } from '../../src/generation/logits-processors.ts';
+import { checkParameters } from '../../src/generation/parameters.ts';
+import { resolveParameters } from '../../src/generation/resolve-parameters.ts';
 import { chooseLikeliest, filterScores } from '../../src/generation/sampler.ts';
 
 interface Expected {
@@ -58,10 +56,14 @@ describe('parameters out of range are refused, in a file and in a call', () => {
     const [[key, value]] = Object.entries(params) as [[string, number]];
     const name = key.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());
     // Unlike transformers, also what is "accepted" there: a top_p above 1, which has no effect.
-    expect(() => checkParameters({ [name]: value }, 'generate')).toThrow(InputError);
-    expect(() => checkParameters({ [name]: value }, 'generate')).toThrow(`generate: ${name} is ${value}.`);
-    expect(() => parseGenerationConfig(params)).toThrow(ConfigError);
-    expect(() => parseGenerationConfig(params)).toThrow(`generation_config.json: ${key} is ${value}.`);
+    // A caller's temperature of 0 is greedy decoding.
+    if (key !== 'temperature' || value !== 0) {
+      expect(() => checkParameters({ [name]: value }, 'generate')).toThrow(InputError);
+      expect(() => checkParameters({ [name]: value }, 'generate')).toThrow(`generate: ${name} is ${value};`);
+    }
+    const sampled = () => resolveParameters([parseGenerationConfig({ ...params, do_sample: true })]);
+    expect(sampled).toThrow(ConfigError);
+    expect(sampled).toThrow(new RegExp(`generation_config.json: ${key} is ${value}[;,]`));
   });
 });
 

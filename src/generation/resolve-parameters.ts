@@ -1,0 +1,121 @@
+import type { GenerationConfig, LogitsProcessor, ParameterName } from './parameters.ts';
+import type { StoppingCriterion } from './stopping-criteria.ts';
+
+/** Parameters with defaults filled in. */
+export interface ResolvedParameters {
+  /** Set where maxNewTokens counts. */
+  maxNewTokens: number | undefined;
+  /** Set where maxLength counts. */
+  maxLength: number | undefined;
+  minNewTokens: number;
+  minLength: number;
+  doSample: boolean;
+  temperature: number;
+  topK: number;
+  topP: number;
+  minP: number;
+  typicalP: number;
+  epsilonCutoff: number;
+  etaCutoff: number;
+  repetitionPenalty: number;
+  noRepeatNgramSize: number;
+  badWordsIds: readonly (readonly number[])[];
+  sequenceBias: readonly (readonly [readonly number[], number])[];
+  suppressTokens: readonly number[];
+  beginSuppressTokens: readonly number[];
+  forcedEosTokenIds: readonly number[];
+  exponentialDecayLengthPenalty: readonly [number, number] | undefined;
+  removeInvalidValues: boolean;
+  eosTokenIds: readonly number[];
+  padTokenId: number;
+  numReturnSequences: number;
+  stopStrings: readonly string[];
+  maxTime: number | undefined;
+  seed: number | undefined;
+  logitsProcessors: readonly LogitsProcessor[];
+  stoppingCriteria: readonly StoppingCriterion[];
+}
+
+/**
+ * Joins levels of parameters, strongest first, over the defaults of transformers. Values that do not count are not looked at: those
+ * that a stronger level replaces, and those of sampling where tokens are not drawn.
+ *
+ * Of `maxNewTokens` and `maxLength` the one set at the strongest level counts; transformers always prefers
+ * `maxNewTokens`, even one from generation_config.json to a `maxLength` of the call. The same holds for the minimum.
+ */
+export function resolveParameters(levels: readonly GenerationConfig[]): ResolvedParameters {
+  const pick = <N extends ParameterName>(name: N): GenerationConfig[N] => {
+    for (const level of levels) {
+      const value = level[name];
+      if (value !== undefined) return value;
+    }
+    return undefined;
+  };
+  const pickOne = <A extends ParameterName, B extends ParameterName>(first: A, second: B) => {
+    const level = levels.find((level) => first in level || second in level) ?? {};
+    return level[first] === undefined
+      ? ([undefined, level[second]] as const)
+      : ([level[first], undefined] as const);
+  };
+  const [maxNewTokens, maxLength] = pickOne('maxNewTokens', 'maxLength');
+  const [minNewTokens = 0, minLength = 0] = pickOne('minNewTokens', 'minLength');
+  const eosTokenIds = asList(pick('eosTokenId'));
+  pick('numBeams');
+  return {
+    maxNewTokens: maxLength === undefined ? (maxNewTokens ?? 20) : undefined,
+    maxLength,
+    minNewTokens,
+    minLength,
+    ...sampling(pick),
+    repetitionPenalty: pick('repetitionPenalty') ?? 1,
+    noRepeatNgramSize: pick('noRepeatNgramSize') ?? 0,
+    badWordsIds: pick('badWordsIds') ?? [],
+    sequenceBias: pick('sequenceBias') ?? [],
+    suppressTokens: pick('suppressTokens') ?? [],
+    beginSuppressTokens: pick('beginSuppressTokens') ?? [],
+    forcedEosTokenIds: asList(pick('forcedEosTokenId')),
+    exponentialDecayLengthPenalty: pick('exponentialDecayLengthPenalty'),
+    removeInvalidValues: pick('removeInvalidValues') ?? false,
+    eosTokenIds,
+    padTokenId: pick('padTokenId') ?? eosTokenIds[0] ?? 0,
+    numReturnSequences: pick('numReturnSequences') ?? 1,
+    stopStrings: asList(pick('stopStrings')),
+    maxTime: pick('maxTime'),
+    seed: pick('seed'),
+    logitsProcessors: pick('logitsProcessors') ?? [],
+    stoppingCriteria: pick('stoppingCriteria') ?? [],
+  };
+}
+
+const GREEDY = {
+  doSample: false,
+  temperature: 1,
+  topK: 50,
+  topP: 1,
+  minP: 0,
+  typicalP: 1,
+  epsilonCutoff: 0,
+  etaCutoff: 0,
+};
+
+/** How tokens are drawn; sampling at temperature 0 is greedy decoding. */
+function sampling(pick: <N extends ParameterName>(name: N) => GenerationConfig[N]): typeof GREEDY {
+  if (!pick('doSample')) return GREEDY;
+  const temperature = pick('temperature') ?? GREEDY.temperature;
+  if (temperature === 0) return GREEDY;
+  return {
+    doSample: true,
+    temperature,
+    topK: pick('topK') ?? GREEDY.topK,
+    topP: pick('topP') ?? GREEDY.topP,
+    minP: pick('minP') ?? GREEDY.minP,
+    typicalP: pick('typicalP') ?? GREEDY.typicalP,
+    epsilonCutoff: pick('epsilonCutoff') ?? GREEDY.epsilonCutoff,
+    etaCutoff: pick('etaCutoff') ?? GREEDY.etaCutoff,
+  };
+}
+
+function asList<T>(value: T | readonly T[] | null | undefined): readonly T[] {
+  if (value === undefined || value === null) return [];
+  return Array.isArray(value) ? (value as readonly T[]) : [value as T];
+}
