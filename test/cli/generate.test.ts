@@ -235,7 +235,7 @@ describe('--compile', () => {
       delete process.env.SWITCHYARD_CACHE;
       rmSync(folder, { recursive: true });
     }
-  }, 60_000);
+  });
 
   test('refuses an unknown mode and lists the others', async () => {
     const { exitCode, stderr } = await run(['generate', '--compile', 'max-autotun', '--prompt', 'a']);

@@ -47,7 +47,7 @@ describe.skipIf(process.platform !== 'linux')('on an emulated GPU', () => {
     process.env.SWITCHYARD_CUDA_LIBRARY = await buildEmulatedLibrary();
     cache = mkdtempSync(join(tmpdir(), 'switchyard-'));
     process.env.SWITCHYARD_CACHE = cache;
-  }, 300_000);
+  });
   afterAll(() => {
     delete process.env.SWITCHYARD_CUDA_LIBRARY;
     delete process.env.SWITCHYARD_CACHE;

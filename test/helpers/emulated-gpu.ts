@@ -6,7 +6,7 @@ export function useEmulatedGpu(): void {
   const before = process.env.SWITCHYARD_CUDA_LIBRARY;
   beforeAll(async () => {
     process.env.SWITCHYARD_CUDA_LIBRARY = await buildEmulatedLibrary();
-  }, 300_000);
+  });
   afterAll(() => {
     if (before === undefined) delete process.env.SWITCHYARD_CUDA_LIBRARY;
     else process.env.SWITCHYARD_CUDA_LIBRARY = before;

@@ -14,7 +14,7 @@ export async function compileHub(): Promise<{ module: string; remove: () => Prom
   const folder = await mkdtemp(join(root, '.cache/hub-'));
   const config = join(folder, 'tsconfig.json');
   const compilerOptions = { noEmit: false, rootDir: join(root, 'src'), outDir: join(folder, 'js') };
-  const files = [join(root, 'src/hub/resolve-repo.ts')];
+  const files = [join(root, 'src/hub/repo/resolve-repo.ts')];
   await writeFile(
     config,
     JSON.stringify({ extends: join(root, 'tsconfig.json'), compilerOptions, files, include: [] }),
@@ -25,7 +25,7 @@ export async function compileHub(): Promise<{ module: string; remove: () => Prom
     .replace('package.json', 'bin/tsc');
   await promisify(execFile)(process.execPath, [compiler, '-p', config]);
   return {
-    module: join(folder, 'js/hub/resolve-repo.js'),
+    module: join(folder, 'js/hub/repo/resolve-repo.js'),
     remove: () => rm(folder, { recursive: true, force: true }),
   };
 }

@@ -1,7 +1,6 @@
 import { createHash } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { setTimeout as sleep } from 'node:timers/promises';
 
 /** A file of a fake repo. LFS and Xet files are named by sha256 and lie behind a redirect, git files by their object id. */
 export interface FakeFile {
@@ -37,7 +36,8 @@ export interface Fault {
   headers?: Record<string, string>;
   /** The connection is destroyed after so many bytes of the body. */
   cutAfter?: number;
-  delayMs?: number;
+  /** Awaited before the answer. */
+  wait?: Promise<unknown>;
   /** Sends these bytes instead of the right ones. */
   bytes?: Buffer;
   /** Answers 200 with everything, whatever range was asked. */
@@ -125,7 +125,7 @@ export class FakeHub {
     };
     this.log.push(seen);
     const fault = this.fault(seen) ?? {};
-    if (fault.delayMs) await sleep(fault.delayMs);
+    await fault.wait;
     const repo = match ? this.repos.get(match[1] as string) : undefined;
     if (fault.status !== undefined) return end(response, fault.status, fault.headers);
     if (match === null || repo === undefined) return end(response, 404, { 'x-error-code': 'RepoNotFound' });

@@ -44,6 +44,9 @@ export function useHub(hub: FakeHub, cacheDir: string): void {
   vi.stubEnv('HF_ENDPOINT', hub.url);
   vi.stubEnv('HF_HOME', cacheDir);
   vi.stubEnv('HF_HUB_CACHE', cacheDir);
+  // A busy machine must not be taken for a hub that has fallen silent.
+  vi.stubEnv('HF_HUB_ETAG_TIMEOUT', '1200');
+  vi.stubEnv('HF_HUB_DOWNLOAD_TIMEOUT', '1200');
 }
 
 const folders: string[] = [];

@@ -21,7 +21,7 @@ describe('which experts a bounded number of slots holds', () => {
       sources.map((name) => join(root, name)),
       warningOptions,
     );
-  }, 120_000);
+  });
 
   it('has every native case listed here', () => expect(casesOf(program)).toEqual(cases));
   it.each(cases)('%s', (name) => runCase(program, name));

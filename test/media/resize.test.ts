@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { AbortError } from '../../src/errors.ts';
 import { Pacer } from '../../src/media/pacer.ts';
 import { resizeBicubic } from '../../src/media/resize.ts';
@@ -45,12 +45,11 @@ describe('resizeBicubic', () => {
 
   it('stops when its signal fires', async () => {
     const controller = new AbortController();
-    setTimeout(() => controller.abort('enough'), 1);
-    const work = resizeBicubic(
-      noise(1200, 1200),
-      { height: 1184, width: 1184 },
-      new Pacer(controller.signal),
-    );
+    const pacer = new Pacer(controller.signal);
+    const turn = vi.spyOn(pacer, 'turn');
+    turn.mockImplementationOnce(async () => controller.abort('enough'));
+    const work = resizeBicubic(noise(120, 120), { height: 96, width: 96 }, pacer);
     await expect(work).rejects.toThrow(AbortError);
+    expect(turn).toHaveBeenCalledTimes(2);
   });
 });

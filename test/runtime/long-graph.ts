@@ -2,7 +2,7 @@
 import { encodeModel } from './onnx-model.ts';
 
 export const LONG_WIDTH = 512;
-export const LONG_TOKENS = 1024;
+export const LONG_TOKENS = 4096;
 
 /** A chain of Linear nodes over one [512, 512] matrix; input and output `x`, `y` are [tokens, 512]. */
 export function longGraph(weight: number, nodes = 5000): Uint8Array {

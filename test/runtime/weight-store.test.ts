@@ -193,7 +193,7 @@ describe.runIf(process.platform === 'linux')('prefetch', () => {
     const store = open([wanted, other]);
     expect(residentBytes(wanted.file)).toBe(0);
     store.prefetch(['wanted.bin']);
-    await expect.poll(() => residentBytes(wanted.file), { timeout: 10_000 }).toBeGreaterThanOrEqual(32 * MIB);
+    await expect.poll(() => residentBytes(wanted.file)).toBeGreaterThanOrEqual(32 * MIB);
     expect(residentBytes(other.file)).toBe(0);
   });
 

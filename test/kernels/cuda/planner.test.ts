@@ -22,7 +22,7 @@ describe('the planner and index arithmetic of the CUDA kernels', () => {
   let program: string;
   beforeAll(async () => {
     program = await buildProgram('planner', [join(testFolder, 'planner_test.cc')], warningOptions);
-  }, 120_000);
+  });
 
   it('has every native case listed here', () => expect(casesOf(program)).toEqual(cases));
   it.each(cases)('%s', (name) => runCase(program, name));

@@ -10,7 +10,8 @@ writeFileSync(file, 'abcdef');
 afterAll(() => rmSync(folder, { recursive: true }));
 
 describe('this machine', () => {
-  const node = (script: string) => thisMachine.ask(process.execPath, ['--eval', script]);
+  const PATIENCE = 20 * 60_000;
+  const node = (script: string) => ask(process.execPath, ['--eval', script], PATIENCE);
 
   test('asks programs', async () => {
     expect(await node('console.log("580.95")')).toEqual({ ok: true, text: '580.95\n' });
