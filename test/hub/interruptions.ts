@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { resolveRepo } from '../../src/hub/repo/resolve-repo.ts';
-import { compileHub } from './compile.ts';
+import { type CompiledSources, compileSources } from '../helpers/compile-sources.ts';
 import { FakeHub, type FakeRepo, type Fault, type Seen } from './fake-hub.ts';
 import {
   expectedTree,
@@ -22,7 +22,7 @@ const ID = 'acme/interrupted';
 const CHILD = fileURLToPath(new URL('download-child.mjs', import.meta.url));
 
 let hub: FakeHub;
-let compiled: Awaited<ReturnType<typeof compileHub>>;
+let compiled: CompiledSources;
 const data = seededRandom(4);
 const repo: FakeRepo = {
   commit: 'abcdefabcdefabcdefabcdefabcdefabcdefabcd',
@@ -39,7 +39,7 @@ const NAMES = Object.keys(repo.files);
 const TOTAL = Object.values(repo.files).reduce((sum, { bytes }) => sum + bytes.length, 0);
 
 beforeAll(async () => {
-  [hub, compiled] = await Promise.all([FakeHub.start(), compileHub()]);
+  [hub, compiled] = await Promise.all([FakeHub.start(), compileSources('hub')]);
 });
 afterAll(async () => {
   await hub.stop();
@@ -130,7 +130,11 @@ export function testInterruptions({ cuts, aborts, kills }: Record<'cuts' | 'abor
         hub.reset();
         let child: ChildProcess;
         hub.fault = atByte(random() * TOTAL, () => child.kill('SIGKILL'));
-        child = spawn(process.execPath, [CHILD, compiled.module, ID, ...NAMES], { stdio: 'ignore' });
+        child = spawn(
+          process.execPath,
+          [CHILD, join(compiled.folder, 'hub/repo/resolve-repo.js'), ID, ...NAMES],
+          { stdio: 'ignore' },
+        );
         const [, signal] = await once(child, 'exit');
         if (signal === 'SIGKILL') killed++;
         await expectRecovery(cache);
@@ -143,7 +147,9 @@ export function testInterruptions({ cuts, aborts, kills }: Record<'cuts' | 'abor
     const cache = await temporaryFolder();
     useHub(hub, cache);
     const children = [0, 1].map(() =>
-      spawn(process.execPath, [CHILD, compiled.module, ID, ...NAMES], { stdio: 'ignore' }),
+      spawn(process.execPath, [CHILD, join(compiled.folder, 'hub/repo/resolve-repo.js'), ID, ...NAMES], {
+        stdio: 'ignore',
+      }),
     );
     const own = [0, 1].map(async () => (await resolveRepo(ID, {}, QUICK)).requireAll(NAMES));
     const exits = await Promise.all(children.map((child) => once(child, 'exit')));

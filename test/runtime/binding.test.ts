@@ -7,21 +7,22 @@ import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { engineVersion } from '../../src/runtime/binding.ts';
 import { cpuInfo, measureFlops, measureReadBandwidth } from '../../src/runtime/machine.ts';
-import { type CompiledRuntime, compileRuntime } from './compiled-runtime.ts';
+import { type CompiledSources, compileSources } from '../helpers/compile-sources.ts';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 const addon = join(root, 'kernels', 'build', 'switchyard.node');
 const run = promisify(execFile);
 
-let runtime: CompiledRuntime | undefined;
-beforeAll(() => {
-  runtime = compileRuntime();
+let compiled: CompiledSources | undefined;
+beforeAll(async () => {
+  compiled = await compileSources('runtime');
 });
-afterAll(() => runtime?.remove());
+afterAll(() => compiled?.remove());
 
 /** Loads the engine in a process of its own; resolves to its ISA and version, or the error's name and message. */
 async function load(environment: Record<string, string>): Promise<string> {
-  const module = (name: string) => JSON.stringify(pathToFileURL(join(runtime?.folder ?? '', name)).href);
+  const module = (name: string) =>
+    JSON.stringify(pathToFileURL(join(compiled?.folder ?? '', 'runtime', name)).href);
   const script = `
     const { engineVersion } = await import(${module('binding.js')});
     const { cpuInfo } = await import(${module('machine.js')});
@@ -71,7 +72,7 @@ describe('loading', () => {
 
   it('refuses a library that is not ONNX Runtime, and a file that is no library', async () => {
     expect(await load({ SWITCHYARD_ONNXRUNTIME: addon })).toMatch(/^EngineError: .*it has no OrtGetApiBase/);
-    const text = join(dirname(runtime?.folder ?? ''), 'text.so');
+    const text = join(compiled?.folder ?? '', 'text.so');
     writeFileSync(text, 'not a library');
     expect(await load({ SWITCHYARD_ONNXRUNTIME: text })).toMatch(
       /^EngineError: cannot open ONNX Runtime: .*text\.so/,
@@ -79,17 +80,17 @@ describe('loading', () => {
   });
 
   it('says how to build an addon that is missing', async () => {
-    const copy = compileRuntime();
-    const whole = runtime;
+    const copy = await compileSources('runtime');
+    const whole = compiled;
     try {
-      rmSync(join(copy.folder, '..', '..', 'kernels'));
-      runtime = copy;
+      rmSync(join(copy.folder, '..', 'kernels'));
+      compiled = copy;
       expect(await load({})).toMatch(
         /^EngineError: the native engine is not built: .*npm rebuild moe-switchyard/,
       );
     } finally {
-      runtime = whole;
-      copy.remove();
+      compiled = whole;
+      await copy.remove();
     }
   });
 });

@@ -6,14 +6,14 @@ import { pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { EngineStatus } from '../../src/runtime/engine-status.ts';
-import { type CompiledRuntime, compileRuntime } from './compiled-runtime.ts';
+import { type CompiledSources, compileSources } from '../helpers/compile-sources.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'switchyard-status-'));
 /** Makes onnxruntime-node fail to load, as it does on a platform it has no native file for. */
 const breaker = join(folder, 'breaker.cjs');
-let runtime: CompiledRuntime | undefined;
-beforeAll(() => {
-  runtime = compileRuntime();
+let compiled: CompiledSources | undefined;
+beforeAll(async () => {
+  compiled = await compileSources('runtime');
   writeFileSync(
     breaker,
     `const Module = require('node:module');
@@ -24,14 +24,15 @@ beforeAll(() => {
      };`,
   );
 });
-afterAll(() => {
-  runtime?.remove();
+afterAll(async () => {
+  await compiled?.remove();
   rmSync(folder, { recursive: true });
 });
 
 /** `body` sees every module of the runtime that matters, in a process of its own, and prints JSON. */
 async function inProcess(body: string, environment: Record<string, string>, flags: string[] = []) {
-  const module = (name: string) => JSON.stringify(pathToFileURL(join(runtime?.folder ?? '', name)).href);
+  const module = (name: string) =>
+    JSON.stringify(pathToFileURL(join(compiled?.folder ?? '', 'runtime', name)).href);
   const script = `
     const { engineStatus } = await import(${module('engine-status.js')});
     const { openWeightStore } = await import(${module('weight-store.js')});

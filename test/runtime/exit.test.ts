@@ -3,15 +3,15 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type CompiledRuntime, compileRuntime } from './compiled-runtime.ts';
+import { type CompiledSources, compileSources } from '../helpers/compile-sources.ts';
 import { LONG_TOKENS, LONG_WIDTH, longGraph } from './long-graph.ts';
 import { temporaryFolder, writeTensors } from './stored-tensors.ts';
 
 const { folder, remove } = temporaryFolder();
-let runtime: CompiledRuntime | undefined;
+let compiled: CompiledSources | undefined;
 
-beforeAll(() => {
-  runtime = compileRuntime();
+beforeAll(async () => {
+  compiled = await compileSources('runtime');
   const weights = join(folder, 'weights.bin');
   const tensors = writeTensors(weights, [
     { name: 'big', shape: [LONG_WIDTH, LONG_WIDTH], values: new Float32Array(LONG_WIDTH ** 2) },
@@ -20,14 +20,15 @@ beforeAll(() => {
   writeFileSync(join(folder, 'model.onnx'), longGraph(0));
   writeFileSync(join(folder, 'tensors.json'), JSON.stringify(tensors));
 });
-afterAll(() => {
-  runtime?.remove();
+afterAll(async () => {
+  await compiled?.remove();
   remove();
 });
 
 /** Module text that starts a run of many seconds as `run`, then does `body`. */
 function script(body: string): string {
-  const module = (name: string) => JSON.stringify(pathToFileURL(join(runtime?.folder ?? '', name)).href);
+  const module = (name: string) =>
+    JSON.stringify(pathToFileURL(join(compiled?.folder ?? '', 'runtime', name)).href);
   return `
     import { readFileSync } from 'node:fs';
     import { Worker } from 'node:worker_threads';
