@@ -70,9 +70,10 @@ function numbers(name, value) {
 async function readSettings(values) {
   if (!existsSync(dist)) throw new Error('There is no dist/. Build first: npm run build');
   const { defaultThreads } = await import(new URL('runtime/threads.js', dist));
-  const { AutoConfig } = await import(new URL('index.js', dist));
+  const { resolveRepo } = await import(new URL('hub/repo/resolve-repo.js', dist));
+  const { loadConfig } = await import(new URL('auto/load-config.js', dist));
   const model = resolve(values.model);
-  const { architecture, parsed } = await AutoConfig.fromPretrained(model);
+  const loaded = await loadConfig(await resolveRepo(model, {}));
   return {
     ...{ model, gguf: values.gguf, peers: values.peers, python: values.python, dtype: values.dtype },
     device: values.device,
@@ -83,8 +84,8 @@ async function readSettings(values) {
     prompts: numbers('prompt', values.prompt),
     threads: values.threads === undefined ? defaultThreads() : numbers('threads', values.threads)[0],
     grid: numbers('grid', values.grid),
-    text: architecture.text(parsed),
-    vocabSize: architecture.text(parsed).vocab_size,
+    work: loaded.model.work,
+    vocabSize: loaded.model.vocabSize,
   };
 }
 
@@ -182,15 +183,15 @@ async function compareText(settings) {
 }
 
 /** What a token costs, as `switchyard bench` counts it. */
-async function countWork({ model, text, prompts }) {
+async function countWork({ model, work, prompts }) {
   const { weightWork, bytesPerDecodedToken, prefillFlops } = await import(new URL('bench/work.js', dist));
-  const { resolveRepo } = await import(new URL('hub/resolve-repo.js', dist));
+  const { resolveRepo } = await import(new URL('hub/repo/resolve-repo.js', dist));
   const { openCheckpoint } = await import(new URL('safetensors/checkpoint.js', dist));
   const { tensors } = await openCheckpoint(await resolveRepo(model, {}));
-  const work = weightWork(tensors.values(), text);
+  const weights = weightWork(tensors.values(), work);
   return {
-    bytesPerToken: bytesPerDecodedToken(work),
-    flops: Object.fromEntries(prompts.map((tokens) => [tokens, prefillFlops(tokens, work, text)])),
+    bytesPerToken: bytesPerDecodedToken(weights),
+    flops: Object.fromEntries(prompts.map((tokens) => [tokens, prefillFlops(tokens, weights)])),
   };
 }
 

@@ -6,8 +6,9 @@ export {
   AutoTokenizer,
 } from './auto/auto-classes.ts';
 export { AutoProcessor } from './auto/auto-processor.ts';
-export type { ConfigOverride, LoadedConfig } from './auto/load-config.ts';
+export type { ConfigOverride, PretrainedConfig } from './auto/load-config.ts';
 export type { LoadOptions } from './auto/load-model.ts';
+export type { DType } from './dtype.ts';
 export {
   AbortError,
   CheckpointError,
@@ -33,7 +34,6 @@ export type { Streamer, TextStreamerOptions } from './generation/streamers.ts';
 export { TextIteratorStreamer, TextStreamer } from './generation/streamers.ts';
 export type { Attribute, Dimension, Value } from './graph/graph.ts';
 export { float, Graph } from './graph/graph.ts';
-export type { DType } from './graph/precision.ts';
 export type { HubOptions, ProgressEvent } from './hub/types.ts';
 export type { Grid, ImageInput, VideoInput } from './media/types.ts';
 export type {

@@ -1,17 +1,19 @@
 // Measures a session in a process of its own, so that a crash ends nothing else; prints a part a line. See session.mjs.
 
+import { loadConfig } from '../../dist/auto/load-config.js';
 import { bytesPerDecodedToken, weightWork } from '../../dist/bench/work.js';
-import { resolveRepo } from '../../dist/hub/resolve-repo.js';
-import { AutoConfig, AutoModelForCausalLM } from '../../dist/index.js';
+import { resolveRepo } from '../../dist/hub/repo/resolve-repo.js';
+import { AutoModelForCausalLM } from '../../dist/index.js';
 import { Device, listDevices } from '../../dist/runtime/device.js';
 import { openCheckpoint } from '../../dist/safetensors/checkpoint.js';
 import { print, readJob } from '../compare/job.mjs';
 import { measureSession } from './session.mjs';
 
 async function bytesPerToken(source) {
-  const { architecture, parsed } = await AutoConfig.fromPretrained(source);
-  const { tensors } = await openCheckpoint(await resolveRepo(source, {}));
-  return bytesPerDecodedToken(weightWork(tensors.values(), architecture.text(parsed)));
+  const repo = await resolveRepo(source, {});
+  const { model } = await loadConfig(repo);
+  const { tensors } = await openCheckpoint(repo);
+  return bytesPerDecodedToken(weightWork(tensors.values(), model.work));
 }
 
 await measureSession({ AutoModelForCausalLM, Device, listDevices, bytesPerToken }, readJob(), print);

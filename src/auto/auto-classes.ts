@@ -1,12 +1,10 @@
-import type { VisionRuntime } from '../engine/vision-runner.ts';
 import { resolveRepo } from '../hub/repo/resolve-repo.ts';
 import type { HubOptions } from '../hub/types.ts';
 import { BaseModel, CausalLM } from '../model/causal-lm.ts';
 import { ImageTextToText } from '../model/image-text-to-text.ts';
-import type { ModelParts } from '../model/model-parts.ts';
 import { loadTokenizer } from '../tokenizer/load-tokenizer.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
-import { type ConfigOverride, type LoadedConfig, loadConfig } from './load-config.ts';
+import { type ConfigOverride, loadConfig, type PretrainedConfig, publicConfig } from './load-config.ts';
 import { type LoadOptions, loadModel } from './load-model.ts';
 
 /** Reads and validates a config.json. Counterpart of HF `AutoConfig`. */
@@ -18,8 +16,8 @@ export const AutoConfig = {
   async fromPretrained(
     idOrFolder: string,
     options: HubOptions & { config?: ConfigOverride } = {},
-  ): Promise<LoadedConfig> {
-    return loadConfig(await resolveRepo(idOrFolder, options), options.config, options);
+  ): Promise<PretrainedConfig> {
+    return publicConfig(await loadConfig(await resolveRepo(idOrFolder, options), options.config, options));
   },
 };
 
@@ -63,7 +61,6 @@ export const AutoModelForImageTextToText = {
    * @throws HubError, ConfigError, CheckpointError, ExpertsError, EngineError, InputError
    */
   async fromPretrained(idOrFolder: string, options: LoadOptions = {}): Promise<ImageTextToText> {
-    const parts = await loadModel(idOrFolder, options, 'logits', 'image-text');
-    return new ImageTextToText(parts as ModelParts & { vision: VisionRuntime });
+    return new ImageTextToText(await loadModel(idOrFolder, options, 'logits', 'image-text'));
   },
 };

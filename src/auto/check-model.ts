@@ -1,8 +1,8 @@
-import type { ExpertsBackend, ExpertsContext } from '../experts/interface.ts';
 import { ExpertsInterface } from '../experts/registry.ts';
 import { Graph } from '../graph/graph.ts';
+import type { WeightSource } from '../graph/weight-source.ts';
 import type { Repo } from '../hub/types.ts';
-import type { Architecture } from '../models/architecture.ts';
+import type { Model } from '../models/architecture.ts';
 import { openCheckpoint } from '../safetensors/checkpoint.ts';
 import type { Checkpoint } from '../safetensors/types.ts';
 import { CheckpointWeights, type LoadReport } from '../weights/checkpoint-weights.ts';
@@ -17,33 +17,32 @@ export interface ModelReport extends LoadReport {
 
 /** Matches every tensor of a repo against what its architecture needs, without reading one. */
 export async function checkModel(repo: Repo): Promise<ModelReport> {
-  const { architecture, parsed } = await loadConfig(repo);
+  const { model } = await loadConfig(repo);
   const checkpoint = await openCheckpoint(repo);
-  const { report } = matchWeights(architecture, parsed, checkpoint);
-  return { architecture: architecture.modelType, tensors: checkpoint.tensors.size, ...report };
+  const { report } = matchWeights(model, checkpoint);
+  return { architecture: model.modelType, tensors: checkpoint.tensors.size, ...report };
 }
 
-/**
- * Builds an architecture's graphs over the checkpoint's headers alone: whatever they ask for must be there. Also tells in
- * which contexts the model's experts will run.
- */
+/** Builds a model's graphs over the checkpoint's headers alone: whatever they ask for must be there. */
 export function matchWeights(
-  architecture: Architecture,
-  config: unknown,
+  model: Model,
   checkpoint: Checkpoint,
-): { report: LoadReport; contexts: ExpertsContext[]; weights: CheckpointWeights } {
+): { report: LoadReport; weights: CheckpointWeights } {
   const weights = new CheckpointWeights(checkpoint);
-  const contexts: ExpertsContext[] = [];
-  const backend = ExpertsInterface.get('grouped_mm');
-  const experts: ExpertsBackend = {
-    supports: (context) => {
-      contexts.push(context);
-      return true;
-    },
-    emit: (graph, inputs) => backend.emit(graph, inputs),
-  };
-  const common = { device: 'cpu', dtype: 'float32', experts, intermediates: false, visual: false } as const;
-  architecture.buildGraph(new Graph(weights), config, { ...common, head: 'logits' });
-  architecture.vision?.buildGraph(new Graph(weights), config, 'float32');
-  return { report: weights.report(), contexts, weights };
+  buildAll(model, weights);
+  return { report: weights.report((tensor) => model.work.use(tensor)), weights };
+}
+
+/** Builds what asks for every tensor of a model. */
+export function buildAll(model: Model, weights: WeightSource): void {
+  const target = { device: 'cpu', dtype: 'float32' } as const;
+  const experts = ExpertsInterface.get('grouped_mm');
+  model.build(new Graph(weights), {
+    ...target,
+    experts,
+    head: 'logits',
+    intermediates: false,
+    visual: false,
+  });
+  model.media?.buildTower(new Graph(weights), target);
 }

@@ -1,9 +1,8 @@
-import { ExpertsInterface } from '../experts/registry.ts';
-import { Graph } from '../graph/graph.ts';
 import type { WeightInfo, WeightSource } from '../graph/weight-source.ts';
-import type { Architecture } from '../models/architecture.ts';
+import type { Model } from '../models/architecture.ts';
+import { buildAll } from './check-model.ts';
 
-/** A tensor that an architecture asks for. */
+/** A tensor that a model asks for. */
 export interface ExpectedTensor {
   readonly name: string;
   readonly shape: readonly number[];
@@ -13,17 +12,9 @@ export interface ExpectedTensor {
  * The tensors of a model as its config describes it, without any weights at hand: experts one by one, and a tied head
  * not stored.
  */
-export function expectedWeights(architecture: Architecture, parsed: unknown): ExpectedTensor[] {
+export function expectedWeights(model: Model): ExpectedTensor[] {
   const weights = new NotedWeights();
-  architecture.buildGraph(new Graph(weights), parsed, {
-    device: 'cpu',
-    dtype: 'float32',
-    experts: ExpertsInterface.get('grouped_mm'),
-    head: 'logits',
-    intermediates: false,
-    visual: false,
-  });
-  architecture.vision?.buildGraph(new Graph(weights), parsed, 'float32');
+  buildAll(model, weights);
   return [...weights.shapes].map(([name, shape]) => ({ name, shape }));
 }
 
@@ -31,9 +22,9 @@ export function expectedWeights(architecture: Architecture, parsed: unknown): Ex
 class NotedWeights implements WeightSource {
   readonly shapes = new Map<string, readonly number[]>();
 
-  /** Architectures ask what is stored before they choose a layout; only the embedding is certain to be. */
-  info(name: string): WeightInfo | undefined {
-    return name.endsWith('embed_tokens.weight') ? { dtype: 'F32', shape: [] } : undefined;
+  /** Models ask what is stored before they choose a layout. */
+  info(): undefined {
+    return undefined;
   }
 
   request(name: string, shape: readonly number[]): WeightInfo {

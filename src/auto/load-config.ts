@@ -1,19 +1,41 @@
 import { basename } from 'node:path';
+import type { DType } from '../dtype.ts';
 import { ConfigError, show } from '../errors.ts';
 import { generationFields } from '../generation/generation-config.ts';
 import { resolveRepo } from '../hub/repo/resolve-repo.ts';
 import type { HubOptions, Repo } from '../hub/types.ts';
 import { readJsonFile } from '../json.ts';
-import type { Architecture } from '../models/architecture.ts';
+import type { Model } from '../models/architecture.ts';
 import { findArchitecture } from './registry.ts';
 
-/** A config.json that Switchyard understands. */
+/** What config.json says of a model, defaults of its family filled in. */
+export interface PretrainedConfig {
+  /** HF `model_type`. */
+  readonly modelType: string;
+  /** As on disk, with the caller's overrides. */
+  readonly json: Readonly<Record<string, unknown>>;
+  /** Sub-configs that an `expertsImplementation` map may name; none for a text model. */
+  readonly subConfigs: readonly string[];
+  /** Whether the model reads pictures, so that `AutoModelForImageTextToText` loads it. */
+  readonly hasVision: boolean;
+  /** Precision it declares, if any. */
+  readonly dtype: DType | undefined;
+  readonly vocabSize: number;
+  /** Width of the hidden states. */
+  readonly hiddenSize: number;
+  /** Decoder layers. */
+  readonly layers: number;
+  /** Most positions a sequence may have. */
+  readonly contextLength: number;
+  /** Routed experts: layers that route, experts in each, and experts a token is routed to; absent for a model without. */
+  readonly experts?: { readonly layers: number; readonly count: number; readonly perToken: number };
+}
+
+/** A config.json that Switchyard understands, and the model it describes. */
 export interface LoadedConfig {
   /** As on disk, with the caller's overrides. */
   readonly json: Readonly<Record<string, unknown>>;
-  readonly architecture: Architecture;
-  /** Validated, with defaults filled in; its type is the architecture's. */
-  readonly parsed: unknown;
+  readonly model: Model;
 }
 
 /** Overrides of config.json: fields laid over it, or a folder or repo whose config.json replaces it. */
@@ -29,8 +51,19 @@ export async function loadConfig(
   const path = await source.require('config.json');
   const stored = asRecord(await readJsonFile(path), path);
   const json = typeof override === 'object' && override !== null ? { ...stored, ...override } : stored;
-  const architecture = findArchitecture(json, path);
-  return { json, architecture, parsed: architecture.parse(json, path) };
+  return { json, model: findArchitecture(json, path).parse(json, path) };
+}
+
+/** What is public of a config. */
+export function publicConfig({ json, model }: LoadedConfig): PretrainedConfig {
+  const { modelType, subConfigs, dtype, vocabSize, hiddenSize, contextLength, routed } = model;
+  return {
+    ...{ modelType, json, subConfigs, hasVision: model.media !== undefined, dtype },
+    ...{ vocabSize, hiddenSize, layers: model.caches.length, contextLength },
+    ...(routed && {
+      experts: { layers: routed.layers.length, count: routed.count, perToken: routed.perToken },
+    }),
+  };
 }
 
 /** How a model generates unless the caller says otherwise. */

@@ -1,16 +1,15 @@
+import { DTYPES, type DType, dtypeOf } from '../dtype.ts';
 import type { Head } from '../engine/pass.ts';
 import { DecoderRuntime } from '../engine/runner.ts';
-import { VisionRuntime } from '../engine/vision-runner.ts';
+import { sees, VisionRuntime } from '../engine/vision-runner.ts';
 import { abortIf, CheckpointError, ConfigError, InputError, show, warn } from '../errors.ts';
-import type { ExpertsContext } from '../experts/interface.ts';
 import { resolveExperts } from '../experts/resolve.ts';
 import { unservedSettings } from '../generation/generation-config.ts';
-import { DTYPES, type DType } from '../graph/precision.ts';
 import { resolveRepo } from '../hub/repo/resolve-repo.ts';
 import type { HubOptions } from '../hub/types.ts';
 import type { ModelParts } from '../model/model-parts.ts';
 import { type ExpertsImplementation, textBackend } from '../model/pretrained-model.ts';
-import type { Architecture, VisionPart } from '../models/architecture.ts';
+import type { Model } from '../models/architecture.ts';
 import { checkDevice, type Device, openDevice, parseMemory } from '../runtime/choose-device.ts';
 import type { DeviceWeights } from '../runtime/device.ts';
 import type { WeightStore } from '../runtime/types.ts';
@@ -69,55 +68,47 @@ export async function loadModel(
   const maxMemory = checkMaxMemory(options);
   await checkDevice(options.device);
   const repo = await resolveRepo(idOrFolder, options);
-  const { json, architecture, parsed } = await loadConfig(repo, options.config, options);
-  checkKind(architecture, kind, idOrFolder);
-  const text = architecture.text(parsed);
+  const { json, model } = await loadConfig(repo, options.config, options);
+  checkKind(model, kind, idOrFolder);
   const expertsModel = {
-    subConfigs: architecture.subConfigs,
-    hasExperts: text.moe_layers.includes(true),
+    subConfigs: model.subConfigs,
+    hasExperts: model.routed !== undefined,
     fromConfig: json,
   };
   const experts = resolveExperts(options.expertsImplementation, expertsModel);
   const generationConfig = await loadGenerationConfig(repo, json);
-  const checkpoint = fillMissing(architecture, parsed, await openCheckpoint(repo), options);
+  const checkpoint = fillMissing(model, await openCheckpoint(repo), options);
   abortIf(options.signal, `loading ${idOrFolder}`);
-  const dtype = chooseDtype(options.dtype, text.dtype, checkpoint);
-  const { report, contexts } = matchWeights(architecture, parsed, checkpoint);
+  const dtype = chooseDtype(options.dtype, model.dtype, checkpoint);
+  const { report } = matchWeights(model, checkpoint);
   assertComplete(report, checkpoint.files);
   warnUnexpected(report.unexpected, idOrFolder, options);
   warnUnserved(generationConfig, options);
   const request = {
-    architecture,
-    parsed,
+    model,
     checkpoint,
-    contexts,
     dtype,
     head,
     maxMemory,
     backend: textBackend(experts),
   };
   const { decoder, vision, release } = await openRuntimes(request, options);
-  const contextLength = Math.min(
-    text.max_position_embeddings,
-    options.maxCacheLength ?? Number.POSITIVE_INFINITY,
-  );
+  const contextLength = Math.min(model.contextLength, options.maxCacheLength ?? Number.POSITIVE_INFINITY);
   return {
-    ...{ idOrFolder, modelType: architecture.modelType, config: json, generationConfig, dtype },
+    ...{ idOrFolder, model, config: json, generationConfig, dtype },
     ...{ decoder, contextLength, expertsModel, experts, release },
     warn: (message) => warn(message, options.onWarning),
     decodeWithBatchedMm: options.decodeWithBatchedMm ?? true,
     threads: options.threads,
     maxMemory,
-    ...(vision && architecture.vision ? { vision, visionTokens: architecture.vision.tokens(parsed) } : {}),
+    ...(vision ? { vision } : {}),
   };
 }
 
 /** What the runtimes of a checked model are made of. */
 interface RuntimesRequest {
-  readonly architecture: Architecture;
-  readonly parsed: unknown;
+  readonly model: Model;
   readonly checkpoint: Checkpoint;
-  readonly contexts: readonly ExpertsContext[];
   readonly dtype: DType;
   readonly head: Head;
   /** Bytes. */
@@ -128,7 +119,7 @@ interface RuntimesRequest {
 
 /** Opens a model's weights and sessions where it is to compute; after a failure nothing of them is left. */
 async function openRuntimes(request: RuntimesRequest, options: LoadOptions) {
-  const { architecture, parsed, checkpoint, contexts, dtype, head, maxMemory, backend } = request;
+  const { model, checkpoint, dtype, head, maxMemory, backend } = request;
   // What has been opened, to be freed from the last to the first.
   const opened: (() => Promise<void> | void)[] = [];
   const release = async () => {
@@ -146,11 +137,9 @@ async function openRuntimes(request: RuntimesRequest, options: LoadOptions) {
     const onUpload = uploadProgress(checkpoint, options);
     const onWarning = (message: string) => warn(message, options.onWarning);
     const engine = { dtype, threads: options.threads, weights, onUpload, onWarning };
-    const vision = hasVision(architecture)
-      ? new VisionRuntime(architecture, parsed, checkpoint, store, engine)
-      : undefined;
+    const vision = sees(model) ? new VisionRuntime(model, checkpoint, store, engine) : undefined;
     if (vision) opened.push(() => vision.dispose());
-    const decoder = new DecoderRuntime(architecture, parsed, checkpoint, store, { ...engine, contexts });
+    const decoder = new DecoderRuntime(model, checkpoint, store, engine);
     opened.push(() => decoder.dispose());
     decoder.assertSupported(backend);
     if (weights) await vision?.prepare(options.signal);
@@ -193,21 +182,14 @@ function uploadProgress({ files }: Checkpoint, { onProgress }: LoadOptions) {
     });
 }
 
-function hasVision(
-  architecture: Architecture,
-): architecture is Architecture & { vision: VisionPart<unknown> } {
-  return architecture.vision !== undefined;
-}
-
 /** The checkpoint, with zeros for those missing tensors that the caller can do without. */
 function fillMissing(
-  architecture: Architecture,
-  parsed: unknown,
+  model: Model,
   checkpoint: Checkpoint,
   { allowMissing = [], onWarning }: LoadOptions,
 ): Checkpoint {
   if (allowMissing.length === 0) return checkpoint;
-  const { report, weights } = matchWeights(architecture, parsed, checkpoint);
+  const { report, weights } = matchWeights(model, checkpoint);
   const filled = report.missing.filter((name) => allowMissing.includes(name));
   if (filled.length > 0)
     warn(`missing tensors are taken as zeros, as allowMissing says: ${listed(filled)}`, onWarning);
@@ -215,13 +197,13 @@ function fillMissing(
   return { files: checkpoint.files, tensors: new Map([...checkpoint.tensors, ...zeros]) };
 }
 
-function checkKind(architecture: Architecture, kind: 'text' | 'image-text', idOrFolder: string): void {
-  if (hasVision(architecture) === (kind === 'image-text')) return;
-  const [what, use] = hasVision(architecture)
+function checkKind(model: Model, kind: 'text' | 'image-text', idOrFolder: string): void {
+  if (sees(model) === (kind === 'image-text')) return;
+  const [what, use] = sees(model)
     ? ['an image-text model', 'AutoModelForImageTextToText']
     : ['a text model', 'AutoModelForCausalLM'];
   throw new ConfigError(
-    `${idOrFolder}: config.json says model_type "${architecture.modelType}", ${what}; load it with ${use}`,
+    `${idOrFolder}: config.json says model_type "${model.modelType}", ${what}; load it with ${use}`,
   );
 }
 
@@ -253,10 +235,9 @@ function chooseDtype(
 ): DType {
   if (asked !== undefined && asked !== 'auto') return asked;
   if (declared) return declared;
-  const names: Record<string, DType> = { F32: 'float32', F16: 'float16', BF16: 'bfloat16' };
   for (const tensor of checkpoint.tensors.values()) {
-    const name = names[tensor.dtype];
-    if (name) return name;
+    const dtype = dtypeOf(tensor.dtype);
+    if (dtype) return dtype;
   }
   throw new CheckpointError(`${checkpoint.files.join(', ')}: no tensor of dtype F32, F16 or BF16`);
 }

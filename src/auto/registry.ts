@@ -2,17 +2,16 @@ import { ConfigError, didYouMean, show } from '../errors.ts';
 import type { Architecture } from '../models/architecture.ts';
 import { qwen2_moe } from '../models/qwen2_moe.ts';
 import { qwen3_moe } from '../models/qwen3_moe.ts';
-import { qwen3_vl_moe } from '../models/qwen3_vl_moe/text.ts';
+import { qwen3_vl_moe } from '../models/qwen3_vl_moe/model.ts';
 
 /** Every architecture by its HF `model_type`. */
-// biome-ignore lint/suspicious/noExplicitAny: each entry's config type is its own; `parse` and the other members agree on it
-const ARCHITECTURES: Readonly<Record<string, Architecture<any>>> = { qwen2_moe, qwen3_moe, qwen3_vl_moe };
+const ARCHITECTURES: Readonly<Record<string, Architecture>> = { qwen2_moe, qwen3_moe, qwen3_vl_moe };
 
 /**
  * The architecture a config.json asks for.
  * @throws ConfigError for a missing or unknown `model_type`, with the list of known ones
  */
-export function findArchitecture(json: unknown, file: string): Architecture<unknown> {
+export function findArchitecture(json: unknown, file: string): Architecture {
   const modelType = (json as { model_type?: unknown } | null)?.model_type;
   const known = Object.keys(ARCHITECTURES).sort();
   if (typeof modelType !== 'string')

@@ -1,4 +1,5 @@
 import { type Command, InvalidArgumentError } from 'commander';
+import { type LoadedConfig, loadConfig } from '../auto/load-config.ts';
 import { CpuGauge, type Gauge, GpuGauge } from '../bench/machine.ts';
 import { type Candidate, DECODE_PROMPT, measure, type Plan, type Samples } from '../bench/measure.ts';
 import {
@@ -11,13 +12,11 @@ import {
 import { bytesPerDecodedToken, prefillFlops, weightWork } from '../bench/work.ts';
 import { resolveRepo } from '../hub/repo/resolve-repo.ts';
 import {
-  AutoConfig,
   AutoModelForCausalLM,
   AutoModelForImageTextToText,
   type CausalLM,
   ExpertsInterface,
   type ImageTextToText,
-  type LoadedConfig,
   type LoadOptions,
 } from '../index.ts';
 import { openDevice } from '../runtime/choose-device.ts';
@@ -98,7 +97,7 @@ async function bench(flags: Flags, io: Io): Promise<void> {
   await requireDevice(flags.device);
   const source = flags.model ?? demoModel();
   const hub = { ...(flags.revision !== undefined && { revision: flags.revision }), signal: io.stop };
-  const config = await AutoConfig.fromPretrained(source, hub);
+  const config = await loadConfig(await resolveRepo(source, hub));
   // Of its own, beside the model's: the gauge opens before there is a model, and outlives it.
   const gpu = await openDevice(flags.device);
   try {
@@ -155,7 +154,7 @@ async function timedLoad(
   source: string,
   hub: { signal: AbortSignal },
   flags: Flags,
-  { architecture }: LoadedConfig,
+  { model: { media } }: LoadedConfig,
   seconds: number[],
   io: Io,
 ): Promise<CausalLM | ImageTextToText> {
@@ -167,7 +166,7 @@ async function timedLoad(
     // What the first load says, the others need not repeat.
     onWarning: (message) => seconds.length === 0 && io.stderr.write(`warning: ${message}\n`),
   };
-  const auto = architecture.vision ? AutoModelForImageTextToText : AutoModelForCausalLM;
+  const auto = media ? AutoModelForImageTextToText : AutoModelForCausalLM;
   const started = performance.now();
   const model = await auto.fromPretrained(source, options).finally(() => display.finish());
   seconds.push((performance.now() - started) / 1000);
@@ -224,19 +223,18 @@ async function full(
   loadedBytes: number | undefined,
   samples: readonly Samples[],
   plan: Plan,
-  { architecture, parsed }: LoadedConfig,
+  { model }: LoadedConfig,
   hub: { signal: AbortSignal },
 ) {
-  const text = architecture.text(parsed);
   const { tensors } = await openCheckpoint(await resolveRepo(setting.model, hub));
   const stored = [...tensors.values()];
   // A GPU holds the weights in the dtype of the computation, whatever the files have.
   const read = setting.machine.gpu ? stored.map((tensor) => inDtype(tensor, setting.dtype)) : stored;
-  const weights = weightWork(read, text);
+  const weights = weightWork(read, model.work);
   const work = {
     bytesPerDecodedToken: bytesPerDecodedToken(weights),
     prefillFlops: new Map(
-      plan.prompts.map((tokens): [number, number] => [tokens, prefillFlops(tokens, weights, text)]),
+      plan.prompts.map((tokens): [number, number] => [tokens, prefillFlops(tokens, weights)]),
     ),
     ...(loadedBytes !== undefined && { loadedBytes }),
   };

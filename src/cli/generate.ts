@@ -181,8 +181,8 @@ async function load(flags: Flags, prompt: Prompt, io: Io): Promise<Loaded> {
 }
 
 async function loadModel(source: string, repo: HubOptions, flags: Flags, io: Io) {
-  const { architecture } = await AutoConfig.fromPretrained(source, repo);
-  const auto = architecture.vision ? AutoModelForImageTextToText : AutoModelForCausalLM;
+  const { hasVision } = await AutoConfig.fromPretrained(source, repo);
+  const auto = hasVision ? AutoModelForImageTextToText : AutoModelForCausalLM;
   const display = createProgressDisplay(io.stderr);
   const options = {
     ...repo,

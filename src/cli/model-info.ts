@@ -1,10 +1,12 @@
 import { stat } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { type ExpectedTensor, expectedWeights } from '../auto/expected-weights.ts';
-import { type LoadedConfig, loadConfig } from '../auto/load-config.ts';
+import { loadConfig } from '../auto/load-config.ts';
+import { dtypeOf } from '../dtype.ts';
 import { HubError } from '../errors.ts';
 import { resolveRepo } from '../hub/repo/resolve-repo.ts';
 import type { HubOptions, Repo } from '../hub/types.ts';
+import type { Model, TokenWork } from '../models/architecture.ts';
 import { openCheckpoint } from '../safetensors/checkpoint.ts';
 import type { TensorInfo } from '../safetensors/types.ts';
 
@@ -37,34 +39,33 @@ export interface ModelInfo {
  */
 export async function modelInfo(idOrFolder: string, options: HubOptions): Promise<ModelInfo> {
   const repo = await resolveRepo(idOrFolder, options);
-  const loaded = await loadConfig(repo);
-  const config = loaded.architecture.text(loaded.parsed);
-  const stored = await storedWeights(idOrFolder, repo, options);
-  const weights = stored?.weights ?? expectedWeights(loaded.architecture, loaded.parsed);
+  const { model } = await loadConfig(repo);
+  const stored = await storedWeights(idOrFolder, repo, model, options);
+  const { routed, caches } = model;
   return {
     model: repo.id,
     ...(repo.commit !== undefined && { commit: repo.commit }),
-    architecture: loaded.architecture.modelType,
-    parameters: countParameters(weights, config.num_experts_per_tok, config.num_experts),
-    layers: config.num_hidden_layers,
-    moeLayers: config.moe_layers.filter(Boolean).length,
-    experts: config.num_experts,
-    expertsPerToken: config.num_experts_per_tok,
-    hiddenSize: config.hidden_size,
-    vocabSize: config.vocab_size,
-    contextLength: config.max_position_embeddings,
-    dtype: stored ? commonDtype(stored.weights) : declaredDtype(loaded),
+    architecture: model.modelType,
+    parameters: countParameters(stored?.weights ?? expectedWeights(model), model.work),
+    layers: caches.length,
+    moeLayers: routed?.layers.length ?? 0,
+    experts: routed?.count ?? 0,
+    expertsPerToken: routed?.perToken ?? 0,
+    hiddenSize: model.hiddenSize,
+    vocabSize: model.vocabSize,
+    contextLength: model.contextLength,
+    dtype: stored ? commonDtype(stored.weights) : (model.dtype ?? 'unknown'),
     files: stored?.files ?? [],
   };
 }
 
 /** The weights as far as they are on this disk in full; undefined otherwise. */
-async function storedWeights(idOrFolder: string, { commit }: Repo, options: HubOptions) {
+async function storedWeights(idOrFolder: string, { commit }: Repo, { work }: Model, options: HubOptions) {
   try {
     const pinned = commit === undefined ? {} : { revision: commit };
     const repo = await resolveRepo(idOrFolder, { ...options, ...pinned, localFilesOnly: true });
     const { files, tensors } = await openCheckpoint(repo);
-    const weights = [...tensors.values()].filter(({ name }) => !name.endsWith('rotary_emb.inv_freq'));
+    const weights = [...tensors.values()].filter(({ name }) => work.use(name).part !== 'computed');
     const sizes = files.map(async (file) => ({ name: basename(file), bytes: (await stat(file)).size }));
     return { weights, files: await Promise.all(sizes) };
   } catch (error) {
@@ -73,21 +74,11 @@ async function storedWeights(idOrFolder: string, { commit }: Repo, options: HubO
   }
 }
 
-function declaredDtype({ architecture, parsed }: LoadedConfig): string {
-  return architecture.text(parsed).dtype ?? 'unknown';
-}
-
-/** A routed expert's tensor, one by one or fused; the shared expert of qwen2_moe is called `shared_expert`. */
-const EXPERT_TENSOR = /\.mlp\.experts\./;
-
-/** Of the routed experts, a token reads k of E; of everything else, all. */
-export function countParameters(weights: readonly ExpectedTensor[], topK: number, numExperts: number) {
-  const count = (tensors: readonly ExpectedTensor[]) =>
-    tensors.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
-  const total = count(weights);
-  const routed = count(weights.filter(({ name }) => EXPERT_TENSOR.test(name)));
-  const idle = numExperts > 0 ? (routed / numExperts) * (numExperts - topK) : 0;
-  return { total, active: Math.round(total - idle) };
+/** Numbers of weights in all, and of those that one token reads: of the routed experts k of E, of everything else all. */
+export function countParameters(weights: readonly ExpectedTensor[], work: TokenWork) {
+  const count = (share: (name: string) => number) =>
+    weights.reduce((sum, { name, shape }) => sum + share(name) * shape.reduce((a, b) => a * b, 1), 0);
+  return { total: count(() => 1), active: Math.round(count((name) => work.use(name).share)) };
 }
 
 function commonDtype(weights: readonly TensorInfo[]): string {
@@ -95,5 +86,5 @@ function commonDtype(weights: readonly TensorInfo[]): string {
   for (const { dtype, byteLength } of weights) bytes.set(dtype, (bytes.get(dtype) ?? 0) + byteLength);
   const [first] = [...bytes].sort((a, b) => b[1] - a[1]);
   const stored = first?.[0] ?? 'none';
-  return { F32: 'float32', F16: 'float16', BF16: 'bfloat16' }[stored] ?? stored;
+  return dtypeOf(stored) ?? stored;
 }

@@ -13,9 +13,6 @@ interface Flags {
   json?: boolean;
 }
 
-/** A load refuses these when nothing asks for them: config.json and weights are then of different models. */
-const EXPERT = /\.experts\.\d+\./;
-
 /** What `switchyard verify --json` prints. */
 interface Verification {
   model: string;
@@ -95,13 +92,15 @@ async function checkTensors(repo: Repo, result: Verification, print: (line: stri
     const report = await checkModel(repo);
     result.tensors = report;
     result.faults.push(...report.missing.map((name) => `tensor "${name}" is missing`), ...report.mismatched);
-    const extraExperts = report.unexpected.filter((name) => EXPERT.test(name));
+    const surplus = new Set(report.surplusExperts);
     result.faults.push(
-      ...extraExperts.map((name) => `tensor "${name}" is of an expert beyond num_experts in config.json`),
+      ...report.surplusExperts.map(
+        (name) => `tensor "${name}" is of an expert beyond num_experts in config.json`,
+      ),
     );
-    const unused = report.unexpected.filter((name) => !EXPERT.test(name));
+    const unused = report.unexpected.filter((name) => !surplus.has(name));
     result.notes.push(...unused.map((name) => `tensor "${name}" is not used by ${report.architecture}`));
-    if (report.missing.length + report.mismatched.length + extraExperts.length === 0) {
+    if (report.missing.length + report.mismatched.length + surplus.size === 0) {
       print(`ok     ${report.tensors} tensors, as ${report.architecture} needs them`);
     }
   } catch (error) {

@@ -1,4 +1,5 @@
 import type { Decoding, Scores, TopLogits } from '../generation/types.ts';
+import * as io from '../models/io.ts';
 import type { KvCache } from './cache/kv-cache.ts';
 import { LogitsBuffer } from './logits-buffer.ts';
 import { prefill, step } from './prefill.ts';
@@ -31,8 +32,8 @@ export class DecoderDecoding implements Decoding {
   }
 
   async prefill(candidates: number, signal?: AbortSignal): Promise<Scores> {
-    const { config, weights } = this.#runtime;
-    const buffer = await LogitsBuffer.open(this.#prompts.length, config.vocab_size, weights);
+    const { model, weights } = this.#runtime;
+    const buffer = await LogitsBuffer.open(this.#prompts.length, model.vocabSize, weights);
     this.#logits = buffer;
     const values = new Float32Array(this.#prompts.length * candidates);
     const ids = new Int32Array(this.#prompts.length * candidates);
@@ -50,8 +51,8 @@ export class DecoderDecoding implements Decoding {
       this.#count(expertsCalls);
       const [first] = logitsOf;
       if (candidates === 0 || !first) continue;
-      values.set(outputs.candidate_logits?.data as Float32Array, first.row * candidates);
-      ids.set(outputs.candidate_ids?.data as Int32Array, first.row * candidates);
+      values.set(outputs[io.CANDIDATE_LOGITS.name]?.data as Float32Array, first.row * candidates);
+      ids.set(outputs[io.CANDIDATE_IDS.name]?.data as Int32Array, first.row * candidates);
     }
     return this.#scores({ count: candidates, values, ids });
   }
@@ -71,8 +72,8 @@ export class DecoderDecoding implements Decoding {
     this.#count(expertsCalls);
     return this.#scores({
       count: candidates,
-      values: (outputs.candidate_logits?.data ?? NO_VALUES) as Float32Array,
-      ids: (outputs.candidate_ids?.data ?? NO_IDS) as Int32Array,
+      values: (outputs[io.CANDIDATE_LOGITS.name]?.data ?? NO_VALUES) as Float32Array,
+      ids: (outputs[io.CANDIDATE_IDS.name]?.data ?? NO_IDS) as Int32Array,
     });
   }
 

@@ -1,6 +1,7 @@
+import type { DType } from '../dtype.ts';
 import { EngineError } from '../errors.ts';
 import type { Graph } from '../graph/graph.ts';
-import type { DType } from '../graph/precision.ts';
+import type { Target } from '../nn/scope.ts';
 import type { DeviceWeights } from '../runtime/device.ts';
 import { openSession } from '../runtime/session.ts';
 import type { RecordingSession, WeightStore } from '../runtime/types.ts';
@@ -14,6 +15,11 @@ export interface EngineOptions {
   /** Hears how far the upload of weights to the device is, in bytes. */
   readonly onUpload?: ((done: number, total: number) => void) | undefined;
   readonly onWarning?: ((message: string) => void) | undefined;
+}
+
+/** What graphs are built for. */
+export function targetOf({ dtype, weights }: EngineOptions): Target {
+  return { device: weights ? 'cuda' : 'cpu', dtype };
 }
 
 /** The error for use of a model after its `dispose`. */
@@ -31,9 +37,10 @@ export async function openGraph(
   { threads, weights, onUpload }: EngineOptions,
   signal?: AbortSignal,
 ): Promise<RecordingSession> {
-  const session = await openSession(graph.serialize(), {
+  const { model, boundInputs, streamed } = graph.serialize();
+  const session = await openSession(model, {
     store,
-    boundInputs: graph.boundInputs,
+    boundInputs,
     weights,
     ...(threads === undefined ? {} : { threads }),
   });
@@ -43,5 +50,6 @@ export async function openGraph(
     await session.dispose();
     throw error;
   }
+  if (!weights) store.prefetch(streamed);
   return session;
 }

@@ -1,18 +1,15 @@
 /** One pass of a batch through the decoder, and what its graph is fed. */
-import { IMPLEMENTATIONS, SELECTOR } from '../experts/moe-experts.ts';
-import type { GraphOptions } from '../nn/types.ts';
+import { IMPLEMENTATIONS } from '../experts/moe-op.ts';
+import * as io from '../models/io.ts';
+import type { Variant } from '../nn/scope.ts';
 import { Tensor } from '../runtime/ort.ts';
 import type { CacheTensors } from './cache/kv-cache.ts';
 import { type Prompt, positionAt } from './sequence.ts';
 
-export type Head = GraphOptions['head'];
+export type Head = Variant['head'];
 
 /** What distinguishes one graph of a loaded model from another. */
-export interface GraphVariant {
-  readonly head: Head;
-  readonly intermediates: boolean;
-  readonly visual: boolean;
-}
+export type GraphVariant = Pick<Variant, 'head' | 'intermediates' | 'visual'>;
 
 export interface DecoderPass extends GraphVariant {
   /** [rows][sequence]; all rows of one length. */
@@ -80,19 +77,24 @@ export function passFeeds(pass: DecoderPass, axes: number): Record<string, Tenso
   const { ids, positions, lastPositions } = passTokens(pass, axes);
   const total = Math.max(...pass.starts) + sequence;
   const feeds: Record<string, Tensor> = {
-    input_ids: new Tensor('int64', ids, [rows, sequence]),
-    position_ids: new Tensor('int64', positions, axes === 1 ? [rows, sequence] : [axes, rows, sequence]),
-    last_positions: new Tensor('int32', lastPositions, [rows]),
-    total_length: new Tensor('int32', Int32Array.of(total), []),
-    [SELECTOR]: new Tensor('int32', Int32Array.of(selectorOf(pass.experts)), []),
+    [io.INPUT_IDS.name]: new Tensor('int64', ids, [rows, sequence]),
+    [io.positionIds(axes).name]: new Tensor('int64', positions, positionDims(axes, rows, sequence)),
+    [io.LAST_POSITIONS.name]: new Tensor('int32', lastPositions, [rows]),
+    [io.TOTAL_LENGTH.name]: new Tensor('int32', Int32Array.of(total), []),
+    [io.EXPERTS_IMPLEMENTATION.name]: new Tensor('int32', Int32Array.of(selectorOf(pass.experts)), []),
   };
   if (pass.head === 'logits') {
     const wanted = BigInt64Array.from(pass.logitsRows, BigInt);
-    feeds.logits_rows = new Tensor('int64', wanted, [wanted.length]);
-    feeds.candidates = new Tensor('int32', Int32Array.of(pass.candidates ?? 0), []);
+    feeds[io.LOGITS_ROWS.name] = new Tensor('int64', wanted, [wanted.length]);
+    feeds[io.CANDIDATES.name] = new Tensor('int32', Int32Array.of(pass.candidates ?? 0), []);
   }
-  for (const [name, tensor] of Object.entries(pass.cache)) feeds[`past_key_values.${name}`] = tensor;
+  for (const [name, tensor] of Object.entries(pass.cache)) feeds[io.pastName(name)] = tensor;
   return { ...feeds, ...pass.visualFeeds };
+}
+
+/** Dimensions of the rotary positions of a rectangle of tokens. */
+export function positionDims(axes: number, rows: number, sequence: number): number[] {
+  return axes === 1 ? [rows, sequence] : [axes, rows, sequence];
 }
 
 /** Whether a pass is one new token a row with logits that stay on a device: such passes can be recorded. */

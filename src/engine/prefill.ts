@@ -53,7 +53,7 @@ export async function* prefill(
     const prompted = rows.map((row) => prompts[row] as Prompt);
     const inputIds = prompted.map(({ ids }) => padRight(ids.slice(start, start + length), length));
     const lengths = prompted.map(({ ids }) => Math.min(ids.length - start, length));
-    const visual = visualFeeds(prompted, start, length, runtime.config.hidden_size);
+    const visual = visualFeeds(prompted, start, length, runtime.model.hiddenSize);
     const logitsRows: number[] = [];
     const logitsOf: { row: number; token: number }[] = [];
     for (const [i, row] of rows.entries()) {

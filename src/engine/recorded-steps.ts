@@ -1,9 +1,10 @@
-import { CALLS, IMPLEMENTATIONS, SELECTOR } from '../experts/moe-experts.ts';
+import { CALLS, IMPLEMENTATIONS } from '../experts/moe-op.ts';
+import * as io from '../models/io.ts';
 import { CapturedRun, type Device, type DeviceMemory } from '../runtime/device.ts';
 import { Tensor } from '../runtime/ort.ts';
 import type { RecordingSession } from '../runtime/types.ts';
 import { type CacheTensors, onCacheRelease } from './cache/kv-cache.ts';
-import type { PassTokens } from './pass.ts';
+import { type PassTokens, positionDims } from './pass.ts';
 import { StepGraphs, type StepGraphsPolicy, type StepKey } from './recording-policy.ts';
 
 /** Feeds of a decode step, one token a row. */
@@ -55,10 +56,10 @@ export class DeviceSteps {
   async capture(session: RecordingSession, step: StepFeeds): Promise<Recorded> {
     const { rows, candidates } = step.key;
     const feeds = await this.#openFeeds(step);
-    const fetches: Record<string, Tensor> = { logits: step.logits };
+    const fetches: Record<string, Tensor> = { [io.LOGITS]: step.logits };
     for (const [name, tensor] of Object.entries(this.#cache)) {
-      feeds[`past_key_values.${name}`] = tensor;
-      fetches[`present.${name}`] = tensor;
+      feeds[io.pastName(name)] = tensor;
+      fetches[io.presentName(name)] = tensor;
     }
     const outputs: Recorded['outputs'][number][] = [];
     const fetch = async (name: string, type: 'float32' | 'int32' | 'int64', dims: number[]) => {
@@ -70,8 +71,8 @@ export class DeviceSteps {
     try {
       await fetch(CALLS, 'int64', [IMPLEMENTATIONS.length]);
       if (candidates > 0) {
-        await fetch('candidate_logits', 'float32', [rows, candidates]);
-        await fetch('candidate_ids', 'int32', [rows, candidates]);
+        await fetch(io.CANDIDATE_LOGITS.name, 'float32', [rows, candidates]);
+        await fetch(io.CANDIDATE_IDS.name, 'int32', [rows, candidates]);
       }
       const run = new CapturedRun(this.#device, await session.capture(feeds, fetches));
       const recorded = { run, outputs };
@@ -94,14 +95,14 @@ export class DeviceSteps {
     const afterIds = 8 * rows;
     const afterPositions = afterIds + 8 * axes * rows;
     return {
-      input_ids: inputs.tensor('int64', [rows, 1]),
-      position_ids: inputs.tensor('int64', axes === 1 ? [rows, 1] : [axes, rows, 1], afterIds),
-      logits_rows: inputs.tensor('int64', [rows], afterPositions),
-      last_positions: inputs.tensor('int32', [rows], afterPositions + 8 * rows),
+      [io.INPUT_IDS.name]: inputs.tensor('int64', [rows, 1]),
+      [io.positionIds(axes).name]: inputs.tensor('int64', positionDims(axes, rows, 1), afterIds),
+      [io.LOGITS_ROWS.name]: inputs.tensor('int64', [rows], afterPositions),
+      [io.LAST_POSITIONS.name]: inputs.tensor('int32', [rows], afterPositions + 8 * rows),
       // Read on the host while recording; with one token a row nothing depends on the length.
-      total_length: new Tensor('int32', Int32Array.of(1), []),
-      candidates: new Tensor('int32', Int32Array.of(candidates), []),
-      [SELECTOR]: new Tensor('int32', Int32Array.of(step.selector), []),
+      [io.TOTAL_LENGTH.name]: new Tensor('int32', Int32Array.of(1), []),
+      [io.CANDIDATES.name]: new Tensor('int32', Int32Array.of(candidates), []),
+      [io.EXPERTS_IMPLEMENTATION.name]: new Tensor('int32', Int32Array.of(step.selector), []),
     };
   }
 
@@ -110,12 +111,12 @@ export class DeviceSteps {
     const { rows, candidates } = step.key;
     const buffers = await run.replay(this.#inputs as DeviceMemory, inputBytes(step), outputs);
     this.#graphs.replayed();
-    const results: Record<string, Tensor> = { logits: step.logits };
+    const results: Record<string, Tensor> = { [io.LOGITS]: step.logits };
     for (const [i, { name }] of outputs.entries()) {
       const buffer = buffers[i] as ArrayBuffer;
       if (name === CALLS)
         results[name] = new Tensor('int64', new BigInt64Array(buffer), [IMPLEMENTATIONS.length]);
-      else if (name === 'candidate_ids')
+      else if (name === io.CANDIDATE_IDS.name)
         results[name] = new Tensor('int32', new Int32Array(buffer), [rows, candidates]);
       else results[name] = new Tensor('float32', new Float32Array(buffer), [rows, candidates]);
     }

@@ -1,15 +1,18 @@
+import { isDeepStrictEqual } from 'node:util';
 import { abortIf, EngineError, ExpertsError } from '../errors.ts';
 import type { ExpertsContext } from '../experts/interface.ts';
-import { CALLS, IMPLEMENTATIONS } from '../experts/moe-experts.ts';
+import { CALLS, IMPLEMENTATIONS } from '../experts/moe-op.ts';
 import { ExpertsInterface } from '../experts/registry.ts';
-import type { Architecture } from '../models/architecture.ts';
-import type { DecoderConfig } from '../nn/types.ts';
+import type { Model } from '../models/architecture.ts';
+import * as io from '../models/io.ts';
+import type { CacheSpec } from '../nn/cache-spec.ts';
 import type { DeviceWeights } from '../runtime/device.ts';
 import type { Tensor } from '../runtime/ort.ts';
 import type { RecordingSession, WeightStore } from '../runtime/types.ts';
 import type { Checkpoint } from '../safetensors/types.ts';
+import { CheckpointWeights } from '../weights/checkpoint-weights.ts';
 import { type CacheTensors, KvCache } from './cache/kv-cache.ts';
-import type { EngineOptions } from './open-graph.ts';
+import { type EngineOptions, targetOf } from './open-graph.ts';
 import {
   type DecoderPass,
   type DecoderPassResult,
@@ -24,32 +27,22 @@ import { StepGraphsPolicy, type StepKey } from './recording-policy.ts';
 import { DecoderSessions } from './sessions.ts';
 
 /** Outputs that only passes with `candidates` fetch. */
-const CANDIDATE_OUTPUTS: readonly string[] = ['candidate_logits', 'candidate_ids'];
+const CANDIDATE_OUTPUTS: readonly string[] = [io.CANDIDATE_LOGITS.name, io.CANDIDATE_IDS.name];
 
 /** Runs passes of a loaded decoder: by its sessions, or by replaying steps that were recorded on a device. */
 export class DecoderRuntime {
-  readonly config: DecoderConfig;
+  readonly model: Model;
   readonly #engine: EngineOptions;
   readonly #sessions: DecoderSessions;
   readonly #contexts: readonly ExpertsContext[];
-  /** Rotary positions of a token. */
-  readonly #axes: number;
   readonly #graphs = new StepGraphsPolicy();
   readonly #steps = new WeakMap<CacheTensors, DeviceSteps>();
 
-  /** @param options.contexts where the model's experts run: see `matchWeights` */
-  constructor(
-    architecture: Architecture,
-    config: unknown,
-    checkpoint: Checkpoint,
-    store: WeightStore,
-    options: EngineOptions & { contexts: readonly ExpertsContext[] },
-  ) {
-    this.config = architecture.text(config);
+  constructor(model: Model, checkpoint: Checkpoint, store: WeightStore, options: EngineOptions) {
+    this.model = model;
     this.#engine = options;
-    this.#sessions = new DecoderSessions(architecture, config, checkpoint, store, options);
-    this.#contexts = options.contexts.map((context) => ({ ...context, dtype: options.dtype }));
-    this.#axes = architecture.vision ? 3 : 1;
+    this.#sessions = new DecoderSessions(model, checkpoint, store, options);
+    this.#contexts = model.expertsContexts(new CheckpointWeights(checkpoint), targetOf(options));
   }
 
   /** The weights on a device; undefined on the CPU. */
@@ -104,8 +97,7 @@ export class DecoderRuntime {
    */
   openCache(rows: number, limit: number): KvCache {
     this.#sessions.assertOpen();
-    const { num_hidden_layers: layers, num_key_value_heads: kvHeads, head_dim: headDim } = this.config;
-    return new KvCache(rows, { layers, kvHeads, headDim, weights: this.weights }, limit);
+    return new KvCache(rows, { ...uniformCache(this.model), weights: this.weights }, limit);
   }
 
   async run(pass: DecoderPass, signal?: AbortSignal): Promise<DecoderPassResult> {
@@ -125,13 +117,14 @@ export class DecoderRuntime {
     pass: DecoderPass,
     signal?: AbortSignal,
   ): Promise<Record<string, Tensor>> {
+    const present = Object.entries(pass.cache).map(([state, tensor]) => [io.presentName(state), tensor]);
+    const targets: Record<string, Tensor | undefined> = Object.fromEntries(present);
     const fetches: Record<string, Tensor | null> = {};
     for (const name of session.outputNames) {
       if (CANDIDATE_OUTPUTS.includes(name) && !pass.candidates) continue;
-      const target = name === 'logits' ? pass.logits : pass.cache[name.replace('present.', '')];
-      fetches[name] = target ?? null;
+      fetches[name] = (name === io.LOGITS ? pass.logits : targets[name]) ?? null;
     }
-    return session.run(passFeeds(pass, this.#axes), fetches, signal ? { signal } : {});
+    return session.run(passFeeds(pass, this.model.positionAxes), fetches, signal ? { signal } : {});
   }
 
   /** A decode step by recording or replaying it; undefined where it is to be run as any pass. */
@@ -164,7 +157,7 @@ export class DecoderRuntime {
 
   #stepFeeds(pass: DecoderPass, key: StepKey): StepFeeds {
     return {
-      ...{ key, ...passTokens(pass, this.#axes) },
+      ...{ key, ...passTokens(pass, this.model.positionAxes) },
       selector: selectorOf(pass.experts),
       logits: pass.logits as Tensor,
     };
@@ -174,9 +167,24 @@ export class DecoderRuntime {
     const calls: Record<string, number> = {};
     for (const [i, name] of IMPLEMENTATIONS.entries()) if (counters[i]) calls[name] = Number(counters[i]);
     // A registered backend is nodes of its own, without a counter: each of its layers runs once.
-    if (!ExpertsInterface.isBuiltIn(experts)) calls[experts] = this.config.moe_layers.filter(Boolean).length;
+    if (!ExpertsInterface.isBuiltIn(experts)) calls[experts] = this.model.routed?.layers.length ?? 0;
     return calls;
   }
+}
+
+/** The one shape of all layers' keys and values. */
+function uniformCache({ caches, modelType }: Model) {
+  const [first] = caches;
+  const isUniform = caches.every((spec) => isDeepStrictEqual(shapeOf(spec), shapeOf(first)));
+  const shape = shapeOf(first);
+  if (isUniform && shape) return { layers: caches.length, ...shape };
+  throw new EngineError(
+    `${modelType} keeps more than keys and values of one shape, which this engine cannot hold`,
+  );
+}
+
+function shapeOf(spec: CacheSpec | undefined) {
+  return spec?.kind === 'keys_values' ? { kvHeads: spec.kvHeads, headDim: spec.headDim } : undefined;
 }
 
 function stepKey(pass: DecoderPass): StepKey {

@@ -1,3 +1,4 @@
+import * as io from '../models/io.ts';
 import { Tensor } from '../runtime/ort.ts';
 
 /** What the vision tower makes of the pictures of one prompt, in the order of their placeholders. */
@@ -54,12 +55,12 @@ export function visualFeeds(
     return new Tensor('float32', data, [rows.length, hidden]);
   };
   const feeds: Record<string, Tensor> = {
-    visual_rows: new Tensor('int64', BigInt64Array.from(rows, BigInt), [rows.length]),
-    visual_embeds: gather((features) => features.embeds),
+    [io.VISUAL_ROWS.name]: new Tensor('int64', BigInt64Array.from(rows, BigInt), [rows.length]),
+    [io.visualEmbeds(hidden).name]: gather((features) => features.embeds),
   };
   const layers = parts[0]?.features.deepstack.length ?? 0;
   for (let layer = 0; layer < layers; layer++)
-    feeds[`deepstack.${layer}`] = gather((features) => features.deepstack[layer] as Float32Array);
+    feeds[io.deepstack(layer, hidden).name] = gather((features) => features.deepstack[layer] as Float32Array);
   return feeds;
 }
 

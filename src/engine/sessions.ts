@@ -1,32 +1,24 @@
 import type { ExpertsBackend } from '../experts/interface.ts';
 import { ExpertsInterface } from '../experts/registry.ts';
 import { Graph } from '../graph/graph.ts';
-import type { Architecture } from '../models/architecture.ts';
+import type { Model } from '../models/architecture.ts';
 import type { RecordingSession, WeightStore } from '../runtime/types.ts';
 import type { Checkpoint } from '../safetensors/types.ts';
 import { CheckpointWeights } from '../weights/checkpoint-weights.ts';
-import { disposedError, type EngineOptions, openGraph } from './open-graph.ts';
+import { disposedError, type EngineOptions, openGraph, targetOf } from './open-graph.ts';
 import type { GraphVariant } from './pass.ts';
 
 /** The sessions of a loaded decoder: one a graph variant, opened when first wanted, all over the same weights. */
 export class DecoderSessions {
-  readonly #architecture: Architecture;
-  readonly #config: unknown;
+  readonly #model: Model;
   readonly #checkpoint: Checkpoint;
   readonly #store: WeightStore;
   readonly #engine: EngineOptions;
   readonly #sessions = new Map<string, Promise<RecordingSession>>();
   #disposed = false;
 
-  constructor(
-    architecture: Architecture,
-    config: unknown,
-    checkpoint: Checkpoint,
-    store: WeightStore,
-    engine: EngineOptions,
-  ) {
-    this.#architecture = architecture;
-    this.#config = config;
+  constructor(model: Model, checkpoint: Checkpoint, store: WeightStore, engine: EngineOptions) {
+    this.#model = model;
     this.#checkpoint = checkpoint;
     this.#store = store;
     this.#engine = engine;
@@ -66,14 +58,8 @@ export class DecoderSessions {
   ): Promise<RecordingSession> {
     const graph = new Graph(new CheckpointWeights(this.#checkpoint, this.#store));
     const { head, intermediates, visual } = variant;
-    const { dtype, weights } = this.#engine;
-    const device = weights ? 'cuda' : 'cpu';
-    this.#architecture.buildGraph(graph, this.#config, {
-      ...{ device, dtype, experts },
-      ...{ head, intermediates, visual },
-    });
-    const session = await openGraph(graph, this.#store, this.#engine, signal);
-    if (!weights) this.#store.prefetch(graph.streamed);
-    return session;
+    const target = targetOf(this.#engine);
+    this.#model.build(graph, { ...target, experts, head, intermediates, visual });
+    return openGraph(graph, this.#store, this.#engine, signal);
   }
 }

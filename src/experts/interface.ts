@@ -1,12 +1,13 @@
+import type { DType, WeightDType } from '../dtype.ts';
 import type { Graph, Value } from '../graph/graph.ts';
 
 /** Where a MoE layer runs and how its experts lie in the checkpoint; what a backend decides on. */
 export interface ExpertsContext {
   readonly device: 'cpu' | 'cuda';
   /** Precision of the computation. Activations are fp32 values whatever it says. */
-  readonly dtype: 'float32' | 'bfloat16' | 'float16';
+  readonly dtype: DType;
   /** Type of the stored weights. */
-  readonly weightDtype: 'F32' | 'BF16' | 'F16';
+  readonly weightDtype: WeightDType;
   /**
    * `separate`: a matrix each, gate and up [I,H], down [H,I]. `fused`: gate‖up [E,2I,H], down [E,H,I].
    * `fused_transposed`: gate‖up [E,H,2I], down [E,I,H].
@@ -39,6 +40,8 @@ export interface ExpertsInputs {
   readonly topKIndices: Value;
   /** fp32 [batch, positions, k]: the weight of each choice, already normalised where the model does so. */
   readonly topKWeights: Value;
+  /** int32 []: which of the built-in backends a run asks for. Another backend has no use for it. */
+  readonly implementation: Value;
   readonly weights: ExpertsWeights;
   readonly context: ExpertsContext;
 }

@@ -1,8 +1,6 @@
 import { ExpertsError, nearest, show } from '../errors.ts';
-import { batchedMm } from './batched_mm.ts';
-import { eager } from './eager.ts';
-import { groupedMm } from './grouped_mm.ts';
 import type { ExpertsBackend } from './interface.ts';
+import { IMPLEMENTATIONS, moeExperts } from './moe-op.ts';
 
 /** The experts backends of this process, by name. Counterpart of transformers' `ExpertsInterface`. */
 export class ExpertsRegistry {
@@ -91,4 +89,6 @@ function checkBackend(name: string, backend: unknown): void {
 }
 
 /** The registry that models resolve `expertsImplementation` against. */
-export const ExpertsInterface = new ExpertsRegistry({ batched_mm: batchedMm, eager, grouped_mm: groupedMm });
+export const ExpertsInterface = new ExpertsRegistry(
+  Object.fromEntries(IMPLEMENTATIONS.map((name) => [name, moeExperts])),
+);

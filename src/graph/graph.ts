@@ -1,5 +1,16 @@
+import { dtypeOf, ELEMENT_TYPES, type ElementType } from '../dtype.ts';
 import { SwitchyardError } from '../errors.ts';
-import { AttributeType, DataType, type DataTypeName, ModelProto } from './onnx-proto.ts';
+import { listGraph } from './listing.ts';
+import type {
+  Attribute,
+  Dimension,
+  FloatAttribute,
+  GraphParts,
+  Initializer,
+  Node,
+  TypedName,
+} from './parts.ts';
+import { serializeGraph } from './serialize.ts';
 import type { WeightSource } from './weight-source.ts';
 
 /** Domain of Switchyard's own ops; `kernels/ops` registers the same string. */
@@ -8,23 +19,13 @@ export const SWITCHYARD_DOMAIN = 'switchyard';
 export const MICROSOFT_DOMAIN = 'com.microsoft';
 
 const OPSETS = { '': 23, [MICROSOFT_DOMAIN]: 1, [SWITCHYARD_DOMAIN]: 1 };
-const IR_VERSION = 11;
-/** Values of a constant that `listing` shows. */
-const LISTED_VALUES = 8;
 
 /** A tensor somewhere in the graph, by its name. */
 export interface Value {
   readonly name: string;
 }
 
-/** Symbolic (`'batch'`) or fixed dimension. */
-export type Dimension = string | number;
-
-/** Numbers become int (if integral) or float; wrap in `float()` where an integral value is meant as float. */
-export type Attribute = number | bigint | string | readonly number[] | FloatAttribute;
-export interface FloatAttribute {
-  readonly float: number;
-}
+export type { Attribute, Dimension } from './parts.ts';
 
 /** A float attribute, also for integral values such as 1. */
 export const float = (value: number): FloatAttribute => ({ float: value });
@@ -36,25 +37,14 @@ export interface OpOptions {
   outputs?: number | readonly boolean[];
 }
 
-interface Node {
-  opType: string;
-  domain: string;
-  inputs: string[];
-  outputs: string[];
-  attributes: Record<string, Attribute>;
-}
-
-interface TypedName {
-  name: string;
-  dtype: DataTypeName;
-  shape: readonly Dimension[];
-}
-
-interface Initializer {
-  name: string;
-  dtype: DataTypeName;
-  shape: readonly number[];
-  data: Uint8Array;
+/** A finished graph, and what a session has to know of its weights. */
+export interface SerializedGraph {
+  /** `onnx.ModelProto` bytes. */
+  readonly model: Uint8Array;
+  /** Graph inputs that stand for a stored tensor's bytes: input name → tensor name. */
+  readonly boundInputs: Readonly<Record<string, string>>;
+  /** Stored tensors that every run reads from end to end, or may. */
+  readonly streamed: ReadonlySet<string>;
 }
 
 /**
@@ -69,11 +59,9 @@ export class Graph {
    * through the graph this way.
    */
   readonly shared = new Map<string, Value>();
-  /** Stored tensors that every run reads from end to end, or may. */
-  readonly streamed = new Set<string>();
-  /** Graph inputs that stand for a stored tensor's bytes: input name → tensor name. */
-  readonly boundInputs: Record<string, string> = {};
 
+  readonly #streamed = new Set<string>();
+  readonly #boundInputs: Record<string, string> = {};
   readonly #nodes: Node[] = [];
   readonly #inputs: TypedName[] = [];
   readonly #outputs: TypedName[] = [];
@@ -97,13 +85,13 @@ export class Graph {
     }
   }
 
-  input(name: string, dtype: DataTypeName, shape: readonly Dimension[]): Value {
+  input(name: string, dtype: ElementType, shape: readonly Dimension[]): Value {
     this.#inputs.push({ name, dtype, shape });
     return { name };
   }
 
   /** Makes `value` a graph output under `name`. */
-  output(value: Value, name: string, dtype: DataTypeName, shape: readonly Dimension[]): void {
+  output(value: Value, name: string, dtype: ElementType, shape: readonly Dimension[]): void {
     if (value.name !== name) this.#add('Identity', '', [value.name], [name], {});
     this.#outputs.push({ name, dtype, shape });
   }
@@ -162,7 +150,7 @@ export class Graph {
 
   /** A stored tensor's handle, for an attribute of our own ops. `shape` is checked against the checkpoint. */
   weight(name: string, shape: readonly number[]): number {
-    this.streamed.add(name);
+    this.#streamed.add(name);
     return this.table(name, shape);
   }
 
@@ -190,68 +178,40 @@ export class Graph {
     const cached = this.#widened.get(name);
     if (cached) return cached;
     const info = this.weights.request(name, shape);
-    const dtype = info ? DTYPE_OF_STORED[info.dtype] : 'float32';
+    const dtype = info ? dtypeOf(info.dtype) : 'float32';
     if (!dtype)
       throw new SwitchyardError(
         `tensor ${name} has dtype ${info?.dtype}; a graph value needs F32, F16 or BF16`,
       );
     const inputName = `weight:${name}`;
-    this.boundInputs[inputName] = name;
+    this.#boundInputs[inputName] = name;
     const bound = this.input(inputName, dtype, shape);
-    const value = dtype === 'float32' ? bound : this.op('Cast', [bound], { to: DataType.float32 });
+    const value = dtype === 'float32' ? bound : this.op('Cast', [bound], { to: ELEMENT_TYPES.float32.onnx });
     this.#widened.set(name, value);
     return value;
   }
 
-  /** One line for each input, constant, node and output, for people and for snapshot tests. */
+  /** The graph as text, for people and for tests: see `listGraph`. */
   listing(): string {
-    const attributeText = (value: Attribute) =>
-      typeof value === 'object' && 'float' in value ? String(value.float) : JSON.stringify(value);
-    const lines = this.#inputs.map(
-      (input) => `input ${input.name}: ${input.dtype}[${input.shape.join(',')}]`,
-    );
-    for (const { name, dtype, shape, data } of this.#initializers.values())
-      lines.push(`constant ${name}: ${dtype}[${shape.join(',')}]${shortValues(dtype, data)}`);
-    for (const node of this.#nodes) {
-      const parameters = Object.entries(node.attributes)
-        .map(([key, value]) => `${key}=${attributeText(value)}`)
-        .join(' ');
-      const op = node.domain ? `${node.domain}.${node.opType}` : node.opType;
-      lines.push(
-        `${node.outputs.join(', ')} = ${op}(${node.inputs.join(', ')})${parameters && ` {${parameters}}`}`,
-      );
-    }
-    for (const output of this.#outputs)
-      lines.push(`output ${output.name}: ${output.dtype}[${output.shape.join(',')}]`);
-    return lines.join('\n');
+    return listGraph(this.#parts());
   }
 
-  /** The graph as `onnx.ModelProto` bytes. */
-  serialize(): Uint8Array {
-    return ModelProto.encode({
-      ir_version: IR_VERSION,
-      producer_name: 'switchyard',
-      opset_import: Object.entries(OPSETS).map(([domain, version]) => ({ domain, version })),
-      graph: {
-        name: 'switchyard',
-        node: this.#nodes.map((node) => ({
-          op_type: node.opType,
-          domain: node.domain,
-          name: node.outputs.find((output) => output !== '') ?? '',
-          input: node.inputs,
-          output: node.outputs,
-          attribute: Object.entries(node.attributes).map(([name, value]) => attributeProto(name, value)),
-        })),
-        initializer: [...this.#initializers.values()].map((tensor) => ({
-          name: tensor.name,
-          data_type: DataType[tensor.dtype],
-          dims: tensor.shape,
-          raw_data: tensor.data,
-        })),
-        input: this.#inputs.map(valueInfoProto),
-        output: this.#outputs.map(valueInfoProto),
-      },
-    }).finish();
+  /** The graph as a session opens it. */
+  serialize(): SerializedGraph {
+    return {
+      model: serializeGraph(this.#parts(), OPSETS),
+      boundInputs: { ...this.#boundInputs },
+      streamed: new Set(this.#streamed),
+    };
+  }
+
+  #parts(): GraphParts {
+    return {
+      inputs: this.#inputs,
+      initializers: [...this.#initializers.values()],
+      nodes: this.#nodes,
+      outputs: this.#outputs,
+    };
   }
 
   /** `kind` in the present scope, numbered where there is one already. */
@@ -274,7 +234,7 @@ export class Graph {
 
   /** Adds an initializer; equal constants (same dtype and `key`) are written once. */
   #constant(
-    dtype: DataTypeName,
+    dtype: ElementType,
     shape: readonly number[],
     values: Float32Array | BigInt64Array | Int32Array,
     key?: string,
@@ -287,36 +247,4 @@ export class Graph {
     }
     return { name };
   }
-}
-
-const DTYPE_OF_STORED: Readonly<Record<string, DataTypeName>> = {
-  F32: 'float32',
-  F16: 'float16',
-  BF16: 'bfloat16',
-};
-
-/** ` = [values]` of a constant, the first few where there are many. */
-function shortValues(dtype: DataTypeName, data: Uint8Array): string {
-  const array = { float32: Float32Array, int32: Int32Array, int64: BigInt64Array }[dtype as 'float32'];
-  const values: (number | bigint)[] = [...new array(data.slice().buffer)];
-  const text = values
-    .slice(0, LISTED_VALUES)
-    .map((value) => String(typeof value === 'bigint' ? value : Number(value.toPrecision(6))));
-  return ` = [${text.join(', ')}${values.length > LISTED_VALUES ? ', …' : ''}]`;
-}
-
-function attributeProto(name: string, value: Attribute) {
-  if (typeof value === 'string')
-    return { name, s: new TextEncoder().encode(value), type: AttributeType.string };
-  if (typeof value === 'object' && 'float' in value)
-    return { name, f: value.float, type: AttributeType.float };
-  if (typeof value === 'object') return { name, ints: value, type: AttributeType.ints };
-  if (typeof value === 'number' && !Number.isInteger(value))
-    return { name, f: value, type: AttributeType.float };
-  return { name, i: Number(value), type: AttributeType.int };
-}
-
-function valueInfoProto({ name, dtype, shape }: TypedName) {
-  const dim = shape.map((size) => (typeof size === 'number' ? { dim_value: size } : { dim_param: size }));
-  return { name, type: { tensor_type: { elem_type: DataType[dtype], shape: { dim } } } };
 }

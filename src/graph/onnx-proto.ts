@@ -59,17 +59,5 @@ const schema = protobuf.parse(
 /** Encodes and decodes `onnx.ModelProto`. */
 export const ModelProto = schema.lookupType('onnx.ModelProto');
 
-/** ONNX `TensorProto.DataType` numbers of the element types in use. */
-export const DataType = {
-  float32: 1,
-  uint8: 2,
-  int32: 6,
-  int64: 7,
-  bool: 9,
-  float16: 10,
-  bfloat16: 16,
-} as const;
-export type DataTypeName = keyof typeof DataType;
-
 /** ONNX `AttributeProto.AttributeType` numbers in use. */
 export const AttributeType = { float: 1, int: 2, string: 3, floats: 6, ints: 7 } as const;

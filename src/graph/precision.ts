@@ -1,6 +1,4 @@
-/** Numerical precision names as checkpoints and callers write them. */
-export const DTYPES = ['float32', 'bfloat16', 'float16'] as const;
-export type DType = (typeof DTYPES)[number];
+import type { DType } from '../dtype.ts';
 
 /** Attribute `precision` of our own ops. On the CPU float16 computes as float32. */
 export const PRECISION = { float32: 0, bfloat16: 1, float16: 0 } as const satisfies Record<DType, number>;

@@ -61,7 +61,7 @@ export abstract class GenerativeModel extends PreTrainedModel implements Generat
   #compiling: Promise<void> = Promise.resolve();
 
   get vocabSize(): number {
-    return this.parts.decoder.config.vocab_size;
+    return this.parts.model.vocabSize;
   }
 
   /** The mode that `compile` set last. */

@@ -82,7 +82,7 @@ async function runPass(
   signal: AbortSignal | undefined,
 ): Promise<void> {
   abortIf(signal, 'compile');
-  const { vocab_size: vocab } = decoder.config;
+  const { vocabSize: vocab } = decoder.model;
   const ids = Array.from({ length: tokens }, () => Math.floor(Math.random() * vocab));
   const decoding = new DecoderDecoding(decoder, [{ ids }], tokens, () => backend);
   try {
@@ -94,22 +94,16 @@ async function runPass(
 
 /** Everything that a measurement depends on. */
 function tuningKey(parts: ModelParts, counts: readonly number[]): TuningKey {
-  const { decoder, modelType, dtype, threads, maxMemory = 0 } = parts;
-  const { config, weights } = decoder;
+  const { decoder, model, dtype, threads, maxMemory = 0 } = parts;
+  const { weights } = decoder;
   const info = weights?.device.info;
   const device = info
     ? `${info.name}, compute capability ${info.major}.${info.minor}`
     : `${cpuModel()}, ${cpuInfo().isa}`;
   return {
-    ...{ model: modelType, dtype, device, maxMemory },
+    ...{ model: model.modelType, dtype, device, maxMemory },
     threads: info ? 0 : (threads ?? defaultThreads()),
-    hidden: config.hidden_size,
-    layers: config.num_hidden_layers,
-    heads: `${config.num_attention_heads}/${config.num_key_value_heads} x ${config.head_dim}`,
-    experts: `${config.num_experts_per_tok} of ${config.num_experts} x ${config.moe_intermediate_size}`,
-    moeLayers: config.moe_layers.filter(Boolean).length,
-    intermediate: config.intermediate_size,
-    vocab: config.vocab_size,
+    ...model.geometry,
     ...{ engine: engineVersion(), switchyard: version() },
     counts: counts.join(),
   };

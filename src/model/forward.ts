@@ -3,6 +3,8 @@ import type { DecoderRuntime } from '../engine/runner.ts';
 import type { Prompt } from '../engine/sequence.ts';
 import type { BackendReader } from '../engine/tuning/policy.ts';
 import { InputError, show } from '../errors.ts';
+import type { Model } from '../models/architecture.ts';
+import * as io from '../models/io.ts';
 import { Tensor } from '../runtime/ort.ts';
 
 /** Arguments of a `forward` call. Rows of `inputIds` are padded on the left to one length. */
@@ -73,18 +75,17 @@ export async function forwardPass(
   head: 'logits' | 'last_hidden_state',
   experts: BackendReader,
 ): Promise<Intermediates & { main: Tensor }> {
-  const { config } = runtime;
+  const { vocabSize, hiddenSize } = runtime.model;
   const positions = inputs.inputIds[0]?.length ?? 0;
   const keep = checkKeep(inputs.logitsToKeep, positions);
   const padding = prompts.map((prompt) => positions - prompt.ids.length);
   const rows = prompts.length;
-  const width = head === 'logits' ? config.vocab_size : config.hidden_size;
+  const width = head === 'logits' ? vocabSize : hiddenSize;
   const kept = head === 'logits' ? keep : positions;
   const main = new Gathered('float32', rows, kept, width);
   const intermediates = Boolean(inputs.outputHiddenStates || inputs.outputRouterLogits);
-  const gathered = intermediates
-    ? intermediateBuffers(runtime, rows, positions)
-    : new Map<string, Gathered>();
+  const kinds = intermediates ? intermediateBuffers(runtime.model, rows, positions) : NO_INTERMEDIATES;
+  const gathered = Object.values(kinds).flatMap((buffers) => [...buffers]);
   const cache = runtime.openCache(rows, positions);
   const request = {
     head,
@@ -97,53 +98,58 @@ export async function forwardPass(
   try {
     for await (const result of prefill(runtime, request, inputs.signal)) {
       if (head === 'logits') {
-        const logits = result.outputs.logits?.data as Float32Array;
+        const logits = result.outputs[io.LOGITS]?.data as Float32Array;
         for (const [i, { row, token }] of result.logitsOf.entries())
           main.put(logits, i, row, (padding[row] as number) + token - (positions - keep), 1);
-      } else scatter(result, 'last_hidden_state', main, prompts, padding);
+      } else scatter(result, io.LAST_HIDDEN_STATE, main, prompts, padding);
       for (const [name, buffer] of gathered) scatter(result, name, buffer, prompts, padding);
     }
   } finally {
     cache.dispose();
   }
-  const list = (prefix: string) =>
-    [...gathered].filter(([name]) => name.startsWith(prefix)).map(([, buffer]) => buffer.tensor());
+  const list = (buffers: Buffers) => [...buffers.values()].map((buffer) => buffer.tensor());
+  const { hiddenStates, routerLogits, routerIndices, routerWeights } = kinds;
   return {
     main: main.tensor(),
-    ...(inputs.outputHiddenStates ? { hiddenStates: list('hidden_states.') } : {}),
+    ...(inputs.outputHiddenStates ? { hiddenStates: list(hiddenStates) } : {}),
     ...(inputs.outputRouterLogits
       ? {
-          routerLogits: list('router_logits.'),
-          routerIndices: list('router_indices.'),
-          routerWeights: list('router_weights.'),
+          routerLogits: list(routerLogits),
+          routerIndices: list(routerIndices),
+          routerWeights: list(routerWeights),
         }
       : {}),
   };
 }
 
+/** By the name of the graph's output. */
+type Buffers = ReadonlyMap<string, Gathered>;
+type IntermediateBuffers = Readonly<Record<keyof Intermediates, Buffers>>;
+
+const NO_INTERMEDIATES: IntermediateBuffers = {
+  hiddenStates: new Map(),
+  routerLogits: new Map(),
+  routerIndices: new Map(),
+  routerWeights: new Map(),
+};
+
 function intermediateBuffers(
-  runtime: DecoderRuntime,
+  { caches, hiddenSize, routed }: Model,
   rows: number,
   positions: number,
-): Map<string, Gathered> {
-  const { config } = runtime;
-  const buffers = new Map<string, Gathered>();
-  for (let i = 0; i <= config.num_hidden_layers; i++)
-    buffers.set(`hidden_states.${i}`, new Gathered('float32', rows, positions, config.hidden_size));
-  for (const [layer, isMoe] of config.moe_layers.entries()) {
-    if (!isMoe) continue;
-    buffers.set(`router_logits.${layer}`, new Gathered('float32', rows, positions, config.num_experts));
-    buffers.set(
-      `router_indices.${layer}`,
-      new Gathered('int32', rows, positions, config.num_experts_per_tok),
-    );
-    buffers.set(
-      `router_weights.${layer}`,
-      new Gathered('float32', rows, positions, config.num_experts_per_tok),
-    );
-  }
-  return buffers;
+): IntermediateBuffers {
+  const buffers = (kind: 'float32' | 'int32', indices: readonly number[], width: number, portOf: PortOf) =>
+    new Map(indices.map((index) => [portOf(index, width).name, new Gathered(kind, rows, positions, width)]));
+  const { layers, count, perToken } = routed ?? { layers: [], count: 0, perToken: 0 };
+  return {
+    hiddenStates: buffers('float32', [...caches.keys(), caches.length], hiddenSize, io.hiddenStates),
+    routerLogits: buffers('float32', layers, count, io.routerLogits),
+    routerIndices: buffers('int32', layers, perToken, io.routerIndices),
+    routerWeights: buffers('float32', layers, perToken, io.routerWeights),
+  };
 }
+
+type PortOf = (index: number, width: number) => io.Port;
 
 /** Moves a chunk's rows, which are padded on the right, to their places. */
 function scatter(

@@ -1,13 +1,12 @@
 import type { Prompt, VisualFeatures } from '../engine/sequence.ts';
-import type { VisionRuntime } from '../engine/vision-runner.ts';
+import { sees, type VisionRuntime } from '../engine/vision-runner.ts';
 import { InputError } from '../errors.ts';
 import type { GenerateOutput } from '../generation/generate.ts';
 import type { GenerateOptions } from '../generation/generate-options.ts';
 import type { DecodingRequest } from '../generation/types.ts';
 import type { Grid } from '../media/types.ts';
+import { type MediaPart, TOKEN_TYPES } from '../models/architecture.ts';
 import type { PixelValues } from '../models/qwen3_vl_moe/image-processor.ts';
-import { tokenTypes } from '../models/qwen3_vl_moe/placeholders.ts';
-import { IMAGE_TOKEN, mropePositions, TEXT_TOKEN, VIDEO_TOKEN } from '../models/qwen3_vl_moe/positions.ts';
 import { type CausalLMOutput, GenerativeModel } from './causal-lm.ts';
 import type { ForwardInputs } from './forward.ts';
 import type { ModelParts } from './model-parts.ts';
@@ -38,10 +37,14 @@ interface FeatureStream {
 /** A decoder that sees. Counterpart of HF `Qwen3VLMoeForConditionalGeneration`. */
 export class ImageTextToText extends GenerativeModel {
   readonly #vision: VisionRuntime;
+  readonly #media: MediaPart;
 
-  constructor(parts: ModelParts & { vision: VisionRuntime }) {
+  constructor(parts: ModelParts) {
     super(parts);
-    this.#vision = parts.vision;
+    const { model, vision } = parts;
+    if (!vision || !sees(model)) throw new Error('an image-text model was opened without its vision tower');
+    this.#vision = vision;
+    this.#media = model.media;
   }
 
   /**
@@ -74,13 +77,9 @@ export class ImageTextToText extends GenerativeModel {
   async #prepare(inputs: VisualInputs & PromptInputs): Promise<Prompt[]> {
     const { signal } = inputs;
     const prompts = this.prompts(inputs.inputIds, inputs.attentionMask);
-    const ids = this.parts.visionTokens as { image: number; video: number };
     const types =
       inputs.mmTokenTypeIds?.map((row, i) => row.slice(row.length - (prompts[i]?.ids.length ?? 0))) ??
-      tokenTypes(
-        prompts.map((prompt) => prompt.ids),
-        ids,
-      );
+      prompts.map((prompt) => this.#media.tokenTypes(prompt.ids));
     this.#checkCounts(types, inputs);
     const images = await this.#stream(inputs.pixelValues, inputs.imageGridThw, signal);
     const videos = await this.#stream(inputs.pixelValuesVideos, inputs.videoGridThw, signal);
@@ -89,38 +88,29 @@ export class ImageTextToText extends GenerativeModel {
     return prompts.map((prompt, row) => {
       const rowTypes = types[row] as readonly number[];
       const own = {
-        imageGridThw: takeGrids(imageGrids, countOf(rowTypes, IMAGE_TOKEN), this.#vision),
-        videoGridThw: takeGrids(videoGrids, countOf(rowTypes, VIDEO_TOKEN), this.#vision),
+        images: takeGrids(imageGrids, countOf(rowTypes, TOKEN_TYPES.image), this.#media),
+        videos: takeGrids(videoGrids, countOf(rowTypes, TOKEN_TYPES.video), this.#media),
       };
-      imageGrids = imageGrids.slice(own.imageGridThw.length);
-      videoGrids = videoGrids.slice(own.videoGridThw.length);
+      imageGrids = imageGrids.slice(own.images.length);
+      videoGrids = videoGrids.slice(own.videos.length);
       return { ...prompt, ...this.#positions(rowTypes, own), ...this.#visual(rowTypes, images, videos) };
     });
   }
 
-  #positions(
-    types: readonly number[],
-    grids: { imageGridThw: readonly Grid[]; videoGridThw: readonly Grid[] },
-  ) {
-    const { positionIds, ropeDeltas } = mropePositions({
-      mmTokenTypeIds: [types],
-      ...grids,
-      spatialMergeSize: this.#vision.config.spatial_merge_size,
-    });
-    const tokens = types.length;
-    const positions = [0, 1, 2].map((axis) => positionIds.subarray(axis * tokens, (axis + 1) * tokens));
-    return { positions, positionDelta: ropeDeltas[0] as number };
+  #positions(types: readonly number[], grids: Parameters<MediaPart['positions']>[1]) {
+    const { positions, delta } = this.#media.positions(types, grids);
+    return { positions, positionDelta: delta };
   }
 
   #visual(types: readonly number[], images: FeatureStream, videos: FeatureStream): Pick<Prompt, 'visual'> {
-    const places = [...types.keys()].filter((place) => types[place] !== TEXT_TOKEN);
+    const places = [...types.keys()].filter((place) => types[place] !== TOKEN_TYPES.text);
     if (places.length === 0) return {};
-    const hidden = this.parts.decoder.config.hidden_size;
-    const layers = this.#vision.config.deepstack_visual_indexes;
+    const hidden = this.parts.model.hiddenSize;
+    const layers = { length: this.#media.deepstackLayers };
     const embeds = new Float32Array(places.length * hidden);
-    const deepstack = layers.map(() => new Float32Array(places.length * hidden));
+    const deepstack = Array.from(layers, () => new Float32Array(places.length * hidden));
     for (const [i, place] of places.entries()) {
-      const stream = types[place] === IMAGE_TOKEN ? images : videos;
+      const stream = types[place] === TOKEN_TYPES.image ? images : videos;
       const row = (from: Float32Array) => from.subarray(stream.next * hidden, (stream.next + 1) * hidden);
       embeds.set(row(stream.features.embeds), i * hidden);
       for (const [layer, target] of deepstack.entries())
@@ -138,10 +128,10 @@ export class ImageTextToText extends GenerativeModel {
   /** Placeholders, grids and pixels must tell the same story before anything is computed. */
   #checkCounts(types: readonly (readonly number[])[], inputs: VisualInputs): void {
     const streams = [
-      ['image', IMAGE_TOKEN, inputs.pixelValues, inputs.imageGridThw, 'pixelValues', 'imageGridThw'],
+      ['image', TOKEN_TYPES.image, inputs.pixelValues, inputs.imageGridThw, 'pixelValues', 'imageGridThw'],
       [
         'video',
-        VIDEO_TOKEN,
+        TOKEN_TYPES.video,
         inputs.pixelValuesVideos,
         inputs.videoGridThw,
         'pixelValuesVideos',
@@ -154,7 +144,7 @@ export class ImageTextToText extends GenerativeModel {
           `${pixelsName} and ${gridsName} come together: give both, as the processor returns them`,
         );
       const placeholders = types.reduce((sum, row) => sum + countOf(row, type), 0);
-      const tokens = (grids ?? []).reduce((sum, grid) => sum + this.#vision.tokensOf(grid), 0);
+      const tokens = (grids ?? []).reduce((sum, grid) => sum + this.#media.tokensOf(grid), 0);
       if (placeholders !== tokens)
         throw new InputError(
           `inputIds hold ${placeholders} ${what} placeholders, but ${gridsName} stands for ${tokens}; let the processor ` +
@@ -180,9 +170,9 @@ function countOf(types: readonly number[], type: number): number {
 }
 
 /** The leading grids that stand for `tokens` placeholders. */
-function takeGrids(grids: readonly Grid[], tokens: number, vision: VisionRuntime): readonly Grid[] {
+function takeGrids(grids: readonly Grid[], tokens: number, media: MediaPart): readonly Grid[] {
   let taken = 0;
   for (let left = tokens; left > 0 && taken < grids.length; taken++)
-    left -= vision.tokensOf(grids[taken] as Grid);
+    left -= media.tokensOf(grids[taken] as Grid);
   return grids.slice(0, taken);
 }

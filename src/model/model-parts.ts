@@ -1,12 +1,13 @@
+import type { DType } from '../dtype.ts';
 import type { DecoderRuntime } from '../engine/runner.ts';
 import type { VisionRuntime } from '../engine/vision-runner.ts';
 import type { ExpertsModel, ExpertsSetting } from '../experts/resolve.ts';
-import type { DType } from '../graph/precision.ts';
+import type { Model } from '../models/architecture.ts';
 
 /** What a loaded model is made of. */
 export interface ModelParts {
   readonly idOrFolder: string;
-  readonly modelType: string;
+  readonly model: Model;
   /** The config.json in force. */
   readonly config: Readonly<Record<string, unknown>>;
   readonly generationConfig: {
@@ -17,9 +18,8 @@ export interface ModelParts {
   };
   readonly dtype: DType;
   readonly decoder: DecoderRuntime;
-  /** The vision tower of an image-text model, and the tokens its features replace. */
+  /** The vision tower of an image-text model. */
   readonly vision?: VisionRuntime;
-  readonly visionTokens?: { readonly image: number; readonly video: number };
   readonly contextLength: number;
   readonly expertsModel: ExpertsModel;
   readonly experts: ExpertsSetting;

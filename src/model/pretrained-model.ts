@@ -1,9 +1,9 @@
+import type { DType } from '../dtype.ts';
 import type { Prompt } from '../engine/sequence.ts';
 import { type BackendPolicy, type BackendReader, chooseBackend, type Pass } from '../engine/tuning/policy.ts';
 import { InputError } from '../errors.ts';
 import { applyExperts, type ExpertsSetting } from '../experts/resolve.ts';
 import { checkPrompts } from '../generation/prompt.ts';
-import type { DType } from '../graph/precision.ts';
 import type { Tuning } from './compile.ts';
 import type { ModelParts } from './model-parts.ts';
 
@@ -32,7 +32,7 @@ export abstract class PreTrainedModel {
   constructor(parts: ModelParts) {
     this.parts = parts;
     this.nameOrPath = parts.idOrFolder;
-    this.modelType = parts.modelType;
+    this.modelType = parts.model.modelType;
     this.config = parts.config;
     this.generationConfig = parts.generationConfig.json;
     this.dtype = parts.dtype;
@@ -65,10 +65,10 @@ export abstract class PreTrainedModel {
 
   /** What decides, as things are now, which backend executes a pass. */
   protected get policy(): BackendPolicy {
-    const { decoder, decodeWithBatchedMm } = this.parts;
+    const { decoder, model, decodeWithBatchedMm } = this.parts;
     return {
       device: decoder.weights ? 'cuda' : 'cpu',
-      topK: decoder.config.num_experts_per_tok,
+      topK: model.routed?.perToken ?? 0,
       decodeWithBatchedMm,
       table: this.tuning?.table,
       recordsSteps: (backend) => decoder.recordsSteps(backend),
@@ -99,7 +99,7 @@ export abstract class PreTrainedModel {
    * @throws InputError for ids or masks out of range, and for prompts beyond the context
    */
   protected prompts(inputIds: unknown, attentionMask: unknown): Prompt[] {
-    const checked = checkPrompts(inputIds, attentionMask, this.parts.decoder.config.vocab_size);
+    const checked = checkPrompts(inputIds, attentionMask, this.parts.model.vocabSize);
     return checked.inputIds.map((row, i) => {
       const ids = row.slice(checked.attentionMask[i]?.indexOf(1));
       if (ids.length <= this.contextLength) return { ids };

@@ -1,31 +1,109 @@
+import type { DType } from '../dtype.ts';
+import type { ExpertsContext } from '../experts/interface.ts';
 import type { Graph } from '../graph/graph.ts';
-import type { DType } from '../graph/precision.ts';
-import type { DecoderConfig, GraphOptions } from '../nn/types.ts';
-import type { VisionConfig } from './qwen3_vl_moe/vision.ts';
-
-/** The vision tower of an image-text architecture. */
-export interface VisionPart<C> {
-  config(config: C): VisionConfig;
-  /** Ids of the placeholder tokens that picture and video features replace. */
-  tokens(config: C): { readonly image: number; readonly video: number };
-  /** Emits the tower. Inputs and outputs: see `models/qwen3_vl_vision.ts`. */
-  buildGraph(graph: Graph, config: C, dtype: DType): void;
-}
+import type { WeightSource } from '../graph/weight-source.ts';
+import type { Grid } from '../media/types.ts';
+import type { CacheSpec } from '../nn/cache-spec.ts';
+import type { Target, Variant } from '../nn/scope.ts';
+import type { Feed } from './io.ts';
 
 /** A model family: everything Switchyard knows about one HF `model_type`. */
-export interface Architecture<C = unknown> {
+export interface Architecture {
+  readonly modelType: string;
+  /**
+   * A model by its config.json.
+   * @param file what to call the source in messages
+   * @throws ConfigError naming file, field and value
+   */
+  parse(json: unknown, file: string): Model;
+}
+
+/** What a model is to the rest. Its config stays inside, and so do the names of its tensors. */
+export interface Model {
   readonly modelType: string;
   /** Keys an `expertsImplementation` map may name besides "". */
   readonly subConfigs: readonly string[];
+  /** Precision the config declares, if any. */
+  readonly dtype: DType | undefined;
+  readonly vocabSize: number;
+  /** Most positions a sequence may have. */
+  readonly contextLength: number;
+  /** Width of the hidden states. */
+  readonly hiddenSize: number;
+  /** Axes of a token's rotary position: one, or three for time, height and width. */
+  readonly positionAxes: number;
+  /** What each layer keeps of a sequence between passes, in order. */
+  readonly caches: readonly CacheSpec[];
+  /** The routed experts; undefined for a model without. */
+  readonly routed: RoutedExperts | undefined;
+  /** Sizes that decide how long a pass takes, for keys of measurements. */
+  readonly geometry: Readonly<Record<string, string | number>>;
+  readonly work: TokenWork;
+  /** What a model that sees has besides; absent for text models. */
+  readonly media?: MediaPart;
+  /** Where the routed experts run and how a checkpoint stores them, by MoE layer. Asks for no tensor. */
+  expertsContexts(stored: WeightSource, target: Target): ExpertsContext[];
+  /** Emits the decoder of a variant. Inputs and outputs: see `io.ts`. Every weight is asked for, so that building is the load check. */
+  build(graph: Graph, variant: Variant): void;
+}
+
+export interface RoutedExperts {
+  /** Indices of the layers that route, ascending. */
+  readonly layers: readonly number[];
+  /** Experts in each. */
+  readonly count: number;
+  /** Experts a token is routed to. */
+  readonly perToken: number;
+}
+
+/** How much work a token is. */
+export interface TokenWork {
+  /** By layer: multiply-adds for a position and one that it looks back on. */
+  readonly attention: readonly number[];
+  /** What a stored tensor has to do with it. */
+  use(tensor: string): TensorUse;
+}
+
+/** Where a stored tensor is used. */
+export interface TensorUse {
   /**
-   * config.json → typed config.
-   * @throws ConfigError naming file, field and value
+   * `embedding`: a table of which a token reads a row. `projections`: up to a layer's queries, keys and values, which every position
+   * goes through. `rest`: a layer behind that. `norm`: the final norm. `head`: the output head. `tower`: the vision tower. `computed`: a
+   * buffer that old checkpoints carry and every implementation computes itself. `unknown`: none of these.
    */
-  parse(json: unknown, file: string): C;
-  /** The text decoder's part of the config. */
-  text(config: C): DecoderConfig;
-  /** What a model that sees pictures has besides. */
-  readonly vision?: VisionPart<C>;
-  /** Emits the decoder. Inputs and outputs: see `layers/decoder.ts`. */
-  buildGraph(graph: Graph, config: C, options: GraphOptions): void;
+  readonly part: 'embedding' | 'projections' | 'rest' | 'norm' | 'head' | 'tower' | 'computed' | 'unknown';
+  readonly layer?: number;
+  /** Part of it that a token reads: k of E for routed experts, else all. */
+  readonly share: number;
+  /** Whether it belongs to a routed expert that the config does not count: config and weights are then of different models. */
+  readonly isSurplusExpert: boolean;
+}
+
+/** Kinds of tokens, as in `mm_token_type_ids`. */
+export const TOKEN_TYPES = { text: 0, image: 1, video: 2 } as const;
+
+/** What a model that sees has besides its decoder. */
+export interface MediaPart {
+  /** Sets of features besides the embeddings; the n-th is added to the hidden states behind layer n. */
+  readonly deepstackLayers: number;
+  /** Values of one patch, fp32, as the processor lays them. */
+  readonly patchValues: number;
+  /** Placeholder tokens that a picture or clip of this grid stands for. */
+  tokensOf(grid: Grid): number;
+  /** The kind of each token by the placeholders' ids: see `TOKEN_TYPES`. */
+  tokenTypes(ids: readonly number[]): number[];
+  /**
+   * Rotary positions of a prompt, [axes][tokens], and position minus place for the tokens after it.
+   * @param types the kind of each token
+   * @param grids in the order of their placeholders
+   * @throws InputError where types and grids do not fit together
+   */
+  positions(
+    types: readonly number[],
+    grids: { readonly images: readonly Grid[]; readonly videos: readonly Grid[] },
+  ): { readonly positions: readonly Int32Array[]; readonly delta: number };
+  /** Emits the vision tower for one picture or clip. Outputs: see `io.ts`. */
+  buildTower(graph: Graph, target: Target): void;
+  /** What the tower is fed for a picture, by input name. @param pixels fp32 [patches of the grid, patchValues] */
+  towerFeeds(pixels: Float32Array, grid: Grid): Readonly<Record<string, Feed>>;
 }

@@ -1,7 +1,6 @@
 import { z } from 'zod';
+import { DTYPES, type DType } from '../dtype.ts';
 import { ConfigError, issueText, show } from '../errors.ts';
-import { DTYPES, type DType } from '../graph/precision.ts';
-import type { DecoderConfig } from '../nn/types.ts';
 
 /** Largest size a config may name; far above any real model, and safe to multiply in a double. */
 const MAX_SIZE = 2 ** 31 - 1;
@@ -9,35 +8,6 @@ const MAX_SIZE = 2 ** 31 - 1;
 export const size = z.int().positive().max(MAX_SIZE);
 export const count = z.int().nonnegative().max(MAX_SIZE);
 export const tokenId = z.int().nonnegative().max(MAX_SIZE);
-
-/** Fields every Qwen MoE text config shares; class defaults of HF `Qwen2MoeConfig` and `Qwen3MoeConfig`. */
-export const textFields = {
-  vocab_size: size.default(151936),
-  hidden_size: size.default(2048),
-  num_hidden_layers: size.default(24),
-  num_attention_heads: size,
-  num_key_value_heads: size,
-  head_dim: size.optional(),
-  hidden_act: z.literal('silu').default('silu'),
-  max_position_embeddings: size.default(32768),
-  rms_norm_eps: z.number().positive().max(1).default(1e-6),
-  tie_word_embeddings: z.boolean().default(false),
-  intermediate_size: size,
-  moe_intermediate_size: size,
-  num_experts: count,
-  num_experts_per_tok: size,
-  norm_topk_prob: z.boolean().default(false),
-  decoder_sparse_step: size.default(1),
-  mlp_only_layers: z.array(count).default([]),
-  use_sliding_window: z.boolean().default(false),
-  sliding_window: size.nullable().default(4096),
-  max_window_layers: count.default(28),
-  rope_theta: z.number().positive().optional(),
-  rope_scaling: z.record(z.string(), z.unknown()).optional(),
-  rope_parameters: z.record(z.string(), z.unknown()).optional(),
-  dtype: z.string().optional(),
-  torch_dtype: z.string().optional(),
-};
 
 /**
  * Validates `json` against `schema`.
@@ -68,58 +38,6 @@ function withoutNulls(json: Record<string, unknown>): Record<string, unknown> {
 /** A config error about one field, in the wording `parseConfig` uses. */
 export function fieldError(file: string, field: string, value: unknown, problem: string): ConfigError {
   return new ConfigError(`${file}: ${field} is ${show(value)}: ${problem}`);
-}
-
-type HeadFields = Pick<DecoderConfig, 'num_attention_heads' | 'num_key_value_heads' | 'hidden_size'>;
-
-/** Checks the relations between fields that hold for every text decoder, and returns head_dim. */
-export function checkText(
-  config: HeadFields & { head_dim?: number | undefined; num_experts: number; num_experts_per_tok: number },
-  file: string,
-  path = '',
-): number {
-  const { num_attention_heads: heads, num_key_value_heads: kvHeads, hidden_size: hidden } = config;
-  if (heads % kvHeads !== 0)
-    throw fieldError(
-      file,
-      `${path}num_key_value_heads`,
-      kvHeads,
-      `must divide num_attention_heads (${heads})`,
-    );
-  if (config.head_dim === undefined && hidden % heads !== 0)
-    throw fieldError(
-      file,
-      `${path}num_attention_heads`,
-      heads,
-      `must divide hidden_size (${hidden}), or head_dim be given`,
-    );
-  const headDim = config.head_dim ?? hidden / heads;
-  if (headDim % 2 !== 0)
-    throw fieldError(file, `${path}head_dim`, headDim, 'must be even for rotary embeddings');
-  if (config.num_experts > 0 && config.num_experts_per_tok > config.num_experts)
-    throw fieldError(
-      file,
-      `${path}num_experts_per_tok`,
-      config.num_experts_per_tok,
-      `must not exceed num_experts (${config.num_experts})`,
-    );
-  return headDim;
-}
-
-/** Which layers hold a MoE block: HF `Qwen2MoeDecoderLayer.__init__`. */
-export function moeLayers(config: {
-  num_hidden_layers: number;
-  num_experts: number;
-  decoder_sparse_step: number;
-  mlp_only_layers: readonly number[];
-}): boolean[] {
-  return Array.from(
-    { length: config.num_hidden_layers },
-    (_, i) =>
-      !config.mlp_only_layers.includes(i) &&
-      config.num_experts > 0 &&
-      (i + 1) % config.decoder_sparse_step === 0,
-  );
 }
 
 /** The checkpoint's declared precision; `dtype` is the newer name of `torch_dtype`. */

@@ -1,16 +1,22 @@
 import { z } from 'zod';
-import type { Graph, Value } from '../graph/graph.ts';
-import { PRECISION } from '../graph/precision.ts';
-import { buildDecoder } from '../nn/decoder.ts';
-import { moeBlock } from '../nn/moe.ts';
-import { computeRope } from '../nn/rope.ts';
-import type { DecoderConfig, GraphOptions } from '../nn/types.ts';
+import type { Value } from '../graph/graph.ts';
+import { attention } from '../nn/attention.ts';
+import { embedding, gatherRows } from '../nn/embedding.ts';
+import { lmHead } from '../nn/lm-head.ts';
+import { gatedMlp } from '../nn/mlp.ts';
+import { routedExperts } from '../nn/moe.ts';
+import { rmsNorm } from '../nn/norm.ts';
+import type { LayerPass } from '../nn/pass.ts';
+import { rotaryTables } from '../nn/rope.ts';
+import { Scope, type Variant } from '../nn/scope.ts';
 import type { Architecture } from './architecture.ts';
-import { checkText, declaredDtype, moeLayers, parseConfig, size, textFields } from './config.ts';
-import { parseRope } from './rope-config.ts';
+import { size } from './config.ts';
+import { DecoderPass } from './pass.ts';
+import { parseText, slidingWindow, type TextConfig, textFields } from './text-config.ts';
+import { describeText, tableNames } from './text-model.ts';
 
 /** HF `Qwen2MoeConfig`. */
-const schema = z.looseObject({
+const schema = z.object({
   ...textFields,
   num_attention_heads: size.default(16),
   num_key_value_heads: size.default(16),
@@ -21,54 +27,78 @@ const schema = z.looseObject({
   num_experts_per_tok: size.default(4),
   qkv_bias: z.boolean().default(true),
 });
+type Config = TextConfig<z.output<typeof schema>>;
 
-export interface Qwen2MoeConfig extends DecoderConfig {
-  readonly shared_expert_intermediate_size: number;
+/** Qwen1.5-MoE and Qwen2-MoE: HF `Qwen2MoeForCausalLM`. */
+export const qwen2_moe: Architecture = {
+  modelType: 'qwen2_moe',
+  parse(json, file) {
+    const config = parseText(schema, json, file, { theta: 1e4 });
+    const windows = config.isSparse.map((_, n) => windowOf(config, n));
+    const model = describeText(config, { modelType: 'qwen2_moe', prefix: 'model', windows });
+    return {
+      ...model,
+      build(graph, variant) {
+        const g = new Scope(graph, variant);
+        const pass = new DecoderPass(g, config, {
+          ...model,
+          rotary: (positions) => rotaryTables(g.at('rotary'), config.rope, positions),
+        });
+        const { hidden_size: hidden, vocab_size: vocab } = config;
+        const tables = tableNames(graph.weights, 'model', config.tie_word_embeddings);
+        const x = decoder(
+          g.at('model'),
+          embedding(g.at(tables.embedding), pass.ids, vocab, hidden),
+          pass,
+          config,
+        );
+        pass.finish(x, (rows, count) => lmHead(g.at(tables.head), rows, hidden, vocab, count));
+      },
+    };
+  },
+};
+
+/** Even layers below max_window_layers slide, all others see everything: HF `Qwen2MoeConfig.layer_types`. */
+function windowOf(config: Config, n: number): number | undefined {
+  return n % 2 === 0 && n < config.max_window_layers ? slidingWindow(config) : undefined;
 }
 
-function parse(json: unknown, file: string): Qwen2MoeConfig {
-  const config = parseConfig(schema, json, file);
-  const head_dim = checkText(config, file);
-  const rope = computeRope(parseRope(config, 1e4, file), head_dim, config.max_position_embeddings);
-  const window = config.use_sliding_window ? (config.sliding_window ?? undefined) : undefined;
-  const moe_layers = moeLayers(config);
-  return {
-    ...config,
-    head_dim,
-    rope,
-    attention_bias: { qkv: config.qkv_bias, o: false },
-    qk_norm: false,
-    moe_layers,
-    // HF Qwen2MoeConfig.layer_types: even layers below max_window_layers slide, all others see everything.
-    windows: moe_layers.map((_, i) => (i % 2 === 0 && i < config.max_window_layers ? window : undefined)),
-    dtype: declaredDtype(config, file),
-  };
+/** HF `Qwen2MoeModel`. @param x embeddings, fp32 [batch, sequence, hidden] */
+function decoder(g: Scope<Variant>, x: Value, pass: DecoderPass, config: Config): Value {
+  let residual: Value | undefined;
+  for (let n = 0; n < config.num_hidden_layers; n++)
+    [x, residual] = layer(g.at(`layers.${n}`), x, residual, pass.layer(n), config, n);
+  return rmsNorm(g.at('norm'), x, residual, config)[0];
+}
+
+/** HF `Qwen2MoeDecoderLayer`: what a layer adds to the residual is summed up with it in the norm that follows. */
+function layer(
+  g: Scope<Variant>,
+  x: Value,
+  residual: Value | undefined,
+  pass: LayerPass,
+  config: Config,
+  n: number,
+): [x: Value, residual: Value] {
+  [x, residual] = rmsNorm(g.at('input_layernorm'), x, residual, config);
+  pass.keepHidden(residual);
+  x = attention(g.at('self_attn'), x, pass, config, {
+    bias: { qkv: config.qkv_bias, o: false },
+    headNorm: false,
+    window: windowOf(config, n),
+  });
+  if (pass.rows) residual = gatherRows(g, residual, pass.rows, config.hidden_size);
+  [x, residual] = rmsNorm(g.at('post_attention_layernorm'), x, residual, config);
+  x = config.isSparse[n]
+    ? sparseBlock(g.at('mlp'), x, pass, config)
+    : gatedMlp(g.at('mlp'), x, config.hidden_size, config.intermediate_size);
+  return [x, residual];
 }
 
 /** Routed experts plus a shared expert behind a sigmoid gate: HF `Qwen2MoeSparseMoeBlock`. */
-function sparseBlock(graph: Graph, x: Value, prefix: string, config: Qwen2MoeConfig, options: GraphOptions) {
+function sparseBlock(g: Scope<Variant>, x: Value, pass: LayerPass, config: Config): Value {
   const { hidden_size: hidden, shared_expert_intermediate_size: intermediate } = config;
-  const routed = moeBlock(graph, x, prefix, config, options);
-  const [shared] = graph.ownOps('GatedMlp', [x], {
-    gate: graph.weight(`${prefix}.shared_expert.gate_proj.weight`, [intermediate, hidden]),
-    up: graph.weight(`${prefix}.shared_expert.up_proj.weight`, [intermediate, hidden]),
-    down: graph.weight(`${prefix}.shared_expert.down_proj.weight`, [hidden, intermediate]),
-    output_gate: graph.weight(`${prefix}.shared_expert_gate.weight`, [1, hidden]),
-    precision: PRECISION[options.dtype],
-  });
-  return { ...routed, output: graph.op('Add', [routed.output, shared]) };
+  const routed = routedExperts(g, x, pass, config);
+  const gate = g.weight('shared_expert_gate.weight', [1, hidden]);
+  return g.op('Add', [routed, gatedMlp(g.at('shared_expert'), x, hidden, intermediate, gate)]);
 }
-
-/** Qwen1.5-MoE and Qwen2-MoE: HF `Qwen2MoeForCausalLM`. */
-export const qwen2_moe: Architecture<Qwen2MoeConfig> = {
-  modelType: 'qwen2_moe',
-  subConfigs: [],
-  parse,
-  text: (config) => config,
-  buildGraph(graph, config, options) {
-    buildDecoder(graph, config, options, {
-      prefix: 'model',
-      sparseBlock: (x, prefix) => sparseBlock(graph, x, prefix, config, options),
-    });
-  },
-};

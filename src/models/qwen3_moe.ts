@@ -1,14 +1,22 @@
 import { z } from 'zod';
-import { buildDecoder } from '../nn/decoder.ts';
-import { moeBlock } from '../nn/moe.ts';
-import { computeRope } from '../nn/rope.ts';
-import type { DecoderConfig } from '../nn/types.ts';
+import type { Value } from '../graph/graph.ts';
+import { attention } from '../nn/attention.ts';
+import { embedding, gatherRows } from '../nn/embedding.ts';
+import { lmHead } from '../nn/lm-head.ts';
+import { gatedMlp } from '../nn/mlp.ts';
+import { routedExperts } from '../nn/moe.ts';
+import { rmsNorm } from '../nn/norm.ts';
+import type { LayerPass } from '../nn/pass.ts';
+import { rotaryTables } from '../nn/rope.ts';
+import { Scope, type Variant } from '../nn/scope.ts';
 import type { Architecture } from './architecture.ts';
-import { alias, checkText, declaredDtype, moeLayers, parseConfig, size, textFields } from './config.ts';
-import { parseRope } from './rope-config.ts';
+import { size } from './config.ts';
+import { DecoderPass } from './pass.ts';
+import { parseText, slidingWindow, type TextConfig, textFields } from './text-config.ts';
+import { describeText, tableNames } from './text-model.ts';
 
 /** HF `Qwen3MoeConfig`. */
-const schema = z.looseObject({
+const schema = z.object({
   ...textFields,
   num_attention_heads: size.default(32),
   num_key_value_heads: size.default(4),
@@ -18,35 +26,66 @@ const schema = z.looseObject({
   num_experts_per_tok: size.default(8),
   attention_bias: z.boolean().default(false),
 });
-
-function parse(json: unknown, file: string): DecoderConfig {
-  const config = parseConfig(schema, alias(json, 'num_local_experts', 'num_experts'), file);
-  const head_dim = checkText(config, file);
-  const rope = computeRope(parseRope(config, 1e4, file), head_dim, config.max_position_embeddings);
-  const window = config.use_sliding_window ? (config.sliding_window ?? undefined) : undefined;
-  const moe_layers = moeLayers(config);
-  return {
-    ...config,
-    head_dim,
-    rope,
-    attention_bias: { qkv: config.attention_bias, o: config.attention_bias },
-    qk_norm: true,
-    moe_layers,
-    windows: moe_layers.map(() => window),
-    dtype: declaredDtype(config, file),
-  };
-}
+type Config = TextConfig<z.output<typeof schema>>;
 
 /** Qwen3-MoE, such as Qwen3-30B-A3B: HF `Qwen3MoeForCausalLM`. */
-export const qwen3_moe: Architecture<DecoderConfig> = {
+export const qwen3_moe: Architecture = {
   modelType: 'qwen3_moe',
-  subConfigs: [],
-  parse,
-  text: (config) => config,
-  buildGraph(graph, config, options) {
-    buildDecoder(graph, config, options, {
-      prefix: 'model',
-      sparseBlock: (x, prefix) => moeBlock(graph, x, prefix, config, options),
-    });
+  parse(json, file) {
+    const config = parseText(schema, json, file, { theta: 1e4 });
+    const windows = config.isSparse.map(() => slidingWindow(config));
+    const model = describeText(config, { modelType: 'qwen3_moe', prefix: 'model', windows });
+    return {
+      ...model,
+      build(graph, variant) {
+        const g = new Scope(graph, variant);
+        const pass = new DecoderPass(g, config, {
+          ...model,
+          rotary: (positions) => rotaryTables(g.at('rotary'), config.rope, positions),
+        });
+        const { hidden_size: hidden, vocab_size: vocab } = config;
+        const tables = tableNames(graph.weights, 'model', config.tie_word_embeddings);
+        const x = decoder(
+          g.at('model'),
+          embedding(g.at(tables.embedding), pass.ids, vocab, hidden),
+          pass,
+          config,
+        );
+        pass.finish(x, (rows, count) => lmHead(g.at(tables.head), rows, hidden, vocab, count));
+      },
+    };
   },
 };
+
+/** HF `Qwen3MoeModel`. @param x embeddings, fp32 [batch, sequence, hidden] */
+function decoder(g: Scope<Variant>, x: Value, pass: DecoderPass, config: Config): Value {
+  let residual: Value | undefined;
+  for (let n = 0; n < config.num_hidden_layers; n++)
+    [x, residual] = layer(g.at(`layers.${n}`), x, residual, pass.layer(n), config, n);
+  return rmsNorm(g.at('norm'), x, residual, config)[0];
+}
+
+/** HF `Qwen3MoeDecoderLayer`: what a layer adds to the residual is summed up with it in the norm that follows. */
+function layer(
+  g: Scope<Variant>,
+  x: Value,
+  residual: Value | undefined,
+  pass: LayerPass,
+  config: Config,
+  n: number,
+): [x: Value, residual: Value] {
+  const { attention_bias: bias, hidden_size: hidden } = config;
+  [x, residual] = rmsNorm(g.at('input_layernorm'), x, residual, config);
+  pass.keepHidden(residual);
+  x = attention(g.at('self_attn'), x, pass, config, {
+    bias: { qkv: bias, o: bias },
+    headNorm: true,
+    window: slidingWindow(config),
+  });
+  if (pass.rows) residual = gatherRows(g, residual, pass.rows, hidden);
+  [x, residual] = rmsNorm(g.at('post_attention_layernorm'), x, residual, config);
+  x = config.isSparse[n]
+    ? routedExperts(g.at('mlp'), x, pass, config)
+    : gatedMlp(g.at('mlp'), x, hidden, config.intermediate_size);
+  return [x, residual];
+}

@@ -1,98 +1,85 @@
-import { float, type Graph, type Value } from '../graph/graph.ts';
-import { PRECISION } from '../graph/precision.ts';
-import { linear } from './linear.ts';
-import type { RotaryTables } from './rope.ts';
-import type { DecoderConfig, GraphOptions } from './types.ts';
+import { float, type Value } from '../graph/graph.ts';
+import type { CacheSpec } from './cache-spec.ts';
+import { gatherRows } from './embedding.ts';
+import { linear, linears } from './linear.ts';
+import type { LayerPass } from './pass.ts';
+import type { Scope } from './scope.ts';
 
-/** What all layers' attention share in one run. */
-export interface AttentionInputs {
-  readonly rotary: RotaryTables;
-  /** int32 [batch]: index of each row's newest position. */
-  readonly lastPositions: Value;
-  /** int32 []: largest number of positions in use, newest included. */
-  readonly totalLength: Value;
+export interface AttentionConfig {
+  readonly hidden_size: number;
+  readonly num_attention_heads: number;
+  readonly num_key_value_heads: number;
+  readonly head_dim: number;
+  readonly rms_norm_eps: number;
+}
+
+/** In what the attention of one family differs from that of another. */
+export interface AttentionOptions {
+  /** Biases of the query, key and value projections, and of the output projection. */
+  readonly bias: { readonly qkv: boolean; readonly o: boolean };
+  /** RMS norm over head_dim on every head of queries and keys, before the rotary embedding. */
+  readonly headNorm: boolean;
+  /** Sliding window in positions; without it every position sees all before it. */
+  readonly window: number | undefined;
+}
+
+/** What a layer of attention keeps. */
+export function attentionCache(config: AttentionConfig, window?: number): CacheSpec {
+  const sizes = { kvHeads: config.num_key_value_heads, headDim: config.head_dim };
+  return { kind: 'keys_values', ...sizes, ...(window === undefined ? {} : { window }) };
 }
 
 /**
- * Causal grouped-query attention with a KV cache written in place (HF `Qwen2MoeAttention`, `Qwen3MoeAttention`). Where the
- * config has `qk_norm`, every head of queries and keys is normed by itself.
+ * Causal grouped-query attention over a cache that is written in place (HF `Qwen2MoeAttention`, `Qwen3MoeAttention`).
  * @param x fp32 [batch, sequence, hidden]
- * @param prefix tensor prefix of the layer's `self_attn`
- * @param rows int64 [rows]: flattened positions wanted; all of them without it
- * @returns fp32 [batch, sequence, hidden], or [rows, hidden]
+ * @returns fp32 [batch, sequence, hidden], or [rows, hidden] of the rows that the pass wants
  */
 export function attention(
-  graph: Graph,
+  g: Scope,
   x: Value,
-  prefix: string,
-  layer: number,
-  config: DecoderConfig,
-  shared: AttentionInputs,
-  options: GraphOptions,
-  rows?: Value,
+  pass: LayerPass,
+  config: AttentionConfig,
+  options: AttentionOptions,
 ): Value {
-  const { num_attention_heads: heads, num_key_value_heads: kvHeads, head_dim: headDim } = config;
-  const precision = PRECISION[options.dtype];
+  const { hidden_size: hidden, num_attention_heads: heads, num_key_value_heads: kvHeads, head_dim } = config;
   const project = (name: string, count: number) => ({
-    name: `${prefix}.${name}`,
-    outFeatures: count * headDim,
-    bias: config.attention_bias.qkv,
+    name,
+    outFeatures: count * head_dim,
+    bias: options.bias.qkv,
   });
-  const projected = linear(
-    graph,
-    x,
-    config.hidden_size,
-    [project('q_proj', heads), project('k_proj', kvHeads), project('v_proj', kvHeads)],
-    precision,
-  );
-  const attended = cachedAttention(graph, projected, prefix, layer, config, shared, options);
-  const [output] = linear(
-    graph,
-    rows ? gatherRows(graph, attended, rows, heads * headDim) : attended,
-    heads * headDim,
-    [{ name: `${prefix}.o_proj`, outFeatures: config.hidden_size, bias: config.attention_bias.o }],
-    precision,
-  );
-  return output as Value;
+  const projections = [project('q_proj', heads), project('k_proj', kvHeads), project('v_proj', kvHeads)];
+  const attended = cachedAttention(g, linears(g, x, hidden, projections), pass, config, options);
+  const wanted = pass.rows ? gatherRows(g, attended, pass.rows, heads * head_dim) : attended;
+  return linear(g.at('o_proj'), wanted, heads * head_dim, hidden, options.bias.o);
 }
 
-/** The given rows of x flattened to [batch · sequence, size]. */
-export function gatherRows(graph: Graph, x: Value, rows: Value, size: number): Value {
-  return graph.op('Gather', [graph.op('Reshape', [x, graph.int64([-1, size])]), rows], { axis: 0 });
-}
-
-/** Norms and rotates queries and keys, extends this layer's cache, whose past and present are the same memory at run time. */
+/** Norms and rotates queries and keys, and extends this layer's cache: past and present are the same memory at run time. */
 function cachedAttention(
-  graph: Graph,
+  g: Scope,
   projected: readonly Value[],
-  prefix: string,
-  layer: number,
-  config: DecoderConfig,
-  shared: AttentionInputs,
-  options: GraphOptions,
+  pass: LayerPass,
+  config: AttentionConfig,
+  { headNorm, window }: AttentionOptions,
 ): Value {
   const { num_attention_heads: heads, num_key_value_heads: kvHeads, head_dim: headDim } = config;
-  const shape = ['batch', kvHeads, 'capacity', headDim];
-  const dtype = options.device === 'cpu' ? 'float32' : options.dtype;
-  const past = (part: string) => graph.input(`past_key_values.${layer}.${part}`, dtype, shape);
-  const norm = (name: string) => (config.qk_norm ? graph.weight(`${prefix}.${name}.weight`, [headDim]) : -1);
-  const { cos, sin } = shared.rotary;
-  const [attended, presentKey, presentValue] = graph.ownOps(
+  const past = pass.pastKeysValues();
+  const norm = (name: string) => (headNorm ? g.weight(`${name}.weight`, [headDim]) : -1);
+  const { cos, sin } = pass.rotary;
+  const [attended, key, value] = g.ownOps(
     'CachedAttention',
-    [...projected, cos, sin, past('key'), past('value'), shared.lastPositions, shared.totalLength],
+    [...projected, cos, sin, past.key, past.value, pass.lastPositions, pass.totalLength],
     {
       num_heads: heads,
       kv_num_heads: kvHeads,
       scale: float(headDim ** -0.5),
-      window: config.windows[layer] ?? -1,
-      precision: PRECISION[options.dtype],
+      window: window ?? -1,
+      precision: g.precision,
       q_norm: norm('q_norm'),
       k_norm: norm('k_norm'),
       epsilon: float(config.rms_norm_eps),
     },
     3,
   ) as [Value, Value, Value];
-  graph.output(presentKey, `present.${layer}.key`, dtype, shape);
-  graph.output(presentValue, `present.${layer}.value`, dtype, shape);
+  pass.keepKeysValues({ key, value });
   return attended;
 }

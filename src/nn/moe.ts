@@ -1,111 +1,126 @@
-import { ConfigError } from '../errors.ts';
+import { dtypeOf, ELEMENT_TYPES } from '../dtype.ts';
 import type { ExpertsContext, ExpertsWeights } from '../experts/interface.ts';
-import type { Graph, Value } from '../graph/graph.ts';
-import { PRECISION } from '../graph/precision.ts';
-import type { DecoderConfig, GraphOptions } from './types.ts';
+import type { Value } from '../graph/graph.ts';
+import type { WeightSource } from '../graph/weight-source.ts';
+import type { LayerPass } from './pass.ts';
+import type { Scope, Target, Variant } from './scope.ts';
 
-/** A MoE block's result, and the routing behind it. */
-export interface MoeResult {
-  /** fp32 [batch, sequence, hidden] */
-  readonly output: Value;
-  /** fp32 [batch, sequence, experts] */
-  readonly routerLogits: Value;
-  /** int32 [batch, sequence, k], best first */
-  readonly routerIndices: Value;
-  /** fp32 [batch, sequence, k] */
-  readonly routerWeights: Value;
+export interface MoeConfig {
+  readonly hidden_size: number;
+  readonly moe_intermediate_size: number;
+  readonly num_experts: number;
+  readonly num_experts_per_tok: number;
+  readonly norm_topk_prob: boolean;
 }
 
 /**
  * Router and routed experts: softmax over all experts in fp32, the best k, optionally renormalised (HF
  * `Qwen3MoeSparseMoeBlock`).
- * @param prefix tensor prefix of the layer's `mlp`
+ * @param g the layer's `mlp`
+ * @param x fp32 [batch, sequence, hidden]
+ * @returns fp32 [batch, sequence, hidden]
  */
-export function moeBlock(
-  graph: Graph,
-  x: Value,
-  prefix: string,
-  config: DecoderConfig,
-  options: GraphOptions,
-): MoeResult {
+export function routedExperts(g: Scope<Variant>, x: Value, pass: LayerPass, config: MoeConfig): Value {
   const { num_experts: experts, num_experts_per_tok: topK, hidden_size: hidden } = config;
-  const precision = PRECISION[options.dtype];
-  const weight = graph.weight(`${prefix}.gate.weight`, [experts, hidden]);
-  const [routerLogits, routerIndices, routerWeights] = graph.ownOps(
+  const [logits, indices, weights] = g.ownOps(
     'MoeRouter',
     [x],
-    { weight, top_k: topK, normalize: config.norm_topk_prob ? 1 : 0, precision },
+    {
+      weight: g.weight('gate.weight', [experts, hidden]),
+      top_k: topK,
+      normalize: config.norm_topk_prob ? 1 : 0,
+      precision: g.precision,
+    },
     3,
   ) as [Value, Value, Value];
-  const { weights, layout, weightDtype } = findExperts(graph, `${prefix}.experts`, config);
-  const context: ExpertsContext = {
-    device: options.device,
-    dtype: options.dtype,
-    weightDtype,
-    layout,
-    numExperts: experts,
-    topK,
-    hiddenSize: hidden,
-    intermediateSize: config.moe_intermediate_size,
-  };
-  const supported = options.experts.supports(context);
-  if (supported !== true) throw new ConfigError(`the experts backend cannot serve ${prefix}: ${supported}`);
-  const inputs = {
-    hiddenStates: x,
-    topKIndices: routerIndices,
-    topKWeights: routerWeights,
-    weights,
-    context,
-  };
-  return { output: options.experts.emit(graph, inputs), routerLogits, routerIndices, routerWeights };
-}
-
-interface StoredExperts {
-  readonly weights: ExpertsWeights;
-  readonly layout: ExpertsContext['layout'];
-  readonly weightDtype: ExpertsContext['weightDtype'];
-}
-
-/** Finds a layer's experts in whichever of the three on-disk layouts the checkpoint has. */
-function findExperts(graph: Graph, prefix: string, config: DecoderConfig): StoredExperts {
-  const { num_experts: count, hidden_size: hidden, moe_intermediate_size: intermediate } = config;
-  const gateUp = `${prefix}.gate_up_proj`;
-  const down = `${prefix}.down_proj`;
-  if (graph.weights.info(gateUp) || graph.weights.info(down)) {
-    // Both tensors decide together: with hidden = 2 · intermediate gate_up is square and says nothing by itself.
-    const transposed =
-      sameShape(graph.weights.info(gateUp)?.shape, [count, hidden, 2 * intermediate]) &&
-      sameShape(graph.weights.info(down)?.shape, [count, intermediate, hidden]);
-    graph.weight(gateUp, transposed ? [count, hidden, 2 * intermediate] : [count, 2 * intermediate, hidden]);
-    graph.weight(down, transposed ? [count, intermediate, hidden] : [count, hidden, intermediate]);
-    const weights = { gate: [gateUp], up: [], down: [down] };
-    return {
-      weights,
-      layout: transposed ? 'fused_transposed' : 'fused',
-      weightDtype: storedDtype(graph, gateUp),
-    };
-  }
-  const names = (part: string, shape: readonly number[]) =>
-    Array.from({ length: count }, (_, expert) => {
-      const name = `${prefix}.${expert}.${part}.weight`;
-      graph.weight(name, shape);
-      return name;
-    });
-  const weights = {
-    gate: names('gate_proj', [intermediate, hidden]),
-    up: names('up_proj', [intermediate, hidden]),
-    down: names('down_proj', [hidden, intermediate]),
-  };
-  return { weights, layout: 'separate', weightDtype: storedDtype(graph, weights.gate[0] as string) };
-}
-
-function sameShape(found: readonly number[] | undefined, wanted: readonly number[]): boolean {
-  return (
-    found !== undefined && found.length === wanted.length && found.every((size, i) => size === wanted[i])
+  pass.keepRouting({ logits, indices, weights });
+  const prefix = g.name('experts');
+  const context = expertsContext(g.graph.weights, prefix, config, g.variant);
+  const names = expertsWeights(prefix, context);
+  for (const [name, shape] of tensorShapes(names, context)) g.graph.weight(name, shape);
+  const inputs = { hiddenStates: x, topKIndices: indices, topKWeights: weights };
+  const { implementation } = pass;
+  return g.named((graph) =>
+    g.variant.experts.emit(graph, { ...inputs, implementation, weights: names, context }),
   );
 }
 
-function storedDtype(graph: Graph, name: string): ExpertsContext['weightDtype'] {
-  const dtype = graph.weights.info(name)?.dtype;
-  return dtype === 'BF16' || dtype === 'F16' ? dtype : 'F32';
+/** Where a layer's experts run, and in which of the three layouts a checkpoint has them. @param prefix of the experts' tensors */
+export function expertsContext(
+  stored: WeightSource,
+  prefix: string,
+  config: MoeConfig,
+  { device, dtype }: Target,
+): ExpertsContext {
+  const sizes = {
+    numExperts: config.num_experts,
+    topK: config.num_experts_per_tok,
+    hiddenSize: config.hidden_size,
+    intermediateSize: config.moe_intermediate_size,
+  };
+  const layout = storedLayout(stored, prefix, sizes);
+  const [first] = expertsWeights(prefix, { ...sizes, layout }).gate;
+  const found = stored.info(first as string)?.dtype ?? '';
+  return {
+    device,
+    dtype,
+    ...sizes,
+    layout,
+    weightDtype: ELEMENT_TYPES[dtypeOf(found) ?? 'float32'].safetensors,
+  };
+}
+
+type Sizes = Pick<ExpertsContext, 'numExperts' | 'hiddenSize' | 'intermediateSize'>;
+
+function storedLayout(stored: WeightSource, prefix: string, sizes: Sizes): ExpertsContext['layout'] {
+  const fused = expertsWeights(prefix, { ...sizes, layout: 'fused' });
+  const [gateUp, down] = [...fused.gate, ...fused.down].map((name) => stored.info(name));
+  if (!gateUp && !down) return 'separate';
+  const [wide, narrow] = tensorShapes(fused, { ...sizes, layout: 'fused_transposed' }).map(
+    ([, shape]) => shape,
+  );
+  // Both tensors decide together: with hidden = 2 · intermediate gate_up is square and says nothing by itself.
+  const isTransposed = sameShape(gateUp?.shape, wide) && sameShape(down?.shape, narrow);
+  return isTransposed ? 'fused_transposed' : 'fused';
+}
+
+function expertsWeights(
+  prefix: string,
+  { layout, numExperts }: Pick<ExpertsContext, 'layout' | 'numExperts'>,
+): ExpertsWeights {
+  if (layout !== 'separate')
+    return { gate: [`${prefix}.gate_up_proj`], up: [], down: [`${prefix}.down_proj`] };
+  const each = (part: string) =>
+    Array.from({ length: numExperts }, (_, expert) => `${prefix}.${expert}.${part}.weight`);
+  return { gate: each('gate_proj'), up: each('up_proj'), down: each('down_proj') };
+}
+
+/** Each tensor with the shape it must have. */
+function tensorShapes(
+  { gate, up, down }: ExpertsWeights,
+  context: Sizes & Pick<ExpertsContext, 'layout'>,
+): (readonly [name: string, shape: readonly number[]])[] {
+  const { numExperts: count, hiddenSize: hidden, intermediateSize: intermediate } = context;
+  const [wide, narrow] = {
+    separate: [
+      [intermediate, hidden],
+      [hidden, intermediate],
+    ],
+    fused: [
+      [count, 2 * intermediate, hidden],
+      [count, hidden, intermediate],
+    ],
+    fused_transposed: [
+      [count, hidden, 2 * intermediate],
+      [count, intermediate, hidden],
+    ],
+  }[context.layout] as [number[], number[]];
+  return [
+    ...[...gate, ...up].map((name) => [name, wide] as const),
+    ...down.map((name) => [name, narrow] as const),
+  ];
+}
+
+function sameShape(found: readonly number[] | undefined, wanted: readonly number[] | undefined): boolean {
+  return found?.length === wanted?.length && (found ?? []).every((size, i) => size === wanted?.[i]);
 }

@@ -1,27 +1,39 @@
-import { float, type Graph, MICROSOFT_DOMAIN, type Value } from '../graph/graph.ts';
+import { float, MICROSOFT_DOMAIN, type Value } from '../graph/graph.ts';
+import type { Scope } from './scope.ts';
 
-/** x / rms(x) * weight over the last axis (Zhang & Sennrich 2019, arXiv:1910.07467). */
-export function rmsNorm(graph: Graph, x: Value, weight: string, size: number, epsilon: number): Value {
-  return graph.op('RMSNormalization', [x, graph.vector(weight, [size])], {
+export interface NormConfig {
+  readonly hidden_size: number;
+  readonly rms_norm_eps: number;
+}
+
+/**
+ * The sum of x and the residual, and sum / rms(sum) · weight over the last axis (Zhang & Sennrich 2019, arXiv:1910.07467), in one
+ * pass over both. Without a residual the sum is x.
+ * @param x fp32 […, hidden]
+ * @returns the normed sum, and the sum: the residual from here on
+ */
+export function rmsNorm(
+  g: Scope,
+  x: Value,
+  residual: Value | undefined,
+  { hidden_size: hidden, rms_norm_eps }: NormConfig,
+): [normed: Value, sum: Value] {
+  const weight = g.vector('weight', [hidden]);
+  const epsilon = float(rms_norm_eps);
+  if (!residual) return [g.op('RMSNormalization', [x, weight], { axis: -1, epsilon }), x];
+  const [normed, , , sum] = g.ops(
+    'SkipSimplifiedLayerNormalization',
+    [x, residual, weight],
+    { epsilon },
+    { domain: MICROSOFT_DOMAIN, outputs: [true, false, false, true] },
+  );
+  return [normed as Value, sum as Value];
+}
+
+/** (x − mean) / deviation · weight + bias over the last axis (Ba et al. 2016, arXiv:1607.06450). @param x fp32 […, features] */
+export function layerNorm(g: Scope, x: Value, features: number, epsilon: number): Value {
+  return g.op('LayerNormalization', [x, g.vector('weight', [features]), g.vector('bias', [features])], {
     axis: -1,
     epsilon: float(epsilon),
   });
-}
-
-/** sum = x + residual; normed = rmsNorm(sum): one pass over both. */
-export function addRmsNorm(
-  graph: Graph,
-  x: Value,
-  residual: Value,
-  weight: string,
-  size: number,
-  epsilon: number,
-): { normed: Value; sum: Value } {
-  const [normed, , , sum] = graph.ops(
-    'SkipSimplifiedLayerNormalization',
-    [x, residual, graph.vector(weight, [size])],
-    { epsilon: float(epsilon) },
-    { domain: MICROSOFT_DOMAIN, outputs: [true, false, false, true] },
-  );
-  return { normed: normed as Value, sum: sum as Value };
 }

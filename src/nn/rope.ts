@@ -1,4 +1,8 @@
-import type { Graph, Value } from '../graph/graph.ts';
+import { ELEMENT_TYPES } from '../dtype.ts';
+import type { Value } from '../graph/graph.ts';
+import type { Scope } from './scope.ts';
+
+const FLOAT = ELEMENT_TYPES.float32.onnx;
 
 /** Rotary position embedding, reduced to what the computation needs. */
 export interface Rope {
@@ -81,20 +85,42 @@ export interface RotaryTables {
 }
 
 /** @param positions int64 [batch, sequence] */
-export function rotaryTables(graph: Graph, rope: Rope, positions: Value): RotaryTables {
-  const column = graph.op('Unsqueeze', [graph.op('Cast', [positions], { to: 1 }), graph.int64([-1])]);
-  const frequencies = graph.float32(rope.inverseFrequencies, [1, 1, rope.inverseFrequencies.length]);
-  return cosSin(graph, graph.op('Mul', [column, frequencies]), rope.attentionScaling);
+export function rotaryTables(g: Scope, rope: Rope, positions: Value): RotaryTables {
+  const column = g.op('Unsqueeze', [g.op('Cast', [positions], { to: FLOAT }), g.graph.int64([-1])]);
+  const { length: pairs } = rope.inverseFrequencies;
+  const frequencies = g.named((graph) => graph.float32(rope.inverseFrequencies, [1, 1, pairs]));
+  return cosSin(g, g.op('Mul', [column, frequencies]), rope.attentionScaling);
+}
+
+/**
+ * Tables where each rotary pair turns with an axis of its own.
+ * @param axes of each pair, below `count`
+ * @param positions int64 [count, batch, sequence]
+ */
+export function rotaryTablesByAxis(
+  g: Scope,
+  { inverseFrequencies, attentionScaling }: Rope,
+  axes: readonly number[],
+  count: number,
+  positions: Value,
+): RotaryTables {
+  const { length: pairs } = inverseFrequencies;
+  // One product spreads the axes over the pairs; each column has a single nonzero, so nothing is rounded.
+  const spread = new Float32Array(count * pairs);
+  for (const [j, axis] of axes.entries()) spread[axis * pairs + j] = inverseFrequencies[j] as number;
+  const last = g.op('Transpose', [g.op('Cast', [positions], { to: FLOAT })], { perm: [1, 2, 0] });
+  const weights = g.named((graph) => graph.float32(spread, [count, pairs]));
+  return cosSin(g, g.op('MatMul', [last, weights]), attentionScaling);
 }
 
 /** @param angles fp32 [batch, sequence, head_dim / 2] */
-export function cosSin(graph: Graph, angles: Value, scaling: number): RotaryTables {
+function cosSin(g: Scope, angles: Value, scaling: number): RotaryTables {
   const scaled = (value: Value) =>
-    scaling === 1 ? value : graph.op('Mul', [value, graph.float32([scaling], [])]);
-  return { cos: scaled(graph.op('Cos', [angles])), sin: scaled(graph.op('Sin', [angles])) };
+    scaling === 1 ? value : g.op('Mul', [value, g.named((graph) => graph.float32([scaling], []))]);
+  return { cos: scaled(g.op('Cos', [angles])), sin: scaled(g.op('Sin', [angles])) };
 }
 
 /** Rotates the two halves of each head against each other. @param x fp32 [batch, sequence, heads * head_dim] */
-export function rotate(graph: Graph, x: Value, { cos, sin }: RotaryTables, heads: number): Value {
-  return graph.op('RotaryEmbedding', [x, cos, sin], { num_heads: heads });
+export function rotate(g: Scope, x: Value, { cos, sin }: RotaryTables, heads: number): Value {
+  return g.op('RotaryEmbedding', [x, cos, sin], { num_heads: heads });
 }

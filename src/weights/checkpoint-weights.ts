@@ -1,3 +1,4 @@
+import { isWeightDType } from '../dtype.ts';
 import { CheckpointError } from '../errors.ts';
 import type { WeightInfo, WeightSource } from '../graph/weight-source.ts';
 import { type Checkpoint, type TensorInfo, ZEROS } from '../safetensors/types.ts';
@@ -16,11 +17,16 @@ export interface LoadReport {
   readonly mismatched: readonly string[];
   /** Tensors nobody asked for. */
   readonly unexpected: readonly string[];
+  /** Those of them that belong to experts beyond the configured count: config.json and weights are of different models. */
+  readonly surplusExperts: readonly string[];
 }
 
-const FLOAT_DTYPES = ['F32', 'F16', 'BF16'];
-/** Buffers that old checkpoints carry and every implementation computes itself. */
-const IGNORED = /\.rotary_emb\.inv_freq$/;
+/** What the model says about a tensor by its name. */
+interface Use {
+  readonly part: string;
+  readonly isSurplusExpert: boolean;
+}
+
 const LISTED_TENSORS = 10;
 
 /** A checkpoint as a source of graph weights, recording what is asked for and what does not fit. */
@@ -49,7 +55,7 @@ export class CheckpointWeights implements WeightSource {
       return undefined;
     }
     const where = `${name} in ${tensor.file}`;
-    if (!FLOAT_DTYPES.includes(tensor.dtype)) {
+    if (!isWeightDType(tensor.dtype)) {
       this.#mismatched.set(name, `${where} has dtype ${tensor.dtype}, expected F32, F16 or BF16`);
       return undefined;
     }
@@ -80,11 +86,17 @@ export class CheckpointWeights implements WeightSource {
     return !this.#missing.has(name) && !this.#mismatched.has(name);
   }
 
-  report(): LoadReport {
+  /** @param use what the model says about a tensor; buffers that it computes itself are not reported */
+  report(use: (tensor: string) => Use): LoadReport {
     const unexpected = [...this.#checkpoint.tensors.keys()].filter(
-      (name) => !this.#requested.has(name) && !IGNORED.test(name),
+      (name) => !this.#requested.has(name) && use(name).part !== 'computed',
     );
-    return { missing: [...this.#missing.keys()], mismatched: [...this.#mismatched.values()], unexpected };
+    return {
+      missing: [...this.#missing.keys()],
+      mismatched: [...this.#mismatched.values()],
+      unexpected,
+      surplusExperts: unexpected.filter((name) => use(name).isSurplusExpert),
+    };
   }
 }
 
@@ -96,10 +108,8 @@ export function assertComplete(report: LoadReport, files: readonly string[]): vo
   const faults: string[] = [];
   if (report.missing.length > 0) faults.push(`missing: ${listed(report.missing)}`);
   if (report.mismatched.length > 0) faults.push(`mismatched: ${listed(report.mismatched, '; ')}`);
-  // An expert beyond the configured count means that config.json and weights are of different models.
-  const extraExperts = report.unexpected.filter((name) => /\.experts\.\d+\./.test(name));
-  if (extraExperts.length > 0)
-    faults.push(`experts beyond num_experts in config.json: ${listed(extraExperts)}`);
+  if (report.surplusExperts.length > 0)
+    faults.push(`experts beyond num_experts in config.json: ${listed(report.surplusExperts)}`);
   if (faults.length === 0) return;
   throw new CheckpointError(
     `${files.join(', ')}: the tensors do not fit the architecture; ${faults.join('; ')}. ` +

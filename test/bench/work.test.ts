@@ -1,8 +1,10 @@
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
+import { loadConfig } from '../../src/auto/load-config.ts';
 import { bytesPerDecodedToken, prefillFlops, type WeightWork, weightWork } from '../../src/bench/work.ts';
-import { AutoConfig } from '../../src/index.ts';
-import type { DecoderConfig } from '../../src/nn/types.ts';
+import { resolveRepo } from '../../src/hub/repo/resolve-repo.ts';
+import type { TokenWork } from '../../src/models/architecture.ts';
+import { tensorUse } from '../../src/models/tensor-use.ts';
 import { readHeader } from '../../src/safetensors/header.ts';
 import type { TensorInfo } from '../../src/safetensors/types.ts';
 
@@ -14,13 +16,11 @@ function tensors(shapes: Record<string, number[]>): TensorInfo[] {
   });
 }
 
-const config = {
-  num_hidden_layers: 2,
-  num_attention_heads: 2,
-  head_dim: 3,
-  num_experts: 8,
-  num_experts_per_tok: 2,
-} as unknown as DecoderConfig;
+/** Two layers of two heads of three. */
+const config: TokenWork = {
+  attention: [12, 12],
+  use: (name) => tensorUse(name, { num_experts: 8, num_experts_per_tok: 2 }, 'model', 'model.visual'),
+};
 
 const layer = (prefix: string) => ({
   [`${prefix}.self_attn.q_proj.weight`]: [6, 4],
@@ -58,16 +58,16 @@ test('a prefill computes the end of the last layer and the head once, and the sc
   const everywhere = 2 * 6 * 4 + REST;
   const once = REST + 100 * 4;
   const pairs = (5 * 6) / 2;
-  expect(prefillFlops(5, work, config)).toBe(2 * (5 * everywhere + once) + pairs * 4 * 2 * 3 * 2);
+  expect(prefillFlops(5, work)).toBe(2 * (5 * everywhere + once) + pairs * 4 * 2 * 3 * 2);
 });
 
 describe('the demo model', () => {
   const folder = join(import.meta.dirname, '../../configs/demo-model');
   let work: WeightWork;
   beforeAll(async () => {
-    const { architecture, parsed } = await AutoConfig.fromPretrained(folder);
+    const { model } = await loadConfig(await resolveRepo(folder, {}));
     const header = await readHeader(join(folder, 'model.safetensors'));
-    work = weightWork(header.values(), architecture.text(parsed));
+    work = weightWork(header.values(), model.work);
   });
 
   test('reads what its shapes say', () => {

@@ -6,6 +6,7 @@ import { describe, expect, test } from 'vitest';
 import { demoModel } from '../../src/cli/demo-model.ts';
 import { formatCount } from '../../src/cli/format.ts';
 import { countParameters } from '../../src/cli/model-info.ts';
+import { tensorUse } from '../../src/models/tensor-use.ts';
 import { goldenModel } from '../helpers/goldens.ts';
 import { run } from './capture.ts';
 
@@ -127,7 +128,9 @@ test('fused experts count by their share, a shared expert in full', () => {
     tensor('model.layers.0.mlp.shared_expert.up_proj.weight', [2, 6]),
     tensor('model.layers.0.mlp.gate.weight', [8, 6]),
   ];
-  expect(countParameters(weights, 2, 8)).toEqual({
+  const config = { num_experts: 8, num_experts_per_tok: 2 };
+  const work = { attention: [], use: (name: string) => tensorUse(name, config, 'model') };
+  expect(countParameters(weights, work)).toEqual({
     total: 192 + 96 + 12 + 48,
     active: (192 + 96) / 4 + 12 + 48,
   });

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { ExpertsContext, ExpertsWeights } from '../../src/experts/interface.ts';
-import { CALLS, IMPLEMENTATIONS, SELECTOR } from '../../src/experts/moe-experts.ts';
+import { CALLS, IMPLEMENTATIONS } from '../../src/experts/moe-op.ts';
 import { ExpertsInterface } from '../../src/experts/registry.ts';
 import { Graph, type Value } from '../../src/graph/graph.ts';
 import { Tensor } from '../../src/runtime/ort.ts';
@@ -112,21 +112,22 @@ class Bench {
     this.#store = openWeightStore(tensors.values());
     const graph = new Graph(new CheckpointWeights({ files: [], tensors }, this.#store));
     const { hiddenSize, topK } = this.#context;
-    graph.shared.set(SELECTOR, graph.input(SELECTOR, 'int32', []));
     graph.shared.set(CALLS, graph.int64(IMPLEMENTATIONS.map(() => 0)));
     const output = ExpertsInterface.get(this.#name).emit(graph, {
       hiddenStates: graph.input('x', 'float32', ['batch', 'sequence', hiddenSize]),
       topKIndices: graph.input('indices', 'int32', ['batch', 'sequence', topK]),
       topKWeights: graph.input('weights', 'float32', ['batch', 'sequence', topK]),
+      implementation: graph.input('implementation', 'int32', []),
       weights,
       context: this.#context,
     });
     graph.output(output, 'y', 'float32', ['batch', 'sequence', hiddenSize]);
     graph.output(graph.shared.get(CALLS) as Value, CALLS, 'int64', [IMPLEMENTATIONS.length]);
-    this.#session = await openSession(graph.serialize(), {
+    const { model, boundInputs } = graph.serialize();
+    this.#session = await openSession(model, {
       store: this.#store,
       threads: 2,
-      boundInputs: graph.boundInputs,
+      boundInputs,
     });
   }
 
@@ -166,7 +167,7 @@ class Bench {
       x: new Tensor('float32', x, [1, tokens, hiddenSize]),
       indices: new Tensor('int32', Int32Array.from(indices.flat()), [1, tokens, topK]),
       weights: new Tensor('float32', weights, [1, tokens, topK]),
-      [SELECTOR]: new Tensor('int32', Int32Array.of(Math.max(0, own)), []),
+      implementation: new Tensor('int32', Int32Array.of(Math.max(0, own)), []),
     };
     const outputs = await (this.#session as Session).run(feeds, { y: null, [CALLS]: null });
     const calls = Array.from(outputs[CALLS]?.data as BigInt64Array, Number);

@@ -108,24 +108,21 @@ describe('the decoder graph', () => {
   afterAll(() => ExpertsInterface.unregister('all_experts'));
 
   it.each(Object.entries(CASES))('%s', async (name, { config, layout = 'separate', variant }) => {
-    const architecture = findArchitecture(config, 'config.json');
+    const model = findArchitecture(config, 'config.json').parse(config, 'config.json');
     const weights = new AnyWeights(layout, EXPERTS);
     const graph = new Graph(weights);
     const { experts, ...options } = { ...plain, ...variant };
-    architecture.buildGraph(graph, architecture.parse(config, 'config.json'), {
-      ...options,
-      experts: ExpertsInterface.get(experts),
-    });
+    model.build(graph, { ...options, experts: ExpertsInterface.get(experts) });
     await expectListing(name, weights.named(graph.listing()));
   });
 });
 
 describe('the vision tower', () => {
   it.each(['float32', 'bfloat16'] as const)('in %s', async (dtype) => {
-    const architecture = findArchitecture(vl, 'config.json');
+    const model = findArchitecture(vl, 'config.json').parse(vl, 'config.json');
     const weights = new AnyWeights('separate', EXPERTS);
     const graph = new Graph(weights);
-    architecture.vision?.buildGraph(graph, architecture.parse(vl, 'config.json'), dtype);
+    model.media?.buildTower(graph, { device: 'cpu', dtype });
     await expectListing(`qwen3_vl_moe tower ${dtype}`, weights.named(graph.listing()));
   });
 });

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { autotune } from '../../src/engine/tuning/measure.ts';
 import { autotuneFolder } from '../../src/engine/tuning/store.ts';
-import { IMPLEMENTATIONS } from '../../src/experts/moe-experts.ts';
+import { IMPLEMENTATIONS } from '../../src/experts/moe-op.ts';
 import { AbortError, AutoModelForCausalLM, type CausalLM, InputError } from '../../src/index.ts';
 import { goldenModel, readJson } from '../helpers/goldens.ts';
 

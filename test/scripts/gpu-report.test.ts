@@ -2,9 +2,10 @@ import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { loadConfig } from '../../src/auto/load-config.ts';
 import { bytesPerDecodedToken, weightWork } from '../../src/bench/work.ts';
 import { resolveRepo } from '../../src/hub/repo/resolve-repo.ts';
-import { AutoConfig, AutoModelForCausalLM } from '../../src/index.ts';
+import { AutoModelForCausalLM } from '../../src/index.ts';
 import { Device, listDevices } from '../../src/runtime/device.ts';
 import { openCheckpoint } from '../../src/safetensors/checkpoint.ts';
 import { useEmulatedGpu } from '../helpers/emulated-gpu.ts';
@@ -269,9 +270,10 @@ test('the report tells the card, the goals, each step, the session and what the 
 describe.skipIf(process.platform !== 'linux')('a session on an emulated GPU', () => {
   useEmulatedGpu();
   const bytesPerToken = async (source: string) => {
-    const { architecture, parsed } = await AutoConfig.fromPretrained(source);
-    const { tensors } = await openCheckpoint(await resolveRepo(source, {}));
-    return bytesPerDecodedToken(weightWork(tensors.values(), architecture.text(parsed)));
+    const repo = await resolveRepo(source, {});
+    const { model } = await loadConfig(repo);
+    const { tensors } = await openCheckpoint(repo);
+    return bytesPerDecodedToken(weightWork(tensors.values(), model.work));
   };
   const library = { AutoModelForCausalLM, Device, listDevices, bytesPerToken };
   const settings = {

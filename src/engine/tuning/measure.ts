@@ -1,6 +1,6 @@
 /** Measures which experts backend is fastest for how many tokens: real passes of a loaded model, on this machine. */
 import { setImmediate } from 'node:timers/promises';
-import { IMPLEMENTATIONS } from '../../experts/moe-experts.ts';
+import { IMPLEMENTATIONS } from '../../experts/moe-op.ts';
 import { type BuiltInBackend, RECORDABLE_BACKENDS, type TuningEntry, type TuningTable } from './policy.ts';
 
 /** Token counts that are measured. Prompts run in passes of at most the last. */

@@ -1,6 +1,6 @@
 /** Which experts backend executes a pass, given the one that was asked for. */
 
-import type { IMPLEMENTATIONS } from '../../experts/moe-experts.ts';
+import type { IMPLEMENTATIONS } from '../../experts/moe-op.ts';
 
 /** The built-in backends, which a pass can pick without another session. */
 export type BuiltInBackend = (typeof IMPLEMENTATIONS)[number];

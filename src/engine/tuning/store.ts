@@ -4,7 +4,7 @@ import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import * as z from 'zod';
-import { IMPLEMENTATIONS } from '../../experts/moe-experts.ts';
+import { IMPLEMENTATIONS } from '../../experts/moe-op.ts';
 import { RECORDABLE_BACKENDS, type TuningTable } from './policy.ts';
 
 /** Changes with what is measured, and how. */

@@ -1,6 +1,6 @@
 import { InputError } from '../../errors.ts';
 import type { Grid } from '../../media/types.ts';
-import { IMAGE_TOKEN, TEXT_TOKEN, VIDEO_TOKEN } from './positions.ts';
+import { TOKEN_TYPES } from '../architecture.ts';
 import { formatSeconds } from './video.ts';
 
 /** The special tokens of Qwen-VL prompts as text. */
@@ -95,6 +95,8 @@ export function expandIds(
 /** 1 at image tokens, 2 at video tokens, 0 elsewhere. */
 export function tokenTypes(rows: readonly (readonly number[])[], ids: PlaceholderIds): number[][] {
   return rows.map((row) =>
-    row.map((id) => (id === ids.image ? IMAGE_TOKEN : id === ids.video ? VIDEO_TOKEN : TEXT_TOKEN)),
+    row.map((id) =>
+      id === ids.image ? TOKEN_TYPES.image : id === ids.video ? TOKEN_TYPES.video : TOKEN_TYPES.text,
+    ),
   );
 }

@@ -1,10 +1,8 @@
 import { InputError } from '../../errors.ts';
 import type { Grid } from '../../media/types.ts';
+import { TOKEN_TYPES } from '../architecture.ts';
 
-/** Values of `mm_token_type_ids`. */
-export const TEXT_TOKEN = 0;
-export const IMAGE_TOKEN = 1;
-export const VIDEO_TOKEN = 2;
+const { text: TEXT_TOKEN, image: IMAGE_TOKEN, video: VIDEO_TOKEN } = TOKEN_TYPES;
 
 export interface MropeInputs {
   /** 0 = text, 1 = image, 2 = video; `[batch][sequence]`. */

@@ -1,0 +1,115 @@
+import { CALLS, IMPLEMENTATIONS } from '../experts/moe-op.ts';
+import type { Value } from '../graph/graph.ts';
+import type { CacheSpec } from '../nn/cache-spec.ts';
+import { gatherRows } from '../nn/embedding.ts';
+import type { Scores } from '../nn/lm-head.ts';
+import type { LayerPass } from '../nn/pass.ts';
+import type { RotaryTables } from '../nn/rope.ts';
+import type { Scope, Variant } from '../nn/scope.ts';
+import * as io from './io.ts';
+
+/** What a pass has to know of its decoder. */
+export interface PassConfig {
+  readonly hidden_size: number;
+  readonly vocab_size: number;
+  readonly num_experts: number;
+  readonly num_experts_per_tok: number;
+}
+
+export interface PassOptions {
+  readonly caches: readonly CacheSpec[];
+  /** Of a token's rotary position. */
+  readonly positionAxes: number;
+  rotary(positions: Value): RotaryTables;
+  /** Layers behind which every position is still needed, wanted or not. */
+  readonly wholeLayers?: number;
+}
+
+/** A pass of a decoder as its layers see it: what they need lies in graph inputs, what they leave becomes graph outputs. */
+export class DecoderPass {
+  /** int64 [batch, sequence] */
+  readonly ids: Value;
+  readonly #g: Scope<Variant>;
+  readonly #config: PassConfig;
+  readonly #caches: readonly CacheSpec[];
+  readonly #shared: Pick<LayerPass, 'rotary' | 'lastPositions' | 'totalLength' | 'implementation'>;
+  /** Positions whose logits are wanted; undefined for graphs without a head. */
+  readonly #rows: Value | undefined;
+  /** Whether the last layer drops all other positions before its feed-forward. The caches still get every one. */
+  readonly #dropsEarly: boolean;
+
+  constructor(g: Scope<Variant>, config: PassConfig, options: PassOptions) {
+    this.#g = g;
+    this.#config = config;
+    this.#caches = options.caches;
+    this.ids = this.input(io.INPUT_IDS);
+    g.graph.shared.set(CALLS, g.graph.int64(IMPLEMENTATIONS.map(() => 0)));
+    this.#shared = {
+      implementation: this.input(io.EXPERTS_IMPLEMENTATION),
+      rotary: options.rotary(this.input(io.positionIds(options.positionAxes))),
+      lastPositions: this.input(io.LAST_POSITIONS),
+      totalLength: this.input(io.TOTAL_LENGTH),
+    };
+    const { head, intermediates } = g.variant;
+    this.#rows = head === 'logits' ? this.input(io.LOGITS_ROWS) : undefined;
+    this.#dropsEarly = !intermediates && (options.wholeLayers ?? 0) < options.caches.length;
+  }
+
+  /** Declares an input. */
+  input({ name, dtype, shape }: io.Port): Value {
+    return this.#g.graph.input(name, dtype, shape);
+  }
+
+  layer(n: number): LayerPass {
+    const { hidden_size, num_experts: experts, num_experts_per_tok: topK } = this.#config;
+    const isLast = n + 1 === this.#caches.length;
+    const spec = this.#caches[n] as CacheSpec;
+    const [key, value] = io.cachePorts(n, spec, io.cacheDtype(this.#g.variant)) as [
+      io.CachePorts,
+      io.CachePorts,
+    ];
+    return {
+      ...this.#shared,
+      rows: isLast && this.#dropsEarly ? this.#rows : undefined,
+      pastKeysValues: () => ({ key: this.input(key.past), value: this.input(value.past) }),
+      keepKeysValues: (present) => {
+        this.#output(present.key, key.present);
+        this.#output(present.value, value.present);
+      },
+      keepHidden: (x) => this.#intermediate(x, io.hiddenStates(n, hidden_size)),
+      keepRouting: (routing) => {
+        this.#intermediate(routing.logits, io.routerLogits(n, experts));
+        this.#intermediate(routing.indices, io.routerIndices(n, topK));
+        this.#intermediate(routing.weights, io.routerWeights(n, topK));
+      },
+    };
+  }
+
+  /**
+   * Ends the pass.
+   * @param x after the final norm, fp32 [batch, sequence, hidden], or [rows, hidden] where the last layer dropped the rest
+   * @param head scores rows, fp32 [rows, hidden]
+   */
+  finish(x: Value, head: (x: Value, candidates: Value) => Scores): void {
+    const { hidden_size: hidden, vocab_size: vocab } = this.#config;
+    this.#intermediate(x, io.hiddenStates(this.#caches.length, hidden));
+    this.#g.graph.output(this.#g.graph.shared.get(CALLS) as Value, CALLS, 'int64', [IMPLEMENTATIONS.length]);
+    if (!this.#rows) {
+      this.#output(x, io.lastHiddenState(hidden));
+      return;
+    }
+    const wanted = this.#dropsEarly ? x : gatherRows(this.#g, x, this.#rows, hidden);
+    const { logits, candidates } = head(wanted, this.input(io.CANDIDATES));
+    this.#output(logits, io.logits(vocab));
+    this.#output(candidates.logits, io.CANDIDATE_LOGITS);
+    this.#output(candidates.ids, io.CANDIDATE_IDS);
+  }
+
+  #intermediate(value: Value, port: io.Port): void {
+    if (this.#g.variant.intermediates) this.#output(value, port);
+  }
+
+  #output(value: Value, { name, dtype, shape }: io.Port): void {
+    this.#g.graph.output(value, name, dtype, shape);
+  }
+}

@@ -1,0 +1,71 @@
+import { embedding } from '../../nn/embedding.ts';
+import { lmHead } from '../../nn/lm-head.ts';
+import { rotaryTablesByAxis } from '../../nn/rope.ts';
+import { Scope, type Variant } from '../../nn/scope.ts';
+import type { Architecture, MediaPart, Model } from '../architecture.ts';
+import { DecoderPass } from '../pass.ts';
+import { describeText, tableNames } from '../text-model.ts';
+import { type Config, parseQwen3Vl } from './config.ts';
+import { tokenTypes } from './placeholders.ts';
+import { mropePositions } from './positions.ts';
+import { decoder } from './text.ts';
+import { buildVisionTower } from './vision.ts';
+import { towerFeeds } from './vision-feeds.ts';
+import { VisualFeatures } from './visual-features.ts';
+
+const PREFIX = 'model.language_model';
+const TOWER = 'model.visual';
+/** Time, height and width. */
+const AXES = 3;
+
+/** Qwen3-VL-MoE, such as Qwen3-VL-30B-A3B: HF `Qwen3VLMoeForConditionalGeneration`. */
+export const qwen3_vl_moe: Architecture = {
+  modelType: 'qwen3_vl_moe',
+  parse(json, file) {
+    const config = parseQwen3Vl(json, file);
+    const model = {
+      ...describeText(config.text, { modelType: 'qwen3_vl_moe', prefix: PREFIX, tower: TOWER }),
+      subConfigs: ['text_config', 'vision_config'],
+      positionAxes: AXES,
+      media: mediaPart(config),
+    };
+    return { ...model, build: (graph, variant) => build(new Scope(graph, variant), model, config) };
+  },
+};
+
+function build(g: Scope<Variant>, model: Omit<Model, 'build'>, { text, vision, ropeAxes }: Config): void {
+  const { hidden_size: hidden, vocab_size: vocab } = text;
+  const { length: deepstackLayers } = vision.deepstack_visual_indexes;
+  const pass = new DecoderPass(g, text, {
+    ...model,
+    rotary: (positions) => rotaryTablesByAxis(g.at('rotary'), text.rope, ropeAxes, AXES, positions),
+    // Features are added by place, so that every position must still be there.
+    wholeLayers: g.variant.visual ? deepstackLayers : 0,
+  });
+  const visual = g.variant.visual
+    ? new VisualFeatures(g.at('visual'), pass, hidden, deepstackLayers)
+    : undefined;
+  const tables = tableNames(g.graph.weights, PREFIX, text.tie_word_embeddings);
+  const embeddings = embedding(g.at(tables.embedding), pass.ids, vocab, hidden);
+  const x = decoder(g.at(PREFIX), visual?.embed(embeddings) ?? embeddings, pass, text, visual);
+  pass.finish(x, (rows, count) => lmHead(g.at(tables.head), rows, hidden, vocab, count));
+}
+
+function mediaPart({ vision, imageTokenId, videoTokenId }: Config): MediaPart {
+  const { in_channels, temporal_patch_size, patch_size, spatial_merge_size: merge } = vision;
+  const ids = { image: imageTokenId, video: videoTokenId };
+  return {
+    deepstackLayers: vision.deepstack_visual_indexes.length,
+    patchValues: in_channels * temporal_patch_size * patch_size ** 2,
+    tokensOf: ([time, height, width]) => (time * height * width) / merge ** 2,
+    tokenTypes: (row) => tokenTypes([row], ids)[0] ?? [],
+    positions(types, { images, videos }) {
+      const grids = { imageGridThw: images, videoGridThw: videos, spatialMergeSize: merge };
+      const { positionIds, ropeDeltas } = mropePositions({ mmTokenTypeIds: [types], ...grids });
+      const axis = (n: number) => positionIds.subarray(n * types.length, (n + 1) * types.length);
+      return { positions: [axis(0), axis(1), axis(2)], delta: ropeDeltas[0] as number };
+    },
+    buildTower: (graph, target) => buildVisionTower(new Scope(graph, target, TOWER), vision),
+    towerFeeds: (pixels, grid) => towerFeeds(pixels, grid, vision),
+  };
+}

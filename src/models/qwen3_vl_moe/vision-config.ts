@@ -1,0 +1,41 @@
+import { z } from 'zod';
+import { count, fieldError, parseConfig, size } from '../config.ts';
+
+/** HF `Qwen3VLMoeVisionConfig`. */
+const schema = z.object({
+  depth: size.default(27),
+  hidden_size: size.default(1152),
+  hidden_act: z.literal('gelu_pytorch_tanh').default('gelu_pytorch_tanh'),
+  intermediate_size: size.default(4304),
+  num_heads: size.default(16),
+  in_channels: size.default(3),
+  patch_size: size.default(16),
+  spatial_merge_size: size.default(2),
+  temporal_patch_size: size.default(2),
+  out_hidden_size: size.default(3584),
+  num_position_embeddings: size.default(2304),
+  deepstack_visual_indexes: z.array(count).default([8, 16, 24]),
+});
+
+export type VisionConfig = z.output<typeof schema>;
+
+/** @throws ConfigError naming file, field and value */
+export function parseVision(json: unknown, file: string): VisionConfig {
+  const path = 'vision_config';
+  const config = parseConfig(schema, json, file, path);
+  const { hidden_size: hidden, num_heads: heads, num_position_embeddings: positions, depth } = config;
+  if (hidden % (4 * heads) !== 0)
+    throw fieldError(
+      file,
+      `${path}.hidden_size`,
+      hidden,
+      `must be a multiple of 4 · num_heads (${4 * heads})`,
+    );
+  if (!Number.isInteger(Math.sqrt(positions)))
+    throw fieldError(file, `${path}.num_position_embeddings`, positions, 'must be a square number');
+  for (const layer of config.deepstack_visual_indexes) {
+    if (layer >= depth)
+      throw fieldError(file, `${path}.deepstack_visual_indexes`, layer, `must be below depth (${depth})`);
+  }
+  return config;
+}

@@ -1,0 +1,74 @@
+import type { WeightSource } from '../graph/weight-source.ts';
+import { attentionCache } from '../nn/attention.ts';
+import { expertsContext } from '../nn/moe.ts';
+import type { Target } from '../nn/scope.ts';
+import type { Model } from './architecture.ts';
+import { tensorUse } from './tensor-use.ts';
+import type { TextConfig } from './text-config.ts';
+
+interface TextModelOptions {
+  readonly modelType: string;
+  /** Prefix of the decoder's tensors, such as `model`. */
+  readonly prefix: string;
+  /** Prefix of the vision tower's tensors, where there is one. */
+  readonly tower?: string;
+  /** Sliding window of each layer; without it every position sees all before it. */
+  readonly windows?: readonly (number | undefined)[];
+}
+
+/** What follows alike from the config of every Qwen MoE decoder; the rest of a `Model` is the family's own. */
+export function describeText(
+  config: TextConfig,
+  { modelType, prefix, tower, windows = [] }: TextModelOptions,
+): Omit<Model, 'build'> {
+  const { hidden_size: hidden, num_hidden_layers: layers, num_experts: experts } = config;
+  const { num_attention_heads: heads, num_key_value_heads: kvHeads, head_dim: headDim } = config;
+  const sparse = [...config.isSparse.keys()].filter((layer) => config.isSparse[layer]);
+  return {
+    modelType,
+    subConfigs: [],
+    dtype: config.declaredDtype,
+    vocabSize: config.vocab_size,
+    contextLength: config.max_position_embeddings,
+    hiddenSize: hidden,
+    positionAxes: 1,
+    caches: config.isSparse.map((_, layer) => attentionCache(config, windows[layer])),
+    routed:
+      sparse.length > 0
+        ? { layers: sparse, count: experts, perToken: config.num_experts_per_tok }
+        : undefined,
+    geometry: {
+      hidden,
+      layers,
+      heads: `${heads}/${kvHeads} x ${headDim}`,
+      experts: `${config.num_experts_per_tok} of ${experts} x ${config.moe_intermediate_size}`,
+      moeLayers: sparse.length,
+      intermediate: config.intermediate_size,
+      vocab: config.vocab_size,
+    },
+    work: {
+      // Scores and weighted sums: headDim multiply-adds each, for every head.
+      attention: config.isSparse.map(() => 2 * heads * headDim),
+      use: (tensor) => tensorUse(tensor, config, prefix, tower),
+    },
+    expertsContexts: (stored: WeightSource, target: Target) =>
+      sparse.map((layer) => expertsContext(stored, `${prefix}.layers.${layer}.mlp.experts`, config, target)),
+  };
+}
+
+/**
+ * Tensors of the token embedding and of the output head, without `.weight`. Tied ones share whichever is stored; a checkpoint that
+ * holds both is taken at its word.
+ */
+export function tableNames(
+  stored: WeightSource,
+  prefix: string,
+  isTied: boolean,
+): { readonly embedding: string; readonly head: string } {
+  const embedding = `${prefix}.embed_tokens`;
+  const head = 'lm_head';
+  const isStored = (name: string) => stored.info(`${name}.weight`) !== undefined;
+  if (!isTied) return { embedding, head };
+  if (!isStored(head)) return { embedding, head: embedding };
+  return { embedding: isStored(embedding) ? embedding : head, head };
+}

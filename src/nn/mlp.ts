@@ -1,0 +1,19 @@
+import type { Value } from '../graph/graph.ts';
+import type { Scope } from './scope.ts';
+
+/**
+ * down(silu(gate x) · up x): HF `Qwen2MoeMLP`.
+ * @param x fp32 […, hidden]
+ * @param outputGate handle of [1, hidden], whose product with x, through a sigmoid, scales the result; -1: none
+ * @returns fp32 […, hidden]
+ */
+export function gatedMlp(g: Scope, x: Value, hidden: number, intermediate: number, outputGate = -1): Value {
+  const [output] = g.ownOps('GatedMlp', [x], {
+    gate: g.weight('gate_proj.weight', [intermediate, hidden]),
+    up: g.weight('up_proj.weight', [intermediate, hidden]),
+    down: g.weight('down_proj.weight', [hidden, intermediate]),
+    output_gate: outputGate,
+    precision: g.precision,
+  });
+  return output as Value;
+}
