@@ -24,7 +24,14 @@ const BACKSLASH = 0x5c;
 const CLOSE_LIST = 0x5d;
 const OPEN_OBJECT = 0x7b;
 const CLOSE_OBJECT = 0x7d;
+const BYTE_ORDER_MARK = Buffer.from([0xef, 0xbb, 0xbf]);
 const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+/** What Python's json module writes beyond JSON. */
+const PYTHON_NUMBERS: Readonly<Record<string, number>> = {
+  NaN: Number.NaN,
+  Infinity: Number.POSITIVE_INFINITY,
+  '-Infinity': Number.NEGATIVE_INFINITY,
+};
 const NUMBER = /^-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?$/;
 
 /**
@@ -37,6 +44,19 @@ export class JsonCursor {
 
   constructor(bytes: Uint8Array) {
     this.#bytes = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  }
+
+  /** Moves past a byte order mark, which some editors put before UTF-8 text. */
+  skipByteOrderMark(): void {
+    if (this.position === 0 && this.#bytes.subarray(0, 3).equals(BYTE_ORDER_MARK)) this.position = 3;
+  }
+
+  /** Moves past `word` if it comes next. */
+  acceptWord(word: string): boolean {
+    this.peek();
+    if (this.#bytes.toString('latin1', this.position, this.position + word.length) !== word) return false;
+    this.position += word.length;
+    return true;
   }
 
   /** The next byte that is not white space, or undefined at the end; does not move past it. */
@@ -93,7 +113,28 @@ export class JsonCursor {
     return value;
   }
 
-  /** Moves past any value, checking that it is JSON and nested at most `depth` deep. */
+  /** Any value, nested at most `depth` deep; of a repeated key the last counts, as for `JSON.parse` and Python. */
+  readValue(depth: number): unknown {
+    const next = this.peek();
+    if (next === OPEN_OBJECT || next === OPEN_LIST) {
+      if (depth <= 0) throw this.#error('values are nested too deeply');
+      if (next === OPEN_LIST) {
+        const list: unknown[] = [];
+        this.readList(() => list.push(this.readValue(depth - 1)));
+        return list;
+      }
+      const members = new Map<string, unknown>();
+      this.readObject((key) => members.set(key, this.readValue(depth - 1)));
+      return Object.fromEntries(members);
+    }
+    if (next === QUOTE) return this.readString(Number.MAX_SAFE_INTEGER);
+    const start = this.position;
+    this.skipValue(depth);
+    const text = this.#bytes.toString('latin1', start, this.position);
+    return Object.hasOwn(PYTHON_NUMBERS, text) ? PYTHON_NUMBERS[text] : (JSON.parse(text) as unknown);
+  }
+
+  /** Moves past any value, checking that it is JSON (or one of Python's numbers) and nested at most `depth` deep. */
   skipValue(depth: number): void {
     const next = this.peek();
     if (next === undefined) throw this.#end();
@@ -102,6 +143,7 @@ export class JsonCursor {
       if (next === OPEN_OBJECT) this.readObject(() => this.skipValue(depth - 1));
       else this.readList(() => this.skipValue(depth - 1));
     } else if (next === QUOTE) this.readString(Number.MAX_SAFE_INTEGER);
+    else if (next === MINUS && this.acceptWord('-Infinity')) return;
     else if (next === MINUS || (next >= 0x30 && next <= 0x39)) this.#skipNumber();
     else this.#skipWord();
   }
@@ -152,7 +194,7 @@ export class JsonCursor {
   }
 
   #skipWord(): void {
-    for (const word of ['true', 'false', 'null']) {
+    for (const word of ['true', 'false', 'null', 'NaN', 'Infinity']) {
       const text = this.#bytes.toString('latin1', this.position, this.position + word.length);
       if (text === word) {
         this.position += word.length;
@@ -192,7 +234,8 @@ function isNumberByte(byte: number | undefined): boolean {
 }
 
 /**
- * `JSON.parse` for a file of a repo: the nesting is bounded first, and an error names the file.
+ * `JSON.parse` for a file of a repo: the nesting is bounded first, an error names the file, and the numbers are taken that Python writes
+ * beyond JSON: NaN, Infinity and -Infinity.
  *
  * @param file path or name for the message
  * @throws ConfigError
@@ -203,12 +246,31 @@ export function parseJsonFile(text: string, file: string, maxDepth: number = MAX
       `${file}: values are nested more than ${maxDepth} deep; this is no file of a model`,
     );
   }
+  const plain = text.startsWith('\ufeff') ? text.slice(1) : text;
   try {
-    return JSON.parse(text.startsWith('\ufeff') ? text.slice(1) : text);
+    return JSON.parse(plain);
   } catch (error) {
-    const reason = text.trim() === '' ? 'the file is empty' : (error as Error).message;
-    throw new ConfigError(`${file} is not valid JSON: ${reason}. Download the file again`, { cause: error });
+    if (/NaN|Infinity/.test(plain)) return parsePythonJson(plain, file, maxDepth);
+    throw syntaxError(file, plain.trim() === '' ? 'the file is empty' : (error as Error).message, error);
   }
+}
+
+function parsePythonJson(text: string, file: string, maxDepth: number): unknown {
+  const cursor = new JsonCursor(Buffer.from(text));
+  try {
+    const value = cursor.readValue(maxDepth);
+    if (cursor.peek() !== undefined) throw new JsonSyntaxError('text follows the value');
+    return value;
+  } catch (error) {
+    if (!(error instanceof JsonSyntaxError)) throw error;
+    throw syntaxError(file, `${error.message} near byte ${cursor.position}`, error);
+  }
+}
+
+function syntaxError(file: string, reason: string, cause: unknown): ConfigError {
+  return new ConfigError(`${file} is not valid JSON: ${reason}. Correct the file, or download it again`, {
+    cause,
+  });
 }
 
 /**
@@ -224,7 +286,16 @@ export async function readJsonFile(path: string, file: string = path): Promise<u
       `${file} has ${size} bytes; the limit for a file of settings is ${MAX_JSON_FILE_BYTES}`,
     );
   }
-  return parseJsonFile(await readFile(path, 'utf8'), file);
+  const bytes = await readFile(path);
+  try {
+    return parseJsonFile(UTF8.decode(bytes), file);
+  } catch (error) {
+    if (error instanceof ConfigError) throw error;
+    const what = /^(\xff\xfe|\xfe\xff)/.test(bytes.toString('latin1', 0, 2))
+      ? 'UTF-16'
+      : 'some other encoding';
+    throw new ConfigError(`${file} is not UTF-8 text but ${what}; save it as UTF-8`, { cause: error });
+  }
 }
 
 function isDeeperThan(text: string, maxDepth: number): boolean {

@@ -14,6 +14,36 @@ describe('parseJsonFile', () => {
     expect(parseJsonFile(`\ufeff${JSON.stringify(value)}`, 'x.json')).toEqual(value);
   });
 
+  test('takes the numbers of Python that JSON does not have, outside strings', () => {
+    const text =
+      '\ufeff{"a":NaN,"b":[Infinity,-Infinity,-1.5e3],"c":"NaN, Infinity","a":{"d":NaN},"é":null,"t":[true,false]}';
+    expect(parseJsonFile(text, 'x.json')).toEqual({
+      a: { d: Number.NaN },
+      b: [Infinity, -Infinity, -1500],
+      c: 'NaN, Infinity',
+      é: null,
+      t: [true, false],
+    });
+  });
+
+  test.each([
+    '{"a":nan}',
+    '{"a":-NaN}',
+    '{"a":NaN,}',
+    '[Infinity',
+    '[NaN] x',
+    '{"a":+Infinity}',
+    '[--Infinity]',
+  ])('refuses %s', (text) => {
+    expect(() => parseJsonFile(text, 'x.json')).toThrow(/x\.json is not valid JSON/);
+  });
+
+  test('a member may be called like a part of every object', () => {
+    const value = parseJsonFile('{"__proto__":{"a":NaN},"constructor":1}', 'x.json') as object;
+    expect(Object.keys(value)).toEqual(['__proto__', 'constructor']);
+    expect(Object.getPrototypeOf(value)).toBe(Object.prototype);
+  });
+
   test('bounds the nesting, but not the brackets in strings', () => {
     const nested = (depth: number) => '['.repeat(depth) + ']'.repeat(depth);
     expect(() => parseJsonFile(nested(MAX_JSON_DEPTH), 'x.json')).not.toThrow();
@@ -36,6 +66,14 @@ test('readJsonFile does not read what is too large for settings', async () => {
   await expect(readJsonFile(path, 'config.json')).rejects.toThrow(
     /config\.json has 1000000000 bytes; the limit/,
   );
+});
+
+test('readJsonFile names another encoding', async () => {
+  const path = join(await temporaryFolder(), 'config.json');
+  await writeFile(path, Buffer.from('\ufeff{"a":1}', 'utf16le'));
+  await expect(readJsonFile(path, 'config.json')).rejects.toThrow('config.json is not UTF-8 text but UTF-16');
+  await writeFile(path, Buffer.from('{"a":"\xe9"}', 'latin1'));
+  await expect(readJsonFile(path, 'config.json')).rejects.toThrow(/not UTF-8 text/);
 });
 
 describe('JsonCursor', () => {

@@ -5,8 +5,8 @@ import type { SafetensorsDType, TensorInfo } from '../safetensors/types.ts';
 import { loadBinding, type NativeWeightStore, WEIGHT_FILE } from './binding.ts';
 import type { OpenWeightStore, WeightStore } from './types.ts';
 
-/** safetensors dtype → ONNX TensorProto.DataType. */
-const dataTypes: Readonly<Record<SafetensorsDType, number>> = {
+/** safetensors dtype → ONNX TensorProto.DataType, for those the engine knows; no graph asks for tensors of the others. */
+const dataTypes: Readonly<Partial<Record<SafetensorsDType, number>>> = {
   F32: 1,
   U8: 2,
   I8: 3,
@@ -129,7 +129,8 @@ export function nativeStore(store: WeightStore): NativeWeightStore {
   throw new EngineError(`expected a weight store made by openWeightStore, got ${show(store)}`);
 }
 
-function toColumns(tensors: readonly TensorInfo[]) {
+function toColumns(all: readonly TensorInfo[]) {
+  const tensors = all.filter(({ dtype }) => dataTypes[dtype] !== undefined);
   const count = tensors.length;
   const files = new Map<string, number>();
   const handles = new Map<string, number>();
@@ -147,7 +148,7 @@ function toColumns(tensors: readonly TensorInfo[]) {
     fileIndex[i] = file;
     offsets[i] = tensor.offset;
     bytes[i] = tensor.byteLength;
-    types[i] = dataTypes[tensor.dtype];
+    types[i] = dataTypes[tensor.dtype] as number;
     ranks[i] = tensor.shape.length;
     dims.push(...tensor.shape);
   });

@@ -28,7 +28,7 @@ export async function openCheckpoint(repo: Repo): Promise<Checkpoint> {
   }
   const index = await readShardIndex(indexPath);
   const files = await shardFiles(repo, indexPath, index);
-  const tensors = await readShards(files, indexPath, index.shards);
+  const tensors = await readShards(files, indexPath, index);
   checkIndex(tensors, indexPath, index, files);
   return { files, tensors };
 }
@@ -45,12 +45,12 @@ async function shardFiles(repo: Repo, indexPath: string, index: ShardIndex): Pro
 async function readShards(
   files: readonly string[],
   indexPath: string,
-  shards: readonly string[],
+  { shards, shardOf }: ShardIndex,
 ): Promise<Map<string, TensorInfo>> {
   const tensors = new Map<string, TensorInfo>();
   for (let first = 0; first < files.length; first += HEADERS_AT_ONCE) {
     const headers = await Promise.all(files.slice(first, first + HEADERS_AT_ONCE).map(readHeader));
-    for (const [i, header] of headers.entries()) merge(tensors, header, shards[first + i] as string);
+    for (const [i, header] of headers.entries()) merge(tensors, header, shards[first + i] as string, shardOf);
     if (tensors.size > MAX_TENSORS) {
       throw new CheckpointError(`${indexPath}: the shards hold more than ${MAX_TENSORS} tensors in all`);
     }
@@ -58,12 +58,21 @@ async function readShards(
   return tensors;
 }
 
-function merge(tensors: Map<string, TensorInfo>, header: Map<string, TensorInfo>, shard: string): void {
+/** Adds the tensors of a shard. Where several shards hold one of the same name, the index says which is meant. */
+function merge(
+  tensors: Map<string, TensorInfo>,
+  header: Map<string, TensorInfo>,
+  shard: string,
+  shardOf: ReadonlyMap<string, string>,
+): void {
   for (const [name, tensor] of header) {
     const earlier = tensors.get(name);
     if (earlier !== undefined) {
+      const meant = shardOf.get(name);
+      if (meant === shard) tensors.set(name, tensor);
+      if (meant !== undefined) continue;
       throw new CheckpointError(
-        `"${name}" is stored twice: in ${earlier.file} and in ${shard}. Only one can be meant`,
+        `"${name}" is stored twice: in ${earlier.file} and in ${shard}, and the index does not say which is meant`,
       );
     }
     tensors.set(name, tensor);

@@ -1,7 +1,7 @@
 import { open, stat } from 'node:fs/promises';
 import { CheckpointError } from '../errors.ts';
 import { JsonCursor, JsonEndError, JsonSyntaxError, MAX_JSON_DEPTH } from '../json.ts';
-import { DTYPE_BYTES, isDType } from './dtype.ts';
+import { DTYPE_BITS, isDType } from './dtype.ts';
 import { type ByteSource, lfsPointerSize } from './lfs-pointer.ts';
 import { MAX_ENTRY_BYTES, MAX_HEADER_BYTES, MAX_NAME_BYTES, MAX_RANK, MAX_TENSORS } from './limits.ts';
 import type { TensorInfo } from './types.ts';
@@ -154,6 +154,7 @@ class HeaderParser {
   }
 
   #skipMetadata(cursor: JsonCursor): void {
+    if (cursor.acceptWord('null')) return;
     const seen = new Set<string>();
     this.#inEntry('__metadata__', () =>
       cursor.readObject((key) => {
@@ -188,7 +189,7 @@ class HeaderParser {
 
   #locate(name: string, dtype: string, shape: number[], offsets: number[]): TensorInfo {
     if (!isDType(dtype)) {
-      const known = Object.keys(DTYPE_BYTES).join(', ');
+      const known = Object.keys(DTYPE_BITS).join(', ');
       throw this.tensorFault(name, `has the unknown dtype ${quote(dtype)}; known are ${known}`);
     }
     const [begin, end] = offsets;
@@ -204,7 +205,7 @@ class HeaderParser {
           `(${this.fileBytes} bytes in all). It is truncated; fetch it again`,
       );
     }
-    const needed = this.#byteLength(name, shape, DTYPE_BYTES[dtype]);
+    const needed = this.#byteLength(name, shape, DTYPE_BITS[dtype]);
     if (needed !== end - begin) {
       throw this.tensorFault(
         name,
@@ -214,15 +215,22 @@ class HeaderParser {
     return { name, file: this.file, offset: this.dataStart + begin, byteLength: needed, dtype, shape };
   }
 
-  #byteLength(name: string, shape: readonly number[], elementBytes: number): number {
-    let bytes = elementBytes;
+  #byteLength(name: string, shape: readonly number[], elementBits: number): number {
+    // Whole bytes are multiplied as such, so that the largest sizes stay exact.
+    const [unit, perByte] = elementBits % 8 === 0 ? [elementBits / 8, 1] : [elementBits, 8];
+    let size = unit;
     for (const dimension of shape) {
-      bytes *= dimension;
-      if (bytes > Number.MAX_SAFE_INTEGER) {
+      size *= dimension;
+      if (size > Number.MAX_SAFE_INTEGER) {
         throw this.tensorFault(name, `has shape [${shape.join(', ')}], which is more than 2^53 - 1 bytes`);
       }
     }
-    return bytes;
+    if (size % perByte !== 0)
+      throw this.tensorFault(
+        name,
+        `has ${elementBits} bits an element and shape [${shape.join(', ')}], which end within a byte`,
+      );
+    return size / perByte;
   }
 
   /** Runs a reader of one entry; its syntax errors name the entry. */

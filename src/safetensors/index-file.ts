@@ -66,6 +66,7 @@ async function readBounded(file: string): Promise<Buffer> {
 
 async function readTop(cursor: JsonCursor, file: string): Promise<ReadonlyMap<string, string>> {
   let shardOf: ReadonlyMap<string, string> | undefined;
+  cursor.skipByteOrderMark();
   cursor.expect('{');
   if (!cursor.accept('}')) {
     do {

@@ -4,6 +4,12 @@ export type SafetensorsDType =
   | 'I8'
   | 'F8_E5M2'
   | 'F8_E4M3'
+  | 'F8_E8M0'
+  | 'F8_E4M3FNUZ'
+  | 'F8_E5M2FNUZ'
+  | 'F4'
+  | 'F6_E2M3'
+  | 'F6_E3M2'
   | 'I16'
   | 'U16'
   | 'F16'
@@ -12,6 +18,7 @@ export type SafetensorsDType =
   | 'U32'
   | 'F32'
   | 'F64'
+  | 'C64'
   | 'I64'
   | 'U64';
 

@@ -10,10 +10,10 @@ export interface Entry {
 
 /** Bytes of an element, from the format's description. */
 export const BYTES: Record<string, number> = {
-  ...{ BOOL: 1, U8: 1, I8: 1, F8_E5M2: 1, F8_E4M3: 1 },
+  ...{ BOOL: 1, U8: 1, I8: 1, F8_E5M2: 1, F8_E4M3: 1, F8_E8M0: 1, F8_E4M3FNUZ: 1, F8_E5M2FNUZ: 1 },
   ...{ I16: 2, U16: 2, F16: 2, BF16: 2 },
   ...{ I32: 4, U32: 4, F32: 4 },
-  ...{ F64: 8, I64: 8, U64: 8 },
+  ...{ F64: 8, I64: 8, U64: 8, C64: 8 },
 };
 
 /** Lays tensors out one after the other, as every writer does. */

@@ -75,11 +75,24 @@ describe('openCheckpoint', () => {
     expect(await messageOf(opened(files))).toMatch(message);
   });
 
-  test('refuses a tensor that two shards hold', async () => {
+  test.each(['1.safetensors', '2.safetensors'])(
+    'of a tensor that two shards hold takes the one that the index names: %s',
+    async (meant) => {
+      const { tensors } = await opened({
+        [INDEX]: indexOf({ a: '1.safetensors', b: meant, c: '2.safetensors' }),
+        '1.safetensors': shard('a', 'b'),
+        '2.safetensors': shard('b', 'c'),
+      });
+      expect(tensors.get('b')?.file).toMatch(new RegExp(`${meant}$`));
+      expect([...tensors.keys()].sort()).toEqual(['a', 'b', 'c']);
+    },
+  );
+
+  test('refuses a tensor that two shards hold and the index does not name', async () => {
     const files = {
-      [INDEX]: indexOf({ a: '1.safetensors', b: '2.safetensors' }),
+      [INDEX]: indexOf({ a: '1.safetensors', c: '2.safetensors' }),
       '1.safetensors': shard('a', 'b'),
-      '2.safetensors': shard('b'),
+      '2.safetensors': shard('b', 'c'),
     };
     expect(await messageOf(opened(files))).toMatch(
       /"b" is stored twice: in .*1\.safetensors and in .*2\.safetensors/,

@@ -53,6 +53,10 @@ describe('readHeader', () => {
     expect([...(await header(fileOf(escaped, 1))).keys()]).toEqual(['café']);
     expect((await header(fileOf('{}', 0))).size).toBe(0);
     expect((await header(fileOf('{"__metadata__":{}}', 0))).size).toBe(0);
+    expect(
+      (await header(fileOf('{"__metadata__":null,"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}', 1)))
+        .size,
+    ).toBe(1);
   });
 
   test('reads 20,000 tensors and lets the event loop turn meanwhile', async () => {
