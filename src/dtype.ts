@@ -1,6 +1,9 @@
 /** Element types of tensors: their names, numbers and sizes, in this one table. */
 
-/** By ONNX's name in lower case: safetensors' name, ONNX `TensorProto.DataType`, bytes of an element, and its array in JavaScript. */
+/**
+ * By ONNX's name in lower case: safetensors' name, ONNX `TensorProto.DataType` (none for what the engine cannot take), bytes of an element, and the array that holds them in a
+ * `Tensor`; none where JavaScript has no such tensors.
+ */
 export const ELEMENT_TYPES = {
   float32: { safetensors: 'F32', onnx: 1, bytes: 4, array: Float32Array },
   uint8: { safetensors: 'U8', onnx: 2, bytes: 1, array: Uint8Array },
@@ -14,19 +17,31 @@ export const ELEMENT_TYPES = {
   float64: { safetensors: 'F64', onnx: 11, bytes: 8, array: Float64Array },
   uint32: { safetensors: 'U32', onnx: 12, bytes: 4, array: Uint32Array },
   uint64: { safetensors: 'U64', onnx: 13, bytes: 8, array: BigUint64Array },
-  bfloat16: { safetensors: 'BF16', onnx: 16, bytes: 2, array: Uint16Array },
-  float8e4m3fn: { safetensors: 'F8_E4M3', onnx: 17, bytes: 1, array: Uint8Array },
-  float8e5m2: { safetensors: 'F8_E5M2', onnx: 19, bytes: 1, array: Uint8Array },
+  bfloat16: { safetensors: 'BF16', onnx: 16, bytes: 2, array: undefined },
+  float8e4m3fn: { safetensors: 'F8_E4M3', onnx: 17, bytes: 1, array: undefined },
+  float8e5m2: { safetensors: 'F8_E5M2', onnx: 19, bytes: 1, array: undefined },
+  float8e8m0: { safetensors: 'F8_E8M0', onnx: undefined, bytes: 1, array: undefined },
+  float8e4m3fnuz: { safetensors: 'F8_E4M3FNUZ', onnx: undefined, bytes: 1, array: undefined },
+  float8e5m2fnuz: { safetensors: 'F8_E5M2FNUZ', onnx: undefined, bytes: 1, array: undefined },
+  float4e2m1: { safetensors: 'F4', onnx: undefined, bytes: 0.5, array: undefined },
+  float6e2m3: { safetensors: 'F6_E2M3', onnx: undefined, bytes: 0.75, array: undefined },
+  float6e3m2: { safetensors: 'F6_E3M2', onnx: undefined, bytes: 0.75, array: undefined },
+  complex64: { safetensors: 'C64', onnx: undefined, bytes: 8, array: undefined },
 } as const satisfies Record<string, ElementTypeRow>;
 
 interface ElementTypeRow {
   readonly safetensors: string;
-  readonly onnx: number;
+  readonly onnx: number | undefined;
   readonly bytes: number;
-  readonly array: { readonly BYTES_PER_ELEMENT: number };
+  readonly array: { readonly BYTES_PER_ELEMENT: number } | undefined;
 }
 
 export type ElementType = keyof typeof ELEMENT_TYPES;
+/** Types that a `Tensor` can have. */
+export type ArrayType = {
+  [T in ElementType]: (typeof ELEMENT_TYPES)[T]['array'] extends undefined ? never : T;
+}[ElementType];
+
 export type SafetensorsDType = (typeof ELEMENT_TYPES)[ElementType]['safetensors'];
 
 /** Precisions a model can compute in, by the names that config files and callers write. */
@@ -36,15 +51,45 @@ export type DType = (typeof DTYPES)[number];
 /** safetensors' names of the element types that weights to compute with may have. */
 export type WeightDType = (typeof ELEMENT_TYPES)[DType]['safetensors'];
 
+const TYPES = Object.keys(ELEMENT_TYPES) as ElementType[];
 const BY_SAFETENSORS: ReadonlyMap<string, ElementType> = new Map(
-  (Object.keys(ELEMENT_TYPES) as ElementType[]).map((type) => [ELEMENT_TYPES[type].safetensors, type]),
+  TYPES.map((type) => [ELEMENT_TYPES[type].safetensors, type]),
 );
+const BY_ONNX: ReadonlyMap<number, ElementType> = new Map(
+  TYPES.flatMap((type) => {
+    const { onnx } = ELEMENT_TYPES[type];
+    return onnx === undefined ? [] : [[onnx, type]];
+  }),
+);
+
+/** Every name that a safetensors header may give. */
+export const SAFETENSORS_DTYPES: readonly string[] = [...BY_SAFETENSORS.keys()];
 
 /** The element type of a name in a safetensors header; undefined for a name that the format does not have. */
 export function elementType(safetensors: SafetensorsDType): ElementType;
 export function elementType(safetensors: string): ElementType | undefined;
 export function elementType(safetensors: string): ElementType | undefined {
   return BY_SAFETENSORS.get(safetensors);
+}
+
+export function isSafetensorsDType(name: string): name is SafetensorsDType {
+  return BY_SAFETENSORS.has(name);
+}
+
+/** Bits of an element of a tensor in a safetensors file. */
+export function storedBits(safetensors: SafetensorsDType): number {
+  return 8 * ELEMENT_TYPES[elementType(safetensors)].bytes;
+}
+
+/** The type of an ONNX `TensorProto.DataType`, where a `Tensor` can have it. */
+export function arrayType(onnx: number): ArrayType | undefined {
+  const type = BY_ONNX.get(onnx);
+  return type !== undefined && isArrayType(type) ? type : undefined;
+}
+
+/** Whether a `Tensor` can have a type. */
+export function isArrayType(type: string): type is ArrayType {
+  return Object.hasOwn(ELEMENT_TYPES, type) && ELEMENT_TYPES[type as ElementType].array !== undefined;
 }
 
 /** The precision that weights of a stored type call for; undefined where no model computes in it. */

@@ -10,6 +10,7 @@ import {
   type Setting,
 } from '../bench/report.ts';
 import { bytesPerDecodedToken, prefillFlops, weightWork } from '../bench/work.ts';
+import { type DType, ELEMENT_TYPES } from '../dtype.ts';
 import { resolveRepo } from '../hub/repo/resolve-repo.ts';
 import {
   AutoModelForCausalLM,
@@ -218,7 +219,7 @@ function crossover(setting: Setting, samples: readonly Samples[]) {
 }
 
 async function full(
-  setting: Setting,
+  setting: Setting & { dtype: DType },
   loadSeconds: readonly number[],
   loadedBytes: number | undefined,
   samples: readonly Samples[],
@@ -242,7 +243,7 @@ async function full(
   return { json, text: describeBench(json) };
 }
 
-function inDtype(tensor: TensorInfo, dtype: string): TensorInfo {
+function inDtype(tensor: TensorInfo, dtype: DType): TensorInfo {
   const elements = tensor.shape.reduce((a, b) => a * b, 1);
-  return { ...tensor, byteLength: elements * (dtype === 'float32' ? 4 : 2) };
+  return { ...tensor, byteLength: elements * ELEMENT_TYPES[dtype].bytes };
 }

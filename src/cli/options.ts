@@ -1,4 +1,5 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import { DTYPES } from '../dtype.ts';
 import { EngineError, nearest, show } from '../errors.ts';
 import { ExpertsInterface, type LoadOptions } from '../index.ts';
 import { type CompileMode, type CompileOptions, checkCompileMode } from '../model/compile.ts';
@@ -51,7 +52,7 @@ export interface ComputeFlags {
 
 /** Adds the options of how and where a model computes, alike in every command that runs one. */
 export function addComputeOptions(command: Command): Command {
-  const dtypes = ['auto', 'float32', 'bfloat16', 'float16'];
+  const dtypes = ['auto', ...DTYPES];
   return command
     .addOption(new Option('--dtype <dtype>', 'precision of the computation').choices(dtypes))
     .option('--device <device>', 'where to compute: cpu (default), cuda, cuda:N or auto', device)

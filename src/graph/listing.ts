@@ -21,7 +21,7 @@ function typedText({ name, dtype, shape }: TypedName): string {
 
 /** The first few values. */
 function valuesText({ dtype, data }: Initializer): string {
-  const values = [...new ELEMENT_TYPES[dtype].array(data.slice().buffer)];
+  const values = [...new (ELEMENT_TYPES[dtype].array ?? Uint8Array)(data.slice().buffer)];
   const shown = values
     .slice(0, LISTED_VALUES)
     .map((value) => String(typeof value === 'bigint' ? value : Number(value.toPrecision(6))));

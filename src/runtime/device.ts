@@ -1,6 +1,7 @@
 /** Devices that are not the CPU: opening one, its memory, weights on it, recorded runs. */
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { type DType, ELEMENT_TYPES } from '../dtype.ts';
 import { AbortError, EngineError, InputError } from '../errors.ts';
 import {
   CANCELLED,
@@ -13,16 +14,9 @@ import {
   nextRunId,
 } from './binding.ts';
 import type { Tensor } from './ort.ts';
-import { BFLOAT16, type DeviceTensorType, deviceTensor } from './tensors.ts';
+import { type DeviceTensorType, deviceTensor } from './tensors.ts';
 import type { WeightStore } from './types.ts';
 import { nativeStore } from './weight-store.ts';
-
-/** Element types of weights and caches on a device. */
-export type DeviceDType = 'float32' | 'bfloat16' | 'float16';
-
-const DATA_TYPES: Readonly<Record<DeviceDType, number>> = { float32: 1, float16: 10, bfloat16: BFLOAT16 };
-const TENSOR_TYPES = { float32: 1, int32: 6, int64: 7, float16: 10 } as const;
-const BYTES = { float32: 4, int32: 4, int64: 8, float16: 2, bfloat16: 2 } as const;
 
 /** Name, PCI address, memory in bytes and compute capability of a GPU. */
 export type DeviceInfo = NativeDeviceInfo;
@@ -119,8 +113,8 @@ export class Device {
   }
 
   /** @param maxBytes bound on the memory of the weights; 0: none */
-  openWeights(store: WeightStore, dtype: DeviceDType, maxBytes: number): DeviceWeights {
-    const opened = this.native.openStore(nativeStore(store), DATA_TYPES[dtype], maxBytes);
+  openWeights(store: WeightStore, dtype: DType, maxBytes: number): DeviceWeights {
+    const opened = this.native.openStore(nativeStore(store), ELEMENT_TYPES[dtype].onnx, maxBytes);
     return new DeviceWeights(this, dtype, opened);
   }
 
@@ -150,8 +144,8 @@ export class DeviceMemory {
 
   /** A tensor over part of the memory. One of `bfloat16` calls itself float16, because JavaScript has no such type. */
   tensor(type: DeviceTensorType | 'bfloat16', dims: readonly number[], offset = 0): Tensor {
-    const number = type === 'bfloat16' ? BFLOAT16 : TENSOR_TYPES[type];
-    const bytes = dims.reduce((a, b) => a * b, 1) * BYTES[type];
+    const { onnx: number, bytes: elementBytes } = ELEMENT_TYPES[type];
+    const bytes = dims.reduce((a, b) => a * b, 1) * elementBytes;
     const wrapped = this.#device.native.tensor(this.native, offset, number, dims);
     const read = () => guard(() => this.#device.native.read(this.native, offset, bytes));
     return deviceTensor(type === 'bfloat16' ? 'float16' : type, dims, wrapped, read);
@@ -172,19 +166,14 @@ export class DeviceMemory {
   }
 }
 
-/** Bytes of one element. */
-export function elementBytes(type: DeviceDType): number {
-  return BYTES[type];
-}
-
 /** The weights of a model on a device, shared by its sessions. */
 export class DeviceWeights {
   readonly device: Device;
-  readonly dtype: DeviceDType;
+  readonly dtype: DType;
   readonly native: NativeDeviceStore;
   #disposal: Promise<void> | undefined;
 
-  constructor(device: Device, dtype: DeviceDType, native: NativeDeviceStore) {
+  constructor(device: Device, dtype: DType, native: NativeDeviceStore) {
     this.device = device;
     this.dtype = dtype;
     this.native = native;

@@ -1,5 +1,7 @@
 /** Sessions on ONNX Runtime with Switchyard's custom ops, as a backend of onnxruntime-common. */
+
 import { readFile } from 'node:fs/promises';
+import { arrayType, ELEMENT_TYPES } from '../dtype.ts';
 import { AbortError, EngineError, InputError, nearest, show } from '../errors.ts';
 import {
   CANCELLED,
@@ -17,7 +19,7 @@ import {
   type Tensor,
   type ValueMetadata,
 } from './ort.ts';
-import { BFLOAT16, toTensor, typeName, wrapTensor } from './tensors.ts';
+import { toTensor, wrapTensor } from './tensors.ts';
 import { defaultThreads } from './threads.ts';
 import type { OpenSession, Session, SessionOptions } from './types.ts';
 import { nativeStore, openWeightStore } from './weight-store.ts';
@@ -198,7 +200,8 @@ function checkThreads(threads: number): number {
 
 /** bfloat16 has no name of its own in JavaScript; on a device such tensors are never looked into and go as float16. */
 function toMetadata({ name, type, shape }: NativeValueInfo, kind: string, onDevice: boolean): ValueMetadata {
-  const typeText = typeName(type) ?? (onDevice && type === BFLOAT16 ? 'float16' : undefined);
+  const typeText =
+    arrayType(type) ?? (onDevice && type === ELEMENT_TYPES.bfloat16.onnx ? 'float16' : undefined);
   if (typeText === undefined) {
     throw new EngineError(
       `graph ${kind} '${name}' has data type ${type}, which JavaScript tensors cannot hold; add a Cast or bind it`,

@@ -1,50 +1,8 @@
 /** `Tensor`s on their way to and from the engine. */
+import { type ArrayType, arrayType, ELEMENT_TYPES, isArrayType } from '../dtype.ts';
 import { EngineError, show } from '../errors.ts';
 import { loadBinding, type NativeResult, type WrappedTensor } from './binding.ts';
-import { Tensor, type TensorType } from './ort.ts';
-
-/** Names of ONNX TensorProto.DataType numbers, where a JavaScript tensor can hold the type. */
-const typeNames: readonly (TensorType | undefined)[] = [
-  undefined,
-  'float32',
-  'uint8',
-  'int8',
-  'uint16',
-  'int16',
-  'int32',
-  'int64',
-  undefined,
-  'bool',
-  'float16',
-  'float64',
-  'uint32',
-  'uint64',
-];
-const typeNumbers = new Map(
-  typeNames.flatMap((name, number) => (name === undefined ? [] : [[name, number]])),
-);
-
-const arrays = {
-  float32: Float32Array,
-  uint8: Uint8Array,
-  int8: Int8Array,
-  uint16: Uint16Array,
-  int16: Int16Array,
-  int32: Int32Array,
-  int64: BigInt64Array,
-  bool: Uint8Array,
-  float16: Uint16Array,
-  float64: Float64Array,
-  uint32: Uint32Array,
-  uint64: BigUint64Array,
-} as const;
-
-export const BFLOAT16 = 16;
-
-/** Name of a data type number, or undefined where JavaScript has no such tensor (bfloat16, string, …). */
-export function typeName(number: number): TensorType | undefined {
-  return typeNames[number];
-}
+import { Tensor } from './ort.ts';
 
 // A decode step feeds and fetches the same hundred cache tensors every time: describe each to the engine once.
 const wrapped = new WeakMap<Tensor, WrappedTensor>();
@@ -66,20 +24,21 @@ export function deviceTensor(
   wrapper: WrappedTensor,
   read: () => Promise<ArrayBuffer>,
 ): Tensor {
-  const download = async () => new arrays[type](await read()) as never;
+  const download = async () => new ELEMENT_TYPES[type].array(await read()) as never;
   // The buffer is ours to know; onnxruntime-common only asks that there is one.
   const tensor = Tensor.fromGpuBuffer({} as never, { dataType: type, dims, download, dispose() {} });
   deviceTensors.set(tensor, { wrapped: wrapper, read });
   return tensor;
 }
 
-export type DeviceTensorType = 'float32' | 'float16' | 'int32' | 'int64';
+/** Types of tensors over memory of a device. */
+export type DeviceTensorType = Extract<ArrayType, 'float32' | 'float16' | 'int32' | 'int64'>;
 
 /** The elements of a tensor now, wherever they are; unlike `getData`, as often as asked. */
 export async function readTensor(tensor: Tensor): Promise<Tensor['data']> {
   const onDevice = deviceTensors.get(tensor);
   if (onDevice === undefined) return tensor.data;
-  return new arrays[tensor.type as DeviceTensorType](await onDevice.read());
+  return new ELEMENT_TYPES[tensor.type as DeviceTensorType].array(await onDevice.read());
 }
 
 /**
@@ -112,8 +71,7 @@ export function wrapTensor(tensor: Tensor, where: string): WrappedTensor {
 /** Data type number of a tensor the engine can use. */
 function checkTensor(tensor: Tensor, where: string): number {
   if (!(tensor instanceof Tensor)) throw new EngineError(`${where} is ${show(tensor)}; expected a Tensor`);
-  const type = typeNumbers.get(tensor.type);
-  if (type === undefined)
+  if (!isArrayType(tensor.type))
     throw new EngineError(`${where} is a ${tensor.type} tensor, which the engine cannot take`);
   if (tensor.location !== 'cpu') {
     throw new EngineError(
@@ -126,11 +84,11 @@ function checkTensor(tensor: Tensor, where: string): number {
   if ((tensor.data as Float32Array).buffer instanceof SharedArrayBuffer) {
     throw new EngineError(`${where} lies in a SharedArrayBuffer; copy it into an ordinary one`);
   }
-  return type;
+  return ELEMENT_TYPES[tensor.type].onnx;
 }
 
 /** A `Tensor` over an output the engine allocated; nothing is copied. */
 export function toTensor(result: NativeResult): Tensor {
-  const type = typeName(result.type) as keyof typeof arrays;
-  return new Tensor(type, new arrays[type](result.buffer) as never, result.dims);
+  const type = arrayType(result.type) as ArrayType;
+  return new Tensor(type, new ELEMENT_TYPES[type].array(result.buffer) as never, result.dims);
 }

@@ -1,28 +1,10 @@
 /** Opens the tensors of a checkpoint for the engine, in place. */
 import { freemem } from 'node:os';
+import { ELEMENT_TYPES, elementType, type SafetensorsDType } from '../dtype.ts';
 import { CheckpointError, EngineError, nearest, show } from '../errors.ts';
-import type { SafetensorsDType, TensorInfo } from '../safetensors/types.ts';
+import type { TensorInfo } from '../safetensors/types.ts';
 import { loadBinding, type NativeWeightStore, WEIGHT_FILE } from './binding.ts';
 import type { OpenWeightStore, WeightStore } from './types.ts';
-
-/** safetensors dtype → ONNX TensorProto.DataType, for those the engine knows; no graph asks for tensors of the others. */
-const dataTypes: Readonly<Partial<Record<SafetensorsDType, number>>> = {
-  F32: 1,
-  U8: 2,
-  I8: 3,
-  U16: 4,
-  I16: 5,
-  I32: 6,
-  I64: 7,
-  BOOL: 9,
-  F16: 10,
-  F64: 11,
-  U32: 12,
-  U64: 13,
-  BF16: 16,
-  F8_E4M3: 17,
-  F8_E5M2: 19,
-};
 
 /** Part of the available memory that mapped weights may fill ahead of their use. */
 const MEMORY_SHARE = 0.9;
@@ -129,8 +111,13 @@ export function nativeStore(store: WeightStore): NativeWeightStore {
   throw new EngineError(`expected a weight store made by openWeightStore, got ${show(store)}`);
 }
 
+/** What the engine calls a type; undefined where it has none, and no graph asks for tensors of it. */
+function typeNumber(dtype: SafetensorsDType): number | undefined {
+  return ELEMENT_TYPES[elementType(dtype)].onnx;
+}
+
 function toColumns(all: readonly TensorInfo[]) {
-  const tensors = all.filter(({ dtype }) => dataTypes[dtype] !== undefined);
+  const tensors = all.filter(({ dtype }) => typeNumber(dtype) !== undefined);
   const count = tensors.length;
   const files = new Map<string, number>();
   const handles = new Map<string, number>();
@@ -148,7 +135,7 @@ function toColumns(all: readonly TensorInfo[]) {
     fileIndex[i] = file;
     offsets[i] = tensor.offset;
     bytes[i] = tensor.byteLength;
-    types[i] = dataTypes[tensor.dtype] as number;
+    types[i] = typeNumber(tensor.dtype) as number;
     ranks[i] = tensor.shape.length;
     dims.push(...tensor.shape);
   });

@@ -1,7 +1,7 @@
 import { open, stat } from 'node:fs/promises';
+import { isSafetensorsDType, SAFETENSORS_DTYPES, storedBits } from '../dtype.ts';
 import { CheckpointError } from '../errors.ts';
 import { JsonCursor, JsonEndError, JsonSyntaxError, MAX_JSON_DEPTH } from '../json.ts';
-import { DTYPE_BITS, isDType } from './dtype.ts';
 import { type ByteSource, lfsPointerSize } from './lfs-pointer.ts';
 import { MAX_ENTRY_BYTES, MAX_HEADER_BYTES, MAX_NAME_BYTES, MAX_RANK, MAX_TENSORS } from './limits.ts';
 import type { TensorInfo } from './types.ts';
@@ -188,8 +188,8 @@ class HeaderParser {
   }
 
   #locate(name: string, dtype: string, shape: number[], offsets: number[]): TensorInfo {
-    if (!isDType(dtype)) {
-      const known = Object.keys(DTYPE_BITS).join(', ');
+    if (!isSafetensorsDType(dtype)) {
+      const known = SAFETENSORS_DTYPES.join(', ');
       throw this.tensorFault(name, `has the unknown dtype ${quote(dtype)}; known are ${known}`);
     }
     const [begin, end] = offsets;
@@ -205,7 +205,7 @@ class HeaderParser {
           `(${this.fileBytes} bytes in all). It is truncated; fetch it again`,
       );
     }
-    const needed = this.#byteLength(name, shape, DTYPE_BITS[dtype]);
+    const needed = this.#byteLength(name, shape, storedBits(dtype));
     if (needed !== end - begin) {
       throw this.tensorFault(
         name,

@@ -1,5 +1,6 @@
 import { setImmediate } from 'node:timers/promises';
-import { type DeviceMemory, type DeviceWeights, elementBytes } from '../../runtime/device.ts';
+import { ELEMENT_TYPES } from '../../dtype.ts';
+import type { DeviceMemory, DeviceWeights } from '../../runtime/device.ts';
 import { Tensor } from '../../runtime/ort.ts';
 
 export interface CacheShape {
@@ -148,7 +149,7 @@ class DeviceBlocks implements Blocks {
   async grow(name: string, from: number, to: number): Promise<Tensor> {
     const { kvHeads, headDim } = this.#shape;
     const { device, dtype } = this.#weights;
-    const positionBytes = headDim * elementBytes(dtype);
+    const positionBytes = headDim * ELEMENT_TYPES[dtype].bytes;
     const blocks = this.#rows * kvHeads;
     const memory = await device.allocate(blocks * to * positionBytes, `a KV cache of ${to} positions`);
     const old = this.#memory.get(name);
@@ -164,7 +165,7 @@ class DeviceBlocks implements Blocks {
   row(name: string, row: number, capacity: number): Tensor {
     const { kvHeads, headDim } = this.#shape;
     const { dtype } = this.#weights;
-    const offset = row * kvHeads * capacity * headDim * elementBytes(dtype);
+    const offset = row * kvHeads * capacity * headDim * ELEMENT_TYPES[dtype].bytes;
     return (this.#memory.get(name) as DeviceMemory).tensor(dtype, [1, kvHeads, capacity, headDim], offset);
   }
 
