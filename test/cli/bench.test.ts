@@ -1,7 +1,6 @@
 import { describe, expect, test, vi } from 'vitest';
 import { Stop } from '../../src/cli/io.ts';
 import { CausalLM } from '../../src/index.ts';
-import { useEmulatedGpu } from '../helpers/emulated-gpu.ts';
 import { goldenModel } from '../helpers/goldens.ts';
 import { run } from './capture.ts';
 
@@ -119,49 +118,5 @@ describe('switchyard bench', () => {
     const { exitCode, stdout, stderr } = await run(['bench', ...args]);
     expect({ exitCode, stdout }).toEqual({ exitCode: 2, stdout: '' });
     expect(stderr).toMatch(message);
-  });
-});
-
-describe.skipIf(process.platform !== 'linux')('switchyard bench on an emulated GPU', () => {
-  useEmulatedGpu();
-  /** The upload of weights is told on stderr. */
-  const onGpu = async (...args: string[]) => {
-    const { exitCode, stdout } = await run([...QUICK, ...small, ...args, '--json']);
-    expect(exitCode).toBe(0);
-    return JSON.parse(stdout);
-  };
-  const small = ['--device', 'cuda', '--model', goldenModel('qwen3_moe_d'), '--dtype', 'float32'];
-
-  test('reports the device, its copy rate, and how fast weights came there', async () => {
-    const report = await onGpu();
-    expect(report).toMatchObject({ device: 'Emulated GPU', decodeBackend: 'batched_mm' });
-    expect(report.machine.gpu).toMatchObject({ name: 'Emulated GPU', memoryBytes: expect.any(Number) });
-    expect(report.machine).not.toHaveProperty('gigaflopsPerSecond');
-    expect(report.machine.readGigabytesPerSecond).toBeGreaterThan(0);
-    expect(report.loadGigabytesPerSecond.median).toBeGreaterThan(0);
-    for (const { decode, memory } of report.backends) {
-      expect(decode.shareOfReadRate).toBeCloseTo(
-        (report.bytesPerDecodedToken * decode.tokensPerSecond.median) /
-          (report.machine.readGigabytesPerSecond * 1e9),
-        9,
-      );
-      // Weights and nothing like the gauge's copies.
-      expect(memory.gpu).toBeGreaterThan(100_000);
-      expect(memory.gpu).toBeLessThan(50e6);
-    }
-  });
-
-  test('keeps decoding on grouped_mm, and bounds the memory of weights, where asked to', async () => {
-    const report = await onGpu('--no-decode-with-batched-mm', '--experts', 'grouped_mm');
-    expect(report).not.toHaveProperty('decodeBackend');
-    const { exitCode, stderr } = await run([...QUICK, ...small, '--max-memory', '1KB']);
-    expect(exitCode).toBe(1);
-    expect(stderr).toMatch(/maxMemory .* at least/);
-  });
-
-  test('refuses a device that is not there', async () => {
-    const { exitCode, stderr } = await run([...QUICK, '--device', 'cuda:7']);
-    expect(exitCode).toBe(1);
-    expect(stderr).toMatch(/no GPU 7: found Emulated GPU/);
   });
 });

@@ -14,7 +14,7 @@ import {
 import { Device, listDevices } from '../../src/runtime/device.ts';
 import { run } from '../cli/capture.ts';
 import { goldenModel, maxDifference, readJson } from '../helpers/goldens.ts';
-import { buildEmulatedLibrary } from '../kernels/cuda/native.ts';
+import { buildEmulatedLibrary } from '../kernels/cuda/emulation.ts';
 
 const NAME = 'qwen3_moe_d';
 const golden = readJson(goldenModel(NAME), 'expected.json');

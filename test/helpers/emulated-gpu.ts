@@ -1,5 +1,5 @@
 import { afterAll, beforeAll } from 'vitest';
-import { buildEmulatedLibrary } from '../kernels/cuda/native.ts';
+import { buildEmulatedLibrary } from '../kernels/cuda/emulation.ts';
 
 /** Within a `describe`: its tests find an emulated GPU where a card would be. */
 export function useEmulatedGpu(): void {

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
-import { beforeAll, describe, expect, it } from 'vitest';
-import { buildProgram, casesOf, root, runCase, warningOptions } from './cuda/native.ts';
+import { testNative } from './cases.ts';
+import { root } from './native-program.ts';
 
 const cases = [
   'free slots first',
@@ -12,17 +12,9 @@ const cases = [
   'random requests',
 ];
 
-describe('which experts a bounded number of slots holds', () => {
-  let program: string;
-  beforeAll(async () => {
-    const sources = ['test/kernels/residency_test.cc', 'kernels/common/residency.cc'];
-    program = await buildProgram(
-      'residency',
-      sources.map((name) => join(root, name)),
-      warningOptions,
-    );
-  });
-
-  it('has every native case listed here', () => expect(casesOf(program)).toEqual(cases));
-  it.each(cases)('%s', (name) => runCase(program, name));
-});
+const sources = ['test/kernels/residency_test.cc', 'kernels/common/residency.cc'];
+testNative(
+  'which experts a bounded number of slots holds',
+  { name: 'residency', sources: sources.map((name) => join(root, name)), options: ['-O1'] },
+  cases,
+);

@@ -2,14 +2,6 @@ import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { loadConfig } from '../../src/auto/load-config.ts';
-import { bytesPerDecodedToken, weightWork } from '../../src/bench/work.ts';
-import { resolveRepo } from '../../src/hub/repo/resolve-repo.ts';
-import { AutoModelForCausalLM } from '../../src/index.ts';
-import { Device, listDevices } from '../../src/runtime/device.ts';
-import { openCheckpoint } from '../../src/safetensors/checkpoint.ts';
-import { useEmulatedGpu } from '../helpers/emulated-gpu.ts';
-import { goldenModel } from '../helpers/goldens.ts';
 
 const scripts = join(import.meta.dirname, '../../scripts');
 const part = (name: string) => import(join(scripts, 'gpu-report', name));
@@ -18,7 +10,6 @@ const { findCudaProgram, lacksOf, mustRun, run } = await part('programs.mjs');
 const { parseBench, parseTorch } = await part('tables.mjs');
 const { judge } = await part('goals.mjs');
 const { gpuReport, reportName } = await part('report.mjs');
-const { measureSession } = await part('session.mjs');
 
 const BENCH = `A GPU, compute capability 9.0, driver for CUDA 13.0, runtime 12.9, GEMMs through cuBLASLt
 measured: copy 4000 GB/s, host to device 50.0 GB/s, bf16 matrix product 700 TFLOP/s
@@ -265,55 +256,4 @@ test('the report tells the card, the goals, each step, the session and what the 
   expect(text).toContain('1 failures\n```');
   expect(text).not.toContain('Kernels of torch');
   expect(reportName('NVIDIA H200 NVL')).toBe('nvidia-h200-nvl.md');
-});
-
-describe.skipIf(process.platform !== 'linux')('a session on an emulated GPU', () => {
-  useEmulatedGpu();
-  const bytesPerToken = async (source: string) => {
-    const repo = await resolveRepo(source, {});
-    const { model } = await loadConfig(repo);
-    const { tensors } = await openCheckpoint(repo);
-    return bytesPerDecodedToken(weightWork(tensors.values(), model.work));
-  };
-  const library = { AutoModelForCausalLM, Device, listDevices, bytesPerToken };
-  const settings = {
-    device: 'cuda',
-    dtype: 'float32',
-    prompts: [20],
-    newTokens: 2,
-    rounds: 1,
-    steps: 6,
-    switches: 2,
-  };
-  const measured = async (job: object) => {
-    const parts: Record<string, Record<string, unknown>> = {};
-    await measureSession(library, { ...settings, ...job }, ({ part: name, ...rest }: { part: string }) => {
-      parts[name] = rest;
-    });
-    return parts;
-  };
-
-  test('measures every part', async () => {
-    const parts = await measured({ model: goldenModel('qwen3_moe_d') });
-    const seconds = expect.any(Number);
-    expect(parts).toEqual({
-      card: { name: 'Emulated GPU', computeCapability: '8.0', memoryBytes: seconds, copyRate: seconds },
-      load: { seconds, bytes: seconds, rate: seconds, bytesPerToken: seconds },
-      prefill: {
-        seconds: { grouped_mm: { 20: seconds }, batched_mm: { 20: seconds }, eager: { 20: seconds } },
-      },
-      decode: { seconds: { grouped_mm: seconds, batched_mm: seconds, eager: seconds } },
-      recorded: { seconds: { grouped_mm: seconds, batched_mm: seconds }, captures: 2 },
-      switch: { extra: { plain: seconds, recorded: seconds } },
-      memory: { steps: 6, before: seconds, after: seconds },
-    });
-    expect(parts.memory?.after).toBe(parts.memory?.before);
-    expect((await listDevices()).map(({ totalBytes, freeBytes }) => totalBytes - freeBytes)).toEqual([0]);
-  });
-
-  test('says what cannot be loaded, and stops there', async () => {
-    const parts = await measured({ model: '/no/such/folder' });
-    expect(Object.keys(parts)).toEqual(['card', 'load']);
-    expect(parts.load?.error).toMatch(/no such folder|does not exist|\/no\/such\/folder/);
-  });
 });

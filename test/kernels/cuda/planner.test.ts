@@ -1,6 +1,6 @@
 import { join } from 'node:path';
-import { beforeAll, describe, expect, it } from 'vitest';
-import { buildProgram, casesOf, runCase, testFolder, warningOptions } from './native.ts';
+import { testNative } from '../cases.ts';
+import { root } from '../native-program.ts';
 
 const cases = [
   'random routing',
@@ -18,12 +18,8 @@ const cases = [
   'warpgroups cover the tile once',
 ];
 
-describe('the planner and index arithmetic of the CUDA kernels', () => {
-  let program: string;
-  beforeAll(async () => {
-    program = await buildProgram('planner', [join(testFolder, 'planner_test.cc')], warningOptions);
-  });
-
-  it('has every native case listed here', () => expect(casesOf(program)).toEqual(cases));
-  it.each(cases)('%s', (name) => runCase(program, name));
-});
+testNative(
+  'the planner and index arithmetic of the CUDA kernels',
+  { name: 'planner', sources: [join(root, 'test/kernels/cuda/planner_test.cc')], options: ['-O1'] },
+  cases,
+);

@@ -1,0 +1,4 @@
+import { TEXT_MODELS } from '../helpers/goldens.ts';
+import { testGpuModels } from './gpu-models.ts';
+
+testGpuModels(TEXT_MODELS);

@@ -1,0 +1,3 @@
+import { testGpuModels } from './gpu-models.ts';
+
+testGpuModels(['qwen3_moe_d']);

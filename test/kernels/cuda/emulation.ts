@@ -1,0 +1,62 @@
+import { readFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { buildNative, filesIn, type NativeProgram, root } from '../native-program.ts';
+
+const kernels = join(root, 'kernels');
+const tests = join(root, 'test/kernels/cuda');
+
+/** The same for all that runs on the emulation, so that the kernels are compiled once. */
+const OPTIONS = ['-O1', '-Wno-unknown-pragmas', '-I', join(tests, 'emulator')];
+
+const cudaKernels = filesIn(join(kernels, 'cuda'), '.cu', '.cc').filter(
+  (path) => basename(path) !== 'gemm_cublaslt.cc',
+);
+
+/** The program that compares every CUDA kernel with plain loops. */
+export const KERNEL_TESTS: NativeProgram = {
+  name: 'emulation',
+  sources: [...cudaKernels, ...filesIn(tests, 'emulation_test.cc', 'decoder_cases.cc')],
+  options: OPTIONS,
+};
+
+/** Its cases. */
+export const KERNEL_CASES = [
+  'all types and layouts',
+  'sizes without 16-byte rows',
+  'tensor-core tiles',
+  'tensor-core tiles in two stages',
+  'warpgroup tiles',
+  'warpgroup tiles not built',
+  'unusual routings',
+  'device plan equals host plan',
+  'top-k chooses as the reference',
+  'top-k of NaN stays in range',
+  'router matches the reference',
+  'gated MLP matches the reference',
+  'linear matches the reference',
+  'embedding rows and conversion',
+  'attention over a cache matches the reference',
+  'decoding reads positions from the device',
+  'positions outside the cache write zeros',
+  'attention in wide blocks',
+  'attention without a cache matches the reference',
+  'attention refuses sizes that do not fit',
+  'top candidates match a sort',
+  'calls are counted and blocks copied',
+];
+
+/** Builds the CUDA library over the emulation instead of a GPU. */
+export function buildEmulatedLibrary(): Promise<string> {
+  const shared = JSON.parse(readFileSync(join(kernels, 'ops/cuda/shared_sources.json'), 'utf8')) as string[];
+  return buildNative({
+    name: 'libswitchyard_emulated',
+    sources: [
+      ...cudaKernels,
+      ...filesIn(join(kernels, 'ops/cuda'), '.cc').filter((path) => basename(path) !== 'platform.cc'),
+      ...shared.map((name) => join(kernels, name)),
+      join(tests, 'emulator/platform.cc'),
+    ],
+    options: OPTIONS,
+    linkOptions: ['-shared', '-Wl,-z,defs'],
+  });
+}

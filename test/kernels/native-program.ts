@@ -1,0 +1,165 @@
+import { execFile } from 'node:child_process';
+import { createHash, randomUUID } from 'node:crypto';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { basename, join, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { withLock } from '../../src/hub/cache/lock.ts';
+
+const exec = promisify(execFile);
+
+export const root = fileURLToPath(new URL('../..', import.meta.url));
+const buildFolder = join(root, 'kernels/build/test');
+const compiler = process.env.CXX ?? 'g++';
+
+const COMMON = ['-std=c++20', '-Wall', '-Wextra', '-pthread', '-fPIC', '-fvisibility=hidden'];
+/** What SWITCHYARD_TEST_SANITIZER makes of them; see scripts/sanitize.mjs. */
+const SANITIZERS: Record<string, readonly string[]> = {
+  address: [
+    '-fsanitize=address,undefined',
+    '-fno-sanitize-recover=undefined',
+    '-fno-omit-frame-pointer',
+    '-g1',
+  ],
+  thread: ['-fsanitize=thread', '-fno-omit-frame-pointer', '-g1'],
+};
+const sanitizer = SANITIZERS[process.env.SWITCHYARD_TEST_SANITIZER ?? ''];
+/** Sanitizers give compilers wrong ideas of what is used before it is set, so warnings are errors only without one. */
+const CHECKS = sanitizer ?? ['-Werror'];
+
+/** Sources of one native test program or library, and how they are compiled. */
+export interface NativeProgram {
+  readonly name: string;
+  readonly sources: readonly string[];
+  /** Optimization, include folders and the like; programs that agree on them share the objects of their sources. */
+  readonly options: readonly string[];
+  readonly linkOptions?: readonly string[];
+}
+
+/** Files directly in `folder` whose names end in one of `endings`. */
+export function filesIn(folder: string, ...endings: string[]): string[] {
+  return readdirSync(folder)
+    .filter((name) => endings.some((ending) => name.endsWith(ending)))
+    .map((name) => join(folder, name))
+    .sort();
+}
+
+const HEADER = /\.(h|cuh|inc)$/;
+
+/** Changes with any header that a source could include. */
+function headersKey(): string {
+  const hash = createHash('sha256');
+  for (const folder of ['kernels', 'test/kernels']) {
+    for (const path of (readdirSync(join(root, folder), { recursive: true }) as string[]).sort()) {
+      if (HEADER.test(path) && !path.startsWith('build'))
+        hash.update(path).update(readFileSync(join(root, folder, path)));
+    }
+  }
+  return hash.digest('hex');
+}
+
+const keyOf = (...parts: (string | Buffer)[]) => {
+  const hash = createHash('sha256');
+  for (const part of parts) hash.update(part).update('\0');
+  return hash.digest('hex').slice(0, 16);
+};
+
+async function run(args: readonly string[]): Promise<void> {
+  const options = { maxBuffer: Number.POSITIVE_INFINITY };
+  await exec(compiler, [...args], options).catch(
+    ({ stderr, message }: { stderr?: string; message: string }) => {
+      throw new Error(`${compiler} ${args.join(' ')}\n${stderr || message}`);
+    },
+  );
+}
+
+/** Under another name first, so that nothing half-made ever has its final name. */
+async function make(target: string, args: readonly string[]): Promise<void> {
+  const partial = `${target}.${randomUUID()}`;
+  try {
+    await run([...args, '-o', partial]);
+    renameSync(partial, target);
+  } finally {
+    rmSync(partial, { force: true });
+  }
+}
+
+/** Removes what earlier versions of the same thing left. */
+function removeOthers(target: string): void {
+  const folder = join(target, '..');
+  const stem = basename(target).replace(/-[0-9a-f]{16}(\.\w+)?$/, '-');
+  for (const name of readdirSync(folder))
+    if (name.startsWith(stem) && name !== basename(target)) rmSync(join(folder, name), { force: true });
+}
+
+/**
+ * Builds a native program with $CXX, else g++, or takes what an earlier build of the same sources has left. One build runs at a
+ * time, so that test files that want the same objects wait for them instead of compiling them twice.
+ */
+export async function buildNative({
+  name,
+  sources,
+  options,
+  linkOptions = [],
+}: NativeProgram): Promise<string> {
+  const flags = [...COMMON, ...CHECKS, ...options];
+  const recipe = JSON.stringify([compiler, flags]);
+  const folder = join(buildFolder, keyOf(recipe));
+  mkdirSync(folder, { recursive: true });
+  const headers = headersKey();
+  const objects = sources.map((source) => {
+    const stem = relative(root, source).replaceAll(/[\\/]/g, '_');
+    return { source, object: join(folder, `${stem}-${keyOf(headers, readFileSync(source))}.o`) };
+  });
+  const ending = linkOptions.includes('-shared') ? '.so' : '';
+  const program = join(folder, `${name}-${keyOf(JSON.stringify([objects, linkOptions]))}${ending}`);
+  if (existsSync(program)) return program;
+  await withLock(join(buildFolder, 'lock'), undefined, async () => {
+    const stale = objects.filter(({ object }) => !existsSync(object));
+    const worker = async () => {
+      for (let next = stale.pop(); next; next = stale.pop()) {
+        const language = next.source.endsWith('.cu') ? ['-x', 'c++'] : [];
+        await make(next.object, [...flags, ...language, '-c', next.source]);
+        removeOthers(next.object);
+      }
+    };
+    await Promise.all(Array.from({ length: availableParallelism() }, worker));
+    if (existsSync(program)) return;
+    await make(program, [
+      '-pthread',
+      ...(sanitizer ?? []),
+      ...linkOptions,
+      ...objects.map(({ object }) => object),
+    ]);
+    removeOthers(program);
+  });
+  return program;
+}
+
+/**
+ * Runs a native test program as this machine would, or under what SWITCHYARD_TEST_RUNNER names: with CXX=aarch64-linux-gnu-g++,
+ * SWITCHYARD_TEST_RUNNER=qemu-aarch64 and QEMU_LD_PREFIX=/usr/aarch64-linux-gnu, Arm code is tested on any machine.
+ *
+ * @throws Error with what it wrote, unless it ends with 0
+ */
+export async function runNative(
+  program: string,
+  args: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+): Promise<{ stdout: string; stderr: string }> {
+  const runner = process.env.SWITCHYARD_TEST_RUNNER;
+  const [file, leading] = runner ? [runner, [program]] : [program, []];
+  const options = { env: { ...process.env, ...env }, maxBuffer: Number.POSITIVE_INFINITY };
+  try {
+    return await exec(file, [...leading, ...args], options);
+  } catch (error) {
+    const { code, signal, stdout, stderr } = error as Record<
+      'code' | 'signal' | 'stdout' | 'stderr',
+      unknown
+    >;
+    throw new Error(
+      `${basename(program)} ${args.join(' ')}: ended with ${signal ?? code}\n${stdout}${stderr}`,
+    );
+  }
+}
