@@ -8,7 +8,8 @@ export {
 export { AutoProcessor } from './auto/auto-processor.ts';
 export type { ConfigOverride, PretrainedConfig } from './auto/load-config.ts';
 export type { LoadOptions } from './auto/load-model.ts';
-export type { DType } from './dtype.ts';
+export type { DType, WeightDType } from './dtype.ts';
+export type { BuiltInBackend, RecordableBackend, TuningEntry, TuningTable } from './engine/tuning/policy.ts';
 export {
   AbortError,
   CheckpointError,
@@ -21,6 +22,7 @@ export {
   TokenizerError,
 } from './errors.ts';
 export type { ExpertsBackend, ExpertsContext, ExpertsInputs, ExpertsWeights } from './experts/interface.ts';
+export type { ExpertsRegistry } from './experts/registry.ts';
 export { ExpertsInterface } from './experts/registry.ts';
 export type {
   FinishReason,
@@ -30,19 +32,29 @@ export type {
 } from './generation/generate.ts';
 export { GenerationAbortError } from './generation/generate.ts';
 export type { GenerateOptions } from './generation/generate-options.ts';
-export type { Streamer, TextStreamerOptions } from './generation/streamers.ts';
+export type { GenerationParameters, LogitsProcessor } from './generation/parameters.ts';
+export type { StoppingCriterion } from './generation/stopping-criteria.ts';
+export type { DecodingStreamer, Streamer, TextStreamerOptions } from './generation/streamers.ts';
 export { TextIteratorStreamer, TextStreamer } from './generation/streamers.ts';
-export type { Attribute, Dimension, Value } from './graph/graph.ts';
-export { float, Graph } from './graph/graph.ts';
+export { float } from './graph/graph.ts';
+export type { GraphBuilder as Graph, OpOptions, Value } from './graph/graph-builder.ts';
+export type { Attribute, FloatAttribute } from './graph/parts.ts';
 export type { HubOptions, ProgressEvent } from './hub/types.ts';
-export type { Grid, ImageInput, VideoInput } from './media/types.ts';
+export type {
+  Grid,
+  ImageInput,
+  ImageLimits,
+  LoadOptions as ImageLoadOptions,
+  RawPixels,
+  VideoInput,
+} from './media/types.ts';
 export type {
   BaseModelOutput,
   CausalLMGenerateOptions,
   CausalLMOutput,
   ExecutionStats,
 } from './model/causal-lm.ts';
-export { BaseModel, CausalLM } from './model/causal-lm.ts';
+export { BaseModel, CausalLM, GenerativeModel } from './model/causal-lm.ts';
 export type { CompileMode, CompileOptions, Tuning } from './model/compile.ts';
 export type { ForwardInputs, Intermediates } from './model/forward.ts';
 export type {
@@ -53,7 +65,30 @@ export type {
 export { ImageTextToText } from './model/image-text-to-text.ts';
 export type { ExpertsImplementation } from './model/pretrained-model.ts';
 export { PreTrainedModel } from './model/pretrained-model.ts';
-export type { Processor, ProcessorOutput } from './models/qwen3_vl_moe/processor.ts';
+export type { PixelValues } from './models/qwen3_vl_moe/image-processor.ts';
+export type { ProcessorMessage } from './models/qwen3_vl_moe/messages.ts';
+export type { PatchRule } from './models/qwen3_vl_moe/patches.ts';
+export type {
+  OneOrMore,
+  Processor,
+  ProcessorCall,
+  ProcessorChatOptions,
+  ProcessorInputs,
+  ProcessorOutput,
+  ProcessorTokenizer,
+} from './models/qwen3_vl_moe/processor.ts';
+export type { ImageConfig, ProcessorConfig, VideoConfig } from './models/qwen3_vl_moe/processor-config.ts';
 export type { Device } from './runtime/choose-device.ts';
+export type { ResidencyStats } from './runtime/device.ts';
 export { Tensor } from './runtime/ort.ts';
-export type { Tokenizer } from './tokenizer/tokenizer.ts';
+export type { Detokenizer } from './tokenizer/detokenizer.ts';
+export type {
+  ChatMessage,
+  ChatTemplateOptions,
+  DecodeOptions,
+  SpecialTokenNames,
+  TokenizedBatch,
+  TokenizeOptions,
+  Tokenizer,
+  TokenizerCall,
+} from './tokenizer/tokenizer.ts';

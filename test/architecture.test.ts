@@ -83,8 +83,14 @@ const INSIDE: Record<string, readonly string[]> = {
     'hub/repo/metadata.ts',
     'hub/types.ts',
   ],
+  'graph/graph-builder.ts': ['graph/parts.ts'],
+  'graph/parts.ts': [],
+  'models/architecture.ts': ['models/io.ts'],
   'models/config.ts': [],
+  'models/io.ts': [],
   'models/rope-config.ts': ['models/config.ts'],
+  'nn/cache-spec.ts': [],
+  'nn/scope.ts': [],
   'runtime/requirements/': ['runtime/requirements/', 'runtime/engine-status.ts'],
   'runtime/ort.ts': [],
 };
@@ -93,6 +99,9 @@ const PURE: Record<string, readonly string[]> = {
   'engine/tuning/policy.ts': ['experts/moe-op.ts'],
   'generation/random.ts': [],
 };
+
+/** Names of inputs and outputs that name something else as well: a key of config.json, a variant of a graph. */
+const OTHER_MEANING = ['keys_values', 'experts_implementation', 'last_hidden_state'];
 
 /** Packages that only one part of the code may know. */
 const PACKAGES: Record<string, string> = {
@@ -112,6 +121,13 @@ function imports(path: string): string[] {
   const bare = code.matchAll(/^\s*import\s*(['"])([^'"]+)\1/gm);
   const calls = code.matchAll(/(?<![.\w])(?:import|require|resolve)\(\s*(['"])([^'"]+)\1\s*\)/g);
   return [...statements, ...bare, ...calls].map((match) => match[2] as string);
+}
+
+/** A file without its comments. */
+function code(path: string): string {
+  return read(path)
+    .replaceAll(/\/\*[\s\S]*?\*\//g, '')
+    .replaceAll(/^\s*\/\/.*$/gm, '');
 }
 
 /** Files of `src/` that a file imports, from `src/` on. */
@@ -211,6 +227,25 @@ describe('TypeScript', () => {
   test('finds circles', () => {
     const graph: Record<string, string[]> = { a: ['b'], b: ['c', 'd'], c: ['a'], d: ['d'], e: ['a'] };
     expect(findCircles(Object.keys(graph), (file) => graph[file] ?? [])).toEqual(['a → b → c → a', 'd → d']);
+  });
+
+  test('inputs and outputs of graphs are spelled in models/io.ts only', () => {
+    const names = [...read('src/models/io.ts').matchAll(/'([a-z]+(?:_[a-z]+)+)'|`([a-z_]+)\.\$\{/g)].map(
+      (match) => (match[1] ?? match[2]) as string,
+    );
+    expect(names).toEqual(expect.arrayContaining(['input_ids', 'past_key_values', 'candidate_ids']));
+    const spelled = new RegExp(
+      `['"\`](?:${names.filter((name) => !OTHER_MEANING.includes(name)).join('|')})\\b`,
+    );
+    const others = files.filter((path) => path !== 'src/models/io.ts' && spelled.test(read(path)));
+    expect(others).toEqual([]);
+  });
+
+  test('names of tensors are known in models/ only', () => {
+    const spelled =
+      /(?:['"`/]|\\?\.)(?:embed_tokens|lm_head|self_attn|rotary_emb)|['"`/](?:mlp|visual|experts)\\?\./;
+    const others = files.filter((path) => !path.startsWith('src/models/') && spelled.test(code(path)));
+    expect(others).toEqual([]);
   });
 
   test('finds the imports it judges', () => {

@@ -66,9 +66,6 @@ export function encode(prompt: Prompt, tokenizer: Tokenizer | undefined): Batch 
   return tokenizer.applyChatTemplate([{ role: 'user', content: prompt.chat }], { addGenerationPrompt: true });
 }
 
-/** What marks a picture's place in a raw prompt. */
-const PICTURE = '<|vision_start|><|image_pad|><|vision_end|>';
-
 /** Inputs of a prompt with pictures. They come before the text, unless the text says where. */
 export async function encodeWithImages(
   prompt: Exclude<Prompt, { ids: number[][] }>,
@@ -84,8 +81,8 @@ export async function encodeWithImages(
       signal,
     });
   }
-  const marked = prompt.text.includes('<|image_pad|>');
-  const text = marked ? prompt.text : PICTURE.repeat(images.length) + prompt.text;
+  const isMarked = prompt.text.includes(processor.imageToken);
+  const text = isMarked ? prompt.text : processor.imageMark.repeat(images.length) + prompt.text;
   return processor({ text, images, signal });
 }
 

@@ -1,5 +1,5 @@
 import type { DType, WeightDType } from '../dtype.ts';
-import type { Graph, Value } from '../graph/graph.ts';
+import type { GraphBuilder, Value } from '../graph/graph-builder.ts';
 
 /** Where a MoE layer runs and how its experts lie in the checkpoint; what a backend decides on. */
 export interface ExpertsContext {
@@ -54,5 +54,5 @@ export interface ExpertsBackend {
   /** True, or the reason why this backend cannot serve the context, as a clause the user is shown. */
   supports(context: ExpertsContext): true | string;
   /** Adds this backend's nodes to the graph. Returns fp32 [batch, positions, H]. Called once a MoE layer. */
-  emit(graph: Graph, inputs: ExpertsInputs): Value;
+  emit(graph: GraphBuilder, inputs: ExpertsInputs): Value;
 }

@@ -21,7 +21,7 @@ export interface TextStreamerOptions {
 }
 
 /** Decodes a row as it comes; subclasses say where the text goes. */
-abstract class DecodingStreamer implements Streamer {
+export abstract class DecodingStreamer implements Streamer {
   readonly #detokenizer: Detokenizer;
   #skipNext: boolean;
 

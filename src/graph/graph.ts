@@ -1,5 +1,6 @@
 import { dtypeOf, ELEMENT_TYPES, type ElementType } from '../dtype.ts';
 import { SwitchyardError } from '../errors.ts';
+import type { GraphBuilder, OpOptions, Value } from './graph-builder.ts';
 import { listGraph } from './listing.ts';
 import type {
   Attribute,
@@ -20,22 +21,11 @@ export const MICROSOFT_DOMAIN = 'com.microsoft';
 
 const OPSETS = { '': 23, [MICROSOFT_DOMAIN]: 1, [SWITCHYARD_DOMAIN]: 1 };
 
-/** A tensor somewhere in the graph, by its name. */
-export interface Value {
-  readonly name: string;
-}
-
+export type { OpOptions, Value } from './graph-builder.ts';
 export type { Attribute, Dimension } from './parts.ts';
 
 /** A float attribute, also for integral values such as 1. */
 export const float = (value: number): FloatAttribute => ({ float: value });
-
-export interface OpOptions {
-  /** Default: the ONNX domain. */
-  domain?: string;
-  /** Number of outputs; default 1. A list marks unused ones with false. */
-  outputs?: number | readonly boolean[];
-}
 
 /** A finished graph, and what a session has to know of its weights. */
 export interface SerializedGraph {
@@ -51,7 +41,7 @@ export interface SerializedGraph {
  * An ONNX graph under construction. Nodes are added in execution order, each returning its output value, so that code
  * building a graph reads like the equations it stands for.
  */
-export class Graph {
+export class Graph implements GraphBuilder {
   /** Where the weights are. */
   readonly weights: WeightSource;
   /**

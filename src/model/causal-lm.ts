@@ -114,7 +114,7 @@ export abstract class GenerativeModel extends PreTrainedModel implements Generat
     };
   }
 
-  /** Opens a decoding for `generate`. */
+  /** Opens a decoding for `generate`. @internal */
   async openDecoding(request: DecodingRequest): Promise<Decoding> {
     const prompts = this.decodingPrompts(request);
     const experts = this.backendReader(request.expertsImplementation);

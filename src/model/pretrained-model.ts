@@ -7,7 +7,10 @@ import { checkPrompts } from '../generation/prompt.ts';
 import type { Tuning } from './compile.ts';
 import type { ModelParts } from './model-parts.ts';
 
-/** A backend name for everything, or names by sub-config; `""` speaks for what the map does not name. */
+/**
+ * A backend name for everything, or names by sub-config; `""` speaks for what the map does not name. `vision_config` is a key of
+ * models that see, as in transformers, but has no effect: a vision tower has no experts.
+ */
 export type ExpertsImplementation = string | Readonly<Record<string, string | null>>;
 
 /** What every loaded model has, whatever comes out of it. Counterpart of HF `PreTrainedModel`. */

@@ -12,6 +12,8 @@ import {
   type PlaceholderIds,
   tokenTypes,
   VIDEO_PLACEHOLDER,
+  VISION_END,
+  VISION_START,
   videoTokenCounts,
 } from './placeholders.ts';
 import { type ProcessorConfig, readProcessorConfig } from './processor-config.ts';
@@ -90,6 +92,9 @@ const CallableProcessor = class {
 export class Processor<T extends ProcessorTokenizer = ProcessorTokenizer> extends CallableProcessor {
   readonly tokenizer: T;
   readonly config: ProcessorConfig;
+  /** What stands for a picture in a raw prompt, and what to put where one belongs: the placeholder between its marks. */
+  readonly imageToken = IMAGE_PLACEHOLDER;
+  readonly imageMark = `${VISION_START}${IMAGE_PLACEHOLDER}${VISION_END}`;
   readonly #ids: PlaceholderIds;
 
   /** @throws TokenizerError when the tokenizer lacks the placeholder tokens */

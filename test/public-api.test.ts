@@ -1,0 +1,225 @@
+/** What the package exports, and that no public type names one that is not. Read off the declarations that `tsc` emits. */
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, posix } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+
+const root = join(import.meta.dirname, '..');
+
+/** A name that a module makes or brings in: the declaration's text where it is made here, else where it comes from. */
+type Known = { readonly text: string } | { readonly from: string; readonly as: string };
+
+class Declarations {
+  readonly #folder: string;
+  readonly #modules = new Map<string, Map<string, Known>>();
+
+  constructor(folder: string) {
+    this.#folder = folder;
+  }
+
+  module(path: string): Map<string, Known> {
+    const read = this.#modules.get(path) ?? parse(readFileSync(join(this.#folder, path), 'utf8'), path);
+    this.#modules.set(path, read);
+    return read;
+  }
+
+  /** Where a name that a module knows is made; undefined for names of other packages. */
+  home(path: string, name: string): { path: string; name: string; text: string } | undefined {
+    const known = this.module(path).get(name);
+    if (!known) return undefined;
+    return 'text' in known ? { path, name, text: known.text } : this.home(known.from, known.as);
+  }
+}
+
+/** The names of one module, but for members that say `@internal`. Declarations begin at the margin, and what belongs to them is indented or closes at the margin. */
+function parse(source: string, path: string): Map<string, Known> {
+  const known = new Map<string, Known>();
+  const shown = source.replaceAll(/\/\*(?:(?!\*\/)[\s\S])*@internal\s*\*\/[^;]*;/g, '');
+  const code = shown.replaceAll(/\/\*[\s\S]*?\*\//g, '').replaceAll(/^\s*\/\/.*$/gm, '');
+  for (const statement of code.split(/\n(?=[a-z])/)) {
+    const list = /^(?:import|export)(?: type)? \{([^}]*)\} from ["'](\.[^"']+)["']/.exec(statement);
+    const from = list?.[2]?.replace(/\.(ts|js)$/, '.d.ts');
+    for (const entry of list?.[1]?.split(',') ?? []) {
+      const [name, alias = name] = entry
+        .trim()
+        .replace(/^type /, '')
+        .split(' as ');
+      if (name && alias && from) known.set(alias, { from: posix.join(posix.dirname(path), from), as: name });
+    }
+    const made =
+      /^(?:export )?(?:declare )?(?:abstract )?(?:class|interface|type|const|function) ([\w$]+)/.exec(
+        statement,
+      );
+    if (made?.[1]) known.set(made[1], { text: (textOf(known.get(made[1])) ?? '') + statement });
+  }
+  return known;
+}
+
+function textOf(known: Known | undefined): string | undefined {
+  return known && 'text' in known ? known.text : undefined;
+}
+
+/** A declaration without what users cannot reach: protected members, constructors of what only the library makes, and interfaces met. */
+function reachable(text: string): string {
+  return text
+    .replaceAll(/^ {4}(?:protected |constructor\()[^;]*;$/gm, '')
+    .replace(/ implements [^{]*/, '')
+    .replaceAll(/"[^"]*"|'[^']*'/g, '');
+}
+
+describe('the public surface', () => {
+  let folder: string;
+  let declarations: Declarations;
+
+  beforeAll(() => {
+    folder = mkdtempSync(join(tmpdir(), 'switchyard-api-'));
+    const options = ['--noEmit', 'false', '--declaration', '--emitDeclarationOnly', '--outDir', folder];
+    const tsc = join(root, 'node_modules/typescript/bin/tsc');
+    execFileSync(process.execPath, [tsc, '-p', join(root, 'configs/tsconfig.build.json'), ...options]);
+    declarations = new Declarations(folder);
+  });
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+  const exported = () => [...declarations.module('index.d.ts').keys()];
+  const isPublic = ({ path, name }: { path: string; name: string }) =>
+    exported().some((one) => {
+      const home = declarations.home('index.d.ts', one);
+      return home?.path === path && home.name === name;
+    });
+
+  it('is what this list says', () => {
+    expect(exported().sort()).toMatchInlineSnapshot(`
+      [
+        "AbortError",
+        "Attribute",
+        "AutoConfig",
+        "AutoModel",
+        "AutoModelForCausalLM",
+        "AutoModelForImageTextToText",
+        "AutoProcessor",
+        "AutoTokenizer",
+        "BaseModel",
+        "BaseModelOutput",
+        "BuiltInBackend",
+        "CausalLM",
+        "CausalLMGenerateOptions",
+        "CausalLMOutput",
+        "ChatMessage",
+        "ChatTemplateOptions",
+        "CheckpointError",
+        "CompileMode",
+        "CompileOptions",
+        "ConfigError",
+        "ConfigOverride",
+        "DType",
+        "DecodeOptions",
+        "DecodingStreamer",
+        "Detokenizer",
+        "Device",
+        "EngineError",
+        "ExecutionStats",
+        "ExpertsBackend",
+        "ExpertsContext",
+        "ExpertsError",
+        "ExpertsImplementation",
+        "ExpertsInputs",
+        "ExpertsInterface",
+        "ExpertsRegistry",
+        "ExpertsWeights",
+        "FinishReason",
+        "FloatAttribute",
+        "ForwardInputs",
+        "GenerateOptions",
+        "GenerateOutput",
+        "GenerateStats",
+        "GenerationAbortError",
+        "GenerationParameters",
+        "GenerativeModel",
+        "Graph",
+        "Grid",
+        "HubError",
+        "HubOptions",
+        "ImageConfig",
+        "ImageInput",
+        "ImageLimits",
+        "ImageLoadOptions",
+        "ImageTextForwardInputs",
+        "ImageTextGenerateOptions",
+        "ImageTextToText",
+        "InputError",
+        "Intermediates",
+        "LoadOptions",
+        "LogitsProcessor",
+        "OneOrMore",
+        "OpOptions",
+        "PartialOutput",
+        "PatchRule",
+        "PixelValues",
+        "PreTrainedModel",
+        "PretrainedConfig",
+        "Processor",
+        "ProcessorCall",
+        "ProcessorChatOptions",
+        "ProcessorConfig",
+        "ProcessorInputs",
+        "ProcessorMessage",
+        "ProcessorOutput",
+        "ProcessorTokenizer",
+        "ProgressEvent",
+        "RawPixels",
+        "RecordableBackend",
+        "ResidencyStats",
+        "SpecialTokenNames",
+        "StoppingCriterion",
+        "Streamer",
+        "SwitchyardError",
+        "Tensor",
+        "TextIteratorStreamer",
+        "TextStreamer",
+        "TextStreamerOptions",
+        "TokenizeOptions",
+        "TokenizedBatch",
+        "Tokenizer",
+        "TokenizerCall",
+        "TokenizerError",
+        "Tuning",
+        "TuningEntry",
+        "TuningTable",
+        "Value",
+        "VideoConfig",
+        "VideoInput",
+        "VisualInputs",
+        "WeightDType",
+        "float",
+      ]
+    `);
+  });
+
+  it('names no type that is not public itself', () => {
+    const hidden = exported().flatMap((one) => {
+      const home = declarations.home('index.d.ts', one);
+      if (!home) return [];
+      const words = new Set(reachable(home.text).match(/[A-Za-z_$][\w$]*/g));
+      const named = [...words]
+        .filter((word) => word !== home.name)
+        .map((word) => declarations.home(home.path, word));
+      // A constant stands only for the type that is made of it.
+      return named
+        .filter((type) => type && !isPublic(type) && !/^(?:export )?declare const/.test(type.text))
+        .map((type) => `${type?.name}, by ${one}`);
+    });
+    expect(hidden.sort()).toEqual([]);
+  });
+
+  it('keeps internals of graphs and models to itself', () => {
+    const internals = exported().flatMap((one) =>
+      /\b(shared|streamed|boundInputs|parsed|architecture)\b/.test(
+        reachable(declarations.home('index.d.ts', one)?.text ?? ''),
+      )
+        ? [one]
+        : [],
+    );
+    expect(internals).toEqual([]);
+  });
+});
