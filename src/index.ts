@@ -45,6 +45,7 @@ export type {
   ImageInput,
   ImageLimits,
   LoadOptions as ImageLoadOptions,
+  PixelValues,
   RawPixels,
   VideoInput,
 } from './media/types.ts';
@@ -65,7 +66,6 @@ export type {
 export { ImageTextToText } from './model/image-text-to-text.ts';
 export type { ExpertsImplementation } from './model/pretrained-model.ts';
 export { PreTrainedModel } from './model/pretrained-model.ts';
-export type { PixelValues } from './models/qwen3_vl_moe/image-processor.ts';
 export type { ProcessorMessage } from './models/qwen3_vl_moe/messages.ts';
 export type { PatchRule } from './models/qwen3_vl_moe/patches.ts';
 export type {

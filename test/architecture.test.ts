@@ -88,12 +88,20 @@ const INSIDE: Record<string, readonly string[]> = {
   'models/architecture.ts': ['models/io.ts'],
   'models/config.ts': [],
   'models/io.ts': [],
+  'models/pass.ts': ['models/io.ts'],
   'models/rope-config.ts': ['models/config.ts'],
+  'models/tensor-use.ts': ['models/architecture.ts'],
+  'models/text-config.ts': ['models/config.ts', 'models/rope-config.ts'],
+  'models/text-model.ts': ['models/architecture.ts', 'models/tensor-use.ts', 'models/text-config.ts'],
   'nn/cache-spec.ts': [],
   'nn/scope.ts': [],
   'runtime/requirements/': ['runtime/requirements/', 'runtime/engine-status.ts'],
   'runtime/ort.ts': [],
 };
+/** Folders that others know by these files alone, but for those that make a whole of the parts. */
+const FRONTS: Record<string, readonly string[]> = { models: ['models/architecture.ts', 'models/io.ts'] };
+const ASSEMBLERS = ['src/auto/', 'src/index.ts'];
+
 /** Files that compute from what they are given: all that they may import besides errors. */
 const PURE: Record<string, readonly string[]> = {
   'engine/tuning/policy.ts': ['experts/moe-op.ts'],
@@ -206,6 +214,18 @@ describe('TypeScript', () => {
       .flatMap((path) => targets(path))
       .filter((target) => target.startsWith(`${folder}/`) && !allowed.some((spot) => isAt(target, spot)));
     expect(forbidden).toEqual([]);
+  });
+
+  test.each(Object.entries(FRONTS))('%s is known to others by its contract', (folder, fronts) => {
+    const outside = files.filter(
+      (path) => !path.startsWith(`src/${folder}/`) && !ASSEMBLERS.some((place) => path.startsWith(place)),
+    );
+    const behind = outside.flatMap((path) =>
+      targets(path)
+        .filter((target) => target.startsWith(`${folder}/`) && !fronts.includes(target))
+        .map((target) => `${path} → ${target}`),
+    );
+    expect(behind).toEqual([]);
   });
 
   test.each(Object.entries(PURE))('%s knows nothing else', (path, allowed) => {

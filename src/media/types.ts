@@ -32,6 +32,12 @@ export interface VideoInput {
 /** Patches of one image or video along time, height and width (`image_grid_thw` of transformers). */
 export type Grid = readonly [time: number, height: number, width: number];
 
+/** Pixels as a vision tower takes them, fp32 [patches, values of a patch]. */
+export interface PixelValues {
+  readonly data: Float32Array;
+  readonly dims: readonly [patches: number, values: number];
+}
+
 /** Bounds on what a caller may hand in, against files that decompress to more than the machine holds. */
 export interface ImageLimits {
   /** Pixels (width × height) of one picture. */

@@ -1,7 +1,7 @@
 import type { WeightSource } from '../graph/weight-source.ts';
 import { attentionCache } from '../nn/attention.ts';
-import { expertsContext } from '../nn/moe.ts';
 import type { Target } from '../nn/scope.ts';
+import { expertsContext } from '../nn/stored-experts.ts';
 import type { Model } from './architecture.ts';
 import { tensorUse } from './tensor-use.ts';
 import type { TextConfig } from './text-config.ts';

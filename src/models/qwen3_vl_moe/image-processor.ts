@@ -2,17 +2,19 @@ import { InputError } from '../../errors.ts';
 import { loadImage } from '../../media/load-image.ts';
 import { Pacer } from '../../media/pacer.ts';
 import { resizeBicubic } from '../../media/resize.ts';
-import type { Grid, ImageInput, LoadOptions, RgbImage, Size, VideoInput } from '../../media/types.ts';
+import type {
+  Grid,
+  ImageInput,
+  LoadOptions,
+  PixelValues,
+  RgbImage,
+  Size,
+  VideoInput,
+} from '../../media/types.ts';
 import { type PatchRule, patchGrid, patchLength, writePatches } from './patches.ts';
 import type { ImageConfig, VideoConfig } from './processor-config.ts';
 import { smartResize, smartResizeVideo } from './smart-resize.ts';
 import { frameTimes, patchTimes } from './video.ts';
-
-/** Rows of pixel values, one a patch: `data` is [patches, channels · temporal · patch · patch]. */
-export interface PixelValues {
-  readonly data: Float32Array;
-  readonly dims: readonly [patches: number, values: number];
-}
 
 export interface ProcessedImages {
   readonly pixelValues: PixelValues;

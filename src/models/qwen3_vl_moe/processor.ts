@@ -1,7 +1,7 @@
 import { InputError, show, TokenizerError } from '../../errors.ts';
 import type { Repo } from '../../hub/types.ts';
-import type { Grid, ImageInput, LoadOptions, VideoInput } from '../../media/types.ts';
-import { type PixelValues, processImages, processVideos } from './image-processor.ts';
+import type { Grid, ImageInput, LoadOptions, PixelValues, VideoInput } from '../../media/types.ts';
+import { processImages, processVideos } from './image-processor.ts';
 import { collectMedia, type ProcessorMessage, withoutMedia } from './messages.ts';
 import {
   checkPlaceholders,
