@@ -48,13 +48,14 @@ const TYPESCRIPT: Record<string, readonly string[]> = {
   experts: ['graph'],
   graph: [],
   generation: ['tokenizer'],
-  hub: [],
-  media: [],
+  hub: ['net'],
+  media: ['net'],
+  net: [],
   runtime: ['safetensors'],
   safetensors: [],
   tokenizer: [],
 };
-const anywhere = ['dtype.ts', 'errors.ts', 'json.ts', 'options.ts', 'units.ts'];
+const anywhere = ['dtype.ts', 'errors.ts', 'files.ts', 'json.ts', 'options.ts', 'units.ts'];
 /** Contracts that cross borders which code may not: each file of types, and the folders that may name it besides those above. */
 const CONTRACTS: Record<string, readonly string[]> = {
   'generation/types.ts': ['engine'],
@@ -80,7 +81,6 @@ const INSIDE: Record<string, readonly string[]> = {
     'hub/cache/layout.ts',
     'hub/cache/lock.ts',
     'hub/environment.ts',
-    'hub/repo/metadata.ts',
     'hub/types.ts',
   ],
   'graph/graph-builder.ts': ['graph/parts.ts'],
@@ -117,10 +117,13 @@ const PACKAGES: Record<string, string> = {
   '@huggingface/jinja': 'src/tokenizer/',
   '@huggingface/tokenizers': 'src/tokenizer/',
   commander: 'src/cli/',
+  'http-proxy-agent': 'src/net/',
+  'https-proxy-agent': 'src/net/',
   'onnxruntime-common': 'src/runtime/ort.ts',
   'onnxruntime-node': 'src/runtime/ort.ts',
   protobufjs: 'src/graph/',
   sharp: 'src/media/',
+  'socks-proxy-agent': 'src/net/',
 };
 
 function imports(path: string): string[] {

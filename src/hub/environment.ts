@@ -1,7 +1,8 @@
 import { readFile } from 'node:fs/promises';
-import { homedir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { homedir, userInfo } from 'node:os';
+import { isAbsolute, join, resolve } from 'node:path';
 import { HUB_URL } from '@huggingface/hub';
+import { HubError } from '../errors.ts';
 
 /** The environment variables huggingface_hub (Python) reads, with its precedence. An empty value counts as unset. */
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -14,11 +15,21 @@ export function defaultCacheDir(env: Environment = process.env): string {
 
 function hubHome(env: Environment): string {
   if (env.HF_HOME) return expand(env.HF_HOME);
-  return join(env.XDG_CACHE_HOME ? expand(env.XDG_CACHE_HOME) : join(homedir(), '.cache'), 'huggingface');
+  return join(env.XDG_CACHE_HOME ? expand(env.XDG_CACHE_HOME) : join(homeFolder(), '.cache'), 'huggingface');
 }
 
-function expand(path: string): string {
-  return resolve(path === '~' || path.startsWith('~/') ? join(homedir(), path.slice(1)) : path);
+/** An absolute path; `~` is the home folder. */
+export function expand(path: string): string {
+  return resolve(path === '~' || path.startsWith('~/') ? join(homeFolder(), path.slice(1)) : path);
+}
+
+/** The home folder, also where HOME is set to nothing, as some containers and services do. */
+function homeFolder(): string {
+  const home = homedir() || userInfo().homedir;
+  if (isAbsolute(home)) return home;
+  throw new HubError(
+    'this user has no home folder (HOME is empty). Set HOME, or HF_HOME to a folder for the cache',
+  );
 }
 
 /** True when HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE forbids the network. */
@@ -33,18 +44,50 @@ export function progressDisabled(env: Environment = process.env): boolean {
 
 /** Base URL of the hub, without a slash at the end: HF_ENDPOINT or the public hub. */
 export function hubEndpoint(env: Environment = process.env): string {
-  return (env.HF_ENDPOINT || HUB_URL).replace(/\/+$/, '');
+  return (env.HF_ENDPOINT?.trim() || HUB_URL).replace(/\/+$/, '');
 }
 
-/** Access token: HF_TOKEN, else the file named by HF_TOKEN_PATH, else `token` in the hub's home; undefined without one. */
+/**
+ * Access token: HF_TOKEN, else the file named by HF_TOKEN_PATH, else `token` in the hub's home; undefined without one.
+ *
+ * @throws HubError naming the source of a token that no request could carry
+ */
 export async function defaultToken(env: Environment = process.env): Promise<string | undefined> {
   if (isTrue(env.HF_HUB_DISABLE_IMPLICIT_TOKEN)) return undefined;
-  const fromEnvironment = (env.HF_TOKEN || env.HUGGING_FACE_HUB_TOKEN)?.trim();
-  if (fromEnvironment) return fromEnvironment;
+  for (const name of ['HF_TOKEN', 'HUGGING_FACE_HUB_TOKEN']) {
+    const value = env[name];
+    if (value?.trim()) return checkToken(value, `the token in ${name}`);
+  }
   const path = env.HF_TOKEN_PATH ? expand(env.HF_TOKEN_PATH) : join(hubHome(env), 'token');
   const text = await readFile(path, 'utf8').catch(() => '');
-  return text.trim() || undefined;
+  return text.trim() ? checkToken(text, `the token in ${path}`) : undefined;
 }
+
+/**
+ * A token without the white space around it. It goes into a header, which cannot hold everything; quotes come from files that
+ * a shell was to read.
+ *
+ * @param what names its source in the error, which does not show it
+ */
+export function checkToken(text: string, what: string): string {
+  const token = text.replace(/^[\s\ufeff]+|[\s\ufeff]+$/g, '');
+  const bad = /[^!-~]|["']/.exec(token)?.[0];
+  if (bad === undefined) return token;
+  const name =
+    BAD_CHARACTERS[bad] ?? (bad < ' ' ? 'a control character' : `the character ${JSON.stringify(bad)}`);
+  throw new HubError(
+    `${what} contains ${name}, which no token has; one reads "hf_" and then letters and digits. Copy it again`,
+  );
+}
+
+const BAD_CHARACTERS: Readonly<Record<string, string>> = {
+  ' ': 'a space',
+  '\t': 'a tab',
+  '\n': 'a line break',
+  '\r': 'a line break',
+  '"': 'a quotation mark',
+  "'": 'a quotation mark',
+};
 
 /** Milliseconds without an answer or a byte after which a connection counts as dropped (`HF_HUB_*_TIMEOUT` are seconds). */
 export function timeouts(env: Environment = process.env): { metadata: number; download: number } {

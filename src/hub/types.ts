@@ -13,6 +13,8 @@ export interface HubOptions {
   /** Fetch again what is already cached. */
   forceDownload?: boolean;
   onProgress?: (event: ProgressEvent) => void;
+  /** Called with a clause about each thing worth knowing that is no fault, such as a retry; default: a process warning. */
+  onWarning?: (message: string) => void;
   signal?: AbortSignal;
 }
 
@@ -26,6 +28,9 @@ export interface ProgressEvent {
   totalBytes: number;
 }
 
+/** What may differ between the uses of one resolved repo. */
+export type RepoOptions = { readonly [K in 'signal' | 'onProgress']?: HubOptions[K] | undefined };
+
 /** A repo or folder, pinned to one commit. Files are fetched when first asked for. */
 export interface Repo {
   /** The id or folder as the caller gave it, for messages. */
@@ -38,4 +43,8 @@ export interface Repo {
   require(name: string): Promise<string>;
   /** Several files at once, fetched concurrently; every missing one is named in one `HubError`. */
   requireAll(names: readonly string[]): Promise<string[]>;
+  /** Names of its files, where they are known without fetching any. */
+  list?(): Promise<Iterable<string> | undefined>;
+  /** The same commit, whose fetching another caller can end and watch. */
+  with?(options: RepoOptions): Repo;
 }

@@ -1,7 +1,8 @@
 import { readFile, stat } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
-import { abortIf, InputError, show } from '../errors.ts';
+import { InputError, show } from '../errors.ts';
 import { checkPixels, decodeImage, toRgb } from './decode-image.ts';
+import { downloadImage } from './download-image.ts';
 import { Pacer, throwIfAborted } from './pacer.ts';
 import {
   DEFAULT_LIMITS,
@@ -96,7 +97,8 @@ async function readInput(
   const text = String(input);
   const scheme = URL_SCHEME.exec(text)?.[1]?.toLowerCase();
   if (scheme === 'data') return checkBytes(decodeDataUrl(text, source), limits, source);
-  if (scheme === 'http' || scheme === 'https') return download(text, source, limits, signal);
+  if (scheme === 'http' || scheme === 'https')
+    return downloadImage(text, source, (bytes) => checkByteCount(bytes, limits, source), signal);
   if (input instanceof URL && scheme !== 'file') {
     throw new InputError(`${source}: cannot load ${input.protocol} URLs; use http, https, file or data`);
   }
@@ -138,37 +140,6 @@ function decodePercent(text: string, source: string): string {
   // Percent-coded bytes stand for bytes, not for UTF-8, so decodeURIComponent would not do.
   if (/%(?![0-9a-f]{2})/i.test(text)) throw new InputError(`${source} has a % that no two hex digits follow`);
   return text.replace(/%([0-9a-f]{2})/gi, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)));
-}
-
-async function download(
-  url: string,
-  source: string,
-  limits: ImageLimits,
-  signal: AbortSignal | undefined,
-): Promise<Uint8Array> {
-  try {
-    const response = await fetch(url, signal ? { signal } : {});
-    if (!response.ok) {
-      await response.body?.cancel();
-      throw new InputError(
-        `${source}: the server answered ${response.status} ${response.statusText}`.trimEnd(),
-      );
-    }
-    const chunks: Uint8Array[] = [];
-    let total = 0;
-    for await (const chunk of response.body ?? []) {
-      total += chunk.length;
-      checkByteCount(total, limits, source);
-      chunks.push(chunk);
-    }
-    return Buffer.concat(chunks);
-  } catch (error) {
-    if (error instanceof InputError) throw error;
-    abortIf(signal, `loading ${source}`);
-    const { message, cause } = error as Error;
-    const reason = cause instanceof Error ? `${message}: ${cause.message}` : message;
-    throw new InputError(`${source}: cannot be downloaded: ${reason}`, { cause: error });
-  }
 }
 
 function checkBytes(bytes: Uint8Array, limits: ImageLimits, source: string): Uint8Array {

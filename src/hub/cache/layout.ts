@@ -1,11 +1,15 @@
 import { randomUUID } from 'node:crypto';
-import { mkdir, readFile, rename, rm, stat, symlink, writeFile } from 'node:fs/promises';
-import { dirname, join, relative } from 'node:path';
+import { access, constants, mkdir, readFile, rename, stat, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { unreadable } from '../../files.ts';
 import { isCommit } from '../repo/names.ts';
+import { showBlob } from './links.ts';
 
 /**
  * One repo's folder in the standard cache of huggingface_hub: `blobs/<etag>` hold the bytes, `snapshots/<commit>/…` are
- * symlinks to them, `refs/<branch>` hold commits, `.no_exist/<commit>/…` remember what a commit lacks.
+ * symlinks to them (where the disk has none: links or files of their own), `refs/<branch>` hold commits,
+ * `.no_exist/<commit>/…` remember what a commit lacks. The last two are notes for next time: a cache that cannot be written
+ * does without.
  */
 export class CacheLayout {
   readonly folder: string;
@@ -26,6 +30,11 @@ export class CacheLayout {
     return `${this.blob(etag)}.incomplete`;
   }
 
+  /** Where no lock can be had, nobody else must write to what this process writes. */
+  incompleteOfOwn(etag: string): string {
+    return `${this.blob(etag)}.${randomUUID()}.incomplete`;
+  }
+
   snapshot(commit: string, name = ''): string {
     return join(this.folder, 'snapshots', commit, name);
   }
@@ -40,59 +49,96 @@ export class CacheLayout {
 
   /** The commit a revision stood for when it was last asked, or undefined. */
   async readRef(revision: string): Promise<string | undefined> {
-    const text = await readFile(this.ref(revision), 'utf8').catch(() => '');
+    const text = (await ifThere(this.ref(revision), (path) => readFile(path, 'utf8'))) ?? '';
     return isCommit(text.trim()) ? text.trim() : undefined;
   }
 
-  /** Remembers the commit of a revision; a commit needs no ref, but scanners expect the folder. */
+  /** Notes the commit of a revision; a commit needs no ref, but scanners expect the folder. */
   async writeRef(revision: string, commit: string): Promise<void> {
-    await mkdir(join(this.folder, 'refs'), { recursive: true });
-    if (revision === commit || (await this.readRef(revision)) === commit) return;
-    await mkdir(dirname(this.ref(revision)), { recursive: true });
-    const temporary = await this.#temporary();
-    await writeFile(temporary, commit);
-    await rename(temporary, this.ref(revision));
+    await noted(async () => {
+      await mkdir(join(this.folder, 'refs'), { recursive: true });
+      if (revision === commit || (await this.readRef(revision)) === commit) return;
+      await mkdir(dirname(this.ref(revision)), { recursive: true });
+      const temporary = await this.#temporary();
+      await writeFile(temporary, commit);
+      await rename(temporary, this.ref(revision));
+    });
   }
 
-  /** Path of a file of a commit if its bytes are here; a dangling symlink counts as absent. */
-  async cached(commit: string, name: string): Promise<string | undefined> {
+  /** Whether files of another commit could be put here. */
+  async isWritable(): Promise<boolean> {
+    return access(join(this.folder, 'snapshots'), constants.W_OK).then(
+      () => true,
+      () => false,
+    );
+  }
+
+  /** A file of a commit if its bytes are here; a dangling symlink counts as absent. */
+  async cached(commit: string, name: string): Promise<{ path: string; size: number } | undefined> {
     const path = this.snapshot(commit, name);
-    const found = await stat(path).catch(() => undefined);
-    return found?.isFile() ? path : undefined;
+    const found = await ifThere(path, (at) => stat(at));
+    return found?.isFile() ? { path, size: found.size } : undefined;
   }
 
   async hasSnapshot(commit: string): Promise<boolean> {
-    return (await stat(this.snapshot(commit)).catch(() => undefined)) !== undefined;
+    return (await ifThere(this.snapshot(commit), stat)) !== undefined;
   }
 
   async knownMissing(commit: string, name: string): Promise<boolean> {
     return (await stat(this.noExist(commit, name)).catch(() => undefined)) !== undefined;
   }
 
+  /** Notes that a commit has no such file. */
   async rememberMissing(commit: string, name: string): Promise<void> {
     const path = this.noExist(commit, name);
-    await mkdir(dirname(path), { recursive: true });
-    await writeFile(path, '');
+    await noted(async () => {
+      await mkdir(dirname(path), { recursive: true });
+      await writeFile(path, '');
+    });
   }
 
-  /** Points `snapshots/<commit>/<name>` at a blob, replacing what was there in one step. */
-  async link(commit: string, name: string, etag: string): Promise<string> {
+  /**
+   * Makes `snapshots/<commit>/<name>` show a blob, replacing what was there in one step.
+   *
+   * @param isNew the blob was written just now; one that was there already is used in place if the cache cannot be written
+   * @returns the path to read the file at
+   */
+  async link(commit: string, name: string, etag: string, isNew: boolean): Promise<string> {
     const path = this.snapshot(commit, name);
-    await mkdir(dirname(path), { recursive: true });
-    const temporary = await this.#temporary();
-    await symlink(relative(dirname(path), this.blob(etag)), temporary);
     try {
-      await rename(temporary, path);
+      await mkdir(dirname(path), { recursive: true });
+      await showBlob(this.blob(etag), path, await this.#temporary(), isNew);
+      return path;
     } catch (error) {
-      await rm(temporary, { force: true });
-      throw error;
+      if (isNew || !/^(EACCES|EPERM|EROFS)$/.test((error as NodeJS.ErrnoException).code ?? '')) throw error;
+      return this.blob(etag);
     }
-    return path;
   }
 
-  /** A name on the same file system where a killed process's leavings are in nobody's way. */
+  /** A name on the same disk where a killed process's leavings are in nobody's way, if there is such a place. */
   async #temporary(): Promise<string> {
-    await mkdir(this.locks, { recursive: true });
-    return join(this.locks, `${randomUUID()}.temporary`);
+    const name = `${randomUUID()}.temporary`;
+    const usable = await mkdir(this.locks, { recursive: true })
+      .then(() => access(this.locks, constants.W_OK))
+      .then(
+        () => true,
+        () => false,
+      );
+    return join(usable ? this.locks : this.folder, name);
   }
+}
+
+/** What `look` finds at a path, or undefined where nothing is. @throws HubError where that cannot be told */
+async function ifThere<T>(path: string, look: (path: string) => Promise<T>): Promise<T | undefined> {
+  try {
+    return await look(path);
+  } catch (error) {
+    if (/^(ENOENT|ENOTDIR|EISDIR)$/.test((error as NodeJS.ErrnoException).code ?? '')) return undefined;
+    throw unreadable(path, error);
+  }
+}
+
+/** A note that cannot be written, for whatever reason, is worth no failure. */
+async function noted(write: () => Promise<void>): Promise<void> {
+  await write().catch(() => {});
 }

@@ -1,9 +1,20 @@
 import { randomUUID } from 'node:crypto';
-import { lstat, lutimes, mkdir, readFile, readlink, rename, symlink, unlink } from 'node:fs/promises';
+import {
+  lstat,
+  lutimes,
+  mkdir,
+  readFile,
+  readlink,
+  rename,
+  symlink,
+  unlink,
+  writeFile,
+} from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { throwIfAborted } from '../transfer/retry.ts';
+import { abortIf } from '../../errors.ts';
+import { lacksSymlinks } from './links.ts';
 
 const HEARTBEAT_MS = 2000;
 /** A lock whose owner cannot be looked up counts as abandoned after this long without a heartbeat. */
@@ -22,48 +33,46 @@ interface Owner {
 }
 
 /**
- * Runs `work` while this process alone holds `path`. The lock is a symlink whose target names its owner: created in one
- * step, contents included. A lock left by a killed process is taken over; so is one of another machine that no longer
- * beats. A living owner is waited for.
+ * Runs `work` while this process alone holds a lock. The lock is a symlink whose target names its owner: created in one
+ * step, contents included; where the disk has no symlinks, a file. A lock left by a killed process is taken over; so is one
+ * of another machine that no longer beats. A living owner is waited for.
  *
+ * @param work is told whether the lock is held: where none can be written, it goes on without
+ * @param onWait is told once of the process that is waited for
  * @throws AbortError when the caller gives up while waiting
  */
 export async function withLock<T>(
   path: string,
   signal: AbortSignal | undefined,
-  work: () => Promise<T>,
+  work: (locked: boolean) => Promise<T>,
   onWait?: (owner: number) => void,
 ): Promise<T> {
   const own = JSON.stringify(await thisProcess());
-  await acquire(path, own, signal, onWait);
+  if (!(await acquire(path, own, signal, onWait))) return work(false);
   const heartbeat = setInterval(() => lutimes(path, new Date(), new Date()).catch(() => {}), HEARTBEAT_MS);
   heartbeat.unref();
   try {
-    return await work();
+    return await work(true);
   } finally {
     clearInterval(heartbeat);
-    if ((await readlink(path).catch(() => '')) === own) await unlink(path).catch(() => {});
+    if ((await holderOf(path)) === own) await unlink(path).catch(() => {});
   }
 }
 
+/** Resolves to false where the folder of the lock cannot be written. */
 async function acquire(
   path: string,
   own: string,
   signal: AbortSignal | undefined,
   onWait: ((owner: number) => void) | undefined,
-): Promise<void> {
-  await mkdir(dirname(path), { recursive: true });
+): Promise<boolean> {
   let seen = { state: '', since: 0 };
   let pollMs = FIRST_POLL_MS;
   let told = false;
   for (;;) {
-    throwIfAborted(signal);
-    try {
-      await symlink(own, path);
-      return;
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
-    }
+    abortIf(signal, 'the download');
+    const created = await create(path, own);
+    if (created !== 'taken') return created === 'created';
     const holder = await holderOf(path);
     if (holder === undefined) continue;
     const state = `${holder} ${(await lstat(path).catch(() => undefined))?.mtimeMs}`;
@@ -78,9 +87,30 @@ async function acquire(
   }
 }
 
+const UNWRITABLE = /^(EACCES|EPERM|EROFS)$/;
+
+async function create(path: string, own: string): Promise<'created' | 'taken' | 'impossible'> {
+  try {
+    await mkdir(dirname(path), { recursive: true });
+    await symlink(own, path).catch((error) => {
+      if (!lacksSymlinks(error)) throw error;
+      return writeFile(path, own, { flag: 'wx' });
+    });
+    return 'created';
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code ?? '';
+    if (code === 'EEXIST') return 'taken';
+    if (UNWRITABLE.test(code)) return 'impossible';
+    throw error;
+  }
+}
+
 /** The owner's text, empty for something else than a lock of ours, undefined when the lock has just been given back. */
-function holderOf(path: string): Promise<string | undefined> {
-  return readlink(path).catch((error) => (error.code === 'ENOENT' ? undefined : ''));
+async function holderOf(path: string): Promise<string | undefined> {
+  const gone = (error: NodeJS.ErrnoException) => (error.code === 'ENOENT' ? undefined : '');
+  return readlink(path).catch((error) =>
+    error.code === 'EINVAL' ? readFile(path, 'utf8').catch(gone) : gone(error),
+  );
 }
 
 /** Takes an abandoned lock away. If a new owner slipped in between, its lock is put back. */
@@ -91,8 +121,8 @@ async function remove(path: string, judged: string): Promise<void> {
   } catch {
     return;
   }
-  const taken = await readlink(aside).catch(() => judged);
-  if (taken !== judged) await symlink(taken, path).catch(() => {});
+  const taken = (await holderOf(aside)) ?? judged;
+  if (taken !== judged) await create(path, taken).catch(() => {});
   await unlink(aside).catch(() => {});
 }
 

@@ -1,8 +1,8 @@
 import { dirname } from 'node:path';
-import { HubError } from '../../errors.ts';
+import { abortIf } from '../../errors.ts';
+import { unreadable } from '../../files.ts';
 import { type LocalFile, localFiles } from '../repo/local-files.ts';
 import { type HashKind, hashFile, hashKind, startHash } from '../transfer/content-hash.ts';
-import { throwIfAborted } from '../transfer/retry.ts';
 import type { Repo } from '../types.ts';
 
 /** What became of one file. */
@@ -20,7 +20,7 @@ export interface FileReport {
 export async function* verifyFiles(repo: Repo, signal?: AbortSignal): AsyncGenerator<FileReport, void, void> {
   const folder = dirname(await repo.require('config.json'));
   for (const file of await localFiles(folder)) {
-    throwIfAborted(signal);
+    abortIf(signal, 'the check');
     yield { ...(await verify(file, signal)), name: file.name, path: file.path, size: file.size ?? 0 };
   }
 }
@@ -38,8 +38,8 @@ async function verify(
   try {
     await hashFile(hash, path, size, signal);
   } catch (error) {
-    throwIfAborted(signal);
-    throw new HubError(`${path} cannot be read: ${(error as Error).message}`, { cause: error });
+    abortIf(signal, 'the check');
+    throw unreadable(path, error);
   }
   const actual = hash.digest('hex');
   if (actual === etag) return { hash: kind, fault: undefined };

@@ -1,23 +1,44 @@
 import { join } from 'node:path';
-import { HubError } from '../../errors.ts';
+import { abortIf, HubError } from '../../errors.ts';
+import { isReadableFile } from '../../files.ts';
 import type { CacheLayout } from '../cache/layout.ts';
-import type { Repo } from '../types.ts';
+import type { Repo, RepoOptions } from '../types.ts';
+import { contentsHint } from './contents.ts';
+import { localFiles } from './local-files.ts';
 import { checkFileName } from './names.ts';
+
+export interface CachedRepoOptions extends RepoOptions {
+  readonly commit: string;
+  readonly subfolder: string;
+  /** Why the network is not used, for messages: "offline mode is on". */
+  readonly reason: string;
+}
 
 /** A commit of a repo as far as the cache has it; the network is not touched. */
 export class CachedRepo implements Repo {
-  constructor(
-    readonly id: string,
-    readonly commit: string,
-    private readonly layout: CacheLayout,
-    private readonly subfolder: string,
-    /** Why the network is not used, for messages: "offline mode is on". */
-    private readonly reason: string,
-  ) {}
+  readonly id: string;
+  readonly commit: string;
+  readonly #layout: CacheLayout;
+  readonly #options: CachedRepoOptions;
+
+  constructor(id: string, layout: CacheLayout, options: CachedRepoOptions) {
+    this.id = id;
+    this.commit = options.commit;
+    this.#layout = layout;
+    this.#options = options;
+  }
+
+  with({ signal, onProgress }: RepoOptions): CachedRepo {
+    return new CachedRepo(this.id, this.#layout, { ...this.#options, signal, onProgress });
+  }
 
   async file(name: string): Promise<string | undefined> {
     checkFileName(name);
-    return this.layout.cached(this.commit, join(this.subfolder, name));
+    abortIf(this.#options.signal, `loading ${this.id}`);
+    const path = (await this.#layout.cached(this.commit, join(this.#options.subfolder, name)))?.path;
+    // It is there; whether it may be read is another question.
+    if (path !== undefined) await isReadableFile(path);
+    return path;
   }
 
   async require(name: string): Promise<string> {
@@ -29,10 +50,16 @@ export class CachedRepo implements Repo {
     const missing = names.filter((_, i) => paths[i] === undefined);
     if (missing.length > 0) {
       throw new HubError(
-        `${this.id} at commit ${this.commit}: ${missing.join(', ')} not in the cache at ${this.layout.folder}, ` +
-          `and ${this.reason}. With the network on, "switchyard download ${this.id}" fetches what is missing`,
+        `${this.id} at commit ${this.commit}: ${missing.join(', ')} not in the cache at ${this.#layout.folder}, ` +
+          `and ${this.#options.reason}. With the network on, "switchyard download ${this.id}" fetches what is missing` +
+          contentsHint(await this.list()),
       );
     }
     return paths as string[];
+  }
+
+  async list(): Promise<string[]> {
+    const folder = this.#layout.snapshot(this.commit, this.#options.subfolder);
+    return (await localFiles(folder).catch(() => [])).map(({ name }) => name);
   }
 }

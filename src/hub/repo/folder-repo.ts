@@ -1,31 +1,34 @@
-import { stat } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { HubError } from '../../errors.ts';
-import type { Repo } from '../types.ts';
+import { abortIf, HubError } from '../../errors.ts';
+import { isReadableFile, unreadable } from '../../files.ts';
+import type { Repo, RepoOptions } from '../types.ts';
+import { contentsHint } from './contents.ts';
 import { checkFileName } from './names.ts';
 
 /** A plain folder on this disk; what lies in it is all there is. */
 export class FolderRepo implements Repo {
   readonly commit = undefined;
+  readonly id: string;
+  /** Absolute path. */
+  readonly folder: string;
+  readonly #signal: AbortSignal | undefined;
 
-  constructor(
-    readonly id: string,
-    /** Absolute path. */
-    readonly folder: string,
-  ) {}
+  constructor(id: string, folder: string, { signal }: RepoOptions = {}) {
+    this.id = id;
+    this.folder = folder;
+    this.#signal = signal;
+  }
+
+  with(options: RepoOptions): FolderRepo {
+    return new FolderRepo(this.id, this.folder, options);
+  }
 
   async file(name: string): Promise<string | undefined> {
     checkFileName(name);
+    abortIf(this.#signal, `loading ${this.id}`);
     const path = join(this.folder, name);
-    try {
-      const found = await stat(path);
-      if (found.isFile()) return path;
-    } catch (error) {
-      const { code } = error as NodeJS.ErrnoException;
-      if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
-      throw new HubError(`${path} cannot be read (${code})`, { cause: error });
-    }
-    throw new HubError(`${path} is not a regular file`);
+    return (await isReadableFile(path)) ? path : undefined;
   }
 
   async require(name: string): Promise<string> {
@@ -37,9 +40,18 @@ export class FolderRepo implements Repo {
     const missing = names.filter((_, i) => paths[i] === undefined);
     if (missing.length > 0) {
       throw new HubError(
-        `${this.folder} lacks ${missing.join(', ')}. Complete the folder, or load the model by its repo id`,
+        `${this.folder} lacks ${missing.join(', ')}${contentsHint(await this.list()) || '. Complete the folder, or load the model by its repo id'}`,
       );
     }
     return paths as string[];
+  }
+
+  async list(): Promise<string[]> {
+    return (
+      await readdir(this.folder).catch((error) => {
+        if (error.code === 'ENOENT') return [];
+        throw unreadable(this.folder, error);
+      })
+    ).sort();
   }
 }

@@ -1,20 +1,24 @@
+import { setMaxListeners } from 'node:events';
 import { posix } from 'node:path';
-import { HubError, warn } from '../../errors.ts';
+import { abortIf, HubError, warn } from '../../errors.ts';
+import { isReadableFile } from '../../files.ts';
 import type { CacheLayout } from '../cache/layout.ts';
 import type { HubConnection } from '../transfer/connection.ts';
-import { fetchBlob, hasBlob } from '../transfer/fetch-blob.ts';
+import { Download, hasBlob } from '../transfer/download.ts';
 import { Limiter } from '../transfer/limiter.ts';
 import { RefusedError } from '../transfer/refusal.ts';
-import { throwIfAborted, UnreachableError } from '../transfer/retry.ts';
+import type { RemoteFile } from '../transfer/remote-file.ts';
+import { UnreachableError } from '../transfer/retry.ts';
 import { TransferTotals } from '../transfer/transfer-totals.ts';
-import type { ProgressEvent, Repo } from '../types.ts';
-import { type RemoteFile, remoteFile } from './metadata.ts';
+import type { ProgressEvent, Repo, RepoOptions } from '../types.ts';
+import { contentsHint } from './contents.ts';
+import { checkSize } from './file-sizes.ts';
+import { remoteFile } from './metadata.ts';
 import { checkFileName } from './names.ts';
+import { once, together } from './together.ts';
 
 export interface HubRepoOptions {
   readonly commit: string;
-  /** The hub has just named the commit; false for one that the caller gave. */
-  readonly resolved: boolean;
   /** Every file of the commit, or undefined if the hub did not list them. */
   readonly files: ReadonlySet<string> | undefined;
   readonly subfolder: string;
@@ -32,29 +36,36 @@ type Plan =
 export class HubRepo implements Repo {
   readonly id: string;
   readonly commit: string;
+  readonly #hub: HubConnection;
+  readonly #layout: CacheLayout;
+  readonly #options: HubRepoOptions;
   readonly #totals: TransferTotals;
   readonly #limiter: Limiter;
   readonly #plans = new Map<string, Promise<Plan>>();
   readonly #paths = new Map<string, Promise<string | undefined>>();
   #refWritten: Promise<void> | undefined;
-  #answered: boolean;
   #down = false;
 
-  constructor(
-    private readonly hub: HubConnection,
-    private readonly layout: CacheLayout,
-    private readonly options: HubRepoOptions,
-  ) {
+  constructor(hub: HubConnection, layout: CacheLayout, options: HubRepoOptions) {
+    this.#hub = hub;
+    this.#layout = layout;
+    this.#options = options;
     this.id = hub.id;
     this.commit = options.commit;
-    this.#answered = options.resolved;
     this.#totals = new TransferTotals(options.onProgress);
     this.#limiter = new Limiter(hub.settings.filesAtOnce);
   }
 
+  with({ signal, onProgress }: RepoOptions): HubRepo {
+    if (signal) setMaxListeners(0, signal);
+    // What has just been fetched again need not be once more.
+    const options = { ...this.#options, onProgress, force: false };
+    return new HubRepo({ ...this.#hub, signal }, this.#layout, options);
+  }
+
   async file(name: string): Promise<string | undefined> {
     checkFileName(name);
-    return this.#obtain(name, this.hub);
+    return this.#obtain(name, this.#hub.signal);
   }
 
   async require(name: string): Promise<string> {
@@ -64,18 +75,29 @@ export class HubRepo implements Repo {
   async requireAll(names: readonly string[]): Promise<string[]> {
     for (const name of names) checkFileName(name);
     // Sizes first, so that progress knows the whole, and nothing is fetched for a load that cannot succeed.
-    const plans = await together(this.hub, names, (name) => this.#plan(name));
+    const plans = await together(this.#hub.signal, names, (name) => this.#plan(name));
     const missing = names.filter((_, i) => plans[i]?.kind === 'absent');
     if (missing.length > 0) {
       throw new HubError(
-        `${this.id} at commit ${this.commit} has no ${missing.join(', ')}. Check the repo at ${this.hub.endpoint}/${this.id}`,
+        `${this.id} at commit ${this.commit} has no ${missing.join(', ')}. See ${this.#hub.endpoint}/${this.id}` +
+          contentsHint(this.#options.files),
       );
     }
-    return (await together(this.hub, names, (name, hub) => this.#obtain(name, hub))) as string[];
+    return (await together(this.#hub.signal, names, (name, signal) =>
+      this.#obtain(name, signal),
+    )) as string[];
   }
 
-  #obtain(name: string, hub: HubConnection): Promise<string | undefined> {
-    return once(this.#paths, name, async () => this.#carryOut(await this.#plan(name), hub));
+  async list(): Promise<Iterable<string> | undefined> {
+    const prefix = posix.join(this.#options.subfolder, '/');
+    if (prefix === '/') return this.#options.files;
+    return [...(this.#options.files ?? [])]
+      .filter((name) => name.startsWith(prefix))
+      .map((name) => name.slice(prefix.length));
+  }
+
+  #obtain(name: string, signal: AbortSignal | undefined): Promise<string | undefined> {
+    return once(this.#paths, name, async () => this.#carryOut(await this.#plan(name), signal));
   }
 
   #plan(name: string): Promise<Plan> {
@@ -83,22 +105,27 @@ export class HubRepo implements Repo {
   }
 
   async #makePlan(name: string): Promise<Plan> {
-    throwIfAborted(this.hub.signal);
-    const { layout, commit } = this;
-    const path = posix.join(this.options.subfolder, name);
+    abortIf(this.#hub.signal, 'the download');
+    const { commit } = this;
+    const layout = this.#layout;
+    const path = posix.join(this.#options.subfolder, name);
     const cached = await layout.cached(commit, path);
-    if (cached !== undefined && !this.options.force) {
+    if (cached !== undefined && !this.#options.force) {
+      await isReadableFile(cached.path);
       await this.#writeRef();
-      return { kind: 'here', path: cached };
+      return { kind: 'here', path: cached.path };
     }
-    const listed = this.options.files?.has(path);
-    if (listed === false || (!listed && !this.options.force && (await layout.knownMissing(commit, path)))) {
+    const listed = this.#options.files?.has(path);
+    if (listed === false || (!listed && !this.#options.force && (await layout.knownMissing(commit, path)))) {
       return { kind: 'absent' };
     }
     const file = await this.#remoteFile(path);
     if (file === undefined) return { kind: 'absent' };
-    if (!this.options.force && (await hasBlob(layout, file, warn))) {
-      return { kind: 'here', path: await this.#link(file) };
+    checkSize(file, this.id);
+    if (!this.#options.force && (await hasBlob(layout, file, (message) => this.#warn(message)))) {
+      const path = await layout.link(commit, file.path, file.etag, false);
+      await this.#writeRef();
+      return { kind: 'here', path };
     }
     return { kind: 'fetch', file, onBytes: this.#totals.add(path, file.size) };
   }
@@ -106,81 +133,45 @@ export class HubRepo implements Repo {
   async #remoteFile(path: string): Promise<RemoteFile | undefined> {
     if (this.#down) return undefined;
     try {
-      const file = await remoteFile(this.hub, this.commit, path);
-      this.#answered = true;
-      if (file === undefined) await this.layout.rememberMissing(this.commit, path);
+      const file = await remoteFile(this.#hub, this.commit, path);
+      if (file === undefined) await this.#layout.rememberMissing(this.commit, path);
       return file;
     } catch (error) {
       // Pinned to a commit, the hub was never asked before: what an earlier load cached may be all that is needed.
       const passes = error instanceof UnreachableError || error instanceof RefusedError;
-      if (!passes || this.#answered || this.options.force || !(await this.layout.hasSnapshot(this.commit)))
+      if (
+        !passes ||
+        this.#hub.state.answered ||
+        this.#options.force ||
+        !(await this.#layout.hasSnapshot(this.commit))
+      )
         throw error;
       this.#down = true;
-      warn(`${error.message}. The load goes on with the files in the cache`);
+      this.#warn(`${error.message}. The load goes on with the files in the cache`);
       return undefined;
     }
   }
 
-  async #carryOut(plan: Plan, hub: HubConnection): Promise<string | undefined> {
+  async #carryOut(plan: Plan, signal: AbortSignal | undefined): Promise<string | undefined> {
     if (plan.kind === 'absent') return undefined;
     if (plan.kind === 'here') return plan.path;
     const { file, onBytes } = plan;
     return this.#limiter.run(async () => {
-      throwIfAborted(hub.signal);
-      await fetchBlob(hub, this.layout, this.commit, file, this.options.force, onBytes);
-      return this.#link(file);
+      const { force } = this.#options;
+      const hub = { ...this.#hub, signal };
+      const path = await new Download(hub, this.#layout, this.commit, file, { force, onBytes }).run();
+      await this.#writeRef();
+      return path;
     });
   }
 
-  async #link(file: RemoteFile): Promise<string> {
-    const path = await this.layout.link(this.commit, file.path, file.etag);
-    await this.#writeRef();
-    return path;
+  #warn(message: string): void {
+    warn(message, this.#hub.onWarning);
   }
 
   /** After the first file, so that a ref never points to a snapshot that is not there. */
   #writeRef(): Promise<void> {
-    this.#refWritten ??= this.layout.writeRef(this.hub.revision, this.commit);
+    this.#refWritten ??= this.#layout.writeRef(this.#hub.revision, this.commit);
     return this.#refWritten;
   }
-}
-
-/** Shares one run among all who ask; a failed one may be asked again. */
-function once<T>(runs: Map<string, Promise<T>>, key: string, run: () => Promise<T>): Promise<T> {
-  let running = runs.get(key);
-  if (running === undefined) {
-    running = run();
-    runs.set(key, running);
-    running.catch(() => runs.delete(key));
-  }
-  return running;
-}
-
-/**
- * As `Promise.all` over `names`, but the first failure ends the other transfers, and it rejects only when nothing is
- * running any more.
- */
-async function together<T>(
-  hub: HubConnection,
-  names: readonly string[],
-  task: (name: string, hub: HubConnection) => Promise<T>,
-): Promise<T[]> {
-  const group = new AbortController();
-  const end = () => group.abort(hub.signal?.reason);
-  if (hub.signal?.aborted) end();
-  hub.signal?.addEventListener('abort', end);
-  let failure: unknown;
-  const running = names.map(async (name) => {
-    try {
-      return await task(name, { ...hub, signal: group.signal });
-    } catch (error) {
-      failure ??= error;
-      group.abort();
-      throw error;
-    }
-  });
-  const results = await Promise.allSettled(running);
-  hub.signal?.removeEventListener('abort', end);
-  if (failure !== undefined) throw failure;
-  return results.map((result) => (result as PromiseFulfilledResult<Awaited<T>>).value);
 }

@@ -1,9 +1,13 @@
+import { createHash } from 'node:crypto';
 import { fileDownloadInfo, modelInfo } from '@huggingface/hub';
 import { HubError, SwitchyardError, show } from '../../errors.ts';
+import { discard } from '../../net/get.ts';
 import type { HubConnection } from '../transfer/connection.ts';
-import { discard } from '../transfer/http.ts';
-import { refusal } from '../transfer/refusal.ts';
-import { type Answer, readBody, request, Watchdog } from '../transfer/request.ts';
+import { hashKind } from '../transfer/content-hash.ts';
+import { describeBody } from '../transfer/fitting-body.ts';
+import { notFound, RefusedError, refusal } from '../transfer/refusal.ts';
+import { encodePath, fileUrl, type RemoteFile } from '../transfer/remote-file.ts';
+import { type Answer, ask, readBody, request, watched } from '../transfer/request.ts';
 import { TransientError, withRetries } from '../transfer/retry.ts';
 import { isCommit } from './names.ts';
 
@@ -16,34 +20,82 @@ export interface Commit {
   readonly files: ReadonlySet<string> | undefined;
 }
 
-/** What must be known of a file before it is fetched. */
-export interface RemoteFile {
-  /** Path inside the repo. */
-  readonly path: string;
-  /** Name of the blob: sha256 for LFS and Xet files, the git object id for others. */
-  readonly etag: string;
-  readonly size: number;
+/** An answer to an API call that a mirror of files alone would give. */
+class NoApiError extends Error {}
+
+/**
+ * Asks the hub which commit a branch or tag is now, and what files it has. A mirror may know only a part of the API, or
+ * serve files alone: then a file tells the commit, in `X-Repo-Commit`.
+ */
+export async function resolveCommit(hub: HubConnection): Promise<Commit> {
+  return withRetries(`asking for ${hub.id}`, hub, async () => {
+    let reason = '';
+    for (const way of [askExpanded, askPlainly]) {
+      try {
+        return await way(hub);
+      } catch (error) {
+        if (!(error instanceof NoApiError)) throw error;
+        reason ||= error.message;
+      }
+    }
+    return { commit: await askForFile(hub, reason), files: undefined };
+  });
 }
 
-/** Asks the hub which commit a branch or tag is now, and what files it has. */
-export async function resolveCommit(hub: HubConnection): Promise<Commit> {
-  const info = await withRetries(`asking for ${hub.id}`, hub.settings, hub.signal, () =>
-    modelInfo({
-      name: hub.id,
-      revision: hub.revision,
-      hubUrl: hub.endpoint,
-      additionalFields: ['sha', 'filePaths'],
-      fetch: (url) => fetchJson(hub, String(url)),
-    }).catch((error) => {
-      throw unusable(hub, error);
-    }),
-  );
-  if (typeof info.sha !== 'string' || !isCommit(info.sha)) {
-    throw new HubError(`${hub.endpoint} names no commit for ${hub.id}: ${show(info.sha)}; check HF_ENDPOINT`);
+/** The call that asks for the commit and the file names only, which a large repo needs. */
+async function askExpanded(hub: HubConnection): Promise<Commit> {
+  const info = await modelInfo({
+    name: hub.id,
+    revision: hub.revision,
+    hubUrl: hub.endpoint,
+    additionalFields: ['sha', 'filePaths'],
+    fetch: (url) => fetchJson(hub, String(url)),
+  }).catch((error) => {
+    if (error instanceof NoApiError) throw error;
+    throw unusable(hub, error);
+  });
+  return commitOf(hub, info.sha, info.filePaths);
+}
+
+async function askPlainly(hub: HubConnection): Promise<Commit> {
+  const url = `${hub.endpoint}/api/models/${hub.id}/revision/${encodeURIComponent(hub.revision)}`;
+  const info = (await (await fetchJson(hub, url)).json()) as {
+    sha?: unknown;
+    siblings?: { rfilename?: unknown }[];
+  } | null;
+  const names = Array.isArray(info?.siblings) ? info.siblings.map((entry) => entry?.rfilename) : [];
+  return commitOf(hub, info?.sha, names);
+}
+
+function commitOf(hub: HubConnection, sha: unknown, names: unknown): Commit {
+  if (typeof sha !== 'string' || !isCommit(sha)) {
+    throw new NoApiError(`${hub.endpoint} names no commit for ${hub.id}: ${show(sha)}`);
   }
-  const files: unknown = info.filePaths;
-  const listed = Array.isArray(files) && files.length > 0;
-  return { commit: info.sha, files: listed ? new Set(files as string[]) : undefined };
+  const listed = Array.isArray(names) && names.length > 0 && names.every((name) => typeof name === 'string');
+  return { commit: sha, files: listed ? new Set(names as string[]) : undefined };
+}
+
+/** @param reason what was wrong with the API, which is the fault if files do not tell the commit either */
+async function askForFile(hub: HubConnection, reason: string): Promise<string> {
+  const url = fileUrl(hub, hub.revision, 'config.json');
+  const headers = { range: 'bytes=0-0', 'accept-encoding': 'identity' };
+  const { response, commit } = await watched(hub, 'metadata', async (watchdog) => {
+    const answer = await ask(hub, url, { headers, stopAtLinked: true }, watchdog);
+    discard(answer.response);
+    return answer;
+  });
+  if (commit !== undefined && isCommit(commit)) {
+    hub.state.answered = true;
+    return commit;
+  }
+  const found = response.status < 400;
+  const refused = found ? undefined : refusal(hub, response);
+  if (refused) throw refused;
+  if (response.status === 404) throw new RefusedError(notFound(hub, 404));
+  throw new HubError(
+    `${reason}, and its files do not tell their commit either (X-Repo-Commit is ${show(commit)}). ` +
+      'Check HF_ENDPOINT; from a mirror without that, load a commit, by its hash as the revision',
+  );
 }
 
 /** Asks the hub for size and hash of one file; undefined where the commit has no such file. */
@@ -52,13 +104,13 @@ export async function remoteFile(
   commit: string,
   path: string,
 ): Promise<RemoteFile | undefined> {
-  const info = await withRetries(`asking for ${path} of ${hub.id}`, hub.settings, hub.signal, () =>
+  const info = await withRetries(`asking for ${path} of ${hub.id}`, hub, () =>
     fileDownloadInfo({
       repo: hub.id,
       path: encodePath(path),
       revision: commit,
       hubUrl: hub.endpoint,
-      fetch: (url, init) => fetchFileHeaders(hub, String(url), init?.headers as Record<string, string>),
+      fetch: (url, init) => fetchFileHeaders(hub, path, String(url), init?.headers as Record<string, string>),
     }).catch((error) => {
       throw unusable(hub, error);
     }),
@@ -66,7 +118,7 @@ export async function remoteFile(
   if (info === null) return undefined;
   const etag = info.etag.replace(/^W\//, '').replace(/^"|"$/g, '');
   // It becomes a file name.
-  if (!/^\w[\w.-]{0,254}$/.test(etag)) {
+  if (!/^\w[\w.-]*$/.test(etag)) {
     throw new HubError(
       `${hub.endpoint} gives ${path} of ${hub.id} the ETag ${show(info.etag)}, which names no blob`,
     );
@@ -74,7 +126,14 @@ export async function remoteFile(
   if (!Number.isSafeInteger(info.size) || info.size < 0) {
     throw new HubError(`${hub.endpoint} gives ${path} of ${hub.id} the size ${info.size}`);
   }
-  return { path, etag, size: info.size };
+  return { path, etag: blobName(etag), size: info.size };
+}
+
+/** Hashes in lower case, as they are compared; of a mirror's own ETags, a name that leaves room for endings of ours. */
+function blobName(etag: string): string {
+  if (hashKind(etag.toLowerCase())) return etag.toLowerCase();
+  if (etag.length <= 128 && !/\.(incomplete|switchyard|lock|temporary)$/i.test(etag)) return etag;
+  return `etag-${createHash('sha256').update(etag).digest('hex')}`;
 }
 
 /** Our own errors pass; what the library makes of an answer it cannot use becomes one of ours. */
@@ -86,43 +145,34 @@ function unusable(hub: HubConnection, error: unknown): unknown {
   );
 }
 
-/** Address of a file's bytes at a commit. */
-export function fileUrl(hub: HubConnection, commit: string, path: string): string {
-  return `${hub.endpoint}/${hub.id}/resolve/${commit}/${encodePath(path)}`;
-}
-
-function encodePath(path: string): string {
-  return path.split('/').map(encodeURIComponent).join('/');
-}
-
-/** The `fetch` given to the library for an API call. Refusals become our errors before the library sees them. */
+/**
+ * The `fetch` given to the library for an API call. Refusals become our errors before the library sees them.
+ *
+ * @throws NoApiError where a hub would have answered otherwise
+ */
 async function fetchJson(hub: HubConnection, url: string): Promise<Response> {
-  const watchdog = new Watchdog(hub.settings.metadataTimeoutMs, hub.signal);
-  try {
-    const answer = await request(hub, url, { headers: { accept: 'application/json' } }, watchdog);
-    if (answer === undefined) throw refusal(hub, 404, new Headers({ 'x-error-code': 'RepoNotFound' }));
-    const body = await readBounded(hub, answer, watchdog);
-    return new Response(body, { headers: { 'content-type': 'application/json' } });
-  } finally {
-    watchdog.stop();
-  }
-}
-
-async function readBounded(hub: HubConnection, answer: Answer, watchdog: Watchdog): Promise<Buffer> {
-  const pieces: Uint8Array[] = [];
-  let bytes = 0;
-  for await (const piece of readBody(answer.response, hub, watchdog)) {
-    bytes += piece.length;
-    if (bytes > MAX_METADATA_BYTES) break;
-    pieces.push(piece);
-  }
-  const body = Buffer.concat(pieces);
-  if (bytes > MAX_METADATA_BYTES || !isJson(body)) {
-    throw new HubError(
-      `${hub.endpoint} answered about ${hub.id} with something else than JSON; check HF_ENDPOINT`,
+  return watched(hub, 'metadata', async (watchdog) => {
+    const answer = await request(hub, url, { headers: { accept: 'application/json' } }, watchdog).catch(
+      (error) => {
+        throw error instanceof RefusedError && error.unknownAddress ? new NoApiError(error.message) : error;
+      },
     );
-  }
-  return body;
+    if (answer === undefined) throw new NoApiError(`${hub.endpoint} knows nothing of ${hub.id} (404)`);
+    const pieces: Buffer[] = [];
+    let bytes = 0;
+    for await (const piece of readBody(answer.response, hub, watchdog)) {
+      bytes += piece.length;
+      if (bytes > MAX_METADATA_BYTES) break;
+      pieces.push(piece);
+    }
+    const body = Buffer.concat(pieces);
+    if (bytes > MAX_METADATA_BYTES || !isJson(body)) {
+      throw new NoApiError(
+        `${hub.endpoint} answered about ${hub.id} with something else than JSON (${describeBody(answer.response, body)})`,
+      );
+    }
+    return new Response(body, { headers: { 'content-type': 'application/json' } });
+  });
 }
 
 function isJson(body: Buffer): boolean {
@@ -140,20 +190,28 @@ function isJson(body: Buffer): boolean {
  */
 async function fetchFileHeaders(
   hub: HubConnection,
+  path: string,
   url: string,
   headers: Record<string, string>,
 ): Promise<Response> {
-  const watchdog = new Watchdog(hub.settings.metadataTimeoutMs, hub.signal);
-  try {
+  return watched(hub, 'metadata', async (watchdog) => {
     const init = { headers: { ...headers, 'accept-encoding': 'identity' }, stopAtLinked: true };
     const answer = await request(hub, url, init, watchdog);
     if (answer === undefined)
       return new Response(null, { status: 404, headers: { 'x-error-code': 'EntryNotFound' } });
     discard(answer.response);
-    return new Response(null, { status: 206, headers: normalize(answer) });
-  } finally {
-    watchdog.stop();
-  }
+    const normal = normalize(answer);
+    const strayPage = /^text\/html/i.test(normal.get('content-type') ?? '') && !/\.html?$/i.test(path);
+    if (strayPage && !normal.has('etag') && !normal.has('x-linked-etag')) {
+      throw new HubError(
+        `${hub.endpoint} answered with an HTML page instead of ${path} of ${hub.id}. Look at ${url}: a sign-in page of the ` +
+          'network or a proxy answers in its place, or HF_ENDPOINT is no hub',
+      );
+    }
+    // The address says commit and path, which is what names a file where the server does not.
+    if (!normal.has('etag')) normal.set('etag', `no-etag-${createHash('sha1').update(url).digest('hex')}`);
+    return new Response(null, { status: 206, headers: normal });
+  });
 }
 
 function normalize({ response, linkedEtag, linkedSize }: Answer): Headers {

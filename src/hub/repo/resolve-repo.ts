@@ -1,9 +1,9 @@
 import { stat } from 'node:fs/promises';
-import { homedir } from 'node:os';
-import { join, resolve } from 'node:path';
-import { HubError, show, warn } from '../../errors.ts';
+import { join } from 'node:path';
+import { abortIf, HubError, show, warn } from '../../errors.ts';
+import { unreadable } from '../../files.ts';
 import { CacheLayout } from '../cache/layout.ts';
-import { defaultCacheDir, isOffline } from '../environment.ts';
+import { defaultCacheDir, expand, hubEndpoint, isOffline } from '../environment.ts';
 import { openConnection, type TransferSettings } from '../transfer/connection.ts';
 import { RefusedError } from '../transfer/refusal.ts';
 import { UnreachableError } from '../transfer/retry.ts';
@@ -12,7 +12,7 @@ import { CachedRepo } from './cached-repo.ts';
 import { FolderRepo } from './folder-repo.ts';
 import { HubRepo } from './hub-repo.ts';
 import { resolveCommit } from './metadata.ts';
-import { checkFileName, checkRevision, isCommit, isRepoId } from './names.ts';
+import { checkFileName, checkRevision, isCommit, isRepoId, notAFolder, unknownName } from './names.ts';
 
 /**
  * Finds what a caller means by a repo id or folder. An existing folder wins; anything else must be a repo id, which is
@@ -20,45 +20,85 @@ import { checkFileName, checkRevision, isCommit, isRepoId } from './names.ts';
  *
  * @param settings how patiently the hub is used; the defaults suit everyone but tests
  * @throws HubError when it is neither, or the repo, revision or cache entry does not exist
+ * @throws AbortError
  */
 export async function resolveRepo(
   idOrFolder: string,
   options: HubOptions = {},
   settings: Partial<TransferSettings> = {},
 ): Promise<Repo> {
+  checkOptions(options);
   if (typeof idOrFolder !== 'string' || idOrFolder === '') {
     throw new HubError(`a model is named by a repo id or a folder, not ${show(idOrFolder)}`);
   }
+  abortIf(options.signal, `loading ${idOrFolder}`);
   const subfolder = options.subfolder ?? '';
   if (subfolder !== '') checkFileName(subfolder, 'subfolder');
-  const folder = resolve(idOrFolder.startsWith('~/') ? join(homedir(), idOrFolder.slice(2)) : idOrFolder);
-  const found = await stat(folder).catch(() => undefined);
-  if (found?.isDirectory()) return new FolderRepo(idOrFolder, join(folder, subfolder));
-  if (found !== undefined) {
-    throw new HubError(
-      `${idOrFolder} is a file; a model is a folder with config.json and .safetensors files, or a repo id`,
-    );
+  const folder = expand(idOrFolder);
+  const kind = await kindOf(folder);
+  if (kind === 'folder') {
+    if ((options.revision ?? 'main') !== 'main') {
+      throw new HubError(
+        `${idOrFolder} is a folder, which has no revisions, but revision is ${show(options.revision)}. Drop it, or name a repo`,
+      );
+    }
+    return new FolderRepo(idOrFolder, join(folder, subfolder), options);
   }
-  if (!isRepoId(idOrFolder)) {
-    throw new HubError(
-      `${show(idOrFolder)} is neither an existing folder (looked at ${folder}) nor a repo id such as "Qwen/Qwen1.5-MoE-A2.7B"`,
-    );
-  }
+  if (kind === 'file') throw notAFolder(idOrFolder);
+  if (!isRepoId(idOrFolder)) throw unknownName(idOrFolder, folder, hubEndpoint());
   const revision = options.revision ?? 'main';
   checkRevision(revision);
-  const layout = new CacheLayout(resolve(options.cacheDir ?? defaultCacheDir()), idOrFolder);
-  if (options.localFilesOnly || isOffline())
-    return offlineRepo(idOrFolder, revision, layout, options, subfolder);
-  return onlineRepo(idOrFolder, revision, layout, options, subfolder, settings);
+  const layout = new CacheLayout(expand(options.cacheDir ?? defaultCacheDir()), idOrFolder);
+  const place = { id: idOrFolder, revision, layout, subfolder };
+  if (options.localFilesOnly || isOffline()) return offlineRepo(place, options);
+  return onlineRepo(place, options, settings);
 }
 
-async function offlineRepo(
-  id: string,
-  revision: string,
-  layout: CacheLayout,
-  options: HubOptions,
-  subfolder: string,
-): Promise<Repo> {
+const TYPES: Readonly<Record<string, string>> = {
+  revision: 'string',
+  token: 'string',
+  cacheDir: 'string',
+  subfolder: 'string',
+  localFilesOnly: 'boolean',
+  forceDownload: 'boolean',
+  onProgress: 'function',
+  onWarning: 'function',
+};
+
+/** @throws HubError for an option of another type, which would have an effect nobody asked for */
+function checkOptions(options: HubOptions): void {
+  for (const [name, type] of Object.entries(TYPES)) {
+    const value = options[name as keyof HubOptions] as unknown;
+    if (value === undefined || value === null || typeof value === type) continue;
+    const found = name === 'token' ? `of the type ${typeof value}` : show(value);
+    throw new HubError(`${name} is ${found}; expected a ${type}`);
+  }
+  const { signal } = options;
+  if (signal !== undefined && signal !== null && !(signal instanceof AbortSignal))
+    throw new HubError(`signal is ${show(signal)}; expected an AbortSignal`);
+}
+
+/** @throws HubError where the system does not let us look */
+async function kindOf(path: string): Promise<'folder' | 'file' | undefined> {
+  try {
+    return (await stat(path)).isDirectory() ? 'folder' : 'file';
+  } catch (error) {
+    const { code = '' } = error as NodeJS.ErrnoException;
+    // A name that cannot be a path may still be one of a repo, or have its own explanation.
+    if (/^(ENOENT|ENOTDIR|ENAMETOOLONG|ERR_INVALID_ARG_VALUE)$/.test(code)) return undefined;
+    throw unreadable(path, error);
+  }
+}
+
+/** A repo as asked for, and where the cache has it. */
+interface Place {
+  readonly id: string;
+  readonly revision: string;
+  readonly subfolder: string;
+  readonly layout: CacheLayout;
+}
+
+async function offlineRepo({ id, revision, subfolder, layout }: Place, options: HubOptions): Promise<Repo> {
   const reason = isOffline() ? 'offline mode is on' : 'only local files are allowed (localFilesOnly)';
   if (options.forceDownload) {
     throw new HubError(
@@ -72,39 +112,43 @@ async function offlineRepo(
         `With the network on, "switchyard download ${id}" fetches it`,
     );
   }
-  return new CachedRepo(id, commit, layout, subfolder, reason);
+  return new CachedRepo(id, layout, { ...options, commit, subfolder, reason });
 }
 
 async function onlineRepo(
-  id: string,
-  revision: string,
-  layout: CacheLayout,
+  { id, revision, subfolder, layout }: Place,
   options: HubOptions,
-  subfolder: string,
   settings: Partial<TransferSettings>,
 ): Promise<Repo> {
   const hub = await openConnection(id, revision, options, settings);
-  const open = (commit: string, files: ReadonlySet<string> | undefined | 'unasked') =>
-    new HubRepo(hub, layout, {
-      commit,
-      resolved: files !== 'unasked',
-      files: files === 'unasked' ? undefined : files,
-      subfolder,
-      force: options.forceDownload ?? false,
-      onProgress: options.onProgress,
-    });
-  if (isCommit(revision)) return open(revision, 'unasked');
-  const known = options.forceDownload ? undefined : await layout.readRef(revision);
+  const force = options.forceDownload ?? false;
+  const common = { subfolder, force, onProgress: options.onProgress };
+  if (isCommit(revision)) return new HubRepo(hub, layout, { ...common, commit: revision, files: undefined });
+  // A ref that cannot be read is only a note that is not there.
+  const known = force ? undefined : await layout.readRef(revision).catch(() => undefined);
   const usable = known !== undefined && (await layout.hasSnapshot(known));
   try {
     // With the files at hand there is no point in asking a dead network over and over.
     const brief = { retries: Math.min(hub.settings.retries, 1), longestWaitMs: 2000 };
     const asked = usable ? { ...hub, settings: { ...hub.settings, ...brief } } : hub;
     const { commit, files } = await resolveCommit(asked);
-    return open(commit, files);
+    if (usable && commit !== known && !(await layout.isWritable())) {
+      warn(
+        `${show(revision)} of ${id} is now ${commit}, but the cache at ${layout.folder} cannot be written. Using commit ${known} in it`,
+        options.onWarning,
+      );
+      return new CachedRepo(id, layout, {
+        ...options,
+        commit: known,
+        subfolder,
+        reason: 'it cannot be written',
+      });
+    }
+    return new HubRepo(hub, layout, { ...common, commit, files });
   } catch (error) {
     if (!usable || !(error instanceof UnreachableError || error instanceof RefusedError)) throw error;
-    warn(`${error.message}. Using commit ${known} from the cache`);
-    return new CachedRepo(id, known, layout, subfolder, `the hub did not help (${error.message})`);
+    warn(`${error.message}. Using commit ${known} from the cache`, options.onWarning);
+    const reason = `the hub did not help (${error.message})`;
+    return new CachedRepo(id, layout, { ...options, commit: known, subfolder, reason });
   }
 }

@@ -1,18 +1,22 @@
-import { HubError } from '../../errors.ts';
+import { abortIf, HubError } from '../../errors.ts';
+import { ConnectionError } from '../../net/connection-error.ts';
+import { discard, get, type HttpAnswer } from '../../net/get.ts';
+import { Watchdog } from '../../net/watchdog.ts';
 import type { HubConnection } from './connection.ts';
-import { discard, get, type HttpAnswer } from './http.ts';
 import { refusal } from './refusal.ts';
-import { parseRetryAfter, TransientError, throwIfAborted } from './retry.ts';
+import { parseRetryAfter, TransientError, UnreachableError } from './retry.ts';
 
 const MAX_REDIRECTS = 10;
 const TRANSIENT_STATUS = new Set([408, 425, 429, 500, 502, 503, 504]);
 
-/** An answer of the hub or of the storage it redirected to; `2xx`, or 416 for a range behind the end. */
+/** An answer of the hub or of the storage it redirected to. */
 export interface Answer {
   readonly response: HttpAnswer;
   /** `X-Linked-Etag` and `X-Linked-Size` of the hub itself: the storage behind a redirect has another ETag. */
   readonly linkedEtag: string | undefined;
   readonly linkedSize: string | undefined;
+  /** `X-Repo-Commit` of the hub itself. */
+  readonly commit: string | undefined;
 }
 
 export interface RequestOptions {
@@ -21,39 +25,25 @@ export interface RequestOptions {
   readonly stopAtLinked?: boolean;
 }
 
-/** Ends a request that has been silent for too long, or whose caller has gone. */
-export class Watchdog {
-  readonly #controller = new AbortController();
-  readonly #timer: NodeJS.Timeout;
-  readonly #onAbort = () => this.#controller.abort();
-
-  constructor(
-    timeoutMs: number,
-    private readonly caller: AbortSignal | undefined,
-  ) {
-    this.#timer = setTimeout(this.#onAbort, timeoutMs);
-    caller?.addEventListener('abort', this.#onAbort);
-  }
-
-  get signal(): AbortSignal {
-    return this.#controller.signal;
-  }
-
-  /** Something arrived: the silence starts anew. */
-  refresh(): void {
-    this.#timer.refresh();
-  }
-
-  stop(): void {
-    clearTimeout(this.#timer);
-    this.caller?.removeEventListener('abort', this.#onAbort);
+/** Runs a request under a watchdog: one for metadata, or one for the bytes of a file. */
+export async function watched<T>(
+  { settings, signal }: HubConnection,
+  kind: 'metadata' | 'download',
+  work: (watchdog: Watchdog) => Promise<T>,
+): Promise<T> {
+  const silenceMs = kind === 'metadata' ? settings.metadataTimeoutMs : settings.downloadTimeoutMs;
+  const watchdog = new Watchdog({ ...settings, silenceMs }, signal);
+  try {
+    return await work(watchdog);
+  } finally {
+    watchdog.stop();
   }
 }
 
 /**
  * One GET, following redirects by hand: the token goes to the hub only, never to another host.
  *
- * @returns undefined where the repo has no such file
+ * @returns undefined where the repo has no such file; else `2xx`, or 416 for a range behind the end
  * @throws TransientError for what may pass; HubError with the remedy for what will not
  */
 export async function request(
@@ -62,23 +52,41 @@ export async function request(
   init: RequestOptions,
   watchdog: Watchdog,
 ): Promise<Answer | undefined> {
+  const answer = await ask(hub, url, init, watchdog);
+  const { status } = answer.response;
+  if ((status >= 200 && status < 300) || status === 416 || isRedirect(status)) {
+    hub.state.answered = true;
+    return answer;
+  }
+  discard(answer.response);
+  const refused = refusal(hub, answer.response);
+  if (refused === undefined) return undefined;
+  throw refused;
+}
+
+/** As `request`, with whatever answer comes, unless it is one that may pass. */
+export async function ask(
+  hub: HubConnection,
+  url: string,
+  init: RequestOptions,
+  watchdog: Watchdog,
+): Promise<Answer> {
   try {
     const answer = await follow(hub, url, init, watchdog);
-    const { status, headers } = answer.response;
-    if ((status >= 200 && status < 300) || status === 416 || isRedirect(status)) return answer;
+    const { status, headers, url: last } = answer.response;
+    if (!TRANSIENT_STATUS.has(status)) return answer;
     discard(answer.response);
-    if (TRANSIENT_STATUS.has(status)) {
-      throw new TransientError(
-        `${hub.endpoint} answered ${status}`,
-        parseRetryAfter(headers.get('retry-after')),
-      );
-    }
-    const refused = refusal(hub, status, headers);
-    if (refused === undefined) return undefined;
-    throw refused;
+    throw new TransientError(`${siteOf(hub, last)} answered ${status}`, {
+      retryAfterMs: parseRetryAfter(headers.get('retry-after')),
+    });
   } catch (error) {
     throw transient(error, hub, watchdog);
   }
+}
+
+/** The hub as the user named it, or the host that it sent us to. */
+export function siteOf(hub: HubConnection, url: URL): string {
+  return url.host === new URL(hub.endpoint).host ? hub.endpoint : url.host;
 }
 
 async function follow(
@@ -90,13 +98,15 @@ async function follow(
   let target = new URL(url);
   let linkedEtag: string | undefined;
   let linkedSize: string | undefined;
+  let commit: string | undefined;
   for (let hop = 0; hop <= MAX_REDIRECTS; hop++) {
     const response = await get(target, { ...init.headers, ...authorization(hub, target) }, watchdog.signal);
-    watchdog.refresh();
+    watchdog.received(0);
     linkedEtag ??= response.headers.get('x-linked-etag') ?? undefined;
     linkedSize ??= response.headers.get('x-linked-size') ?? undefined;
+    commit ??= response.headers.get('x-repo-commit') ?? undefined;
     const answered = init.stopAtLinked && linkedEtag !== undefined && linkedSize !== undefined;
-    if (!isRedirect(response.status) || answered) return { response, linkedEtag, linkedSize };
+    if (!isRedirect(response.status) || answered) return { response, linkedEtag, linkedSize, commit };
     discard(response);
     target = redirectTarget(target, response.headers.get('location'));
   }
@@ -104,8 +114,10 @@ async function follow(
 }
 
 function authorization(hub: HubConnection, target: URL): Record<string, string> {
-  const own = hub.token !== undefined && target.origin === new URL(hub.endpoint).origin;
-  return own ? { authorization: `Bearer ${hub.token}` } : {};
+  if (target.origin !== new URL(hub.endpoint).origin) return {};
+  if (hub.token !== undefined) return { authorization: `Bearer ${hub.token}` };
+  if (hub.credentials === undefined) return {};
+  return { authorization: `Basic ${Buffer.from(hub.credentials).toString('base64')}` };
 }
 
 function redirectTarget(from: URL, location: string | null): URL {
@@ -124,7 +136,7 @@ function isRedirect(status: number): boolean {
   return [301, 302, 303, 307, 308].includes(status);
 }
 
-/** The body of an answer; a silent or broken connection becomes a `TransientError`. */
+/** The body of an answer; a silent, slow or broken connection becomes a `TransientError`. */
 export async function* readBody(
   { body }: HttpAnswer,
   hub: HubConnection,
@@ -132,7 +144,7 @@ export async function* readBody(
 ): AsyncGenerator<Buffer, void, void> {
   try {
     for await (const piece of body) {
-      watchdog.refresh();
+      watchdog.received((piece as Buffer).length);
       yield piece as Buffer;
     }
   } catch (error) {
@@ -143,17 +155,35 @@ export async function* readBody(
 /** What the HTTP client throws for a broken connection is transient; our own errors stay as they are. */
 function transient(error: unknown, hub: HubConnection, watchdog: Watchdog): unknown {
   if (error instanceof HubError || error instanceof TransientError) return error;
-  throwIfAborted(hub.signal);
-  if (watchdog.signal.aborted) {
-    return new TransientError(`${hub.endpoint} went silent`, undefined, { cause: error });
+  abortIf(hub.signal, 'the download');
+  if (watchdog.ending === 'silent')
+    return new TransientError(`${hub.endpoint} went silent`, { cause: error });
+  if (watchdog.ending === 'slow') {
+    return new TransientError(
+      `${hub.endpoint} sends less than ${hub.settings.minBytesPerSecond} bytes a second`,
+      // Another connection may be better, and a third one hardly.
+      {
+        cause: error,
+        retries: 1,
+        remedy: 'SWITCHYARD_MIN_DOWNLOAD_SPEED sets how slow it may be (0: as slow as it likes)',
+      },
+    );
   }
-  return new TransientError(`the connection to ${hub.endpoint} broke (${reasonOf(error)})`, undefined, {
+  if (!(error instanceof ConnectionError)) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    return new TransientError(`the connection to ${hub.endpoint} broke (${code ?? message})`, {
+      cause: error,
+    });
+  }
+  if (error.obstacle === 'setting') return new UnreachableError(error.message, { cause: error });
+  if (error.obstacle === 'broken' || hub.state.answered)
+    return new TransientError(error.message, { cause: error });
+  return new TransientError(error.message, {
     cause: error,
+    // Nobody has answered yet, so this is no blip in a working network.
+    retries: 1,
+    remedy:
+      `Is the network up, and is ${hub.endpoint} the right address (HF_ENDPOINT)? In a network that wants a proxy, set ` +
+      'HTTPS_PROXY. What is in the cache loads without a network, with HF_HUB_OFFLINE=1',
   });
-}
-
-function reasonOf(error: unknown): string {
-  let innermost = error as Error & { code?: string };
-  while (innermost.cause instanceof Error) innermost = innermost.cause;
-  return innermost.code ?? innermost.message;
 }

@@ -7,7 +7,11 @@ export class TransferTotals {
   #totalBytes = 0;
   #loadedBytes = 0;
 
-  constructor(private readonly onProgress: ((event: ProgressEvent) => void) | undefined) {}
+  readonly #onProgress: ((event: ProgressEvent) => void) | undefined;
+
+  constructor(onProgress: ((event: ProgressEvent) => void) | undefined) {
+    this.#onProgress = onProgress;
+  }
 
   /** Counts a file in. The function returned takes its bytes on disk so far. */
   add(file: string, fileBytes: number): (loadedBytes: number) => void {
@@ -20,7 +24,7 @@ export class TransferTotals {
       const now = performance.now();
       if (loadedBytes < fileBytes && now - toldAt < EVENT_INTERVAL_MS) return;
       toldAt = now;
-      this.onProgress?.({
+      this.#onProgress?.({
         stage: 'download',
         file,
         loadedBytes,

@@ -1,0 +1,84 @@
+import { access, constants, lstat, open, readlink, stat } from 'node:fs/promises';
+import { HubError } from './errors.ts';
+
+/** Why a path cannot be read, and what to do, by the system's code. */
+const CAUSES: Readonly<Record<string, string>> = {
+  EACCES:
+    'permission to read it is missing (EACCES). Change the permissions of the file, or of a folder above it',
+  EPERM: 'the system does not permit it (EPERM). Change the permissions of the file, or of a folder above it',
+  ELOOP: 'its symbolic links lead in a circle (ELOOP). Mend them',
+  ENAMETOOLONG: 'its path is too long (ENAMETOOLONG)',
+  ENOENT: 'there is no such file (ENOENT)',
+  ENOTDIR: 'a part of its path is no folder (ENOTDIR)',
+  EISDIR: 'it is a folder (EISDIR)',
+  EIO: 'the disk reports a fault (EIO)',
+  ESTALE: 'the network share that it lies on has changed (ESTALE). Mount it anew',
+  EMFILE: 'this process has too many files open (EMFILE). Raise the limit (ulimit -n)',
+  ENFILE: 'this machine has too many files open (ENFILE)',
+};
+
+/** The error for a file or folder that the system does not let us read. */
+export function unreadable(path: string, error: unknown): HubError {
+  const { code = '', message } = error as NodeJS.ErrnoException;
+  return new HubError(`${path} cannot be read: ${CAUSES[code] ?? (code || message)}`, { cause: error });
+}
+
+/**
+ * Whether a regular file that may be read lies at a path. A link to it will do; one that leads nowhere, a pipe or device, on which
+ * reading might never end, and a folder are faults.
+ *
+ * @returns false where nothing is there
+ * @throws HubError naming the path and what is wrong with it
+ */
+export async function isReadableFile(path: string): Promise<boolean> {
+  try {
+    const found = await stat(path);
+    if (!found.isFile()) {
+      const kind = found.isDirectory() ? 'a folder' : 'a pipe, socket or device';
+      throw new HubError(`${path} is not a regular file, but ${kind}`);
+    }
+    await access(path, constants.R_OK);
+    return true;
+  } catch (error) {
+    if (error instanceof HubError) throw error;
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'ENOTDIR') return false;
+    if (code !== 'ENOENT') throw unreadable(path, error);
+    const link = await lstat(path).catch(() => undefined);
+    if (!link?.isSymbolicLink()) return false;
+    const target = await readlink(path).catch(() => '');
+    throw new HubError(
+      `${path} is a symbolic link to ${target}, and nothing is there. Mend or remove the link`,
+      {
+        cause: error,
+      },
+    );
+  }
+}
+
+/**
+ * The text of a file of a model.
+ *
+ * @param maxBytes a larger one is refused by `onTooLarge`
+ * @throws HubError naming the file where it cannot be read
+ */
+export async function readTextFile(
+  path: string,
+  maxBytes = Number.POSITIVE_INFINITY,
+  onTooLarge: (bytes: number) => Error = (bytes) =>
+    new HubError(`${path} has ${bytes} bytes; the limit is ${maxBytes}`),
+): Promise<string> {
+  if (!(await isReadableFile(path))) throw unreadable(path, { code: 'ENOENT' });
+  const handle = await open(path, 'r').catch((error) => {
+    throw unreadable(path, error);
+  });
+  try {
+    const { size } = await handle.stat();
+    if (size > maxBytes) throw onTooLarge(size);
+    return await handle.readFile('utf8').catch((error) => {
+      throw unreadable(path, error);
+    });
+  } finally {
+    await handle.close();
+  }
+}

@@ -1,0 +1,87 @@
+import http, { type IncomingMessage } from 'node:http';
+import https from 'node:https';
+import { agentFor } from './agent.ts';
+import { CertificateSettingError, trustedContext } from './certificates.ts';
+import { ConnectionError, connectionError, proxyRefusal } from './connection-error.ts';
+import { type ProxyServer, ProxySettingError, proxyFor } from './proxy.ts';
+
+/**
+ * The answer to one GET. Node's own client instead of `fetch`: undici (6.24, Node 20) now and then never reports that the
+ * other side closed the connection in the middle of a body.
+ */
+export interface HttpAnswer {
+  readonly url: URL;
+  readonly status: number;
+  readonly headers: Headers;
+  /** Throws while being read when the connection breaks. */
+  readonly body: IncomingMessage;
+}
+
+/** A body up to this size is read to its end, so that the connection can serve again; a larger one is cut off. */
+const WORTH_READING_BYTES = 64 * 1024;
+/** Signed addresses and security policies make headers long. */
+const MAX_HEADER_BYTES = 128 * 1024;
+
+/**
+ * One GET that follows no redirect, through the proxy and with the root certificates that the environment names.
+ *
+ * @throws ConnectionError where no answer comes, also after the signal has fired
+ */
+export function get(
+  url: URL,
+  headers: Readonly<Record<string, string>>,
+  signal: AbortSignal,
+): Promise<HttpAnswer> {
+  return new Promise((resolve, reject) => {
+    const route = planRoute(url, signal);
+    const { request } = url.protocol === 'https:' ? https : http;
+    const options = { headers, signal, agent: route.agent, maxHeaderSize: MAX_HEADER_BYTES };
+    // Until the proxy has passed the connection on, what goes wrong is between it and us.
+    let { proxy } = route;
+    const sent = request(url, options, (body) => {
+      // A break while nobody reads is met again by whoever does.
+      body.on('error', () => {});
+      const status = body.statusCode ?? 0;
+      if (route.proxy && status === 407) {
+        body.destroy();
+        reject(proxyRefusal(407, url, route.proxy));
+      } else resolve({ url, status, headers: headersOf(body), body });
+    });
+    sent.on('proxyConnect', ({ statusCode = 200 }: { statusCode?: number }) => {
+      if (statusCode === 200) proxy = undefined;
+      else sent.destroy(proxyRefusal(statusCode, url, route.proxy as ProxyServer));
+    });
+    // As SOCKS says it.
+    sent.on('proxy', () => {
+      proxy = undefined;
+    });
+    sent.on('error', (error) => reject(connectionError(error, url, proxy)));
+    sent.end();
+  });
+}
+
+function planRoute(url: URL, signal: AbortSignal) {
+  try {
+    const proxy = proxyFor(url);
+    const secure = url.protocol === 'https:' || proxy?.url.protocol === 'https:';
+    return { proxy, agent: agentFor(url, proxy, secure ? trustedContext() : undefined, signal) };
+  } catch (error) {
+    if (!(error instanceof ProxySettingError || error instanceof CertificateSettingError)) throw error;
+    throw new ConnectionError(error.message, 'setting', { cause: error });
+  }
+}
+
+function headersOf(message: IncomingMessage): Headers {
+  const headers = new Headers();
+  for (const [name, value] of Object.entries(message.headers)) {
+    if (value !== undefined) headers.set(name, Array.isArray(value) ? value.join(', ') : value);
+  }
+  return headers;
+}
+
+/** Gets rid of a body nobody reads. */
+export function discard({ headers, body }: HttpAnswer): void {
+  const length = headers.get('content-length');
+  if (length !== null && Number(length) <= WORTH_READING_BYTES) body.resume();
+  else body.destroy();
+}
