@@ -48,6 +48,14 @@ export type SafetensorsDType = (typeof ELEMENT_TYPES)[ElementType]['safetensors'
 export const DTYPES = ['float32', 'bfloat16', 'float16'] as const satisfies readonly ElementType[];
 export type DType = (typeof DTYPES)[number];
 
+/** What a config says about the precision of its weights. */
+export interface DeclaredDtype {
+  /** Undefined where it says nothing, or nothing that can be computed in. */
+  readonly dtype: DType | undefined;
+  /** Why it will not do, for those who go by it. */
+  readonly fault?: string;
+}
+
 /** safetensors' names of the element types that weights to compute with may have. */
 export type WeightDType = (typeof ELEMENT_TYPES)[DType]['safetensors'];
 

@@ -88,7 +88,12 @@ interface Issue {
 export function issueText({ path, message }: Issue, given: unknown, at = ''): string {
   const value = path.reduce<unknown>((parent, key) => (parent as Record<PropertyKey, unknown>)?.[key], given);
   const field = [...(at ? [at] : []), ...path.map(String)].join('.');
-  return `${field || 'the content'} is ${show(value)}: ${message}`;
+  return `${field || 'the content'} is ${show(value)}; ${inOurWords(message)}`;
+}
+
+/** "Invalid input: expected number, received null" and "Too big: expected number to be <=9" without what we say ourselves. */
+function inOurWords(message: string): string {
+  return message.replace(/^(?:Invalid|Too) \w+: /, '').replace(/, received .*$/, '');
 }
 
 /**

@@ -18,7 +18,7 @@ export interface PretrainedConfig {
   readonly subConfigs: readonly string[];
   /** Whether the model reads pictures, so that `AutoModelForImageTextToText` loads it. */
   readonly hasVision: boolean;
-  /** Precision it declares, if any. */
+  /** Precision it declares, if any that can be computed in. */
   readonly dtype: DType | undefined;
   readonly vocabSize: number;
   /** Width of the hidden states. */
@@ -56,9 +56,9 @@ export async function loadConfig(
 
 /** What is public of a config. */
 export function publicConfig({ json, model }: LoadedConfig): PretrainedConfig {
-  const { modelType, subConfigs, dtype, vocabSize, hiddenSize, contextLength, routed } = model;
+  const { modelType, subConfigs, declared, vocabSize, hiddenSize, contextLength, routed } = model;
   return {
-    ...{ modelType, json, subConfigs, hasVision: model.media !== undefined, dtype },
+    ...{ modelType, json, subConfigs, hasVision: model.media !== undefined, dtype: declared.dtype },
     ...{ vocabSize, hiddenSize, layers: model.caches.length, contextLength },
     ...(routed && {
       experts: { layers: routed.layers.length, count: routed.count, perToken: routed.perToken },

@@ -79,7 +79,7 @@ export async function loadModel(
   const generationConfig = await loadGenerationConfig(repo, json);
   const checkpoint = fillMissing(model, await openCheckpoint(repo), options);
   abortIf(options.signal, `loading ${idOrFolder}`);
-  const dtype = chooseDtype(options.dtype, model.dtype, checkpoint);
+  const dtype = chooseDtype(options.dtype, model, checkpoint);
   const { report } = matchWeights(model, checkpoint);
   assertComplete(report, checkpoint.files);
   warnUnexpected(report.unexpected, idOrFolder, options);
@@ -228,13 +228,11 @@ function checkMaxMemory({ maxMemory, device }: LoadOptions): number | undefined 
 }
 
 /** HF: the config's dtype, else that of the first floating-point tensor. */
-function chooseDtype(
-  asked: LoadOptions['dtype'],
-  declared: DType | undefined,
-  checkpoint: Checkpoint,
-): DType {
+function chooseDtype(asked: LoadOptions['dtype'], { declared }: Model, checkpoint: Checkpoint): DType {
   if (asked !== undefined && asked !== 'auto') return asked;
-  if (declared) return declared;
+  if (declared.dtype) return declared.dtype;
+  if (declared.fault !== undefined)
+    throw new ConfigError(`${declared.fault}. Choose one with the option dtype (--dtype)`);
   for (const tensor of checkpoint.tensors.values()) {
     const dtype = dtypeOf(tensor.dtype);
     if (dtype) return dtype;

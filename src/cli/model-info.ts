@@ -54,7 +54,7 @@ export async function modelInfo(idOrFolder: string, options: HubOptions): Promis
     hiddenSize: model.hiddenSize,
     vocabSize: model.vocabSize,
     contextLength: model.contextLength,
-    dtype: stored ? commonDtype(stored.weights) : (model.dtype ?? 'unknown'),
+    dtype: stored ? commonDtype(stored.weights) : (model.declared.dtype ?? 'unknown'),
     files: stored?.files ?? [],
   };
 }

@@ -105,7 +105,8 @@ export abstract class PreTrainedModel {
     const checked = checkPrompts(inputIds, attentionMask, this.parts.model.vocabSize);
     return checked.inputIds.map((row, i) => {
       const ids = row.slice(checked.attentionMask[i]?.indexOf(1));
-      if (ids.length <= this.contextLength) return { ids };
+      const positions = this.parts.model.promptPositions?.(ids.length);
+      if (ids.length <= this.contextLength) return { ids, ...(positions && { positions }) };
       throw new InputError(
         `inputIds: row ${i} has ${ids.length} tokens, more than the context of ${this.contextLength}. Shorten the prompt.`,
       );

@@ -1,4 +1,4 @@
-import type { DType } from '../dtype.ts';
+import type { DeclaredDtype } from '../dtype.ts';
 import type { ExpertsContext } from '../experts/interface.ts';
 import type { Graph } from '../graph/graph.ts';
 import type { WeightSource } from '../graph/weight-source.ts';
@@ -23,15 +23,17 @@ export interface Model {
   readonly modelType: string;
   /** Keys an `expertsImplementation` map may name besides "". */
   readonly subConfigs: readonly string[];
-  /** Precision the config declares, if any. */
-  readonly dtype: DType | undefined;
+  /** Precision the config declares. */
+  readonly declared: DeclaredDtype;
   readonly vocabSize: number;
   /** Most positions a sequence may have. */
   readonly contextLength: number;
   /** Width of the hidden states. */
   readonly hiddenSize: number;
-  /** Axes of a token's rotary position: one, or three for time, height and width. */
+  /** Axes of a token's rotary position: one; two where frequencies depend on the length; three for time, height and width. */
   readonly positionAxes: number;
+  /** Rotary positions of a prompt of this many tokens, [axes][tokens]; without it they are the tokens' places. */
+  promptPositions?(tokens: number): readonly ArrayLike<number>[];
   /** What each layer keeps of a sequence between passes, in order. */
   readonly caches: readonly CacheSpec[];
   /** The routed experts; undefined for a model without. */

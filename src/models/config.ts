@@ -1,12 +1,17 @@
 import { z } from 'zod';
-import { DTYPES, type DType } from '../dtype.ts';
-import { ConfigError, issueText, show } from '../errors.ts';
+import { type DeclaredDtype, DTYPES, type DType } from '../dtype.ts';
+import { ConfigError, expected, issueText, show } from '../errors.ts';
 
 /** Largest size a config may name; far above any real model, and safe to multiply in a double. */
 const MAX_SIZE = 2 ** 31 - 1;
+/** Most layers, of a decoder or a vision tower: what is kept of each takes memory before weights are seen. Real models stay below 200. */
+const MAX_LAYERS = 8192;
+/** Largest head; every dimension has a frequency that is worked out before weights are seen. Real heads stay below 600. */
+export const MAX_HEAD_DIM = 16384;
 
 export const size = z.int().positive().max(MAX_SIZE);
 export const count = z.int().nonnegative().max(MAX_SIZE);
+export const layerCount = size.max(MAX_LAYERS);
 export const tokenId = z.int().nonnegative().max(MAX_SIZE);
 
 /**
@@ -21,36 +26,66 @@ export function parseConfig<S extends z.ZodType>(
   path = '',
 ): z.output<S> {
   if (typeof json !== 'object' || json === null || Array.isArray(json))
-    throw new ConfigError(`${file}: ${path || 'the file'} is ${show(json)}, expected an object of settings`);
+    throw new ConfigError(`${file}: ${path || 'the file'} is ${show(json)}; expected an object of settings`);
   const result = schema.safeParse(withoutNulls(json as Record<string, unknown>));
   if (result.success) return result.data;
   const faults = result.error.issues.map((issue) => issueText(issue, json, path));
   throw new ConfigError(`${file}: ${faults.join('; ')}`);
 }
 
-/** In config files null means "not given", except for the window, where it means "no window". */
+/** Fields without which there is no model: a null there is a fault of the file, and no call for a default. */
+const NEVER_NULL = new Set([
+  ...['vocab_size', 'hidden_size', 'num_hidden_layers', 'num_attention_heads', 'intermediate_size'],
+  ...['moe_intermediate_size', 'shared_expert_intermediate_size', 'num_experts', 'num_experts_per_tok'],
+  ...['max_position_embeddings', 'rms_norm_eps', 'hidden_act', 'decoder_sparse_step', 'depth', 'num_heads'],
+  ...[
+    'patch_size',
+    'out_hidden_size',
+    'spatial_merge_size',
+    'temporal_patch_size',
+    'num_position_embeddings',
+  ],
+]);
+
+/** In config files null means "not given", except for sizes, and for the window, where it means "no window". */
 function withoutNulls(json: Record<string, unknown>): Record<string, unknown> {
   return Object.fromEntries(
-    Object.entries(json).filter(([key, value]) => value !== null || key === 'sliding_window'),
+    Object.entries(json).filter(
+      ([key, value]) => value !== null || key === 'sliding_window' || NEVER_NULL.has(key),
+    ),
   );
 }
 
-/** A config error about one field, in the wording `parseConfig` uses. */
-export function fieldError(file: string, field: string, value: unknown, problem: string): ConfigError {
-  return new ConfigError(`${file}: ${field} is ${show(value)}: ${problem}`);
+/** A config error about one field. */
+export function fieldError(file: string, field: string, value: unknown, wanted: string): ConfigError {
+  return new ConfigError(expected(`${file}: ${field}`, value, wanted));
 }
 
-/** The checkpoint's declared precision; `dtype` is the newer name of `torch_dtype`. */
+/** torch's other names of the precisions. */
+const DTYPE_NAMES: Readonly<Record<string, DType>> = {
+  ...Object.fromEntries(DTYPES.map((dtype) => [dtype, dtype])),
+  float: 'float32',
+  half: 'float16',
+};
+
+/**
+ * The declared precision; `dtype` is the newer name of `torch_dtype`. Nothing is refused here, as callers may choose another.
+ * @param path prefix of field names, such as `text_config.`
+ */
 export function declaredDtype(
-  config: { dtype?: string | undefined; torch_dtype?: string | undefined },
+  config: { dtype?: unknown; torch_dtype?: unknown },
   file: string,
-): DType | undefined {
-  const [field, value] =
-    config.dtype === undefined ? ['torch_dtype', config.torch_dtype] : ['dtype', config.dtype];
-  if (value === undefined) return undefined;
-  const name = DTYPES.find((dtype) => dtype === value || `torch.${dtype}` === value);
-  if (!name) throw fieldError(file, field as string, value, `expected one of ${DTYPES.join(', ')}`);
-  return name;
+  path = '',
+): DeclaredDtype {
+  const field = (config.dtype ?? null) === null ? 'torch_dtype' : 'dtype';
+  const value = config[field] ?? undefined;
+  if (value === undefined || value === 'auto') return { dtype: undefined };
+  const name = typeof value === 'string' ? value.replace(/^torch\./, '') : '';
+  if (Object.hasOwn(DTYPE_NAMES, name)) return { dtype: DTYPE_NAMES[name] };
+  return {
+    dtype: undefined,
+    fault: expected(`${file}: ${path}${field}`, value, `one of ${DTYPES.join(', ')}`),
+  };
 }
 
 /** Copies `from` to `to` where only `from` is given: older and newer names of one field. */

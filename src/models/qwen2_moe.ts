@@ -12,7 +12,7 @@ import { Scope, type Variant } from '../nn/scope.ts';
 import type { Architecture } from './architecture.ts';
 import { size } from './config.ts';
 import { DecoderPass } from './pass.ts';
-import { parseText, slidingWindow, type TextConfig, textFields } from './text-config.ts';
+import { parseText, type TextConfig, textFields } from './text-config.ts';
 import { describeText, tableNames } from './text-model.ts';
 
 /** HF `Qwen2MoeConfig`. */
@@ -33,9 +33,12 @@ type Config = TextConfig<z.output<typeof schema>>;
 export const qwen2_moe: Architecture = {
   modelType: 'qwen2_moe',
   parse(json, file) {
-    const config = parseText(schema, json, file, { theta: 1e4 });
-    const windows = config.isSparse.map((_, n) => windowOf(config, n));
-    const model = describeText(config, { modelType: 'qwen2_moe', prefix: 'model', windows });
+    const config = parseText(schema, json, file, {
+      theta: 1e4,
+      // HF `Qwen2MoeConfig.layer_types`: even layers below max_window_layers slide, all others see everything.
+      slides: (n, { max_window_layers }) => n % 2 === 0 && n < max_window_layers,
+    });
+    const model = describeText(config, { modelType: 'qwen2_moe', prefix: 'model' });
     return {
       ...model,
       build(graph, variant) {
@@ -57,11 +60,6 @@ export const qwen2_moe: Architecture = {
     };
   },
 };
-
-/** Even layers below max_window_layers slide, all others see everything: HF `Qwen2MoeConfig.layer_types`. */
-function windowOf(config: Config, n: number): number | undefined {
-  return n % 2 === 0 && n < config.max_window_layers ? slidingWindow(config) : undefined;
-}
 
 /** HF `Qwen2MoeModel`. @param x embeddings, fp32 [batch, sequence, hidden] */
 function decoder(g: Scope<Variant>, x: Value, pass: DecoderPass, config: Config): Value {
@@ -85,7 +83,7 @@ function layer(
   x = attention(g.at('self_attn'), x, pass, config, {
     bias: { qkv: config.qkv_bias, o: false },
     headNorm: false,
-    window: windowOf(config, n),
+    window: config.windows[n],
   });
   if (pass.rows) residual = gatherRows(g, residual, pass.rows, config.hidden_size);
   [x, residual] = rmsNorm(g.at('post_attention_layernorm'), x, residual, config);

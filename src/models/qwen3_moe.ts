@@ -12,7 +12,7 @@ import { Scope, type Variant } from '../nn/scope.ts';
 import type { Architecture } from './architecture.ts';
 import { size } from './config.ts';
 import { DecoderPass } from './pass.ts';
-import { parseText, slidingWindow, type TextConfig, textFields } from './text-config.ts';
+import { parseText, type TextConfig, textFields } from './text-config.ts';
 import { describeText, tableNames } from './text-model.ts';
 
 /** HF `Qwen3MoeConfig`. */
@@ -32,9 +32,8 @@ type Config = TextConfig<z.output<typeof schema>>;
 export const qwen3_moe: Architecture = {
   modelType: 'qwen3_moe',
   parse(json, file) {
-    const config = parseText(schema, json, file, { theta: 1e4 });
-    const windows = config.isSparse.map(() => slidingWindow(config));
-    const model = describeText(config, { modelType: 'qwen3_moe', prefix: 'model', windows });
+    const config = parseText(schema, json, file, { theta: 1e4, slides: () => true });
+    const model = describeText(config, { modelType: 'qwen3_moe', prefix: 'model' });
     return {
       ...model,
       build(graph, variant) {
@@ -80,7 +79,7 @@ function layer(
   x = attention(g.at('self_attn'), x, pass, config, {
     bias: { qkv: bias, o: bias },
     headNorm: true,
-    window: slidingWindow(config),
+    window: config.windows[n],
   });
   if (pass.rows) residual = gatherRows(g, residual, pass.rows, hidden);
   [x, residual] = rmsNorm(g.at('post_attention_layernorm'), x, residual, config);

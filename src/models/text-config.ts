@@ -1,14 +1,23 @@
 import { z } from 'zod';
-import type { DType } from '../dtype.ts';
-import { computeRope, type Rope } from '../nn/rope.ts';
-import { alias, count, declaredDtype, fieldError, parseConfig, size } from './config.ts';
+import type { DeclaredDtype } from '../dtype.ts';
+import { computeRope, type Rope } from '../nn/rope-frequencies.ts';
+import {
+  alias,
+  count,
+  declaredDtype,
+  fieldError,
+  layerCount,
+  MAX_HEAD_DIM,
+  parseConfig,
+  size,
+} from './config.ts';
 import { parseRope } from './rope-config.ts';
 
 /** Fields every Qwen MoE text config shares; class defaults of HF `Qwen2MoeConfig` and `Qwen3MoeConfig`. */
 export const textFields = {
   vocab_size: size.default(151936),
   hidden_size: size.default(2048),
-  num_hidden_layers: size.default(24),
+  num_hidden_layers: layerCount.default(24),
   num_attention_heads: size,
   num_key_value_heads: size,
   head_dim: size.optional(),
@@ -24,13 +33,16 @@ export const textFields = {
   decoder_sparse_step: size.default(1),
   mlp_only_layers: z.array(count).default([]),
   use_sliding_window: z.boolean().default(false),
-  sliding_window: size.nullable().default(4096),
+  sliding_window: z.unknown().optional(),
   max_window_layers: count.default(28),
+  layer_types: z.array(z.string()).optional(),
+  original_max_position_embeddings: size.optional(),
+  partial_rotary_factor: z.number().positive().optional(),
   rope_theta: z.number().positive().optional(),
   rope_scaling: z.record(z.string(), z.unknown()).optional(),
   rope_parameters: z.record(z.string(), z.unknown()).optional(),
-  dtype: z.string().optional(),
-  torch_dtype: z.string().optional(),
+  dtype: z.unknown().optional(),
+  torch_dtype: z.unknown().optional(),
 };
 
 type Fields = z.output<z.ZodObject<typeof textFields>>;
@@ -39,38 +51,99 @@ type Fields = z.output<z.ZodObject<typeof textFields>>;
 export type TextConfig<F extends Fields = Fields> = F & {
   readonly head_dim: number;
   readonly rope: Rope;
+  /** Most positions of a sequence, with what the rope scaling adds. */
+  readonly contextLength: number;
   /** Per layer: MoE block (true) or dense MLP (false). */
   readonly isSparse: readonly boolean[];
-  /** Precision the config declares, if any. */
-  readonly declaredDtype: DType | undefined;
+  /** Per layer: sliding window in positions; undefined where every position sees all before it. */
+  readonly windows: readonly (number | undefined)[];
+  readonly declaredDtype: DeclaredDtype;
 };
+
+interface TextDefaults<F extends Fields> {
+  /** Of the model's class. */
+  readonly theta: number;
+  /** Where the config lies in the file, such as `text_config`. */
+  readonly path?: string;
+  /** Which layers have a sliding window, where the config uses one and has no `layer_types`. Without it none ever has. */
+  slides?(layer: number, fields: F): boolean;
+}
 
 /**
  * Validates a text config and works out what follows from it.
- * @param path where it lies in the file, such as `text_config`
  * @throws ConfigError naming file, field and value
  */
 export function parseText<F extends Fields>(
   schema: z.ZodType<F>,
   json: unknown,
   file: string,
-  { theta, path = '' }: { theta: number; path?: string },
+  defaults: TextDefaults<F>,
 ): TextConfig<F> {
+  const { theta, path = '' } = defaults;
   const fields = parseConfig(schema, alias(json, 'num_local_experts', 'num_experts'), file, path);
   const at = path === '' ? '' : `${path}.`;
   const head_dim = checkText(fields, file, at);
+  const isSliding = slidingLayers(fields, file, at, defaults.slides);
+  const window = isSliding.includes(true) ? windowSize(fields, file, at) : undefined;
+  const kinds = [
+    ...(isSliding.includes(false) || window === undefined ? [FULL] : []),
+    ...(window === undefined ? [] : [SLIDING]),
+  ];
+  const place = { file, path: at, headDim: head_dim, defaultTheta: theta, layerTypes: kinds };
+  const { parameters, contextLength } = parseRope(fields, place);
   return {
     ...fields,
     head_dim,
-    rope: computeRope(parseRope(fields, theta, file, at), head_dim, fields.max_position_embeddings),
+    rope: computeRope(parameters, head_dim),
+    contextLength,
     isSparse: sparseLayers(fields),
-    declaredDtype: declaredDtype(fields, file),
+    windows: isSliding.map((slides) => (slides ? window : undefined)),
+    declaredDtype: declaredDtype(fields, file, at),
   };
 }
 
-/** Sliding window in positions, where the config uses one. */
-export function slidingWindow({ use_sliding_window, sliding_window }: Fields): number | undefined {
-  return use_sliding_window ? (sliding_window ?? undefined) : undefined;
+const FULL = 'full_attention';
+const SLIDING = 'sliding_attention';
+/** Names of earlier versions. */
+const RENAMED: Readonly<Record<string, string>> = { attention: FULL };
+
+/** Which layers have a sliding window: those that `layer_types` names, else those of the family's rule. */
+function slidingLayers<F extends Fields>(
+  fields: F,
+  file: string,
+  path: string,
+  slides: TextDefaults<F>['slides'],
+): boolean[] {
+  const { num_hidden_layers: layers, use_sliding_window: uses, layer_types: types } = fields;
+  if (types === undefined)
+    return Array.from({ length: layers }, (_, n) => uses && (slides?.(n, fields) ?? false));
+  if (types.length !== layers)
+    throw fieldError(file, `${path}layer_types`, types, `${layers} entries, as num_hidden_layers says`);
+  return types.map((type, n) => {
+    const known = RENAMED[type] ?? type;
+    if (known !== FULL && known !== SLIDING)
+      throw fieldError(file, `${path}layer_types.${n}`, type, `${FULL} or ${SLIDING}`);
+    if (known === SLIDING && !(uses && slides))
+      throw fieldError(
+        file,
+        `${path}layer_types.${n}`,
+        type,
+        slides ? `${FULL}, as use_sliding_window is false` : `${FULL}; this model has no sliding window`,
+      );
+    return known === SLIDING;
+  });
+}
+
+/** The window that some layers have; null means that they see everything after all. */
+function windowSize(
+  { sliding_window: given = 4096 }: Fields,
+  file: string,
+  path: string,
+): number | undefined {
+  if (given === null) return undefined;
+  const { success, data } = size.safeParse(given);
+  if (success) return data;
+  throw fieldError(file, `${path}sliding_window`, given, 'a whole number above 0, or null');
 }
 
 /** Checks the relations between fields that hold for every text decoder, and returns head_dim. */
@@ -81,35 +154,33 @@ function checkText(config: Fields, file: string, path = ''): number {
       file,
       `${path}num_key_value_heads`,
       kvHeads,
-      `must divide num_attention_heads (${heads})`,
+      `a divisor of num_attention_heads (${heads})`,
     );
   if (config.head_dim === undefined && hidden % heads !== 0)
     throw fieldError(
       file,
       `${path}num_attention_heads`,
       heads,
-      `must divide hidden_size (${hidden}), or head_dim be given`,
+      `a divisor of hidden_size (${hidden}), or a head_dim beside it`,
     );
   const headDim = config.head_dim ?? hidden / heads;
-  if (headDim % 2 !== 0)
-    throw fieldError(file, `${path}head_dim`, headDim, 'must be even for rotary embeddings');
+  if (headDim % 2 !== 0 || headDim > MAX_HEAD_DIM)
+    throw fieldError(file, `${path}head_dim`, headDim, `an even number, at most ${MAX_HEAD_DIM}`);
   if (config.num_experts > 0 && config.num_experts_per_tok > config.num_experts)
     throw fieldError(
       file,
       `${path}num_experts_per_tok`,
       config.num_experts_per_tok,
-      `must not exceed num_experts (${config.num_experts})`,
+      `at most num_experts (${config.num_experts})`,
     );
   return headDim;
 }
 
 /** Which layers hold a MoE block: HF `Qwen2MoeDecoderLayer.__init__`. */
 function sparseLayers(config: Fields): boolean[] {
+  const dense = new Set(config.mlp_only_layers);
   return Array.from(
     { length: config.num_hidden_layers },
-    (_, i) =>
-      !config.mlp_only_layers.includes(i) &&
-      config.num_experts > 0 &&
-      (i + 1) % config.decoder_sparse_step === 0,
+    (_, i) => !dense.has(i) && config.num_experts > 0 && (i + 1) % config.decoder_sparse_step === 0,
   );
 }

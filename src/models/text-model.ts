@@ -1,5 +1,6 @@
 import type { WeightSource } from '../graph/weight-source.ts';
 import { attentionCache } from '../nn/attention.ts';
+import { positionAxesOf, promptPositions } from '../nn/rope.ts';
 import type { Target } from '../nn/scope.ts';
 import { expertsContext } from '../nn/stored-experts.ts';
 import type { Model } from './architecture.ts';
@@ -12,14 +13,12 @@ interface TextModelOptions {
   readonly prefix: string;
   /** Prefix of the vision tower's tensors, where there is one. */
   readonly tower?: string;
-  /** Sliding window of each layer; without it every position sees all before it. */
-  readonly windows?: readonly (number | undefined)[];
 }
 
 /** What follows alike from the config of every Qwen MoE decoder; the rest of a `Model` is the family's own. */
 export function describeText(
   config: TextConfig,
-  { modelType, prefix, tower, windows = [] }: TextModelOptions,
+  { modelType, prefix, tower }: TextModelOptions,
 ): Omit<Model, 'build'> {
   const { hidden_size: hidden, num_hidden_layers: layers, num_experts: experts } = config;
   const { num_attention_heads: heads, num_key_value_heads: kvHeads, head_dim: headDim } = config;
@@ -27,12 +26,13 @@ export function describeText(
   return {
     modelType,
     subConfigs: [],
-    dtype: config.declaredDtype,
+    declared: config.declaredDtype,
     vocabSize: config.vocab_size,
-    contextLength: config.max_position_embeddings,
+    contextLength: config.contextLength,
     hiddenSize: hidden,
-    positionAxes: 1,
-    caches: config.isSparse.map((_, layer) => attentionCache(config, windows[layer])),
+    positionAxes: positionAxesOf(config.rope),
+    ...(config.rope.byLength ? { promptPositions } : {}),
+    caches: config.isSparse.map((_, layer) => attentionCache(config, config.windows[layer])),
     routed:
       sparse.length > 0
         ? { layers: sparse, count: experts, perToken: config.num_experts_per_tok }

@@ -1,82 +1,9 @@
 import { ELEMENT_TYPES } from '../dtype.ts';
 import type { Value } from '../graph/graph.ts';
+import type { DynamicRope, LongRope, Rope } from './rope-frequencies.ts';
 import type { Scope } from './scope.ts';
 
 const FLOAT = ELEMENT_TYPES.float32.onnx;
-
-/** Rotary position embedding, reduced to what the computation needs. */
-export interface Rope {
-  /** Rotation per position of each pair, fp32, [head_dim / 2]. */
-  readonly inverseFrequencies: Float32Array;
-  /** Factor on cos and sin; 1 except for yarn. */
-  readonly attentionScaling: number;
-}
-
-export const ROPE_TYPES = ['default', 'linear', 'yarn'] as const;
-export type RopeType = (typeof ROPE_TYPES)[number];
-
-export interface RopeParameters {
-  rope_type: RopeType;
-  rope_theta: number;
-  factor?: number | undefined;
-  original_max_position_embeddings?: number | undefined;
-  attention_factor?: number | undefined;
-  mscale?: number | undefined;
-  mscale_all_dim?: number | undefined;
-  beta_fast?: number | undefined;
-  beta_slow?: number | undefined;
-  truncate?: boolean | undefined;
-}
-
-/**
- * Frequencies of a rope variant over `headDim` dimensions (HF `modeling_rope_utils.py`; yarn: Peng et al. 2023,
- * arXiv:2309.00071).
- */
-export function computeRope(parameters: RopeParameters, headDim: number, maxPositions: number): Rope {
-  const { rope_type: type, rope_theta: theta, factor = 1 } = parameters;
-  const pairs = headDim / 2;
-  // HF computes the frequencies in fp32; rounding after each step keeps ours bit-equal or one unit off.
-  const base = Float32Array.from(
-    { length: pairs },
-    (_, i) => 1 / Math.fround(theta ** Math.fround((2 * i) / headDim)),
-  );
-  if (type === 'default') return { inverseFrequencies: base, attentionScaling: 1 };
-  if (type === 'linear') return { inverseFrequencies: base.map((f) => f / factor), attentionScaling: 1 };
-  return {
-    inverseFrequencies: yarnFrequencies(parameters, base, headDim, maxPositions),
-    attentionScaling: yarnScaling(parameters),
-  };
-}
-
-/** Interpolates slow rotations by `factor`, keeps fast ones, and blends linearly between the two. */
-function yarnFrequencies(
-  parameters: RopeParameters,
-  base: Float32Array,
-  headDim: number,
-  maxPositions: number,
-): Float32Array {
-  const { factor = 1, rope_theta: theta, truncate = true } = parameters;
-  const original = parameters.original_max_position_embeddings ?? maxPositions;
-  const dimensionOf = (rotations: number) =>
-    (headDim * Math.log(original / (rotations * 2 * Math.PI))) / (2 * Math.log(theta));
-  let low = dimensionOf(parameters.beta_fast ?? 32);
-  let high = dimensionOf(parameters.beta_slow ?? 1);
-  if (truncate) [low, high] = [Math.floor(low), Math.ceil(high)];
-  low = Math.max(low, 0);
-  high = Math.min(high, headDim - 1);
-  if (low === high) high += 0.001;
-  return base.map((frequency, i) => {
-    const interpolated = Math.min(Math.max((i - low) / (high - low), 0), 1);
-    return (frequency / factor) * interpolated + frequency * (1 - interpolated);
-  });
-}
-
-function yarnScaling(parameters: RopeParameters): number {
-  const { factor = 1, mscale, mscale_all_dim: mscaleAllDim } = parameters;
-  if (parameters.attention_factor !== undefined) return parameters.attention_factor;
-  const scale = (m: number) => (factor <= 1 ? 1 : 0.1 * m * Math.log(factor) + 1);
-  return mscale && mscaleAllDim ? scale(mscale) / scale(mscaleAllDim) : scale(1);
-}
 
 /** cos and sin of every position's angles, shared by all layers; each [batch, sequence, head_dim / 2], fp32. */
 export interface RotaryTables {
@@ -84,12 +11,48 @@ export interface RotaryTables {
   readonly sin: Value;
 }
 
-/** @param positions int64 [batch, sequence] */
+/** Axes of a token's rotary position: its place, and the last place of its sequence where frequencies depend on the length. */
+export function positionAxesOf(rope: Rope): number {
+  return rope.byLength ? 2 : 1;
+}
+
+/**
+ * Positions of a prompt on the axes of {@link positionAxesOf}: the prompt runs with the frequencies of its whole length, each token
+ * after it with those of the length until then, as when one forward pass takes the prompt and one each token (HF `dynamic_rope_update`).
+ */
+export function promptPositions(length: number): readonly ArrayLike<number>[] {
+  return [[], new Int32Array(length).fill(length - 1)];
+}
+
+/** @param positions int64 [batch, sequence], or [2, batch, sequence] where {@link positionAxesOf} says 2 */
 export function rotaryTables(g: Scope, rope: Rope, positions: Value): RotaryTables {
-  const column = g.op('Unsqueeze', [g.op('Cast', [positions], { to: FLOAT }), g.graph.int64([-1])]);
-  const { length: pairs } = rope.inverseFrequencies;
-  const frequencies = g.named((graph) => graph.float32(rope.inverseFrequencies, [1, 1, pairs]));
-  return cosSin(g, g.op('Mul', [column, frequencies]), rope.attentionScaling);
+  const { byLength, inverseFrequencies, attentionScaling } = rope;
+  const axis = (n: number) =>
+    byLength ? g.op('Gather', [positions, g.graph.int64([n], [])], { axis: 0 }) : positions;
+  const column = g.op('Unsqueeze', [g.op('Cast', [axis(0)], { to: FLOAT }), g.graph.int64([-1])]);
+  const plain = frequencies(g, inverseFrequencies);
+  const scaled = byLength ? scaledFrequencies(g, byLength, plain, axis(1)) : plain;
+  return cosSin(g, g.op('Mul', [column, scaled]), attentionScaling);
+}
+
+/** Frequencies of every token. @param last place of its sequence, int64 [batch, sequence] */
+function scaledFrequencies(g: Scope, rope: LongRope | DynamicRope, plain: Value, last: Value): Value {
+  const column = g.op('Unsqueeze', [last, g.graph.int64([-1])]);
+  if (rope.kind === 'longrope') {
+    const isLong = g.op('Greater', [column, g.graph.int64([rope.original - 1])]);
+    return g.op('Where', [isLong, frequencies(g, rope.inverseFrequencies), plain]);
+  }
+  const { original, factor, exponents } = rope;
+  const number = (value: number) => g.named((graph) => graph.float32([value], []));
+  const length = g.op('Add', [g.op('Cast', [column], { to: FLOAT }), number(1)]);
+  const beyond = g.op('Max', [length, number(original)]);
+  const growth = g.op('Sub', [g.op('Mul', [beyond, number(factor / original)]), number(factor - 1)]);
+  return g.op('Mul', [plain, g.op('Pow', [growth, frequencies(g, exponents)])]);
+}
+
+/** One number for each rotary pair as a constant, [1, 1, pairs]. */
+function frequencies(g: Scope, values: Float32Array): Value {
+  return g.named((graph) => graph.float32(values, [1, 1, values.length]));
 }
 
 /**

@@ -108,7 +108,7 @@ describe('a prompt that does not fit', () => {
     await expect(generate([[1, -3]])).rejects.toThrow(/position 1 is -3/);
     await expect(generate([[]])).rejects.toThrow(/row 0 is empty/);
     await expect(generate([Array(13).fill(1)])).rejects.toThrow(/13 tokens.*12/);
-    await expect(generate([[1]], { doSample: true, temperature: -1 })).rejects.toThrow(/temperature/);
+    await expect(generate([[1]], { temperature: -1 })).rejects.toThrow(/temperature is -1/);
     await expect(model.forward({ inputIds: [Array(13).fill(1)] })).rejects.toThrow(/13 tokens.*12/);
     await expect(model.forward({ inputIds: [[1]], logitsToKeep: 1.5 })).rejects.toThrow(
       /logitsToKeep is 1.5/,

@@ -32,8 +32,8 @@ const schema = z.object({
   video_token_id: tokenId.default(151656),
   vision_start_token_id: tokenId.default(151652),
   vision_end_token_id: tokenId.default(151653),
-  dtype: z.string().optional(),
-  torch_dtype: z.string().optional(),
+  dtype: z.unknown().optional(),
+  torch_dtype: z.unknown().optional(),
 });
 
 const DEFAULT_SECTIONS = [24, 20, 20];
@@ -58,7 +58,14 @@ export function parseQwen3Vl(json: unknown, file: string): Config {
       file,
       'vision_config.out_hidden_size',
       vision.out_hidden_size,
-      `must equal text_config.hidden_size (${text.hidden_size})`,
+      `text_config.hidden_size (${text.hidden_size})`,
+    );
+  if (text.rope.byLength)
+    throw fieldError(
+      file,
+      'text_config.rope_scaling.rope_type',
+      text.rope.byLength.kind,
+      'a type whose frequencies do not depend on the length, such as yarn',
     );
   const pairs = text.head_dim / 2;
   return {
@@ -66,7 +73,7 @@ export function parseQwen3Vl(json: unknown, file: string): Config {
       ...text,
       // HF ties by the top-level field alone.
       tie_word_embeddings: config.tie_word_embeddings,
-      declaredDtype: text.declaredDtype ?? declaredDtype(config, file),
+      declaredDtype: isDeclared(text) ? text.declaredDtype : declaredDtype(config, file),
     },
     vision,
     imageTokenId: config.image_token_id,
@@ -75,19 +82,22 @@ export function parseQwen3Vl(json: unknown, file: string): Config {
   };
 }
 
+function isDeclared({ declaredDtype: { dtype, fault } }: Pick<TextConfig, 'declaredDtype'>): boolean {
+  return dtype !== undefined || fault !== undefined;
+}
+
 function parseSections(text: Record<string, unknown>, pairs: number, file: string): [number, number, number] {
   const rope = (text.rope_scaling ?? text.rope_parameters ?? {}) as { mrope_section?: unknown };
   const given = rope.mrope_section ?? DEFAULT_SECTIONS;
   const parsed = sections.safeParse(given);
-  if (!parsed.success)
-    throw fieldError(file, 'text_config.rope_scaling.mrope_section', given, 'expected three sizes');
+  if (!parsed.success) throw fieldError(file, 'text_config.rope_scaling.mrope_section', given, 'three sizes');
   const [time, height, width] = parsed.data;
   if (3 * Math.max(height, width) > pairs + 2)
     throw fieldError(
       file,
       'text_config.rope_scaling.mrope_section',
       given,
-      `height and width must fit into head_dim / 2 = ${pairs} interleaved by three`,
+      `height and width that fit into head_dim / 2 = ${pairs} interleaved by three`,
     );
   return [time, height, width];
 }

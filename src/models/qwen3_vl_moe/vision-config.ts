@@ -1,9 +1,9 @@
 import { z } from 'zod';
-import { count, fieldError, parseConfig, size } from '../config.ts';
+import { count, fieldError, layerCount, parseConfig, size } from '../config.ts';
 
 /** HF `Qwen3VLMoeVisionConfig`. */
 const schema = z.object({
-  depth: size.default(27),
+  depth: layerCount.default(27),
   hidden_size: size.default(1152),
   hidden_act: z.literal('gelu_pytorch_tanh').default('gelu_pytorch_tanh'),
   intermediate_size: size.default(4304),
@@ -25,17 +25,12 @@ export function parseVision(json: unknown, file: string): VisionConfig {
   const config = parseConfig(schema, json, file, path);
   const { hidden_size: hidden, num_heads: heads, num_position_embeddings: positions, depth } = config;
   if (hidden % (4 * heads) !== 0)
-    throw fieldError(
-      file,
-      `${path}.hidden_size`,
-      hidden,
-      `must be a multiple of 4 · num_heads (${4 * heads})`,
-    );
+    throw fieldError(file, `${path}.hidden_size`, hidden, `a multiple of 4 · num_heads (${4 * heads})`);
   if (!Number.isInteger(Math.sqrt(positions)))
-    throw fieldError(file, `${path}.num_position_embeddings`, positions, 'must be a square number');
+    throw fieldError(file, `${path}.num_position_embeddings`, positions, 'a square number');
   for (const layer of config.deepstack_visual_indexes) {
     if (layer >= depth)
-      throw fieldError(file, `${path}.deepstack_visual_indexes`, layer, `must be below depth (${depth})`);
+      throw fieldError(file, `${path}.deepstack_visual_indexes`, layer, `less than depth (${depth})`);
   }
   return config;
 }

@@ -62,7 +62,7 @@ describe('readProcessorConfig', () => {
     ['a size of zero', { merge_size: 0 }, /preprocessor_config\.json: merge_size is 0/],
     ['two channel means', { image_mean: [0.5, 0.5] }, /image_mean is \[0\.5,0\.5\]/],
     ['a deviation of zero', { image_std: [0.5, 0, 0.5] }, /image_std/],
-    ['another filter', { resample: 2 }, /resample is 2: only 3 \(bicubic\)/],
+    ['another filter', { resample: 2 }, /resample is 2; only 3 \(bicubic\)/],
     ['a negative edge', { size: { longest_edge: -1 } }, /size\.longest_edge is -1/],
     [
       'bounds the wrong way round',

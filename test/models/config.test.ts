@@ -1,0 +1,83 @@
+import { describe, expect, it } from 'vitest';
+import { findArchitecture } from '../../src/auto/registry.ts';
+import { ConfigError } from '../../src/errors.ts';
+import { declaredDtype } from '../../src/models/config.ts';
+
+const FAMILIES = ['qwen2_moe', 'qwen3_moe', 'qwen3_vl_moe'];
+/** A config.json of a family, with fields where its text settings lie. */
+function parse(modelType: string, fields: object) {
+  const json = modelType === 'qwen3_vl_moe' ? { text_config: fields } : fields;
+  return findArchitecture({ model_type: modelType }, 'config.json').parse(
+    { model_type: modelType, ...json },
+    'config.json',
+  );
+}
+
+describe('the declared dtype', () => {
+  it.each([
+    ['float32', 'float32'],
+    ['float', 'float32'],
+    ['torch.float16', 'float16'],
+    ['half', 'float16'],
+    ['torch.bfloat16', 'bfloat16'],
+    ['auto', undefined],
+    [null, undefined],
+  ])('%s is %s', (word, dtype) => {
+    expect(declaredDtype({ torch_dtype: word }, 'config.json')).toEqual({ dtype });
+  });
+
+  it.each(['float64', 'torch.double', 'fp8', 7, ['float32'], ''])(
+    '%j is a fault for those who go by it',
+    (word) => {
+      const { dtype, fault } = declaredDtype(
+        { dtype: word, torch_dtype: 'float32' },
+        'config.json',
+        'text_config.',
+      );
+      expect(dtype).toBeUndefined();
+      expect(fault).toMatch(
+        /^config\.json: text_config\.dtype is .*; expected one of float32, bfloat16, float16$/,
+      );
+    },
+  );
+
+  it('of the text part counts before that of the whole', () => {
+    const vl = (text: object, whole: object) =>
+      findArchitecture({ model_type: 'qwen3_vl_moe' }, 'c').parse(
+        { text_config: { hidden_size: 3584, ...text }, ...whole },
+        'c',
+      ).declared.dtype;
+    expect(vl({ dtype: 'half' }, { dtype: 'float32' })).toBe('float16');
+    expect(vl({}, { torch_dtype: 'bfloat16' })).toBe('bfloat16');
+    expect(vl({ dtype: 'float64' }, { dtype: 'float32' })).toBeUndefined();
+  });
+});
+
+describe.each(FAMILIES)('config.json of %s', (modelType) => {
+  const at = modelType === 'qwen3_vl_moe' ? 'text_config\\.' : '';
+
+  it.each([
+    'hidden_size',
+    'num_hidden_layers',
+    'vocab_size',
+    'num_experts',
+    'num_attention_heads',
+    'rms_norm_eps',
+  ])('is refused where %s is null: there is no default for a size of this model', (field) => {
+    const use = () => parse(modelType, { [field]: null });
+    expect(use).toThrow(ConfigError);
+    expect(use).toThrow(new RegExp(`config\\.json: ${at}${field} is null; expected number`));
+  });
+
+  it.each<[string, unknown]>([
+    ['num_hidden_layers', 1e9],
+    ['num_hidden_layers', 1e5],
+    ['hidden_size', Number.NaN],
+    ['vocab_size', Number.POSITIVE_INFINITY],
+    ['head_dim', 2 ** 30],
+    ['rms_norm_eps', 'small'],
+    ['mlp_only_layers', [1.5]],
+  ])('is refused where %s is %s, at once', (field, value) => {
+    expect(() => parse(modelType, { [field]: value })).toThrow(new RegExp(`config\\.json: ${at}${field}`));
+  });
+});
