@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -14,6 +14,14 @@ beforeAll(async () => {
   packed = await pack(folder);
 });
 afterAll(() => rm(folder, { recursive: true, force: true }));
+
+test('the lock file keeps npm from running the installer of onnxruntime-node, which would download CUDA libraries', async () => {
+  const lock = JSON.parse(await readFile(join(root, 'package-lock.json'), 'utf8'));
+  // npm looks for scripts only where the lock file says that there are some. When an update of the package brings the entry back,
+  // take it out again.
+  expect(lock.packages['node_modules/onnxruntime-node']).toMatchObject({ version: expect.any(String) });
+  expect(lock.packages['node_modules/onnxruntime-node']).not.toHaveProperty('hasInstallScript');
+});
 
 describe('the tarball', () => {
   const paths = () => packed.files.map((file) => file.path);
