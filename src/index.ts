@@ -5,9 +5,10 @@ export {
   AutoModelForImageTextToText,
   AutoTokenizer,
 } from './auto/auto-classes.ts';
-export { AutoProcessor } from './auto/auto-processor.ts';
+export { AutoProcessor, type ProcessorLoadOptions } from './auto/auto-processor.ts';
 export type { ConfigOverride, PretrainedConfig } from './auto/load-config.ts';
 export type { LoadOptions } from './auto/load-model.ts';
+export { type ModelSource, resolveRepo } from './auto/open-repo.ts';
 export type { DType, WeightDType } from './dtype.ts';
 export type { BuiltInBackend, RecordableBackend, TuningEntry, TuningTable } from './engine/tuning/policy.ts';
 export {
@@ -39,7 +40,7 @@ export { TextIteratorStreamer, TextStreamer } from './generation/streamers.ts';
 export { float } from './graph/graph.ts';
 export type { GraphBuilder as Graph, OpOptions, Value } from './graph/graph-builder.ts';
 export type { Attribute, FloatAttribute } from './graph/parts.ts';
-export type { HubOptions, ProgressEvent } from './hub/types.ts';
+export type { HubOptions, ProgressEvent, Repo as ResolvedRepo, RepoOptions } from './hub/types.ts';
 export type {
   Grid,
   ImageInput,

@@ -151,6 +151,7 @@ describe('the public surface', () => {
         "Intermediates",
         "LoadOptions",
         "LogitsProcessor",
+        "ModelSource",
         "OneOrMore",
         "OpOptions",
         "PartialOutput",
@@ -163,13 +164,16 @@ describe('the public surface', () => {
         "ProcessorChatOptions",
         "ProcessorConfig",
         "ProcessorInputs",
+        "ProcessorLoadOptions",
         "ProcessorMessage",
         "ProcessorOutput",
         "ProcessorTokenizer",
         "ProgressEvent",
         "RawPixels",
         "RecordableBackend",
+        "RepoOptions",
         "ResidencyStats",
+        "ResolvedRepo",
         "SpecialTokenNames",
         "StoppingCriterion",
         "Streamer",
@@ -192,6 +196,7 @@ describe('the public surface', () => {
         "VisualInputs",
         "WeightDType",
         "float",
+        "resolveRepo",
       ]
     `);
   });

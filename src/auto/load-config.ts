@@ -2,10 +2,10 @@ import { basename } from 'node:path';
 import type { DType } from '../dtype.ts';
 import { ConfigError, show } from '../errors.ts';
 import { generationFields } from '../generation/generation-config.ts';
-import { resolveRepo } from '../hub/repo/resolve-repo.ts';
 import type { HubOptions, Repo } from '../hub/types.ts';
 import { readJsonFile } from '../json.ts';
 import type { Model } from '../models/architecture.ts';
+import { isResolved, openRepo } from './open-repo.ts';
 import { findArchitecture } from './registry.ts';
 
 /** What config.json says of a model, defaults of its family filled in. */
@@ -38,8 +38,11 @@ export interface LoadedConfig {
   readonly model: Model;
 }
 
-/** Overrides of config.json: fields laid over it, or a folder or repo whose config.json replaces it. */
-export type ConfigOverride = string | Readonly<Record<string, unknown>>;
+/**
+ * Overrides of config.json: fields laid over it, or a folder or repo whose config.json replaces it. Of a repo id the branch `main`
+ * counts, whatever revision of the model is loaded; for another one, pass the repo resolved.
+ */
+export type ConfigOverride = string | Repo | Readonly<Record<string, unknown>>;
 
 /** @throws ConfigError naming file, field and value */
 export async function loadConfig(
@@ -47,11 +50,30 @@ export async function loadConfig(
   override?: ConfigOverride,
   options: HubOptions = {},
 ): Promise<LoadedConfig> {
-  const source = typeof override === 'string' ? await resolveRepo(override, options) : repo;
+  const replaced = typeof override === 'string' || isResolved(override);
+  const source = replaced ? await openOverride(override, options) : repo;
   const path = await source.require('config.json');
   const stored = asRecord(await readJsonFile(path), path);
-  const json = typeof override === 'object' && override !== null ? { ...stored, ...override } : stored;
+  const json = replaced ? stored : { ...stored, ...override };
   return { json, model: findArchitecture(json, path).parse(json, path) };
+}
+
+/** Revision and subfolder are of the model's repo, and mean nothing in another. */
+function openOverride(override: string | Repo, options: HubOptions): Promise<Repo> {
+  const { signal, onWarning, onProgress, ...access } = options;
+  const callbacks = {
+    ...(signal && { signal }),
+    ...(onWarning && { onWarning }),
+    ...(onProgress && { onProgress }),
+  };
+  if (isResolved(override)) return openRepo(override, callbacks);
+  const { token, cacheDir, localFilesOnly } = access;
+  return openRepo(override, {
+    ...callbacks,
+    ...(token !== undefined && { token }),
+    ...(cacheDir !== undefined && { cacheDir }),
+    ...(localFilesOnly !== undefined && { localFilesOnly }),
+  });
 }
 
 /** What is public of a config. */

@@ -5,7 +5,6 @@ import { sees, VisionRuntime } from '../engine/vision-runner.ts';
 import { abortIf, CheckpointError, ConfigError, InputError, show, warn } from '../errors.ts';
 import { resolveExperts } from '../experts/resolve.ts';
 import { unservedSettings } from '../generation/generation-config.ts';
-import { resolveRepo } from '../hub/repo/resolve-repo.ts';
 import type { HubOptions } from '../hub/types.ts';
 import type { ModelParts } from '../model/model-parts.ts';
 import { type ExpertsImplementation, textBackend } from '../model/pretrained-model.ts';
@@ -24,6 +23,7 @@ import {
   loadConfig,
   loadGenerationConfig,
 } from './load-config.ts';
+import { type ModelSource, openRepo } from './open-repo.ts';
 
 /** Options of `fromPretrained`. */
 export interface LoadOptions extends HubOptions {
@@ -50,8 +50,6 @@ export interface LoadOptions extends HubOptions {
   maxCacheLength?: number;
   /** Names of tensors that may be missing from the checkpoint; they are taken as zeros, with a warning. */
   allowMissing?: readonly string[];
-  /** Called with a clause about each thing worth knowing that is no fault; default: a process warning. */
-  onWarning?: (message: string) => void;
 }
 
 const MEMORY_WITHOUT_GPU =
@@ -59,7 +57,7 @@ const MEMORY_WITHOUT_GPU =
 
 /** Finds, checks and opens a model. */
 export async function loadModel(
-  idOrFolder: string,
+  source: ModelSource,
   options: LoadOptions,
   head: Head,
   kind: 'text' | 'image-text' = 'text',
@@ -67,7 +65,8 @@ export async function loadModel(
   checkOptions(options);
   const maxMemory = checkMaxMemory(options);
   await checkDevice(options.device);
-  const repo = await resolveRepo(idOrFolder, options);
+  const repo = await openRepo(source, options);
+  const idOrFolder = repo.id;
   const { json, model } = await loadConfig(repo, options.config, options);
   checkKind(model, kind, idOrFolder);
   const expertsModel = {

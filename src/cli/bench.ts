@@ -1,5 +1,6 @@
 import { type Command, InvalidArgumentError } from 'commander';
-import { type LoadedConfig, loadConfig } from '../auto/load-config.ts';
+import { generativeAuto } from '../auto/auto-classes.ts';
+import { type LoadedConfig, loadConfig, publicConfig } from '../auto/load-config.ts';
 import { CpuGauge, type Gauge, GpuGauge } from '../bench/machine.ts';
 import { type Candidate, DECODE_PROMPT, measure, type Plan, type Samples } from '../bench/measure.ts';
 import {
@@ -11,14 +12,12 @@ import {
 } from '../bench/report.ts';
 import { bytesPerDecodedToken, prefillFlops, weightWork } from '../bench/work.ts';
 import { type DType, ELEMENT_TYPES } from '../dtype.ts';
-import { resolveRepo } from '../hub/repo/resolve-repo.ts';
 import {
-  AutoModelForCausalLM,
-  AutoModelForImageTextToText,
   type CausalLM,
   ExpertsInterface,
   type ImageTextToText,
   type LoadOptions,
+  type ResolvedRepo,
 } from '../index.ts';
 import { openDevice } from '../runtime/choose-device.ts';
 import { defaultThreads } from '../runtime/threads.ts';
@@ -26,6 +25,7 @@ import { openCheckpoint } from '../safetensors/checkpoint.ts';
 import type { TensorInfo } from '../safetensors/types.ts';
 import { demoModel } from './demo-model.ts';
 import { type Io, UsageError } from './io.ts';
+import { openModelRepo } from './open-model-repo.ts';
 import {
   addComputeOptions,
   type ComputeFlags,
@@ -97,33 +97,32 @@ function lengths(text: string): number[] {
 async function bench(flags: Flags, io: Io): Promise<void> {
   await requireDevice(flags.device);
   const source = flags.model ?? demoModel();
-  const hub = { ...(flags.revision !== undefined && { revision: flags.revision }), signal: io.stop };
-  const config = await loadConfig(await resolveRepo(source, hub));
+  const repo = await openModelRepo(source, flags, io);
+  const config = await loadConfig(repo);
   // Of its own, beside the model's: the gauge opens before there is a model, and outlives it.
   const gpu = await openDevice(flags.device);
   try {
     const gpuGauge = gpu && new GpuGauge(gpu);
     for (let i = 0; gpuGauge && i < GPU_MEASUREMENTS; i++) await gpuGauge.measure();
-    await benchModel(source, hub, flags, config, gpuGauge, io);
+    await benchModel(repo, flags, config, gpuGauge, io);
   } finally {
     await gpu?.dispose();
   }
 }
 
 async function benchModel(
-  source: string,
-  hub: { signal: AbortSignal },
+  repo: ResolvedRepo,
   flags: Flags,
   config: LoadedConfig,
   gpuGauge: GpuGauge | undefined,
   io: Io,
 ): Promise<void> {
   const loadSeconds: number[] = [];
-  let model = await timedLoad(source, hub, flags, config, loadSeconds, io);
+  let model = await timedLoad(repo, flags, config, loadSeconds, io);
   try {
     while (loadSeconds.length < (flags.crossover ? 1 : flags.runs)) {
       await model.dispose();
-      model = await timedLoad(source, hub, flags, config, loadSeconds, io);
+      model = await timedLoad(repo, flags, config, loadSeconds, io);
     }
     const loadedBytes = model.executionStats.residency?.residentBytes;
     if (flags.compile) await model.compile(compileOptions(flags.compile, io.stop));
@@ -131,10 +130,10 @@ async function benchModel(
     const gauge = gpuGauge ?? new CpuGauge(model.dtype === 'bfloat16' ? 'bfloat16' : 'float32', threads);
     const plan = makePlan(flags, model.contextLength, gauge, io);
     const samples = await measure(model, plan);
-    const setting = { ...describeModel(model, source), threads, runs: flags.runs, machine: gauge.report() };
+    const setting = { ...describeModel(model, repo.id), threads, runs: flags.runs, machine: gauge.report() };
     const { json, text } = flags.crossover
       ? crossover(setting, samples)
-      : await full(setting, loadSeconds, loadedBytes, samples, plan, config, hub);
+      : await full(setting, loadSeconds, loadedBytes, samples, plan, config, repo);
     io.stdout.write(flags.json ? `${JSON.stringify(json)}\n` : text);
   } finally {
     await model.dispose();
@@ -152,24 +151,23 @@ function describeModel(model: CausalLM | ImageTextToText, source: string) {
 }
 
 async function timedLoad(
-  source: string,
-  hub: { signal: AbortSignal },
+  repo: ResolvedRepo,
   flags: Flags,
-  { model: { media } }: LoadedConfig,
+  config: LoadedConfig,
   seconds: number[],
   io: Io,
 ): Promise<CausalLM | ImageTextToText> {
   const display = createProgressDisplay(io.stderr);
   const options: LoadOptions = {
-    ...hub,
     ...computeOptions(flags),
+    signal: io.stop,
     onProgress: display.onProgress.bind(display),
     // What the first load says, the others need not repeat.
     onWarning: (message) => seconds.length === 0 && io.stderr.write(`warning: ${message}\n`),
   };
-  const auto = media ? AutoModelForImageTextToText : AutoModelForCausalLM;
+  const auto = generativeAuto(publicConfig(config));
   const started = performance.now();
-  const model = await auto.fromPretrained(source, options).finally(() => display.finish());
+  const model = await auto.fromPretrained(repo, options).finally(() => display.finish());
   seconds.push((performance.now() - started) / 1000);
   return model;
 }
@@ -225,9 +223,9 @@ async function full(
   samples: readonly Samples[],
   plan: Plan,
   { model }: LoadedConfig,
-  hub: { signal: AbortSignal },
+  repo: ResolvedRepo,
 ) {
-  const { tensors } = await openCheckpoint(await resolveRepo(setting.model, hub));
+  const { tensors } = await openCheckpoint(repo);
   const stored = [...tensors.values()];
   // A GPU holds the weights in the dtype of the computation, whatever the files have.
   const read = setting.machine.gpu ? stored.map((tensor) => inDtype(tensor, setting.dtype)) : stored;

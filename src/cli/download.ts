@@ -1,19 +1,37 @@
 import { stat } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import type { Command } from 'commander';
+import { loadConfig } from '../auto/load-config.ts';
+import { ConfigError } from '../errors.ts';
 import { resolveRepo } from '../hub/repo/resolve-repo.ts';
 import type { HubOptions, Repo } from '../hub/types.ts';
 import { INDEX_FILE, openCheckpoint } from '../safetensors/checkpoint.ts';
 import { formatBytes } from '../units.ts';
 import { type Io, UsageError } from './io.ts';
-import { OPTIONAL_MODEL_FILES } from './model-files.ts';
 import { createProgressDisplay } from './progress.ts';
+
+/** Small files a load may need, besides config.json and the weights; a repo has some of them. */
+const OPTIONAL_MODEL_FILES: readonly string[] = [
+  'generation_config.json',
+  'tokenizer.json',
+  'tokenizer_config.json',
+  'special_tokens_map.json',
+  'added_tokens.json',
+  'vocab.json',
+  'merges.txt',
+  'chat_template.jinja',
+  'chat_template.json',
+  'preprocessor_config.json',
+  'processor_config.json',
+  'video_preprocessor_config.json',
+];
 
 interface Flags {
   revision?: string;
   token?: string;
   cacheDir?: string;
   force?: boolean;
+  anyway?: boolean;
   json?: boolean;
 }
 
@@ -37,17 +55,20 @@ export function addDownloadCommand(program: Command, io: Io): void {
     .option('--token <token>', 'access token; by default HF_TOKEN or the token file')
     .option('--cache-dir <folder>', 'cache folder; by default as HF_HUB_CACHE and HF_HOME say')
     .option('--force', 'fetch also what is cached')
+    .option('--anyway', 'fetch also a model that cannot be run here')
     .option('--json', 'print one JSON object')
     .action(async (model: string, flags: Flags) => {
       const progress = createProgressDisplay(io.stderr);
       try {
-        const { force, json, ...rest } = flags;
+        const { force, json, anyway, ...rest } = flags;
         const options = {
           ...rest,
           forceDownload: force ?? false,
           onProgress: progress.onProgress.bind(progress),
+          onWarning: (message: string) => io.stderr.write(`warning: ${message}\n`),
+          signal: io.stop,
         };
-        const found = await download(model, { ...options, signal: io.stop });
+        const found = await download(model, options, anyway ?? false);
         io.stdout.write(json ? `${JSON.stringify(found)}\n` : `${found.folder}\n`);
         if (!json) io.stderr.write(`${found.files.length} files, ${formatBytes(found.bytes)}\n`);
       } finally {
@@ -56,7 +77,7 @@ export function addDownloadCommand(program: Command, io: Io): void {
     });
 }
 
-async function download(model: string, options: HubOptions): Promise<Downloaded> {
+async function download(model: string, options: HubOptions, anyway: boolean): Promise<Downloaded> {
   const repo = await resolveRepo(model, options);
   if (repo.commit === undefined) {
     throw new UsageError(
@@ -64,6 +85,7 @@ async function download(model: string, options: HubOptions): Promise<Downloaded>
     );
   }
   const config = await repo.require('config.json');
+  if (!anyway) await checkSupported(repo);
   const paths = [config, ...(await optionalFiles(repo)), ...(await weights(repo))];
   const folder = dirname(config);
   const files = await Promise.all(
@@ -71,6 +93,18 @@ async function download(model: string, options: HubOptions): Promise<Downloaded>
   );
   const bytes = files.reduce((sum, file) => sum + file.bytes, 0);
   return { model, commit: repo.commit, folder, bytes, files };
+}
+
+/** What cannot be run need not be fetched: config.json says enough. */
+async function checkSupported(repo: Repo): Promise<void> {
+  try {
+    await loadConfig(repo);
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    throw new ConfigError(`${error.message}. Nothing more was fetched; --anyway fetches it all the same`, {
+      cause: error,
+    });
+  }
 }
 
 async function optionalFiles(repo: Repo): Promise<string[]> {

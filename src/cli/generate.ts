@@ -1,23 +1,23 @@
 import type { Command } from 'commander';
+import { generativeAuto } from '../auto/auto-classes.ts';
 import { InputError, TokenizerError } from '../errors.ts';
 import {
   AutoConfig,
-  AutoModelForCausalLM,
-  AutoModelForImageTextToText,
   AutoProcessor,
   AutoTokenizer,
   type CausalLM,
   type GenerateStats,
   GenerationAbortError,
-  type HubOptions,
   ImageTextToText,
   type Processor,
   type ProcessorOutput,
+  type ResolvedRepo,
   type Streamer,
   type Tokenizer,
 } from '../index.ts';
 import { demoModel } from './demo-model.ts';
 import type { Io } from './io.ts';
+import { openModelRepo } from './open-model-repo.ts';
 import {
   addComputeOptions,
   type ComputeFlags,
@@ -32,7 +32,7 @@ import {
   tokenIds,
 } from './options.ts';
 import { idPrinter, textPrinter } from './printers.ts';
-import { createProgressDisplay } from './progress.ts';
+import { createProgressDisplay, type ProgressDisplay } from './progress.ts';
 import { type Batch, encode, encodeWithImages, type Prompt, type PromptFlags, readPrompt } from './prompt.ts';
 import { describeStats, type Picture } from './stats.ts';
 
@@ -96,7 +96,7 @@ async function generate(flags: Flags, io: Io): Promise<void> {
     const options = {
       ...batch,
       ...generationOptions(flags, loaded.model.generationConfig),
-      ...given({ streamer, tokenizer: await stopTokenizer(loaded, flags, io) }),
+      ...given({ streamer, tokenizer: await stopTokenizer(loaded) }),
       signal: io.stop,
     };
     const output = await loaded.model.generate(options).catch((error: unknown) => {
@@ -152,6 +152,7 @@ function jsonReport(sequences: number[][], stats: GenerateStats, loaded: Loaded)
 const backends = ({ model }: Loaded) => model.getExpertsImplementation();
 
 interface Loaded {
+  repo: ResolvedRepo;
   model: CausalLM | ImageTextToText;
   tokenizer: Tokenizer | undefined;
   /** Of an image-text model, where the prompt has pictures. */
@@ -161,44 +162,43 @@ interface Loaded {
 
 async function load(flags: Flags, prompt: Prompt, io: Io): Promise<Loaded> {
   const started = performance.now();
-  const source = flags.model ?? demoModel();
-  const repo = { ...given({ revision: flags.revision }), signal: io.stop };
+  const display = createProgressDisplay(io.stderr);
+  const repo = await openModelRepo(flags.model ?? demoModel(), flags, io, display);
   const [model, tokenizer] = await Promise.allSettled([
-    loadModel(source, repo, flags, io),
-    loadTokenizer(source, repo, flags, prompt, io),
-  ]);
+    loadModel(repo, flags, display, io),
+    loadTokenizer(repo, flags, prompt, io),
+  ]).finally(() => display.finish());
   if (model.status === 'rejected') throw model.reason;
   try {
     if (tokenizer.status === 'rejected') throw tokenizer.reason;
     const sees = model.value instanceof ImageTextToText && !('ids' in prompt) && prompt.images.length > 0;
-    const processor = sees ? await AutoProcessor.fromPretrained(source, repo) : undefined;
+    const processor = sees
+      ? await AutoProcessor.fromPretrained(repo, given({ tokenizer: tokenizer.value }))
+      : undefined;
     const seconds = (performance.now() - started) / 1000;
-    return { model: model.value, tokenizer: tokenizer.value, processor, seconds };
+    return { repo, model: model.value, tokenizer: tokenizer.value, processor, seconds };
   } catch (error) {
     await model.value.dispose();
     throw error;
   }
 }
 
-async function loadModel(source: string, repo: HubOptions, flags: Flags, io: Io) {
-  const { hasVision } = await AutoConfig.fromPretrained(source, repo);
-  const auto = hasVision ? AutoModelForImageTextToText : AutoModelForCausalLM;
-  const display = createProgressDisplay(io.stderr);
+async function loadModel(repo: ResolvedRepo, flags: Flags, display: ProgressDisplay, io: Io) {
   const options = {
-    ...repo,
     ...computeOptions(flags),
     ...given({ expertsImplementation: flags.experts }),
+    signal: io.stop,
     onProgress: display.onProgress.bind(display),
     onWarning: (message: string) => io.stderr.write(`warning: ${message}\n`),
   };
-  return auto.fromPretrained(source, options).finally(() => display.finish());
+  return generativeAuto(await AutoConfig.fromPretrained(repo)).fromPretrained(repo, options);
 }
 
 /** Raw ids need a tokenizer only for the text in `--json`, and do without one. */
-async function loadTokenizer(source: string, repo: HubOptions, flags: Flags, prompt: Prompt, io: Io) {
-  if (!('ids' in prompt)) return AutoTokenizer.fromPretrained(source, repo);
+async function loadTokenizer(repo: ResolvedRepo, flags: Flags, prompt: Prompt, io: Io) {
+  if (!('ids' in prompt)) return AutoTokenizer.fromPretrained(repo);
   if (!flags.json) return undefined;
-  return AutoTokenizer.fromPretrained(source, repo).catch((error: unknown) => {
+  return AutoTokenizer.fromPretrained(repo).catch((error: unknown) => {
     if (!(error instanceof TokenizerError)) throw error;
     io.stderr.write(`warning: the output has no text: ${error.message}\n`);
     return undefined;
@@ -206,12 +206,9 @@ async function loadTokenizer(source: string, repo: HubOptions, flags: Flags, pro
 }
 
 /** What finds the model's stop strings: raw ids need it for these alone. */
-async function stopTokenizer({ model, tokenizer }: Loaded, flags: Flags, io: Io) {
+async function stopTokenizer({ repo, model, tokenizer }: Loaded) {
   if (tokenizer || (model.generationConfig.stop_strings ?? null) === null) return tokenizer;
-  return AutoTokenizer.fromPretrained(model.nameOrPath, {
-    ...given({ revision: flags.revision }),
-    signal: io.stop,
-  });
+  return AutoTokenizer.fromPretrained(repo);
 }
 
 /**

@@ -29,7 +29,9 @@ export interface ProgressEvent {
 }
 
 /** What may differ between the uses of one resolved repo. */
-export type RepoOptions = { readonly [K in 'signal' | 'onProgress']?: HubOptions[K] | undefined };
+export type RepoOptions = {
+  readonly [K in 'signal' | 'onProgress' | 'onWarning']?: HubOptions[K] | undefined;
+};
 
 /** A repo or folder, pinned to one commit. Files are fetched when first asked for. */
 export interface Repo {
@@ -45,6 +47,6 @@ export interface Repo {
   requireAll(names: readonly string[]): Promise<string[]>;
   /** Names of its files, where they are known without fetching any. */
   list?(): Promise<Iterable<string> | undefined>;
-  /** The same commit, whose fetching another caller can end and watch. */
+  /** The same commit, for a load with a signal and callbacks of its own; those left out stay. */
   with?(options: RepoOptions): Repo;
 }

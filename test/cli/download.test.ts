@@ -122,3 +122,13 @@ test.each([
   expect({ exitCode, stdout }).toEqual({ exitCode: code, stdout: '' });
   expect(stderr).toMatch(message);
 });
+
+test('refuses what cannot be run before the weights are fetched, unless told otherwise', async () => {
+  repo.files['config.json'] = { bytes: Buffer.from('{"model_type":"llama"}') };
+  const refused = await run(['download', CACHED_ID]);
+  expect(refused.exitCode).toBe(1);
+  expect(refused.stderr).toMatch(/model_type is "llama".*qwen3_moe.*--anyway/);
+  expect(hub.transfers().map(({ path }) => path)).toEqual(['config.json']);
+  const { exitCode, stderr } = await run(['download', CACHED_ID, '--anyway']);
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0, stderr: expect.stringMatching(/6 files/) });
+});

@@ -24,6 +24,8 @@ export interface Seen {
   place: Place;
   /** File in the repo, or the revision asked of the API. */
   path: string;
+  /** Of a file: the revision in its address. */
+  revision: string | undefined;
   range: string | undefined;
   authorization: string | undefined;
   /** Bytes of the body sent so far. */
@@ -119,6 +121,7 @@ export class FakeHub {
     const seen: Seen = {
       place: storage ? 'storage' : api ? 'api' : 'resolve',
       path: (api ? api[2] : resolve?.[3]) ?? path,
+      revision: resolve?.[2],
       range: request.headers.range,
       authorization: request.headers.authorization,
       sent: 0,

@@ -28,8 +28,8 @@ export class CachedRepo implements Repo {
     this.#options = options;
   }
 
-  with({ signal, onProgress }: RepoOptions): CachedRepo {
-    return new CachedRepo(this.id, this.#layout, { ...this.#options, signal, onProgress });
+  with({ signal = this.#options.signal }: RepoOptions): CachedRepo {
+    return new CachedRepo(this.id, this.#layout, { ...this.#options, signal });
   }
 
   async file(name: string): Promise<string | undefined> {

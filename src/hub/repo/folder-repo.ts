@@ -21,7 +21,7 @@ export class FolderRepo implements Repo {
   }
 
   with(options: RepoOptions): FolderRepo {
-    return new FolderRepo(this.id, this.folder, options);
+    return new FolderRepo(this.id, this.folder, { signal: options.signal ?? this.#signal });
   }
 
   async file(name: string): Promise<string | undefined> {

@@ -24,13 +24,20 @@ export interface HubRepoOptions {
   readonly subfolder: string;
   readonly force: boolean;
   readonly onProgress: ((event: ProgressEvent) => void) | undefined;
+  /** Files that `force` has been served for, where several loads share the repo. */
+  readonly refetched?: Set<string>;
 }
 
 /** What to do for one file of a load. */
 type Plan =
   | { readonly kind: 'here'; readonly path: string }
   | { readonly kind: 'absent' }
-  | { readonly kind: 'fetch'; readonly file: RemoteFile; readonly onBytes: (bytes: number) => void };
+  | {
+      readonly kind: 'fetch';
+      readonly file: RemoteFile;
+      readonly force: boolean;
+      readonly onBytes: (bytes: number) => void;
+    };
 
 /** A commit of a repo on the hub. Files come from the cache, and into it when first asked for. */
 export class HubRepo implements Repo {
@@ -39,6 +46,7 @@ export class HubRepo implements Repo {
   readonly #hub: HubConnection;
   readonly #layout: CacheLayout;
   readonly #options: HubRepoOptions;
+  readonly #refetched: Set<string>;
   readonly #totals: TransferTotals;
   readonly #limiter: Limiter;
   readonly #plans = new Map<string, Promise<Plan>>();
@@ -50,17 +58,23 @@ export class HubRepo implements Repo {
     this.#hub = hub;
     this.#layout = layout;
     this.#options = options;
+    this.#refetched = options.refetched ?? new Set();
     this.id = hub.id;
     this.commit = options.commit;
     this.#totals = new TransferTotals(options.onProgress);
     this.#limiter = new Limiter(hub.settings.filesAtOnce);
   }
 
-  with({ signal, onProgress }: RepoOptions): HubRepo {
+  with(own: RepoOptions): HubRepo {
+    const { signal = this.#hub.signal, onWarning = this.#hub.onWarning } = own;
     if (signal) setMaxListeners(0, signal);
-    // What has just been fetched again need not be once more.
-    const options = { ...this.#options, onProgress, force: false };
-    return new HubRepo({ ...this.#hub, signal }, this.#layout, options);
+    const onProgress = own.onProgress ?? this.#options.onProgress;
+    const refetched = this.#refetched;
+    return new HubRepo({ ...this.#hub, signal, onWarning }, this.#layout, {
+      ...this.#options,
+      onProgress,
+      refetched,
+    });
   }
 
   async file(name: string): Promise<string | undefined> {
@@ -110,24 +124,25 @@ export class HubRepo implements Repo {
     const layout = this.#layout;
     const path = posix.join(this.#options.subfolder, name);
     const cached = await layout.cached(commit, path);
-    if (cached !== undefined && !this.#options.force) {
+    const force = this.#options.force && !this.#refetched.has(path);
+    if (cached !== undefined && !force) {
       await isReadableFile(cached.path);
       await this.#writeRef();
       return { kind: 'here', path: cached.path };
     }
     const listed = this.#options.files?.has(path);
-    if (listed === false || (!listed && !this.#options.force && (await layout.knownMissing(commit, path)))) {
+    if (listed === false || (!listed && !force && (await layout.knownMissing(commit, path)))) {
       return { kind: 'absent' };
     }
     const file = await this.#remoteFile(path);
     if (file === undefined) return { kind: 'absent' };
     checkSize(file, this.id);
-    if (!this.#options.force && (await hasBlob(layout, file, (message) => this.#warn(message)))) {
+    if (!force && (await hasBlob(layout, file, (message) => this.#warn(message)))) {
       const path = await layout.link(commit, file.path, file.etag, false);
       await this.#writeRef();
       return { kind: 'here', path };
     }
-    return { kind: 'fetch', file, onBytes: this.#totals.add(path, file.size) };
+    return { kind: 'fetch', file, force, onBytes: this.#totals.add(path, file.size) };
   }
 
   async #remoteFile(path: string): Promise<RemoteFile | undefined> {
@@ -155,11 +170,11 @@ export class HubRepo implements Repo {
   async #carryOut(plan: Plan, signal: AbortSignal | undefined): Promise<string | undefined> {
     if (plan.kind === 'absent') return undefined;
     if (plan.kind === 'here') return plan.path;
-    const { file, onBytes } = plan;
+    const { file, force, onBytes } = plan;
     return this.#limiter.run(async () => {
-      const { force } = this.#options;
       const hub = { ...this.#hub, signal };
       const path = await new Download(hub, this.#layout, this.commit, file, { force, onBytes }).run();
+      this.#refetched.add(file.path);
       await this.#writeRef();
       return path;
     });

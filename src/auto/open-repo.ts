@@ -1,0 +1,42 @@
+import { InputError, show } from '../errors.ts';
+import { resolveRepo as resolve } from '../hub/repo/resolve-repo.ts';
+import type { HubOptions, Repo } from '../hub/types.ts';
+
+/** What `fromPretrained` loads from: a repo id on the Hub, a folder, or either as `resolveRepo` has resolved it. */
+export type ModelSource = string | Repo;
+
+/**
+ * Resolves a repo or folder once, for several loads: they all see the same commit, also when the branch moves meanwhile, and the
+ * Hub is asked but once. The result is taken wherever an id or folder is.
+ *
+ * @param idOrFolder repo id on the Hub, or a folder
+ * @throws HubError when it is neither, or the repo, revision or cache entry does not exist; AbortError
+ */
+export function resolveRepo(idOrFolder: string, options: HubOptions = {}): Promise<Repo> {
+  return resolve(idOrFolder, options);
+}
+
+/** Options that say which repo is meant and where its files come from: settled, once it is resolved. */
+const SETTLED = ['revision', 'token', 'cacheDir', 'subfolder', 'localFilesOnly', 'forceDownload'] as const;
+
+/**
+ * The repo of a load. One that is resolved already is used as it is, with the signal and progress of this load.
+ *
+ * @throws InputError for an option that a resolved repo leaves no room for
+ */
+export async function openRepo(source: ModelSource, options: HubOptions): Promise<Repo> {
+  if (!isResolved(source)) return resolve(source, options);
+  const late = SETTLED.find((name) => (options[name] ?? false) !== false);
+  if (late !== undefined) {
+    throw new InputError(
+      `${late} is ${late === 'token' ? 'given' : show(options[late])}, but ${source.id} is resolved already; pass it to resolveRepo`,
+    );
+  }
+  const { signal, onProgress, onWarning } = options;
+  const own = signal ?? onProgress ?? onWarning;
+  return own === undefined ? source : (source.with?.({ signal, onProgress, onWarning }) ?? source);
+}
+
+export function isResolved(source: unknown): source is Repo {
+  return typeof source === 'object' && source !== null && typeof (source as Repo).requireAll === 'function';
+}
