@@ -97,6 +97,7 @@ const INSIDE: Record<string, readonly string[]> = {
   'nn/scope.ts': [],
   'runtime/requirements/': ['runtime/requirements/', 'runtime/engine-status.ts'],
   'runtime/ort.ts': [],
+  'tokenizer/jinja/': ['tokenizer/jinja/'],
 };
 /** Folders that others know by these files alone, but for those that make a whole of the parts. */
 const FRONTS: Record<string, readonly string[]> = { models: ['models/architecture.ts', 'models/io.ts'] };
@@ -114,7 +115,6 @@ const OTHER_MEANING = ['keys_values', 'experts_implementation', 'last_hidden_sta
 /** Packages that only one part of the code may know. */
 const PACKAGES: Record<string, string> = {
   '@huggingface/hub': 'src/hub/',
-  '@huggingface/jinja': 'src/tokenizer/',
   '@huggingface/tokenizers': 'src/tokenizer/',
   commander: 'src/cli/',
   'http-proxy-agent': 'src/net/',

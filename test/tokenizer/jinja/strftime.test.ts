@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { strftime } from '../../src/tokenizer/strftime.ts';
+import { strftime } from '../../../src/tokenizer/jinja/strftime.ts';
 
 const AFTERNOON = new Date(2024, 1, 29, 15, 4, 9);
 const MIDNIGHT = new Date(2023, 11, 31, 0, 0, 0);
