@@ -188,7 +188,9 @@ describe('a chat template', () => {
     const tokenizer = await loaded;
     const messages = [{ role: 'user' }];
     expect(() => tokenizer.applyChatTemplate(messages)).toThrow(TokenizerError);
-    expect(() => tokenizer.applyChatTemplate(messages)).toThrow(/tokenizer_config\.json .*no attribute 'content'/);
+    expect(() => tokenizer.applyChatTemplate(messages)).toThrow(
+      /tokenizer_config\.json .*no attribute 'content'/,
+    );
   });
 
   it.each([
