@@ -6,14 +6,12 @@ import { HttpsProxyAgent } from 'https-proxy-agent';
 import { SocksProxyAgent } from 'socks-proxy-agent';
 import type { ProxyServer } from './proxy.ts';
 
-const direct = new WeakMap<SecureContext, https.Agent>();
-
 /**
  * The agent that opens connections to an address.
  *
  * Of a proxy each request has its own, so that its signal also ends a connection on which the proxy never answers.
  *
- * @param trusted root certificates, undefined: Node's own
+ * @param trusted root certificates for a proxy that speaks TLS itself, undefined: Node's own
  */
 export function agentFor(
   target: URL,
@@ -23,12 +21,7 @@ export function agentFor(
 ): http.Agent {
   const secure = target.protocol === 'https:';
   if (proxy) return proxyAgent(proxy.url, secure, trusted, signal);
-  if (!secure) return http.globalAgent;
-  if (trusted === undefined) return https.globalAgent;
-  const agent =
-    direct.get(trusted) ?? new https.Agent({ keepAlive: true, timeout: 5000, secureContext: trusted });
-  direct.set(trusted, agent);
-  return agent;
+  return secure ? https.globalAgent : http.globalAgent;
 }
 
 function proxyAgent(

@@ -35,7 +35,9 @@ export function get(
   return new Promise((resolve, reject) => {
     const route = planRoute(url, signal);
     const { request } = url.protocol === 'https:' ? https : http;
-    const options = { headers, signal, agent: route.agent, maxHeaderSize: MAX_HEADER_BYTES };
+    const { agent, trusted } = route;
+    const tls = trusted && { secureContext: trusted };
+    const options = { headers, signal, agent, ...tls, maxHeaderSize: MAX_HEADER_BYTES };
     // Until the proxy has passed the connection on, what goes wrong is between it and us.
     let { proxy } = route;
     const sent = request(url, options, (body) => {
@@ -64,7 +66,8 @@ function planRoute(url: URL, signal: AbortSignal) {
   try {
     const proxy = proxyFor(url);
     const secure = url.protocol === 'https:' || proxy?.url.protocol === 'https:';
-    return { proxy, agent: agentFor(url, proxy, secure ? trustedContext() : undefined, signal) };
+    const trusted = secure ? trustedContext() : undefined;
+    return { proxy, trusted, agent: agentFor(url, proxy, trusted, signal) };
   } catch (error) {
     if (!(error instanceof ProxySettingError || error instanceof CertificateSettingError)) throw error;
     throw new ConnectionError(error.message, 'setting', { cause: error });

@@ -35,6 +35,12 @@ export function proxyName({ url, variable }: ProxyServer): string {
   return `the proxy ${url.protocol}//${url.host} (${variable})`;
 }
 
+/** For messages about an address: nothing, or ` through the proxy …`. */
+export function viaProxy(target: URL): string {
+  const proxy = proxyFor(target);
+  return proxy ? ` through ${proxyName(proxy)}` : '';
+}
+
 function parseProxy(text: string, variable: string): URL {
   const trimmed = text.trim();
   const address = /^[a-z][a-z\d+.-]*:\/\//i.test(trimmed) ? trimmed : `http://${trimmed}`;

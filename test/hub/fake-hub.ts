@@ -1,6 +1,9 @@
 import { createHash } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { TLS } from '../net/tls.ts';
 
 /** A file of a fake repo. LFS and Xet files are named by sha256 and lie behind a redirect, git files by their object id. */
 export interface FakeFile {
@@ -46,6 +49,10 @@ export interface Fault {
   ignoreRange?: boolean;
   /** Never sends more after so many bytes, and keeps the connection open. */
   stallAfter?: number;
+  /** Says nothing of the length; the end of the body is the end of the chunks. */
+  chunked?: boolean;
+  /** Sends a byte at a time, one in so many ms. */
+  tricklesMs?: number;
   /** Called before each piece of the body with the bytes sent so far. */
   onBytes?: (sent: number) => void;
 }
@@ -65,6 +72,18 @@ export function etagOf(file: FakeFile): string {
   return (file.kind ?? 'git') === 'git' ? gitOid(file.bytes) : sha256(file.bytes);
 }
 
+/** How a hub of the tests differs from the one that everybody knows. */
+export interface FakeHubOptions {
+  tls?: boolean;
+  /** Name that it calls itself and its storage by, instead of 127.0.0.1. */
+  host?: string;
+  storageHost?: string;
+  /** Below which all of its addresses lie, such as `/mirrors/hf`. */
+  prefix?: string;
+  /** What of the API it serves: everything, only calls without a query, or nothing but files. */
+  api?: 'full' | 'plain' | { refuses: number };
+}
+
 /** A hub and, on another port, the storage it redirects to: real HTTP on loopback, with faults on demand. */
 export class FakeHub {
   readonly repos = new Map<string, FakeRepo>();
@@ -74,13 +93,21 @@ export class FakeHub {
   #hub: Server;
   #storage: Server;
 
-  private constructor() {
-    this.#hub = createServer((request, response) => this.#handle(request, response, false));
-    this.#storage = createServer((request, response) => this.#handle(request, response, true));
+  #options: FakeHubOptions;
+
+  private constructor(options: FakeHubOptions) {
+    this.#options = options;
+    const [hub, storage] = [false, true].map((isStorage) => {
+      const handle = (request: IncomingMessage, response: ServerResponse) =>
+        void this.#handle(request, response, isStorage);
+      return options.tls ? createTlsServer(TLS, handle) : createServer(handle);
+    });
+    this.#hub = hub as Server;
+    this.#storage = storage as Server;
   }
 
-  static async start(): Promise<FakeHub> {
-    const hub = new FakeHub();
+  static async start(options: FakeHubOptions = {}): Promise<FakeHub> {
+    const hub = new FakeHub(options);
     for (const server of [hub.#hub, hub.#storage]) {
       await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
     }
@@ -88,11 +115,17 @@ export class FakeHub {
   }
 
   get url(): string {
-    return `http://127.0.0.1:${(this.#hub.address() as AddressInfo).port}`;
+    const { tls, host = '127.0.0.1', prefix = '' } = this.#options;
+    return `${tls ? 'https' : 'http'}://${host}:${this.port}${prefix}`;
+  }
+
+  get port(): number {
+    return (this.#hub.address() as AddressInfo).port;
   }
 
   get storageUrl(): string {
-    return `http://127.0.0.1:${(this.#storage.address() as AddressInfo).port}`;
+    const { tls, storageHost = '127.0.0.1' } = this.#options;
+    return `${tls ? 'https' : 'http'}://${storageHost}:${(this.#storage.address() as AddressInfo).port}`;
   }
 
   reset(): void {
@@ -114,7 +147,11 @@ export class FakeHub {
 
   async #handle(request: IncomingMessage, response: ServerResponse, storage: boolean): Promise<void> {
     response.on('error', () => {});
-    const path = decodeURIComponent(new URL(request.url ?? '/', 'http://fake').pathname);
+    const url = new URL(request.url ?? '/', 'http://fake');
+    const { prefix = '' } = this.#options;
+    const whole = decodeURIComponent(url.pathname);
+    const path = !storage && whole.startsWith(prefix) ? whole.slice(prefix.length) : whole;
+    if (!storage && !whole.startsWith(prefix)) return end(response, 404);
     const api = /^\/api\/models\/(.+)\/revision\/(.+)$/.exec(path);
     const resolve = /^\/((?:[^/]+\/)?[^/]+)\/(?:resolve|bytes)\/([^/]+)\/(.+)$/.exec(path);
     const match = api ?? resolve;
@@ -135,6 +172,10 @@ export class FakeHub {
     if (!storage && repo.needs && seen.authorization !== `Bearer ${repo.needs.token}` && !api) {
       return end(response, repo.needs.status, repo.needs.code ? { 'x-error-code': repo.needs.code } : {});
     }
+    const served = this.#options.api ?? 'full';
+    if (api && typeof served === 'object')
+      return end(response, served.refuses, { 'content-type': 'text/html' });
+    if (api && served === 'plain' && url.search !== '') return end(response, 400);
     if (api) return this.#answerApi(response, repo, api[1] as string, seen.path);
     return this.#answerFile(request, response, repo, resolve as RegExpExecArray, seen, fault);
   }
@@ -218,7 +259,7 @@ async function sendBytes(
     return end(response, 416, { ...headers, 'content-range': `bytes */${bytes.length}` });
   const stop = range?.[2] ? Math.min(Number(range[2]) + 1, bytes.length) : bytes.length;
   response.writeHead(range ? 206 : 200, {
-    'content-length': String(stop - start),
+    ...(!fault.chunked && { 'content-length': String(stop - start) }),
     'accept-ranges': 'bytes',
     ...(range && { 'content-range': `bytes ${start}-${stop - 1}/${bytes.length}` }),
     ...headers,
@@ -230,7 +271,11 @@ async function sendBytes(
   );
   while (seen.sent < limit && !response.destroyed) {
     fault.onBytes?.(seen.sent);
-    const piece = bytes.subarray(start + seen.sent, start + Math.min(seen.sent + PIECE, limit));
+    const piece = bytes.subarray(
+      start + seen.sent,
+      start + Math.min(seen.sent + (fault.tricklesMs ? 1 : PIECE), limit),
+    );
+    if (fault.tricklesMs) await sleep(fault.tricklesMs);
     seen.sent += piece.length;
     // One piece at a time reaches the kernel, so that a cut takes effect where it should.
     await new Promise<void>((resolve) => response.write(piece, () => resolve()));

@@ -19,6 +19,9 @@ const HUB_VARIABLES = [
   'HUGGING_FACE_HUB_TOKEN',
   'HF_TOKEN_PATH',
   'HF_ENDPOINT',
+  'SWITCHYARD_MIN_DOWNLOAD_SPEED',
+  ...['http_proxy', 'https_proxy', 'all_proxy', 'no_proxy'].flatMap((name) => [name, name.toUpperCase()]),
+  ...['SSL_CERT_FILE', 'REQUESTS_CA_BUNDLE', 'CURL_CA_BUNDLE'],
 ];
 
 /** Numbers that are the same in every run (mulberry32). */

@@ -5,11 +5,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import sharp from 'sharp';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { AbortError, InputError } from '../../src/errors.ts';
 import { loadImage } from '../../src/media/load-image.ts';
 import type { ImageInput } from '../../src/media/types.ts';
 import { FOLDER, noise } from '../models/qwen3_vl_moe/goldens.ts';
+import { startProxy } from '../net/proxy-server.ts';
 
 const path = `${FOLDER}images/gradient.png`;
 const bytes = readFileSync(path);
@@ -22,6 +23,8 @@ describe('loadImage takes', () => {
   beforeAll(async () => {
     server = createServer((request, response) => {
       if (request.url === '/picture') response.end(bytes);
+      else if (request.url === '/moved')
+        response.writeHead(302, { location: 'http://elsewhere.invalid/picture' }).end();
       else if (request.url === '/slow') response.write(bytes.subarray(0, 10));
       else response.writeHead(404).end('nothing here');
     });
@@ -31,6 +34,25 @@ describe('loadImage takes', () => {
   afterAll(() => {
     server.closeAllConnections();
     server.close();
+  });
+
+  it('URLs through the proxy that the environment names, also after a redirect', async () => {
+    const route = () => (server.address() as AddressInfo).port;
+    const proxy = await startProxy({ route });
+    onTestFinished(proxy.stop);
+    onTestFinished(() => void vi.unstubAllEnvs());
+    for (const name of ['http_proxy', 'HTTP_PROXY']) vi.stubEnv(name, `http://127.0.0.1:${proxy.port}`);
+    for (const name of ['no_proxy', 'NO_PROXY']) vi.stubEnv(name, '127.0.0.1');
+    expect((await loadImage('http://pictures.invalid/moved')).width).toBe(96);
+    expect(proxy.log).toEqual(['GET http://pictures.invalid/moved', 'GET http://elsewhere.invalid/picture']);
+    expect((await loadImage(`${base}/picture`)).width).toBe(96);
+    expect(proxy.log).toHaveLength(2);
+    await proxy.stop();
+    const failed = loadImage('http://pictures.invalid/picture');
+    await expect(failed).rejects.toThrow(InputError);
+    await expect(failed).rejects.toThrow(
+      /pictures\.invalid.*the proxy http:\/\/127\.0\.0\.1:\d+ \(http_proxy\).*ECONNREFUSED/,
+    );
   });
 
   it('paths, URLs, bytes and raw pixels alike', async () => {

@@ -1,6 +1,7 @@
 import { abortIf, HubError } from '../../errors.ts';
 import { ConnectionError } from '../../net/connection-error.ts';
 import { discard, get, type HttpAnswer } from '../../net/get.ts';
+import { viaProxy } from '../../net/proxy.ts';
 import { Watchdog } from '../../net/watchdog.ts';
 import type { HubConnection } from './connection.ts';
 import { refusal } from './refusal.ts';
@@ -157,7 +158,9 @@ function transient(error: unknown, hub: HubConnection, watchdog: Watchdog): unkn
   if (error instanceof HubError || error instanceof TransientError) return error;
   abortIf(hub.signal, 'the download');
   if (watchdog.ending === 'silent')
-    return new TransientError(`${hub.endpoint} went silent`, { cause: error });
+    return new TransientError(`${hub.endpoint} went silent${viaProxy(new URL(hub.endpoint))}`, {
+      cause: error,
+    });
   if (watchdog.ending === 'slow') {
     return new TransientError(
       `${hub.endpoint} sends less than ${hub.settings.minBytesPerSecond} bytes a second`,
