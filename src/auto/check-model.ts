@@ -1,12 +1,14 @@
+import type { Head } from '../engine/pass.ts';
 import { ExpertsInterface } from '../experts/registry.ts';
 import { Graph } from '../graph/graph.ts';
 import type { WeightSource } from '../graph/weight-source.ts';
 import type { Repo } from '../hub/types.ts';
 import type { Model } from '../models/architecture.ts';
-import { openCheckpoint } from '../safetensors/checkpoint.ts';
 import type { Checkpoint } from '../safetensors/types.ts';
 import { CheckpointWeights, type LoadReport } from '../weights/checkpoint-weights.ts';
 import { loadConfig } from './load-config.ts';
+import { openModelCheckpoint } from './model-checkpoint.ts';
+import { refuseQuantized } from './quantization.ts';
 
 /** How a checkpoint fits its architecture. */
 export interface ModelReport extends LoadReport {
@@ -17,20 +19,34 @@ export interface ModelReport extends LoadReport {
 
 /** Matches every tensor of a repo against what its architecture needs, without reading one. */
 export async function checkModel(repo: Repo): Promise<ModelReport> {
-  const { model } = await loadConfig(repo);
-  const checkpoint = await openCheckpoint(repo);
-  const { report } = matchWeights(model, checkpoint);
+  const { model, json } = await loadConfig(repo);
+  await refuseQuantized(repo, json);
+  const checkpoint = await openModelCheckpoint(repo, model);
+  const { report } = matchWeights(model, checkpoint, isBare(json) ? 'last_hidden_state' : 'logits');
   return { architecture: model.modelType, tensors: checkpoint.tensors.size, ...report };
 }
 
-/** Builds a model's graphs over the checkpoint's headers alone: whatever they ask for must be there. */
+/** Whether config.json is of a model saved without output head, such as HF `Qwen3MoeModel`. */
+function isBare({ architectures }: Readonly<Record<string, unknown>>): boolean {
+  const [name] = Array.isArray(architectures) ? architectures : [];
+  return typeof name === 'string' && name.endsWith('Model');
+}
+
+/**
+ * Builds a model's graphs over the checkpoint's headers alone: whatever they ask for must be there.
+ * @param head without logits, the output head may be missing
+ */
 export function matchWeights(
   model: Model,
   checkpoint: Checkpoint,
+  head: Head,
 ): { report: LoadReport; weights: CheckpointWeights } {
   const weights = new CheckpointWeights(checkpoint);
   buildAll(model, weights);
-  return { report: weights.report((tensor) => model.work.use(tensor)), weights };
+  const report = weights.report((tensor) => model.work.use(tensor));
+  if (head === 'logits') return { report, weights };
+  const missing = report.missing.filter((name) => model.work.use(name).part !== 'head');
+  return { report: { ...report, missing }, weights };
 }
 
 /** Builds what asks for every tensor of a model. */

@@ -1,5 +1,7 @@
+import { ConfigError } from '../errors.ts';
 import type { WeightInfo, WeightSource } from '../graph/weight-source.ts';
 import type { Model } from '../models/architecture.ts';
+import { MAX_TENSORS } from '../safetensors/limits.ts';
 import { buildAll } from './check-model.ts';
 
 /** A tensor that a model asks for. */
@@ -29,6 +31,10 @@ class NotedWeights implements WeightSource {
 
   request(name: string, shape: readonly number[]): WeightInfo {
     this.shapes.set(name, shape);
+    if (this.shapes.size > MAX_TENSORS)
+      throw new ConfigError(
+        `config.json asks for more than ${MAX_TENSORS} tensors; check its numbers of layers and experts`,
+      );
     return { dtype: 'F32', shape };
   }
 

@@ -13,7 +13,6 @@ import { checkDevice, type Device, openDevice, parseMemory } from '../runtime/ch
 import type { DeviceWeights } from '../runtime/device.ts';
 import type { WeightStore } from '../runtime/types.ts';
 import { openWeightStore } from '../runtime/weight-store.ts';
-import { openCheckpoint } from '../safetensors/checkpoint.ts';
 import type { Checkpoint } from '../safetensors/types.ts';
 import { assertComplete, listed } from '../weights/checkpoint-weights.ts';
 import { matchWeights } from './check-model.ts';
@@ -23,7 +22,9 @@ import {
   loadConfig,
   loadGenerationConfig,
 } from './load-config.ts';
+import { openModelCheckpoint } from './model-checkpoint.ts';
 import { type ModelSource, openRepo } from './open-repo.ts';
+import { refuseQuantized } from './quantization.ts';
 
 /** Options of `fromPretrained`. */
 export interface LoadOptions extends HubOptions {
@@ -74,12 +75,14 @@ export async function loadModel(
     hasExperts: model.routed !== undefined,
     fromConfig: json,
   };
+  await refuseQuantized(repo, json);
   const experts = resolveExperts(options.expertsImplementation, expertsModel);
   const generationConfig = await loadGenerationConfig(repo, json);
-  const checkpoint = fillMissing(model, await openCheckpoint(repo), options);
+  const checkpoint = fillMissing(model, await openModelCheckpoint(repo, model), head, options);
   abortIf(options.signal, `loading ${idOrFolder}`);
   const dtype = chooseDtype(options.dtype, model, checkpoint);
-  const { report } = matchWeights(model, checkpoint);
+  const { report } = matchWeights(model, checkpoint, head);
+  assertHead(model, report.missing, idOrFolder);
   assertComplete(report, checkpoint.files);
   warnUnexpected(report.unexpected, idOrFolder, options);
   warnUnserved(generationConfig, options);
@@ -185,15 +188,25 @@ function uploadProgress({ files }: Checkpoint, { onProgress }: LoadOptions) {
 function fillMissing(
   model: Model,
   checkpoint: Checkpoint,
+  head: Head,
   { allowMissing = [], onWarning }: LoadOptions,
 ): Checkpoint {
   if (allowMissing.length === 0) return checkpoint;
-  const { report, weights } = matchWeights(model, checkpoint);
+  const { report, weights } = matchWeights(model, checkpoint, head);
   const filled = report.missing.filter((name) => allowMissing.includes(name));
   if (filled.length > 0)
     warn(`missing tensors are taken as zeros, as allowMissing says: ${listed(filled)}`, onWarning);
   const zeros = filled.map((name) => [name, weights.zeros(name)] as const);
   return { files: checkpoint.files, tensors: new Map([...checkpoint.tensors, ...zeros]) };
+}
+
+/** A checkpoint that lacks nothing but the output head was saved without one. */
+function assertHead(model: Model, missing: readonly string[], idOrFolder: string): void {
+  if (missing.length === 0 || missing.some((name) => model.work.use(name).part !== 'head')) return;
+  throw new CheckpointError(
+    `${idOrFolder} has no output head (${missing.join(', ')}), as models for embeddings and rewards are saved. Load it with AutoModel; ` +
+      'if the head is the embedding, config.json says so with tie_word_embeddings: true',
+  );
 }
 
 function checkKind(model: Model, kind: 'text' | 'image-text', idOrFolder: string): void {

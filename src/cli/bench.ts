@@ -1,6 +1,7 @@
 import { type Command, InvalidArgumentError } from 'commander';
 import { generativeAuto } from '../auto/auto-classes.ts';
 import { type LoadedConfig, loadConfig, publicConfig } from '../auto/load-config.ts';
+import { openModelCheckpoint } from '../auto/model-checkpoint.ts';
 import { CpuGauge, type Gauge, GpuGauge } from '../bench/machine.ts';
 import { type Candidate, DECODE_PROMPT, measure, type Plan, type Samples } from '../bench/measure.ts';
 import {
@@ -21,7 +22,6 @@ import {
 } from '../index.ts';
 import { openDevice } from '../runtime/choose-device.ts';
 import { defaultThreads } from '../runtime/threads.ts';
-import { openCheckpoint } from '../safetensors/checkpoint.ts';
 import type { TensorInfo } from '../safetensors/types.ts';
 import { demoModel } from './demo-model.ts';
 import { type Io, UsageError } from './io.ts';
@@ -225,7 +225,7 @@ async function full(
   { model }: LoadedConfig,
   repo: ResolvedRepo,
 ) {
-  const { tensors } = await openCheckpoint(repo);
+  const { tensors } = await openModelCheckpoint(repo, model);
   const stored = [...tensors.values()];
   // A GPU holds the weights in the dtype of the computation, whatever the files have.
   const read = setting.machine.gpu ? stored.map((tensor) => inDtype(tensor, setting.dtype)) : stored;

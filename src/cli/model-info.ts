@@ -2,12 +2,13 @@ import { stat } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { type ExpectedTensor, expectedWeights } from '../auto/expected-weights.ts';
 import { loadConfig } from '../auto/load-config.ts';
+import { openModelCheckpoint } from '../auto/model-checkpoint.ts';
+import { refuseQuantized } from '../auto/quantization.ts';
 import { dtypeOf } from '../dtype.ts';
 import { HubError } from '../errors.ts';
 import { resolveRepo } from '../hub/repo/resolve-repo.ts';
 import type { HubOptions, Repo } from '../hub/types.ts';
 import type { Model, TokenWork } from '../models/architecture.ts';
-import { openCheckpoint } from '../safetensors/checkpoint.ts';
 import type { TensorInfo } from '../safetensors/types.ts';
 
 /** What config.json and the headers of the weights tell about a model. */
@@ -39,7 +40,8 @@ export interface ModelInfo {
  */
 export async function modelInfo(idOrFolder: string, options: HubOptions): Promise<ModelInfo> {
   const repo = await resolveRepo(idOrFolder, options);
-  const { model } = await loadConfig(repo);
+  const { model, json } = await loadConfig(repo);
+  await refuseQuantized(repo, json);
   const stored = await storedWeights(idOrFolder, repo, model, options);
   const { routed, caches } = model;
   return {
@@ -60,12 +62,12 @@ export async function modelInfo(idOrFolder: string, options: HubOptions): Promis
 }
 
 /** The weights as far as they are on this disk in full; undefined otherwise. */
-async function storedWeights(idOrFolder: string, { commit }: Repo, { work }: Model, options: HubOptions) {
+async function storedWeights(idOrFolder: string, { commit }: Repo, model: Model, options: HubOptions) {
   try {
     const pinned = commit === undefined ? {} : { revision: commit };
     const repo = await resolveRepo(idOrFolder, { ...options, ...pinned, localFilesOnly: true });
-    const { files, tensors } = await openCheckpoint(repo);
-    const weights = [...tensors.values()].filter(({ name }) => work.use(name).part !== 'computed');
+    const { files, tensors } = await openModelCheckpoint(repo, model);
+    const weights = [...tensors.values()].filter(({ name }) => model.work.use(name).part !== 'computed');
     const sizes = files.map(async (file) => ({ name: basename(file), bytes: (await stat(file)).size }));
     return { weights, files: await Promise.all(sizes) };
   } catch (error) {

@@ -43,6 +43,8 @@ export interface Model {
   readonly work: TokenWork;
   /** What a model that sees has besides; absent for text models. */
   readonly media?: MediaPart;
+  /** The name by which the model asks for a tensor that may be stored under another, as by the bare model or by earlier versions. */
+  canonicalName(stored: string): string;
   /** Where the routed experts run and how a checkpoint stores them, by MoE layer. Asks for no tensor. */
   expertsContexts(stored: WeightSource, target: Target): ExpertsContext[];
   /** Emits the decoder of a variant. Inputs and outputs: see `io.ts`. Every weight is asked for, so that building is the load check. */

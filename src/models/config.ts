@@ -12,6 +12,8 @@ export const MAX_HEAD_DIM = 16384;
 export const size = z.int().positive().max(MAX_SIZE);
 export const count = z.int().nonnegative().max(MAX_SIZE);
 export const layerCount = size.max(MAX_LAYERS);
+/** Experts of a layer, whose tensors are asked for one by one. Real models stay below 1,000. */
+export const expertCount = count.max(16384);
 export const tokenId = z.int().nonnegative().max(MAX_SIZE);
 
 /**

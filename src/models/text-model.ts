@@ -7,6 +7,9 @@ import type { Model } from './architecture.ts';
 import { tensorUse } from './tensor-use.ts';
 import type { TextConfig } from './text-config.ts';
 
+/** Tensors of a decoder saved by itself, as HF `Qwen3MoeModel` is: its prefix is missing. */
+const BARE = /^(?:layers|embed_tokens|norm)\./;
+
 interface TextModelOptions {
   readonly modelType: string;
   /** Prefix of the decoder's tensors, such as `model`. */
@@ -51,6 +54,7 @@ export function describeText(
       attention: config.isSparse.map(() => 2 * heads * headDim),
       use: (tensor) => tensorUse(tensor, config, prefix, tower),
     },
+    canonicalName: (stored) => (BARE.test(stored) ? `${prefix}.${stored}` : stored),
     expertsContexts: (stored: WeightSource, target: Target) =>
       sparse.map((layer) => expertsContext(stored, `${prefix}.layers.${layer}.mlp.experts`, config, target)),
   };

@@ -15,6 +15,8 @@ export interface LoadReport {
   readonly missing: readonly string[];
   /** Tensors of another shape or an unusable dtype: one clause each, naming tensor and file. */
   readonly mismatched: readonly string[];
+  /** Whether some are of an element type that nothing computes with. */
+  readonly hasOtherDtypes: boolean;
   /** Tensors nobody asked for. */
   readonly unexpected: readonly string[];
   /** Those of them that belong to experts beyond the configured count: config.json and weights are of different models. */
@@ -28,6 +30,11 @@ interface Use {
 }
 
 const LISTED_TENSORS = 10;
+/**
+ * Missing tensors after which a config.json has nothing to do with these weights: building on would take time and memory by its numbers,
+ * not by what is there.
+ */
+const MOST_MISSING = 10_000;
 
 /** A checkpoint as a source of graph weights, recording what is asked for and what does not fit. */
 export class CheckpointWeights implements WeightSource {
@@ -36,6 +43,7 @@ export class CheckpointWeights implements WeightSource {
   readonly #requested = new Set<string>();
   readonly #missing = new Map<string, readonly number[]>();
   readonly #mismatched = new Map<string, string>();
+  #hasOtherDtypes = false;
 
   /** @param store without one the graph can be built to check the checkpoint, but not run */
   constructor(checkpoint: Checkpoint, store?: Store) {
@@ -52,15 +60,17 @@ export class CheckpointWeights implements WeightSource {
     const tensor = this.#checkpoint.tensors.get(name);
     if (!tensor) {
       this.#missing.set(name, shape);
+      if (this.#missing.size > MOST_MISSING) throw this.#unrelated();
       return undefined;
     }
     const where = `${name} in ${tensor.file}`;
     if (!isWeightDType(tensor.dtype)) {
-      this.#mismatched.set(name, `${where} has dtype ${tensor.dtype}, expected F32, F16 or BF16`);
+      this.#hasOtherDtypes = true;
+      this.#mismatched.set(name, `${where} has dtype ${tensor.dtype}; expected F32, F16 or BF16`);
       return undefined;
     }
     if (tensor.shape.length !== shape.length || tensor.shape.some((size, i) => size !== shape[i])) {
-      this.#mismatched.set(name, `${where} has shape [${tensor.shape}], expected [${shape}] by config.json`);
+      this.#mismatched.set(name, `${where} has shape [${tensor.shape}]; expected [${shape}] by config.json`);
       return undefined;
     }
     return tensor;
@@ -82,6 +92,14 @@ export class CheckpointWeights implements WeightSource {
     return { name, file: ZEROS, offset: 0, byteLength, dtype: 'F32', shape };
   }
 
+  #unrelated(): CheckpointError {
+    const { files, tensors } = this.#checkpoint;
+    return new CheckpointError(
+      `${files.join(', ')}: config.json asks for more than ${MOST_MISSING} tensors that are not among the ${tensors.size} here, such as ` +
+        `${listed([...this.#missing.keys()].slice(0, 3))}. Check its numbers of layers and experts, and that it belongs to these weights`,
+    );
+  }
+
   #fits(name: string): boolean {
     return !this.#missing.has(name) && !this.#mismatched.has(name);
   }
@@ -94,6 +112,7 @@ export class CheckpointWeights implements WeightSource {
     return {
       missing: [...this.#missing.keys()],
       mismatched: [...this.#mismatched.values()],
+      hasOtherDtypes: this.#hasOtherDtypes,
       unexpected,
       surplusExperts: unexpected.filter((name) => use(name).isSurplusExpert),
     };
@@ -111,9 +130,11 @@ export function assertComplete(report: LoadReport, files: readonly string[]): vo
   if (report.surplusExperts.length > 0)
     faults.push(`experts beyond num_experts in config.json: ${listed(report.surplusExperts)}`);
   if (faults.length === 0) return;
+  const remedy = report.hasOtherDtypes
+    ? 'Save the model in one of these types, as with model.to(torch.float32).save_pretrained(…) in Python'
+    : 'Download the checkpoint again, or check that config.json belongs to these weights';
   throw new CheckpointError(
-    `${files.join(', ')}: the tensors do not fit the architecture; ${faults.join('; ')}. ` +
-      'Download the checkpoint again, or check that config.json belongs to these weights.',
+    `${files.join(', ')}: the tensors do not fit the architecture; ${faults.join('; ')}. ${remedy}`,
   );
 }
 

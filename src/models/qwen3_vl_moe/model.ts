@@ -27,6 +27,7 @@ export const qwen3_vl_moe: Architecture = {
       ...describeText(config.text, { modelType: 'qwen3_vl_moe', prefix: PREFIX, tower: TOWER }),
       subConfigs: ['text_config', 'vision_config'],
       positionAxes: AXES,
+      canonicalName,
       media: mediaPart(config),
     };
     return { ...model, build: (graph, variant) => build(new Scope(graph, variant), model, config) };
@@ -49,6 +50,15 @@ function build(g: Scope<Variant>, model: Omit<Model, 'build'>, { text, vision, r
   const embeddings = embedding(g.at(tables.embedding), pass.ids, vocab, hidden);
   const x = decoder(g.at(PREFIX), visual?.embed(embeddings) ?? embeddings, pass, text, visual);
   pass.finish(x, (rows, count) => lmHead(g.at(tables.head), rows, hidden, vocab, count));
+}
+
+/** Names of models saved without their head (`language_model.layers…`), of decoders by themselves, and of earlier versions. */
+function canonicalName(stored: string): string {
+  return stored
+    .replace(/^language_model\.lm_head\./, 'lm_head.')
+    .replace(/^(?:model\.)?(?:language_model\.model\.)?(?=(?:layers|embed_tokens|norm)\.)/, `${PREFIX}.`)
+    .replace(/^language_model\.(?=(?:layers|embed_tokens|norm)\.)/, `${PREFIX}.`)
+    .replace(/^visual\./, `${TOWER}.`);
 }
 
 function mediaPart({ vision, imageTokenId, videoTokenId }: Config): MediaPart {
