@@ -82,9 +82,9 @@ export type { ImageConfig, ProcessorConfig, VideoConfig } from './models/qwen3_v
 export type { Device } from './runtime/choose-device.ts';
 export type { ResidencyStats } from './runtime/device.ts';
 export { Tensor } from './runtime/ort.ts';
+export type { ChatMessage } from './tokenizer/conversation.ts';
 export type { Detokenizer } from './tokenizer/detokenizer.ts';
 export type {
-  ChatMessage,
   ChatTemplateOptions,
   DecodeOptions,
   SpecialTokenNames,

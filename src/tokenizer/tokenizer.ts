@@ -1,6 +1,7 @@
 import type { Tokenizer as BpeTokenizer } from '@huggingface/tokenizers';
 import { InputError, show, TokenizerError } from '../errors.ts';
 import type { ChatTemplate } from './chat-template.ts';
+import { type ChatMessage, checkMessages, checkObjects, forTemplate, renderOpen } from './conversation.ts';
 import { Detokenizer } from './detokenizer.ts';
 
 /** Token ids of one or more texts. Rows are equally long unless `padding` is false. */
@@ -26,13 +27,6 @@ export interface DecodeOptions {
    * streaming and stop strings use `skip`.
    */
   unknownIds?: 'error' | 'skip';
-}
-
-/** One turn of a conversation. Templates read `role`, `content` and whatever else they define (`tool_calls`, …). */
-export interface ChatMessage {
-  role: string;
-  content?: unknown;
-  [field: string]: unknown;
 }
 
 /** Options of `applyChatTemplate`; every other field is a variable of the template, such as `enable_thinking`. */
@@ -242,15 +236,19 @@ export class Tokenizer extends CallableTokenizer {
         'addGenerationPrompt and continueFinalMessage exclude each other: set one of them.',
       );
     }
-    const rendered = this.#template(chatTemplate, tools).render({
+    checkObjects(tools, 'tools');
+    checkObjects(documents, 'documents');
+    const template = this.#template(chatTemplate, tools);
+    const variables = {
       ...this.#templateTokens(),
-      messages,
       tools: tools ?? null,
       documents: documents ?? null,
       add_generation_prompt: addGenerationPrompt ?? false,
       ...rest,
-    });
-    const text = continueFinalMessage ? cutAfterFinalMessage(rendered, messages) : rendered;
+    };
+    const render = (turns: readonly ChatMessage[]) => template.render({ ...variables, messages: turns });
+    const turns = forTemplate(messages, template, variables);
+    const text = continueFinalMessage ? renderOpen(turns, render) : render(turns);
     return tokenize === false ? text : this.encodeBatch(text, { addSpecialTokens: false });
   }
 
@@ -303,40 +301,4 @@ export class Tokenizer extends CallableTokenizer {
 
 function withoutPadding(rows: readonly (readonly number[])[]): TokenizedBatch {
   return { inputIds: rows.map((row) => [...row]), attentionMask: rows.map((row) => row.map(() => 1)) };
-}
-
-function checkMessages(messages: unknown): asserts messages is readonly ChatMessage[] {
-  if (!Array.isArray(messages)) {
-    throw new InputError(`messages must be a list of { role, content }, but is ${show(messages)}.`);
-  }
-  if (messages.length === 0) throw new InputError('messages must hold at least one message, but is empty.');
-  messages.forEach((message: unknown, i) => {
-    if (typeof message === 'object' && message !== null && !Array.isArray(message)) return;
-    throw new InputError(
-      `messages[${i}] must be an object with role and content, but is ${show(message)}. One conversation per call.`,
-    );
-  });
-}
-
-/** Cuts the rendered text where the last message's own text ends, which leaves its turn open. */
-function cutAfterFinalMessage(rendered: string, messages: readonly ChatMessage[]): string {
-  const content = finalText(messages.at(-1)?.content);
-  const at = content.trim() === '' ? -1 : rendered.lastIndexOf(content.trim());
-  if (at === -1) {
-    throw new InputError(
-      'continueFinalMessage needs a last message whose text the chat template prints unchanged; ' +
-        `this one is ${show(content)}.`,
-    );
-  }
-  // Templates differ in whether they keep the white space around a message.
-  const kept = rendered.startsWith(content.trimStart(), at) ? content.trimStart() : content.trim();
-  return rendered.slice(0, at + kept.length);
-}
-
-/** The text of a message; of a list of parts, the last part that has text. */
-function finalText(content: unknown): string {
-  if (typeof content === 'string') return content;
-  if (!Array.isArray(content)) return '';
-  const texts = content.map((part: { text?: unknown } | null) => part?.text);
-  return (texts.findLast((text) => typeof text === 'string') as string | undefined) ?? '';
 }

@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { TokenizerError } from '../../src/errors.ts';
+import type { ChatMessage } from '../../src/tokenizer/conversation.ts';
 import { loadTokenizer } from '../../src/tokenizer/load-tokenizer.ts';
-import type { ChatMessage } from '../../src/tokenizer/tokenizer.ts';
 import { alteredTokenizer, folderRepo, goldenPath } from './folder-repo.ts';
 
 interface Expected {

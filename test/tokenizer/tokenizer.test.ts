@@ -185,12 +185,9 @@ describe('a chat template', () => {
   });
 
   it('failing on a message without a field names template and reason', async () => {
-    const tokenizer = await loaded;
-    const messages = [{ role: 'user' }];
-    expect(() => tokenizer.applyChatTemplate(messages)).toThrow(TokenizerError);
-    expect(() => tokenizer.applyChatTemplate(messages)).toThrow(
-      /tokenizer_config\.json .*no attribute 'content'/,
-    );
+    const tokenizer = await withTemplate("{{ messages[0].name + '!' }}");
+    expect(() => tokenizer.applyChatTemplate(user)).toThrow(TokenizerError);
+    expect(() => tokenizer.applyChatTemplate(user)).toThrow(/chat_template\.jinja .*no attribute 'name'/);
   });
 
   it.each([
@@ -207,7 +204,7 @@ describe('a chat template', () => {
   it('refuses messages that contain themselves', async () => {
     const tokenizer = await loaded;
     const message: Record<string, unknown> = { role: 'user', content: 'x' };
-    message.content = [message];
+    message.more = [message];
     expect(() => tokenizer.applyChatTemplate([message as never])).toThrow(/levels deep/);
   });
 
