@@ -68,6 +68,17 @@ struct Vec {
     }
   }
 
+  template <class T>
+  static void StoreNarrow(char* p, F v) {
+    if constexpr (kIs<T, Fp32>) {
+      _mm256_storeu_ps(reinterpret_cast<float*>(p), v);
+    } else {
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(p), kIs<T, Fp16>
+                                                          ? _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT)
+                                                          : UpperHalves(RoundBf16(v)));
+    }
+  }
+
   static void Split(const float* p, F& even, F& odd) {
     const F a = Load(p);
     const F b = Load(p + kLanes);
@@ -103,6 +114,12 @@ struct Vec {
   }
 
  private:
+  // The upper 16 bits of every lane.
+  static __m128i UpperHalves(F v) {
+    const __m256i bits = _mm256_srli_epi32(_mm256_castps_si256(v), 16);
+    return _mm_packus_epi32(_mm256_castsi256_si128(bits), _mm256_extracti128_si256(bits, 1));
+  }
+
   // A shuffle leaves pairs from both inputs interleaved by 128-bit lane.
   static F Reorder(F v) {
     return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(v), _MM_SHUFFLE(3, 1, 2, 0)));

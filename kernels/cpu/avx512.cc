@@ -75,6 +75,18 @@ struct Vec {
     }
   }
 
+  template <class T>
+  static void StoreNarrow(char* p, F v) {
+    if constexpr (kIs<T, Fp32>) {
+      _mm512_storeu_ps(p, v);
+    } else {
+      const __m256i bits =
+          kIs<T, Fp16> ? _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
+                       : _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_castps_si512(RoundBf16(v)), 16));
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), bits);
+    }
+  }
+
   static void Split(const float* p, F& even, F& odd) {
     const __m512i evens = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
     const __m512i odds = _mm512_set_epi32(31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1);

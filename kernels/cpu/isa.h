@@ -43,7 +43,8 @@ struct Operand {
 };
 
 // y[t * y_stride + n] = sum over k of x[t * x_stride + k] * w[k, n] for few tokens and transposed weights:
-// walks the rows of w in order and keeps y in the first-level cache.
+// walks the rows of w in order and keeps y in the first-level cache. With `accumulate` the sum begins with
+// what y holds.
 struct AxpyArgs {
   const float* x;
   int64_t x_stride;
@@ -54,6 +55,10 @@ struct AxpyArgs {
   int64_t columns;
   float* y;
   int64_t y_stride;
+  bool accumulate = false;
+  // What the caller multiplies next, with the same stride: fetched while the last depths are multiplied; null
+  // for none.
+  const char* next = nullptr;
 };
 using AxpyFn = void (*)(const AxpyArgs& args);
 
@@ -114,6 +119,8 @@ struct KernelTable {
   TransposeFn transpose32;
   // dst[i] = fp32 of src[i].
   void (*widen[kDTypes])(const char* src, int64_t n, float* dst);
+  // dst[i] = src[i] rounded to the nearest value of the dtype, ties to even; NaN stays NaN.
+  void (*narrow[kDTypes])(const float* src, int64_t n, char* dst);
   // dst[i] = x[i] rounded to the nearest bf16 value, kept as fp32.
   void (*round_bf16)(const float* x, int64_t n, float* dst);
   // out[i] = silu(gate[i]) * up[i]; out may be gate.
@@ -125,10 +132,10 @@ struct KernelTable {
   // y[i] = scale * x[i], added to y[i] when accumulate is set.
   void (*scale_add)(const float* x, float scale, int64_t n, float* y, bool accumulate);
   // One head: x[0, n) divided by its root mean square and times norm[0, n), unless norm is null; then its
-  // halves rotated against each other: out = (a cos - b sin, b cos + a sin), cos and sin [n / 2]. n is even;
-  // out is not x.
+  // first 2 * pairs values, as halves a and b, rotated against each other: (a cos - b sin, b cos + a sin),
+  // cos and sin [pairs]. 2 * pairs <= n; out is not x.
   void (*norm_rotate)(const float* x, const float* norm, float epsilon, const float* cos, const float* sin,
-                      int64_t n, float* out);
+                      int64_t pairs, int64_t n, float* out);
   PanelKernel panel[kPrecisions];  // [Precision]
 
   const Operand& operand(DType weights, Precision precision) const {

@@ -85,67 +85,77 @@ struct MoeExpertsArgs {
 };
 void MoeExperts(const MoeExpertsArgs& args, Workspace& workspace, ThreadPool& pool);
 
-// Elements from one index to the next; values of a head lie side by side.
-struct HeadStrides {
-  int64_t row, token, head;
+// Where the keys and values of rows lie in a pool of blocks: position p of row r in block tables[r, p /
+// block_size], at p % block_size. Strides count elements; the values of a head lie side by side.
+struct BlockLayout {
+  int64_t block_size;  // positions
+  int64_t block_stride, head_stride, token_stride;
+  const int32_t*
+      tables;  // [rows, table_size], each in the pool as far as needed; null: row r has block r alone
+  int64_t table_size;
 };
 
-// One row of the batch.
+// One row: its tokens, which lie side by side among those of all rows, and how many keys it has.
 struct AttentionRow {
-  int64_t keys;  // how many there are
-  int64_t past;  // position among the keys of the row's first query; matters when causal
+  int64_t first, tokens;
+  int64_t past;  // position of the first token's key; matters when causal
+  int64_t keys;
 };
 
-// out[b, i, h] = sum over the keys j that query i sees of softmax_j(scale * q[b, i, h] . k[b, j, g]) * v[b,
-// j, g], where g = h / (heads / kv_heads). A query that sees no key gets zeros.
+// out[i, h] = sum over the keys j of token i's row that it sees of softmax_j(scale * q[i, h] . k[j, g]) *
+// v[j, g], where g = h / (heads / kv_heads). A token that sees no key gets zeros. A row's bits do not depend
+// on the other rows, on the number of threads or on how its keys lie in blocks; they do on which of its
+// tokens come in one call, as these share sums' order: few (see kStreamedQueries) are added in chunks of keys
+// from the first one that any of them sees, many in blocks of keys from position 0.
 struct AttentionArgs {
-  const float* q;  // [batch, tokens, heads, head_dim]
-  HeadStrides q_strides;
-  const float* k;  // [batch, keys, kv_heads, head_dim]
-  HeadStrides k_strides;
-  const float* v;  // as k
-  HeadStrides v_strides;
+  const float* q;  // [tokens, heads, head_dim]
+  const void* k;   // in blocks
+  const void* v;   // as k
+  DType dtype;     // of k and v
+  BlockLayout layout;
   float* out;  // as q
-  HeadStrides out_strides;
-  int64_t batch, tokens;
+  const AttentionRow* rows;
+  int64_t row_count;
   int64_t heads, kv_heads;  // heads is a multiple of kv_heads
   int64_t head_dim;
-  const AttentionRow* rows;  // [batch]
-  bool causal;               // query i sees keys up to past + i
-  int64_t window;            // when causal, only the last so many of these; 0: all
-  float scale;               // not negative
-  Precision precision;       // kBFloat16 may round q, k, v and the softmax's exponentials; sums are fp32
+  bool causal;          // a token sees the keys up to its own position
+  int64_t window;       // when causal, only the last so many of these; 0: all
+  float scale;          // not negative
+  Precision precision;  // kBFloat16 may round q, k, v and the softmax's exponentials; sums are fp32
   int64_t prepared_bytes = 16 << 20;  // most room for keys and values made ready at a time
 };
 void Attention(const AttentionArgs& args, Workspace& workspace, ThreadPool& pool);
 
-// cache[b, h, rows[b].past + i] = x[b, i, h] for keys or values x of new tokens.
-struct CacheAppendArgs {
-  const float* x;  // [batch, tokens, heads, head_dim]
-  HeadStrides x_strides;
-  float* cache;  // [batch, heads, capacity, head_dim]
-  HeadStrides cache_strides;
-  int64_t batch, tokens, heads, head_dim;
-  const AttentionRow* rows;  // [batch]; the caller has checked that the tokens fit
-};
-void CacheAppend(const CacheAppendArgs& args, ThreadPool& pool);
-
-// out[b, i, h] = x[b, i, h] normed (RMS over the head, times norm; none where norm is null) and rotated by
-// the angles of its token (see KernelTable::norm_rotate). With `rows`, token i goes to place rows[b].past + i
-// of a cache.
-struct RotaryArgs {
-  const float* x;  // [batch, tokens, heads, head_dim]
-  HeadStrides x_strides;
-  float* out;  // not x
-  HeadStrides out_strides;
-  int64_t batch, tokens, heads, head_dim;  // head_dim is even
-  const float* cos;                        // [batch, tokens, head_dim / 2]
-  const float* sin;
+// What happens to a head before it attends or is attended to: RMS norm over the head, times norm (none where
+// it is null), then the rotation of its first 2 * pairs values (see KernelTable::norm_rotate).
+struct HeadRotation {
   const float* norm;  // [head_dim]
   float epsilon;
-  const AttentionRow* rows;  // [batch], or null; the caller has checked that the tokens fit
+  const float* cos;  // [tokens, pairs], the angles of each token
+  const float* sin;
+  int64_t pairs;
+};
+
+// out[i, h] = x[i, h] normed and rotated.
+struct RotaryArgs {
+  const float* x;  // [tokens, heads, head_dim]
+  float* out;      // as x, other memory
+  int64_t tokens, heads, head_dim;
+  HeadRotation rotation;
 };
 void Rotary(const RotaryArgs& args, ThreadPool& pool);
+
+// Writes keys or values x of new tokens to their places, rounded to the cache's type.
+struct CacheAppendArgs {
+  const float* x;  // [tokens, heads, head_dim]
+  void* cache;
+  DType dtype;
+  const int64_t* places;  // [tokens]: elements from the cache's beginning to head 0 of each token's position
+  int64_t head_stride;    // elements from head to head there
+  int64_t tokens, heads, head_dim;
+  const HeadRotation* rotation;  // null: x as it is
+};
+void CacheAppend(const CacheAppendArgs& args, Workspace& workspace, ThreadPool& pool);
 
 // out[i] = table[ids[i]] widened to fp32; the caller has checked the ids.
 void EmbeddingRows(const WeightMatrix& table, const int64_t* ids, int64_t count, float* out,

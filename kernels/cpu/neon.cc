@@ -66,6 +66,18 @@ struct Vec {
     }
   }
 
+  template <class T>
+  static void StoreNarrow(char* p, F v) {
+    if constexpr (kIs<T, Fp32>) {
+      vst1q_u8(reinterpret_cast<uint8_t*>(p), vreinterpretq_u8_f32(v));
+    } else if constexpr (kIs<T, Fp16>) {
+      vst1_u8(reinterpret_cast<uint8_t*>(p), vreinterpret_u8_f16(vcvt_f16_f32(v)));
+    } else {
+      const uint16x4_t bits = vshrn_n_u32(vreinterpretq_u32_f32(RoundBf16(v)), 16);
+      vst1_u8(reinterpret_cast<uint8_t*>(p), vreinterpret_u8_u16(bits));
+    }
+  }
+
   static void Split(const float* p, F& even, F& odd) {
     const F a = Load(p);
     const F b = Load(p + kLanes);

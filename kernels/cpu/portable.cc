@@ -68,7 +68,7 @@ void Tile(const TileArgs& args) {
 
 template <DType kType>
 void Axpy(const AxpyArgs& args) {
-  for (int t = 0; t < args.tokens; ++t) {
+  for (int t = 0; t < args.tokens && !args.accumulate; ++t) {
     std::fill_n(args.y + t * args.y_stride, args.columns, 0.0f);
   }
   for (int64_t k = 0; k < args.depth; ++k) {
@@ -100,6 +100,18 @@ void Widen(const char* src, int64_t n, float* dst) {
   for (int64_t i = 0; i < n; ++i) dst[i] = Element<kType>(src, i);
 }
 
+template <DType kType>
+void Narrow(const float* src, int64_t n, char* dst) {
+  if constexpr (kType == DType::kFloat32) {
+    std::memcpy(dst, src, static_cast<size_t>(n) * sizeof(float));
+  } else {
+    for (int64_t i = 0; i < n; ++i) {
+      const uint16_t bits = kType == DType::kBFloat16 ? FloatToBf16(src[i]) : FloatToFp16(src[i]);
+      std::memcpy(dst + i * 2, &bits, sizeof(bits));
+    }
+  }
+}
+
 void RoundBf16(const float* x, int64_t n, float* dst) {
   for (int64_t i = 0; i < n; ++i) dst[i] = RoundToBf16(x[i]);
 }
@@ -128,7 +140,7 @@ void ScaleAdd(const float* x, float scale, int64_t n, float* y, bool accumulate)
 }
 
 void NormRotate(const float* x, const float* norm, float epsilon, const float* cos, const float* sin,
-                int64_t n, float* out) {
+                int64_t pairs, int64_t n, float* out) {
   float scale = 1.0f;
   if (norm != nullptr) {
     float squares = 0.0f;
@@ -136,13 +148,13 @@ void NormRotate(const float* x, const float* norm, float epsilon, const float* c
     scale = 1.0f / std::sqrt(squares / static_cast<float>(n) + epsilon);
   }
   const auto value = [&](int64_t i) { return norm == nullptr ? x[i] : x[i] * scale * norm[i]; };
-  const int64_t half = n / 2;
-  for (int64_t i = 0; i < half; ++i) {
+  for (int64_t i = 0; i < pairs; ++i) {
     const float a = value(i);
-    const float b = value(half + i);
+    const float b = value(pairs + i);
     out[i] = a * cos[i] - b * sin[i];
-    out[half + i] = b * cos[i] + a * sin[i];
+    out[pairs + i] = b * cos[i] + a * sin[i];
   }
+  for (int64_t i = 2 * pairs; i < n; ++i) out[i] = value(i);
 }
 
 void Panel(const PanelArgs& args) {
@@ -179,6 +191,7 @@ constexpr KernelTable kTable = {
     Transpose<2>,
     Transpose<4>,
     {Widen<DType::kBFloat16>, Widen<DType::kFloat16>, Widen<DType::kFloat32>},
+    {Narrow<DType::kBFloat16>, Narrow<DType::kFloat16>, Narrow<DType::kFloat32>},
     RoundBf16,
     SiluMul,
     ExpSum,

@@ -1,169 +1,18 @@
-// Attention's launchers; the step before (norms, rotation, conversion, extending the cache) and the one after
-// (joining the splits of a row's keys).
+// Attention's launchers: which kernels a call needs, and how its workspace is shared out.
 #include <algorithm>
+#include <bit>
 #include <climits>
 
 #include "attention_internal.h"
-#include "numeric.cuh"
 
 namespace switchyard::cuda {
 namespace {
 
-constexpr int kWarps = 4;
-constexpr int kThreads = kWarps * kWarpSize;
-constexpr int kPairsPerLane = kMaxHeadDim / 2 / kWarpSize;
 constexpr int kDecodeBlocks = 384;   // at most, about, by splitting keys: what a large card runs at once
 constexpr int kPrefillBlocks = 192;  // the same for several queries
 constexpr int kWideBlocks = 256;     // wide tiles are used when there are at least so many
 constexpr float kLog2OfE = 1.44269504088896341f;
 constexpr size_t kAlignment = 256;
-
-// q, k or v on its way from [batch, tokens, heads * head_dim] to [batch, heads, rows, pitch].
-struct HeadStream {
-  const float* x;
-  const void* norm;  // [head_dim], or null
-  bool rotated;
-  bool at_start;  // rows begin at the position of the first token, instead of at 0
-  void* out;
-  int tokens, heads, rows, pitch;
-};
-
-struct PrepareParams {
-  HeadStream streams[3];  // q, k, v
-  const float* cos;       // [batch, tokens, head_dim / 2]
-  const float* sin;
-  const int32_t* last_positions;
-  int batch, head_dim;
-  int start;
-  float epsilon;
-};
-
-// A head's two halves, lane l's elements l, l + 32, ... of each.
-struct HeadHalves {
-  float low[kPairsPerLane];
-  float high[kPairsPerLane];
-};
-
-template <typename T>
-__device__ void NormalizeHead(const T* weight, float epsilon, int half, HeadHalves* x) {
-  const int lane = threadIdx.x % kWarpSize;
-  float squares = 0.0f;
-#pragma unroll
-  for (int i = 0; i < kPairsPerLane; ++i) {
-    squares += x->low[i] * x->low[i] + x->high[i] * x->high[i];  // zeros beyond the head
-  }
-  const float factor = 1.0f / sqrtf(WarpSum(squares) / static_cast<float>(2 * half) + epsilon);
-#pragma unroll
-  for (int i = 0; i < kPairsPerLane; ++i) {
-    const int d = lane + i * kWarpSize;
-    if (d < half) {
-      x->low[i] *= factor * ToFloat(weight[d]);
-      x->high[i] *= factor * ToFloat(weight[d + half]);
-    }
-  }
-}
-
-__device__ void RotateHead(const float* cos, const float* sin, int half, HeadHalves* x) {
-  const int lane = threadIdx.x % kWarpSize;
-#pragma unroll
-  for (int i = 0; i < kPairsPerLane; ++i) {
-    const int d = lane + i * kWarpSize;
-    if (d < half) {
-      const float low = x->low[i];
-      const float high = x->high[i];
-      x->low[i] = low * cos[d] - high * sin[d];
-      x->high[i] = high * cos[d] + low * sin[d];
-    }
-  }
-}
-
-// One warp prepares one head of one token; `index` counts a stream's [batch, tokens, heads].
-template <typename T>
-__device__ void PrepareHead(const PrepareParams& p, const HeadStream& stream, int64_t index) {
-  const int lane = threadIdx.x % kWarpSize;
-  const int half = p.head_dim / 2;
-  const int head = static_cast<int>(index % stream.heads);
-  const int64_t token = index / stream.heads;  // of the whole batch
-  const int row = static_cast<int>(token / stream.tokens);
-  const int start = stream.at_start ? StartOf(p.last_positions, p.start, stream.rows, row) : 0;
-  if (start < 0) return;
-  HeadHalves x;
-  const float* from = stream.x + index * p.head_dim;
-#pragma unroll
-  for (int i = 0; i < kPairsPerLane; ++i) {
-    const int d = lane + i * kWarpSize;
-    x.low[i] = d < half ? from[d] : 0.0f;
-    x.high[i] = d < half ? from[d + half] : 0.0f;
-  }
-  if (stream.norm != nullptr) NormalizeHead(static_cast<const T*>(stream.norm), p.epsilon, half, &x);
-  if (stream.rotated) RotateHead(p.cos + token * half, p.sin + token * half, half, &x);
-  const int64_t to_row =
-      (static_cast<int64_t>(row) * stream.heads + head) * stream.rows + start + token % stream.tokens;
-  T* to = static_cast<T*>(stream.out) + to_row * stream.pitch;
-#pragma unroll
-  for (int i = 0; i < kPairsPerLane; ++i) {
-    const int d = lane + i * kWarpSize;
-    if (d < half) {
-      to[d] = FromFloat<T>(x.low[i]);
-      to[d + half] = FromFloat<T>(x.high[i]);
-    }
-  }
-  for (int d = p.head_dim + lane; d < stream.pitch; d += kWarpSize) to[d] = FromFloat<T>(0.0f);
-}
-
-template <typename T>
-__global__ void __launch_bounds__(kThreads)
-    attention_prepare_kernel(const __grid_constant__ PrepareParams p) {
-  int64_t index = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarpSize;
-#pragma unroll
-  for (int i = 0; i < 3; ++i) {
-    const HeadStream& stream = p.streams[i];
-    const int64_t count = static_cast<int64_t>(p.batch) * stream.tokens * stream.heads;
-    if (index >= 0 && index < count) PrepareHead<T>(p, stream, index);
-    index -= count;
-  }
-}
-
-cudaError_t LaunchPrepare(const PrepareParams& params, DType dtype, cudaStream_t stream) {
-  int64_t heads = 0;
-  for (const HeadStream& of : params.streams)
-    heads += static_cast<int64_t>(params.batch) * of.tokens * of.heads;
-  return DispatchType(dtype, [&](auto tag) {
-    using T = typename decltype(tag)::Type;
-    return LaunchKernel(attention_prepare_kernel<T>, dim3(static_cast<unsigned>(CeilDiv(heads, kWarps))),
-                        dim3(kThreads), 0, stream, params);
-  });
-}
-
-// One block joins the splits of one query's keys: every split's sums are brought to the largest score of all.
-__global__ void __launch_bounds__(kThreads)
-    attention_combine_kernel(const __grid_constant__ AttentionParams p) {
-  float* weights = reinterpret_cast<float*>(SharedMemory());
-  const int64_t query = blockIdx.x;
-  const int token = static_cast<int>(query % p.tokens);
-  const int64_t head = query / p.tokens;
-  const int lane = threadIdx.x % kWarpSize;
-  const KeyRange all = KeysOfTile(p, static_cast<int>(head / p.heads), token / p.tile_queries);
-  const int keys = all.end - all.begin;
-  const int count = keys == 0 ? 0 : static_cast<int>(CeilDiv(keys, KeysPerSplit(all, p.most_splits)));
-  const SplitStats* stats = p.split_stats + query * p.splits;
-  float largest = MinusInfinity();
-  for (int i = lane; i < count; i += kWarpSize) largest = fmaxf(largest, stats[i].largest);
-  largest = WarpMax(largest);
-  float total = 0.0f;
-  for (int i = lane; i < count; i += kWarpSize) total += stats[i].total * exp2f(stats[i].largest - largest);
-  total = WarpSum(total);
-  for (int i = threadIdx.x; i < count; i += kThreads) weights[i] = exp2f(stats[i].largest - largest) / total;
-  __syncthreads();
-  float* to = p.out + ((head / p.heads * p.tokens + token) * p.heads + head % p.heads) * p.head_dim;
-  for (int d = threadIdx.x; d < p.head_dim; d += kThreads) {
-    const float* sums = p.split_sums + query * p.splits * p.head_dim + d;
-    float sum = 0.0f;
-#pragma unroll 16
-    for (int i = 0; i < count; ++i) sum = fmaf(weights[i], sums[static_cast<int64_t>(i) * p.head_dim], sum);
-    to[d] = sum;
-  }
-}
 
 // Carves a workspace; with a null base, only adds up.
 class Carver {
@@ -184,177 +33,206 @@ class Carver {
 
 int PitchOf(int head_dim) { return static_cast<int>(CeilDiv(head_dim, kHeadChunk)) * kHeadChunk; }
 
-bool AreHeads(DType dtype, int64_t batch, int heads, int kv_heads, int head_dim) {
-  return IsSupported(dtype) && batch >= 0 && batch <= INT_MAX && kv_heads > 0 && heads > 0 &&
-         heads % kv_heads == 0 && head_dim > 0 && head_dim <= kMaxHeadDim && head_dim % 2 == 0;
+bool AreHeads(DType dtype, int heads, int kv_heads, int head_dim) {
+  return IsSupported(dtype) && kv_heads > 0 && heads > 0 && heads % kv_heads == 0 && head_dim > 0 &&
+         head_dim <= kMaxHeadDim;
 }
+
+using Launcher = cudaError_t (*)(const AttentionParams&, DType, cudaStream_t);
+
+// The launches of one call, at most one for rows of one token and one for the others.
+struct Plan {
+  struct Step {
+    Launcher launch;
+    AttentionParams params;
+  };
+  Step steps[2];
+  int count = 0;
+  size_t bytes = 0;  // of the workspace
+
+  void Add(Launcher launch, const AttentionParams& params) { steps[count++] = {launch, params}; }
+};
 
 // How many blocks share the keys of a tile: more than one where there are few tiles. Follows from sizes and
-// the capacity alone, so that a launch of one token can be replayed.
-void ChooseSplits(const CachedAttentionArgs& args, AttentionParams* p) {
-  const bool one = args.tokens == 1;
-  const int64_t tiles =
-      one ? args.batch * args.kv_heads : args.batch * args.heads * CeilDiv(args.tokens, kNarrowTile);
-  const int64_t wanted = (one ? kDecodeBlocks : kPrefillBlocks) / std::max<int64_t>(1, tiles);
-  const int64_t seen = args.window > 0 ? std::min(args.window, args.capacity) + args.tokens : args.capacity;
-  p->most_splits = static_cast<int>(std::clamp<int64_t>(wanted, 1, kMaxSplits));
+// the room in the tables alone, so that a launch can be replayed.
+void ChooseSplits(int64_t tiles, int blocks, AttentionParams* p, Carver* carver) {
+  const int64_t capacity = int64_t{p->table_size} * p->block_size;
+  const int64_t seen = p->window > 0 ? std::min<int64_t>(int64_t{p->window} + p->tokens, capacity) : capacity;
+  p->most_splits = static_cast<int>(std::clamp<int64_t>(blocks / std::max<int64_t>(1, tiles), 1, kMaxSplits));
   p->splits = static_cast<int>(std::clamp<int64_t>(CeilDiv(seen, kSplitKeys), 1, p->most_splits));
+  if (p->splits == 1) return;
+  const int64_t parts = int64_t{p->slots} * p->heads * p->splits;
+  p->split_sums = carver->Take<float>(parts * p->head_dim * static_cast<int64_t>(sizeof(float)));
+  p->split_stats = carver->Take<SplitStats>(parts * static_cast<int64_t>(sizeof(SplitStats)));
 }
 
-int TileQueries(const AttentionParams& p, DType dtype) {
-  if (p.last_positions != nullptr || !AllowsTensorCores(p, dtype)) return 1;
-  const int64_t wide = static_cast<int64_t>(p.batch) * p.heads * CeilDiv(p.tokens, kWideTile);
-  return wide >= kWideBlocks ? kWideTile : kNarrowTile;
+// Wide tiles pay where there are many, and rows that fill them.
+int TileQueries(const AttentionParams& p) {
+  const bool many = p.heads * CeilDiv(p.tokens, kWideTile) >= kWideBlocks;
+  return many && p.tokens >= int64_t{p.rows} * kNarrowTile ? kWideTile : kNarrowTile;
 }
 
-// The kernels' parameters, with their parts of the workspace; `bytes` is what they take of it.
-AttentionParams ToParams(const CachedAttentionArgs& args, size_t* bytes) {
+AttentionParams ToParams(const CachedAttentionArgs& args, Carver* carver) {
   AttentionParams p = {};
-  Carver carver(args.workspace);
-  p.batch = static_cast<int>(args.batch);
   p.tokens = static_cast<int>(args.tokens);
+  p.rows = static_cast<int>(args.rows);
   p.heads = args.heads;
   p.kv_heads = args.kv_heads;
   p.head_dim = args.head_dim;
   p.q_pitch = PitchOf(args.head_dim);
   p.key_pitch = args.head_dim;
-  p.key_rows = static_cast<int>(args.capacity);
   p.keys = args.keys;
   p.values = args.values;
   p.out = args.out;
-  p.last_positions = args.tokens == 1 ? args.last_positions : nullptr;
-  p.start = args.tokens == 1 ? 0 : static_cast<int>(args.total_length - args.tokens);
-  p.filled = p.start + p.tokens;
-  p.causal = args.causal;
+  p.row_starts = args.row_starts;
+  p.past_lengths = args.past_lengths;
+  p.tables = args.block_tables;
+  p.table_size = static_cast<int>(args.max_blocks);
+  p.blocks = static_cast<int>(args.blocks);
+  p.block_size = static_cast<int>(args.block_size);
+  p.block_shift = std::countr_zero(static_cast<unsigned>(args.block_size));
+  p.causal = true;
   p.window = static_cast<int>(std::min<int64_t>(args.window, INT_MAX));
   p.scale = args.scale * kLog2OfE;
-  ChooseSplits(args, &p);
-  const int64_t rows = args.batch * args.heads * args.tokens;
-  p.q = carver.Take(rows * p.q_pitch * static_cast<int64_t>(ElementSize(args.dtype)));
-  if (p.splits > 1) {
-    p.split_sums = carver.Take<float>(rows * p.splits * args.head_dim * static_cast<int64_t>(sizeof(float)));
-    p.split_stats = carver.Take<SplitStats>(rows * p.splits * static_cast<int64_t>(sizeof(SplitStats)));
-  }
-  p.tile_queries = TileQueries(p, args.dtype);
-  *bytes = carver.used();
+  p.splits = p.most_splits = 1;
+  p.q = carver->Take(args.tokens * args.heads * p.q_pitch * static_cast<int64_t>(ElementSize(args.dtype)));
   return p;
 }
 
-AttentionParams ToParams(const AttentionArgs& args, size_t* bytes) {
+AttentionParams ToParams(const AttentionArgs& args, Carver* carver) {
   AttentionParams p = {};
-  Carver carver(args.workspace);
-  p.batch = static_cast<int>(args.batch);
-  p.tokens = static_cast<int>(args.queries);
+  p.tokens = static_cast<int>(args.batch * args.queries);
+  p.rows = static_cast<int>(args.batch);
+  p.row_tokens = static_cast<int>(args.queries);
+  p.row_keys = p.block_size = static_cast<int>(args.keys);
   p.heads = args.heads;
   p.kv_heads = args.kv_heads;
   p.head_dim = args.head_dim;
   p.q_pitch = p.key_pitch = PitchOf(args.head_dim);
-  p.key_rows = p.filled = static_cast<int>(args.keys);
   p.out = args.out;
   p.scale = args.scale * kLog2OfE;
-  p.most_splits = p.splits = 1;
+  p.splits = p.most_splits = 1;
   const int64_t row_bytes = p.q_pitch * static_cast<int64_t>(ElementSize(args.dtype));
-  p.q = carver.Take(args.batch * args.heads * args.queries * row_bytes);
-  p.keys = carver.Take(args.batch * args.kv_heads * args.keys * row_bytes);
-  p.values = carver.Take(args.batch * args.kv_heads * args.keys * row_bytes);
-  p.tile_queries = TileQueries(p, args.dtype);
-  *bytes = carver.used();
+  p.q = carver->Take(args.batch * args.queries * args.heads * row_bytes);
+  p.keys = carver->Take(args.batch * args.kv_heads * args.keys * row_bytes);
+  p.values = carver->Take(args.batch * args.kv_heads * args.keys * row_bytes);
   return p;
 }
 
+// Queries one by one: all of them, or those of rows with one token.
+void AddDecoding(Launcher launch, AttentionParams p, RowChoice choice, Carver* carver, Plan* plan) {
+  p.choice = choice;
+  p.slots = choice == RowChoice::kOneToken ? p.rows : p.tokens;
+  p.tile_queries = 1;
+  ChooseSplits(int64_t{p.slots} * p.kv_heads, kDecodeBlocks, &p, carver);
+  plan->Add(launch, p);
+}
+
+// Whether a row has one token or several is known on the device; which launches there are follows from sizes.
+Plan ToPlan(const CachedAttentionArgs& args, bool tensor_cores) {
+  Plan plan;
+  Carver carver(args.workspace);
+  AttentionParams p = ToParams(args, &carver);
+  const int64_t tiles = p.heads * (CeilDiv(p.tokens, kNarrowTile) + p.rows - 1);
+  if (p.tokens <= p.rows) {
+    AddDecoding(tensor_cores ? LaunchDecodeTensorCore : LaunchAttentionPlain, p, RowChoice::kAll, &carver,
+                &plan);
+  } else if (!tensor_cores) {
+    p.slots = p.tokens;
+    p.tile_queries = 1;
+    ChooseSplits(tiles, kPrefillBlocks, &p, &carver);
+    plan.Add(LaunchAttentionPlain, p);
+  } else {
+    if (p.rows > 1) AddDecoding(LaunchDecodeTensorCore, p, RowChoice::kOneToken, &carver, &plan);
+    p.choice = RowChoice::kSeveralTokens;
+    p.slots = p.tokens;
+    p.tile_queries = TileQueries(p);
+    ChooseSplits(tiles, kPrefillBlocks, &p, &carver);
+    plan.Add(LaunchAttentionTensorCore, p);
+  }
+  plan.bytes = carver.used();
+  return plan;
+}
+
+Plan ToPlan(const AttentionArgs& args, bool tensor_cores) {
+  Plan plan;
+  Carver carver(args.workspace);
+  AttentionParams p = ToParams(args, &carver);
+  p.slots = p.tokens;
+  p.tile_queries = tensor_cores ? TileQueries(p) : 1;
+  plan.Add(tensor_cores ? LaunchAttentionTensorCore : LaunchAttentionPlain, p);
+  plan.bytes = carver.used();
+  return plan;
+}
+
+// Of the kernels, tensor cores ask for more of the pointers; the workspace is enough for both.
+template <typename Args>
+size_t WorkspaceBytes(Args args) {
+  args.workspace = nullptr;
+  return std::max(ToPlan(args, false).bytes, ToPlan(args, true).bytes);
+}
+
+template <typename Args>
+cudaError_t Launch(const Args& args, const PrepareParams& prepare, cudaStream_t stream) {
+  if (args.workspace == nullptr || args.workspace_bytes < WorkspaceBytes(args)) return cudaErrorInvalidValue;
+  const Plan plain = ToPlan(args, false);
+  const Plan plan = AllowsTensorCores(plain.steps[0].params, args.dtype) ? ToPlan(args, true) : plain;
+  SWITCHYARD_RETURN_IF_CUDA_ERROR(LaunchAttentionPrepare(plan.steps[0].params, prepare, args.dtype, stream));
+  for (int i = 0; i < plan.count; ++i) {
+    const Plan::Step& step = plan.steps[i];
+    SWITCHYARD_RETURN_IF_CUDA_ERROR(step.launch(step.params, args.dtype, stream));
+    SWITCHYARD_RETURN_IF_CUDA_ERROR(LaunchAttentionCombine(step.params, stream));
+  }
+  return cudaSuccess;
+}
+
 cudaError_t CheckArgs(const CachedAttentionArgs& args) {
-  const bool sizes = AreHeads(args.dtype, args.batch, args.heads, args.kv_heads, args.head_dim) &&
-                     args.tokens >= 0 && args.capacity > 0 && args.capacity <= INT_MAX / 2 &&
-                     args.window >= 0 && args.tokens <= args.capacity;
-  const bool place = args.tokens == 1
-                         ? args.last_positions != nullptr
-                         : args.total_length >= args.tokens && args.total_length <= args.capacity;
-  return sizes && place ? cudaSuccess : cudaErrorInvalidValue;
+  const bool sizes = AreHeads(args.dtype, args.heads, args.kv_heads, args.head_dim) && args.pairs >= 0 &&
+                     2 * args.pairs <= args.head_dim && args.tokens >= 0 && args.tokens <= INT_MAX / 2 &&
+                     args.rows >= 0 && args.rows <= INT_MAX / 2 && args.window >= 0;
+  const bool blocks = args.block_size >= kKeyAlignment &&
+                      std::has_single_bit(static_cast<uint64_t>(args.block_size)) && args.blocks >= 0 &&
+                      args.blocks <= INT_MAX && args.max_blocks >= 0 &&
+                      args.max_blocks <= INT_MAX / 2 / args.block_size;
+  const bool places = args.tokens == 0 || (args.rows > 0 && args.row_starts != nullptr &&
+                                           args.past_lengths != nullptr && args.block_tables != nullptr);
+  return sizes && blocks && places ? cudaSuccess : cudaErrorInvalidValue;
 }
 
 cudaError_t CheckArgs(const AttentionArgs& args) {
-  const bool sizes = AreHeads(args.dtype, args.batch, args.heads, args.kv_heads, args.head_dim) &&
-                     args.queries >= 0 && args.queries <= INT_MAX / 2 && args.keys > 0 &&
-                     args.keys <= INT_MAX / 2;
+  const bool sizes = AreHeads(args.dtype, args.heads, args.kv_heads, args.head_dim) && args.batch >= 0 &&
+                     args.queries >= 0 && args.keys > 0 && args.batch <= INT_MAX / 2 &&
+                     args.batch * args.queries <= INT_MAX / 2 && args.batch * args.keys <= INT_MAX / 2;
   return sizes ? cudaSuccess : cudaErrorInvalidValue;
-}
-
-cudaError_t Attend(const AttentionParams& p, DType dtype, cudaStream_t stream) {
-  if (!AllowsTensorCores(p, dtype)) return LaunchAttentionPlain(p, dtype, stream);
-  return p.last_positions != nullptr ? LaunchDecodeTensorCore(p, dtype, stream)
-                                     : LaunchAttentionTensorCore(p, dtype, stream);
 }
 
 }  // namespace
 
 bool AllowsTensorCores(const AttentionParams& params, DType dtype) {
-  return dtype != DType::kFloat32 && params.head_dim <= kMaxTensorCoreHeadDim && params.scale > 0.0f &&
-         params.key_pitch % kHeadChunk == 0 && IsAligned16(params.q) && IsAligned16(params.keys) &&
-         IsAligned16(params.values) && IsAligned16(params.out);
+  return dtype != DType::kFloat32 && params.head_dim <= kMaxTensorCoreHeadDim && params.head_dim % 2 == 0 &&
+         params.scale > 0.0f && params.key_pitch % kHeadChunk == 0 && IsAligned16(params.q) &&
+         IsAligned16(params.keys) && IsAligned16(params.values) && IsAligned16(params.out);
 }
 
-size_t CachedAttentionWorkspaceBytes(const CachedAttentionArgs& args) {
-  CachedAttentionArgs sizes = args;
-  sizes.workspace = nullptr;
-  size_t bytes = 0;
-  ToParams(sizes, &bytes);
-  return bytes;
-}
+size_t CachedAttentionWorkspaceBytes(const CachedAttentionArgs& args) { return WorkspaceBytes(args); }
 
-size_t AttentionWorkspaceBytes(const AttentionArgs& args) {
-  AttentionArgs sizes = args;
-  sizes.workspace = nullptr;
-  size_t bytes = 0;
-  ToParams(sizes, &bytes);
-  return bytes;
-}
+size_t AttentionWorkspaceBytes(const AttentionArgs& args) { return WorkspaceBytes(args); }
 
 cudaError_t LaunchCachedAttention(const CachedAttentionArgs& args, cudaStream_t stream) {
   SWITCHYARD_RETURN_IF_CUDA_ERROR(CheckArgs(args));
-  if (args.batch == 0 || args.tokens == 0) return cudaSuccess;
-  size_t bytes = 0;
-  const AttentionParams p = ToParams(args, &bytes);
-  if (args.workspace == nullptr || args.workspace_bytes < bytes) return cudaErrorInvalidValue;
-  const PrepareParams prepare = {
-      {{args.q, args.q_norm, true, false, const_cast<void*>(p.q), p.tokens, p.heads, p.tokens, p.q_pitch},
-       {args.k, args.k_norm, true, true, args.keys, p.tokens, p.kv_heads, p.key_rows, p.key_pitch},
-       {args.v, nullptr, false, true, args.values, p.tokens, p.kv_heads, p.key_rows, p.key_pitch}},
-      args.cos,
-      args.sin,
-      p.last_positions,
-      p.batch,
-      p.head_dim,
-      p.start,
-      args.epsilon};
-  SWITCHYARD_RETURN_IF_CUDA_ERROR(LaunchPrepare(prepare, args.dtype, stream));
-  SWITCHYARD_RETURN_IF_CUDA_ERROR(Attend(p, args.dtype, stream));
-  if (p.splits == 1) return cudaSuccess;
-  return LaunchKernel(attention_combine_kernel,
-                      dim3(static_cast<unsigned>(int64_t{p.batch} * p.heads * p.tokens)), dim3(kThreads),
-                      kMaxSplits * sizeof(float), stream, p);
+  if (args.tokens == 0) return cudaSuccess;
+  return Launch(args,
+                {args.q, args.k, args.v, static_cast<int>(args.tokens), args.q_norm, args.k_norm,
+                 args.epsilon, args.cos, args.sin, args.pairs},
+                stream);
 }
 
 cudaError_t LaunchAttention(const AttentionArgs& args, cudaStream_t stream) {
   SWITCHYARD_RETURN_IF_CUDA_ERROR(CheckArgs(args));
   if (args.batch == 0 || args.queries == 0) return cudaSuccess;
-  size_t bytes = 0;
-  const AttentionParams p = ToParams(args, &bytes);
-  if (args.workspace == nullptr || args.workspace_bytes < bytes) return cudaErrorInvalidValue;
-  const PrepareParams prepare = {
-      {{args.q, nullptr, false, false, const_cast<void*>(p.q), p.tokens, p.heads, p.tokens, p.q_pitch},
-       {args.k, nullptr, false, false, const_cast<void*>(p.keys), p.key_rows, p.kv_heads, p.key_rows,
-        p.key_pitch},
-       {args.v, nullptr, false, false, const_cast<void*>(p.values), p.key_rows, p.kv_heads, p.key_rows,
-        p.key_pitch}},
-      nullptr,
-      nullptr,
-      nullptr,
-      p.batch,
-      p.head_dim,
-      0,
-      0.0f};
-  SWITCHYARD_RETURN_IF_CUDA_ERROR(LaunchPrepare(prepare, args.dtype, stream));
-  return Attend(p, args.dtype, stream);
+  const int key_tokens = static_cast<int>(args.batch * args.keys);
+  return Launch(args, {args.q, args.k, args.v, key_tokens, nullptr, nullptr, 0.0f, nullptr, nullptr, 0},
+                stream);
 }
 
 }  // namespace switchyard::cuda

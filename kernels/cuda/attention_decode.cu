@@ -1,4 +1,4 @@
-// Attention of one query a row and head on tensor cores. A block takes the up to 16 heads that share a key
+// Attention of single queries on tensor cores. A block takes one token, the up to 16 heads that share a key
 // head and one split of the row's keys; each of its four warps takes every fourth group of 16 keys, through
 // its own copies, and their sums are joined at the end.
 #include "attention_tile.cuh"
@@ -45,7 +45,8 @@ class HeadQueries {
 
 // What a block works on.
 struct DecodeBlock {
-  int row, kv_head, split;
+  Query query;
+  int slot, kv_head, split;
   int head, heads;  // the first query head, and how many
   KeyRange keys;
 };
@@ -56,10 +57,12 @@ __device__ DecodeBlock LocateBlock(const AttentionParams& p, int tiles) {
   DecodeBlock block;
   block.split = blockIdx.x;
   block.kv_head = blockIdx.y / tiles % p.kv_heads;
-  block.row = blockIdx.y / tiles / p.kv_heads;
+  block.slot = blockIdx.y / tiles / p.kv_heads;
+  block.query = QueryOf(p, block.slot);
   block.head = block.kv_head * group + tile * kHeads;
   block.heads = Min(kHeads, group - tile * kHeads);
-  block.keys = SplitOf(p, KeysOfTile(p, block.row, 0), block.split);
+  const RowSpan& span = block.query.span;
+  block.keys = SplitOf(p, KeysOfTile(p, span, block.query.token - span.first), block.split);
   return block;
 }
 
@@ -68,21 +71,15 @@ template <typename T, int kDim, typename Warp>
 __device__ void AttendWarp(const AttentionParams& p, const DecodeBlock& block, T* shared, Warp* warp) {
   const int lane = threadIdx.x % kWarpSize;
   const int warp_index = threadIdx.x / kWarpSize;
-  const int64_t head_row = static_cast<int64_t>(block.row) * p.heads + block.head;
+  const int64_t head_row = static_cast<int64_t>(block.query.token) * p.heads + block.head;
   const HeadQueries<T, kDim> queries(static_cast<const T*>(p.q) + head_row * p.q_pitch, block.heads,
                                      p.q_pitch);
-  const int64_t key_row = (static_cast<int64_t>(block.row) * p.kv_heads + block.kv_head) * p.key_rows;
-  const T* keys = static_cast<const T*>(p.keys) + key_row * p.key_pitch;
-  const T* values = static_cast<const T*>(p.values) + key_row * p.key_pitch;
   const auto load = [&](int step, int stage) {
     const int key = block.keys.begin + (step * kWarps + warp_index) * kKeys;
     if (key < block.keys.end) {
       T* to = shared + stage * 2 * kTileElements<kDim>;
-      const int64_t offset = static_cast<int64_t>(key) * p.key_pitch;
-      const int rows = block.keys.end - key;
-      LoadRows<T, kDim, kKeys, kWarpSize, 4>(to, keys + offset, rows, p.key_pitch, lane);
-      LoadRows<T, kDim, kKeys, kWarpSize, 4>(to + kTileElements<kDim>, values + offset, rows, p.key_pitch,
-                                             lane);
+      LoadKeys<T, kDim, kKeys, kWarpSize, 4>(p, block.query.span.row, block.kv_head, key, block.keys.end, to,
+                                             to + kTileElements<kDim>, lane);
     }
     CopyAsyncCommit();
   };
@@ -97,8 +94,10 @@ __device__ void AttendWarp(const AttentionParams& p, const DecodeBlock& block, T
     load(step + kStages - 1, reading == 0 ? kStages - 1 : reading - 1);
     const T* stage = shared + reading * 2 * kTileElements<kDim>;
     warp->Score(queries, stage);
-    if (key + kKeys > block.keys.end) {
-      warp->Mask([&](int, int column) { return key + column < block.keys.end; });
+    if (key + kKeys > block.keys.end || !IsVisible(p, block.query.position, key)) {
+      warp->Mask([&](int, int column) {
+        return key + column < block.keys.end && IsVisible(p, block.query.position, key + column);
+      });
     }
     warp->Softmax(p.scale);
     warp->Accumulate(stage + kTileElements<kDim>);
@@ -150,11 +149,12 @@ __device__ void JoinWarps(const AttentionParams& p, const DecodeBlock& block, co
     sum = fmaf(weight, shared.sums[(w * kHeads + head) * kDim + d], sum);
     total = fmaf(weight, stats.total, total);
   }
-  const int64_t row = static_cast<int64_t>(block.row) * p.heads + block.head + head;
   if (p.split_sums == nullptr) {
-    p.out[row * p.head_dim + d] = total > 0.0f ? sum / total : 0.0f;
+    const int64_t to = static_cast<int64_t>(block.query.token) * p.heads + block.head + head;
+    p.out[to * p.head_dim + d] = total > 0.0f ? sum / total : 0.0f;
     return;
   }
+  const int64_t row = static_cast<int64_t>(block.slot) * p.heads + block.head + head;
   p.split_sums[(row * p.splits + block.split) * p.head_dim + d] = sum;
   if (d == 0) p.split_stats[row * p.splits + block.split] = {largest, total};
 }
@@ -165,6 +165,7 @@ __global__ void __launch_bounds__(kThreads)
   static_assert(kWarps * kHeads * (kDim * sizeof(float) + sizeof(SplitStats)) <= kSharedBytes<kDim>,
                 "the warps' sums take the copies' place");
   const DecodeBlock block = LocateBlock(p, tiles);
+  if (!block.query.chosen) return;
   if (block.keys.begin == block.keys.end && p.split_sums != nullptr) return;
   WarpAttention<T, kDim, 1, kKeys> warp;
   T* copies =
@@ -182,7 +183,7 @@ __global__ void __launch_bounds__(kThreads)
 template <typename T, int kDim>
 cudaError_t Launch(const AttentionParams& p, cudaStream_t stream) {
   const int tiles = static_cast<int>(CeilDiv(p.heads / p.kv_heads, kHeads));
-  const int64_t blocks = static_cast<int64_t>(p.batch) * p.kv_heads * tiles;
+  const int64_t blocks = static_cast<int64_t>(p.slots) * p.kv_heads * tiles;
   if (blocks > kMaxGridY) return cudaErrorInvalidValue;
   return LaunchKernel(attention_decode_kernel<T, kDim>,
                       dim3(static_cast<unsigned>(p.splits), static_cast<unsigned>(blocks)), dim3(kThreads),

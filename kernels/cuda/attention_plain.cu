@@ -12,19 +12,19 @@ constexpr int kPerLane = kMaxHeadDim / kWarpSize;
 constexpr int kFloatsPerWarp = kMaxHeadDim + kWarpSize;
 
 // What one warp works on.
-struct PlainRow {
-  int row, head, token;
-  int position;
+struct PlainQuery {
+  Query query;
+  int slot, head;
   KeyRange keys;
 };
 
-__device__ PlainRow LocateRow(const AttentionParams& p, int64_t index, int split) {
-  PlainRow at;
-  at.token = static_cast<int>(index % p.tokens);
-  at.head = static_cast<int>(index / p.tokens % p.heads);
-  at.row = static_cast<int>(index / p.tokens / p.heads);
-  at.position = StartOf(p.last_positions, p.start, p.key_rows, at.row) + at.token;
-  at.keys = SplitOf(p, KeysOfTile(p, at.row, at.token), split);
+__device__ PlainQuery LocateQuery(const AttentionParams& p, int64_t index, int split) {
+  PlainQuery at;
+  at.head = static_cast<int>(index % p.heads);
+  at.slot = static_cast<int>(index / p.heads);
+  at.query = QueryOf(p, at.slot);
+  const RowSpan& span = at.query.span;
+  at.keys = SplitOf(p, KeysOfTile(p, span, at.query.token - span.first), split);
   return at;
 }
 
@@ -32,14 +32,16 @@ __device__ PlainRow LocateRow(const AttentionParams& p, int64_t index, int split
 template <typename T>
 class PlainSums {
  public:
-  __device__ PlainSums(const AttentionParams& p, const T* keys, const T* values, float* shared)
-      : p_(p), keys_(keys), values_(values), query_(shared), weights_(shared + kMaxHeadDim) {}
+  __device__ PlainSums(const AttentionParams& p, float* shared)
+      : p_(p), query_(shared), weights_(shared + kMaxHeadDim) {}
 
-  __device__ void Add(const PlainRow& at, int first) {
+  __device__ void Add(const PlainQuery& at, int first) {
     const int lane = threadIdx.x % kWarpSize;
     const int key = first + lane;
-    const bool visible = key < at.keys.end && IsVisible(p_, at.position, key);
-    const float score = visible ? Product(key) * p_.scale : MinusInfinity();
+    const bool visible = key < at.keys.end && IsVisible(p_, at.query.position, key);
+    const int64_t offset =
+        key < at.keys.end ? KeyOffset(p_, at.query.span.row, at.head / (p_.heads / p_.kv_heads), key) : -1;
+    const float score = visible ? Product(offset) * p_.scale : MinusInfinity();
     const float largest = fmaxf(largest_, WarpMax(score));
     if (largest == MinusInfinity()) return;  // nothing visible so far
     const float shrink = exp2f(largest_ - largest);
@@ -52,30 +54,33 @@ class PlainSums {
 #pragma unroll
     for (int i = 0; i < kPerLane; ++i) sums_[i] *= shrink;
     const int count = Min(kWarpSize, at.keys.end - first);
-    const T* row = values_ + static_cast<int64_t>(first) * p_.key_pitch + lane;
-    for (int key = 0; key < count; ++key, row += p_.key_pitch) AddValues(row, weights_[key]);
+    for (int k = 0; k < count; ++k) {
+      const int64_t value = __shfl_sync(kFullWarp, offset, k);
+      if (value >= 0) AddValues(static_cast<const T*>(p_.values) + value + lane, weights_[k]);
+    }
   }
 
-  __device__ void Store(const PlainRow& at, int split) const {
+  __device__ void Store(const PlainQuery& at, int split) const {
     const int lane = threadIdx.x % kWarpSize;
     const float total = WarpSum(total_);
-    const int64_t query = (static_cast<int64_t>(at.row) * p_.heads + at.head) * p_.tokens + at.token;
-    const int64_t token = static_cast<int64_t>(at.row) * p_.tokens + at.token;
+    const int64_t sums = (static_cast<int64_t>(at.slot) * p_.heads + at.head) * p_.splits + split;
     const bool final = p_.split_sums == nullptr;
-    float* to = final ? p_.out + (token * p_.heads + at.head) * p_.head_dim
-                      : p_.split_sums + (query * p_.splits + split) * p_.head_dim;
+    float* to = final ? p_.out + (static_cast<int64_t>(at.query.token) * p_.heads + at.head) * p_.head_dim
+                      : p_.split_sums + sums * p_.head_dim;
     const float factor = !final ? 1.0f : total > 0.0f ? 1.0f / total : 0.0f;
 #pragma unroll
     for (int i = 0; i < kPerLane; ++i) {
       const int d = lane + i * kWarpSize;
       if (d < p_.head_dim) to[d] = sums_[i] * factor;
     }
-    if (!final && lane == 0) p_.split_stats[query * p_.splits + split] = {largest_, total};
+    if (!final && lane == 0) p_.split_stats[sums] = {largest_, total};
   }
 
  private:
-  __device__ float Product(int key) const {
-    const T* row = keys_ + static_cast<int64_t>(key) * p_.key_pitch;
+  // The query times the key at an offset, which counts as zeros where there is none.
+  __device__ float Product(int64_t offset) const {
+    if (offset < 0) return 0.0f;
+    const T* row = static_cast<const T*>(p_.keys) + offset;
     float sum = 0.0f;
     for (int d = 0; d < p_.head_dim; ++d) sum = fmaf(query_[d], ToFloat(row[d]), sum);
     return sum;
@@ -90,8 +95,6 @@ class PlainSums {
   }
 
   const AttentionParams& p_;
-  const T* keys_;
-  const T* values_;
   const float* query_;
   float* weights_;
   float sums_[kPerLane] = {};
@@ -105,19 +108,18 @@ __global__ void __launch_bounds__(kThreads)
   const int lane = threadIdx.x % kWarpSize;
   const int warp = threadIdx.x / kWarpSize;
   const int64_t index = static_cast<int64_t>(blockIdx.x) * kWarps + warp;
-  if (index >= static_cast<int64_t>(p.batch) * p.heads * p.tokens) return;
+  if (index >= static_cast<int64_t>(p.slots) * p.heads) return;
   const int split = blockIdx.y;
-  const PlainRow at = LocateRow(p, index, split);
+  const PlainQuery at = LocateQuery(p, index, split);
+  if (!at.query.chosen) return;
   if (p.split_sums != nullptr && at.keys.begin == at.keys.end) return;
 
   float* shared = reinterpret_cast<float*>(SharedMemory()) + warp * kFloatsPerWarp;
-  const T* q = static_cast<const T*>(p.q) + index * p.q_pitch;
+  const int64_t head = static_cast<int64_t>(at.query.token) * p.heads + at.head;
+  const T* q = static_cast<const T*>(p.q) + head * p.q_pitch;
   for (int d = lane; d < p.head_dim; d += kWarpSize) shared[d] = ToFloat(q[d]);
   __syncwarp();
-  const int kv_head = at.head / (p.heads / p.kv_heads);
-  const int64_t first_row = (static_cast<int64_t>(at.row) * p.kv_heads + kv_head) * p.key_rows;
-  PlainSums<T> sums(p, static_cast<const T*>(p.keys) + first_row * p.key_pitch,
-                    static_cast<const T*>(p.values) + first_row * p.key_pitch, shared);
+  PlainSums<T> sums(p, shared);
   for (int key = at.keys.begin; key < at.keys.end; key += kWarpSize) sums.Add(at, key);
   sums.Store(at, split);
 }
@@ -125,8 +127,8 @@ __global__ void __launch_bounds__(kThreads)
 }  // namespace
 
 cudaError_t LaunchAttentionPlain(const AttentionParams& params, DType dtype, cudaStream_t stream) {
-  const int64_t rows = static_cast<int64_t>(params.batch) * params.heads * params.tokens;
-  const dim3 grid(static_cast<unsigned>(CeilDiv(rows, kWarps)), static_cast<unsigned>(params.splits));
+  const int64_t queries = static_cast<int64_t>(params.slots) * params.heads;
+  const dim3 grid(static_cast<unsigned>(CeilDiv(queries, kWarps)), static_cast<unsigned>(params.splits));
   return DispatchType(dtype, [&](auto tag) {
     using T = typename decltype(tag)::Type;
     return LaunchKernel(attention_plain_kernel<T>, grid, dim3(kThreads),

@@ -1,6 +1,6 @@
-// Attention of several queries on tensor cores: a block takes 64 or 128 queries of a head and walks over the
-// keys they see, 32 at a time. Each of its four warps has its own queries and shares keys and values, the
-// next of which arrive while the present ones are worked on.
+// Attention of several queries on tensor cores: a block takes 64 or 128 queries of a row and head and walks
+// over the keys they see, 32 at a time. Each of its four warps has its own queries and shares keys and
+// values, the next of which arrive while the present ones are worked on.
 #include "attention_tile.cuh"
 
 namespace switchyard::cuda {
@@ -19,50 +19,54 @@ template <int kDim, int kGroups>
 constexpr int kSharedElements = (kQueries<kGroups> + kStages * 2 * kKeys) * kRowPitch<kDim>;
 
 // What a block works on.
-template <typename T>
 struct PrefillBlock {
-  const T* q;
-  const T* keys;
-  const T* values;
-  int row, head, split;
-  int query;     // the first
+  int row, head, kv_head, split;
+  int token;     // the first, of the pass
   int queries;   // how many
   int position;  // of the first
   KeyRange range;
 };
 
-template <typename T>
-__device__ PrefillBlock<T> LocateBlock(const AttentionParams& p, int tile, int split) {
-  PrefillBlock<T> block;
-  block.head = blockIdx.y % p.heads;
-  block.row = blockIdx.y / p.heads;
+__device__ PrefillBlock LocateBlock(const AttentionParams& p, const QueryTile& tile, int split) {
+  const RowSpan& span = tile.span;
+  const int first = tile.index * p.tile_queries;
+  PrefillBlock block;
+  block.row = span.row;
+  block.head = blockIdx.y;
+  block.kv_head = block.head / (p.heads / p.kv_heads);
   block.split = split;
-  block.query = tile * p.tile_queries;
-  block.queries = Min(p.tile_queries, p.tokens - block.query);
-  block.position = p.start + block.query;
-  block.range = SplitOf(p, KeysOfTile(p, block.row, tile), split);
-  const int64_t q_row = (static_cast<int64_t>(block.row) * p.heads + block.head) * p.tokens + block.query;
-  const int kv_head = block.head / (p.heads / p.kv_heads);
-  const int64_t key_row = (static_cast<int64_t>(block.row) * p.kv_heads + kv_head) * p.key_rows;
-  block.q = static_cast<const T*>(p.q) + q_row * p.q_pitch;
-  block.keys = static_cast<const T*>(p.keys) + key_row * p.key_pitch;
-  block.values = static_cast<const T*>(p.values) + key_row * p.key_pitch;
+  block.token = span.first + first;
+  block.queries = Min(p.tile_queries, span.tokens - first);
+  block.position = span.past + first;
+  block.range = SplitOf(p, KeysOfTile(p, span, tile.index), split);
   return block;
 }
 
+// Where a query's results go, or its share of them.
+__device__ int64_t QueryIndex(const AttentionParams& p, const PrefillBlock& block, int query) {
+  return static_cast<int64_t>(block.token + query) * p.heads + block.head;
+}
+
+// Zeros for queries that see no key, unless their splits' sums are joined afterwards.
+__device__ void StoreNothing(const AttentionParams& p, const PrefillBlock& block) {
+  if (p.split_sums != nullptr) return;
+  for (int i = threadIdx.x; i < block.queries * p.head_dim; i += kThreads) {
+    p.out[QueryIndex(p, block, i / p.head_dim) * p.head_dim + i % p.head_dim] = 0.0f;
+  }
+}
+
 // Writes one row of a warp's results, or its share of them, to where it belongs.
-template <typename Warp, typename T>
-__device__ void StoreQuery(const AttentionParams& p, const PrefillBlock<T>& block, const Warp& warp,
-                           int group, int half, int query) {
+template <typename Warp>
+__device__ void StoreQuery(const AttentionParams& p, const PrefillBlock& block, const Warp& warp, int group,
+                           int half, int query) {
   const int lane = threadIdx.x % kWarpSize;
   const float total = warp.Total(group, half);
   if (query >= block.queries) return;
-  const int64_t row = static_cast<int64_t>(block.row) * p.tokens + block.query + query;
-  float* to = p.out + (row * p.heads + block.head) * p.head_dim;
+  const int64_t index = QueryIndex(p, block, query);
+  float* to = p.out + index * p.head_dim;
   float factor = 1.0f / total;
   if (p.split_sums != nullptr) {
-    const int64_t head = static_cast<int64_t>(block.row) * p.heads + block.head;
-    const int64_t split = (head * p.tokens + block.query + query) * p.splits + block.split;
+    const int64_t split = index * p.splits + block.split;
     to = p.split_sums + split * p.head_dim;
     factor = 1.0f;
     if (lane % 4 == 0) p.split_stats[split] = {warp.Largest(group, half), total};
@@ -76,14 +80,16 @@ __device__ void StoreQuery(const AttentionParams& p, const PrefillBlock<T>& bloc
 
 template <typename T, int kDim, int kGroups>
 __global__ void __launch_bounds__(kThreads)
-    attention_prefill_kernel(const __grid_constant__ AttentionParams p, int tiles) {
+    attention_prefill_kernel(const __grid_constant__ AttentionParams p, int slots) {
   using Warp = WarpAttention<T, kDim, kGroups, kKeys>;
   T* queries = reinterpret_cast<T*>(SharedMemory());
   T* stages = queries + kQueries<kGroups> * kRowPitch<kDim>;
   // The last queries see the most keys: they go first, so that the load evens out.
-  const int tile = tiles - 1 - static_cast<int>(blockIdx.x) / p.splits;
-  const PrefillBlock<T> block = LocateBlock<T>(p, tile, static_cast<int>(blockIdx.x) % p.splits);
-  if (block.range.begin == block.range.end) return;  // of the splits, only the first have keys
+  const int slot = slots - 1 - static_cast<int>(blockIdx.x) / p.splits;
+  const QueryTile tile = TileOf(p, slot);
+  if (!tile.chosen) return;
+  const PrefillBlock block = LocateBlock(p, tile, static_cast<int>(blockIdx.x) % p.splits);
+  if (block.range.begin == block.range.end) return StoreNothing(p, block);
   const int end = block.range.end;
   const int first = static_cast<int>(threadIdx.x) / kWarpSize * kGroups * 16;  // the warp's first query
   const int position = block.position + first;
@@ -92,14 +98,14 @@ __global__ void __launch_bounds__(kThreads)
   constexpr int kTile = kKeys * kRowPitch<kDim>;
   const auto load = [&](int key, T* to) {
     if (key < end) {
-      const int64_t offset = static_cast<int64_t>(key) * p.key_pitch;
-      LoadRows<T, kDim, kKeys, kThreads, 1>(to, block.keys + offset, end - key, p.key_pitch, threadIdx.x);
-      LoadRows<T, kDim, kKeys, kThreads, 1>(to + kTile, block.values + offset, end - key, p.key_pitch,
+      LoadKeys<T, kDim, kKeys, kThreads, 1>(p, block.row, block.kv_head, key, end, to, to + kTile,
                                             threadIdx.x);
     }
     CopyAsyncCommit();
   };
-  LoadRows<T, kDim, kQueries<kGroups>, kThreads, 1>(queries, block.q, block.queries, p.q_pitch, threadIdx.x);
+  LoadRows<T, kDim, kQueries<kGroups>, kThreads, 1>(
+      queries, static_cast<const T*>(p.q) + QueryIndex(p, block, 0) * p.q_pitch, block.queries,
+      p.heads * p.q_pitch, p.q_pitch, threadIdx.x);
   load(block.range.begin, stages);
   Warp warp;
   int reading = 0;
@@ -132,12 +138,11 @@ __global__ void __launch_bounds__(kThreads)
 
 template <typename T, int kDim, int kGroups>
 cudaError_t Launch(const AttentionParams& p, cudaStream_t stream) {
-  const int tiles = static_cast<int>(CeilDiv(p.tokens, kQueries<kGroups>));
-  const int64_t heads = static_cast<int64_t>(p.batch) * p.heads;
-  if (heads > kMaxGridY) return cudaErrorInvalidValue;
+  const int slots = TileSlots(p);
+  if (p.heads > kMaxGridY) return cudaErrorInvalidValue;
   return LaunchKernel(attention_prefill_kernel<T, kDim, kGroups>,
-                      dim3(static_cast<unsigned>(tiles * p.splits), static_cast<unsigned>(heads)),
-                      dim3(kThreads), kSharedElements<kDim, kGroups> * sizeof(T), stream, p, tiles);
+                      dim3(static_cast<unsigned>(slots * p.splits), static_cast<unsigned>(p.heads)),
+                      dim3(kThreads), kSharedElements<kDim, kGroups> * sizeof(T), stream, p, slots);
 }
 
 template <typename T, int kDim>

@@ -13,10 +13,11 @@ namespace switchyard::cuda {
 template <int kDim>
 constexpr int kRowPitch = kDim + kHeadChunk;
 
-// Copies kRows rows to shared memory, shared out over kThreads threads; rows from `rows` on and elements
-// beyond a row's `pitch` become zeros. Unrolling keeps addresses in registers, which a kernel may lack.
+// Copies kRows rows, `stride` apart, to shared memory, shared out over kThreads threads; rows from `rows` on
+// and elements beyond a row's `pitch` become zeros. Unrolling keeps addresses in registers, which a kernel
+// may lack.
 template <typename T, int kDim, int kRows, int kThreads, int kUnroll>
-__device__ void LoadRows(T* shared, const T* from, int rows, int pitch, int thread) {
+__device__ void LoadRows(T* shared, const T* from, int rows, int stride, int pitch, int thread) {
   constexpr int kChunks = kDim / kHeadChunk;
 #pragma unroll kUnroll
   for (int i = thread; i < kRows * kChunks; i += kThreads) {
@@ -24,7 +25,27 @@ __device__ void LoadRows(T* shared, const T* from, int rows, int pitch, int thre
     const int element = i % kChunks * kHeadChunk;
     const bool valid = row < rows && element < pitch;
     CopyAsync16(shared + row * kRowPitch<kDim> + element,
-                valid ? from + static_cast<int64_t>(row) * pitch + element : from, valid);
+                valid ? from + static_cast<int64_t>(row) * stride + element : from, valid);
+  }
+}
+
+// Copies kRows keys of a row and kv head, from position `key` on, and their values; both become zeros from
+// `end` on. kRows and key are multiples of kKeyAlignment.
+template <typename T, int kDim, int kRows, int kThreads, int kUnroll>
+__device__ void LoadKeys(const AttentionParams& p, int row, int kv_head, int key, int end, T* keys, T* values,
+                         int thread) {
+#pragma unroll
+  for (int part = 0; part < kRows; part += kKeyAlignment) {
+    const int wanted = Max(0, end - key - part);
+    const int64_t offset = wanted > 0 ? KeyOffset(p, row, kv_head, key + part) : -1;
+    const int rows = offset < 0 ? 0 : wanted;
+    const int64_t from = offset < 0 ? 0 : offset;
+    LoadRows<T, kDim, kKeyAlignment, kThreads, kUnroll>(keys + part * kRowPitch<kDim>,
+                                                        static_cast<const T*>(p.keys) + from, rows,
+                                                        p.key_pitch, p.key_pitch, thread);
+    LoadRows<T, kDim, kKeyAlignment, kThreads, kUnroll>(values + part * kRowPitch<kDim>,
+                                                        static_cast<const T*>(p.values) + from, rows,
+                                                        p.key_pitch, p.key_pitch, thread);
   }
 }
 

@@ -161,41 +161,47 @@ cudaError_t LaunchEmbeddingRows(const void* table, DType dtype, int hidden, cons
 cudaError_t LaunchConvert(const void* in, DType in_dtype, void* out, DType out_dtype, int64_t count,
                           cudaStream_t stream);
 
-// Attention over a cache of keys and values that is extended in place first. Each head of q and k is
-// normalised (RMS in fp32, where weights are given), then rotated by halves: with x1 and x2 the halves of a
-// head, x1 * cos - x2 * sin and x2 * cos + x1 * sin. Rounded to dtype, keys and values go to the row's
-// positions [start, start + tokens), where start is last_positions[row] for a single token and total_length -
-// tokens for several. A query at position p sees the keys j < start + tokens with, if causal, j <= p and, if
-// there is a window, p - j < window. Products are of dtype, the softmax is in fp32.
+// Attention of the new tokens of several rows over their cached keys and values, which are extended in place
+// first. The tokens lie one row after the other; keys and values lie in a pool of blocks, of which each row
+// has a table. Each head of q and k is normalised (RMS in fp32, where weights are given), then the halves of
+// its first 2 * pairs values are rotated against each other: with x1 and x2 these halves, x1 * cos - x2 * sin
+// and x2 * cos + x1 * sin. Rounded to dtype, keys and values go to the row's positions from past_lengths[row]
+// on, of which p lies in block block_tables[row, p / block_size] at p % block_size. A query at position p
+// sees the keys j <= p with, if there is a window, p - j < window. Products are of dtype, the softmax is in
+// fp32.
 //
-// With one token a row, total_length is ignored and launch shapes follow from the other sizes, so a captured
-// graph replays at any position. A position outside the cache then writes nothing but zeros to the row's
-// output; several tokens that do not fit are cudaErrorInvalidValue.
+// Launches follow from the sizes alone, so a captured graph replays with other rows, lengths and tables in
+// the same memory. Nothing outside the pool is touched, whatever the memory holds: a row whose tokens do not
+// fit its table writes nothing but zeros to its output; where a table names no block of the pool, nothing is
+// written, and keys and values count as zeros.
 struct CachedAttentionArgs {
   DType dtype = DType::kBFloat16;  // of the norms' weights, the cache and the products
-  int64_t batch = 0;
-  int64_t tokens = 0;  // new ones in each row
-  int heads = 0;       // a multiple of kv_heads
+  int64_t tokens = 0;              // of all rows
+  int64_t rows = 0;
+  int heads = 0;  // a multiple of kv_heads
   int kv_heads = 0;
-  int head_dim = 0;                         // even, at most 256; quickest where a multiple of 8 up to 128
-  int64_t capacity = 0;                     // positions in the cache
-  const float* q = nullptr;                 // [batch, tokens, heads * head_dim], as projected
-  const float* k = nullptr;                 // [batch, tokens, kv_heads * head_dim]
-  const float* v = nullptr;                 // like k
-  const float* cos = nullptr;               // [batch, tokens, head_dim / 2]
-  const float* sin = nullptr;               // like cos
-  const void* q_norm = nullptr;             // [head_dim], or null for none
-  const void* k_norm = nullptr;             // like q_norm
-  float epsilon = 0.0f;                     // added to the mean square
-  void* keys = nullptr;                     // [batch, kv_heads, capacity, head_dim]
-  void* values = nullptr;                   // like keys
-  const int32_t* last_positions = nullptr;  // [batch] on the device; read for one token only
-  int64_t total_length = 0;                 // positions filled afterwards; used for several tokens only
-  bool causal = true;
-  int64_t window = 0;         // 0: none
-  float scale = 0.0f;         // of the products of q and k
-  float* out = nullptr;       // [batch, tokens, heads * head_dim]
-  void* workspace = nullptr;  // CachedAttentionWorkspaceBytes(...), 256-byte aligned
+  int head_dim = 0;                       // at most 256; quickest where a multiple of 8 up to 128
+  int pairs = 0;                          // at most head_dim / 2
+  int64_t blocks = 0;                     // in the pool
+  int64_t block_size = 0;                 // positions; a power of two from 16 on
+  int64_t max_blocks = 0;                 // of a row
+  const float* q = nullptr;               // [tokens, heads * head_dim], as projected
+  const float* k = nullptr;               // [tokens, kv_heads * head_dim]
+  const float* v = nullptr;               // like k
+  const float* cos = nullptr;             // [tokens, pairs]
+  const float* sin = nullptr;             // like cos
+  const void* q_norm = nullptr;           // [head_dim], or null for none
+  const void* k_norm = nullptr;           // like q_norm
+  float epsilon = 0.0f;                   // added to the mean square
+  void* keys = nullptr;                   // [blocks, kv_heads, block_size, head_dim]
+  void* values = nullptr;                 // like keys
+  const int32_t* row_starts = nullptr;    // [rows + 1] on the device, as the next two: each row's first token
+  const int32_t* past_lengths = nullptr;  // [rows]
+  const int32_t* block_tables = nullptr;  // [rows, max_blocks]
+  int64_t window = 0;                     // 0: none
+  float scale = 0.0f;                     // of the products of q and k
+  float* out = nullptr;                   // [tokens, heads * head_dim]
+  void* workspace = nullptr;              // CachedAttentionWorkspaceBytes(...), 256-byte aligned
   size_t workspace_bytes = 0;
 };
 // Device bytes needed; of the arguments only dtype, sizes and window matter.

@@ -19,7 +19,4 @@ class Attention {
   AttentionAttributes attributes_;
 };
 
-// Strides of [batch, tokens, heads, head_dim].
-cpu::HeadStrides TokenMajor(int64_t tokens, int64_t heads, int64_t head_dim);
-
 }  // namespace switchyard::ops

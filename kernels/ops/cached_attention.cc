@@ -1,7 +1,10 @@
 #include "cached_attention.h"
 
+#include <algorithm>
 #include <cstring>
+#include <utility>
 
+#include "../common/float_types.h"
 #include "widen.h"
 
 namespace switchyard::ops {
@@ -16,19 +19,36 @@ std::vector<float> Widened(const StoredTensor* norm) {
   return values;
 }
 
+// Output `index` with the contents of input `past`, ready to be extended.
+char* Present(KernelContext& context, size_t past, size_t index) {
+  const ort::TensorView before = context.Input(past);
+  char* cache = context.Output<char>(index, before.shape);
+  if (cache != before.data) {
+    const size_t bytes = static_cast<size_t>(before.Count()) * ort::ElementSize(before.type);
+    std::memcpy(cache, before.data, bytes);
+  }
+  return cache;
+}
+
+std::string RowText(int64_t row) { return "row " + std::to_string(row); }
+
 }  // namespace
 
-const OpSchema CachedAttention::kSchema = {"CachedAttention",
-                                           {{ort::kFloat},
-                                            {ort::kFloat},
-                                            {ort::kFloat},
-                                            {ort::kFloat},
-                                            {ort::kFloat},
-                                            {ort::kFloat},
-                                            {ort::kFloat},
-                                            {ort::kInt32},
-                                            {ort::kInt32}},
-                                           {{ort::kFloat}, {ort::kFloat}, {ort::kFloat}}};
+OpSchema CachedAttention::Schema(DType cache) {
+  const auto type = static_cast<ort::ElementType>(cache);
+  return {"CachedAttention",
+          {{ort::kFloat},
+           {ort::kFloat},
+           {ort::kFloat},
+           {ort::kFloat},
+           {ort::kFloat},
+           {type},
+           {type},
+           {ort::kInt32},
+           {ort::kInt32},
+           {ort::kInt32}},
+          {{ort::kFloat}, {type}, {type}}};
+}
 
 CachedAttention::CachedAttention(const KernelInfo& info, SessionContext& session)
     : session_(session),
@@ -38,100 +58,140 @@ CachedAttention::CachedAttention(const KernelInfo& info, SessionContext& session
       k_norm_(Widened(attributes_.k_norm)) {}
 
 std::vector<cpu::AttentionRow> CachedAttention::ReadRows(KernelContext& context, const Sizes& sizes) const {
-  const int32_t* last_positions = context.Input(Attributes::kLastPositions).As<int32_t>();
-  const int64_t total_length = *context.Input(Attributes::kTotalLength).As<int32_t>();
+  const int32_t* starts = context.Input(Attributes::kRowStarts).As<int32_t>();
+  const int32_t* lengths = context.Input(Attributes::kPastLengths).As<int32_t>();
+  const int64_t capacity = sizes.max_blocks * sizes.block_size;
+  if (starts[0] != 0 || starts[sizes.rows] != sizes.tokens) {
+    throw std::runtime_error(node_ + ": input 'row_starts' goes from " + std::to_string(starts[0]) + " to " +
+                             std::to_string(starts[sizes.rows]) + "; expected 0 to " +
+                             std::to_string(sizes.tokens) + ", the number of tokens");
+  }
   std::vector<cpu::AttentionRow> rows;
-  for (int64_t b = 0; b < sizes.batch; b++) {
-    const int64_t start = sizes.tokens == 1 ? last_positions[b] : total_length - sizes.tokens;
-    if (start < 0 || start + sizes.tokens > sizes.capacity) {
-      throw std::runtime_error(node_ + ": row " + std::to_string(b) + " has " + std::to_string(sizes.tokens) +
-                               " new tokens from position " + std::to_string(start) +
-                               " on; the cache holds positions 0 to " + std::to_string(sizes.capacity - 1));
+  for (int64_t r = 0; r < sizes.rows; r++) {
+    const int64_t tokens = int64_t{starts[r + 1]} - starts[r];
+    if (tokens < 0) {
+      throw std::runtime_error(node_ + ": input 'row_starts' falls from " + std::to_string(starts[r]) +
+                               " to " + std::to_string(starts[r + 1]) + " after " + RowText(r));
     }
-    rows.push_back({.keys = start + sizes.tokens, .past = start});
+    if (lengths[r] < 0 || lengths[r] + tokens > capacity) {
+      throw std::runtime_error(node_ + ": input 'past_lengths' is " + std::to_string(lengths[r]) + " for " +
+                               RowText(r) + ", which has " + std::to_string(tokens) + " new tokens; its " +
+                               std::to_string(sizes.max_blocks) + " blocks of input 'block_tables' hold " +
+                               std::to_string(capacity) + " positions");
+    }
+    rows.push_back({.first = starts[r], .tokens = tokens, .past = lengths[r], .keys = lengths[r] + tokens});
   }
   return rows;
 }
 
-cpu::HeadStrides CachedAttention::CacheStrides(const Sizes& sizes) const {
-  const int64_t head = sizes.capacity * sizes.head_dim;
-  return {.row = attributes_.kv_heads * head, .token = sizes.head_dim, .head = head};
-}
-
-float* CachedAttention::Present(KernelContext& context, size_t past, size_t index) const {
-  const ort::TensorView before = context.Input(past);
-  float* cache = context.Output<float>(index, before.shape);
-  if (cache != before.As<float>()) {
-    std::memcpy(cache, before.As<float>(), static_cast<size_t>(before.Count()) * sizeof(float));
+void CachedAttention::CheckTable(const cpu::AttentionRow& row, int64_t index, const int32_t* table,
+                                 const Sizes& sizes) const {
+  for (int64_t i = 0; i * sizes.block_size < row.keys; i++) {
+    if (table[i] >= 0 && table[i] < sizes.blocks) continue;
+    throw std::runtime_error(node_ + ": input 'block_tables' is " + std::to_string(table[i]) + " for block " +
+                             std::to_string(i) + " of " + RowText(index) + ", which has " +
+                             std::to_string(row.keys) + " positions; the pool has blocks 0 to " +
+                             std::to_string(sizes.blocks - 1));
   }
-  return cache;
 }
 
-void CachedAttention::Append(KernelContext& context, const Sizes& sizes, const Buffers& buffers,
-                             cpu::ThreadPool& pool) const {
-  const cpu::HeadStrides q_strides = TokenMajor(sizes.tokens, attributes_.heads, sizes.head_dim);
-  const cpu::HeadStrides fresh = TokenMajor(sizes.tokens, attributes_.kv_heads, sizes.head_dim);
-  const cpu::HeadStrides cache = CacheStrides(sizes);
-  cpu::RotaryArgs rotary = {.x = context.Input(Attributes::kQ).As<float>(),
-                            .x_strides = q_strides,
-                            .out = buffers.rotated,
-                            .out_strides = q_strides,
-                            .batch = sizes.batch,
-                            .tokens = sizes.tokens,
-                            .heads = attributes_.heads,
-                            .head_dim = sizes.head_dim,
-                            .cos = context.Input(Attributes::kCos).As<float>(),
-                            .sin = context.Input(Attributes::kSin).As<float>(),
-                            .norm = q_norm_.empty() ? nullptr : q_norm_.data(),
-                            .epsilon = attributes_.epsilon,
-                            .rows = nullptr};
-  cpu::Rotary(rotary, pool);
-  rotary.x = context.Input(Attributes::kK).As<float>();
-  rotary.x_strides = fresh;
-  rotary.out = buffers.keys;
-  rotary.out_strides = cache;
-  rotary.heads = attributes_.kv_heads;
-  rotary.norm = k_norm_.empty() ? nullptr : k_norm_.data();
-  rotary.rows = buffers.rows.data();
-  cpu::Rotary(rotary, pool);
-  cpu::CacheAppend({.x = context.Input(Attributes::kV).As<float>(),
-                    .x_strides = fresh,
-                    .cache = buffers.values,
-                    .cache_strides = cache,
-                    .batch = sizes.batch,
-                    .tokens = sizes.tokens,
-                    .heads = attributes_.kv_heads,
-                    .head_dim = sizes.head_dim,
-                    .rows = buffers.rows.data()},
-                   pool);
+std::vector<int64_t> CachedAttention::FindPlaces(const Pass& pass, const Sizes& sizes) const {
+  const cpu::BlockLayout layout = Layout(pass, sizes);
+  std::vector<int64_t> places;
+  std::vector<std::pair<int32_t, int64_t>> written;  // blocks, and the rows that write to them
+  for (size_t r = 0; r < pass.rows.size(); r++) {
+    const cpu::AttentionRow& row = pass.rows[r];
+    const int64_t index = static_cast<int64_t>(r);
+    const int32_t* table = pass.tables + index * sizes.max_blocks;
+    if (row.tokens == 0) continue;
+    CheckTable(row, index, table, sizes);
+    for (int64_t position = row.past; position < row.keys; position++) {
+      const int32_t block = table[position / sizes.block_size];
+      const int64_t within = position % sizes.block_size;
+      if (within == 0 || position == row.past) written.emplace_back(block, index);
+      places.push_back(block * layout.block_stride + within * layout.token_stride);
+    }
+  }
+  std::sort(written.begin(), written.end());
+  for (size_t i = 1; i < written.size(); i++) {
+    if (written[i].first != written[i - 1].first) continue;
+    throw std::runtime_error(node_ + ": input 'block_tables' has " + RowText(written[i - 1].second) +
+                             " and " + RowText(written[i].second) + " write to block " +
+                             std::to_string(written[i].first));
+  }
+  return places;
+}
+
+cpu::BlockLayout CachedAttention::Layout(const Pass& pass, const Sizes& sizes) const {
+  const int64_t head = sizes.block_size * sizes.head_dim;
+  return {.block_size = sizes.block_size,
+          .block_stride = attributes_.kv_heads * head,
+          .head_stride = head,
+          .token_stride = sizes.head_dim,
+          .tables = pass.tables,
+          .table_size = sizes.max_blocks};
+}
+
+cpu::HeadRotation CachedAttention::Rotation(KernelContext& context, const Sizes& sizes,
+                                            const std::vector<float>& norm) const {
+  return {.norm = norm.empty() ? nullptr : norm.data(),
+          .epsilon = attributes_.epsilon,
+          .cos = context.Input(Attributes::kCos).As<float>(),
+          .sin = context.Input(Attributes::kSin).As<float>(),
+          .pairs = sizes.rotated};
+}
+
+void CachedAttention::Append(KernelContext& context, const Sizes& sizes, const Pass& pass,
+                             cpu::Workspace& workspace, cpu::ThreadPool& pool) const {
+  const cpu::HeadRotation rotation = Rotation(context, sizes, k_norm_);
+  cpu::CacheAppendArgs append = {.x = context.Input(Attributes::kK).As<float>(),
+                                 .cache = pass.keys,
+                                 .dtype = pass.dtype,
+                                 .places = pass.places.data(),
+                                 .head_stride = sizes.block_size * sizes.head_dim,
+                                 .tokens = sizes.tokens,
+                                 .heads = attributes_.kv_heads,
+                                 .head_dim = sizes.head_dim,
+                                 .rotation = &rotation};
+  cpu::CacheAppend(append, workspace, pool);
+  append.x = context.Input(Attributes::kV).As<float>();
+  append.cache = pass.values;
+  append.rotation = nullptr;
+  cpu::CacheAppend(append, workspace, pool);
 }
 
 void CachedAttention::Compute(KernelContext& context) {
   const Sizes sizes = attributes_.CheckShapes(node_, context);
   const ort::TensorView q = context.Input(Attributes::kQ);
+  Pass pass;
+  pass.rows = ReadRows(context, sizes);
+  pass.tables = context.Input(Attributes::kBlockTables).As<int32_t>();
+  pass.places = FindPlaces(pass, sizes);
+  pass.dtype = static_cast<DType>(context.Input(Attributes::kPastKey).type);
+  pass.keys = Present(context, Attributes::kPastKey, Attributes::kPresentKey);
+  pass.values = Present(context, Attributes::kPastValue, Attributes::kPresentValue);
   OrtThreadPool pool(context, session_.threads);
   WorkspacePool::Lease workspace(session_.workspaces);
-  const Buffers buffers = {.rows = ReadRows(context, sizes),
-                           .rotated = (*workspace).Take<float>(q.Count()),
-                           .keys = Present(context, Attributes::kPastKey, Attributes::kPresentKey),
-                           .values = Present(context, Attributes::kPastValue, Attributes::kPresentValue)};
-  Append(context, sizes, buffers, pool);
-  const cpu::HeadStrides q_strides = TokenMajor(sizes.tokens, attributes_.heads, sizes.head_dim);
-  const cpu::HeadStrides cache = CacheStrides(sizes);
-  cpu::Attention({.q = buffers.rotated,
-                  .q_strides = q_strides,
-                  .k = buffers.keys,
-                  .k_strides = cache,
-                  .v = buffers.values,
-                  .v_strides = cache,
+  float* rotated = (*workspace).Take<float>(q.Count());
+  cpu::Rotary({.x = q.As<float>(),
+               .out = rotated,
+               .tokens = sizes.tokens,
+               .heads = attributes_.heads,
+               .head_dim = sizes.head_dim,
+               .rotation = Rotation(context, sizes, q_norm_)},
+              pool);
+  Append(context, sizes, pass, *workspace, pool);
+  cpu::Attention({.q = rotated,
+                  .k = pass.keys,
+                  .v = pass.values,
+                  .dtype = pass.dtype,
+                  .layout = Layout(pass, sizes),
                   .out = context.Output<float>(Attributes::kAttended, q.shape),
-                  .out_strides = q_strides,
-                  .batch = sizes.batch,
-                  .tokens = sizes.tokens,
+                  .rows = pass.rows.data(),
+                  .row_count = sizes.rows,
                   .heads = attributes_.heads,
                   .kv_heads = attributes_.kv_heads,
                   .head_dim = sizes.head_dim,
-                  .rows = buffers.rows.data(),
                   .causal = true,
                   .window = attributes_.window > 0 ? attributes_.window : 0,
                   .scale = attributes_.scale,

@@ -1,45 +1,53 @@
-// Op CachedAttention: new tokens q [B, S, heads · D], k, v [B, S, kv_heads · D], as projected, are normed and
-// rotated, appended to a cache and attend to it causally.
+// Op CachedAttention: the new tokens of several rows, as projected, are normed and rotated, appended to the
+// rows' caches and attend to these causally.
 #pragma once
 #include <string>
 #include <vector>
 
-#include "attention.h"
+#include "custom_op.h"
+#include "op_attributes.h"
 
 namespace switchyard::ops {
 
-// Further inputs: cos, sin [B, S, D / 2], the angles of each token; past_key, past_value [B, kv_heads,
-// capacity, D]; last_positions int32 [B], the index of each row's newest token; total_length int32 [], the
-// largest number of positions in use, newest included. Outputs: attended [B, S, heads · D], present_key,
-// present_value as the past ones; where an output's memory is the past's, the cache grows in place.
-// Attributes `q_norm`, `k_norm`: weights [D] of an RMS norm over each head, before the rotation, with
-// `epsilon`; -1: none.
+// Inputs: q [T, heads · D], k, v [T, kv_heads · D], the rows' tokens one row after the other; cos, sin [T,
+// R], the angles that turn the first 2R values of a head; past_key, past_value [blocks, kv_heads, block_size,
+// D], the pool that all caches lie in, of float32, float16 or bfloat16; row_starts int32 [rows + 1], each
+// row's first token, T at the end; past_lengths int32 [rows], the positions of each row that are filled;
+// block_tables int32 [rows, max_blocks], the block in which positions block_size · i and following of a row
+// lie. What a table says beyond the row's last position is not looked at. Outputs: attended [T, heads · D],
+// present_key, present_value as the past ones; where an output's memory is the past's, the pool is written in
+// place.
 //
-// A single token of a row is at last_positions[b]. Several follow one past that all rows share, of
-// total_length - S positions; rows that have fewer than S new tokens are padded on the right, and what the
-// padding attends to is of no use to anyone. Attribute `window`: how many of the newest positions a query
-// sees; -1: all.
+// Attributes `q_norm`, `k_norm`: weights [D] of an RMS norm over each head, before the rotation, with
+// `epsilon`; -1: none. Attribute `window`: how many of the newest positions a query sees; -1: all.
+//
+// Rows may share blocks of their pasts; a run fails where two rows would write to one block.
 class CachedAttention {
  public:
-  static const OpSchema kSchema;
+  static OpSchema Schema(DType cache);
   CachedAttention(const KernelInfo& info, SessionContext& session);
   void Compute(KernelContext& context);
 
  private:
   using Sizes = CachedAttentionAttributes::Sizes;
-  struct Buffers {
+  struct Pass {
     std::vector<cpu::AttentionRow> rows;
-    float* rotated;  // queries as they attend, [B, S, heads · D]
-    float *keys, *values;
+    const int32_t* tables;        // [rows, max_blocks]
+    std::vector<int64_t> places;  // [T]: elements from a cache's beginning to where head 0 of a token goes
+    DType dtype;                  // of the caches
+    char *keys, *values;
   };
-  // Where each row's new tokens go.
   std::vector<cpu::AttentionRow> ReadRows(KernelContext& context, const Sizes& sizes) const;
-  // Output `index` with the contents of input `past`, ready to be extended.
-  float* Present(KernelContext& context, size_t past, size_t index) const;
-  cpu::HeadStrides CacheStrides(const Sizes& sizes) const;
-  // Norms and rotates the queries, and the new keys into the cache; copies the new values there.
-  void Append(KernelContext& context, const Sizes& sizes, const Buffers& buffers,
+  // Where each token's keys and values go; checks the tables on the way.
+  std::vector<int64_t> FindPlaces(const Pass& pass, const Sizes& sizes) const;
+  void CheckTable(const cpu::AttentionRow& row, int64_t index, const int32_t* table,
+                  const Sizes& sizes) const;
+  cpu::BlockLayout Layout(const Pass& pass, const Sizes& sizes) const;
+  // Norms and rotates the new keys into the cache; copies the new values there.
+  void Append(KernelContext& context, const Sizes& sizes, const Pass& pass, cpu::Workspace& workspace,
               cpu::ThreadPool& pool) const;
+  cpu::HeadRotation Rotation(KernelContext& context, const Sizes& sizes,
+                             const std::vector<float>& norm) const;
 
   SessionContext& session_;
   std::string node_;

@@ -1,13 +1,18 @@
 #include "op_attributes.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <cstring>
 #include <stdexcept>
 
 namespace switchyard::ops {
 namespace {
 
 constexpr int64_t kImplementations = 3;
+
+// What the kernels of every device can walk over.
+constexpr int64_t kLeastBlockSize = 16;
 
 }  // namespace
 
@@ -181,36 +186,50 @@ CachedAttentionAttributes::CachedAttentionAttributes(const KernelInfo& info, con
 CachedAttentionAttributes::Sizes CachedAttentionAttributes::CheckShapes(const std::string& node,
                                                                         const KernelContext& context) const {
   const std::vector<int64_t> q = context.Input(kQ).shape;
+  const std::vector<int64_t> cos = context.Input(kCos).shape;
   const std::vector<int64_t> past = context.Input(kPastKey).shape;
-  const Sizes sizes = {.batch = q.empty() ? 0 : q[0],
-                       .tokens = q.size() < 2 ? 0 : q[1],
-                       .head_dim = HeadSize(node, "q", q, heads),
-                       .capacity = past.size() == 4 ? past[2] : 0};
-  if (sizes.head_dim % 2 != 0) {
-    throw std::runtime_error(node + ": a head has " + std::to_string(sizes.head_dim) +
-                             " values; the rotary embedding needs an even number");
-  }
-  const std::vector<int64_t> fresh = {sizes.batch, sizes.tokens, kv_heads * sizes.head_dim};
-  const std::vector<int64_t> angles = {sizes.batch, sizes.tokens, sizes.head_dim / 2};
-  const std::vector<int64_t> cache = {sizes.batch, kv_heads, sizes.capacity, sizes.head_dim};
+  const std::vector<int64_t> lengths = context.Input(kPastLengths).shape;
+  const std::vector<int64_t> tables = context.Input(kBlockTables).shape;
+  const Sizes sizes = {.tokens = q.empty() ? 0 : q[0],
+                       .rows = lengths.empty() ? 0 : lengths[0],
+                       .head_dim = HeadSize(node, "q", q, "[tokens", heads),
+                       .rotated = cos.size() == 2 ? cos[1] : 0,
+                       .blocks = past.empty() ? 0 : past[0],
+                       .block_size = past.size() == 4 ? past[2] : 0,
+                       .max_blocks = tables.size() == 2 ? tables[1] : 0};
+  const std::vector<int64_t> fresh = {sizes.tokens, kv_heads * sizes.head_dim};
+  const std::vector<int64_t> angles = {sizes.tokens, sizes.rotated};
+  const std::vector<int64_t> cache = {sizes.blocks, kv_heads, sizes.block_size, sizes.head_dim};
   CheckShape(node, "k", context.Input(kK).shape, fresh);
   CheckShape(node, "v", context.Input(kV).shape, fresh);
-  CheckShape(node, "cos", context.Input(kCos).shape, angles);
+  CheckShape(node, "cos", cos, angles);
   CheckShape(node, "sin", context.Input(kSin).shape, angles);
   CheckShape(node, "past_key", past, cache);
   CheckShape(node, "past_value", context.Input(kPastValue).shape, cache);
-  CheckShape(node, "last_positions", context.Input(kLastPositions).shape, {sizes.batch});
-  CheckShape(node, "total_length", context.Input(kTotalLength).shape, {});
+  CheckShape(node, "past_lengths", lengths, {sizes.rows});
+  CheckShape(node, "row_starts", context.Input(kRowStarts).shape, {sizes.rows + 1});
+  CheckShape(node, "block_tables", tables, {sizes.rows, sizes.max_blocks});
+  if (2 * sizes.rotated > sizes.head_dim) {
+    throw std::runtime_error(node + ": input 'cos' has " + std::to_string(sizes.rotated) +
+                             " angles a token, which turn twice as many values; a head has " +
+                             std::to_string(sizes.head_dim));
+  }
+  if (sizes.block_size < kLeastBlockSize || !std::has_single_bit(static_cast<uint64_t>(sizes.block_size))) {
+    throw std::runtime_error(node + ": input 'past_key' has blocks of " + std::to_string(sizes.block_size) +
+                             " positions; expected a power of two from " + std::to_string(kLeastBlockSize) +
+                             " on");
+  }
   CheckNorm(node, "q_norm", q_norm, sizes.head_dim);
   CheckNorm(node, "k_norm", k_norm, sizes.head_dim);
   return sizes;
 }
 
 int64_t HeadSize(const std::string& node, const char* input, const std::vector<int64_t>& shape,
-                 int64_t heads) {
-  if (shape.size() == 3 && shape[2] > 0 && shape[2] % heads == 0) return shape[2] / heads;
-  throw std::runtime_error(node + ": input '" + input + "' has shape " + ShapeText(shape) +
-                           "; expected [batch, tokens, a multiple of " + std::to_string(heads) +
+                 const char* leading, int64_t heads) {
+  const size_t rank = static_cast<size_t>(std::count(leading, leading + std::strlen(leading), ',')) + 2;
+  if (shape.size() == rank && shape.back() > 0 && shape.back() % heads == 0) return shape.back() / heads;
+  throw std::runtime_error(node + ": input '" + input + "' has shape " + ShapeText(shape) + "; expected " +
+                           leading + ", a multiple of " + std::to_string(heads) +
                            ", the number of its heads]");
 }
 

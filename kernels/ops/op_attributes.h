@@ -68,11 +68,25 @@ struct AttentionAttributes {
 
 struct CachedAttentionAttributes : AttentionAttributes {
   // In the order of the op's inputs and outputs.
-  enum Input : size_t { kQ, kK, kV, kCos, kSin, kPastKey, kPastValue, kLastPositions, kTotalLength };
+  enum Input : size_t {
+    kQ,
+    kK,
+    kV,
+    kCos,
+    kSin,
+    kPastKey,
+    kPastValue,
+    kRowStarts,
+    kPastLengths,
+    kBlockTables
+  };
   enum Output : size_t { kAttended, kPresentKey, kPresentValue };
   // What the shapes of one run say.
   struct Sizes {
-    int64_t batch, tokens, head_dim, capacity;
+    int64_t tokens, rows, head_dim;
+    int64_t rotated;  // pairs of values of a head that the rotation turns
+    int64_t blocks, block_size;
+    int64_t max_blocks;  // of a row
   };
 
   int64_t window;  // -1: none
@@ -85,9 +99,10 @@ struct CachedAttentionAttributes : AttentionAttributes {
   Sizes CheckShapes(const std::string& node, const KernelContext& context) const;
 };
 
-// Size of a head of `input`, whose shape must be [batch, tokens, heads · size]; throws otherwise.
+// Size of a head of `input`, whose shape must be `leading`, as "[batch, tokens", and the number of heads
+// times that size; throws otherwise.
 int64_t HeadSize(const std::string& node, const char* input, const std::vector<int64_t>& shape,
-                 int64_t heads);
+                 const char* leading, int64_t heads);
 
 // Throws unless `input` has this shape.
 void CheckShape(const std::string& node, const char* input, const std::vector<int64_t>& shape,

@@ -20,7 +20,9 @@ struct OpDomain::Ops {
         moe_router(context),
         moe_experts(context),
         attention(context),
-        cached_attention(context),
+        cached_attentions{{context, CachedAttention::Schema(DType::kFloat32), nullptr},
+                          {context, CachedAttention::Schema(DType::kFloat16), nullptr},
+                          {context, CachedAttention::Schema(DType::kBFloat16), nullptr}},
         top_candidates(context) {}
 
   CustomOp<Linear> linear;
@@ -29,7 +31,7 @@ struct OpDomain::Ops {
   CustomOp<MoeRouter> moe_router;
   CustomOp<MoeExperts> moe_experts;
   CustomOp<Attention> attention;
-  CustomOp<CachedAttention> cached_attention;
+  CustomOp<CachedAttention> cached_attentions[3];  // one for each type of the cache
   CustomOp<TopCandidates> top_candidates;
 };
 
@@ -40,9 +42,16 @@ OpDomain::OpDomain(int threads, std::shared_ptr<const WeightStore> store) {
   ort::OrtCustomOpDomain* domain = nullptr;
   ort::Check(ort::Api().CreateCustomOpDomain(kDomain, &domain));
   domain_.reset(domain);
-  const ort::OrtCustomOp* all[] = {&ops_->linear,           &ops_->embedding,     &ops_->gated_mlp,
-                                   &ops_->moe_router,       &ops_->moe_experts,   &ops_->attention,
-                                   &ops_->cached_attention, &ops_->top_candidates};
+  const ort::OrtCustomOp* all[] = {&ops_->linear,
+                                   &ops_->embedding,
+                                   &ops_->gated_mlp,
+                                   &ops_->moe_router,
+                                   &ops_->moe_experts,
+                                   &ops_->attention,
+                                   &ops_->cached_attentions[0],
+                                   &ops_->cached_attentions[1],
+                                   &ops_->cached_attentions[2],
+                                   &ops_->top_candidates};
   for (const ort::OrtCustomOp* op : all) ort::Check(ort::Api().CustomOpDomain_Add(domain, op));
 }
 

@@ -1,4 +1,4 @@
-import type { Head } from '../engine/pass.ts';
+import type { Head } from '../engine/sessions.ts';
 import { ExpertsInterface } from '../experts/registry.ts';
 import { Graph } from '../graph/graph.ts';
 import type { WeightSource } from '../graph/weight-source.ts';
@@ -55,6 +55,7 @@ export function buildAll(model: Model, weights: WeightSource): void {
   const experts = ExpertsInterface.get('grouped_mm');
   model.build(new Graph(weights), {
     ...target,
+    cacheDtype: 'float32',
     experts,
     head: 'logits',
     intermediates: false,

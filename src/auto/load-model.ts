@@ -1,8 +1,8 @@
 import { DTYPES, type DType, dtypeOf } from '../dtype.ts';
-import type { Head } from '../engine/pass.ts';
-import { DecoderRuntime } from '../engine/runner.ts';
+import { Engine } from '../engine/engine.ts';
+import type { Head } from '../engine/sessions.ts';
 import { sees, VisionRuntime } from '../engine/vision-runner.ts';
-import { abortIf, CheckpointError, ConfigError, InputError, show, warn } from '../errors.ts';
+import { abortIf, CheckpointError, ConfigError, expected, InputError, show, warn } from '../errors.ts';
 import { resolveExperts } from '../experts/resolve.ts';
 import { unservedSettings } from '../generation/generation-config.ts';
 import type { HubOptions } from '../hub/types.ts';
@@ -49,6 +49,11 @@ export interface LoadOptions extends HubOptions {
   threads?: number;
   /** Bound on prompt + new tokens, and with it on the memory of the KV cache. */
   maxCacheLength?: number;
+  /**
+   * Element type of the keys and values that are kept, on the CPU: half as many bytes as `float32`, which is a little more exact, for
+   * `bfloat16` and `float16`. Default: `dtype`.
+   */
+  cacheDtype?: DType;
   /** Names of tensors that may be missing from the checkpoint; they are taken as zeros, with a warning. */
   allowMissing?: readonly string[];
 }
@@ -90,15 +95,16 @@ export async function loadModel(
     model,
     checkpoint,
     dtype,
+    cacheDtype: chooseCacheDtype(options, dtype),
     head,
     maxMemory,
     backend: textBackend(experts),
   };
-  const { decoder, vision, release } = await openRuntimes(request, options);
+  const { engine, vision, release } = await openRuntimes(request, options);
   const contextLength = Math.min(model.contextLength, options.maxCacheLength ?? Number.POSITIVE_INFINITY);
   return {
     ...{ idOrFolder, model, config: json, generationConfig, dtype },
-    ...{ decoder, contextLength, expertsModel, experts, release },
+    ...{ engine, contextLength, expertsModel, experts, release },
     warn: (message) => warn(message, options.onWarning),
     decodeWithBatchedMm: options.decodeWithBatchedMm ?? true,
     threads: options.threads,
@@ -112,6 +118,7 @@ interface RuntimesRequest {
   readonly model: Model;
   readonly checkpoint: Checkpoint;
   readonly dtype: DType;
+  readonly cacheDtype: DType;
   readonly head: Head;
   /** Bytes. */
   readonly maxMemory: number | undefined;
@@ -121,7 +128,7 @@ interface RuntimesRequest {
 
 /** Opens a model's weights and sessions where it is to compute; after a failure nothing of them is left. */
 async function openRuntimes(request: RuntimesRequest, options: LoadOptions) {
-  const { model, checkpoint, dtype, head, maxMemory, backend } = request;
+  const { model, checkpoint, dtype, cacheDtype, head, maxMemory, backend } = request;
   // What has been opened, to be freed from the last to the first.
   const opened: (() => Promise<void> | void)[] = [];
   const release = async () => {
@@ -138,15 +145,15 @@ async function openRuntimes(request: RuntimesRequest, options: LoadOptions) {
       );
     const onUpload = uploadProgress(checkpoint, options);
     const onWarning = (message: string) => warn(message, options.onWarning);
-    const engine = { dtype, threads: options.threads, weights, onUpload, onWarning };
-    const vision = sees(model) ? new VisionRuntime(model, checkpoint, store, engine) : undefined;
+    const common = { dtype, threads: options.threads, weights, onUpload, onWarning };
+    const vision = sees(model) ? new VisionRuntime(model, checkpoint, store, common) : undefined;
     if (vision) opened.push(() => vision.dispose());
-    const decoder = new DecoderRuntime(model, checkpoint, store, engine);
-    opened.push(() => decoder.dispose());
-    decoder.assertSupported(backend);
+    const engine = new Engine(model, checkpoint, store, { ...common, cacheDtype });
+    opened.push(() => engine.dispose());
+    engine.assertSupported(backend);
     if (weights) await vision?.prepare(options.signal);
-    await decoder.prepare({ head, intermediates: false, visual: false }, backend, options.signal);
-    return { decoder, vision, release };
+    await engine.prepare({ head, intermediates: false, visual: false }, backend, options.signal);
+    return { engine, vision, release };
   } catch (error) {
     await release();
     throw error;
@@ -220,9 +227,11 @@ function checkKind(model: Model, kind: 'text' | 'image-text', idOrFolder: string
 }
 
 function checkOptions(options: LoadOptions): void {
-  const { dtype, threads, maxCacheLength, decodeWithBatchedMm } = options;
+  const { dtype, cacheDtype, threads, maxCacheLength, decodeWithBatchedMm } = options;
   if (decodeWithBatchedMm !== undefined && typeof decodeWithBatchedMm !== 'boolean')
     throw new InputError(`decodeWithBatchedMm is ${show(decodeWithBatchedMm)}; expected true or false`);
+  if (cacheDtype !== undefined && !DTYPES.includes(cacheDtype))
+    throw new InputError(expected('cacheDtype', cacheDtype, DTYPES.join(', ')));
   if (dtype !== undefined && dtype !== 'auto' && !DTYPES.includes(dtype))
     throw new InputError(`dtype is ${show(dtype)}; expected auto, ${DTYPES.join(', ')}`);
   for (const [name, value] of Object.entries({ threads, maxCacheLength })) {
@@ -250,6 +259,15 @@ function chooseDtype(asked: LoadOptions['dtype'], { declared }: Model, checkpoin
     if (dtype) return dtype;
   }
   throw new CheckpointError(`${checkpoint.files.join(', ')}: no tensor of dtype F32, F16 or BF16`);
+}
+
+/** The model's own, unless asked otherwise. */
+function chooseCacheDtype({ cacheDtype, device }: LoadOptions, dtype: DType): DType {
+  if (cacheDtype === undefined || cacheDtype === dtype) return dtype;
+  if (device === undefined || device === 'cpu') return cacheDtype;
+  throw new InputError(
+    `cacheDtype is ${show(cacheDtype)}, but on a GPU the cache has the model's dtype, ${show(dtype)}; leave cacheDtype out`,
+  );
 }
 
 function warnUnexpected(names: readonly string[], idOrFolder: string, options: LoadOptions): void {

@@ -139,7 +139,7 @@ class Stopwatch {
       let { top } = await decoding.prefill(1, this.#signal);
       for (let i = 0; i < count; i++) {
         const started = performance.now();
-        ({ top } = await decoding.step([top.ids[0] as number], 1, this.#signal));
+        ({ top } = await decoding.step([0], [top.ids[0] as number], 1, this.#signal));
         intervals.push(performance.now() - started);
       }
       return intervals;
@@ -154,12 +154,9 @@ class Stopwatch {
   ): Promise<T> {
     this.#signal?.throwIfAborted();
     const decoding = await this.#generator.openDecoding({
-      inputIds: prompts,
-      attentionMask: prompts.map((prompt) => prompt.map(() => 1)),
-      maxLength: (prompts[0]?.length ?? 0) + newTokens,
+      prompts: prompts.map((ids) => ({ ids })),
+      newTokens,
       expertsImplementation,
-      // What an image-text model has prepared of its prompts: these have no pictures.
-      extra: { prompts: prompts.map((ids) => ({ ids })) },
     });
     try {
       return await use(decoding);

@@ -17,6 +17,11 @@ export interface EngineOptions {
   readonly onWarning?: ((message: string) => void) | undefined;
 }
 
+export interface DecoderOptions extends EngineOptions {
+  /** Element type of keys and values in the cache. */
+  readonly cacheDtype: DType;
+}
+
 /** What graphs are built for. */
 export function targetOf({ dtype, weights }: EngineOptions): Target {
   return { device: weights ? 'cuda' : 'cpu', dtype };

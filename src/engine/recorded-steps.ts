@@ -3,13 +3,15 @@ import * as io from '../models/io.ts';
 import { CapturedRun, type Device, type DeviceMemory } from '../runtime/device.ts';
 import { Tensor } from '../runtime/ort.ts';
 import type { RecordingSession } from '../runtime/types.ts';
-import { type CacheTensors, onCacheRelease } from './cache/kv-cache.ts';
-import { type PassTokens, positionDims } from './pass.ts';
-import { StepGraphs, type StepGraphsPolicy, type StepKey } from './recording-policy.ts';
+import type { Batch } from './batch.ts';
+import type { CacheTensors } from './cache/pool.ts';
+import { type RecordingPolicy, Recordings, type StepAction, type StepKey } from './recording-policy.ts';
 
-/** Feeds of a decode step, one token a row. */
-export interface StepFeeds extends PassTokens {
+/** A decode step: one token per row. */
+export interface Step {
   readonly key: StepKey;
+  readonly batch: Batch;
+  readonly cache: CacheTensors;
   /** Value of the experts selector. */
   readonly selector: number;
   /** Takes the logits on the device, fp32 [rows, vocab]. */
@@ -18,6 +20,7 @@ export interface StepFeeds extends PassTokens {
 
 interface Recorded {
   readonly run: CapturedRun;
+  readonly inputs: DeviceMemory;
   readonly outputs: readonly {
     readonly name: string;
     readonly memory: DeviceMemory;
@@ -26,91 +29,73 @@ interface Recorded {
 }
 
 /**
- * Recorded decode steps of one cache. Their inputs lie side by side in one piece of device memory and their outputs in
- * others, so that a replay is one copy there, one launch, and one small copy back an output.
+ * Decode steps recorded on a device. The inputs of each lie side by side in one piece of device memory and its outputs in others,
+ * so that a replay is one copy there, one launch, and one small copy back for each output.
  */
-export class DeviceSteps {
+export class RecordedSteps {
   readonly #device: Device;
-  readonly #cache: CacheTensors;
-  readonly #graphs: StepGraphs<Recorded>;
-  #inputs: DeviceMemory | undefined;
-  #released = false;
+  readonly #recordings: Recordings<Recorded>;
 
-  constructor(device: Device, cache: CacheTensors, policy: StepGraphsPolicy) {
+  constructor(device: Device, policy: RecordingPolicy) {
     this.#device = device;
-    this.#cache = cache;
-    this.#graphs = new StepGraphs(policy, freeRecording);
-    onCacheRelease(cache, () => {
-      this.#released = true;
-      this.#graphs.clear();
-      this.#inputs?.dispose();
-    });
+    this.#recordings = new Recordings(policy, freeRecording);
   }
 
   /** Whether the next step of this kind is to be recorded, replayed or run as any pass. */
-  next(key: StepKey) {
-    return this.#graphs.next(key);
+  next(key: StepKey): StepAction<Recorded> {
+    return this.#recordings.next(key);
+  }
+
+  /** Frees all recordings. */
+  clear(): void {
+    this.#recordings.clear();
   }
 
   /** @throws EngineError where the step cannot be recorded */
-  async capture(session: RecordingSession, step: StepFeeds): Promise<Recorded> {
+  async capture(session: RecordingSession, step: Step): Promise<Recorded> {
     const { rows, candidates } = step.key;
-    const feeds = await this.#openFeeds(step);
-    const fetches: Record<string, Tensor> = { [io.LOGITS]: step.logits };
-    for (const [name, tensor] of Object.entries(this.#cache)) {
-      feeds[io.pastName(name)] = tensor;
-      fetches[io.presentName(name)] = tensor;
-    }
-    const outputs: Recorded['outputs'][number][] = [];
-    const fetch = async (name: string, type: 'float32' | 'int32' | 'int64', dims: number[]) => {
-      const bytes = dims.reduce((a, b) => a * b, type === 'int64' ? 8 : 4);
-      const memory = await this.#device.allocate(bytes, 'the outputs of a step');
-      outputs.push({ name, memory, bytes });
-      fetches[name] = memory.tensor(type, dims);
+    const opened: DeviceMemory[] = [];
+    const allocate = async (bytes: number, what: string) => {
+      const memory = await this.#device.allocate(bytes, what);
+      opened.push(memory);
+      return memory;
     };
     try {
+      const inputs = await allocate(inputBytes(step.batch).length, 'the inputs of a step');
+      await inputs.write(inputBytes(step.batch));
+      const feeds = stepFeeds(inputs, step);
+      const fetches: Record<string, Tensor> = { [io.LOGITS]: step.logits };
+      for (const [state, tensor] of step.cache) {
+        feeds[io.pastName(state)] = tensor;
+        fetches[io.presentName(state)] = tensor;
+      }
+      const outputs: Recorded['outputs'][number][] = [];
+      const fetch = async (name: string, type: 'float32' | 'int32' | 'int64', dims: number[]) => {
+        const bytes = dims.reduce((a, b) => a * b, type === 'int64' ? 8 : 4);
+        const memory = await allocate(bytes, 'the outputs of a step');
+        outputs.push({ name, memory, bytes });
+        fetches[name] = memory.tensor(type, dims);
+      };
       await fetch(CALLS, 'int64', [IMPLEMENTATIONS.length]);
       if (candidates > 0) {
         await fetch(io.CANDIDATE_LOGITS.name, 'float32', [rows, candidates]);
         await fetch(io.CANDIDATE_IDS.name, 'int32', [rows, candidates]);
       }
       const run = new CapturedRun(this.#device, await session.capture(feeds, fetches));
-      const recorded = { run, outputs };
-      if (this.#released) freeRecording(recorded);
-      else this.#graphs.captured(step.key, recorded);
+      const recorded = { run, inputs, outputs };
+      this.#recordings.captured(step.key, recorded);
       return recorded;
     } catch (error) {
-      for (const { memory } of outputs) memory.dispose();
+      for (const memory of opened) memory.dispose();
       throw error;
     }
   }
 
-  /** The inputs of a step but the cache: those that change in device memory, with the step's values. */
-  async #openFeeds(step: StepFeeds): Promise<Record<string, Tensor>> {
-    const { rows, candidates } = step.key;
-    const axes = step.positions.length / rows;
-    this.#inputs ??= await this.#device.allocate((8 * (2 + axes) + 4) * rows, 'the inputs of a step');
-    const inputs = this.#inputs;
-    await inputs.write(inputBytes(step));
-    const afterIds = 8 * rows;
-    const afterPositions = afterIds + 8 * axes * rows;
-    return {
-      [io.INPUT_IDS.name]: inputs.tensor('int64', [rows, 1]),
-      [io.positionIds(axes).name]: inputs.tensor('int64', positionDims(axes, rows, 1), afterIds),
-      [io.LOGITS_ROWS.name]: inputs.tensor('int64', [rows], afterPositions),
-      [io.LAST_POSITIONS.name]: inputs.tensor('int32', [rows], afterPositions + 8 * rows),
-      // Read on the host while recording; with one token a row nothing depends on the length.
-      [io.TOTAL_LENGTH.name]: new Tensor('int32', Int32Array.of(1), []),
-      [io.CANDIDATES.name]: new Tensor('int32', Int32Array.of(candidates), []),
-      [io.EXPERTS_IMPLEMENTATION.name]: new Tensor('int32', Int32Array.of(step.selector), []),
-    };
-  }
-
   /** The step's outputs but the cache; the logits stay on the device. */
-  async replay({ run, outputs }: Recorded, step: StepFeeds): Promise<Record<string, Tensor>> {
+  async replay({ run, inputs, outputs }: Recorded, step: Step): Promise<Record<string, Tensor>> {
     const { rows, candidates } = step.key;
-    const buffers = await run.replay(this.#inputs as DeviceMemory, inputBytes(step), outputs);
-    this.#graphs.replayed();
+    const buffers = await run.replay(inputs, inputBytes(step.batch), outputs);
+    this.#recordings.replayed();
     const results: Record<string, Tensor> = { [io.LOGITS]: step.logits };
     for (const [i, { name }] of outputs.entries()) {
       const buffer = buffers[i] as ArrayBuffer;
@@ -124,15 +109,49 @@ export class DeviceSteps {
   }
 }
 
-/** The inputs in the order they lie on the device. */
-function inputBytes({ key, ids, positions, lastPositions }: StepFeeds): Uint8Array {
-  const rows = BigInt64Array.from({ length: key.rows }, (_, row) => BigInt(row));
-  const parts = [ids, positions, rows, lastPositions];
+/** The inputs in the order they lie on the device: wide elements first, so that all are aligned. */
+function inputParts({ ids, positions, wanted, rowStarts, pastLengths, blockTables }: Batch) {
+  return [ids, positions, wanted, rowStarts, pastLengths, blockTables] as const;
+}
+
+function inputBytes(batch: Batch): Uint8Array {
+  const parts = inputParts(batch);
   return Buffer.concat(parts.map((part) => new Uint8Array(part.buffer, part.byteOffset, part.byteLength)));
 }
 
-function freeRecording({ run, outputs }: Recorded): void {
+/** The inputs of a step but the cache, as they lie in device memory. */
+function stepFeeds(inputs: DeviceMemory, { key, batch, selector }: Step): Record<string, Tensor> {
+  const { rows } = key;
+  const dims = [
+    [rows],
+    [batch.positions.length / rows, rows],
+    [rows],
+    [rows + 1],
+    [rows],
+    [rows, key.tableWidth],
+  ];
+  let offset = 0;
+  const [ids, positions, wanted, rowStarts, pastLengths, blockTables] = inputParts(batch).map((part, i) => {
+    const type = part instanceof BigInt64Array ? 'int64' : 'int32';
+    const tensor = inputs.tensor(type, dims[i] as number[], offset);
+    offset += part.byteLength;
+    return tensor;
+  }) as [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor];
+  return {
+    [io.INPUT_IDS.name]: ids,
+    [io.POSITION_IDS]: positions,
+    [io.LOGITS_ROWS.name]: wanted,
+    [io.ROW_STARTS.name]: rowStarts,
+    [io.PAST_LENGTHS.name]: pastLengths,
+    [io.BLOCK_TABLES.name]: blockTables,
+    [io.CANDIDATES.name]: new Tensor('int32', Int32Array.of(key.candidates), []),
+    [io.EXPERTS_IMPLEMENTATION.name]: new Tensor('int32', Int32Array.of(selector), []),
+  };
+}
+
+function freeRecording({ run, inputs, outputs }: Recorded): void {
   // Nobody waits: the memory is given back when the device is through with it.
   run.release().catch(() => {});
+  inputs.dispose();
   for (const { memory } of outputs) memory.dispose();
 }

@@ -3,7 +3,12 @@
 /** What a recorded step depends on besides its fixed buffers. */
 export interface StepKey {
   readonly rows: number;
-  readonly capacity: number;
+  /** Blocks in each row of the block table. */
+  readonly tableWidth: number;
+  /** Blocks of the cache. */
+  readonly blocks: number;
+  /** The buffer that takes the logits. */
+  readonly buffer: number;
   readonly implementation: string;
   /** How many of the highest logits it lists. */
   readonly candidates: number;
@@ -17,14 +22,17 @@ export type StepAction<T> =
 /** Plain runs of a step before it is recorded: they settle the engine's memory and algorithms. */
 const WARM_UPS = 2;
 
-/** The recordings of one cache's steps. They hold addresses, so all go when the cache's memory does. */
-export class StepGraphs<T> {
+/** Recordings kept; the one unused for longest goes. */
+const MOST_RECORDINGS = 32;
+
+/** The recordings of a model's steps. They hold addresses, so all go when the memory behind them does. */
+export class Recordings<T> {
   readonly #recordings = new Map<string, { runs: number; captured: T | undefined }>();
-  readonly #policy: StepGraphsPolicy;
+  readonly #policy: RecordingPolicy;
   readonly #release: (captured: T) => void;
 
   /** @param release frees a recording */
-  constructor(policy: StepGraphsPolicy, release: (captured: T) => void) {
+  constructor(policy: RecordingPolicy, release: (captured: T) => void) {
     this.#policy = policy;
     this.#release = release;
   }
@@ -53,16 +61,23 @@ export class StepGraphs<T> {
     this.#recordings.clear();
   }
 
-  #of({ rows, capacity, implementation, candidates }: StepKey) {
-    const text = [rows, capacity, implementation, candidates].join();
+  #of(key: StepKey) {
+    const text = JSON.stringify(key);
     const recording = this.#recordings.get(text) ?? { runs: 0, captured: undefined };
+    // A map keeps the order of insertion: what is used moves to the end.
+    this.#recordings.delete(text);
     this.#recordings.set(text, recording);
+    for (const [oldest, { captured }] of this.#recordings) {
+      if (this.#recordings.size <= MOST_RECORDINGS) break;
+      if (captured !== undefined) this.#release(captured);
+      this.#recordings.delete(oldest);
+    }
     return recording;
   }
 }
 
-/** Whether steps of a model are recorded; shared by all of its caches. */
-export class StepGraphsPolicy {
+/** Whether steps of a model are recorded. */
+export class RecordingPolicy {
   /** Asked for. */
   enabled = false;
   /** Recordings made so far. */

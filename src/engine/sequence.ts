@@ -1,5 +1,4 @@
-import * as io from '../models/io.ts';
-import { Tensor } from '../runtime/ort.ts';
+import type { CacheRow } from './cache/pool.ts';
 
 /** What the vision tower makes of the pictures of one prompt, in the order of their placeholders. */
 export interface VisualFeatures {
@@ -9,7 +8,7 @@ export interface VisualFeatures {
   readonly deepstack: readonly Float32Array[];
 }
 
-/** One row of a batch, without padding. */
+/** One prompt, checked and without padding. */
 export interface Prompt {
   readonly ids: readonly number[];
   /** Position of every token on each rotary axis; without it a token's position is its place. */
@@ -20,58 +19,42 @@ export interface Prompt {
   readonly visual?: { readonly places: readonly number[]; readonly features: VisualFeatures };
 }
 
-/** Rotary position of the token at `place`, which may lie beyond the prompt. */
-export function positionAt(prompt: Prompt, place: number, axis: number): number {
-  return prompt.positions?.[axis]?.[place] ?? place + (prompt.positionDelta ?? 0);
-}
+/** One request in the engine: its tokens so far, how many of them have been computed, and what it holds of the cache. */
+export class Sequence {
+  readonly prompt: Prompt;
+  readonly cache: CacheRow;
+  /** Tokens whose keys and values the cache holds. */
+  computed = 0;
+  readonly #ids: number[];
 
-/**
- * Graph inputs for the placeholders within tokens [start, start + length) of the prompts, or undefined where there are none.
- * @param hidden width of the features
- */
-export function visualFeeds(
-  prompts: readonly Prompt[],
-  start: number,
-  length: number,
-  hidden: number,
-): Record<string, Tensor> | undefined {
-  const rows: number[] = [];
-  const parts: { features: VisualFeatures; from: number; to: number }[] = [];
-  for (const [row, { visual }] of prompts.entries()) {
-    if (!visual) continue;
-    const from = firstAtLeast(visual.places, start);
-    const to = firstAtLeast(visual.places, start + length);
-    for (const place of visual.places.slice(from, to)) rows.push(row * length + place - start);
-    if (to > from) parts.push({ features: visual.features, from, to });
+  constructor(prompt: Prompt, cache: CacheRow) {
+    this.prompt = prompt;
+    this.cache = cache;
+    this.#ids = [...prompt.ids];
   }
-  if (rows.length === 0) return undefined;
-  const gather = (pick: (features: VisualFeatures) => Float32Array) => {
-    const data = new Float32Array(rows.length * hidden);
-    let at = 0;
-    for (const { features, from, to } of parts) {
-      data.set(pick(features).subarray(from * hidden, to * hidden), at);
-      at += (to - from) * hidden;
-    }
-    return new Tensor('float32', data, [rows.length, hidden]);
-  };
-  const feeds: Record<string, Tensor> = {
-    [io.VISUAL_ROWS.name]: new Tensor('int64', BigInt64Array.from(rows, BigInt), [rows.length]),
-    [io.visualEmbeds(hidden).name]: gather((features) => features.embeds),
-  };
-  const layers = parts[0]?.features.deepstack.length ?? 0;
-  for (let layer = 0; layer < layers; layer++)
-    feeds[io.deepstack(layer, hidden).name] = gather((features) => features.deepstack[layer] as Float32Array);
-  return feeds;
-}
 
-/** Index of the first entry that is at least `value`. */
-function firstAtLeast(sorted: readonly number[], value: number): number {
-  let low = 0;
-  let high = sorted.length;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if ((sorted[middle] as number) < value) low = middle + 1;
-    else high = middle;
+  /** Tokens so far, of the prompt and after it. */
+  get length(): number {
+    return this.#ids.length;
   }
-  return low;
+
+  /** Tokens that a pass has still to compute. */
+  get pending(): number {
+    return this.#ids.length - this.computed;
+  }
+
+  /** Adds a token for the next pass. */
+  append(id: number): void {
+    this.#ids.push(id);
+  }
+
+  idAt(place: number): number {
+    return this.#ids[place] as number;
+  }
+
+  /** Rotary position of the token at `place`. */
+  positionAt(place: number, axis: number): number {
+    const { positions, positionDelta = 0 } = this.prompt;
+    return positions?.[axis]?.[place] ?? place + positionDelta;
+  }
 }

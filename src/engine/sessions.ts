@@ -2,26 +2,32 @@ import type { ExpertsBackend } from '../experts/interface.ts';
 import { ExpertsInterface } from '../experts/registry.ts';
 import { Graph } from '../graph/graph.ts';
 import type { Model } from '../models/architecture.ts';
+import type { Variant } from '../nn/scope.ts';
 import type { RecordingSession, WeightStore } from '../runtime/types.ts';
 import type { Checkpoint } from '../safetensors/types.ts';
 import { CheckpointWeights } from '../weights/checkpoint-weights.ts';
-import { disposedError, type EngineOptions, openGraph, targetOf } from './open-graph.ts';
-import type { GraphVariant } from './pass.ts';
+import { type DecoderOptions, disposedError, openGraph, targetOf } from './open-graph.ts';
 
-/** The sessions of a loaded decoder: one a graph variant, opened when first wanted, all over the same weights. */
-export class DecoderSessions {
+/** What distinguishes one graph of a loaded model from another. */
+export type GraphVariant = Pick<Variant, 'head' | 'intermediates' | 'visual'>;
+
+/** What leaves a decoder's graph. */
+export type Head = Variant['head'];
+
+/** The sessions of a loaded decoder: one for each graph variant, opened when first wanted, all over the same weights. */
+export class Sessions {
   readonly #model: Model;
   readonly #checkpoint: Checkpoint;
   readonly #store: WeightStore;
-  readonly #engine: EngineOptions;
+  readonly #options: DecoderOptions;
   readonly #sessions = new Map<string, Promise<RecordingSession>>();
   #disposed = false;
 
-  constructor(model: Model, checkpoint: Checkpoint, store: WeightStore, engine: EngineOptions) {
+  constructor(model: Model, checkpoint: Checkpoint, store: WeightStore, options: DecoderOptions) {
     this.#model = model;
     this.#checkpoint = checkpoint;
     this.#store = store;
-    this.#engine = engine;
+    this.#options = options;
   }
 
   /** Built-in backends share a session: the selector tells them apart on each run. */
@@ -58,8 +64,9 @@ export class DecoderSessions {
   ): Promise<RecordingSession> {
     const graph = new Graph(new CheckpointWeights(this.#checkpoint, this.#store));
     const { head, intermediates, visual } = variant;
-    const target = targetOf(this.#engine);
-    this.#model.build(graph, { ...target, experts, head, intermediates, visual });
-    return openGraph(graph, this.#store, this.#engine, signal);
+    const { cacheDtype } = this.#options;
+    const target = targetOf(this.#options);
+    this.#model.build(graph, { ...target, cacheDtype, experts, head, intermediates, visual });
+    return openGraph(graph, this.#store, this.#options, signal);
   }
 }

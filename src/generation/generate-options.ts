@@ -18,6 +18,4 @@ export interface GenerateOptions extends GenerationParameters {
   tokenizer?: Tokenizer | undefined;
   /** Pins the experts backend of this call; without it every step reads the model's setting as it then is. */
   expertsImplementation?: unknown;
-  /** Further inputs of the architecture, handed to the model. */
-  extra?: Readonly<Record<string, unknown>> | undefined;
 }

@@ -4,6 +4,7 @@ import type { GenerateOptions } from './generate-options.ts';
 import { type RowHistory, type ScoreProcessor, scoreProcessors } from './logits-processors.ts';
 import type { GenerationConfig } from './parameters.ts';
 import { makePlan, type Plan } from './plan.ts';
+import type { Prompts } from './prompt.ts';
 import { Random, randomSeed } from './random.ts';
 import { type TokenChooser, tokenChooser } from './sampler.ts';
 import { StopStringMatcher } from './stopping-criteria.ts';
@@ -60,6 +61,7 @@ export class GenerationAbortError extends AbortError {
  * else from transformers' defaults. A row depends on nothing but its own prompt, the parameters, the seed and its
  * position in the batch. Ties, filters and penalties follow transformers, except that padding is never penalised.
  *
+ * @param prompts those of `options` where the model has checked them already, with what it may have put into them
  * @throws {InputError} an option or id is out of range or of the wrong type; nothing has run then.
  * @throws {GenerationAbortError} the signal fired.
  */
@@ -67,8 +69,9 @@ export async function generate(
   generator: Generator,
   defaults: GenerationConfig,
   options: GenerateOptions,
+  prompts?: Prompts,
 ): Promise<GenerateOutput> {
-  const plan = makePlan(generator, defaults, options);
+  const plan = makePlan(generator, defaults, options, prompts);
   const run = new GenerationRun(plan);
   try {
     return await run.toEnd(generator);
@@ -140,8 +143,8 @@ class GenerationRun {
     this.#chooser = tokenChooser(parameters, plan.vocabSize);
     this.#candidates = this.#processors.length > 0 ? 0 : this.#chooser.candidates;
     const seed = parameters.seed ?? randomSeed();
-    this.#rows = prompts.inputIds.map((ids, index) => {
-      const tokens = ids.filter((_, position) => prompts.attentionMask[index]?.[position] === 1);
+    this.#rows = prompts.rows.map(({ ids }, index) => {
+      const tokens = [...ids];
       const stop =
         parameters.stopStrings.length > 0
           ? new StopStringMatcher(plan.tokenizer as Tokenizer, parameters.stopStrings)
@@ -201,13 +204,17 @@ class GenerationRun {
   async #continue(decoding: Decoding, first: Scores): Promise<void> {
     const { signal } = this.#plan;
     let scores = first;
+    let live: readonly Row[] = this.#rows;
     for (;;) {
       abortIf(signal, 'generation');
-      const tokens = await this.#chooseTokens(scores);
+      await this.#chooseTokens(scores, live);
       this.#endLateRows();
-      if (this.#rows.every((row) => row.finish !== undefined)) return;
+      live = live.filter((row) => row.finish === undefined);
+      if (live.length === 0) return;
       abortIf(signal, 'generation');
-      scores = await decoding.step(tokens, this.#candidates, signal);
+      const rows = live.map(({ index }) => index);
+      const tokens = live.map((row) => row.tokens.at(-1) as number);
+      scores = await decoding.step(rows, tokens, this.#candidates, signal);
     }
   }
 
@@ -217,28 +224,21 @@ class GenerationRun {
     for (const row of this.#rows) row.finish ??= 'time';
   }
 
-  /** Chooses and records the next token of every row; rows that have ended get the pad token. */
-  async #chooseTokens(scores: Scores): Promise<number[]> {
-    const { parameters, streamer } = this.#plan;
-    const next: number[] = [];
-    for (const row of this.#rows) {
-      if (row.finish !== undefined) {
-        next.push(parameters.padTokenId);
-        continue;
-      }
-      const token = await this.#choose(scores, row);
+  /** Chooses and records the next token of rows that have not ended, whose scores lie in their order. */
+  async #chooseTokens(scores: Scores, live: readonly Row[]): Promise<void> {
+    const { streamer } = this.#plan;
+    for (const [place, row] of live.entries()) {
+      const token = await this.#choose(scores, place, row);
       row.tokens.push(token);
       row.seen.add(token);
-      next.push(token);
       if (streamer) await this.#stream([token]);
       row.finish = this.#finishOf(row, token);
       await this.#pace.breathe();
     }
-    return next;
   }
 
-  async #choose({ top, logits }: Scores, row: Row): Promise<number> {
-    const { index, random } = row;
+  async #choose({ top, logits }: Scores, index: number, row: Row): Promise<number> {
+    const { random } = row;
     const ofRow = <T extends Float32Array | Int32Array>(all: T, width: number) =>
       all.subarray(index * width, (index + 1) * width) as T;
     if (top.count > 0) {

@@ -15,7 +15,6 @@ const OTHER_OPTIONS = [
   'signal',
   'tokenizer',
   'expertsImplementation',
-  'extra',
 ] as const satisfies readonly (keyof GenerateOptions)[];
 
 /** Everything that is settled before the model runs. */
@@ -36,15 +35,23 @@ export interface Plan {
  *
  * @throws {InputError} an option or id is out of range or of the wrong type.
  */
-export function makePlan(generator: Generator, defaults: GenerationConfig, options: GenerateOptions): Plan {
+export function makePlan(
+  generator: Generator,
+  defaults: GenerationConfig,
+  options: GenerateOptions,
+  checked?: Prompts,
+): Plan {
   if (typeof options !== 'object' || options === null) {
     throw new InputError(expected('The argument of generate', options, 'an object of options'));
   }
   const { vocabSize } = generator;
   const parameters = joinParameters(defaults, options, vocabSize);
-  const prompts = repeatRows(checkPrompts(options.inputIds, options.attentionMask, vocabSize), parameters);
-  checkStreaming(options, prompts.inputIds.length, parameters);
-  const width = (prompts.inputIds[0] as readonly number[]).length;
+  const prompts = repeatRows(
+    checked ?? checkPrompts(options.inputIds, options.attentionMask, vocabSize),
+    parameters,
+  );
+  checkStreaming(options, prompts.rows.length, parameters);
+  const width = Math.max(...prompts.rows.map(({ ids }) => ids.length));
   const budget = tokenBudget(parameters, width, generator.contextLength);
   return {
     prompts,
@@ -55,13 +62,11 @@ export function makePlan(generator: Generator, defaults: GenerationConfig, optio
     signal: options.signal,
     tokenizer: options.tokenizer,
     request: {
-      inputIds: prompts.inputIds,
-      attentionMask: prompts.attentionMask,
-      maxLength: width + budget,
+      prompts: prompts.rows,
+      newTokens: budget,
       ...(options.expertsImplementation === undefined
         ? {}
         : { expertsImplementation: options.expertsImplementation }),
-      ...(options.extra === undefined ? {} : { extra: options.extra }),
     },
   };
 }
@@ -118,13 +123,9 @@ function repeatRows(prompts: Prompts, { numReturnSequences, doSample }: Resolved
         'Set doSample: true, or numReturnSequences: 1',
     );
   }
-  const repeat = (rows: readonly (readonly number[])[]) =>
+  const repeat = <T>(rows: readonly T[]) =>
     rows.flatMap((row) => Array.from({ length: numReturnSequences }, () => row));
-  return {
-    given: repeat(prompts.given),
-    inputIds: repeat(prompts.inputIds),
-    attentionMask: repeat(prompts.attentionMask),
-  };
+  return { given: repeat(prompts.given), rows: repeat(prompts.rows) };
 }
 
 function checkStreaming(options: GenerateOptions, rows: number, parameters: ResolvedParameters): void {

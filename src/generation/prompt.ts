@@ -1,13 +1,12 @@
 import { expected, InputError } from '../errors.ts';
+import type { PromptRow } from './types.ts';
 
 /** A checked batch of prompts; rows of our own, whatever becomes of the caller's. */
 export interface Prompts {
   /** Rows as the caller gave them, padding included. */
-  given: readonly (readonly number[])[];
-  /** [rows, width]; padding that all rows share is cut off. */
-  inputIds: readonly (readonly number[])[];
-  /** [rows, width]; each row is zeros, then ones. */
-  attentionMask: readonly (readonly number[])[];
+  readonly given: readonly (readonly number[])[];
+  /** The same without padding. */
+  readonly rows: readonly PromptRow[];
 }
 
 /**
@@ -37,9 +36,8 @@ export function checkPrompts(inputIds: unknown, attentionMask: unknown, vocabSiz
       : checkMask(attentionMask, ids);
   const empty = mask.findIndex((row) => !row.includes(1));
   if (empty !== -1) throw new InputError(`The prompt of row ${empty} is empty. Give it at least one token`);
-  const shared = Math.min(...mask.map((row) => row.indexOf(1)));
-  const cut = (row: readonly number[]) => row.slice(shared);
-  return { given: ids, inputIds: ids.map(cut), attentionMask: mask.map(cut) };
+  const rows = ids.map((row, r) => ({ ids: row.slice(mask[r]?.indexOf(1)) }));
+  return { given: ids, rows };
 }
 
 /** Copies rows of whole numbers from 0 to `most`. */

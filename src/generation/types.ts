@@ -8,16 +8,17 @@ export interface Generator {
 }
 
 export interface DecodingRequest {
-  /** Prompts, already padded on the left to one length. */
-  inputIds: readonly (readonly number[])[];
-  /** 1 for a token, 0 for padding; same shape as `inputIds`. */
-  attentionMask: readonly (readonly number[])[];
-  /** Upper bound of prompt + new tokens, for sizing the cache. */
-  maxLength: number;
+  /** Checked, one for each row. */
+  prompts: readonly PromptRow[];
+  /** Most tokens that will follow a prompt. */
+  newTokens: number;
   /** Pins the experts backend for every step; undefined: each step reads the model's setting. */
   expertsImplementation?: unknown;
-  /** Further inputs of the architecture, such as image features; passed through. */
-  extra?: Readonly<Record<string, unknown>>;
+}
+
+/** A prompt without padding. A model may have put more into it, such as the features of its pictures. */
+export interface PromptRow {
+  readonly ids: readonly number[];
 }
 
 /** The highest logits of every row, best first, equal ones by ascending id; NaN counts as −∞. */
@@ -30,7 +31,7 @@ export interface TopLogits {
   readonly ids: Int32Array;
 }
 
-/** What a pass says about the next token of every row. Valid until the next pass. */
+/** What a pass says about the next token of every row it was about. Valid until the next pass. */
 export interface Scores {
   /** As many as were asked for. */
   readonly top: TopLogits;
@@ -45,8 +46,17 @@ export interface Decoding {
    * @param candidates how many of the highest logits of each row's last position to fetch, 0 to vocab
    */
   prefill(candidates: number, signal?: AbortSignal): Promise<Scores>;
-  /** Feeds one token a row. */
-  step(tokens: readonly number[], candidates: number, signal?: AbortSignal): Promise<Scores>;
+  /**
+   * Feeds one more token to some rows.
+   * @param rows ascending; a row that is left out has ended, and may not come back
+   * @param tokens one for each of `rows`, as the scores that follow
+   */
+  step(
+    rows: readonly number[],
+    tokens: readonly number[],
+    candidates: number,
+    signal?: AbortSignal,
+  ): Promise<Scores>;
   /** Calls of MoE layers so far by experts backend, counted by the kernels themselves. */
   readonly expertsCalls: Readonly<Record<string, number>>;
   dispose(): void;

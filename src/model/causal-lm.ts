@@ -5,6 +5,7 @@ import { abortError, abortIf } from '../errors.ts';
 import { type GenerateOutput, generate } from '../generation/generate.ts';
 import type { GenerateOptions } from '../generation/generate-options.ts';
 import { parseGenerationConfig } from '../generation/generation-config.ts';
+import type { Prompts } from '../generation/prompt.ts';
 import type { Decoding, DecodingRequest, Generator } from '../generation/types.ts';
 import type { ResidencyStats } from '../runtime/device.ts';
 import type { Tensor } from '../runtime/ort.ts';
@@ -87,7 +88,7 @@ export abstract class GenerativeModel extends PreTrainedModel implements Generat
     const { signal } = options;
     const mode = checkCompileMode(options.mode ?? 'default');
     const counts = checkTokenCounts(options.tokenCounts, this.contextLength);
-    const { decoder, expertsModel } = this.parts;
+    const { engine, expertsModel } = this.parts;
     const wantsTable = isTuned(mode) && expertsModel.hasExperts;
     try {
       abortIf(signal, 'compile');
@@ -95,36 +96,34 @@ export abstract class GenerativeModel extends PreTrainedModel implements Generat
     } catch (error) {
       throw signal?.aborted ? abortError(signal, 'compile') : error;
     }
-    decoder.setGraphs(usesGraphs(mode));
+    engine.recording.enabled = usesGraphs(mode);
     this.#mode = mode;
   }
 
   /** What `--stats` tells besides the numbers of a generation. */
   get executionStats(): ExecutionStats {
-    const { decoder } = this.parts;
+    const { recording, weights } = this.parts.engine;
     return {
-      device: decoder.weights?.device.name ?? 'cpu',
+      device: weights?.device.name ?? 'cpu',
       compileMode: this.#mode,
       decodeBackend: chooseBackend(this.textBackend, { tokens: 1, phase: 'decode' }, this.policy),
       tuning: this.tuning,
-      ...(decoder.weights && {
-        graphs: { captures: decoder.captures, replays: decoder.replays, fault: decoder.graphsFault },
-        residency: decoder.weights.stats,
+      ...(weights && {
+        graphs: { captures: recording.captures, replays: recording.replays, fault: recording.fault },
+        residency: weights.stats,
       }),
     };
   }
 
   /** Opens a decoding for `generate`. @internal */
   async openDecoding(request: DecodingRequest): Promise<Decoding> {
-    const prompts = this.decodingPrompts(request);
-    const experts = this.backendReader(request.expertsImplementation);
-    const maxLength = Math.min(request.maxLength, this.contextLength);
-    return new DecoderDecoding(this.parts.decoder, prompts, maxLength, experts);
-  }
-
-  /** The rows of a decoding, without padding. */
-  protected decodingPrompts(request: DecodingRequest): readonly Prompt[] {
-    return this.prompts(request.inputIds, request.attentionMask);
+    const { prompts, newTokens, expertsImplementation } = request;
+    return new DecoderDecoding(
+      this.parts.engine,
+      prompts,
+      newTokens,
+      this.backendReader(expertsImplementation),
+    );
   }
 
   protected async logits(
@@ -132,14 +131,15 @@ export abstract class GenerativeModel extends PreTrainedModel implements Generat
     inputs: ForwardInputs,
     experts: BackendReader,
   ): Promise<CausalLMOutput> {
-    const { main, ...rest } = await forwardPass(this.parts.decoder, prompts, inputs, 'logits', experts);
+    const { main, ...rest } = await forwardPass(this.parts.engine, prompts, inputs, 'logits', experts);
     return { logits: main, ...rest };
   }
 
-  protected continue(options: GenerateOptions): Promise<GenerateOutput> {
+  /** @param prompts checked, with whatever the model has put into them */
+  protected continue(prompts: Prompts, options: GenerateOptions): Promise<GenerateOutput> {
     const { json, file } = this.parts.generationConfig;
     const defaults = parseGenerationConfig(json, file);
-    return generate(this, defaults, options);
+    return generate(this, defaults, options, prompts);
   }
 }
 
@@ -150,8 +150,8 @@ export class CausalLM extends GenerativeModel {
    * @throws InputError for ids, masks or options out of range; AbortError
    */
   async forward(inputs: ForwardInputs): Promise<CausalLMOutput> {
-    const prompts = this.prompts(inputs.inputIds, inputs.attentionMask);
-    return this.logits(prompts, inputs, this.backendReader(inputs.expertsImplementation));
+    const { rows } = this.prompts(inputs.inputIds, inputs.attentionMask);
+    return this.logits(rows, inputs, this.backendReader(inputs.expertsImplementation));
   }
 
   /**
@@ -159,7 +159,7 @@ export class CausalLM extends GenerativeModel {
    * @throws InputError for ids, masks or options out of range; AbortError with what was generated so far
    */
   async generate(options: CausalLMGenerateOptions): Promise<GenerateOutput> {
-    return this.continue(options);
+    return this.continue(this.prompts(options.inputIds, options.attentionMask), options);
   }
 }
 
@@ -170,11 +170,11 @@ export class BaseModel extends PreTrainedModel {
    * @throws InputError for ids, masks or options out of range; AbortError
    */
   async forward(inputs: Omit<ForwardInputs, 'logitsToKeep'>): Promise<BaseModelOutput> {
-    const prompts = this.prompts(inputs.inputIds, inputs.attentionMask);
+    const { rows } = this.prompts(inputs.inputIds, inputs.attentionMask);
     const experts = this.backendReader(inputs.expertsImplementation);
     const { main, ...rest } = await forwardPass(
-      this.parts.decoder,
-      prompts,
+      this.parts.engine,
+      rows,
       inputs,
       'last_hidden_state',
       experts,

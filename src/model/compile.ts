@@ -1,7 +1,7 @@
 /** `model.compile`: what is measured and recorded ahead. */
 
 import { DecoderDecoding } from '../engine/decoding.ts';
-import type { DecoderRuntime } from '../engine/runner.ts';
+import type { Engine } from '../engine/engine.ts';
 import { autotune, TOKEN_COUNTS } from '../engine/tuning/measure.ts';
 import type { BuiltInBackend, TuningTable } from '../engine/tuning/policy.ts';
 import { readTuning, type TuningKey, writeTuning } from '../engine/tuning/store.ts';
@@ -67,8 +67,8 @@ export async function tune(
   const key = tuningKey(parts, tokenCounts);
   const cached = await readTuning(key, parts.warn);
   if (cached) return { table: cached, source: 'cache', tokenCounts };
-  const { decoder } = parts;
-  const run = (tokens: number, backend: BuiltInBackend) => runPass(decoder, tokens, backend, signal);
+  const { engine } = parts;
+  const run = (tokens: number, backend: BuiltInBackend) => runPass(engine, tokens, backend, signal);
   const table = await autotune(run, { counts: tokenCounts, signal });
   await writeTuning(key, table, parts.warn);
   return { table, source: 'measured', tokenCounts };
@@ -76,15 +76,18 @@ export async function tune(
 
 /** One prompt of random ids, up to the last token's logits. */
 async function runPass(
-  decoder: DecoderRuntime,
+  engine: Engine,
   tokens: number,
   backend: BuiltInBackend,
   signal: AbortSignal | undefined,
 ): Promise<void> {
   abortIf(signal, 'compile');
-  const { vocabSize: vocab } = decoder.model;
-  const ids = Array.from({ length: tokens }, () => Math.floor(Math.random() * vocab));
-  const decoding = new DecoderDecoding(decoder, [{ ids }], tokens, () => backend);
+  const { vocabSize } = engine.model;
+  const ids = Array.from({ length: tokens }, () => Math.floor(Math.random() * vocabSize));
+  const decoding = new DecoderDecoding(engine, [{ ids }], 0, {
+    requested: () => backend,
+    choose: () => backend,
+  });
   try {
     await decoding.prefill(1, signal);
   } finally {
@@ -94,8 +97,8 @@ async function runPass(
 
 /** Everything that a measurement depends on. */
 function tuningKey(parts: ModelParts, counts: readonly number[]): TuningKey {
-  const { decoder, model, dtype, threads, maxMemory = 0 } = parts;
-  const { weights } = decoder;
+  const { engine, model, dtype, threads, maxMemory = 0 } = parts;
+  const { weights } = engine;
   const info = weights?.device.info;
   const device = info
     ? `${info.name}, compute capability ${info.major}.${info.minor}`

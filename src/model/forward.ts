@@ -1,6 +1,6 @@
-import { type ChunkResult, prefill } from '../engine/prefill.ts';
-import type { DecoderRuntime } from '../engine/runner.ts';
-import type { Prompt } from '../engine/sequence.ts';
+import { type Chunk, planPrefill } from '../engine/batch.ts';
+import type { Engine } from '../engine/engine.ts';
+import type { Prompt, Sequence } from '../engine/sequence.ts';
 import type { BackendReader } from '../engine/tuning/policy.ts';
 import { InputError, show } from '../errors.ts';
 import type { Model } from '../models/architecture.ts';
@@ -35,28 +35,42 @@ export interface Intermediates {
 
 type Numbers = Float32Array | Int32Array;
 
-/** One result assembled from the chunks of a prefill; rows keep their left padding. */
+/** The tokens of one chunk in the padded batch. */
+interface Stretch {
+  readonly row: number;
+  /** Position of the first token. */
+  readonly start: number;
+  readonly tokens: number;
+}
+
+/** One result assembled from passes, [rows, positions, width]; positions before `first` are left out. */
 class Gathered {
   readonly #data: Numbers;
-  readonly #width: number;
-  readonly #positions: number;
   readonly #rows: number;
+  readonly #positions: number;
+  readonly #first: number;
+  readonly #width: number;
 
-  constructor(kind: 'float32' | 'int32', rows: number, positions: number, width: number) {
-    const size = rows * positions * width;
+  constructor(kind: 'float32' | 'int32', rows: number, positions: number, width: number, first = 0) {
+    const size = rows * (positions - first) * width;
     this.#data = kind === 'float32' ? new Float32Array(size) : new Int32Array(size);
-    this.#width = width;
-    this.#positions = positions;
     this.#rows = rows;
+    this.#positions = positions - first;
+    this.#first = first;
+    this.#width = width;
   }
 
-  /** Copies `count` positions of `source`, from its element `from` on, to position `position` of `row`. */
-  put(source: Numbers, from: number, row: number, position: number, count: number): void {
+  /** Copies what a pass gave for the tokens of its chunks that are not left out, which lie end to end. */
+  take(source: Numbers, stretches: readonly Stretch[]): void {
     const width = this.#width;
-    this.#data.set(
-      source.subarray(from * width, (from + count) * width),
-      (row * this.#positions + position) * width,
-    );
+    let from = 0;
+    for (const { row, start, tokens } of stretches) {
+      const skipped = Math.min(Math.max(this.#first - start, 0), tokens);
+      const to = row * this.#positions + start + skipped - this.#first;
+      const count = tokens - skipped;
+      this.#data.set(source.subarray(from * width, (from + count) * width), to * width);
+      from += count;
+    }
   }
 
   tensor(): Tensor {
@@ -69,43 +83,46 @@ class Gathered {
 
 /** Runs prompts once and gathers logits or the last hidden state, and the intermediates asked for. */
 export async function forwardPass(
-  runtime: DecoderRuntime,
+  engine: Engine,
   prompts: readonly Prompt[],
   inputs: ForwardInputs,
   head: 'logits' | 'last_hidden_state',
   experts: BackendReader,
 ): Promise<Intermediates & { main: Tensor }> {
-  const { vocabSize, hiddenSize } = runtime.model;
+  const { vocabSize, hiddenSize } = engine.model;
   const positions = inputs.inputIds[0]?.length ?? 0;
-  const keep = checkKeep(inputs.logitsToKeep, positions);
-  const padding = prompts.map((prompt) => positions - prompt.ids.length);
-  const rows = prompts.length;
-  const width = head === 'logits' ? vocabSize : hiddenSize;
-  const kept = head === 'logits' ? keep : positions;
-  const main = new Gathered('float32', rows, kept, width);
+  const first = positions - checkKeep(inputs.logitsToKeep, positions);
+  const main =
+    head === 'logits'
+      ? new Gathered('float32', prompts.length, positions, vocabSize, first)
+      : new Gathered('float32', prompts.length, positions, hiddenSize);
   const intermediates = Boolean(inputs.outputHiddenStates || inputs.outputRouterLogits);
-  const kinds = intermediates ? intermediateBuffers(runtime.model, rows, positions) : NO_INTERMEDIATES;
+  const kinds = intermediates
+    ? intermediateBuffers(engine.model, prompts.length, positions)
+    : NO_INTERMEDIATES;
   const gathered = Object.values(kinds).flatMap((buffers) => [...buffers]);
-  const cache = runtime.openCache(rows, positions);
-  const request = {
-    head,
-    intermediates,
-    prompts,
-    cache,
-    experts,
-    wanted: (row: number, token: number) => (padding[row] as number) + token >= positions - keep,
-  };
+  const sequences = prompts.map((prompt) => engine.open(prompt));
+  const stretch = ({ sequence, tokens }: Chunk): Stretch => ({
+    row: sequences.indexOf(sequence),
+    start: positions - sequence.length + sequence.computed,
+    tokens,
+  });
   try {
-    for await (const result of prefill(runtime, request, inputs.signal)) {
-      if (head === 'logits') {
-        const logits = result.outputs[io.LOGITS]?.data as Float32Array;
-        for (const [i, { row, token }] of result.logitsOf.entries())
-          main.put(logits, i, row, (padding[row] as number) + token - (positions - keep), 1);
-      } else scatter(result, io.LAST_HIDDEN_STATE, main, prompts, padding);
-      for (const [name, buffer] of gathered) scatter(result, name, buffer, prompts, padding);
+    await engine.reserve(sequences, inputs.signal);
+    for (const chunks of planPrefill(sequences)) {
+      const stretches = chunks.map(stretch);
+      const tokens = chunks.reduce((sum, chunk) => sum + chunk.tokens, 0);
+      const request = {
+        ...{ chunks, head, intermediates, experts: experts.choose({ tokens, phase: 'prefill' }) },
+        wanted: ({ length }: Sequence, place: number) => positions - length + place >= first,
+      };
+      const { outputs } = await engine.run(request, inputs.signal);
+      const dataOf = (name: string) => outputs[name]?.data as Numbers;
+      main.take(dataOf(head === 'logits' ? io.LOGITS : io.LAST_HIDDEN_STATE), stretches);
+      for (const [name, buffer] of gathered) buffer.take(dataOf(name), stretches);
     }
   } finally {
-    cache.dispose();
+    for (const sequence of sequences) engine.close(sequence);
   }
   const list = (buffers: Buffers) => [...buffers.values()].map((buffer) => buffer.tensor());
   const { hiddenStates, routerLogits, routerIndices, routerWeights } = kinds;
@@ -150,21 +167,6 @@ function intermediateBuffers(
 }
 
 type PortOf = (index: number, width: number) => io.Port;
-
-/** Moves a chunk's rows, which are padded on the right, to their places. */
-function scatter(
-  { chunk, outputs }: ChunkResult,
-  name: string,
-  target: Gathered,
-  prompts: readonly Prompt[],
-  padding: readonly number[],
-): void {
-  const data = outputs[name]?.data as Numbers;
-  for (const [i, row] of chunk.rows.entries()) {
-    const count = Math.min((prompts[row] as Prompt).ids.length - chunk.start, chunk.length);
-    target.put(data, i * chunk.length, row, (padding[row] as number) + chunk.start, count);
-  }
-}
 
 function checkKeep(keep: unknown, positions: number): number {
   if (keep === undefined || keep === 0) return positions;

@@ -3,7 +3,6 @@ import { sees, type VisionRuntime } from '../engine/vision-runner.ts';
 import { InputError } from '../errors.ts';
 import type { GenerateOutput } from '../generation/generate.ts';
 import type { GenerateOptions } from '../generation/generate-options.ts';
-import type { DecodingRequest } from '../generation/types.ts';
 import type { Grid, PixelValues } from '../media/types.ts';
 import { type MediaPart, TOKEN_TYPES } from '../models/architecture.ts';
 import { type CausalLMOutput, GenerativeModel } from './causal-lm.ts';
@@ -53,7 +52,8 @@ export class ImageTextToText extends GenerativeModel {
   async forward(inputs: ImageTextForwardInputs): Promise<CausalLMOutput> {
     // Before the tower runs: a backend that does not exist should not cost a picture.
     const experts = this.backendReader(inputs.expertsImplementation);
-    return this.logits(await this.#prepare(inputs), inputs, experts);
+    const { rows } = this.prompts(inputs.inputIds, inputs.attentionMask);
+    return this.logits(await this.#prepare(rows, inputs), inputs, experts);
   }
 
   /**
@@ -62,20 +62,16 @@ export class ImageTextToText extends GenerativeModel {
    */
   async generate(options: ImageTextGenerateOptions): Promise<GenerateOutput> {
     const { pixelValues, imageGridThw, pixelValuesVideos, videoGridThw, mmTokenTypeIds, ...rest } = options;
-    return this.continue({ ...rest, extra: { prompts: await this.#prepare(options) } });
-  }
-
-  /** The prompts that `generate` prepared. Several sequences of one prompt are rows next to each other. */
-  protected override decodingPrompts(request: DecodingRequest): readonly Prompt[] {
-    const prepared = request.extra?.prompts as readonly Prompt[];
-    const copies = request.inputIds.length / prepared.length;
-    return request.inputIds.map((_, row) => prepared[Math.floor(row / copies)] as Prompt);
+    const { given, rows } = this.prompts(options.inputIds, options.attentionMask);
+    return this.continue({ given, rows: await this.#prepare(rows, options) }, rest);
   }
 
   /** Prompts with their rotary positions, and with features in place of placeholders. */
-  async #prepare(inputs: VisualInputs & PromptInputs): Promise<Prompt[]> {
+  async #prepare(
+    prompts: readonly Prompt[],
+    inputs: VisualInputs & { signal?: AbortSignal | undefined },
+  ): Promise<Prompt[]> {
     const { signal } = inputs;
-    const prompts = this.prompts(inputs.inputIds, inputs.attentionMask);
     const types =
       inputs.mmTokenTypeIds?.map((row, i) => row.slice(row.length - (prompts[i]?.ids.length ?? 0))) ??
       prompts.map((prompt) => this.#media.tokenTypes(prompt.ids));
@@ -156,12 +152,6 @@ export class ImageTextToText extends GenerativeModel {
         );
     }
   }
-}
-
-interface PromptInputs {
-  inputIds: readonly (readonly number[])[];
-  attentionMask?: readonly (readonly number[])[] | undefined;
-  signal?: AbortSignal | undefined;
 }
 
 function countOf(types: readonly number[], type: number): number {

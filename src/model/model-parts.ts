@@ -1,5 +1,5 @@
 import type { DType } from '../dtype.ts';
-import type { DecoderRuntime } from '../engine/runner.ts';
+import type { Engine } from '../engine/engine.ts';
 import type { VisionRuntime } from '../engine/vision-runner.ts';
 import type { ExpertsModel, ExpertsSetting } from '../experts/resolve.ts';
 import type { Model } from '../models/architecture.ts';
@@ -17,7 +17,7 @@ export interface ModelParts {
     readonly file: string;
   };
   readonly dtype: DType;
-  readonly decoder: DecoderRuntime;
+  readonly engine: Engine;
   /** The vision tower of an image-text model. */
   readonly vision?: VisionRuntime;
   readonly contextLength: number;

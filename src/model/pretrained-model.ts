@@ -1,9 +1,8 @@
 import type { DType } from '../dtype.ts';
-import type { Prompt } from '../engine/sequence.ts';
-import { type BackendPolicy, type BackendReader, chooseBackend, type Pass } from '../engine/tuning/policy.ts';
+import { type BackendPolicy, type BackendReader, chooseBackend } from '../engine/tuning/policy.ts';
 import { InputError } from '../errors.ts';
 import { applyExperts, type ExpertsSetting } from '../experts/resolve.ts';
-import { checkPrompts } from '../generation/prompt.ts';
+import { checkPrompts, type Prompts } from '../generation/prompt.ts';
 import type { Tuning } from './compile.ts';
 import type { ModelParts } from './model-parts.ts';
 
@@ -57,7 +56,7 @@ export abstract class PreTrainedModel {
    */
   setExpertsImplementation(request: ExpertsImplementation): void {
     const setting = applyExperts(this.#experts, request, this.parts.expertsModel);
-    this.parts.decoder.assertSupported(textBackend(setting));
+    this.parts.engine.assertSupported(textBackend(setting));
     this.#experts = setting;
   }
 
@@ -68,13 +67,13 @@ export abstract class PreTrainedModel {
 
   /** What decides, as things are now, which backend executes a pass. */
   protected get policy(): BackendPolicy {
-    const { decoder, model, decodeWithBatchedMm } = this.parts;
+    const { engine, model, decodeWithBatchedMm } = this.parts;
     return {
-      device: decoder.weights ? 'cuda' : 'cpu',
+      device: engine.weights ? 'cuda' : 'cpu',
       topK: model.routed?.perToken ?? 0,
       decodeWithBatchedMm,
       table: this.tuning?.table,
-      recordsSteps: (backend) => decoder.recordsSteps(backend),
+      recordsSteps: (backend) => engine.recordsSteps(backend),
     };
   }
 
@@ -89,28 +88,32 @@ export abstract class PreTrainedModel {
    * `chooseBackend`.
    */
   protected backendReader(pinned: unknown): BackendReader {
-    const { decoder, expertsModel } = this.parts;
-    const choose = (name: string, pass: Pass) => chooseBackend(name, pass, this.policy);
-    if (pinned === undefined || pinned === null) return (pass) => choose(textBackend(this.#experts), pass);
+    const { engine, expertsModel } = this.parts;
+    const reader = (requested: () => string): BackendReader => ({
+      requested,
+      choose: (pass) => chooseBackend(requested(), pass, this.policy),
+    });
+    if (pinned === undefined || pinned === null) return reader(() => textBackend(this.#experts));
     const name = textBackend(applyExperts(this.#experts, pinned, expertsModel));
-    decoder.assertSupported(name);
-    return (pass) => choose(name, pass);
+    engine.assertSupported(name);
+    return reader(() => name);
   }
 
   /**
-   * Prompts without their left padding.
+   * The one check of prompts, which also takes their left padding off.
    * @throws InputError for ids or masks out of range, and for prompts beyond the context
    */
-  protected prompts(inputIds: unknown, attentionMask: unknown): Prompt[] {
-    const checked = checkPrompts(inputIds, attentionMask, this.parts.model.vocabSize);
-    return checked.inputIds.map((row, i) => {
-      const ids = row.slice(checked.attentionMask[i]?.indexOf(1));
-      const positions = this.parts.model.promptPositions?.(ids.length);
-      if (ids.length <= this.contextLength) return { ids, ...(positions && { positions }) };
-      throw new InputError(
-        `inputIds: row ${i} has ${ids.length} tokens, more than the context of ${this.contextLength}. Shorten the prompt.`,
-      );
-    });
+  protected prompts(inputIds: unknown, attentionMask: unknown): Prompts {
+    const { model } = this.parts;
+    const { given, rows } = checkPrompts(inputIds, attentionMask, model.vocabSize);
+    for (const [i, { ids }] of rows.entries())
+      if (ids.length > this.contextLength)
+        throw new InputError(
+          `inputIds: row ${i} has ${ids.length} tokens, more than the context of ${this.contextLength}. Shorten the prompt.`,
+        );
+    const { promptPositions } = model;
+    if (!promptPositions) return { given, rows };
+    return { given, rows: rows.map(({ ids }) => ({ ids, positions: promptPositions(ids.length) })) };
   }
 }
 

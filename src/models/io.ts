@@ -26,25 +26,25 @@ const port = (name: string, dtype: ElementType, shape: readonly Dimension[]): Po
   shape,
 });
 
-const BATCH = ['batch', 'sequence'] as const;
-
-/** Token ids. */
-export const INPUT_IDS = port('input_ids', 'int64', BATCH);
+/** Token ids of all rows of the pass, end to end. */
+export const INPUT_IDS = port('input_ids', 'int64', ['tokens']);
 /** Rotary positions on one axis or several. */
-export const positionIds = (axes: number): Port =>
-  port('position_ids', 'int64', axes === 1 ? BATCH : [axes, ...BATCH]);
-/** Index of each row's newest cache position. */
-export const LAST_POSITIONS = port('last_positions', 'int32', ['batch']);
-/** Largest number of positions in use, newest included. */
-export const TOTAL_LENGTH = port('total_length', 'int32', []);
-/** Flattened positions whose logits are wanted. */
-export const LOGITS_ROWS = port('logits_rows', 'int64', ['rows']);
+export const positionIds = (axes: number): Port => port(POSITION_IDS, 'int64', [axes, 'tokens']);
+export const POSITION_IDS = 'position_ids';
+/** First token of each row, then the number of tokens. */
+export const ROW_STARTS = port('row_starts', 'int32', ['rows + 1']);
+/** Positions of each row that the cache holds before the pass. */
+export const PAST_LENGTHS = port('past_lengths', 'int32', ['rows']);
+/** The cache blocks that each row's positions lie in, in their order; what is beyond them is ignored. */
+export const BLOCK_TABLES = port('block_tables', 'int32', ['rows', 'width']);
+/** Tokens whose logits are wanted. */
+export const LOGITS_ROWS = port('logits_rows', 'int64', ['wanted']);
 /** How many of the highest logits to list. */
 export const CANDIDATES = port('candidates', 'int32', []);
 /** Which of the built-in experts backends runs: its place in `IMPLEMENTATIONS`. */
 export const EXPERTS_IMPLEMENTATION = port('experts_implementation', 'int32', []);
 
-/** Flattened positions of placeholders, ascending. */
+/** Tokens that are placeholders, ascending. */
 export const VISUAL_ROWS = port('visual_rows', 'int64', ['visual']);
 /** What replaces the placeholders' embeddings. */
 export const visualEmbeds = (hidden: number): Port => port('visual_embeds', 'float32', ['visual', hidden]);
@@ -63,45 +63,39 @@ export interface CachePorts {
   readonly present: Port;
 }
 
-/** @param dtype of caches: see `cacheDtype` */
 export function cachePorts(layer: number, spec: CacheSpec, dtype: ElementType): CachePorts[] {
   const shapes: Readonly<Record<string, readonly Dimension[]>> =
     spec.kind === 'keys_values'
       ? Object.fromEntries(
-          ['key', 'value'].map((part) => [part, ['batch', spec.kvHeads, 'capacity', spec.headDim]]),
+          ['key', 'value'].map((part) => [part, ['blocks', spec.kvHeads, 'positions', spec.headDim]]),
         )
-      : Object.fromEntries(Object.entries(spec.states).map(([name, shape]) => [name, ['batch', ...shape]]));
+      : Object.fromEntries(Object.entries(spec.states).map(([name, shape]) => [name, ['rows', ...shape]]));
   return Object.entries(shapes).map(([state, shape]) => ({
     past: port(pastName(stateName(layer, state)), dtype, shape),
     present: port(presentName(stateName(layer, state)), dtype, shape),
   }));
 }
 
-/** Element type of caches: a device keeps them as it computes. */
-export function cacheDtype({ device, dtype }: { device: 'cpu' | 'cuda'; dtype: ElementType }): ElementType {
-  return device === 'cpu' ? 'float32' : dtype;
-}
-
-/** Logits of the wanted positions. */
-export const logits = (vocab: number): Port => port(LOGITS, 'float32', ['rows', vocab]);
+/** Logits of the wanted tokens. */
+export const logits = (vocab: number): Port => port(LOGITS, 'float32', ['wanted', vocab]);
 export const LOGITS = 'logits';
-/** The highest logits of each wanted position, best first, equal ones by ascending id. */
-export const CANDIDATE_LOGITS = port('candidate_logits', 'float32', ['rows', 'candidates']);
-export const CANDIDATE_IDS = port('candidate_ids', 'int32', ['rows', 'candidates']);
+/** The highest logits of each wanted token, best first, equal ones by ascending id. */
+export const CANDIDATE_LOGITS = port('candidate_logits', 'float32', ['wanted', 'candidates']);
+export const CANDIDATE_IDS = port('candidate_ids', 'int32', ['wanted', 'candidates']);
 /** After the final norm. */
 export const lastHiddenState = (hidden: number): Port =>
-  port(LAST_HIDDEN_STATE, 'float32', [...BATCH, hidden]);
+  port(LAST_HIDDEN_STATE, 'float32', ['tokens', hidden]);
 export const LAST_HIDDEN_STATE = 'last_hidden_state';
 /** Embeddings for 0, the output of layer N − 1 for N, after the final norm for the last. */
 export const hiddenStates = (index: number, hidden: number): Port =>
-  port(`hidden_states.${index}`, 'float32', [...BATCH, hidden]);
+  port(`hidden_states.${index}`, 'float32', ['tokens', hidden]);
 export const routerLogits = (layer: number, experts: number): Port =>
-  port(`router_logits.${layer}`, 'float32', [...BATCH, experts]);
+  port(`router_logits.${layer}`, 'float32', ['tokens', experts]);
 /** Chosen experts, best first. */
 export const routerIndices = (layer: number, topK: number): Port =>
-  port(`router_indices.${layer}`, 'int32', [...BATCH, topK]);
+  port(`router_indices.${layer}`, 'int32', ['tokens', topK]);
 export const routerWeights = (layer: number, topK: number): Port =>
-  port(`router_weights.${layer}`, 'float32', [...BATCH, topK]);
+  port(`router_weights.${layer}`, 'float32', ['tokens', topK]);
 
 /** Patches of one picture or clip, frame by frame; the tower's other inputs are the model's own affair. */
 export const pixelValues = (patchValues: number): Port =>

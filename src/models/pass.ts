@@ -27,13 +27,16 @@ export interface PassOptions {
 
 /** A pass of a decoder as its layers see it: what they need lies in graph inputs, what they leave becomes graph outputs. */
 export class DecoderPass {
-  /** int64 [batch, sequence] */
+  /** int64 [tokens] */
   readonly ids: Value;
   readonly #g: Scope<Variant>;
   readonly #config: PassConfig;
   readonly #caches: readonly CacheSpec[];
-  readonly #shared: Pick<LayerPass, 'rotary' | 'lastPositions' | 'totalLength' | 'implementation'>;
-  /** Positions whose logits are wanted; undefined for graphs without a head. */
+  readonly #shared: Pick<
+    LayerPass,
+    'rotary' | 'rowStarts' | 'pastLengths' | 'blockTables' | 'implementation'
+  >;
+  /** Tokens whose logits are wanted; undefined for graphs without a head. */
   readonly #rows: Value | undefined;
   /** Whether the last layer drops all other positions before its feed-forward. The caches still get every one. */
   readonly #dropsEarly: boolean;
@@ -47,8 +50,9 @@ export class DecoderPass {
     this.#shared = {
       implementation: this.input(io.EXPERTS_IMPLEMENTATION),
       rotary: options.rotary(this.input(io.positionIds(options.positionAxes))),
-      lastPositions: this.input(io.LAST_POSITIONS),
-      totalLength: this.input(io.TOTAL_LENGTH),
+      rowStarts: this.input(io.ROW_STARTS),
+      pastLengths: this.input(io.PAST_LENGTHS),
+      blockTables: this.input(io.BLOCK_TABLES),
     };
     const { head, intermediates } = g.variant;
     this.#rows = head === 'logits' ? this.input(io.LOGITS_ROWS) : undefined;
@@ -64,10 +68,7 @@ export class DecoderPass {
     const { hidden_size, num_experts: experts, num_experts_per_tok: topK } = this.#config;
     const isLast = n + 1 === this.#caches.length;
     const spec = this.#caches[n] as CacheSpec;
-    const [key, value] = io.cachePorts(n, spec, io.cacheDtype(this.#g.variant)) as [
-      io.CachePorts,
-      io.CachePorts,
-    ];
+    const [key, value] = io.cachePorts(n, spec, this.#g.variant.cacheDtype) as [io.CachePorts, io.CachePorts];
     return {
       ...this.#shared,
       rows: isLast && this.#dropsEarly ? this.#rows : undefined,
@@ -87,8 +88,8 @@ export class DecoderPass {
 
   /**
    * Ends the pass.
-   * @param x after the final norm, fp32 [batch, sequence, hidden], or [rows, hidden] where the last layer dropped the rest
-   * @param head scores rows, fp32 [rows, hidden]
+   * @param x after the final norm, fp32 [tokens, hidden], or [wanted, hidden] where the last layer dropped the rest
+   * @param head scores rows, fp32 [wanted, hidden]
    */
   finish(x: Value, head: (x: Value, candidates: Value) => Scores): void {
     const { hidden_size: hidden, vocab_size: vocab } = this.#config;
@@ -98,7 +99,7 @@ export class DecoderPass {
       this.#output(x, io.lastHiddenState(hidden));
       return;
     }
-    const wanted = this.#dropsEarly ? x : gatherRows(this.#g, x, this.#rows, hidden);
+    const wanted = this.#dropsEarly ? x : gatherRows(this.#g, x, this.#rows);
     const { logits, candidates } = head(wanted, this.input(io.CANDIDATES));
     this.#output(logits, io.logits(vocab));
     this.#output(candidates.logits, io.CANDIDATE_LOGITS);

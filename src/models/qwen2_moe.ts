@@ -61,7 +61,7 @@ export const qwen2_moe: Architecture = {
   },
 };
 
-/** HF `Qwen2MoeModel`. @param x embeddings, fp32 [batch, sequence, hidden] */
+/** HF `Qwen2MoeModel`. @param x embeddings, fp32 [tokens, hidden] */
 function decoder(g: Scope<Variant>, x: Value, pass: DecoderPass, config: Config): Value {
   let residual: Value | undefined;
   for (let n = 0; n < config.num_hidden_layers; n++)
@@ -85,7 +85,7 @@ function layer(
     headNorm: false,
     window: config.windows[n],
   });
-  if (pass.rows) residual = gatherRows(g, residual, pass.rows, config.hidden_size);
+  if (pass.rows) residual = gatherRows(g, residual, pass.rows);
   [x, residual] = rmsNorm(g.at('post_attention_layernorm'), x, residual, config);
   x = config.isSparse[n]
     ? sparseBlock(g.at('mlp'), x, pass, config)

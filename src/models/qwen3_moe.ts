@@ -56,7 +56,7 @@ export const qwen3_moe: Architecture = {
   },
 };
 
-/** HF `Qwen3MoeModel`. @param x embeddings, fp32 [batch, sequence, hidden] */
+/** HF `Qwen3MoeModel`. @param x embeddings, fp32 [tokens, hidden] */
 function decoder(g: Scope<Variant>, x: Value, pass: DecoderPass, config: Config): Value {
   let residual: Value | undefined;
   for (let n = 0; n < config.num_hidden_layers; n++)
@@ -81,7 +81,7 @@ function layer(
     headNorm: true,
     window: config.windows[n],
   });
-  if (pass.rows) residual = gatherRows(g, residual, pass.rows, hidden);
+  if (pass.rows) residual = gatherRows(g, residual, pass.rows);
   [x, residual] = rmsNorm(g.at('post_attention_layernorm'), x, residual, config);
   x = config.isSparse[n]
     ? routedExperts(g.at('mlp'), x, pass, config)

@@ -31,8 +31,8 @@ export function attentionCache(config: AttentionConfig, window?: number): CacheS
 
 /**
  * Causal grouped-query attention over a cache that is written in place (HF `Qwen2MoeAttention`, `Qwen3MoeAttention`).
- * @param x fp32 [batch, sequence, hidden]
- * @returns fp32 [batch, sequence, hidden], or [rows, hidden] of the rows that the pass wants
+ * @param x fp32 [tokens, hidden]
+ * @returns fp32 [tokens, hidden], or [wanted, hidden] of the tokens that the pass wants
  */
 export function attention(
   g: Scope,
@@ -49,7 +49,7 @@ export function attention(
   });
   const projections = [project('q_proj', heads), project('k_proj', kvHeads), project('v_proj', kvHeads)];
   const attended = cachedAttention(g, linears(g, x, hidden, projections), pass, config, options);
-  const wanted = pass.rows ? gatherRows(g, attended, pass.rows, heads * head_dim) : attended;
+  const wanted = pass.rows ? gatherRows(g, attended, pass.rows) : attended;
   return linear(g.at('o_proj'), wanted, heads * head_dim, hidden, options.bias.o);
 }
 
@@ -67,7 +67,7 @@ function cachedAttention(
   const { cos, sin } = pass.rotary;
   const [attended, key, value] = g.ownOps(
     'CachedAttention',
-    [...projected, cos, sin, past.key, past.value, pass.lastPositions, pass.totalLength],
+    [...projected, cos, sin, past.key, past.value, pass.rowStarts, pass.pastLengths, pass.blockTables],
     {
       num_heads: heads,
       kv_num_heads: kvHeads,

@@ -10,7 +10,7 @@ export function embedding(g: Scope, ids: Value, rows: number, width: number): Va
   return g.ownOps('Embedding', [ids], { weight: g.table('weight', [rows, width]) })[0] as Value;
 }
 
-/** The given rows of x flattened to [batch · sequence, width]. @param rows int64 [rows] */
-export function gatherRows(g: Scope, x: Value, rows: Value, width: number): Value {
-  return g.op('Gather', [g.op('Reshape', [x, g.graph.int64([-1, width])]), rows], { axis: 0 });
+/** Some rows of x [tokens, width]. @param rows int64 [wanted] */
+export function gatherRows(g: Scope, x: Value, rows: Value): Value {
+  return g.op('Gather', [x, rows], { axis: 0 });
 }

@@ -12,8 +12,8 @@ export interface MoeConfig extends ExpertsSizes {
  * Router and routed experts: softmax over all experts in fp32, the best k, optionally renormalised (HF
  * `Qwen3MoeSparseMoeBlock`).
  * @param g the layer's `mlp`
- * @param x fp32 [batch, sequence, hidden]
- * @returns fp32 [batch, sequence, hidden]
+ * @param x fp32 [tokens, hidden]
+ * @returns fp32 [tokens, hidden]
  * @throws ExpertsError where the variant's backend cannot serve this layer
  */
 export function routedExperts(g: Scope<Variant>, x: Value, pass: LayerPass, config: MoeConfig): Value {

@@ -5,7 +5,7 @@ import type { Scope } from './scope.ts';
 
 const FLOAT = ELEMENT_TYPES.float32.onnx;
 
-/** cos and sin of every position's angles, shared by all layers; each [batch, sequence, head_dim / 2], fp32. */
+/** cos and sin of every token's angles, shared by all layers; each [tokens, head_dim / 2], fp32. */
 export interface RotaryTables {
   readonly cos: Value;
   readonly sin: Value;
@@ -24,63 +24,77 @@ export function promptPositions(length: number): readonly ArrayLike<number>[] {
   return [[], new Int32Array(length).fill(length - 1)];
 }
 
-/** @param positions int64 [batch, sequence], or [2, batch, sequence] where {@link positionAxesOf} says 2 */
-export function rotaryTables(g: Scope, rope: Rope, positions: Value): RotaryTables {
-  const { byLength, inverseFrequencies, attentionScaling } = rope;
-  const axis = (n: number) =>
-    byLength ? g.op('Gather', [positions, g.graph.int64([n], [])], { axis: 0 }) : positions;
-  const column = g.op('Unsqueeze', [g.op('Cast', [axis(0)], { to: FLOAT }), g.graph.int64([-1])]);
-  const plain = frequencies(g, inverseFrequencies);
-  const scaled = byLength ? scaledFrequencies(g, byLength, plain, axis(1)) : plain;
-  return cosSin(g, g.op('Mul', [column, scaled]), attentionScaling);
+/**
+ * @param positions int64 [axes, tokens]; of the axes of {@link positionAxesOf}, or of `axes`
+ * @param axes of which each rotary pair turns with one, for frequencies that do not depend on the length
+ */
+export function rotaryTables(
+  g: Scope,
+  rope: Rope,
+  positions: Value,
+  axes?: { readonly count: number; readonly of: readonly number[] },
+): RotaryTables {
+  const { byLength, attentionScaling } = rope;
+  const angles =
+    byLength && !axes
+      ? anglesByLength(g, rope, byLength, positions)
+      : anglesByAxis(g, rope, positions, axes ?? { count: 1, of: [] });
+  const scaled = (value: Value) =>
+    attentionScaling === 1
+      ? value
+      : g.op('Mul', [value, g.named((graph) => graph.float32([attentionScaling], []))]);
+  return { cos: scaled(g.op('Cos', [angles])), sin: scaled(g.op('Sin', [angles])) };
 }
 
-/** Frequencies of every token. @param last place of its sequence, int64 [batch, sequence] */
+/** fp32 [tokens, pairs]; one product spreads the axes over the pairs: each column has a single nonzero, so nothing is rounded. */
+function anglesByAxis(
+  g: Scope,
+  { inverseFrequencies }: Rope,
+  positions: Value,
+  axes: { readonly count: number; readonly of: readonly number[] },
+): Value {
+  const { length: pairs } = inverseFrequencies;
+  const spread = new Float32Array(axes.count * pairs);
+  for (const [pair, frequency] of inverseFrequencies.entries())
+    spread[(axes.of[pair] ?? 0) * pairs + pair] = frequency;
+  const byToken = g.op('Transpose', [g.op('Cast', [positions], { to: FLOAT })], { perm: [1, 0] });
+  return g.op('MatMul', [byToken, g.named((graph) => graph.float32(spread, [axes.count, pairs]))]);
+}
+
+/** fp32 [tokens, pairs], where frequencies depend on how long a token's sequence is. */
+function anglesByLength(
+  g: Scope,
+  { inverseFrequencies }: Rope,
+  rope: LongRope | DynamicRope,
+  positions: Value,
+): Value {
+  const [place, last] = [0, 1].map((axis) =>
+    g.op('Unsqueeze', [
+      g.op('Gather', [positions, g.graph.int64([axis], [])], { axis: 0 }),
+      g.graph.int64([-1]),
+    ]),
+  ) as [Value, Value];
+  const frequencies = scaledFrequencies(g, rope, constantRow(g, inverseFrequencies), last);
+  return g.op('Mul', [g.op('Cast', [place], { to: FLOAT }), frequencies]);
+}
+
+/** Frequencies of every token, [tokens, pairs]. @param last place of its sequence, int64 [tokens, 1] */
 function scaledFrequencies(g: Scope, rope: LongRope | DynamicRope, plain: Value, last: Value): Value {
-  const column = g.op('Unsqueeze', [last, g.graph.int64([-1])]);
   if (rope.kind === 'longrope') {
-    const isLong = g.op('Greater', [column, g.graph.int64([rope.original - 1])]);
-    return g.op('Where', [isLong, frequencies(g, rope.inverseFrequencies), plain]);
+    const isLong = g.op('Greater', [last, g.graph.int64([rope.original - 1])]);
+    return g.op('Where', [isLong, constantRow(g, rope.inverseFrequencies), plain]);
   }
   const { original, factor, exponents } = rope;
   const number = (value: number) => g.named((graph) => graph.float32([value], []));
-  const length = g.op('Add', [g.op('Cast', [column], { to: FLOAT }), number(1)]);
+  const length = g.op('Add', [g.op('Cast', [last], { to: FLOAT }), number(1)]);
   const beyond = g.op('Max', [length, number(original)]);
   const growth = g.op('Sub', [g.op('Mul', [beyond, number(factor / original)]), number(factor - 1)]);
-  return g.op('Mul', [plain, g.op('Pow', [growth, frequencies(g, exponents)])]);
+  return g.op('Mul', [plain, g.op('Pow', [growth, constantRow(g, exponents)])]);
 }
 
-/** One number for each rotary pair as a constant, [1, 1, pairs]. */
-function frequencies(g: Scope, values: Float32Array): Value {
-  return g.named((graph) => graph.float32(values, [1, 1, values.length]));
-}
-
-/**
- * Tables where each rotary pair turns with an axis of its own.
- * @param axes of each pair, below `count`
- * @param positions int64 [count, batch, sequence]
- */
-export function rotaryTablesByAxis(
-  g: Scope,
-  { inverseFrequencies, attentionScaling }: Rope,
-  axes: readonly number[],
-  count: number,
-  positions: Value,
-): RotaryTables {
-  const { length: pairs } = inverseFrequencies;
-  // One product spreads the axes over the pairs; each column has a single nonzero, so nothing is rounded.
-  const spread = new Float32Array(count * pairs);
-  for (const [j, axis] of axes.entries()) spread[axis * pairs + j] = inverseFrequencies[j] as number;
-  const last = g.op('Transpose', [g.op('Cast', [positions], { to: FLOAT })], { perm: [1, 2, 0] });
-  const weights = g.named((graph) => graph.float32(spread, [count, pairs]));
-  return cosSin(g, g.op('MatMul', [last, weights]), attentionScaling);
-}
-
-/** @param angles fp32 [batch, sequence, head_dim / 2] */
-function cosSin(g: Scope, angles: Value, scaling: number): RotaryTables {
-  const scaled = (value: Value) =>
-    scaling === 1 ? value : g.op('Mul', [value, g.named((graph) => graph.float32([scaling], []))]);
-  return { cos: scaled(g.op('Cos', [angles])), sin: scaled(g.op('Sin', [angles])) };
+/** One number for each rotary pair, [1, pairs]. */
+function constantRow(g: Scope, values: Float32Array): Value {
+  return g.named((graph) => graph.float32(values, [1, values.length]));
 }
 
 /** Rotates the two halves of each head against each other. @param x fp32 [batch, sequence, heads * head_dim] */

@@ -11,6 +11,8 @@ export interface Target {
 
 /** How one decoder graph of a model differs from another. */
 export interface Variant extends Target {
+  /** Element type of keys and values in the cache. */
+  readonly cacheDtype: DType;
   /** Backend of the routed experts. */
   readonly experts: ExpertsBackend;
   /** What leaves the graph: logits of chosen positions, or the last hidden state of all. */

@@ -41,11 +41,11 @@ class SwitchyardSession implements Session {
   readonly #running = new Set<Promise<unknown>>();
   #disposal: Promise<void> | undefined;
 
-  constructor(native: NativeSession, onDevice: boolean) {
+  constructor(native: NativeSession) {
     this.#native = native;
     const { inputs, outputs } = native;
-    this.inputMetadata = inputs.map((input) => toMetadata(input, 'input', onDevice));
-    this.outputMetadata = outputs.map((output) => toMetadata(output, 'output', onDevice));
+    this.inputMetadata = inputs.map((input) => toMetadata(input, 'input'));
+    this.outputMetadata = outputs.map((output) => toMetadata(output, 'output'));
     this.inputNames = inputs.map((input) => input.name);
     this.outputNames = outputs.map((output) => output.name);
     this.#inputIndex = new Map(this.inputNames.map((name, i) => [name, i]));
@@ -69,7 +69,7 @@ class SwitchyardSession implements Session {
       for (let j = 0; j < outputNames.length; j++) {
         const name = outputNames[j] as string;
         const result = results[j];
-        tensors[name] = result ? toTensor(result) : (fetches[name] as Tensor);
+        tensors[name] = result ? toTensor(result, name) : (fetches[name] as Tensor);
       }
       return tensors;
     } catch (cause) {
@@ -186,7 +186,6 @@ async function open(model: Uint8Array, options: SessionOptions): Promise<Switchy
         options.weights?.device.native ?? null,
         options.weights?.native ?? null,
       ),
-      options.weights !== undefined,
     );
   } catch (cause) {
     throw cause instanceof EngineError ? cause : new EngineError((cause as Error).message, { cause });
@@ -198,10 +197,9 @@ function checkThreads(threads: number): number {
   throw new InputError(`threads is ${show(threads)}; expected an integer from 1 to 1024`);
 }
 
-/** bfloat16 has no name of its own in JavaScript; on a device such tensors are never looked into and go as float16. */
-function toMetadata({ name, type, shape }: NativeValueInfo, kind: string, onDevice: boolean): ValueMetadata {
-  const typeText =
-    arrayType(type) ?? (onDevice && type === ELEMENT_TYPES.bfloat16.onnx ? 'float16' : undefined);
+/** bfloat16 has no name of its own in JavaScript: such tensors (caches) are never looked into and go as float16. */
+function toMetadata({ name, type, shape }: NativeValueInfo, kind: string): ValueMetadata {
+  const typeText = type === ELEMENT_TYPES.bfloat16.onnx ? 'float16' : arrayType(type);
   if (typeText === undefined) {
     throw new EngineError(
       `graph ${kind} '${name}' has data type ${type}, which JavaScript tensors cannot hold; add a Cast or bind it`,

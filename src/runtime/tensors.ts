@@ -31,6 +31,28 @@ export function deviceTensor(
   return tensor;
 }
 
+/**
+ * A `Tensor` over bytes of this process, of a type for which JavaScript may have no array: one of bfloat16 calls itself float16, and
+ * only the engine looks into it.
+ */
+export function hostTensor(
+  type: 'float32' | 'float16' | 'bfloat16',
+  bytes: Uint8Array,
+  dims: readonly number[],
+): Tensor {
+  const name = type === 'bfloat16' ? 'float16' : type;
+  const { array } = ELEMENT_TYPES[name];
+  const data = new array(
+    bytes.buffer as ArrayBuffer,
+    bytes.byteOffset,
+    bytes.byteLength / array.BYTES_PER_ELEMENT,
+  );
+  const tensor = new Tensor(name, data as never, dims);
+  if (type === 'bfloat16')
+    wrapped.set(tensor, loadBinding().wrapTensor(bytes, ELEMENT_TYPES.bfloat16.onnx, dims));
+  return tensor;
+}
+
 /** Types of tensors over memory of a device. */
 export type DeviceTensorType = Extract<ArrayType, 'float32' | 'float16' | 'int32' | 'int64'>;
 
@@ -88,7 +110,11 @@ function checkTensor(tensor: Tensor, where: string): number {
 }
 
 /** A `Tensor` over an output the engine allocated; nothing is copied. */
-export function toTensor(result: NativeResult): Tensor {
-  const type = arrayType(result.type) as ArrayType;
+export function toTensor(result: NativeResult, name: string): Tensor {
+  const type = arrayType(result.type);
+  if (type === undefined)
+    throw new EngineError(
+      `output '${name}' has data type ${result.type}, which JavaScript tensors cannot hold; add a Cast, or fetch into a tensor`,
+    );
   return new Tensor(type, new ELEMENT_TYPES[type].array(result.buffer) as never, result.dims);
 }

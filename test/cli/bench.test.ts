@@ -52,7 +52,7 @@ describe('switchyard bench', () => {
       request,
     ) {
       const decoding = await openDecoding.call(this, request);
-      requests.push([request.inputIds[0]?.length, decoding.expertsCalls]);
+      requests.push([request.prompts[0]?.ids.length, decoding.expertsCalls]);
       return decoding;
     });
     await json('--experts', 'eager');

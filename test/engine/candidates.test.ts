@@ -26,11 +26,7 @@ const promptsOf = (rows: number, length: number) =>
   );
 
 const open = (inputIds: number[][]) =>
-  model.openDecoding({
-    inputIds,
-    attentionMask: inputIds.map((ids) => ids.map(() => 1)),
-    maxLength: (inputIds[0]?.length ?? 0) + 8,
-  });
+  model.openDecoding({ prompts: inputIds.map((ids) => ({ ids })), newTokens: 8 });
 
 describe.each([
   ['one short prompt', 1, 5],
@@ -47,10 +43,11 @@ describe.each([
     };
     const first = await check(await decoding.prefill(9), 9);
     const tokens = Array.from({ length: rows }, (_, row) => row + 3);
-    const second = await check(await decoding.step(tokens, 1), 1);
+    const all = [...tokens.keys()];
+    const second = await check(await decoding.step(all, tokens, 1), 1);
     expect(second).not.toEqual(first);
-    await check(await decoding.step(tokens, 0), 0);
-    await check(await decoding.step(tokens, model.vocabSize), model.vocabSize);
+    await check(await decoding.step(all, tokens, 0), 0);
+    await check(await decoding.step(all, tokens, model.vocabSize), model.vocabSize);
     decoding.dispose();
   });
 });

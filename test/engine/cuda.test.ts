@@ -71,7 +71,7 @@ describe.skipIf(process.platform !== 'linux')(
       emulate();
       const settings: LoadOptions = { dtype: 'float32', device, threads: 2, ...options };
       const parts = await loadModel(goldenModel(name), settings, 'logits');
-      return { model: new CausalLM(parts), decoder: parts.decoder };
+      return { model: new CausalLM(parts), engine: parts.engine };
     };
     const expectLogits = async (model: CausalLM, { input_ids: ids, logits_first8: first8 }: GoldenPrompt) => {
       const { logits } = await model.forward({ inputIds: [ids] });
@@ -156,28 +156,32 @@ describe.skipIf(process.platform !== 'linux')(
     });
 
     it('replays decode steps, records anew for another backend', async () => {
-      const { model, decoder } = await open(SMALL);
+      const { model, engine } = await open(SMALL, { decodeWithBatchedMm: false });
       const prompt = first(SMALL);
       const expected = prompt.greedy.tokens.slice(0, TOKENS);
       expect(await generate(model, prompt)).toEqual(expected);
-      expect(decoder.captures).toBe(0);
-      decoder.setGraphs(true);
+      expect(engine.recording.captures).toBe(0);
+      engine.recording.enabled = true;
       expect(await generate(model, prompt)).toEqual(expected);
-      expect(decoder.captures).toBe(1);
+      expect(engine.recording.captures).toBe(1);
       const switched = { expertsImplementation: 'batched_mm' };
       expect(await generate(model, prompt, switched)).toEqual(expected);
-      expect(decoder.captures).toBe(2);
+      expect(engine.recording.captures).toBe(2);
+      // Both outlive the calls that made them.
+      expect(await generate(model, prompt)).toEqual(expected);
+      expect(await generate(model, prompt, switched)).toEqual(expected);
+      expect(engine.recording.captures).toBe(2);
       await model.dispose();
     });
 
     it('grows a cache with what it holds, and records steps anew after that', async () => {
-      const { model, decoder } = await open('qwen2_moe_window');
+      const { model, engine } = await open('qwen2_moe_window');
       const long = { ...first(SMALL), input_ids: Array.from({ length: 251 }, (_, i) => 1 + (i % 40)) };
       const plain = await generate(model, long, { maxNewTokens: 11 });
-      decoder.setGraphs(true);
+      engine.recording.enabled = true;
       expect(await generate(model, long, { maxNewTokens: 11 })).toEqual(plain);
       // One recording before the cache grows beyond 256 positions, one after.
-      expect(decoder.captures).toBe(2);
+      expect(engine.recording.captures).toBe(2);
       await model.dispose();
       const onCpu = await AutoModelForCausalLM.fromPretrained(goldenModel('qwen2_moe_window'), {
         dtype: 'float32',
@@ -189,8 +193,8 @@ describe.skipIf(process.platform !== 'linux')(
 
     it('warns once and runs plainly where steps cannot be recorded', async () => {
       const warnings: string[] = [];
-      const { model, decoder } = await open(SMALL, { onWarning: (text) => warnings.push(text) });
-      decoder.setGraphs(true);
+      const { model, engine } = await open(SMALL, { onWarning: (text) => warnings.push(text) });
+      engine.recording.enabled = true;
       const prompt = first(SMALL);
       const eager = { expertsImplementation: 'eager' };
       expect(await generate(model, prompt, eager)).toEqual(prompt.greedy.tokens.slice(0, TOKENS));
@@ -205,17 +209,17 @@ describe.skipIf(process.platform !== 'linux')(
       const refusal = await open(SMALL, { maxMemory: 1000 }).catch((error: unknown) => error as Error);
       expect(refusal).toBeInstanceOf(InputError);
       const least = Number((refusal as Error).message.match(/at least .* \((\d+) bytes\)/)?.[1]);
-      const { model, decoder } = await open(SMALL, { maxMemory: least });
+      const { model, engine } = await open(SMALL, { maxMemory: least });
       const prompt = first(SMALL);
       await expectLogits(model, golden(SMALL).prompts.at(-1) as GoldenPrompt);
       for (const backend of BACKENDS)
         expect(await generate(model, prompt, { expertsImplementation: backend })).toEqual(
           prompt.greedy.tokens.slice(0, TOKENS),
         );
-      const stats = decoder.weights?.stats;
+      const stats = engine.weights?.stats;
       expect(stats?.residentBytes).toBeLessThanOrEqual(least);
       expect(stats?.hits).toBeGreaterThan(0);
-      expect(stats?.fetches).toBeGreaterThan(decoder.model.routed?.count ?? Infinity);
+      expect(stats?.fetches).toBeGreaterThan(engine.model.routed?.count ?? Infinity);
       expect(stats?.fetchedBytes).toBeGreaterThan(0);
       await model.dispose();
       await expect(open(SMALL, { maxMemory: least - 1 })).rejects.toThrow(InputError);
@@ -241,7 +245,7 @@ describe.skipIf(process.platform !== 'linux')(
       emulate();
       const auto = await loadModel(goldenModel(SMALL), { device: 'auto' }, 'logits');
       const [{ name }] = (await listDevices()) as [DeviceInfo];
-      expect(auto.decoder.weights?.device.name).toBe(name);
+      expect(auto.engine.weights?.device.name).toBe(name);
       if (card === undefined) expect(name).toBe('Emulated GPU');
       await auto.release();
     });
@@ -249,7 +253,7 @@ describe.skipIf(process.platform !== 'linux')(
     onlyEmulated('takes the CPU for auto where there is no GPU', async () => {
       emulate({ SWITCHYARD_EMULATED_DEVICES: '0' });
       const none = await loadModel(goldenModel(SMALL), { device: 'auto' }, 'logits');
-      expect(none.decoder.weights).toBeUndefined();
+      expect(none.engine.weights).toBeUndefined();
       await none.release();
       await expect(open(SMALL)).rejects.toThrow(/there is no GPU 0: found none/);
       delete process.env.SWITCHYARD_EMULATED_DEVICES;
@@ -261,11 +265,11 @@ describe.skipIf(process.platform !== 'linux')(
     it('has all of its memory back when the model is disposed of', async () => {
       const used = ({ totalBytes, freeBytes }: DeviceInfo) => totalBytes - freeBytes;
       const usedAfterwards = async () => {
-        const { model, decoder } = await open(SMALL);
-        decoder.setGraphs(true);
+        const { model, engine } = await open(SMALL);
+        engine.recording.enabled = true;
         await generate(model, first(SMALL), { maxNewTokens: 6 });
-        expect(decoder.captures).toBe(1);
-        const { index, info } = (decoder.weights as DeviceWeights).device;
+        expect(engine.recording.captures).toBe(1);
+        const { index, info } = (engine.weights as DeviceWeights).device;
         expect(used(info)).toBeGreaterThan(500_000);
         await model.dispose();
         return used((await listDevices())[index] as DeviceInfo);

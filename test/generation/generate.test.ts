@@ -69,34 +69,37 @@ describe('greedy generation', () => {
     expect(batch.stats.promptTokens).toBe(8);
   });
 
-  it('feeds the pad token for rows that have ended', async () => {
+  it('takes no further step for rows that have ended', async () => {
     const small = new LookupModel(97);
     const [short, long] = [PROMPT, [9, 8, 7]];
     const end = small.greedy(short, 3)[2] as number;
     expect(small.greedy(long, 12)).not.toContain(end);
-    const options = { inputIds: [short, long], eosTokenId: end, padTokenId: 42, maxNewTokens: 12 };
+    const ends = small.greedy(short, 12).indexOf(end) + 1;
+    const options = { inputIds: [short, long], eosTokenId: end, maxNewTokens: 12 };
     const { sequences } = await generate(small, {}, options);
-    expect(sequences.map((row) => row.length)).toEqual([3 + small.greedy(short, 12).indexOf(end) + 1, 15]);
-    expect(small.steps.at(-1)?.[0]).toBe(42);
-    await generate(small, {}, { ...options, padTokenId: undefined });
-    expect(small.steps.at(-1)?.[0]).toBe(end);
+    expect(sequences.map((row) => row.length)).toEqual([3 + ends, 15]);
+    expect(small.steps.map((tokens) => tokens.length)).toEqual([
+      ...Array(ends - 1).fill(2),
+      ...Array(12 - ends).fill(1),
+    ]);
   });
 
-  it('cuts padding that all rows share before the model sees it', async () => {
+  it('gives the model prompts without padding', async () => {
     const small = new LookupModel(97);
     await generate(
       small,
       {},
       { inputIds: [[0, 0, ...PROMPT]], attentionMask: [[0, 0, 1, 1, 1]], maxNewTokens: 2 },
     );
-    expect(small.requests).toEqual([{ inputIds: [PROMPT], attentionMask: [[1, 1, 1]], maxLength: 5 }]);
+    expect(small.requests).toEqual([{ prompts: [{ ids: PROMPT }], newTokens: 2 }]);
   });
 
-  it('passes on the experts backend and further inputs', async () => {
+  it('passes on the experts backend, and what a model has put into its prompts', async () => {
     const small = new LookupModel(97);
-    const extra = { pixelValues: 'here' };
-    await generate(small, {}, { inputIds: [PROMPT], maxNewTokens: 1, expertsImplementation: 'eager', extra });
-    expect(small.requests[0]).toMatchObject({ expertsImplementation: 'eager', extra });
+    const options = { inputIds: [PROMPT], maxNewTokens: 1, expertsImplementation: 'eager' };
+    const rows = [{ ids: PROMPT, picture: 'here' }];
+    await generate(small, {}, options, { given: [PROMPT], rows });
+    expect(small.requests[0]).toEqual({ prompts: rows, newTokens: 1, expertsImplementation: 'eager' });
   });
 });
 
@@ -119,7 +122,7 @@ describe('lengths', () => {
     const { sequences, finishReasons } = await generate(small, {}, { inputIds: [PROMPT], maxNewTokens: 50 });
     expect(sequences[0]).toHaveLength(7);
     expect(finishReasons).toEqual(['length']);
-    expect(small.requests[0]?.maxLength).toBe(7);
+    expect(small.requests[0]?.newTokens).toBe(4);
   });
 
   it('a prompt that fills the context has no continuation; a longer one is refused', async () => {

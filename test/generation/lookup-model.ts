@@ -67,22 +67,24 @@ export class LookupModel implements Generator {
   async openDecoding(request: DecodingRequest): Promise<Decoding> {
     this.requests.push(request);
     this.open++;
-    const rows = request.inputIds.map((ids, r) => ids.filter((_, i) => request.attentionMask[r]?.[i] === 1));
-    let length = (request.inputIds[0] as readonly number[]).length;
+    const rows = request.prompts.map(({ ids }) => [...ids]);
+    let live = [...rows.keys()];
+    let steps = 0;
     let calls = 0;
     let disposed = false;
     const answer = async (candidates: number, signal: AbortSignal | undefined): Promise<Scores> => {
       if (disposed) throw new Error('used after dispose');
-      if (length > request.maxLength) throw new Error('cache overrun');
+      if (steps > request.newTokens) throw new Error('cache overrun');
       await this.#pause?.();
       signal?.throwIfAborted();
       calls++;
-      const logits = new Float32Array(rows.length * this.vocabSize);
-      rows.forEach((row, r) => {
-        logits.set(this.row(row.at(-2) ?? 0, row.at(-1) as number), r * this.vocabSize);
+      const logits = new Float32Array(live.length * this.vocabSize);
+      live.forEach((row, place) => {
+        const tokens = rows[row] as number[];
+        logits.set(this.row(tokens.at(-2) ?? 0, tokens.at(-1) as number), place * this.vocabSize);
       });
       return {
-        top: topLogits(logits, rows.length, candidates),
+        top: topLogits(logits, live.length, candidates),
         logits: async () => {
           this.fetched++;
           return logits;
@@ -93,15 +95,16 @@ export class LookupModel implements Generator {
       disposed = true;
       this.open--;
     };
-    const { steps } = this;
     return {
       prefill: answer,
-      step: (tokens, candidates, signal) => {
-        steps.push([...tokens]);
-        tokens.forEach((token, r) => {
-          rows[r]?.push(token);
+      step: (rowsOfStep, tokens, candidates, signal) => {
+        if (rowsOfStep.some((row) => !live.includes(row))) throw new Error('an ended row came back');
+        live = [...rowsOfStep];
+        this.steps.push([...tokens]);
+        tokens.forEach((token, place) => {
+          rows[live[place] as number]?.push(token);
         });
-        length++;
+        steps++;
         return answer(candidates, signal);
       },
       get expertsCalls() {

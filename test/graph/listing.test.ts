@@ -112,7 +112,7 @@ describe('the decoder graph', () => {
     const weights = new AnyWeights(layout, EXPERTS);
     const graph = new Graph(weights);
     const { experts, ...options } = { ...plain, ...variant };
-    model.build(graph, { ...options, experts: ExpertsInterface.get(experts) });
+    model.build(graph, { ...options, cacheDtype: options.dtype, experts: ExpertsInterface.get(experts) });
     await expectListing(name, weights.named(graph.listing()));
   });
 });

@@ -1,395 +1,428 @@
-import { join } from 'node:path';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import { Tensor } from '../../src/runtime/ort.ts';
-import { openSession } from '../../src/runtime/session.ts';
 import type { Session } from '../../src/runtime/types.ts';
-import { openWeightStore } from '../../src/runtime/weight-store.ts';
-import { encodeModel, type ModelNode, type ModelValue } from './onnx-model.ts';
-import { attend, normRotate } from './reference.ts';
-import { pattern, temporaryFolder, writeTensors } from './stored-tensors.ts';
+import type { ModelNode } from './onnx-model.ts';
+import {
+  type CacheType,
+  elements,
+  Graphs,
+  type Heads,
+  matrix,
+  names,
+  OUTPUTS,
+  type Part,
+  Pool,
+  parts,
+  SCALE,
+  shuffled,
+  type Tokens,
+  totals,
+  value,
+  values,
+  worst,
+} from './paged-cache.ts';
+import { pattern } from './stored-tensors.ts';
 
-const { folder, remove } = temporaryFolder();
-afterAll(remove);
+const graphs = new Graphs();
+const open = (heads: Heads) => graphs.open(heads);
+afterEach(() => graphs.closeSessions());
+afterAll(() => graphs.close());
 
-const cleanups: (() => unknown)[] = [];
-afterEach(async () => {
-  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
-});
-
-interface Heads {
-  heads: number;
-  kvHeads: number;
-  headDim: number;
-  window?: number;
-  precision?: number;
-  /** Weights of the norms over each head. */
-  norms?: { q: Float32Array; k: Float32Array };
-}
-
-const SCALE = 1.5;
-const EPSILON = 1e-3;
-
-const value = (name: string, type: ModelValue['type'], rank: number): ModelValue => ({
-  name,
-  type,
-  shape: Array.from({ length: rank }, (_, d) => `${name}_${d}`),
-});
-
-const FRESH = ['q', 'k', 'v'].map((name) => value(name, 'float32', 3));
-const ANGLES = ['cos', 'sin'].map((name) => value(name, 'float32', 3));
-const CACHE = [
-  ...['past_key', 'past_value'].map((name) => value(name, 'float32', 4)),
-  value('last_positions', 'int32', 1),
-  value('total_length', 'int32', 0),
-];
-const OUTPUTS = [
-  value('attended', 'float32', 3),
-  ...['present_key', 'present_value'].map((name) => value(name, 'float32', 4)),
-];
-
-/** An op under test, and whether it norms and rotates. */
-interface Op {
-  inputs: ModelValue[];
-  node: Partial<ModelNode> & { op: string };
-  norms?: Heads['norms'];
-}
-
-const ours = ({ heads, kvHeads, window, precision, norms }: Heads): Op => ({
-  inputs: [...FRESH, ...ANGLES, ...CACHE],
-  ...(norms && { norms }),
-  node: {
-    op: 'CachedAttention',
-    attributes: {
-      num_heads: heads,
-      kv_num_heads: kvHeads,
-      scale: { float: SCALE },
-      ...(window !== undefined && { window }),
-      ...(precision !== undefined && { precision }),
-      ...(norms && { q_norm: 0, k_norm: 1, epsilon: { float: EPSILON } }),
-    },
-  },
-});
-
-const theirs = ({ heads, kvHeads, window = -1 }: Heads): Op => ({
-  inputs: [...FRESH, ...CACHE],
-  node: {
-    op: 'GroupQueryAttention',
-    domain: 'com.microsoft',
-    attributes: {
-      num_heads: heads,
-      kv_num_heads: kvHeads,
-      scale: { float: SCALE },
-      local_window_size: window,
-    },
-  },
-});
-
-let files = 0;
-async function open({ inputs, node, norms }: Op): Promise<Session> {
-  const tensors = norms ? [norms.q, norms.k] : [pattern(1)];
-  const weights = openWeightStore(
-    writeTensors(
-      join(folder, `${files++}.bin`),
-      tensors.map((values, i) => ({ name: `weight.${i}`, shape: [values.length], values })),
-    ),
-  );
-  const names = (values: ModelValue[]) => values.map(({ name }) => name);
-  const whole = { name: 'node', inputs: names(inputs), outputs: names(OUTPUTS), ...node };
-  const session = await openSession(encodeModel({ inputs, outputs: OUTPUTS, nodes: [whole] }), {
-    store: weights,
-    threads: 2,
-  });
-  cleanups.push(async () => {
-    await session.dispose();
-    weights.dispose();
-  });
-  return session;
-}
-
-/** A cache that steps are written into, over one session. */
-class Cached {
+/** One row over ONNX Runtime's GroupQueryAttention, whose cache is of one piece. */
+class Theirs {
   readonly key: Tensor;
   readonly value: Tensor;
   readonly #session: Session;
-  readonly #heads: Heads;
 
-  constructor(session: Session, heads: Heads, batch: number, capacity: number) {
+  private constructor(session: Session, { kvHeads, headDim }: Heads, capacity: number) {
     this.#session = session;
-    this.#heads = heads;
-    const shape = [batch, heads.kvHeads, capacity, heads.headDim];
-    const size = shape.reduce((a, b) => a * b, 1);
-    this.key = new Tensor('float32', new Float32Array(size), shape);
-    this.value = new Tensor('float32', new Float32Array(size), shape);
+    const shape = [1, kvHeads, capacity, headDim];
+    const zeros = () => new Tensor('float32', new Float32Array(shape.reduce((a, b) => a * b, 1)), shape);
+    [this.key, this.value] = [zeros(), zeros()];
   }
 
-  /** The tokens as projected, for ours, and as `theirs` needs them. */
-  feeds(step: Step): Record<string, Tensor> {
-    const { heads, kvHeads, headDim, norms } = this.#heads;
-    const batch = step.lastPositions.length;
-    const tokens = batch * step.tokens;
-    const fresh = (values: Float32Array) =>
-      new Tensor('float32', values, [batch, step.tokens, values.length / tokens]);
-    const q = pattern(tokens * heads * headDim, step.seed + 1);
-    const k = pattern(tokens * kvHeads * headDim, step.seed + 2);
-    const angles = pattern(tokens * Math.floor(headDim / 2), step.seed + 4);
-    const rotation = { headDim, cos: angles.map(Math.cos), sin: angles.map(Math.sin) };
-    const rotates = this.#session.inputNames.includes('cos');
-    const ready = (x: Float32Array, count: number, norm: Float32Array | undefined) =>
-      rotates ? x : normRotate(x, count, rotation, norm, EPSILON);
-    return {
-      q: fresh(ready(q, heads, norms?.q)),
-      k: fresh(ready(k, kvHeads, norms?.k)),
-      v: fresh(pattern(tokens * kvHeads * headDim, step.seed + 3)),
-      ...(rotates ? { cos: fresh(rotation.cos), sin: fresh(rotation.sin) } : {}),
-      past_key: this.key,
-      past_value: this.value,
-      last_positions: new Tensor('int32', Int32Array.from(step.lastPositions), [batch]),
-      total_length: new Tensor('int32', Int32Array.of(step.totalLength), []),
+  static async open(heads: Heads, capacity: number): Promise<Theirs> {
+    const inputs = [
+      ...values(['q', 'k', 'v'], 'float32', 3),
+      ...values(['past_key', 'past_value'], 'float32', 4),
+      value('last_positions', 'int32', 1),
+      value('total_length', 'int32', 0),
+    ];
+    const outputs = [value('attended', 'float32', 3), ...OUTPUTS.slice(1)];
+    const node: ModelNode = {
+      op: 'GroupQueryAttention',
+      domain: 'com.microsoft',
+      name: 'node',
+      inputs: names(inputs),
+      outputs: names(outputs),
+      attributes: {
+        num_heads: heads.heads,
+        kv_num_heads: heads.kvHeads,
+        scale: { float: SCALE },
+        local_window_size: heads.window ?? -1,
+      },
     };
+    return new Theirs(await graphs.openGraph(inputs, outputs, [node]), heads, capacity);
   }
 
-  /** The queries as they meet the keys. */
-  queries(step: Step): Float32Array {
-    const { heads, headDim, norms } = this.#heads;
-    const { q, cos, sin } = this.feeds(step) as Record<'q' | 'cos' | 'sin', Tensor>;
-    const rotation = { headDim, cos: cos.data as Float32Array, sin: sin.data as Float32Array };
-    return normRotate(q.data as Float32Array, heads, rotation, norms?.q, EPSILON);
-  }
-
-  /** Writes the step into the cache's own memory. */
-  async run(step: Step): Promise<number[]> {
-    const fetches = { attended: null, present_key: this.key, present_value: this.value };
-    const { attended } = await this.#session.run(this.feeds(step), fetches);
+  async run(tokens: Tokens): Promise<number[]> {
+    if (tokens.count === 0) return [];
+    const total = tokens.past + tokens.count;
+    const fresh = (data: Float32Array) =>
+      new Tensor('float32', data, [1, tokens.count, data.length / tokens.count]);
+    const { attended } = await this.#session.run(
+      {
+        q: fresh(tokens.queries),
+        k: fresh(tokens.keys),
+        v: fresh(tokens.v),
+        past_key: this.key,
+        past_value: this.value,
+        last_positions: new Tensor('int32', Int32Array.of(total - 1), [1]),
+        total_length: new Tensor('int32', Int32Array.of(total), []),
+      },
+      { attended: null, present_key: this.key, present_value: this.value },
+    );
     return elements(attended);
   }
+
+  /** The first positions, as {@link Pool.row}. */
+  row(tensor: Tensor, length: number): number[] {
+    const [, kvHeads, capacity, headDim] = tensor.dims as [number, number, number, number];
+    const data = tensor.data as Float32Array;
+    return Array.from({ length: kvHeads }, (_, head) => head * capacity * headDim).flatMap((from) => [
+      ...data.subarray(from, from + length * headDim),
+    ]);
+  }
 }
 
-interface Step {
-  tokens: number;
-  lastPositions: number[];
-  totalLength: number;
-  seed: number;
-}
-
-const prefill = (lengths: number[], seed: number): Step => ({
-  tokens: Math.max(...lengths),
-  lastPositions: lengths.map((length) => length - 1),
-  totalLength: Math.max(...lengths),
-  seed,
-});
-
-function decode(lengths: number[], seed: number): Step {
-  return { tokens: 1, lastPositions: lengths, totalLength: Math.max(...lengths) + 1, seed };
-}
-
-const chunk = (past: number, tokens: number, seed: number): Step => ({
-  tokens,
-  lastPositions: [past + tokens - 1],
-  totalLength: past + tokens,
-  seed,
-});
-
-function elements(tensor: Tensor | undefined): number[] {
-  if (tensor === undefined) throw new Error('the run returned no such tensor');
-  return [...(tensor.data as Float32Array)];
-}
-
-/** What matters of the output: rows padded on the right end earlier. */
-function realValues(attended: readonly number[], step: Step, heads: Heads): number[] {
-  const width = heads.heads * heads.headDim;
-  return step.lastPositions.flatMap((last, row) => {
-    const start = step.tokens === 1 ? last : step.totalLength - step.tokens;
-    const from = row * step.tokens * width;
-    return attended.slice(from, from + (last + 1 - start) * width);
-  });
-}
-
-function worst(actual: readonly number[], expected: readonly number[]): number {
-  expect(actual.length).toBe(expected.length);
-  expect(actual.every(Number.isFinite)).toBe(true);
-  return Math.max(0, ...expected.map((e, i) => Math.abs(e - (actual[i] as number))));
-}
-
-const cases: [string, Heads, number, Step[]][] = [
+const cases: [string, Heads, number, Part[][]][] = [
   [
     'a prompt, chunks with a past, then single tokens',
     { heads: 4, kvHeads: 2, headDim: 16 },
-    90,
-    [prefill([37], 1), chunk(37, 9, 2), chunk(46, 2, 3), decode([48], 4), decode([49], 5)],
+    16,
+    [parts(37), parts(9), parts(2), parts(1), parts(1)],
   ],
   [
-    'a batch of prompts of different lengths',
+    'prompts of different lengths',
     { heads: 6, kvHeads: 2, headDim: 8 },
-    40,
-    [prefill([19, 5, 12], 6), decode([19, 5, 12], 7), decode([20, 6, 13], 8)],
+    16,
+    [parts(19, 5, 12), parts(1, 1, 1), parts(1, 1, 1)],
+  ],
+  [
+    'chunks of prompts beside decoding rows',
+    { heads: 4, kvHeads: 1, headDim: 16 },
+    32,
+    [
+      parts(40, 1),
+      parts(1, 7, 25),
+      parts(1, 1, 33),
+      [
+        { row: 2, tokens: 1 },
+        { row: 0, tokens: 12 },
+      ],
+      parts(3, 0, 1),
+    ],
   ],
   [
     'a sliding window',
     { heads: 2, kvHeads: 1, headDim: 24, window: 7 },
-    64,
-    [prefill([30], 9), chunk(30, 11, 10), decode([41], 11)],
+    16,
+    [parts(30), parts(11), parts(1)],
   ],
   [
-    'a sliding window over a batch',
+    'a sliding window over rows of different lengths',
     { heads: 4, kvHeads: 4, headDim: 8, window: 5 },
-    32,
-    [prefill([16, 3], 12), decode([16, 3], 13)],
+    64,
+    [parts(16, 3), parts(1, 1), parts(1, 20)],
   ],
-  ['one token prompts', { heads: 2, kvHeads: 2, headDim: 8 }, 4, [prefill([1, 1], 14), decode([1, 1], 15)]],
+  ['one token prompts', { heads: 2, kvHeads: 2, headDim: 8 }, 16, [parts(1, 1), parts(1, 1)]],
   [
     'norms over heads',
     { heads: 4, kvHeads: 2, headDim: 40, norms: { q: pattern(40, 50), k: pattern(40, 51) } },
-    48,
-    [prefill([21], 18), chunk(21, 6, 19), decode([27], 20)],
+    16,
+    [parts(21), parts(6), parts(1)],
   ],
   [
     'a long prompt with norms, shared by threads',
     { heads: 4, kvHeads: 1, headDim: 64, norms: { q: pattern(64, 52), k: pattern(64, 53) } },
-    300,
-    [prefill([290], 21), decode([290], 22)],
+    256,
+    [parts(290), parts(1)],
   ],
   [
-    'more keys than a block',
+    'more keys than are prepared at a time',
     { heads: 2, kvHeads: 1, headDim: 8 },
-    1200,
-    [prefill([1100], 16), decode([1100], 17)],
+    64,
+    [parts(1100), parts(1)],
   ],
 ];
 
 describe('CachedAttention', () => {
-  it.each(cases)("agrees with ONNX Runtime's GroupQueryAttention: %s", async (_, heads, capacity, steps) => {
-    const batch = steps[0]?.lastPositions.length as number;
-    const our = new Cached(await open(ours(heads)), heads, batch, capacity);
-    const their = new Cached(await open(theirs(heads)), heads, batch, capacity);
+  it.each(cases)("agrees with ONNX Runtime's GroupQueryAttention: %s", async (_, heads, blockSize, steps) => {
+    const lengths = totals(steps);
+    const pool = new Pool(await open(heads), heads, blockSize, shuffled(blockSize, lengths));
+    const theirs = await Promise.all(lengths.map((length) => Theirs.open(heads, length)));
     for (const step of steps) {
-      const actual = realValues(await our.run(step), step, heads);
-      expect(worst(actual, realValues(await their.run(step), step, heads))).toBeLessThan(1e-5);
+      const tokens = pool.tokens(step);
+      const attended = await pool.run(step);
+      for (const [i, { row }] of step.entries()) {
+        const expected = await (theirs[row] as Theirs).run(tokens[i] as Tokens);
+        expect(worst(attended[i] as number[], expected)).toBeLessThan(1e-5);
+      }
     }
-    for (const part of ['key', 'value'] as const) {
-      const real = (cached: Cached) => realCache(cached[part], steps.at(-1) as Step);
-      expect(worst(real(our), real(their))).toBeLessThan(1e-6);
-    }
-  });
-
-  /** The positions in use of a cache. */
-  function realCache(cache: Tensor, { lastPositions }: Step): number[] {
-    const [, kvHeads, capacity, headDim] = cache.dims as [number, number, number, number];
-    const values = cache.data as Float32Array;
-    return lastPositions.flatMap((last, row) =>
-      Array.from({ length: kvHeads }, (_, head) => (row * kvHeads + head) * capacity * headDim).flatMap(
-        (from) => [...values.subarray(from, from + (last + 1) * headDim)],
-      ),
-    );
-  }
-
-  it.each([10, 12, 2])('computes heads of %i values, which GroupQueryAttention refuses', async (headDim) => {
-    const heads = { heads: 4, kvHeads: 2, headDim, window: 6 };
-    const cached = new Cached(await open(ours(heads)), heads, 1, 30);
-    for (const step of [prefill([13], 1), chunk(13, 5, 2), decode([18], 3)]) {
-      const attended = await cached.run(step);
-      const shape = {
-        ...heads,
-        rows: [{ keys: step.totalLength, past: step.totalLength - step.tokens }],
-        tokens: step.tokens,
-        scale: SCALE,
-        causal: true,
-      };
-      const q = cached.queries(step);
-      const [key, value] = [cached.key, cached.value].map((part) => part.data as Float32Array);
-      const at = (_: number, position: number, head: number) => (head * 30 + position) * headDim;
-      const expected = attend(shape, q, key as Float32Array, value as Float32Array, at);
-      expect(worst(attended, expected)).toBeLessThan(1e-5);
+    for (const [row, their] of theirs.entries()) {
+      const length = lengths[row] as number;
+      expect(worst(pool.row(row, pool.key), their.row(their.key, length))).toBeLessThan(1e-6);
+      expect(worst(pool.row(row, pool.value), their.row(their.value, length))).toBeLessThan(1e-6);
     }
   });
 
-  it('starts several rows at one common past', async () => {
+  const shapes: [string, Heads][] = [
+    ['heads of 10 values', { heads: 4, kvHeads: 2, headDim: 10 }],
+    ['heads of 12 values', { heads: 4, kvHeads: 2, headDim: 12 }],
+    ['heads of 2 values', { heads: 4, kvHeads: 2, headDim: 2 }],
+    ['heads of which a quarter is rotated', { heads: 4, kvHeads: 2, headDim: 32, pairs: 4 }],
+    [
+      'heads of an odd size, normed and rotated in part',
+      { heads: 3, kvHeads: 1, headDim: 7, pairs: 2, norms: { q: pattern(7, 5), k: pattern(7, 6) } },
+    ],
+    ['heads that are not rotated', { heads: 2, kvHeads: 2, headDim: 8, pairs: 0 }],
+  ];
+  it.each(shapes)('computes %s, which GroupQueryAttention does not', async (_, shape) => {
+    const heads = { ...shape, window: 6 };
+    const pool = new Pool(await open(heads), heads, 16, shuffled(16, [19, 45]));
+    for (const step of [parts(13, 40), parts(5, 1), parts(1, 4)]) {
+      const tokens = pool.tokens(step);
+      const attended = await pool.run(step);
+      for (const { row } of step) {
+        const of = tokens[row] as Tokens;
+        expect(worst(attended[row] as number[], pool.expected(row, of))).toBeLessThan(1e-5);
+        const written = of.keys.slice(-shape.headDim);
+        const last = pool.at(row, (pool.lengths[row] as number) - 1, shape.kvHeads - 1);
+        const held = (pool.key.data as Float32Array).slice(last, last + shape.headDim);
+        expect(worst([...held], [...written])).toBeLessThan(1e-6);
+      }
+    }
+  });
+
+  it.each<[CacheType, number, number]>([
+    ['float16', 0, 2 ** -11],
+    ['bfloat16', 0, 2 ** -8],
+    ['float16', 1, 2 ** -11],
+    ['bfloat16', 1, 2 ** -8],
+  ])('keeps keys and values in %s, at precision %i', async (cache, precision, rounding) => {
+    const shape = { heads: 4, kvHeads: 2, headDim: 24, precision };
+    const steps = [parts(45, 1, 9), parts(1, 30, 1)];
+    const tables = shuffled(32, totals(steps));
+    const pool = new Pool(await open({ ...shape, cache }), { ...shape, cache }, 32, tables);
+    const wide = new Pool(await open(shape), shape, 32, tables);
+    for (const step of steps) {
+      const tokens = pool.tokens(step);
+      const attended = await pool.run(step);
+      await wide.run(step);
+      for (const { row } of step) {
+        const error = worst(attended[row] as number[], pool.expected(row, tokens[row] as Tokens));
+        expect(error).toBeLessThan(precision === 0 ? 1e-5 : 2e-2);
+      }
+    }
+    const rounded = worst(pool.row(0, pool.key), wide.row(0, wide.key));
+    expect(rounded).toBeGreaterThan(0);
+    expect(rounded).toBeLessThanOrEqual(rounding);
+    // Multiples of 1/32 between -1 and 1, which every type holds.
+    expect(pool.row(1, pool.value)).toEqual(wide.row(1, wide.value));
+  });
+
+  it.each<[CacheType, number]>([
+    ['float32', 0],
+    ['bfloat16', 1],
+  ])('gives a row the same bits alone, beside others and in other blocks: %s', async (cache, precision) => {
+    const heads = { heads: 4, kvHeads: 1, headDim: 32, cache, precision };
+    const session = await open(heads);
+    const steps = [parts(70, 3, 9), parts(1, 40, 1), parts(5, 1, 1)];
+    const tables = shuffled(16, totals(steps));
+    const together = new Pool(session, heads, 16, tables);
+    const alone = new Pool(session, heads, 64, shuffled(64, totals(steps)));
+    for (const step of steps) {
+      const attended = await together.run(step);
+      for (const part of step) expect(await alone.run([part])).toEqual([attended[part.row]]);
+    }
+    for (const row of [0, 1, 2]) {
+      expect(alone.row(row, alone.key)).toEqual(together.row(row, together.key));
+      expect(alone.row(row, alone.value)).toEqual(together.row(row, together.value));
+    }
+  });
+
+  it('lets rows share the blocks of a common past', async () => {
     const heads = { heads: 2, kvHeads: 1, headDim: 8 };
-    const session = await open(ours(heads));
-    const together = new Cached(session, heads, 2, 20);
-    const first = prefill([6, 6], 1);
-    const second = { tokens: 4, lastPositions: [9, 8], totalLength: 10, seed: 2 };
-    await together.run(first);
-    const attended = await together.run(second);
-    const q = together.queries(second);
-    const shape = {
-      ...heads,
-      rows: [
-        { keys: 10, past: 6 },
-        { keys: 10, past: 6 },
-      ],
-      tokens: 4,
-      scale: SCALE,
-      causal: true,
-    };
-    const [key, value] = [together.key.data, together.value.data] as Float32Array[];
-    const at = (row: number, position: number) => (row * 20 + position) * 8;
-    const expected = attend(shape, q, key as Float32Array, value as Float32Array, at);
-    expect(worst(attended, expected)).toBeLessThan(1e-5);
+    const session = await open(heads);
+    const shared = new Pool(session, heads, 16, [
+      [5, 2],
+      [5, 0, 3],
+    ]);
+    await shared.run([{ row: 0, tokens: 16 }]);
+    shared.lengths[1] = 16;
+    const before = [...(shared.key.data as Float32Array)];
+    const step = [
+      { row: 0, tokens: 4 },
+      { row: 1, tokens: 20 },
+    ];
+    const tokens = shared.tokens(step);
+    const attended = await shared.run(step);
+    for (const { row } of step) {
+      expect(worst(attended[row] as number[], shared.expected(row, tokens[row] as Tokens))).toBeLessThan(
+        1e-5,
+      );
+    }
+    const block = (data: ArrayLike<number>, index: number) =>
+      Array.from(data).slice(index * 128, (index + 1) * 128);
+    expect(block(shared.key.data as Float32Array, 5)).toEqual(block(before, 5));
+    expect(block(shared.key.data as Float32Array, 4)).toEqual(block(before, 4));
   });
 
   it('leaves the past alone when the present is other memory', async () => {
     const heads = { heads: 2, kvHeads: 2, headDim: 8 };
-    const session = await open(ours(heads));
-    const cached = new Cached(session, heads, 1, 12);
-    await cached.run(prefill([5], 1));
-    const before = [...(cached.key.data as Float32Array)];
-    const step = decode([5], 2);
-    const fresh = await session.run(cached.feeds(step), {
+    const session = await open(heads);
+    const pool = new Pool(session, heads, 16, [[1]]);
+    await pool.run(parts(5));
+    const before = [...(pool.key.data as Float32Array)];
+    const fresh = await session.run(pool.feeds(parts(1)), {
       attended: null,
       present_key: null,
       present_value: null,
     });
-    expect([...(cached.key.data as Float32Array)]).toEqual(before);
-    const inPlace = await cached.run(step);
+    expect([...(pool.key.data as Float32Array)]).toEqual(before);
+    const [inPlace] = await pool.run(parts(1));
     expect(elements(fresh.attended)).toEqual(inPlace);
-    expect(fresh.present_key?.data).toEqual(cached.key.data);
-    expect(fresh.present_value?.data).toEqual(cached.value.data);
+    expect(fresh.present_key?.data).toEqual(pool.key.data);
+    expect(fresh.present_value?.data).toEqual(pool.value.data);
   });
 
   it('rounds prompts to bfloat16 when asked', async () => {
     const heads = { heads: 2, kvHeads: 1, headDim: 24 };
-    const run = async (precision: number) =>
-      new Cached(await open(ours({ ...heads, precision })), heads, 1, 30).run(prefill([25], 1));
+    const run = async (precision: number) => {
+      const shape = { ...heads, precision };
+      return (await new Pool(await open(shape), shape, 32, [[0]]).run(parts(25)))[0] as number[];
+    };
     const error = worst(await run(1), await run(0));
     expect(error).toBeGreaterThan(1e-5);
     expect(error).toBeLessThan(2e-2);
   });
 
-  it.each<[string, Step, RegExp]>([
-    [
-      'too many tokens',
-      chunk(18, 3, 1),
-      /row 0 has 3 new tokens from position 18 on; the cache holds positions 0 to 19/,
-    ],
-    ['a position behind the end', decode([20], 1), /row 0 has 1 new tokens from position 20 on/],
-    ['a negative position', decode([-1], 1), /row 0 has 1 new tokens from position -1 on/],
-    ['a total below the new tokens', { ...prefill([5], 1), totalLength: 4 }, /from position -1 on/],
-  ])('refuses %s', async (_, step, message) => {
+  it('runs a pass without tokens', async () => {
     const heads = { heads: 2, kvHeads: 1, headDim: 8 };
-    const cached = new Cached(await open(ours(heads)), heads, 1, 20);
-    await expect(cached.run(step)).rejects.toThrow(message);
+    const pool = new Pool(await open(heads), heads, 16, [[0], [1]]);
+    const feeds = {
+      ...pool.feeds(parts(0, 0)),
+      ...Object.fromEntries(
+        [
+          ['q', 16],
+          ['k', 8],
+          ['v', 8],
+          ['cos', 4],
+          ['sin', 4],
+        ].map(([name, width]) => [name, new Tensor('float32', new Float32Array(0), [0, width as number])]),
+      ),
+    };
+    expect(await pool.run(parts(0, 0), feeds)).toEqual([[], []]);
+  });
+
+  const int32 = (data: number[], dims = [data.length]) => new Tensor('int32', Int32Array.from(data), dims);
+  it.each<[string, Record<string, Tensor>, RegExp]>([
+    [
+      'more tokens than the blocks hold',
+      { past_lengths: int32([30, 2]) },
+      /input 'past_lengths' is 30 for row 0, which has 3 new tokens; its 2 blocks of input 'block_tables' hold 32 positions/,
+    ],
+    ['a negative past', { past_lengths: int32([0, -1]) }, /input 'past_lengths' is -1 for row 1/],
+    ['a past beyond all numbers', { past_lengths: int32([0, 2147483647]) }, /is 2147483647 for row 1/],
+    [
+      'rows that do not begin at the first token',
+      { row_starts: int32([1, 3, 5]) },
+      /input 'row_starts' goes from 1 to 5; expected 0 to 5, the number of tokens/,
+    ],
+    ['rows that do not end with the last token', { row_starts: int32([0, 3, 4]) }, /goes from 0 to 4/],
+    [
+      'rows out of order',
+      { row_starts: int32([0, 7, 5]) },
+      /input 'row_starts' falls from 7 to 5 after row 1/,
+    ],
+    [
+      'a block behind the pool',
+      { block_tables: int32([4, 1, 2, 3], [2, 2]) },
+      /input 'block_tables' is 4 for block 0 of row 0, which has 3 positions; the pool has blocks 0 to 3/,
+    ],
+    [
+      'a missing block',
+      { past_lengths: int32([0, 20]), block_tables: int32([0, -1, 2, -1], [2, 2]) },
+      /input 'block_tables' is -1 for block 1 of row 1, which has 22 positions/,
+    ],
+    [
+      'two rows that write to one block',
+      { block_tables: int32([2, -1, 2, -1], [2, 2]) },
+      /input 'block_tables' has row 0 and row 1 write to block 2/,
+    ],
+    [
+      'tables of other rows',
+      { block_tables: int32([0, 1], [1, 2]) },
+      /'block_tables' has shape \[1, 2\]; expected \[2, 2\]/,
+    ],
+    ['a start too few', { row_starts: int32([0, 5]) }, /'row_starts' has shape \[2\]; expected \[3\]/],
+    [
+      'angles of more values than a head has',
+      { cos: matrix(5, pattern(25)), sin: matrix(5, pattern(25)) },
+      /input 'cos' has 5 angles a token, which turn twice as many values; a head has 8/,
+    ],
+    [
+      'sines of another shape',
+      { sin: matrix(5, pattern(10)) },
+      /'sin' has shape \[5, 2\]; expected \[5, 4\]/,
+    ],
+    [
+      'keys of other tokens',
+      { k: matrix(4, pattern(32)) },
+      /input 'k' has shape \[4, 8\]; expected \[5, 8\]/,
+    ],
+    [
+      'queries without rows',
+      { q: new Tensor('float32', pattern(80), [5, 16]), k: matrix(5, pattern(45)) },
+      /'k' has shape/,
+    ],
+  ])('refuses %s', async (_, wrong, message) => {
+    const heads = { heads: 2, kvHeads: 1, headDim: 8 };
+    const pool = new Pool(await open(heads), heads, 16, [
+      [0, 1],
+      [2, 3],
+    ]);
+    const before = [...(pool.key.data as Float32Array)];
+    const step = parts(3, 2);
+    await expect(pool.run(step, { ...pool.feeds(step), ...wrong })).rejects.toThrow(message);
+    expect([...(pool.key.data as Float32Array)]).toEqual(before);
+  });
+
+  it.each([8, 24, 1])('refuses blocks of %i positions', async (blockSize) => {
+    const heads = { heads: 2, kvHeads: 1, headDim: 8 };
+    const pool = new Pool(await open(heads), heads, blockSize, [[0]]);
+    await expect(pool.run(parts(1))).rejects.toThrow(
+      new RegExp(`'past_key' has blocks of ${blockSize} positions; expected a power of two from 16 on`),
+    );
   });
 
   it('names a cache of another shape and a window of no size', async () => {
     const heads = { heads: 2, kvHeads: 1, headDim: 8 };
-    const cached = new Cached(await open(ours(heads)), { ...heads, kvHeads: 2 }, 1, 20);
-    const feeds = { ...cached.feeds(prefill([3], 1)), k: narrow(3), v: narrow(3) };
+    const other = new Pool(await open(heads), { ...heads, kvHeads: 2 }, 16, [[0]]);
+    const pool = new Pool(await open(heads), heads, 16, [[0]]);
+    const feeds = { ...pool.feeds(parts(3)), past_key: other.key };
     await expect(
-      (await open(ours(heads))).run(feeds, { attended: null, present_key: null, present_value: null }),
-    ).rejects.toThrow(/input 'past_key' has shape \[1, 2, 20, 8\]; expected \[1, 1, 20, 8\]/);
-    await expect(open(ours({ ...heads, window: 0 }))).rejects.toThrow(/'window' is 0; expected at least 1/);
+      pool.session.run(feeds, { attended: null, present_key: null, present_value: null }),
+    ).rejects.toThrow(/input 'past_key' has shape \[1, 2, 16, 8\]; expected \[1, 1, 16, 8\]/);
+    await expect(open({ ...heads, window: 0 })).rejects.toThrow(/'window' is 0; expected at least 1/);
   });
 
-  it('refuses heads that cannot be rotated and norms of another size', async () => {
-    const odd = { heads: 2, kvHeads: 1, headDim: 7 };
-    await expect(new Cached(await open(ours(odd)), odd, 1, 9).run(prefill([3], 1))).rejects.toThrow(
-      /a head has 7 values; the rotary embedding needs an even number/,
-    );
+  it('refuses norms of another size', async () => {
     const heads = { heads: 2, kvHeads: 1, headDim: 8, norms: { q: pattern(8), k: pattern(6) } };
-    await expect(new Cached(await open(ours(heads)), heads, 1, 9).run(prefill([3], 1))).rejects.toThrow(
+    const pool = new Pool(await open(heads), heads, 16, [[0]]);
+    const feeds = new Pool(pool.session, { heads: 2, kvHeads: 1, headDim: 8 }, 16, [[0]]).feeds(parts(3));
+    await expect(pool.run(parts(3), feeds)).rejects.toThrow(
       /attribute 'k_norm': tensor 'weight.1' has shape \[6\], but a head has 8 values/,
     );
   });
-
-  const narrow = (tokens: number) => new Tensor('float32', pattern(tokens * 8), [1, tokens, 8]);
 });

@@ -78,14 +78,14 @@ export function attend(
 
 export interface Rotation {
   headDim: number;
-  /** Of each token, [tokens, headDim / 2]. */
+  /** Of each token, [tokens, pairs]: what turns the first 2 · pairs values of a head. */
   cos: Float32Array;
   sin: Float32Array;
 }
 
 /**
- * Heads of `x` [tokens, heads · headDim], divided by their root mean square and times `norm` if there is one, with their
- * halves rotated against each other.
+ * Heads of `x` [tokens, heads · headDim], divided by their root mean square and times `norm` if there is one, with the halves
+ * of their rotated values turned against each other.
  */
 export function normRotate(
   x: Float32Array,
@@ -94,16 +94,17 @@ export function normRotate(
   norm: Float32Array | undefined,
   epsilon: number,
 ): Float32Array {
-  const half = headDim / 2;
+  const pairs = (cos.length * heads * headDim) / (x.length || 1);
   const rotated = mapRows(x, headDim, (head, i) => {
     const squares = head.reduce((sum, value) => sum + value * value, 0);
     const scale = norm ? 1 / Math.sqrt(squares / headDim + epsilon) : 1;
     const scaled = Array.from(head, (value, d) => value * scale * (norm?.[d] ?? 1));
-    const angle = Math.floor(i / heads) * half;
+    const angle = Math.floor(i / heads) * pairs;
     return scaled.map((value, d) => {
-      const [c, s] = [cos[angle + (d % half)] as number, sin[angle + (d % half)] as number];
-      const other = scaled[(d + half) % headDim] as number;
-      return value * c + (d < half ? -other : other) * s;
+      if (d >= 2 * pairs) return value;
+      const [c, s] = [cos[angle + (d % pairs)] as number, sin[angle + (d % pairs)] as number];
+      const other = scaled[(d + pairs) % (2 * pairs)] as number;
+      return value * c + (d < pairs ? -other : other) * s;
     });
   });
   return Float32Array.from(rotated);

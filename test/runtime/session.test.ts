@@ -116,9 +116,12 @@ describe('openSession', () => {
       outputs: [{ name: 'y', type: 'bfloat16', shape: [3] }],
       nodes: [{ op: 'Cast', domain: '', inputs: ['x'], outputs: ['y'], attributes: { to: 16 } }],
     };
-    await expect(open(model)).rejects.toThrow(
+    const session = await open(model);
+    const feeds = { x: new Tensor('float32', Float32Array.of(1, 2, 3), [3]) };
+    await expect(session.run(feeds, { y: null })).rejects.toThrow(
       /output 'y' has data type 16, which JavaScript tensors cannot hold/,
     );
+    await session.dispose();
   });
 
   it('serves onnxruntime-common as the backend "switchyard"', async () => {

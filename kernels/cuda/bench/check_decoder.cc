@@ -1,7 +1,6 @@
 // Checks and times attention and the choice of candidates. Expected values are computed in double precision
 // on the host, for a few queries and heads.
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <limits>
 #include <string>
@@ -68,30 +67,57 @@ std::vector<float> AttendOnHost(const std::vector<double>& q, const float* keys,
   return result;
 }
 
-// A call over a cache that already holds `past` random positions in every row.
+// Rows' new tokens, and how many positions are filled before.
+struct Row {
+  int64_t tokens, past;
+};
+
+int64_t TokensOf(const std::vector<Row>& rows) {
+  int64_t tokens = 0;
+  for (const Row& row : rows) tokens += row.tokens;
+  return tokens;
+}
+
+constexpr int64_t kBlockSize = 64;
+
+// A call over caches that already hold random positions. Blocks of the rows take turns in the pool.
 class CachedCall {
  public:
-  CachedCall(DType dtype, const HeadCounts& heads, int64_t batch, int64_t tokens, int64_t past,
-             int64_t capacity)
-      : past_(past),
-        q_(RandomBuffer(DType::kFloat32, batch * tokens * heads.heads * heads.head_dim, 2.0f, 20)),
-        k_(RandomBuffer(DType::kFloat32, batch * tokens * heads.kv_heads * heads.head_dim, 2.0f, 21)),
-        v_(RandomBuffer(DType::kFloat32, batch * tokens * heads.kv_heads * heads.head_dim, 1.0f, 22)),
-        cos_(RandomBuffer(DType::kFloat32, batch * tokens * heads.head_dim / 2, 1.0f, 23)),
-        sin_(RandomBuffer(DType::kFloat32, batch * tokens * heads.head_dim / 2, 1.0f, 24)),
+  CachedCall(DType dtype, const HeadCounts& heads, const std::vector<Row>& rows, int64_t max_blocks)
+      : rows_(rows),
+        max_blocks_(max_blocks),
+        q_(RandomBuffer(DType::kFloat32, TokensOf(rows) * heads.heads * heads.head_dim, 2.0f, 20)),
+        k_(RandomBuffer(DType::kFloat32, TokensOf(rows) * heads.kv_heads * heads.head_dim, 2.0f, 21)),
+        v_(RandomBuffer(DType::kFloat32, TokensOf(rows) * heads.kv_heads * heads.head_dim, 1.0f, 22)),
+        cos_(RandomBuffer(DType::kFloat32, TokensOf(rows) * heads.head_dim / 2, 1.0f, 23)),
+        sin_(RandomBuffer(DType::kFloat32, TokensOf(rows) * heads.head_dim / 2, 1.0f, 24)),
         q_norm_(RandomBuffer(dtype, heads.head_dim, 1.5f, 25)),
         k_norm_(RandomBuffer(dtype, heads.head_dim, 1.5f, 26)),
-        keys_(RandomBuffer(dtype, batch * heads.kv_heads * capacity * heads.head_dim, 1.0f, 27)),
-        values_(RandomBuffer(dtype, batch * heads.kv_heads * capacity * heads.head_dim, 1.0f, 28)),
-        positions_(Upload(std::vector<int32_t>(batch, static_cast<int32_t>(past)))),
+        keys_(RandomBuffer(dtype, PoolPositions() * heads.kv_heads * heads.head_dim, 1.0f, 27)),
+        values_(RandomBuffer(dtype, PoolPositions() * heads.kv_heads * heads.head_dim, 1.0f, 28)),
         out_(q_.bytes()) {
+    std::vector<int32_t> lengths, tables;
+    int64_t first = 0;
+    for (size_t r = 0; r < rows.size(); ++r) {
+      starts_.push_back(static_cast<int32_t>(first));
+      lengths.push_back(static_cast<int32_t>(rows[r].past));
+      for (int64_t i = 0; i < max_blocks; ++i) tables.push_back(static_cast<int32_t>(BlockAt(r, i)));
+      first += rows[r].tokens;
+    }
+    starts_.push_back(static_cast<int32_t>(first));
+    places_.push_back(Upload(starts_));
+    places_.push_back(Upload(lengths));
+    places_.push_back(Upload(tables));
     args_.dtype = dtype;
-    args_.batch = batch;
-    args_.tokens = tokens;
+    args_.tokens = first;
+    args_.rows = static_cast<int64_t>(rows.size());
     args_.heads = heads.heads;
     args_.kv_heads = heads.kv_heads;
     args_.head_dim = heads.head_dim;
-    args_.capacity = capacity;
+    args_.pairs = heads.head_dim / 2;
+    args_.blocks = args_.rows * max_blocks;
+    args_.block_size = kBlockSize;
+    args_.max_blocks = max_blocks;
     args_.q = q_.As<float>();
     args_.k = k_.As<float>();
     args_.v = v_.As<float>();
@@ -102,8 +128,9 @@ class CachedCall {
     args_.epsilon = kEpsilon;
     args_.keys = keys_.data();
     args_.values = values_.data();
-    args_.last_positions = positions_.As<int32_t>();
-    args_.total_length = past + tokens;
+    args_.row_starts = places_[0].As<int32_t>();
+    args_.past_lengths = places_[1].As<int32_t>();
+    args_.block_tables = places_[2].As<int32_t>();
     args_.scale = 1.0f / std::sqrt(static_cast<float>(heads.head_dim));
     args_.out = out_.As<float>();
     workspace_ = DeviceBuffer(CachedAttentionWorkspaceBytes(args_));
@@ -112,6 +139,7 @@ class CachedCall {
   }
 
   const CachedAttentionArgs& args() const { return args_; }
+  const std::vector<Row>& rows() const { return rows_; }
 
   void Launch(cudaStream_t stream) const { CHECK_CUDA(LaunchCachedAttention(args_, stream)); }
 
@@ -123,8 +151,8 @@ class CachedCall {
     CHECK_CUDA(cudaStreamSynchronize(stream));
     std::vector<float> actual, expected;
     for (int i = 0; i < kCheckedQueries; ++i) {
-      const int64_t row = i % args_.batch;
-      const int64_t token = (args_.tokens - 1) * i / (kCheckedQueries - 1);
+      const size_t row = static_cast<size_t>(i) % rows_.size();
+      const int64_t token = (rows_[row].tokens - 1) * i / (kCheckedQueries - 1);
       const int head = static_cast<int>((args_.heads - 1) * i / (kCheckedQueries - 1));
       CheckQuery(row, token, head, &actual, &expected);
     }
@@ -151,15 +179,31 @@ class CachedCall {
     return head_values;
   }
 
-  void CheckQuery(int64_t row, int64_t token, int head, std::vector<float>* actual,
+  int64_t PoolPositions() const { return static_cast<int64_t>(rows_.size()) * max_blocks_ * kBlockSize; }
+  int64_t BlockAt(size_t row, int64_t index) const {
+    return index * static_cast<int64_t>(rows_.size()) + static_cast<int64_t>(row);
+  }
+
+  // The first `count` positions of a row and kv head.
+  std::vector<float> DownloadRow(const void* pool, size_t row, int kv_head, int64_t count) const {
+    std::vector<float> positions;
+    for (int64_t i = 0; i * kBlockSize < count; ++i) {
+      const int64_t first = (BlockAt(row, i) * args_.kv_heads + kv_head) * kBlockSize * args_.head_dim;
+      const int64_t wanted = std::min(kBlockSize, count - i * kBlockSize);
+      const std::vector<float> part = DownloadPart(pool, args_.dtype, first, wanted * args_.head_dim);
+      positions.insert(positions.end(), part.begin(), part.end());
+    }
+    return positions;
+  }
+
+  void CheckQuery(size_t row, int64_t token, int head, std::vector<float>* actual,
                   std::vector<float>* expected) const {
     const int dim = args_.head_dim;
     const int kv_head = head / (args_.heads / args_.kv_heads);
-    const int64_t first = (row * args_.kv_heads + kv_head) * args_.capacity * dim;
-    const int64_t count = past_ + token + 1;
-    const std::vector<float> keys = DownloadPart(args_.keys, args_.dtype, first, count * dim);
-    const std::vector<float> values = DownloadPart(args_.values, args_.dtype, first, count * dim);
-    const int64_t at = row * args_.tokens + token;
+    const int64_t count = rows_[row].past + token + 1;
+    const std::vector<float> keys = DownloadRow(args_.keys, row, kv_head, count);
+    const std::vector<float> values = DownloadRow(args_.values, row, kv_head, count);
+    const int64_t at = starts_[row] + token;
     const std::vector<float> out = AttendOnHost(Prepare(args_.q, args_.heads, args_.q_norm, at, head),
                                                 keys.data(), values.data(), count, dim, args_.scale);
     const auto append = [](const std::vector<float>& from, std::vector<float>* to) {
@@ -175,27 +219,36 @@ class CachedCall {
     append(DownloadPart(args_.v, DType::kFloat32, (at * args_.kv_heads + kv_head) * dim, dim), expected);
   }
 
-  int64_t past_;
-  DeviceBuffer q_, k_, v_, cos_, sin_, q_norm_, k_norm_, keys_, values_, positions_, out_, workspace_;
+  std::vector<Row> rows_;
+  int64_t max_blocks_;
+  DeviceBuffer q_, k_, v_, cos_, sin_, q_norm_, k_norm_, keys_, values_, out_, workspace_;
+  std::vector<int32_t> starts_;
+  std::vector<DeviceBuffer> places_;
   CachedAttentionArgs args_;
 };
 
-std::string NameOf(const HeadCounts& heads, int64_t tokens, int64_t past) {
+std::string NameOf(const HeadCounts& heads, const std::vector<Row>& rows) {
   return "cached attention, " + std::to_string(heads.heads) + " / " + std::to_string(heads.kv_heads) +
-         " heads of " + std::to_string(heads.head_dim) + ", " + std::to_string(tokens) + " after " +
-         std::to_string(past);
+         " heads of " + std::to_string(heads.head_dim) + ", " + std::to_string(rows.size()) + " rows, " +
+         std::to_string(rows[0].tokens) + " after " + std::to_string(rows[0].past);
+}
+
+// Blocks for the longest row.
+int64_t BlocksFor(const std::vector<Row>& rows) {
+  int64_t most = 0;
+  for (const Row& row : rows) most = std::max(most, row.past + row.tokens);
+  return (most + kBlockSize - 1) / kBlockSize;
 }
 
 int CheckCached(cudaStream_t stream, DType dtype, const HeadCounts& heads) {
+  const std::vector<Row> cases[] = {
+      {{1, 0}, {1, 0}, {1, 0}},       {{1, 300}, {1, 17}}, {{1, 2047}},
+      {{5, 900}, {5, 900}},           {{150, 0}, {97, 0}}, {{150, 70}, {1, 999}, {3, 500}, {1, 0}},
+      std::vector<Row>(40, {150, 70})};
   int failures = 0;
-  for (const auto& [batch, tokens, past] : {std::array<int64_t, 3>{3, 1, 0},
-                                            {2, 1, 300},
-                                            {1, 1, 2047},
-                                            {2, 5, 900},
-                                            {2, 150, 0},
-                                            {40, 150, 70}}) {
-    CachedCall call(dtype, heads, batch, tokens, past, past + tokens + 33);
-    failures += Report(NameOf(heads, tokens, past), dtype, call.Error(stream), Tolerance(dtype));
+  for (const std::vector<Row>& rows : cases) {
+    CachedCall call(dtype, heads, rows, BlocksFor(rows) + 1);
+    failures += Report(NameOf(heads, rows), dtype, call.Error(stream), Tolerance(dtype));
   }
   return failures;
 }
@@ -294,47 +347,51 @@ int CheckCounters(cudaStream_t stream) {
 }
 
 // Bytes of the cache that are read once, and operations of the products that a causal mask leaves.
-double CacheBytes(const CachedAttentionArgs& args, int64_t past) {
-  return 2.0 * static_cast<double>(args.batch * args.kv_heads * args.head_dim) *
-         static_cast<double>((past + args.tokens) * static_cast<int64_t>(ElementSize(args.dtype)));
+double CacheBytes(const CachedCall& call) {
+  const CachedAttentionArgs& args = call.args();
+  double positions = 0.0;
+  for (const Row& row : call.rows()) positions += static_cast<double>(row.past + row.tokens);
+  return 2.0 * positions * args.kv_heads * args.head_dim * static_cast<double>(ElementSize(args.dtype));
 }
-double Operations(const CachedAttentionArgs& args, int64_t past) {
-  const double seen = static_cast<double>(past) + 0.5 * static_cast<double>(args.tokens + 1);
-  return 4.0 * static_cast<double>(args.batch * args.heads * args.head_dim) *
-         static_cast<double>(args.tokens) * seen;
+double Operations(const CachedCall& call) {
+  const CachedAttentionArgs& args = call.args();
+  double pairs = 0.0;
+  for (const Row& row : call.rows()) {
+    const double seen = static_cast<double>(row.past) + 0.5 * static_cast<double>(row.tokens + 1);
+    pairs += static_cast<double>(row.tokens) * seen;
+  }
+  return 4.0 * args.heads * args.head_dim * pairs;
 }
 
 // Between two steps of a model a layer's keys leave the card's second-level cache: calls with few queries
 // take turns with as many caches as make them read from memory.
-int CachesToRotate(const CachedAttentionArgs& args, int64_t past) {
+int CachesToRotate(const CachedCall& call) {
   constexpr double kBytes = 192e6;
   constexpr int kMost = 96;
   constexpr int64_t kFewTokens = 16;
-  if (args.tokens > kFewTokens) return 1;
-  return static_cast<int>(std::clamp(std::ceil(kBytes / CacheBytes(args, past)), 1.0, double{kMost}));
+  if (call.args().tokens > kFewTokens) return 1;
+  return static_cast<int>(std::clamp(std::ceil(kBytes / CacheBytes(call)), 1.0, double{kMost}));
 }
 
-int TimeCached(cudaStream_t stream, const HeadCounts& heads, int64_t batch, int64_t tokens, int64_t past,
-               double copy_rate, double matrix_rate) {
+int TimeCached(cudaStream_t stream, const HeadCounts& heads, const std::vector<Row>& rows, double copy_rate,
+               double matrix_rate) {
   const DType dtype = DType::kBFloat16;
-  // Decoding's launches follow from the capacity, which is usually larger than what is filled.
-  const int64_t capacity = (past + tokens + 1023) / 1024 * 1024;
+  // Decoding's launches follow from the tables' width, which is usually larger than what is filled.
+  const int64_t max_blocks = (BlocksFor(rows) + 15) / 16 * 16;
   std::vector<CachedCall> calls;
-  calls.emplace_back(dtype, heads, batch, tokens, past, capacity);
+  calls.emplace_back(dtype, heads, rows, max_blocks);
   const double error = calls[0].Error(stream);
-  const CachedAttentionArgs args = calls[0].args();
-  const int copies = CachesToRotate(args, past);
-  while (static_cast<int>(calls.size()) < copies)
-    calls.emplace_back(dtype, heads, batch, tokens, past, capacity);
+  const int copies = CachesToRotate(calls[0]);
+  while (static_cast<int>(calls.size()) < copies) calls.emplace_back(dtype, heads, rows, max_blocks);
   const auto launch = [&](int i) { calls[i % copies].Launch(stream); };
   const double time = MedianMicroseconds(stream, launch);
   const double graph = MedianGraphMicroseconds(stream, std::max(10, copies), launch);
-  const double rate = CacheBytes(args, past) / graph * 1e-3;
-  const double flops = Operations(args, past) / graph * 1e-6;
+  const double rate = CacheBytes(calls[0]) / graph * 1e-3;
+  const double flops = Operations(calls[0]) / graph * 1e-6;
   std::printf("| %d / %d x %d | %d | %d | %d | %.1e | %.1f | %.1f | %.0f (%.0f%%) | %.1f (%.0f%%) |\n",
-              heads.heads, heads.kv_heads, heads.head_dim, static_cast<int>(batch), static_cast<int>(past),
-              static_cast<int>(tokens), error, time, graph, rate, 100.0 * rate / copy_rate, flops,
-              matrix_rate > 0.0 ? 100.0 * flops / matrix_rate : 0.0);
+              heads.heads, heads.kv_heads, heads.head_dim, static_cast<int>(rows.size()),
+              static_cast<int>(rows[0].past), static_cast<int>(rows[0].tokens), error, time, graph, rate,
+              100.0 * rate / copy_rate, flops, matrix_rate > 0.0 ? 100.0 * flops / matrix_rate : 0.0);
   return error <= Tolerance(dtype) ? 0 : 1;
 }
 
@@ -367,19 +424,24 @@ int TimeDecoderKernels(cudaStream_t stream, double copy_rate, double matrix_rate
   int failures = 0;
   std::printf("\nattention over a cache, bfloat16\n\n");
   std::printf(
-      "| heads / kv heads x size | rows | cached | new | error | µs | µs in a graph | GB/s (of copy) | "
+      "| heads / kv heads x size | rows | cached (of the first) | new (of the first) | error | µs | µs in a "
+      "graph | GB/s (of copy) | "
       "TFLOP/s (of "
       "matrix) |\n");
   std::printf("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n");
   for (const HeadCounts& heads : kTimedHeads) {
-    for (const auto& [batch, tokens, past] : {std::array<int64_t, 3>{1, 512, 0},
-                                              {1, 4096, 0},
-                                              {1, 1, 511},
-                                              {1, 1, 4095},
-                                              {1, 1, 32767},
-                                              {16, 1, 4095},
-                                              {1, 8, 4088}}) {
-      failures += TimeCached(stream, heads, batch, tokens, past, copy_rate, matrix_rate);
+    // The last: a chunk of a prompt beside rows that decode.
+    std::vector<Row> mixed(15, {1, 4095});
+    mixed.insert(mixed.begin(), {497, 2048});
+    for (const std::vector<Row>& rows : {std::vector<Row>{{512, 0}},
+                                         {{4096, 0}},
+                                         {{1, 511}},
+                                         {{1, 4095}},
+                                         {{1, 32767}},
+                                         std::vector<Row>(16, {1, 4095}),
+                                         {{8, 4088}},
+                                         mixed}) {
+      failures += TimeCached(stream, heads, rows, copy_rate, matrix_rate);
     }
   }
   std::printf(

@@ -1,7 +1,5 @@
 #include "gpu_cached_attention.h"
 
-#include <stdexcept>
-
 #include "../../common/float_types.h"
 
 namespace switchyard::ops {
@@ -22,7 +20,8 @@ OpSchema GpuCachedAttention::Schema(DType dtype) {
            {cache},
            {cache},
            {ort::kInt32},
-           {.type = ort::kInt32, .kind = ort::kRequired, .on_host = true}},
+           {ort::kInt32},
+           {ort::kInt32}},
           {{ort::kFloat}, {cache}, {cache}}};
 }
 
@@ -51,22 +50,19 @@ void* GpuCachedAttention::Present(KernelContext& context, size_t past, size_t in
 
 void GpuCachedAttention::Compute(KernelContext& context) {
   const Attributes::Sizes sizes = attributes_.CheckShapes(node_, context);
-  const int64_t total_length = *context.Input(Attributes::kTotalLength).As<int32_t>();
-  if (sizes.tokens > 1 && (total_length < sizes.tokens || total_length > sizes.capacity)) {
-    throw std::runtime_error(node_ + ": input 'total_length' is " + std::to_string(total_length) + " with " +
-                             std::to_string(sizes.tokens) + " new tokens a row; the cache holds " +
-                             std::to_string(sizes.capacity) + " positions");
-  }
   const ort::TensorView q = context.Input(Attributes::kQ);
   const DType dtype = session_.dtype();
   cuda::CachedAttentionArgs args;
   args.dtype = dtype;
-  args.batch = sizes.batch;
   args.tokens = sizes.tokens;
+  args.rows = sizes.rows;
   args.heads = static_cast<int>(attributes_.heads);
   args.kv_heads = static_cast<int>(attributes_.kv_heads);
   args.head_dim = static_cast<int>(sizes.head_dim);
-  args.capacity = sizes.capacity;
+  args.pairs = static_cast<int>(sizes.rotated);
+  args.blocks = sizes.blocks;
+  args.block_size = sizes.block_size;
+  args.max_blocks = sizes.max_blocks;
   args.q = q.As<float>();
   args.k = context.Input(Attributes::kK).As<float>();
   args.v = context.Input(Attributes::kV).As<float>();
@@ -77,8 +73,9 @@ void GpuCachedAttention::Compute(KernelContext& context) {
   args.epsilon = attributes_.epsilon;
   args.keys = Present(context, Attributes::kPastKey, Attributes::kPresentKey);
   args.values = Present(context, Attributes::kPastValue, Attributes::kPresentValue);
-  args.last_positions = context.Input(Attributes::kLastPositions).As<int32_t>();
-  args.total_length = total_length;
+  args.row_starts = context.Input(Attributes::kRowStarts).As<int32_t>();
+  args.past_lengths = context.Input(Attributes::kPastLengths).As<int32_t>();
+  args.block_tables = context.Input(Attributes::kBlockTables).As<int32_t>();
   args.window = attributes_.window > 0 ? attributes_.window : 0;
   args.scale = attributes_.scale;
   args.out = context.Output<float>(Attributes::kAttended, q.shape);

@@ -7,8 +7,9 @@
 
 namespace switchyard::ops {
 
-// With one new token a row nothing depends on what the host knows of positions, so a captured run replays at
-// any of them: a row whose position lies outside the cache gets zeros instead of an error.
+// Rows, lengths and tables are read on the device alone, so a captured run replays with any of them. What
+// they say is not checked there: a row that does not fit its table gets zeros instead of an error, and blocks
+// that the pool does not have are neither read nor written.
 class GpuCachedAttention {
  public:
   static OpSchema Schema(DType dtype);

@@ -274,7 +274,7 @@ GpuAttention::GpuAttention(const KernelInfo& info, GpuSession& session)
 
 void GpuAttention::Compute(KernelContext& context) {
   const ort::TensorView q = context.Input(0), k = context.Input(1), v = context.Input(2);
-  const int64_t head_dim = HeadSize(node_, "q", q.shape, attributes_.heads);
+  const int64_t head_dim = HeadSize(node_, "q", q.shape, "[batch, tokens", attributes_.heads);
   const int64_t keys = k.shape.size() == 3 ? k.shape[1] : 0;
   CheckShape(node_, "k", k.shape, {q.shape[0], keys, attributes_.kv_heads * head_dim});
   CheckShape(node_, "v", v.shape, k.shape);

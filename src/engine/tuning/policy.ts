@@ -13,8 +13,13 @@ export interface Pass {
   readonly phase: 'prefill' | 'decode';
 }
 
-/** Says which backend executes a pass that is about to run. */
-export type BackendReader = (pass: Pass) => string;
+/** What a call has been told, or reads, of the experts backend. */
+export interface BackendReader {
+  /** The backend that is asked for, as things are now. */
+  requested(): string;
+  /** The one that executes a pass that is about to run. */
+  choose(pass: Pass): string;
+}
 
 /** Backends whose decode steps a GPU can record; `eager` waits for it in the middle of a step. */
 export const RECORDABLE_BACKENDS = ['grouped_mm', 'batched_mm'] as const satisfies readonly BuiltInBackend[];

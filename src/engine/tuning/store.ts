@@ -1,10 +1,12 @@
 /** Keeps what autotuning measured, a file for each model geometry and machine. */
 import { createHash } from 'node:crypto';
-import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import * as z from 'zod';
+import { ConfigError } from '../../errors.ts';
 import { IMPLEMENTATIONS } from '../../experts/moe-op.ts';
+import { readJsonFile } from '../../json.ts';
 import { RECORDABLE_BACKENDS, type TuningTable } from './policy.ts';
 
 /** Changes with what is measured, and how. */
@@ -46,15 +48,18 @@ export async function readTuning(
   warn: (message: string) => void,
 ): Promise<TuningTable | undefined> {
   const file = autotuneFile(key);
-  let text: string;
+  let stored: unknown;
   try {
-    text = await readFile(file, 'utf8');
+    stored = await readJsonFile(file);
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
-    if (code !== 'ENOENT') warn(`${file} cannot be read and is measured anew: ${message}`);
-    return undefined;
+    if (error instanceof ConfigError) stored = undefined;
+    else {
+      if (code !== 'ENOENT') warn(`${file} cannot be read and is measured anew: ${message}`);
+      return undefined;
+    }
   }
-  const parsed = schema.safeParse(parseJson(text));
+  const parsed = schema.safeParse(stored);
   if (!parsed.success) {
     warn(`${file} is damaged or of another version; it is ignored and measured anew`);
     return undefined;
@@ -88,12 +93,4 @@ export async function writeTuning(
 
 function canonical(key: TuningKey): string {
   return JSON.stringify(Object.entries(key).sort(([a], [b]) => (a < b ? -1 : 1)));
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }

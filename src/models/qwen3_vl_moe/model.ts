@@ -1,6 +1,6 @@
 import { embedding } from '../../nn/embedding.ts';
 import { lmHead } from '../../nn/lm-head.ts';
-import { rotaryTablesByAxis } from '../../nn/rope.ts';
+import { rotaryTables } from '../../nn/rope.ts';
 import { Scope, type Variant } from '../../nn/scope.ts';
 import type { Architecture, MediaPart, Model } from '../architecture.ts';
 import { DecoderPass } from '../pass.ts';
@@ -39,7 +39,7 @@ function build(g: Scope<Variant>, model: Omit<Model, 'build'>, { text, vision, r
   const { length: deepstackLayers } = vision.deepstack_visual_indexes;
   const pass = new DecoderPass(g, text, {
     ...model,
-    rotary: (positions) => rotaryTablesByAxis(g.at('rotary'), text.rope, ropeAxes, AXES, positions),
+    rotary: (positions) => rotaryTables(g.at('rotary'), text.rope, positions, { count: AXES, of: ropeAxes }),
     // Features are added by place, so that every position must still be there.
     wholeLayers: g.variant.visual ? deepstackLayers : 0,
   });

@@ -12,7 +12,7 @@ import type { VisualFeatures } from './visual-features.ts';
 
 /**
  * HF `Qwen3VLMoeTextModel`.
- * @param x embeddings, with those of pictures in place; fp32 [batch, sequence, hidden]
+ * @param x embeddings, with those of pictures in place; fp32 [tokens, hidden]
  * @param visual features that are added behind the first layers
  */
 export function decoder(
@@ -47,7 +47,7 @@ function layer(
     headNorm: true,
     window: undefined,
   });
-  if (pass.rows) residual = gatherRows(g, residual, pass.rows, hidden);
+  if (pass.rows) residual = gatherRows(g, residual, pass.rows);
   [x, residual] = rmsNorm(g.at('post_attention_layernorm'), x, residual, config);
   x = config.isSparse[n]
     ? routedExperts(g.at('mlp'), x, pass, config)

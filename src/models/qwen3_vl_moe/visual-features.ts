@@ -9,7 +9,7 @@ export class VisualFeatures {
   readonly #pass: DecoderPass;
   readonly #hidden: number;
   readonly #layers: number;
-  /** int64 [visual, 1]: flattened positions of the placeholders. */
+  /** int64 [visual, 1]: tokens that are placeholders. */
   readonly #rows: Value;
 
   /** @param layers behind how many of the first layers features are added */
@@ -21,23 +21,18 @@ export class VisualFeatures {
     this.#rows = g.op('Unsqueeze', [pass.input(io.VISUAL_ROWS), g.graph.int64([-1])]);
   }
 
-  /** Embeddings with features in place of the placeholders'. @param x fp32 [batch, sequence, hidden] */
+  /** Embeddings with features in place of the placeholders'. @param x fp32 [tokens, hidden] */
   embed(x: Value): Value {
     return this.#scatter(x, this.#pass.input(io.visualEmbeds(this.#hidden)), 'none');
   }
 
-  /** The residual behind a layer, with the layer's features added. @param x fp32 [batch, sequence, hidden] */
+  /** The residual behind a layer, with the layer's features added. @param x fp32 [tokens, hidden] */
   deepstack(x: Value, layer: number): Value {
     if (layer >= this.#layers) return x;
     return this.#scatter(x, this.#pass.input(io.deepstack(layer, this.#hidden)), 'add');
   }
 
   #scatter(x: Value, updates: Value, reduction: 'none' | 'add'): Value {
-    const g = this.#g;
-    const flat = g.op('Reshape', [x, g.graph.int64([-1, this.#hidden])]);
-    return g.op('Reshape', [
-      g.op('ScatterND', [flat, this.#rows, updates], { reduction }),
-      g.op('Shape', [x]),
-    ]);
+    return this.#g.op('ScatterND', [x, this.#rows, updates], { reduction });
   }
 }

@@ -6,9 +6,7 @@
 #include "../../../kernels/cpu/kernels.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
-#include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -16,78 +14,19 @@
 #include <memory>
 #include <random>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "../../../kernels/common/float_types.h"
-#include "../../../kernels/cpu/attention.h"
-#include "../../../kernels/cpu/isa.h"
 #include "../../../kernels/cpu/machine.h"
 #include "../../../kernels/cpu/widen.h"
 #include "../../../kernels/cpu/workspace.h"
+#include "testing.h"
 
 namespace switchyard::cpu {
 namespace {
 
-int failures = 0;
-
-__attribute__((format(printf, 1, 2))) void Fail(const char* format, ...) {
-  if (++failures > 20) return;
-  va_list args;
-  va_start(args, format);
-  std::vfprintf(stderr, format, args);
-  va_end(args);
-  std::fputc('\n', stderr);
-}
-
-// Starts fresh threads for every loop, so that thread sanitizers and odd thread counts see the real thing.
-class TestPool : public ThreadPool {
- public:
-  explicit TestPool(int threads) : threads_(threads) {}
-  int NumThreads() const override { return threads_; }
-  void For(int64_t count, void (*body)(void*, int64_t), void* state) override {
-    std::atomic<int64_t> next{0};
-    const auto work = [&] {
-      for (int64_t i; (i = next.fetch_add(1)) < count;) body(state, i);
-    };
-    std::vector<std::thread> threads;
-    for (int64_t t = 1; t < std::min<int64_t>(threads_, count); ++t) threads.emplace_back(work);
-    work();
-    for (std::thread& thread : threads) thread.join();
-  }
-
- private:
-  int threads_;
-};
-
-class Random {
- public:
-  explicit Random(uint32_t seed) : engine_(seed) {}
-  int64_t Int(int64_t low, int64_t high) {
-    return std::uniform_int_distribution<int64_t>(low, high)(engine_);
-  }
-  float Normal() { return normal_(engine_); }
-  std::vector<float> Normals(int64_t n) {
-    std::vector<float> values(static_cast<size_t>(n));
-    for (float& value : values) value = Normal();
-    return values;
-  }
-
- private:
-  std::mt19937 engine_;
-  std::normal_distribution<float> normal_;
-};
-
-constexpr DType kAllDTypes[] = {DType::kFloat32, DType::kFloat16, DType::kBFloat16};
-constexpr Precision kAllPrecisions[] = {Precision::kFloat32, Precision::kBFloat16};
 constexpr ExpertsImplementation kAllImplementations[] = {
     ExpertsImplementation::kEager, ExpertsImplementation::kBatchedMm, ExpertsImplementation::kGroupedMm};
-
-std::vector<const char*> Isas() {
-  std::vector<const char*> names(8);
-  names.resize(static_cast<size_t>(AvailableIsas(names.data(), 8)));
-  return names;
-}
 
 // A weight matrix in memory of exactly its size, at an address `shift` bytes off, with its values in double.
 class Weights {
@@ -143,32 +82,6 @@ class Weights {
   std::unique_ptr<char[]> bytes_;
   WeightMatrix matrix_;
   std::vector<float> values_;
-};
-
-// Output memory full of NaN between guards.
-class Output {
- public:
-  explicit Output(int64_t n) : values_(static_cast<size_t>(n + 2 * kGuard), kGuardValue), count_(n) {
-    std::fill_n(data(), n, std::numeric_limits<float>::quiet_NaN());
-  }
-  float* data() { return values_.data() + kGuard; }
-  float operator[](int64_t i) const { return values_[static_cast<size_t>(kGuard + i)]; }
-  int64_t size() const { return count_; }
-  void CheckGuards(const std::string& what) const {
-    for (int64_t i = 0; i < kGuard; ++i) {
-      const size_t end = values_.size() - 1 - static_cast<size_t>(i);
-      if (values_[static_cast<size_t>(i)] != kGuardValue || values_[end] != kGuardValue) {
-        Fail("%s: wrote outside its output", what.c_str());
-        return;
-      }
-    }
-  }
-
- private:
-  static constexpr int64_t kGuard = 32;
-  static constexpr float kGuardValue = 12345.0f;
-  std::vector<float> values_;
-  int64_t count_;
 };
 
 std::vector<double> Doubles(const float* x, int64_t n) { return std::vector<double>(x, x + n); }
@@ -691,28 +604,67 @@ void NormAndRotation() {
     SelectIsa(isa);
     for (const int64_t n : {2, 6, 10, 16, 32, 34, 64, 80, 128, 254}) {
       for (const bool normed : {false, true}) {
-        const size_t half = static_cast<size_t>(n) / 2;
+        const size_t pairs = static_cast<size_t>(random.Int(0, 1) == 0 ? n / 2 : random.Int(0, n / 2));
         const std::vector<float> x = random.Normals(n), norm = random.Normals(n);
         std::vector<float> cosines, sines;
-        for (const float angle : random.Normals(n / 2)) {
+        for (const float angle : random.Normals(static_cast<int64_t>(pairs))) {
           cosines.push_back(std::cos(angle));
           sines.push_back(std::sin(angle));
         }
         Output out(n);
         Kernels().norm_rotate(x.data(), normed ? norm.data() : nullptr, 0.01f, cosines.data(), sines.data(),
-                              n, out.data());
+                              static_cast<int64_t>(pairs), n, out.data());
         double squares = 0.0;
         for (const float v : x) squares += static_cast<double>(v) * v;
         const double scale = 1.0 / std::sqrt(squares / static_cast<double>(n) + 0.01);
         const auto value = [&](size_t i) { return normed ? x[i] * scale * norm[i] : x[i]; };
-        for (size_t i = 0; i < half; ++i) {
-          const double a = value(i), b = value(half + i);
+        for (size_t i = 0; i < pairs; ++i) {
+          const double a = value(i), b = value(pairs + i);
           const double first = a * cosines[i] - b * sines[i], second = b * cosines[i] + a * sines[i];
           if (!(std::fabs(out[static_cast<int64_t>(i)] - first) <= 1e-5) ||
-              !(std::fabs(out[static_cast<int64_t>(half + i)] - second) <= 1e-5))
+              !(std::fabs(out[static_cast<int64_t>(pairs + i)] - second) <= 1e-5))
             Fail("[%s] pair %zu of a head of %lld", isa, i, static_cast<long long>(n));
         }
+        for (size_t i = 2 * pairs; i < x.size(); ++i) {
+          if (!(std::fabs(out[static_cast<int64_t>(i)] - value(i)) <= 1e-5))
+            Fail("[%s] value %zu of a head of %lld, which is not rotated", isa, i, static_cast<long long>(n));
+        }
         out.CheckGuards(isa);
+      }
+    }
+  }
+}
+
+// Exactly as one by one, special values included; what was narrowed comes back.
+void Narrowing() {
+  Random random(18);
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  const float special[] = {kInfinity,     -kInfinity, std::nanf(""), 0.0f,        -0.0f,
+                           65519.0f,      65520.0f,   -1e38f,        3e-8f,       5.9604645e-8f,
+                           2.9802322e-8f, 6.1e-5f,    1e-40f,        1.00390625f, 1.01171875f};
+  for (const char* isa : Isas()) {
+    SelectIsa(isa);
+    for (const int64_t n : {1, 3, 7, 8, 15, 16, 17, 31, 33, 64, 129}) {
+      std::vector<float> x = random.Normals(n);
+      for (int64_t i = 0; i < n; i += 2) x[static_cast<size_t>(i)] = special[random.Int(0, 14)];
+      for (const DType dtype : kAllDTypes) {
+        const int64_t size = DTypeSize(dtype);
+        std::vector<char> narrow(static_cast<size_t>(n * size + 1), 'x');
+        Kernels().narrow[DTypeIndex(dtype)](x.data(), n, narrow.data());
+        if (narrow.back() != 'x')
+          Fail("[%s] narrowing %lld values wrote behind them", isa, static_cast<long long>(n));
+        for (int64_t i = 0; i < n; ++i) {
+          const float value = x[static_cast<size_t>(i)];
+          const float expected = dtype == DType::kFloat32    ? value
+                                 : dtype == DType::kBFloat16 ? RoundToBf16(value)
+                                                             : Fp16ToFloat(FloatToFp16(value));
+          const float actual = LoadElement(narrow.data() + i * size, dtype);
+          const bool same =
+              std::isnan(expected) ? std::isnan(actual) : std::memcmp(&actual, &expected, sizeof(float)) == 0;
+          if (!same)
+            Fail("[%s] dtype %d of %g is %g, expected %g", isa, static_cast<int>(dtype),
+                 static_cast<double>(value), static_cast<double>(actual), static_cast<double>(expected));
+        }
       }
     }
   }
@@ -774,347 +726,6 @@ void Embeddings() {
             break;
           }
         }
-      }
-    }
-  }
-}
-
-// ---- Attention
-// ------------------------------------------------------------------------------------------------------
-
-// [batch, tokens, heads, head_dim] in memory with the heads of a token side by side, or with the tokens of a
-// head side by side, as caches have them.
-struct HeadTensor {
-  int64_t tokens, heads, head_dim;
-  bool heads_first;
-  std::vector<float> values;
-
-  HeadTensor(Random& random, int64_t batch, int64_t tokens, int64_t heads, int64_t head_dim, bool heads_first)
-      : tokens(tokens),
-        heads(heads),
-        head_dim(head_dim),
-        heads_first(heads_first),
-        values(random.Normals(batch * tokens * heads * head_dim)) {}
-
-  HeadStrides strides() const {
-    const int64_t row = tokens * heads * head_dim;
-    if (heads_first) return {row, head_dim, tokens * head_dim};
-    return {row, heads * head_dim, head_dim};
-  }
-  int64_t Index(int64_t row, int64_t token, int64_t head) const {
-    const HeadStrides s = strides();
-    return row * s.row + token * s.token + head * s.head;
-  }
-};
-
-struct AttentionCase {
-  std::vector<AttentionRow> rows;
-  int64_t tokens, heads, kv_heads, head_dim;
-  bool causal;
-  int64_t window;
-  Precision precision;
-  int threads;
-  int64_t prepared_bytes = 48 << 20;
-
-  // Few queries are computed in fp32 whatever the precision.
-  bool rounds() const {
-    return precision == Precision::kBFloat16 && tokens > 1 && tokens * heads / kv_heads > kStreamedQueries;
-  }
-  int64_t MostKeys() const {
-    int64_t most = 0;
-    for (const AttentionRow& row : rows) most = std::max(most, row.keys);
-    return most;
-  }
-};
-
-std::string DescribeAttention(const AttentionCase& c, int64_t row) {
-  char text[256];
-  std::snprintf(
-      text, sizeof(text),
-      "Attention [%s] %lld tokens, row %lld of %zu with %lld keys and a past of %lld, %lld/%lld heads "
-      "of %lld, causal %d, window %lld, precision %d, %d threads",
-      IsaName(), static_cast<long long>(c.tokens), static_cast<long long>(row), c.rows.size(),
-      static_cast<long long>(c.rows[static_cast<size_t>(row)].keys),
-      static_cast<long long>(c.rows[static_cast<size_t>(row)].past), static_cast<long long>(c.heads),
-      static_cast<long long>(c.kv_heads), static_cast<long long>(c.head_dim), c.causal,
-      static_cast<long long>(c.window), static_cast<int>(c.precision), c.threads);
-  return text;
-}
-
-// The definition in double precision. `magnitudes` gets the sums of absolute terms.
-void AttendToken(const AttentionCase& c, const HeadTensor& q, const HeadTensor& k, const HeadTensor& v,
-                 float scale, int64_t row, int64_t token, int64_t head, std::vector<double>& out,
-                 std::vector<double>& magnitudes) {
-  const AttentionRow& of = c.rows[static_cast<size_t>(row)];
-  const int64_t kv_head = head / (c.heads / c.kv_heads);
-  const auto value = [&](const HeadTensor& x, int64_t index) -> double {
-    const float raw = x.values[static_cast<size_t>(index)];
-    return c.rounds() ? RoundToBf16(raw) : raw;
-  };
-  int64_t begin = 0;
-  int64_t end = of.keys;
-  if (c.causal) {
-    end = std::min(of.keys, of.past + token + 1);
-    if (c.window > 0) begin = std::max<int64_t>(0, of.past + token + 1 - c.window);
-  }
-  std::vector<double> scores;
-  double largest = -1e300;
-  for (int64_t j = begin; j < end; ++j) {
-    double dot = 0.0;
-    for (int64_t d = 0; d < c.head_dim; ++d) {
-      dot += value(q, q.Index(row, token, head) + d) * value(k, k.Index(row, j, kv_head) + d);
-    }
-    scores.push_back(dot * static_cast<double>(scale));
-    largest = std::max(largest, scores.back());
-  }
-  double total = 0.0;
-  for (double& score : scores) total += score = std::exp(score - largest);
-  out.assign(static_cast<size_t>(c.head_dim), 0.0);
-  magnitudes.assign(static_cast<size_t>(c.head_dim), 0.0);
-  for (int64_t j = begin; j < end; ++j) {
-    const double weight = scores[static_cast<size_t>(j - begin)] / total;
-    for (int64_t d = 0; d < c.head_dim; ++d) {
-      const double term = weight * value(v, v.Index(row, j, kv_head) + d);
-      out[static_cast<size_t>(d)] += term;
-      magnitudes[static_cast<size_t>(d)] += std::fabs(term);
-    }
-  }
-}
-
-void CheckAttention(const AttentionCase& c, Random& random, Workspace& workspace) {
-  const int64_t batch = static_cast<int64_t>(c.rows.size());
-  const HeadTensor q(random, batch, c.tokens, c.heads, c.head_dim, random.Int(0, 1) == 1);
-  const HeadTensor k(random, batch, c.MostKeys() + 2, c.kv_heads, c.head_dim, random.Int(0, 1) == 1);
-  const HeadTensor v(random, batch, c.MostKeys() + 2, c.kv_heads, c.head_dim, random.Int(0, 1) == 1);
-  const float scale = 1.3f / std::sqrt(static_cast<float>(c.head_dim));
-  std::vector<std::vector<double>> expected, magnitudes;
-  for (int64_t row = 0; row < batch; ++row) {
-    for (int64_t token = 0; token < c.tokens; ++token) {
-      for (int64_t head = 0; head < c.heads; ++head) {
-        AttendToken(c, q, k, v, scale, row, token, head, expected.emplace_back(), magnitudes.emplace_back());
-      }
-    }
-  }
-  TestPool pool(c.threads);
-  for (const char* isa : Isas()) {
-    SelectIsa(isa);
-    Output out(static_cast<int64_t>(q.values.size()));
-    Attention({q.values.data(), q.strides(), k.values.data(), k.strides(), v.values.data(), v.strides(),
-               out.data(), q.strides(), batch, c.tokens, c.heads, c.kv_heads, c.head_dim, c.rows.data(),
-               c.causal, c.window, scale, c.precision, c.prepared_bytes},
-              workspace, pool);
-    out.CheckGuards(DescribeAttention(c, 0));
-    for (size_t i = 0; i < expected.size(); ++i) {
-      const int64_t head = static_cast<int64_t>(i) % c.heads;
-      const int64_t token = static_cast<int64_t>(i) / c.heads % c.tokens;
-      const int64_t row = static_cast<int64_t>(i) / c.heads / c.tokens;
-      for (int64_t d = 0; d < c.head_dim; ++d) {
-        const double actual = out[q.Index(row, token, head) + d];
-        const double wanted = expected[i][static_cast<size_t>(d)];
-        const double tolerance = (c.rounds() ? 4e-3 : 4e-6) * magnitudes[i][static_cast<size_t>(d)] + 1e-7;
-        if (std::fabs(actual - wanted) <= tolerance) continue;
-        Fail("%s: token %lld, head %lld, value %lld is %g, expected %g", DescribeAttention(c, row).c_str(),
-             static_cast<long long>(token), static_cast<long long>(head), static_cast<long long>(d), actual,
-             wanted);
-      }
-    }
-  }
-}
-
-// Rows of one past, or of different ones, as batches of prompts of different lengths have.
-std::vector<AttentionRow> AttentionRows(int64_t batch, int64_t keys, int64_t tokens, Random& random) {
-  std::vector<AttentionRow> rows;
-  for (int64_t row = 0; row < batch; ++row) {
-    const int64_t own = row == 0 ? keys : random.Int(std::min(keys, tokens), keys);
-    rows.push_back({own, own - std::min(own, tokens)});
-  }
-  return rows;
-}
-
-// Every head size and every fill of a tile.
-void AttentionShapes() {
-  Random random(20);
-  Workspace workspace;
-  for (const int64_t head_dim : {1, 2, 7, 8, 10, 12, 15, 16, 17, 31, 32, 33, 64, 72, 80, 128, 129}) {
-    for (int round = 0; round < 4; ++round) {
-      const Precision precision = kAllPrecisions[round % 2];
-      const int64_t tokens = round < 2 ? random.Int(1, 14) : random.Int(33, 50);
-      const int64_t kv_heads = random.Int(1, 3);
-      CheckAttention(
-          {AttentionRows(2, random.Int(1, 90), tokens, random), tokens, kv_heads * random.Int(1, 3), kv_heads,
-           head_dim, random.Int(0, 1) == 1, 0, precision, static_cast<int>(random.Int(1, 4))},
-          random, workspace);
-    }
-  }
-  for (int64_t tokens = 1; tokens <= 60; tokens += tokens < 13 ? 1 : 4) {
-    CheckAttention(
-        {AttentionRows(1, tokens, tokens, random), tokens, 2, 1, 20, true, 0, kAllPrecisions[tokens % 2], 2},
-        random, workspace);
-  }
-}
-
-// More keys than a block, more queries than a block, and rows of different lengths.
-void AttentionLong() {
-  Random random(21);
-  Workspace workspace;
-  for (const Precision precision : kAllPrecisions) {
-    CheckAttention({AttentionRows(1, 1030, 101, random), 101, 2, 1, 24, false, 0, precision, 3}, random,
-                   workspace);
-    CheckAttention({AttentionRows(2, 1100, 97, random), 97, 2, 2, 16, true, 0, precision, 3}, random,
-                   workspace);
-    CheckAttention({AttentionRows(1, 600, 600, random), 600, 1, 1, 8, true, 0, precision, 2}, random,
-                   workspace);
-  }
-}
-
-void AttentionWindows() {
-  Random random(22);
-  Workspace workspace;
-  for (const int64_t window : {1, 3, 64, 511, 512, 700}) {
-    for (const Precision precision : kAllPrecisions) {
-      CheckAttention({AttentionRows(2, 1100, 55, random), 55, 2, 1, 12, true, window, precision, 3}, random,
-                     workspace);
-      CheckAttention({AttentionRows(3, 1100, 1, random), 1, 4, 2, 12, true, window, precision, 3}, random,
-                     workspace);
-    }
-  }
-}
-
-// Few queries, read in place: chunks of keys, masks and windows that cut them.
-void AttentionFewTokens() {
-  Random random(28);
-  Workspace workspace;
-  for (const int64_t tokens : {2, 5, 16}) {
-    for (const int64_t window : {0, 2, 520}) {
-      CheckAttention(
-          {AttentionRows(2, 1100, tokens, random), tokens, 4, 2, 20, true, window, Precision::kBFloat16, 3},
-          random, workspace);
-    }
-    CheckAttention(
-        {AttentionRows(2, 530, tokens, random), tokens, 2, 2, 20, false, 0, Precision::kFloat32, 2}, random,
-        workspace);
-  }
-}
-
-// One token a row: chunks of keys, many heads of one kv head, rows of different lengths.
-void AttentionOneToken() {
-  Random random(23);
-  Workspace workspace;
-  for (const int64_t keys : {1, 2, 17, 511, 512, 513, 1700}) {
-    for (const int64_t group : {1, 2, 5, 8, 13}) {
-      CheckAttention({AttentionRows(3, keys, 1, random), 1, 2 * group, 2, group == 8 ? 128 : 10, true, 0,
-                      kAllPrecisions[keys % 2], 3},
-                     random, workspace);
-    }
-  }
-}
-
-// Queries that see nothing get zeros; past positions beyond the keys see all of them.
-void AttentionEdges() {
-  Random random(24);
-  Workspace workspace;
-  for (const int64_t tokens : {1, 7, 40}) {
-    for (const Precision precision : kAllPrecisions) {
-      CheckAttention({{{0, 0}, {5, 0}, {5, 9}, {0, 3}}, tokens, 2, 1, 9, true, 0, precision, 2}, random,
-                     workspace);
-      CheckAttention({{{5, 9}, {5, 3}}, tokens, 2, 1, 9, true, 4, precision, 2}, random, workspace);
-      CheckAttention({{{0, 0}, {3, 0}}, tokens, 2, 1, 9, false, 0, precision, 2}, random, workspace);
-      CheckAttention({{{0, 0}}, tokens, 2, 1, 9, false, 0, precision, 2}, random, workspace);
-    }
-  }
-  TestPool pool(2);
-  Output out(1);
-  Attention({nullptr,
-             {},
-             nullptr,
-             {},
-             nullptr,
-             {},
-             out.data(),
-             {},
-             0,
-             3,
-             1,
-             1,
-             8,
-             nullptr,
-             false,
-             0,
-             1.0f,
-             Precision::kFloat32},
-            workspace, pool);
-  if (!std::isnan(out[0])) Fail("Attention wrote an output although there were no rows");
-}
-
-// Little room for prepared keys: in parts, with the sums of all queries kept in between.
-void AttentionParts() {
-  Random random(25);
-  Workspace workspace;
-  for (const Precision precision : kAllPrecisions) {
-    for (const int64_t blocks : {0, 1, 2, 3}) {
-      const int64_t bytes = blocks * 2 * 512 * 16 * 4 * 2;
-      CheckAttention({AttentionRows(2, 1700, 60, random), 60, 4, 2, 16, true, 0, precision, 3, bytes}, random,
-                     workspace);
-      CheckAttention({AttentionRows(1, 1200, 50, random), 50, 2, 2, 16, true, 900, precision, 3, bytes},
-                     random, workspace);
-    }
-  }
-  const AttentionRow row = {2300, 0};
-  CheckAttention({{row}, 2300, 1, 1, 4, true, 30, Precision::kFloat32, 2, 0}, random, workspace);
-}
-
-void AttentionThreadCounts() {
-  Random random(26);
-  Workspace workspace;
-  const std::vector<AttentionRow> rows = {{1500, 1400}, {1300, 1200}};
-  for (const int64_t tokens : {1, 9, 100}) {
-    const HeadTensor q(random, 2, tokens, 4, 40, false);
-    const HeadTensor k(random, 2, 1500, 2, 40, true);
-    const HeadTensor v(random, 2, 1500, 2, 40, true);
-    for (const char* isa : Isas()) {
-      SelectIsa(isa);
-      for (const Precision precision : kAllPrecisions) {
-        std::vector<float> first;
-        for (const int threads : {1, 2, 3, 7, 16, 64}) {
-          TestPool pool(threads);
-          Output out(static_cast<int64_t>(q.values.size()));
-          Attention({q.values.data(), q.strides(), k.values.data(), k.strides(), v.values.data(), v.strides(),
-                     out.data(), q.strides(), 2, tokens, 4, 2, 40, rows.data(), true, 0, 0.2f, precision},
-                    workspace, pool);
-          if (first.empty()) first.assign(out.data(), out.data() + out.size());
-          if (std::memcmp(first.data(), out.data(), first.size() * sizeof(float)) != 0) {
-            Fail("[%s] attention of %lld tokens gives other bits on %d threads than on one", isa,
-                 static_cast<long long>(tokens), threads);
-          }
-        }
-      }
-    }
-  }
-}
-
-void AttentionScratch() {
-  Random random(27);
-  SelectIsa(Isas()[0]);
-  const int64_t tokens = kStreamedQueries + 1;
-  for (const int64_t kv_heads : {1, 4}) {
-    Workspace workspace;
-    TestPool pool(2);
-    const int64_t keys = 80000 / kv_heads;
-    const HeadTensor q(random, 1, tokens, kv_heads, 128, false);
-    const std::vector<float> kv(static_cast<size_t>(keys * kv_heads * 128), 0.25f);
-    const HeadStrides strides = {0, kv_heads * 128, 128};
-    const AttentionRow row = {keys, keys - tokens};
-    Output out(static_cast<int64_t>(q.values.size()));
-    Attention({q.values.data(), q.strides(), kv.data(), strides, kv.data(), strides, out.data(), q.strides(),
-               1, tokens, kv_heads, kv_heads, 128, &row, true, 0, 0.1f, Precision::kFloat32},
-              workspace, pool);
-    if (workspace.capacity() > (32u << 20))
-      Fail("attention's scratch grew to %zu bytes", workspace.capacity());
-    for (int64_t i = 0; i < out.size(); ++i) {
-      if (!(std::fabs(out[i] - 0.25f) <= 1e-5f)) {
-        Fail("a mean of equal values over %lld keys is %g", static_cast<long long>(keys),
-             static_cast<double>(out[i]));
-        break;
       }
     }
   }
@@ -1302,44 +913,36 @@ void TopCandidatesTies() {
   }
 }
 
-struct Group {
-  const char* name;
-  void (*run)();
-};
-
-constexpr Group kGroups[] = {
-    {"float types round to nearest even and survive widening", FloatTypes},
-    {"workspace aligns, rewinds and settles", WorkspaceReuse},
-    {"instruction sets are selected by name", IsaSelection},
-    {"element-wise kernels match double precision", ElementwiseKernels},
-    {"norm and rotation of a head match double precision", NormAndRotation},
-    {"transposes move every element", Transposes},
-    {"embedding rows are widened exactly", Embeddings},
-    {"linear: odd depths", LinearSmall},
-    {"linear: every token count", LinearTokens},
-    {"linear: wide matrices", LinearWide},
-    {"linear: mixed weight types share an input", LinearMixed},
-    {"gated mlp, with and without output gate", GatedMlpValues},
-    {"router: logits, choices and weights", RouterValues},
-    {"router: ties go to the lower expert", RouterTies},
-    {"experts: odd shapes, types and layouts", MoeShapes},
-    {"experts: one token, one expert, all experts, idle experts, duplicates", MoeRouting},
-    {"no tokens: nothing is written", MoeNoTokens},
-    {"experts: same bits on 1 to 64 threads", ThreadCounts},
-    {"experts: long inputs need bounded scratch", BoundedScratch},
-    {"attention: head sizes, groups and strides", AttentionShapes},
-    {"attention: more keys and queries than a block", AttentionLong},
-    {"attention: sliding windows", AttentionWindows},
-    {"attention: one token a row", AttentionOneToken},
-    {"attention: few tokens", AttentionFewTokens},
-    {"attention: queries without keys, no rows", AttentionEdges},
-    {"attention: keys prepared in parts", AttentionParts},
-    {"attention: same bits on 1 to 64 threads", AttentionThreadCounts},
-    {"attention: long inputs need bounded scratch", AttentionScratch},
-    {"top candidates match a sort", TopCandidatesSorted},
-    {"top candidates: ties, NaN and infinities", TopCandidatesTies},
-    {"machine limits are measured", MachineLimits},
-};
+const std::vector<Group> kGroups = [] {
+  std::vector<Group> groups = {
+      {"float types round to nearest even and survive widening", FloatTypes},
+      {"workspace aligns, rewinds and settles", WorkspaceReuse},
+      {"instruction sets are selected by name", IsaSelection},
+      {"element-wise kernels match double precision", ElementwiseKernels},
+      {"norm and rotation of a head match double precision", NormAndRotation},
+      {"narrowing rounds as one by one", Narrowing},
+      {"transposes move every element", Transposes},
+      {"embedding rows are widened exactly", Embeddings},
+      {"linear: odd depths", LinearSmall},
+      {"linear: every token count", LinearTokens},
+      {"linear: wide matrices", LinearWide},
+      {"linear: mixed weight types share an input", LinearMixed},
+      {"gated mlp, with and without output gate", GatedMlpValues},
+      {"router: logits, choices and weights", RouterValues},
+      {"router: ties go to the lower expert", RouterTies},
+      {"experts: odd shapes, types and layouts", MoeShapes},
+      {"experts: one token, one expert, all experts, idle experts, duplicates", MoeRouting},
+      {"no tokens: nothing is written", MoeNoTokens},
+      {"experts: same bits on 1 to 64 threads", ThreadCounts},
+      {"experts: long inputs need bounded scratch", BoundedScratch},
+      {"top candidates match a sort", TopCandidatesSorted},
+      {"top candidates: ties, NaN and infinities", TopCandidatesTies},
+      {"machine limits are measured", MachineLimits},
+  };
+  const std::vector<Group> attention = AttentionGroups();
+  groups.insert(groups.end(), attention.begin(), attention.end());
+  return groups;
+}();
 
 int Main(int argc, char** argv) {
   if (argc > 1 && std::strcmp(argv[1], "--list") == 0) {

@@ -87,8 +87,9 @@ inline void ExpectClose(const void* actual, DType dtype, const std::vector<doubl
 
 // Cases of decoder_cases.cc.
 void CachedAttentionMatchesTheReference();
-void DecodingReadsPositionsFromTheDevice();
-void PositionsOutsideTheCache();
+void RowsShareBlocks();
+void RowsAreReadFromTheDevice();
+void PlacesOutsideTheCache();
 void AttentionInWideBlocks();
 void AttentionMatchesTheReference();
 void AttentionRefusesSizes();

@@ -9,7 +9,7 @@ if (process.platform === 'linux') {
     'top-k of NaN stays in range',
     'gated MLP matches the reference',
     'linear matches the reference',
-    'decoding reads positions from the device',
+    'rows are read from the device',
     'attention refuses sizes that do not fit',
     'top candidates match a sort',
   ]);

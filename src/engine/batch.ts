@@ -1,0 +1,159 @@
+/** One pass: tokens of several sequences end to end. Only attention looks at the borders between them. */
+import * as io from '../models/io.ts';
+import { Tensor } from '../runtime/ort.ts';
+import { blocksFor } from './cache/pool.ts';
+import type { Sequence, VisualFeatures } from './sequence.ts';
+
+/** Most tokens of one pass over prompts: large enough for full GEMM speed, small enough to bound activations. */
+export const CHUNK_TOKENS = 512;
+
+/** The next `tokens` pending tokens of a sequence. */
+export interface Chunk {
+  readonly sequence: Sequence;
+  readonly tokens: number;
+}
+
+export interface Batch {
+  /** int64 [tokens] */
+  readonly ids: BigInt64Array;
+  /** Rotary positions, int64 [axes, tokens]. */
+  readonly positions: BigInt64Array;
+  /** First token of every row, and the number of all, int32 [rows + 1]. */
+  readonly rowStarts: Int32Array;
+  /** Positions of every row that the cache holds already, int32 [rows]. */
+  readonly pastLengths: Int32Array;
+  /** Blocks of every row's positions, int32 [rows, width]; -1 beyond them. */
+  readonly blockTables: Int32Array;
+  /** Tokens whose logits are asked for, int64 [wanted]. */
+  readonly wanted: BigInt64Array;
+}
+
+/**
+ * Lays chunks end to end. The cache has blocks for all of them.
+ * @param axes rotary positions of a token
+ * @param wanted whether the logits of a sequence's token at `place` are asked for
+ */
+export function makeBatch(
+  chunks: readonly Chunk[],
+  axes: number,
+  wanted: (sequence: Sequence, place: number) => boolean,
+): Batch {
+  const rows = chunks.length;
+  const total = chunks.reduce((sum, { tokens }) => sum + tokens, 0);
+  const width = tableWidth(chunks);
+  const ids = new BigInt64Array(total);
+  const positions = new BigInt64Array(axes * total);
+  const rowStarts = new Int32Array(rows + 1);
+  const pastLengths = new Int32Array(rows);
+  const blockTables = new Int32Array(rows * width).fill(-1);
+  const asked: bigint[] = [];
+  let token = 0;
+  for (const [row, { sequence, tokens }] of chunks.entries()) {
+    const past = sequence.computed;
+    rowStarts[row] = token;
+    pastLengths[row] = past;
+    blockTables.set(sequence.cache.blocks.slice(0, blocksFor(past + tokens)), row * width);
+    for (let place = past; place < past + tokens; place++, token++) {
+      ids[token] = BigInt(sequence.idAt(place));
+      for (let axis = 0; axis < axes; axis++)
+        positions[axis * total + token] = BigInt(sequence.positionAt(place, axis));
+      if (wanted(sequence, place)) asked.push(BigInt(token));
+    }
+  }
+  rowStarts[rows] = token;
+  return { ids, positions, rowStarts, pastLengths, blockTables, wanted: BigInt64Array.from(asked) };
+}
+
+/** Blocks of the longest row; rounded up to a power of two, since a recorded step is of one width. */
+function tableWidth(chunks: readonly Chunk[]): number {
+  const most = Math.max(...chunks.map(({ sequence, tokens }) => blocksFor(sequence.computed + tokens)));
+  return 2 ** Math.ceil(Math.log2(Math.max(most, 1)));
+}
+
+/** The batch as inputs of a graph. */
+export function batchFeeds({ ids, positions, rowStarts, pastLengths, blockTables }: Batch) {
+  const [tokens, rows] = [ids.length, pastLengths.length];
+  return {
+    [io.INPUT_IDS.name]: new Tensor('int64', ids, [tokens]),
+    [io.POSITION_IDS]: new Tensor('int64', positions, [positions.length / tokens, tokens]),
+    [io.ROW_STARTS.name]: new Tensor('int32', rowStarts, [rows + 1]),
+    [io.PAST_LENGTHS.name]: new Tensor('int32', pastLengths, [rows]),
+    [io.BLOCK_TABLES.name]: new Tensor('int32', blockTables, [rows, blockTables.length / rows]),
+  };
+}
+
+/**
+ * How prompts go through the decoder: several short ones in one pass of at most {@link CHUNK_TOKENS} tokens, a longer one by itself,
+ * in equal parts.
+ */
+export function planPrefill(sequences: readonly Sequence[]): Chunk[][] {
+  const passes: Chunk[][] = [];
+  let room = 0;
+  for (const sequence of sequences) {
+    const tokens = sequence.pending;
+    if (tokens > CHUNK_TOKENS) {
+      const parts = Math.ceil(tokens / CHUNK_TOKENS);
+      const size = Math.ceil(tokens / parts);
+      for (let start = 0; start < tokens; start += size)
+        passes.push([{ sequence, tokens: Math.min(size, tokens - start) }]);
+      room = 0;
+    } else if (tokens > room) {
+      passes.push([{ sequence, tokens }]);
+      room = CHUNK_TOKENS - tokens;
+    } else {
+      passes.at(-1)?.push({ sequence, tokens });
+      room -= tokens;
+    }
+  }
+  return passes;
+}
+
+/**
+ * Graph inputs for the placeholders among the chunks' tokens, or undefined where there are none.
+ * @param hidden width of the features
+ */
+export function visualFeeds(chunks: readonly Chunk[], hidden: number): Record<string, Tensor> | undefined {
+  const rows: number[] = [];
+  const parts: { features: VisualFeatures; from: number; to: number }[] = [];
+  let first = 0;
+  for (const { sequence, tokens } of chunks) {
+    const { visual } = sequence.prompt;
+    if (visual) {
+      const from = firstAtLeast(visual.places, sequence.computed);
+      const to = firstAtLeast(visual.places, sequence.computed + tokens);
+      for (const place of visual.places.slice(from, to)) rows.push(first + place - sequence.computed);
+      if (to > from) parts.push({ features: visual.features, from, to });
+    }
+    first += tokens;
+  }
+  if (rows.length === 0) return undefined;
+  const gather = (pick: (features: VisualFeatures) => Float32Array) => {
+    const data = new Float32Array(rows.length * hidden);
+    let at = 0;
+    for (const { features, from, to } of parts) {
+      data.set(pick(features).subarray(from * hidden, to * hidden), at);
+      at += (to - from) * hidden;
+    }
+    return new Tensor('float32', data, [rows.length, hidden]);
+  };
+  const feeds: Record<string, Tensor> = {
+    [io.VISUAL_ROWS.name]: new Tensor('int64', BigInt64Array.from(rows, BigInt), [rows.length]),
+    [io.visualEmbeds(hidden).name]: gather((features) => features.embeds),
+  };
+  const layers = parts[0]?.features.deepstack.length ?? 0;
+  for (let layer = 0; layer < layers; layer++)
+    feeds[io.deepstack(layer, hidden).name] = gather((features) => features.deepstack[layer] as Float32Array);
+  return feeds;
+}
+
+/** Index of the first entry that is at least `value`. */
+function firstAtLeast(sorted: readonly number[], value: number): number {
+  let low = 0;
+  let high = sorted.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if ((sorted[middle] as number) < value) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}

@@ -1,0 +1,96 @@
+/** Where the blocks of a cache lie: in this process's memory, or on a device. */
+import { type DType, ELEMENT_TYPES } from '../../dtype.ts';
+import type { Device, DeviceMemory } from '../../runtime/device.ts';
+import type { Tensor } from '../../runtime/ort.ts';
+import { hostTensor } from '../../runtime/tensors.ts';
+
+/** One tensor's memory. */
+export interface CacheBuffer {
+  /** Fed as past and fetched as present, so that the engine extends it in place. */
+  readonly tensor: Tensor;
+  readonly bytes: number;
+  dispose(): void;
+}
+
+export interface CacheMemory {
+  /** Element type of keys and values. */
+  readonly dtype: DType;
+  /**
+   * A buffer of `dims` that begins with what `old` holds; `old` is freed.
+   * @throws EngineError where there is no room
+   */
+  grow(old: CacheBuffer | undefined, dims: readonly number[]): Promise<CacheBuffer>;
+}
+
+class HostBuffer implements CacheBuffer {
+  readonly tensor: Tensor;
+  readonly #memory: Uint8Array;
+
+  constructor(dtype: DType, dims: readonly number[], old?: HostBuffer) {
+    // Fresh memory of this size is zero pages that count only once they are written.
+    this.#memory = new Uint8Array(count(dims) * ELEMENT_TYPES[dtype].bytes);
+    if (old) this.#memory.set(old.#memory);
+    this.tensor = hostTensor(dtype, this.#memory, dims);
+  }
+
+  get bytes(): number {
+    return this.#memory.byteLength;
+  }
+
+  dispose(): void {}
+}
+
+export class HostCacheMemory implements CacheMemory {
+  readonly dtype: DType;
+
+  constructor(dtype: DType) {
+    this.dtype = dtype;
+  }
+
+  async grow(old: CacheBuffer | undefined, dims: readonly number[]): Promise<CacheBuffer> {
+    return new HostBuffer(this.dtype, dims, old as HostBuffer | undefined);
+  }
+}
+
+class DeviceBuffer implements CacheBuffer {
+  readonly tensor: Tensor;
+  readonly memory: DeviceMemory;
+
+  constructor(memory: DeviceMemory, dtype: DType, dims: readonly number[]) {
+    this.memory = memory;
+    this.tensor = memory.tensor(dtype, dims);
+  }
+
+  get bytes(): number {
+    return this.memory.bytes;
+  }
+
+  dispose(): void {
+    this.memory.dispose();
+  }
+}
+
+export class DeviceCacheMemory implements CacheMemory {
+  readonly dtype: DType;
+  readonly #device: Device;
+
+  constructor(device: Device, dtype: DType) {
+    this.#device = device;
+    this.dtype = dtype;
+  }
+
+  async grow(old: CacheBuffer | undefined, dims: readonly number[]): Promise<CacheBuffer> {
+    const bytes = count(dims) * ELEMENT_TYPES[this.dtype].bytes;
+    const memory = await this.#device.allocate(bytes, `a KV cache of ${dims.join(' × ')}`);
+    const from = (old as DeviceBuffer | undefined)?.memory;
+    if (from) {
+      await from.copyBlocksTo(memory, 1, from.bytes, bytes);
+      from.dispose();
+    }
+    return new DeviceBuffer(memory, this.dtype, dims);
+  }
+}
+
+function count(dims: readonly number[]): number {
+  return dims.reduce((a, b) => a * b, 1);
+}

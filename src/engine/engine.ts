@@ -1,0 +1,186 @@
+import { ExpertsError } from '../errors.ts';
+import type { ExpertsContext } from '../experts/interface.ts';
+import { ExpertsInterface } from '../experts/registry.ts';
+import type { Model } from '../models/architecture.ts';
+import * as io from '../models/io.ts';
+import type { DeviceWeights } from '../runtime/device.ts';
+import type { WeightStore } from '../runtime/types.ts';
+import type { Checkpoint } from '../safetensors/types.ts';
+import { CheckpointWeights } from '../weights/checkpoint-weights.ts';
+import { CHUNK_TOKENS, makeBatch, visualFeeds } from './batch.ts';
+import { DeviceCacheMemory, HostCacheMemory } from './cache/memory.ts';
+import { CachePool } from './cache/pool.ts';
+import { LogitsBuffers } from './logits-buffers.ts';
+import { type DecoderOptions, targetOf } from './open-graph.ts';
+import type { PassRequest, PassResult } from './pass.ts';
+import { PromptPace } from './prompt-pace.ts';
+import type { RecordingPolicy } from './recording-policy.ts';
+import { RequestQueue, type ScoreRequest, type SequenceScores } from './request-queue.ts';
+import { Runner } from './runner.ts';
+import { type Prompt, Sequence } from './sequence.ts';
+import { type GraphVariant, Sessions } from './sessions.ts';
+import { Turns } from './turns.ts';
+
+/**
+ * What computes, for as long as the model lives: sessions, the cache of all sequences, recorded steps. Passes run one at a time, in
+ * the order they are asked for.
+ */
+export class Engine {
+  readonly model: Model;
+  readonly #logits: LogitsBuffers;
+  readonly #options: DecoderOptions;
+  readonly #contexts: readonly ExpertsContext[];
+  readonly #sessions: Sessions;
+  readonly #runner: Runner;
+  readonly #pool: CachePool;
+  readonly #turns = new Turns();
+  readonly #queue: RequestQueue;
+  readonly #pace = new PromptPace();
+  /** Sequences of the pass that is running, and of these the ones to close after it. */
+  #running = new Set<Sequence>();
+  readonly #closing = new Set<Sequence>();
+
+  constructor(model: Model, checkpoint: Checkpoint, store: WeightStore, options: DecoderOptions) {
+    const { weights, cacheDtype } = options;
+    this.model = model;
+    this.#options = options;
+    this.#contexts = model.expertsContexts(new CheckpointWeights(checkpoint), targetOf(options));
+    this.#sessions = new Sessions(model, checkpoint, store, options);
+    this.#runner = new Runner(model, this.#sessions, options);
+    const memory = weights
+      ? new DeviceCacheMemory(weights.device, cacheDtype)
+      : new HostCacheMemory(cacheDtype);
+    const forget = () => this.#runner.forget();
+    this.#pool = new CachePool(model.caches, memory, forget);
+    this.#logits = new LogitsBuffers(model.vocabSize, weights?.device, forget);
+    this.#queue = new RequestQueue(
+      (request, signal) => this.run(request, signal),
+      this.#logits,
+      () => ({ tokens: CHUNK_TOKENS, besideDecoding: this.#pace.tokens }),
+    );
+  }
+
+  /** The weights on a device; undefined on the CPU. */
+  get weights(): DeviceWeights | undefined {
+    return this.#options.weights;
+  }
+
+  /** Bytes of memory of keys and values, in use or kept for later. */
+  get cacheBytes(): number {
+    return this.#pool.bytes;
+  }
+
+  /** Whether decode steps are recorded on a device, and how that goes. */
+  get recording(): RecordingPolicy {
+    return this.#runner.policy;
+  }
+
+  /** Whether decode steps on a backend are recorded, as far as is known yet. */
+  recordsSteps(experts: string): boolean {
+    return this.#runner.recordsSteps(experts);
+  }
+
+  /** @throws ExpertsError when the backend cannot serve one of this model's layers */
+  assertSupported(name: string): void {
+    const backend = ExpertsInterface.get(name);
+    for (const context of this.#contexts) {
+      const supported = backend.supports(context);
+      if (supported !== true)
+        throw new ExpertsError(`The experts backend "${name}" cannot serve this model: ${supported}`);
+    }
+  }
+
+  /** Opens the session of a variant ahead of its first run. */
+  async prepare(variant: GraphVariant, experts: string, signal?: AbortSignal): Promise<void> {
+    await this.#sessions.get(variant, experts, signal);
+  }
+
+  /**
+   * A sequence with nothing computed yet.
+   * @param newTokens most tokens that will follow the prompt
+   * @throws EngineError after `dispose`
+   */
+  open(prompt: Prompt, newTokens = 0): Sequence {
+    this.#sessions.assertOpen();
+    return new Sequence(prompt, this.#pool.open(prompt.ids.length + newTokens));
+  }
+
+  /** Gives up what a sequence holds, once no pass of it is running. Idempotent. */
+  close(sequence: Sequence): void {
+    if (this.#running.has(sequence)) this.#closing.add(sequence);
+    else this.#pool.close(sequence.cache);
+  }
+
+  /**
+   * The scores after each sequence's last token. Requests that wait at the same time share passes.
+   * @param isNext whether the generation has been served before
+   * @throws EngineError; AbortError, after which the sequences can only be closed
+   */
+  ask(request: ScoreRequest, isNext: boolean): Promise<SequenceScores> {
+    this.#sessions.assertOpen();
+    return this.#queue.ask(request, isNext);
+  }
+
+  /** Says that a generation that was served will not ask again. */
+  leave(): void {
+    this.#queue.leave();
+  }
+
+  /** Makes room in the cache for all tokens of the sequences, before passes over parts of them would do so bit by bit. */
+  reserve(sequences: readonly Sequence[], signal?: AbortSignal): Promise<void> {
+    return this.#turns.take(() => this.#reserve(sequences), signal, 'the pass');
+  }
+
+  /**
+   * Computes the next tokens of sequences.
+   * @throws EngineError; AbortError, after which the sequences can only be closed
+   */
+  run(request: PassRequest, signal?: AbortSignal): Promise<PassResult> {
+    return this.#turns.take(() => this.#run(request, signal), signal, 'the pass');
+  }
+
+  /** Waits for passes in progress, then frees. Idempotent. */
+  async dispose(): Promise<void> {
+    await this.#sessions.dispose();
+    this.#runner.forget();
+    this.#pool.dispose();
+    this.#logits.dispose();
+  }
+
+  async #reserve(sequences: readonly Sequence[]): Promise<void> {
+    this.#sessions.assertOpen();
+    await this.#pool.reserve(sequences.map(({ cache, length }) => ({ row: cache, positions: length })));
+  }
+
+  async #run(request: PassRequest, signal?: AbortSignal): Promise<PassResult> {
+    this.#running = new Set(request.chunks.map(({ sequence }) => sequence));
+    try {
+      return await this.#pass(request, signal);
+    } finally {
+      this.#running = new Set();
+      for (const sequence of this.#closing) this.#pool.close(sequence.cache);
+      this.#closing.clear();
+    }
+  }
+
+  async #pass({ chunks, wanted, ...request }: PassRequest, signal?: AbortSignal): Promise<PassResult> {
+    await this.#reserve([...this.#running]);
+    const started = performance.now();
+    const batch = makeBatch(chunks, this.model.positionAxes, wanted);
+    const visual = visualFeeds(chunks, this.model.hiddenSize);
+    const run = { ...request, batch, visual: visual !== undefined, visualFeeds: visual };
+    const result = await this.#runner.run({ ...run, cache: this.#pool.tensors }, signal);
+    for (const { sequence, tokens } of chunks) sequence.computed += tokens;
+    this.#pace.passed(batch.ids.length, performance.now() - started);
+    const { [io.CANDIDATE_LOGITS.name]: values, [io.CANDIDATE_IDS.name]: ids } = result.outputs;
+    if (!values || !ids) return result;
+    return {
+      ...result,
+      candidates: {
+        count: request.candidates ?? 0,
+        values: values.data as Float32Array,
+        ids: ids.data as Int32Array,
+      },
+    };
+  }
+}

@@ -1,0 +1,256 @@
+import { setImmediate } from 'node:timers/promises';
+import { abortError } from '../errors.ts';
+import type { Chunk } from './batch.ts';
+import type { LogitsBuffer, LogitsBuffers } from './logits-buffers.ts';
+import type { PassRequest, PassResult } from './pass.ts';
+import { type PassLimits, planPass } from './scheduler.ts';
+import type { Sequence } from './sequence.ts';
+import type { BackendReader } from './tuning/policy.ts';
+
+/** Asks for the scores after the last token of every sequence, whose pending tokens are computed for it. */
+export interface ScoreRequest {
+  readonly sequences: readonly Sequence[];
+  /** How many of the highest logits to list. */
+  readonly candidates: number;
+  readonly experts: BackendReader;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** The scores, in the order of the request's sequences. */
+export interface SequenceScores {
+  /** [sequences, candidates], best first */
+  readonly values: Float32Array;
+  readonly ids: Int32Array;
+  /** MoE layers executed for the request, by experts backend. */
+  readonly expertsCalls: Readonly<Record<string, number>>;
+  /** All logits, fp32 [sequences, vocab]; until `release`. */
+  logits(): Promise<Float32Array>;
+  /** Gives up the logits. Idempotent. */
+  release(): void;
+}
+
+/** Passes run by the queue: the engine's, without overlap. */
+export type RunPass = (request: PassRequest, signal?: AbortSignal) => Promise<PassResult>;
+
+/** A buffer of one pass, given back once no request needs it. */
+class SharedLogits {
+  readonly buffer: LogitsBuffer;
+  readonly #pool: LogitsBuffers;
+  #holders = 0;
+
+  constructor(buffer: LogitsBuffer, pool: LogitsBuffers) {
+    this.buffer = buffer;
+    this.#pool = pool;
+  }
+
+  hold(): void {
+    this.#holders++;
+  }
+
+  release(): void {
+    if (--this.#holders === 0) this.#pool.put(this.buffer);
+  }
+}
+
+/** A request on its way. */
+class Entry {
+  readonly request: ScoreRequest;
+  readonly scores: Promise<SequenceScores>;
+  readonly #values: Float32Array;
+  readonly #ids: Int32Array;
+  readonly #calls: Record<string, number> = {};
+  readonly #rows: { readonly logits: SharedLogits; readonly row: number }[] = [];
+  #settle!: { resolve: (scores: SequenceScores) => void; reject: (error: unknown) => void };
+  #left: number;
+  #ended = false;
+
+  constructor(request: ScoreRequest) {
+    const rows = request.sequences.length;
+    this.request = request;
+    this.#values = new Float32Array(rows * request.candidates);
+    this.#ids = new Int32Array(rows * request.candidates);
+    this.#left = rows;
+    this.scores = new Promise((resolve, reject) => {
+      this.#settle = { resolve, reject };
+    });
+    request.signal?.addEventListener('abort', this.#abort, { once: true });
+    if (request.signal?.aborted) this.#abort();
+  }
+
+  /** Whether it needs no further pass: answered, failed or aborted. */
+  get ended(): boolean {
+    return this.#ended;
+  }
+
+  /** A pass has computed the last token of sequence `index`; its logits are in `row`. */
+  take(index: number, logits: SharedLogits, row: number, result: PassResult): void {
+    const { candidates } = this.request;
+    if (candidates > 0 && result.candidates) {
+      const { values, ids, count } = result.candidates;
+      this.#values.set(values.subarray(row * count, row * count + candidates), index * candidates);
+      this.#ids.set(ids.subarray(row * count, row * count + candidates), index * candidates);
+    }
+    logits.hold();
+    this.#rows[index] = { logits, row };
+    this.#left--;
+  }
+
+  /** A pass that it was part of is over. */
+  passed({ expertsCalls }: PassResult): void {
+    for (const [name, count] of Object.entries(expertsCalls))
+      this.#calls[name] = (this.#calls[name] ?? 0) + count;
+    if (this.#ended) this.#release();
+    if (this.#ended || this.#left > 0) return;
+    this.#end();
+    this.#settle.resolve({
+      ...{ values: this.#values, ids: this.#ids, expertsCalls: this.#calls },
+      logits: () => this.#logits(),
+      release: () => this.#release(),
+    });
+  }
+
+  fail(error: unknown): void {
+    this.#release();
+    if (this.#ended) return;
+    this.#end();
+    this.#settle.reject(error);
+  }
+
+  readonly #abort = () => this.fail(abortError(this.request.signal as AbortSignal, 'the pass'));
+
+  #end(): void {
+    this.#ended = true;
+    this.request.signal?.removeEventListener('abort', this.#abort);
+  }
+
+  async #logits(): Promise<Float32Array> {
+    const [first] = this.#rows;
+    const isOne = this.#rows.every(({ logits, row }, i) => logits === first?.logits && row === first.row + i);
+    if (first && isOne) return first.logits.buffer.read(first.row, this.#rows.length);
+    const parts: Float32Array[] = [];
+    for (const { logits, row } of this.#rows) parts.push(await logits.buffer.read(row, 1));
+    const width = parts[0]?.length ?? 0;
+    const all = new Float32Array(parts.length * width);
+    for (const [i, part] of parts.entries()) all.set(part, i * width);
+    return all;
+  }
+
+  #release(): void {
+    for (const { logits } of this.#rows.splice(0)) logits.release();
+  }
+}
+
+/**
+ * Requests of all generations of a model, which share passes: what waits when a pass ends goes into the next one together. A generation
+ * asks for one token after the other, so those that the last pass served are given a moment to come back before the next one starts.
+ */
+export class RequestQueue {
+  readonly #run: RunPass;
+  readonly #logits: LogitsBuffers;
+  readonly #limits: () => PassLimits;
+  #waiting: Entry[] = [];
+  #isRunning = false;
+  /** Requests served by the last pass whose generations have neither asked again nor ended. */
+  #expected = 0;
+
+  /** @param limits of the next pass */
+  constructor(run: RunPass, logits: LogitsBuffers, limits: () => PassLimits) {
+    this.#run = run;
+    this.#logits = logits;
+    this.#limits = limits;
+  }
+
+  /**
+   * @param isNext whether it follows a request that has been served
+   * @throws AbortError; EngineError
+   */
+  ask(request: ScoreRequest, isNext: boolean): Promise<SequenceScores> {
+    const entry = new Entry(request);
+    if (isNext) this.leave();
+    this.#waiting.push(entry);
+    if (!this.#isRunning) void this.#runAll();
+    return entry.scores;
+  }
+
+  /** A generation that was served will not ask again. */
+  leave(): void {
+    this.#expected = Math.max(0, this.#expected - 1);
+  }
+
+  async #runAll(): Promise<void> {
+    this.#isRunning = true;
+    for (;;) {
+      if (this.#expected > 0) await setImmediate();
+      this.#waiting = this.#waiting.filter((entry) => !entry.ended);
+      if (this.#waiting.length === 0) break;
+      await this.#pass();
+    }
+    this.#isRunning = false;
+  }
+
+  async #pass(): Promise<void> {
+    const queue = this.#waiting.map(({ request }) => ({
+      pending: request.sequences.map(({ pending }) => pending),
+      key: request.experts.requested(),
+    }));
+    const shares = planPass(queue, this.#limits());
+    const parts = shares.flatMap(({ request, tokens }) => {
+      const entry = this.#waiting[request] as Entry;
+      return tokens.flatMap((count, index) => (count > 0 ? [{ entry, index, tokens: count }] : []));
+    });
+    const entries = [...new Set(parts.map(({ entry }) => entry))];
+    try {
+      await this.#runParts(parts, entries);
+    } catch (error) {
+      for (const entry of entries) entry.fail(error);
+    }
+    this.#expected = entries.filter(({ ended }) => ended).length;
+  }
+
+  async #runParts(
+    parts: readonly { entry: Entry; index: number; tokens: number }[],
+    entries: readonly Entry[],
+  ): Promise<void> {
+    const chunks = parts.map(
+      ({ entry, index, tokens }): Chunk => ({
+        sequence: entry.request.sequences[index] as Sequence,
+        tokens,
+      }),
+    );
+    const last = parts.filter((_, i) => isLast(chunks[i] as Chunk));
+    const tokens = chunks.reduce((sum, chunk) => sum + chunk.tokens, 0);
+    const phase = chunks.every(isStep) ? 'decode' : 'prefill';
+    const logits =
+      last.length > 0 ? new SharedLogits(await this.#logits.take(last.length), this.#logits) : undefined;
+    // Held by the pass itself, so that it goes back even where all requests were aborted meanwhile.
+    logits?.hold();
+    try {
+      const [{ request }] = entries as readonly [Entry, ...Entry[]];
+      const result = await this.#run(
+        {
+          ...{ chunks, head: 'logits', intermediates: false },
+          wanted: ({ length }, place) => place === length - 1,
+          candidates: Math.max(...entries.map((entry) => entry.request.candidates)),
+          logits: logits && { buffer: logits.buffer, first: 0, count: last.length },
+          experts: request.experts.choose({ tokens, phase }),
+        },
+        // A pass that serves several goes on for the others when one of them is aborted.
+        entries.length === 1 ? request.signal : undefined,
+      );
+      for (const [row, { entry, index }] of last.entries())
+        entry.take(index, logits as SharedLogits, row, result);
+      for (const entry of entries) entry.passed(result);
+    } finally {
+      logits?.release();
+    }
+  }
+}
+
+/** Whether it is one token after a prompt. */
+function isStep({ sequence, tokens }: Chunk): boolean {
+  return tokens === 1 && sequence.computed >= sequence.prompt.ids.length;
+}
+
+function isLast({ sequence, tokens }: Chunk): boolean {
+  return tokens === sequence.pending;
+}

@@ -1,0 +1,32 @@
+import { abortError } from '../errors.ts';
+
+/** Work that must not overlap takes turns, in the order it was asked for. */
+export class Turns {
+  #last: Promise<unknown> = Promise.resolve();
+
+  /**
+   * Does `work` once all that came before it is done.
+   * @param what the work is called in messages
+   * @throws AbortError when the signal fires before the turn has come
+   */
+  take<T>(work: () => Promise<T>, signal?: AbortSignal, what = 'the call'): Promise<T> {
+    const before = this.#last;
+    const turn = waitFor(before, signal, what).then(work);
+    // Whoever leaves the queue early must not let the next one overlap with what came before both.
+    this.#last = Promise.allSettled([before, turn]);
+    return turn;
+  }
+}
+
+function waitFor(before: Promise<unknown>, signal: AbortSignal | undefined, what: string): Promise<unknown> {
+  if (signal === undefined) return before;
+  return new Promise<void>((resolve, reject) => {
+    const leave = () => reject(abortError(signal, what));
+    if (signal.aborted) return leave();
+    signal.addEventListener('abort', leave, { once: true });
+    before.then(() => {
+      signal.removeEventListener('abort', leave);
+      resolve();
+    });
+  });
+}

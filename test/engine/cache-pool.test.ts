@@ -1,0 +1,115 @@
+import { describe, expect, it } from 'vitest';
+import { HostCacheMemory } from '../../src/engine/cache/memory.ts';
+import { BLOCK_POSITIONS, CachePool, type CacheRow } from '../../src/engine/cache/pool.ts';
+import { stateName } from '../../src/models/io.ts';
+
+const SPECS = [
+  { kind: 'keys_values', kvHeads: 2, headDim: 8 },
+  { kind: 'keys_values', kvHeads: 1, headDim: 4 },
+] as const;
+const BLOCK = BLOCK_POSITIONS;
+
+const open = (onMove?: () => void) => new CachePool(SPECS, new HostCacheMemory('float32'), onMove);
+const reserve = (pool: CachePool, row: CacheRow, positions: number) => pool.reserve([{ row, positions }]);
+
+describe('a cache pool', () => {
+  it('gives rows as many blocks as their positions need, no block to two of them', async () => {
+    const pool = open();
+    const [a, b] = [pool.open(10 * BLOCK), pool.open(10 * BLOCK)];
+    await reserve(pool, a, 1);
+    await pool.reserve([
+      { row: a, positions: BLOCK + 1 },
+      { row: b, positions: 3 * BLOCK },
+    ]);
+    expect([a.blocks.length, b.blocks.length]).toEqual([2, 3]);
+    expect(new Set([...a.blocks, ...b.blocks]).size).toBe(5);
+    await reserve(pool, a, BLOCK);
+    expect(a.blocks.length).toBe(2);
+  });
+
+  it('keeps numbers and contents of blocks when it grows', async () => {
+    const pool = open();
+    const row = pool.open(100 * BLOCK);
+    await reserve(pool, row, BLOCK);
+    const before = [...row.blocks];
+    const data = () => pool.tensors.get(stateName(0, 'key'))?.data as Float32Array;
+    data().fill(7);
+    await reserve(pool, row, 40 * BLOCK);
+    expect(row.blocks.slice(0, 1)).toEqual(before);
+    const size = 2 * BLOCK * 8;
+    const block = before[0] as number;
+    expect(
+      data()
+        .subarray(block * size, (block + 1) * size)
+        .every((value) => value === 7),
+    ).toBe(true);
+    expect(pool.tensors.get(stateName(1, 'value'))?.dims).toEqual([pool.blocks, 1, BLOCK, 4]);
+  });
+
+  it('grows no further than its open rows can need', async () => {
+    const pool = open();
+    const row = pool.open(5 * BLOCK);
+    await reserve(pool, row, BLOCK);
+    await reserve(pool, row, 5 * BLOCK);
+    expect(pool.blocks).toBe(5);
+  });
+
+  it('uses the blocks of closed rows again, and says when its memory moves', async () => {
+    let moves = 0;
+    const pool = open(() => {
+      moves++;
+    });
+    const [a, b] = [pool.open(8 * BLOCK), pool.open(8 * BLOCK)];
+    await reserve(pool, a, 4 * BLOCK);
+    expect(moves).toBe(1);
+    pool.close(a);
+    pool.close(a);
+    await reserve(pool, b, 4 * BLOCK);
+    expect([moves, pool.blocks]).toEqual([1, 4]);
+  });
+
+  it('keeps a little memory for the next call and gives back more than that', async () => {
+    const pool = open();
+    const small = pool.open(BLOCK);
+    await reserve(pool, small, BLOCK);
+    pool.close(small);
+    expect(pool.blocks).toBeGreaterThan(0);
+    const large = pool.open(1000 * BLOCK);
+    await reserve(pool, large, 1000 * BLOCK);
+    pool.close(large);
+    expect(pool.blocks).toBe(0);
+    const next = pool.open(BLOCK);
+    await reserve(pool, next, BLOCK);
+    expect(next.blocks.length).toBe(1);
+  });
+
+  it('refuses what it cannot keep', () => {
+    const specs = [{ kind: 'recurrent', states: { state: [2, 4] } }] as const;
+    expect(() => new CachePool(specs, new HostCacheMemory('float32'))).toThrow(/recurrent state/);
+  });
+
+  it('holds what it should through random openings, growths and closings', async () => {
+    const pool = open();
+    const rows: { row: CacheRow; positions: number }[] = [];
+    let seed = 1;
+    const random = (below: number) => {
+      seed = (Math.imul(seed, 1103515245) + 12345) >>> 0;
+      return (seed >>> 8) % below;
+    };
+    for (let i = 0; i < 500; i++) {
+      if (rows.length === 0 || random(3) === 0) rows.push({ row: pool.open(20 * BLOCK), positions: 0 });
+      const chosen = rows[random(rows.length)] as (typeof rows)[number];
+      chosen.positions = Math.min(20 * BLOCK, chosen.positions + random(3 * BLOCK));
+      await reserve(pool, chosen.row, chosen.positions);
+      if (random(4) === 0) {
+        const [closed] = rows.splice(random(rows.length), 1);
+        if (closed) pool.close(closed.row);
+      }
+      const used = rows.flatMap(({ row }) => row.blocks);
+      expect(new Set(used).size).toBe(used.length);
+      expect(used.every((block) => block >= 0 && block < pool.blocks)).toBe(true);
+      for (const { row, positions } of rows)
+        expect(row.blocks.length).toBeGreaterThanOrEqual(Math.ceil(positions / BLOCK));
+    }
+  });
+});
