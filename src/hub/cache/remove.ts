@@ -1,5 +1,5 @@
 import { lstat, readdir, readFile, rm, stat } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import { HubError, show } from '../../errors.ts';
 import { defaultCacheDir } from '../environment.ts';
 import { localFiles } from '../repo/local-files.ts';
@@ -34,10 +34,13 @@ export async function planRemoval(id: string, revision?: string, cacheDir?: stri
   const commit = revision === undefined ? undefined : await findCommit(layout, revision, commits);
   const going = commit === undefined || commits.length === 1 ? commits : [commit];
   const whole = going.length === commits.length;
-  const blobs = whole
-    ? await names(join(layout.folder, 'blobs'))
-    : await blobsOnlyIn(layout, commit as string, commits);
-  const { bytes, linkedBlobs } = await weigh(blobs.map((name) => layout.blob(name)));
+  const all = await names(join(layout.folder, 'blobs'));
+  const inodes = await inodesOf(all.map((name) => layout.blob(name)));
+  const blobs = whole ? all : await blobsOnlyIn(layout, commit as string, commits, inodes);
+  const { bytes, linkedBlobs } = await weigh([
+    ...blobs.map((name) => layout.blob(name)),
+    ...(await ownFiles(layout, going, inodes)),
+  ]);
   const paths = whole
     ? [layout.folder, layout.locks]
     : [
@@ -68,23 +71,47 @@ async function findCommit(
   );
 }
 
+/** The blobs of one commit that no other needs. */
 async function blobsOnlyIn(
   layout: CacheLayout,
   commit: string,
   commits: readonly string[],
+  inodes: ReadonlyMap<number, string>,
 ): Promise<string[]> {
-  const own = await blobsOf(layout.snapshot(commit));
+  const own = await blobsOf(layout.snapshot(commit), inodes);
   for (const other of commits) {
     if (other === commit) continue;
-    for (const name of await blobsOf(layout.snapshot(other))) own.delete(name);
+    for (const name of await blobsOf(layout.snapshot(other), inodes)) own.delete(name);
   }
   return [...own].sort();
 }
 
-/** Names of the blobs that a snapshot's links lead to. */
-async function blobsOf(snapshot: string): Promise<Set<string>> {
+/** Names of the blobs that a snapshot's links, of either kind, lead to. */
+async function blobsOf(snapshot: string, inodes: ReadonlyMap<number, string>): Promise<Set<string>> {
   const files = await localFiles(snapshot);
-  return new Set(files.map(({ etag }) => etag).filter((etag) => etag !== undefined));
+  const etags = files.map(({ etag, inode }) => etag ?? inodes.get(inode));
+  return new Set(etags.filter((etag) => etag !== undefined));
+}
+
+/** Files of snapshots that are no links, on a disk that has none. */
+async function ownFiles(
+  layout: CacheLayout,
+  commits: readonly string[],
+  inodes: ReadonlyMap<number, string>,
+): Promise<string[]> {
+  const files = await Promise.all(commits.map((commit) => localFiles(layout.snapshot(commit))));
+  const own = files.flat().filter(({ etag, inode }) => etag === undefined && !inodes.has(inode));
+  return own.map(({ path }) => path);
+}
+
+/** Which blob has which number on the disk. */
+async function inodesOf(blobs: readonly string[]): Promise<Map<number, string>> {
+  const found = await Promise.all(blobs.map((path) => lstat(path).catch(() => undefined)));
+  return new Map(
+    found.flatMap((entry, i) =>
+      entry?.isFile() ? [[entry.ino, basename(blobs[i] as string)] as const] : [],
+    ),
+  );
 }
 
 async function refsTo(folder: string, commit: string): Promise<string[]> {

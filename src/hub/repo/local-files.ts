@@ -11,6 +11,8 @@ export interface LocalFile {
   readonly size: number | undefined;
   /** Name of the blob that the file points to, which is a hash of its content; undefined outside a cache. */
   readonly etag: string | undefined;
+  /** Number of the file itself on its disk; that of a blob that it is a hard link to. */
+  readonly inode: number;
 }
 
 /** Every file below `folder`, sorted by name. */
@@ -22,7 +24,10 @@ export async function localFiles(folder: string, prefix = ''): Promise<LocalFile
     const own = await lstat(path);
     const size = own.isSymbolicLink() ? await sizeBehind(path) : own.size;
     if (own.isDirectory()) files.push(...(await localFiles(folder, name)));
-    else files.push({ name, path, size, etag: own.isSymbolicLink() ? await blobName(path) : undefined });
+    else {
+      const etag = own.isSymbolicLink() ? await blobName(path) : undefined;
+      files.push({ name, path, size, etag, inode: own.ino });
+    }
   }
   return files;
 }
