@@ -1,7 +1,7 @@
 import { writeFile } from 'node:fs/promises';
-import { homedir } from 'node:os';
+import { homedir, userInfo } from 'node:os';
 import { join } from 'node:path';
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import {
   defaultCacheDir,
   defaultToken,
@@ -9,6 +9,7 @@ import {
   isOffline,
   timeouts,
 } from '../../src/hub/environment.ts';
+import { minDownloadSpeed } from '../../src/net/watchdog.ts';
 import { temporaryFolder } from './helpers.ts';
 
 test('HF_HUB_CACHE beats HF_HOME beats XDG_CACHE_HOME beats the home folder', () => {
@@ -44,4 +45,17 @@ test('HF_ENDPOINT and the timeouts in seconds', () => {
     metadata: 3000,
     download: 10_000,
   });
+});
+
+test('a home folder of nothing is not the working directory', () => {
+  vi.stubEnv('HOME', '');
+  expect(defaultCacheDir({})).toBe(join(userInfo().homedir, '.cache/huggingface/hub'));
+  vi.unstubAllEnvs();
+});
+
+test('SWITCHYARD_MIN_DOWNLOAD_SPEED is bytes a second, 0 for any', () => {
+  const speeds = [undefined, '', 'fast', '-1', '0', '2.5e3'].map((value) =>
+    minDownloadSpeed({ SWITCHYARD_MIN_DOWNLOAD_SPEED: value }),
+  );
+  expect(speeds).toEqual([1000, 1000, 1000, 1000, 0, 2500]);
 });

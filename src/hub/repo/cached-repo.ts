@@ -3,7 +3,7 @@ import { abortIf, HubError } from '../../errors.ts';
 import { isReadableFile } from '../../files.ts';
 import type { CacheLayout } from '../cache/layout.ts';
 import type { Repo, RepoOptions } from '../types.ts';
-import { contentsHint } from './contents.ts';
+import { explainContents } from './contents.ts';
 import { localFiles } from './local-files.ts';
 import { checkFileName } from './names.ts';
 
@@ -51,15 +51,23 @@ export class CachedRepo implements Repo {
     if (missing.length > 0) {
       throw new HubError(
         `${this.id} at commit ${this.commit}: ${missing.join(', ')} not in the cache at ${this.#layout.folder}, ` +
-          `and ${this.#options.reason}. With the network on, "switchyard download ${this.id}" fetches what is missing` +
-          contentsHint(await this.list()),
+          `and ${this.#options.reason}. With the network on, "switchyard download ${this.id}" fetches what is missing${await this.#hint()}`,
       );
     }
     return paths as string[];
   }
 
-  async list(): Promise<string[]> {
+  async explain(): Promise<string> {
     const folder = this.#layout.snapshot(this.commit, this.#options.subfolder);
-    return (await localFiles(folder).catch(() => [])).map(({ name }) => name);
+    const files = await localFiles(folder).catch(() => []);
+    return explainContents(
+      files.map(({ name }) => name),
+      (name) => this.file(name),
+    );
+  }
+
+  async #hint(): Promise<string> {
+    const text = await this.explain();
+    return text === '' ? '' : `. ${text}`;
   }
 }

@@ -1,15 +1,27 @@
+import { show } from '../../errors.ts';
+import { readJsonFile } from '../../json.ts';
+
 /**
  * What a repo or folder without the files of a checkpoint is, as far as its file names tell, and the way on from there; an empty
  * text where they tell nothing.
+ *
+ * @param open gives the path of a file of it
  */
-export function describeContents(names: Iterable<string>): string {
+export async function explainContents(
+  names: Iterable<string>,
+  open: (name: string) => Promise<string | undefined>,
+): Promise<string> {
   const files = [...names];
   const first = (pattern: RegExp) => files.find((name) => pattern.test(name));
   const weights = first(/(^|\/)model(-\d+-of-\d+)?\.safetensors$/);
   if (weights !== undefined) return '';
-  if (first(/(^|\/)adapter_config\.json$/)) {
+  if (files.includes('snapshots') && files.some((name) => name === 'blobs' || name === 'refs')) {
+    return 'It is a repo within a cache of the Hub. Pass its repo id, or the folder of a commit below snapshots';
+  }
+  const adapter = first(/(^|\/)adapter_config\.json$/);
+  if (adapter !== undefined) {
     return (
-      'It is an adapter (LoRA), a change to another model, which adapter_config.json names as base_model_name_or_path. Load ' +
+      `It is an adapter (LoRA), a change to another model, ${await baseModel(adapter, open)}. Load ` +
       'that model, or merge the two with peft (merge_and_unload, then save_pretrained) and load the result'
     );
   }
@@ -34,8 +46,15 @@ export function describeContents(names: Iterable<string>): string {
   return '';
 }
 
-/** As the end of a message. */
-export function contentsHint(names: Iterable<string> | undefined): string {
-  const text = names === undefined ? '' : describeContents(names);
-  return text === '' ? '' : `. ${text}`;
+/** @returns the name of the model that an adapter changes */
+async function baseModel(name: string, open: (name: string) => Promise<string | undefined>): Promise<string> {
+  try {
+    const path = await open(name);
+    const json = path === undefined ? undefined : ((await readJsonFile(path)) as Record<string, unknown>);
+    const base = json?.base_model_name_or_path;
+    if (typeof base === 'string') return show(base);
+  } catch {
+    // Only a message is at stake.
+  }
+  return 'which adapter_config.json names as base_model_name_or_path';
 }

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { abortIf, HubError } from '../../errors.ts';
 import { isReadableFile, unreadable } from '../../files.ts';
 import type { Repo, RepoOptions } from '../types.ts';
-import { contentsHint } from './contents.ts';
+import { explainContents } from './contents.ts';
 import { checkFileName } from './names.ts';
 
 /** A plain folder on this disk; what lies in it is all there is. */
@@ -39,19 +39,18 @@ export class FolderRepo implements Repo {
     const paths = await Promise.all(names.map((name) => this.file(name)));
     const missing = names.filter((_, i) => paths[i] === undefined);
     if (missing.length > 0) {
-      throw new HubError(
-        `${this.folder} lacks ${missing.join(', ')}${contentsHint(await this.list()) || '. Complete the folder, or load the model by its repo id'}`,
-      );
+      const way = (await this.explain()) || 'Complete the folder, or load the model by its repo id';
+      throw new HubError(`${this.folder} lacks ${missing.join(', ')}. ${way}`);
     }
     return paths as string[];
   }
 
-  async list(): Promise<string[]> {
-    return (
-      await readdir(this.folder).catch((error) => {
-        if (error.code === 'ENOENT') return [];
-        throw unreadable(this.folder, error);
-      })
-    ).sort();
+  /** @throws HubError where the folder cannot be read */
+  async explain(): Promise<string> {
+    const names = await readdir(this.folder).catch((error) => {
+      if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return [];
+      throw unreadable(this.folder, error);
+    });
+    return explainContents(names.sort(), (name) => this.file(name));
   }
 }

@@ -11,9 +11,9 @@ import type { RemoteFile } from '../transfer/remote-file.ts';
 import { UnreachableError } from '../transfer/retry.ts';
 import { TransferTotals } from '../transfer/transfer-totals.ts';
 import type { ProgressEvent, Repo, RepoOptions } from '../types.ts';
-import { contentsHint } from './contents.ts';
+import { explainContents } from './contents.ts';
 import { checkSize } from './file-sizes.ts';
-import { remoteFile } from './metadata.ts';
+import { remoteFile, resolveCommit } from './metadata.ts';
 import { checkFileName } from './names.ts';
 import { once, together } from './together.ts';
 
@@ -92,22 +92,27 @@ export class HubRepo implements Repo {
     const plans = await together(this.#hub.signal, names, (name) => this.#plan(name));
     const missing = names.filter((_, i) => plans[i]?.kind === 'absent');
     if (missing.length > 0) {
-      throw new HubError(
-        `${this.id} at commit ${this.commit} has no ${missing.join(', ')}. See ${this.#hub.endpoint}/${this.id}` +
-          contentsHint(this.#options.files),
-      );
+      const text = `${this.id} at commit ${this.commit} has no ${missing.join(', ')}`;
+      const way = (await this.explain()) || `See ${this.#hub.endpoint}/${this.id}`;
+      throw new HubError(`${text}. ${way}`);
     }
     return (await together(this.#hub.signal, names, (name, signal) =>
       this.#obtain(name, signal),
     )) as string[];
   }
 
-  async list(): Promise<Iterable<string> | undefined> {
-    const prefix = posix.join(this.#options.subfolder, '/');
-    if (prefix === '/') return this.#options.files;
-    return [...(this.#options.files ?? [])]
-      .filter((name) => name.startsWith(prefix))
-      .map((name) => name.slice(prefix.length));
+  async explain(): Promise<string> {
+    const { subfolder } = this.#options;
+    // A commit that the caller gave was never asked for.
+    const listed =
+      this.#options.files ??
+      (await resolveCommit({ ...this.#hub, revision: this.commit }).catch(() => undefined))?.files;
+    const prefix = subfolder === '' ? '' : `${subfolder}/`;
+    const names = [...(listed ?? [])].filter((name) => name.startsWith(prefix));
+    return explainContents(
+      names.map((name) => name.slice(prefix.length)),
+      (name) => this.file(name),
+    );
   }
 
   #obtain(name: string, signal: AbortSignal | undefined): Promise<string | undefined> {
