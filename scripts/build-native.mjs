@@ -64,6 +64,9 @@ function compileFlags() {
     '-DNAPI_VERSION=8',
     '-DNAPI_CPP_EXCEPTIONS',
     '-DNODE_ADDON_API_CPP_EXCEPTIONS_ALL',
+    // A worker that is being terminated refuses exceptions too, and node-addon-api would answer that with a C++ exception out
+    // of the callback, which ends the process. With this the refusal, which no living environment utters, is let go.
+    '-DNODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS',
     '-isystem',
     napi,
     '-isystem',

@@ -6,6 +6,7 @@
 
 #include "../ops/device_loader.h"
 #include "function_job.h"
+#include "shared_object.h"
 #include "weight_store_object.h"
 
 namespace switchyard::binding {
@@ -15,20 +16,6 @@ using MemoryPtr = std::shared_ptr<DeviceMemory>;
 using StorePtr = std::shared_ptr<ops::DeviceStore>;
 using DevicePtr = std::shared_ptr<ops::Device>;
 struct Nothing {};
-
-// JavaScript's handle of a shared object.
-template <typename T>
-Napi::Value Share(Napi::Env env, std::shared_ptr<T> object) {
-  return Napi::External<std::shared_ptr<T>>::New(
-      env, new std::shared_ptr<T>(std::move(object)),
-      [](Napi::Env, std::shared_ptr<T>* finished) { delete finished; });
-}
-
-template <typename T>
-std::shared_ptr<T>& Shared(Napi::Value external) {
-  if (!external.IsExternal()) throw Napi::TypeError::New(external.Env(), "expected an object of a device");
-  return *external.As<Napi::External<std::shared_ptr<T>>>().Data();
-}
 
 const MemoryPtr& Memory(Napi::Value external) {
   const MemoryPtr& memory = Shared<DeviceMemory>(external);

@@ -63,18 +63,14 @@ void Environment::Settle(Job* job) {
   std::unique_ptr<Job> owned = Remove(job);
   if (owned == nullptr) return;
   Napi::HandleScope scope(env_);
-  try {
-    owned->Settle(env_);
-  } catch (const Napi::Error&) {
-    // A worker that is being terminated refuses to run JavaScript; nobody is left to hear the result.
-  }
+  owned->Settle(env_);
 }
 
 // The environment is going away, perhaps in the middle of a run: end the runs, whose tensors live in its
 // heap.
 void Environment::OnCleanup(void* data) {
   auto* self = static_cast<Environment*>(data);
-  if (self->jobs_.empty()) return;
+  // Also where every job has settled: a thread may still be about to leave the function that told of the last.
   JobThreads::Instance().CancelAndWait(self);
   self->jobs_.clear();
 }

@@ -1,6 +1,6 @@
 #include "job.h"
 
-#include <exception>
+#include "native_error.h"
 
 namespace switchyard::binding {
 
@@ -9,30 +9,41 @@ void Job::Cancel() {
   Interrupt();
 }
 
-void Job::Run() {
+void Job::Run() noexcept {
   if (cancelled_) return;
   try {
     Execute();
-  } catch (const std::exception& error) {
-    failed_ = true;
-    error_ = error.what();
+  } catch (...) {
+    failure_ = std::current_exception();
   }
 }
 
-void Job::Settle(Napi::Env env) {
-  if (cancelled_) {
-    deferred_.Reject(CodedError(env, "the run was cancelled", kCancelledCode).Value());
-  } else if (failed_) {
-    deferred_.Reject(Napi::Error::New(env, error_).Value());
-  } else {
-    deferred_.Resolve(Result(env));
+void Job::Settle(Napi::Env env) noexcept {
+  try {
+    if (cancelled_) {
+      Reject(CodedError(env, "the run was cancelled", kCancelledCode));
+    } else if (failure_ != nullptr) {
+      Reject(NativeError(env, failure_));
+    } else {
+      Resolve(env);
+    }
+  } catch (...) {
+    // The environment takes nothing any more.
   }
 }
 
-Napi::Error CodedError(Napi::Env env, const std::string& message, const char* code) {
-  Napi::Error error = Napi::Error::New(env, message);
-  error.Set("code", Napi::String::New(env, code));
-  return error;
+void Job::Resolve(Napi::Env env) {
+  Napi::Value result;
+  try {
+    result = Result(env);
+  } catch (const Napi::Error& error) {
+    return Reject(error);
+  } catch (...) {
+    return Reject(NativeError(env, std::current_exception()));
+  }
+  deferred_.Resolve(result);
 }
+
+void Job::Reject(const Napi::Error& error) { deferred_.Reject(error.Value()); }
 
 }  // namespace switchyard::binding

@@ -3,7 +3,7 @@
 #include <napi.h>
 
 #include <atomic>
-#include <string>
+#include <exception>
 
 namespace switchyard::binding {
 
@@ -24,9 +24,10 @@ class Job {
   void Cancel();
 
   // Job thread: executes and keeps what was thrown.
-  void Run();
-  // JavaScript thread: settles the promise.
-  void Settle(Napi::Env env);
+  void Run() noexcept;
+  // JavaScript thread: settles the promise. Throws nothing; an environment that is being torn down refuses, and
+  // then nobody is left to hear the result.
+  void Settle(Napi::Env env) noexcept;
 
  protected:
   virtual void Execute() = 0;                     // job thread
@@ -35,16 +36,12 @@ class Job {
   bool cancelled() const { return cancelled_; }
 
  private:
+  void Resolve(Napi::Env env);
+  void Reject(const Napi::Error& error);
+
   Napi::Promise::Deferred deferred_;
   std::atomic<bool> cancelled_{false};
-  bool failed_ = false;
-  std::string error_;
+  std::exception_ptr failure_;
 };
-
-// A JavaScript Error with a `code` property.
-Napi::Error CodedError(Napi::Env env, const std::string& message, const char* code);
-
-constexpr const char* kCancelledCode = "SWITCHYARD_CANCELLED";
-constexpr const char* kWeightFileCode = "SWITCHYARD_WEIGHT_FILE";
 
 }  // namespace switchyard::binding

@@ -2,6 +2,8 @@
 
 #include <stdexcept>
 
+#include "shared_object.h"
+
 namespace switchyard::binding {
 namespace {
 
@@ -96,9 +98,7 @@ Napi::Value CaptureJob::Result(Napi::Env env) {
   step->fetches = std::move(fetches_kept_);
   step->device_memory = std::move(device_memory_kept_);
   step->run = std::move(run_);
-  return Napi::External<std::shared_ptr<CapturedStep>>::New(
-      env, new std::shared_ptr<CapturedStep>(std::move(step)),
-      [](Napi::Env, std::shared_ptr<CapturedStep>* finished) { delete finished; });
+  return Share(env, std::move(step));
 }
 
 Napi::Value RunJob::Result(Napi::Env env) {

@@ -1,11 +1,12 @@
 #include "weight_store_object.h"
 
+#include <utility>
 #include <vector>
 
 #include "../common/prefetch.h"
 #include "../ops/stored_weight.h"
 #include "../ops/widen.h"
-#include "job.h"
+#include "native_error.h"
 
 namespace switchyard::binding {
 namespace {
@@ -83,11 +84,8 @@ Napi::Function WeightStoreObject::Define(Napi::Env env) {
 WeightStoreObject::WeightStoreObject(const Napi::CallbackInfo& info)
     : Napi::ObjectWrap<WeightStoreObject>(info) {
   const std::vector<std::string> files = ReadStrings(info, 0);
-  try {
-    store_ = WeightStore::Open(files, ReadEntries(info, files.size()));
-  } catch (const WeightFileError& error) {
-    throw CodedError(info.Env(), error.what(), kWeightFileCode);
-  }
+  std::vector<TensorEntry> entries = ReadEntries(info, files.size());
+  store_ = WithCodes(info.Env(), [&] { return WeightStore::Open(files, std::move(entries)); });
 }
 
 std::shared_ptr<const WeightStore> WeightStoreObject::store(Napi::Env env) const {

@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <mutex>
 
 namespace switchyard::ort {
@@ -19,6 +20,14 @@ struct Library {
 // Leaked on purpose: kernels on other threads may still use it while the process exits.
 Library* library = nullptr;
 std::mutex library_mutex;
+
+// From version 1.29 on, ONNX Runtime for Linux reports its use to its maker, with an id and a database in the
+// home folder, unless this is set before its environment is made. Whoever wants that sets it to 0.
+void DisableReports() {
+  constexpr const char* kVariable = "ORT_DISABLE_TELEMETRY";
+  const char* value = std::getenv(kVariable);
+  if (value == nullptr || *value == '\0') setenv(kVariable, "1", 1);
+}
 
 const OrtApiBase* ApiBase(const std::string& path) {
   void* file = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
@@ -81,6 +90,7 @@ void OpenLibrary(const std::string& path) {
     throw std::runtime_error("ONNX Runtime is already open from " + library->path + "; cannot also open " +
                              path);
   }
+  DisableReports();
   const OrtApiBase* base = ApiBase(path);
   const OrtApi* api = SupportedApi(base, path);
   library = new Library{path, base->GetVersionString(), LoadFunctions(api)};

@@ -1,6 +1,7 @@
 /**
- * The only import of onnxruntime-node. It is loaded with `require` because onnxruntime-common keeps separate backend
- * registries and `Tensor` classes for `import` and `require`, and onnxruntime-node always uses the latter.
+ * The only place that knows onnxruntime-node: its `Tensor`, and the folder of its native files. The package itself is never loaded, as
+ * that would open a second native addon in every thread. `Tensor` comes from the onnxruntime-common that belongs to it, with `require`,
+ * because that is a class of its own for `import`, and onnxruntime-node uses the one for `require`.
  */
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
@@ -9,33 +10,29 @@ import { EngineError } from '../errors.ts';
 
 const require = createRequire(import.meta.url);
 
-type Used = Pick<typeof Ort, 'InferenceSession' | 'Tensor' | 'registerBackend'>;
+type Used = Pick<typeof Ort, 'Tensor'>;
 
 function load(): { ort: Used; fault: EngineError | undefined } {
   try {
-    return { ort: require('onnxruntime-node') as typeof Ort, fault: undefined };
+    const nextToIt = createRequire(require.resolve('onnxruntime-node/package.json'));
+    return { ort: nextToIt('onnxruntime-common') as Used, fault: undefined };
   } catch (cause) {
     const fault = new EngineError(
-      `onnxruntime-node cannot be loaded on ${process.platform} ${process.arch}: ${(cause as Error).message}. ` +
-        'Reinstall it with: npm rebuild onnxruntime-node',
+      `onnxruntime-node cannot be loaded: ${(cause as Error).message.split('\n')[0]}. Install it again with: npm install onnxruntime-node`,
       { cause },
     );
     return { ort: withoutEngine(fault), fault };
   }
 }
 
-/** What needs no engine, the doctor above all, works without onnxruntime-node; using a class says what is wrong. */
+/** What needs no engine, the doctor above all, works without onnxruntime-node; using the class says what is wrong. */
 function withoutEngine(fault: EngineError): Used {
-  const refuse = (): never => {
-    throw fault;
-  };
   class Missing {
-    static create = refuse;
     constructor() {
-      refuse();
+      throw fault;
     }
   }
-  return { InferenceSession: Missing, Tensor: Missing, registerBackend() {} } as unknown as Used;
+  return { Tensor: Missing } as unknown as Used;
 }
 
 const { ort, fault } = load();
@@ -43,15 +40,8 @@ const { ort, fault } = load();
 /** Why onnxruntime-node cannot be loaded; undefined where it can. */
 export const ortFault = fault;
 
-export const InferenceSession = ort.InferenceSession;
-export type InferenceSession = Ort.InferenceSession;
 export const Tensor = ort.Tensor;
 export type Tensor = Ort.Tensor;
-/** `registerBackend` of the registry that {@link InferenceSession} consults. */
-export const registerBackend = ort.registerBackend;
-export type { Backend, InferenceSessionHandler } from 'onnxruntime-common';
-export type TensorType = Ort.Tensor.Type;
-export type ValueMetadata = Ort.InferenceSession.ValueMetadata;
 
 /** Folder of the installed onnxruntime-node. @throws EngineError when there is none. */
 export function packageFolder(): string {

@@ -1,6 +1,4 @@
-/** Sessions on ONNX Runtime with Switchyard's custom ops, as a backend of onnxruntime-common. */
-
-import { readFile } from 'node:fs/promises';
+/** Sessions on ONNX Runtime with Switchyard's custom ops. */
 import { arrayType, ELEMENT_TYPES } from '../dtype.ts';
 import { AbortError, EngineError, InputError, nearest, show } from '../errors.ts';
 import {
@@ -12,29 +10,18 @@ import {
   nextRunId,
   type WrappedTensor,
 } from './binding.ts';
-import {
-  type Backend,
-  type InferenceSessionHandler,
-  registerBackend,
-  type Tensor,
-  type ValueMetadata,
-} from './ort.ts';
+import type { Tensor } from './ort.ts';
 import { toTensor, wrapTensor } from './tensors.ts';
 import { defaultThreads } from './threads.ts';
-import type { OpenSession, Session, SessionOptions } from './types.ts';
-import { nativeStore, openWeightStore } from './weight-store.ts';
-
-/** Name of our execution provider in `executionProviders`; the options of a {@link SessionOptions} may stand beside it. */
-export const BACKEND_NAME = 'switchyard';
+import type { OpenSession, RecordingSession } from './types.ts';
+import { nativeStore } from './weight-store.ts';
 
 type Feeds = Readonly<Record<string, Tensor>>;
 type Fetches = Readonly<Record<string, Tensor | null>>;
 
-class SwitchyardSession implements Session {
+class SwitchyardSession implements RecordingSession {
   readonly inputNames: readonly string[];
   readonly outputNames: readonly string[];
-  readonly inputMetadata: readonly ValueMetadata[];
-  readonly outputMetadata: readonly ValueMetadata[];
   readonly #native: NativeSession;
   readonly #inputIndex: ReadonlyMap<string, number>;
   readonly #outputIndex: ReadonlyMap<string, number>;
@@ -44,8 +31,8 @@ class SwitchyardSession implements Session {
   constructor(native: NativeSession) {
     this.#native = native;
     const { inputs, outputs } = native;
-    this.inputMetadata = inputs.map((input) => toMetadata(input, 'input'));
-    this.outputMetadata = outputs.map((output) => toMetadata(output, 'output'));
+    for (const input of inputs) checkType(input, 'input');
+    for (const output of outputs) checkType(output, 'output');
     this.inputNames = inputs.map((input) => input.name);
     this.outputNames = outputs.map((output) => output.name);
     this.#inputIndex = new Map(this.inputNames.map((name, i) => [name, i]));
@@ -153,12 +140,6 @@ class SwitchyardSession implements Session {
     this.#disposal ??= Promise.allSettled(this.#running).then(() => this.#native.dispose());
     return this.#disposal;
   }
-
-  /** Does nothing: profiling is not supported. */
-  startProfiling(): void {}
-
-  /** Does nothing: profiling is not supported. */
-  endProfiling(): void {}
 }
 
 /**
@@ -167,9 +148,7 @@ class SwitchyardSession implements Session {
  * @param model ONNX ModelProto bytes; may use the ops of the domain `switchyard`
  * @throws EngineError when the graph is malformed or an op does not fit the stored tensors
  */
-export const openSession: OpenSession = (model, options) => open(model, options);
-
-async function open(model: Uint8Array, options: SessionOptions): Promise<SwitchyardSession> {
+export const openSession: OpenSession = async (model, options) => {
   const binding = loadBinding();
   const threads = checkThreads(options.threads ?? defaultThreads());
   const bound = Object.entries(options.boundInputs ?? {});
@@ -190,7 +169,7 @@ async function open(model: Uint8Array, options: SessionOptions): Promise<Switchy
   } catch (cause) {
     throw cause instanceof EngineError ? cause : new EngineError((cause as Error).message, { cause });
   }
-}
+};
 
 function checkThreads(threads: number): number {
   if (Number.isInteger(threads) && threads >= 1 && threads <= 1024) return threads;
@@ -198,14 +177,11 @@ function checkThreads(threads: number): number {
 }
 
 /** bfloat16 has no name of its own in JavaScript: such tensors (caches) are never looked into and go as float16. */
-function toMetadata({ name, type, shape }: NativeValueInfo, kind: string): ValueMetadata {
-  const typeText = type === ELEMENT_TYPES.bfloat16.onnx ? 'float16' : arrayType(type);
-  if (typeText === undefined) {
-    throw new EngineError(
-      `graph ${kind} '${name}' has data type ${type}, which JavaScript tensors cannot hold; add a Cast or bind it`,
-    );
-  }
-  return { name, isTensor: true, type: typeText, shape };
+function checkType({ name, type }: NativeValueInfo, kind: string): void {
+  if (arrayType(type) !== undefined || type === ELEMENT_TYPES.bfloat16.onnx) return;
+  throw new EngineError(
+    `graph ${kind} '${name}' has data type ${type}, which JavaScript tensors cannot hold; add a Cast or bind it`,
+  );
 }
 
 function unknownName(kind: string, name: string, known: readonly string[]): EngineError {
@@ -220,32 +196,3 @@ function unknownName(kind: string, name: string, known: readonly string[]): Engi
 function aborted(signal: AbortSignal): AbortError {
   return new AbortError('the run was aborted', { cause: signal.reason });
 }
-
-const backend: Backend = {
-  async init() {
-    loadBinding();
-  },
-  async createInferenceSessionHandler(uriOrBuffer, options) {
-    const model = typeof uriOrBuffer === 'string' ? await readFile(uriOrBuffer) : uriOrBuffer;
-    const provider = options?.executionProviders?.find(
-      (p) => typeof p === 'object' && p.name === BACKEND_NAME,
-    );
-    const own = (provider ?? {}) as Partial<SessionOptions>;
-    if (own.store !== undefined) return asHandler(await open(model, own as SessionOptions));
-    // A graph without stored weights needs a store all the same; the session keeps this empty one alive.
-    const store = openWeightStore([]);
-    try {
-      return asHandler(await open(model, { ...own, store }));
-    } finally {
-      store.dispose();
-    }
-  },
-};
-
-/** A session has every member of a handler; onnxruntime-common types feeds more widely (they could be sequences). */
-function asHandler(session: SwitchyardSession): InferenceSessionHandler {
-  return session as unknown as InferenceSessionHandler;
-}
-
-// A negative priority: never chosen unless named.
-registerBackend(BACKEND_NAME, backend, -1);

@@ -1,6 +1,5 @@
 import type { TensorInfo } from '../safetensors/types.ts';
-import type { NativeCapture } from './binding.ts';
-import type { DeviceWeights } from './device.ts';
+import type { NativeCapture, NativeDevice, NativeDeviceStore } from './binding.ts';
 import type { Tensor } from './ort.ts';
 
 /** Tensors of a checkpoint in mapped files, known to the native side by handle. Reference-counted: sessions keep it alive. */
@@ -19,12 +18,18 @@ export interface WeightStore {
 }
 export type OpenWeightStore = (tensors: Iterable<TensorInfo>) => WeightStore;
 
+/** The weights of a model on a device, as a session needs to know them; `DeviceWeights` is one. */
+export interface StoredOnDevice {
+  readonly device: { readonly native: NativeDevice };
+  readonly native: NativeDeviceStore;
+}
+
 export interface SessionOptions {
   store: WeightStore;
   /** Threads of the session's pool; default as in `defaultThreads()`. */
   threads?: number;
   /** Where the weights are on a device, which then runs the graph instead of the CPU. */
-  weights?: DeviceWeights | undefined;
+  weights?: StoredOnDevice | undefined;
   /** Graph inputs that are bound once to a stored tensor's bytes, by tensor name, and need no feed. */
   boundInputs?: Readonly<Record<string, string>>;
 }

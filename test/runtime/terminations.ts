@@ -1,0 +1,75 @@
+/** Workers that are ended in the middle of anything, all in one process. */
+import { execFile } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { promisify } from 'node:util';
+import { compileSources } from '../helpers/compile-sources.ts';
+
+const demo = fileURLToPath(new URL('../../configs/demo-model', import.meta.url));
+
+/** What a worker does until it is ended; it tells when it has the library. */
+const WORK = `
+  const { parentPort, workerData } = require('node:worker_threads');
+  (async () => {
+    const { AutoModelForCausalLM } = await import(workerData.library);
+    parentPort.postMessage('ready');
+    const inputs = { inputIds: [[1, 2, 3]] };
+    const uses = [
+      (model) => model.generate({ ...inputs, maxNewTokens: 3 }),
+      (model) => model.forward(inputs),
+      (model) => model.compile({ mode: 'max-autotune', cache: false }),
+      () => {},
+    ];
+    for (let turn = workerData.turn; ; turn++) {
+      const model = await AutoModelForCausalLM.fromPretrained(workerData.model, { threads: 1 });
+      const use = Promise.resolve(uses[turn % uses.length](model)).catch(() => {});
+      if (turn % 3 > 0) await use;
+      await model.dispose();
+    }
+  })();
+`;
+
+/** Three at a time, each up to a quarter of a second after it has the library. */
+const MAIN = `
+  import { Worker } from 'node:worker_threads';
+  const [library, model, work, count] = process.argv.slice(2);
+  let started = 0, ended = 0;
+  const lane = async () => {
+    while (started < Number(count)) {
+      const worker = new Worker(work, { eval: true, workerData: { library, model, turn: started++ } });
+      let fault;
+      worker.on('error', (error) => { fault = error; });
+      await new Promise((resolve) => worker.once('message', resolve).once('exit', resolve));
+      await new Promise((resolve) => setTimeout(resolve, Math.random() * 250));
+      await worker.terminate();
+      if (fault) throw fault;
+      ended++;
+    }
+  };
+  await Promise.all([lane(), lane(), lane()]);
+  console.log(ended, 'workers ended');
+`;
+
+/** Ends `count` workers; resolves to what the process printed, rejects when it dies. */
+export async function terminateWorkers(count: number): Promise<string> {
+  const folder = mkdtempSync(join(tmpdir(), 'switchyard-terminations-'));
+  const compiled = await compileSources('index.ts');
+  try {
+    const script = join(folder, 'main.mjs');
+    writeFileSync(script, MAIN);
+    const library = pathToFileURL(join(compiled.folder, 'index.js')).href;
+    const { stdout } = await promisify(execFile)(process.execPath, [
+      script,
+      library,
+      demo,
+      WORK,
+      String(count),
+    ]);
+    return stdout;
+  } finally {
+    rmSync(folder, { recursive: true });
+    await compiled.remove();
+  }
+}
