@@ -70,7 +70,8 @@ void Environment::Settle(Job* job) {
 // heap.
 void Environment::OnCleanup(void* data) {
   auto* self = static_cast<Environment*>(data);
-  // Also where every job has settled: a thread may still be about to leave the function that told of the last.
+  // Also where every job has settled: a thread may still be about to leave the function that told of the
+  // last.
   JobThreads::Instance().CancelAndWait(self);
   self->jobs_.clear();
 }

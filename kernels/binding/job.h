@@ -25,8 +25,8 @@ class Job {
 
   // Job thread: executes and keeps what was thrown.
   void Run() noexcept;
-  // JavaScript thread: settles the promise. Throws nothing; an environment that is being torn down refuses, and
-  // then nobody is left to hear the result.
+  // JavaScript thread: settles the promise. Throws nothing; an environment that is being torn down refuses,
+  // and then nobody is left to hear the result.
   void Settle(Napi::Env env) noexcept;
 
  protected:
