@@ -1,8 +1,8 @@
 /** Element types of tensors: their names, numbers and sizes, in this one table. */
 
 /**
- * By ONNX's name in lower case: safetensors' name, ONNX `TensorProto.DataType` (none for what the engine cannot take), bytes of an element, and the array that holds them in a
- * `Tensor`; none where JavaScript has no such tensors.
+ * By ONNX's name in lower case: safetensors' name; ONNX `TensorProto.DataType`, none for what the engine cannot take; bytes of an
+ * element; and the array that holds a `Tensor`, none where JavaScript has no such tensors.
  */
 export const ELEMENT_TYPES = {
   float32: { safetensors: 'F32', onnx: 1, bytes: 4, array: Float32Array },
@@ -37,6 +37,10 @@ interface ElementTypeRow {
 }
 
 export type ElementType = keyof typeof ELEMENT_TYPES;
+/** Types that values of a graph can have. */
+export type GraphType = {
+  [T in ElementType]: (typeof ELEMENT_TYPES)[T]['onnx'] extends number ? T : never;
+}[ElementType];
 /** Types that a `Tensor` can have. */
 export type ArrayType = {
   [T in ElementType]: (typeof ELEMENT_TYPES)[T]['array'] extends undefined ? never : T;

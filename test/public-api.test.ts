@@ -1,5 +1,5 @@
 /** What the package exports, and that no public type names one that is not. Read off the declarations that `tsc` emits. */
-import { execFileSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, posix } from 'node:path';
@@ -76,7 +76,13 @@ describe('the public surface', () => {
     folder = mkdtempSync(join(tmpdir(), 'switchyard-api-'));
     const options = ['--noEmit', 'false', '--declaration', '--emitDeclarationOnly', '--outDir', folder];
     const tsc = join(root, 'node_modules/typescript/bin/tsc');
-    execFileSync(process.execPath, [tsc, '-p', join(root, 'configs/tsconfig.build.json'), ...options]);
+    const run = spawnSync(process.execPath, [
+      tsc,
+      '-p',
+      join(root, 'configs/tsconfig.build.json'),
+      ...options,
+    ]);
+    expect(run.status, String(run.stdout)).toBe(0);
     declarations = new Declarations(folder);
   });
   afterAll(() => rmSync(folder, { recursive: true, force: true }));

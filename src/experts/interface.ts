@@ -34,11 +34,11 @@ export interface ExpertsWeights {
 
 /** What crosses the seam between a model and its experts. Routing has happened: the router stays in the model. */
 export interface ExpertsInputs {
-  /** fp32 [batch, positions, H]. */
+  /** fp32 [tokens, H]. */
   readonly hiddenStates: Value;
-  /** int32 [batch, positions, k]: the chosen experts, each in 0 ≤ e < E, no expert twice in a row. */
+  /** int32 [tokens, k]: the chosen experts, each in 0 ≤ e < E, no expert twice in a row. */
   readonly topKIndices: Value;
-  /** fp32 [batch, positions, k]: the weight of each choice, already normalised where the model does so. */
+  /** fp32 [tokens, k]: the weight of each choice, already normalised where the model does so. */
   readonly topKWeights: Value;
   /** int32 []: which of the built-in backends a run asks for. Another backend has no use for it. */
   readonly implementation: Value;
@@ -53,6 +53,6 @@ export interface ExpertsInputs {
 export interface ExpertsBackend {
   /** True, or the reason why this backend cannot serve the context, as a clause the user is shown. */
   supports(context: ExpertsContext): true | string;
-  /** Adds this backend's nodes to the graph. Returns fp32 [batch, positions, H]. Called once a MoE layer. */
+  /** Adds this backend's nodes to the graph. Returns fp32 [tokens, H]. Called once a MoE layer. */
   emit(graph: GraphBuilder, inputs: ExpertsInputs): Value;
 }

@@ -1,4 +1,4 @@
-import { dtypeOf, ELEMENT_TYPES, type ElementType } from '../dtype.ts';
+import { dtypeOf, ELEMENT_TYPES, type GraphType } from '../dtype.ts';
 import { SwitchyardError } from '../errors.ts';
 import type { GraphBuilder, OpOptions, Value } from './graph-builder.ts';
 import { listGraph } from './listing.ts';
@@ -75,13 +75,13 @@ export class Graph implements GraphBuilder {
     }
   }
 
-  input(name: string, dtype: ElementType, shape: readonly Dimension[]): Value {
+  input(name: string, dtype: GraphType, shape: readonly Dimension[]): Value {
     this.#inputs.push({ name, dtype, shape });
     return { name };
   }
 
   /** Makes `value` a graph output under `name`. */
-  output(value: Value, name: string, dtype: ElementType, shape: readonly Dimension[]): void {
+  output(value: Value, name: string, dtype: GraphType, shape: readonly Dimension[]): void {
     if (value.name !== name) this.#add('Identity', '', [value.name], [name], {});
     this.#outputs.push({ name, dtype, shape });
   }
@@ -224,7 +224,7 @@ export class Graph implements GraphBuilder {
 
   /** Adds an initializer; equal constants (same dtype and `key`) are written once. */
   #constant(
-    dtype: ElementType,
+    dtype: GraphType,
     shape: readonly number[],
     values: Float32Array | BigInt64Array | Int32Array,
     key?: string,

@@ -1,4 +1,4 @@
-import type { ElementType } from '../dtype.ts';
+import type { GraphType } from '../dtype.ts';
 
 /** Symbolic (`'batch'`) or fixed dimension. */
 export type Dimension = string | number;
@@ -20,14 +20,14 @@ export interface Node {
 /** An input or output of a graph. */
 export interface TypedName {
   readonly name: string;
-  readonly dtype: ElementType;
+  readonly dtype: GraphType;
   readonly shape: readonly Dimension[];
 }
 
 /** A tensor written into the graph. */
 export interface Initializer {
   readonly name: string;
-  readonly dtype: ElementType;
+  readonly dtype: GraphType;
   readonly shape: readonly number[];
   readonly data: Uint8Array;
 }

@@ -2,14 +2,14 @@
  * Inputs and outputs of the graphs that models build: names, element types and shapes. Models declare them, the engine feeds and
  * fetches them by the same names; nothing else spells them.
  */
-import type { ElementType } from '../dtype.ts';
+import type { GraphType } from '../dtype.ts';
 import type { Dimension } from '../graph/parts.ts';
 import type { CacheSpec } from '../nn/cache-spec.ts';
 
 /** One input or output of a graph. */
 export interface Port {
   readonly name: string;
-  readonly dtype: ElementType;
+  readonly dtype: GraphType;
   readonly shape: readonly Dimension[];
 }
 
@@ -20,7 +20,7 @@ export interface Feed {
   readonly dims: readonly number[];
 }
 
-const port = (name: string, dtype: ElementType, shape: readonly Dimension[]): Port => ({
+const port = (name: string, dtype: GraphType, shape: readonly Dimension[]): Port => ({
   name,
   dtype,
   shape,
@@ -63,7 +63,7 @@ export interface CachePorts {
   readonly present: Port;
 }
 
-export function cachePorts(layer: number, spec: CacheSpec, dtype: ElementType): CachePorts[] {
+export function cachePorts(layer: number, spec: CacheSpec, dtype: GraphType): CachePorts[] {
   const shapes: Readonly<Record<string, readonly Dimension[]>> =
     spec.kind === 'keys_values'
       ? Object.fromEntries(

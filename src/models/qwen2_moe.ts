@@ -9,7 +9,7 @@ import { rmsNorm } from '../nn/norm.ts';
 import type { LayerPass } from '../nn/pass.ts';
 import { rotaryTables } from '../nn/rope.ts';
 import { Scope, type Variant } from '../nn/scope.ts';
-import type { Architecture } from './architecture.ts';
+import type { Architecture, Model } from './architecture.ts';
 import { size } from './config.ts';
 import { DecoderPass } from './pass.ts';
 import { parseText, type TextConfig, textFields } from './text-config.ts';
@@ -39,27 +39,20 @@ export const qwen2_moe: Architecture = {
       slides: (n, { max_window_layers }) => n % 2 === 0 && n < max_window_layers,
     });
     const model = describeText(config, { modelType: 'qwen2_moe', prefix: 'model' });
-    return {
-      ...model,
-      build(graph, variant) {
-        const g = new Scope(graph, variant);
-        const pass = new DecoderPass(g, config, {
-          ...model,
-          rotary: (positions) => rotaryTables(g.at('rotary'), config.rope, positions),
-        });
-        const { hidden_size: hidden, vocab_size: vocab } = config;
-        const tables = tableNames(graph.weights, 'model', config.tie_word_embeddings);
-        const x = decoder(
-          g.at('model'),
-          embedding(g.at(tables.embedding), pass.ids, vocab, hidden),
-          pass,
-          config,
-        );
-        pass.finish(x, (rows, count) => lmHead(g.at(tables.head), rows, hidden, vocab, count));
-      },
-    };
+    return { ...model, build: (graph, variant) => causalLm(new Scope(graph, variant), config, model) };
   },
 };
+
+/** HF `Qwen2MoeForCausalLM`, or the bare model where the variant wants no head. */
+function causalLm(g: Scope<Variant>, config: Config, model: Omit<Model, 'build'>): void {
+  const { hidden_size: hidden, vocab_size: vocab } = config;
+  const tables = tableNames(g.graph.weights, 'model', config.tie_word_embeddings);
+  const rotary = (positions: Value) => rotaryTables(g.at('rotary'), config.rope, positions);
+  const pass = new DecoderPass(g, config, { ...model, rotary });
+  const embedded = embedding(g.at(tables.embedding), pass.ids, vocab, hidden);
+  const x = decoder(g.at('model'), embedded, pass, config);
+  pass.finish(x, (rows, count) => lmHead(g.at(tables.head), rows, hidden, vocab, count));
+}
 
 /** HF `Qwen2MoeModel`. @param x embeddings, fp32 [tokens, hidden] */
 function decoder(g: Scope<Variant>, x: Value, pass: DecoderPass, config: Config): Value {

@@ -97,7 +97,7 @@ function constantRow(g: Scope, values: Float32Array): Value {
   return g.named((graph) => graph.float32(values, [1, values.length]));
 }
 
-/** Rotates the two halves of each head against each other. @param x fp32 [batch, sequence, heads * head_dim] */
+/** Rotates the two halves of each head against each other. @param x fp32 […, heads * head_dim] */
 export function rotate(g: Scope, x: Value, { cos, sin }: RotaryTables, heads: number): Value {
   return g.op('RotaryEmbedding', [x, cos, sin], { num_heads: heads });
 }

@@ -24,7 +24,7 @@ export const denseExperts: ExpertsBackend = {
   },
 };
 
-/** down(silu(gate x) · up x), fp32 [batch, sequence, hidden] */
+/** down(silu(gate x) · up x), fp32 [tokens, hidden] */
 function expertMlp(graph: Graph, inputs: ExpertsInputs, expert: number): Value {
   const x = inputs.hiddenStates;
   const { gate, up, down } = expertMatrices(graph, inputs, expert);
@@ -33,7 +33,7 @@ function expertMlp(graph: Graph, inputs: ExpertsInputs, expert: number): Value {
   return graph.op('MatMul', [graph.op('Mul', [silu, graph.op('MatMul', [x, up])]), down]);
 }
 
-/** The sum of the weights of those choices that picked this expert, fp32 [batch, sequence, 1]. */
+/** The sum of the weights of those choices that picked this expert, fp32 [tokens, 1]. */
 function expertWeight(
   graph: Graph,
   { topKIndices, topKWeights, context }: ExpertsInputs,

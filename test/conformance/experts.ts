@@ -115,14 +115,14 @@ class Bench {
     const { hiddenSize, topK } = this.#context;
     graph.shared.set(CALLS, graph.int64(IMPLEMENTATIONS.map(() => 0)));
     const output = ExpertsInterface.get(this.#name).emit(graph, {
-      hiddenStates: graph.input('x', 'float32', ['batch', 'sequence', hiddenSize]),
-      topKIndices: graph.input('indices', 'int32', ['batch', 'sequence', topK]),
-      topKWeights: graph.input('weights', 'float32', ['batch', 'sequence', topK]),
+      hiddenStates: graph.input('x', 'float32', ['tokens', hiddenSize]),
+      topKIndices: graph.input('indices', 'int32', ['tokens', topK]),
+      topKWeights: graph.input('weights', 'float32', ['tokens', topK]),
       implementation: graph.input('implementation', 'int32', []),
       weights,
       context: this.#context,
     });
-    graph.output(output, 'y', 'float32', ['batch', 'sequence', hiddenSize]);
+    graph.output(output, 'y', 'float32', ['tokens', hiddenSize]);
     graph.output(graph.shared.get(CALLS) as Value, CALLS, 'int64', [IMPLEMENTATIONS.length]);
     const { model, boundInputs } = graph.serialize();
     this.#session = await openSession(model, {
@@ -165,9 +165,9 @@ class Bench {
     const { hiddenSize, topK } = this.#context;
     const own = (IMPLEMENTATIONS as readonly string[]).indexOf(this.#name);
     const feeds: Record<string, Tensor> = {
-      x: new Tensor('float32', x, [1, tokens, hiddenSize]),
-      indices: new Tensor('int32', Int32Array.from(indices.flat()), [1, tokens, topK]),
-      weights: new Tensor('float32', weights, [1, tokens, topK]),
+      x: new Tensor('float32', x, [tokens, hiddenSize]),
+      indices: new Tensor('int32', Int32Array.from(indices.flat()), [tokens, topK]),
+      weights: new Tensor('float32', weights, [tokens, topK]),
       implementation: new Tensor('int32', Int32Array.of(Math.max(0, own)), []),
     };
     const outputs = await (this.#session as Session).run(feeds, { y: null, [CALLS]: null });

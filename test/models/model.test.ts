@@ -1,6 +1,7 @@
 /** What a model says of itself; that its graph does as it says is in `test/graph/` and the goldens. */
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { matchWeights } from '../../src/auto/check-model.ts';
 import { loadConfig } from '../../src/auto/load-config.ts';
 import { findArchitecture } from '../../src/auto/registry.ts';
 import { resolveRepo } from '../../src/hub/repo/resolve-repo.ts';
@@ -73,6 +74,28 @@ describe('routed experts', () => {
     }
     // Asking is not asking for: what nobody built is still unexpected.
     expect(stored.report((tensor) => model.work.use(tensor)).unexpected).not.toEqual([]);
+  });
+});
+
+describe('tied tables', () => {
+  const tied = parse({ ...small, model_type: 'qwen3_moe', tie_word_embeddings: true });
+  const missing = (...stored: string[]) => {
+    const info = (name: string) =>
+      ({ name, file: 'a file', offset: 0, byteLength: 0, dtype: 'BF16', shape: [96, 16] }) as const;
+    const checkpoint = { files: [], tensors: new Map(stored.map((name) => [name, info(name)])) };
+    return matchWeights(tied, checkpoint, 'logits').report.missing.filter((name) =>
+      /embed_tokens|lm_head/.test(name),
+    );
+  };
+
+  it('share whichever is stored', () => {
+    expect(missing('model.embed_tokens.weight')).toEqual([]);
+    expect(missing('lm_head.weight')).toEqual([]);
+    expect(missing('lm_head.weight', 'model.embed_tokens.weight')).toEqual([]);
+  });
+
+  it('are missing by the name of the embedding where neither is', () => {
+    expect(missing()).toEqual(['model.embed_tokens.weight']);
   });
 });
 

@@ -30,11 +30,13 @@ export const qwen3_vl_moe: Architecture = {
       canonicalName,
       media: mediaPart(config),
     };
-    return { ...model, build: (graph, variant) => build(new Scope(graph, variant), model, config) };
+    return { ...model, build: (graph, variant) => conditionalLm(new Scope(graph, variant), config, model) };
   },
 };
 
-function build(g: Scope<Variant>, model: Omit<Model, 'build'>, { text, vision, ropeAxes }: Config): void {
+/** HF `Qwen3VLMoeForConditionalGeneration`, or the bare decoder where the variant wants no head; the tower is a graph of its own. */
+function conditionalLm(g: Scope<Variant>, config: Config, model: Omit<Model, 'build'>): void {
+  const { text, vision, ropeAxes } = config;
   const { hidden_size: hidden, vocab_size: vocab } = text;
   const { length: deepstackLayers } = vision.deepstack_visual_indexes;
   const pass = new DecoderPass(g, text, {
