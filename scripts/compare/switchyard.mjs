@@ -111,8 +111,8 @@ async function answers() {
 async function vision() {
   const { model, load: seconds } = await load(AutoModelForImageTextToText);
   // The tower alone is no part of the public interface.
-  const tower = model.parts.vision;
-  const values = tower.config.in_channels * tower.config.temporal_patch_size * tower.config.patch_size ** 2;
+  const { vision: tower, model: architecture } = model.parts;
+  const { patchValues: values } = architecture.media;
   const [frames, height, width] = job.grid;
   const pixels = Float32Array.from(
     { length: frames * height * width * values },
