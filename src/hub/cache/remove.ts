@@ -1,6 +1,7 @@
 import { lstat, readdir, readFile, rm, stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { HubError, show } from '../../errors.ts';
+import { unreadable } from '../../files.ts';
 import { defaultCacheDir } from '../environment.ts';
 import { localFiles } from '../repo/local-files.ts';
 import { checkRevision, isCommit, isRepoId } from '../repo/names.ts';
@@ -27,7 +28,11 @@ export interface Removal {
 export async function planRemoval(id: string, revision?: string, cacheDir?: string): Promise<Removal> {
   if (!isRepoId(id)) throw new HubError(`${show(id)} is not a repo id such as "Qwen/Qwen1.5-MoE-A2.7B"`);
   const layout = new CacheLayout(resolve(cacheDir ?? defaultCacheDir()), id);
-  if ((await lstat(layout.folder).catch(() => undefined)) === undefined) {
+  const found = await lstat(layout.folder).catch((error) => {
+    if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return undefined;
+    throw unreadable(layout.folder, error);
+  });
+  if (found === undefined) {
     throw new HubError(`${id} is not in the cache: there is no ${layout.folder}`);
   }
   const commits = await names(join(layout.folder, 'snapshots'));
@@ -55,7 +60,13 @@ export async function planRemoval(id: string, revision?: string, cacheDir?: stri
 /** Carries a removal out. */
 export async function remove({ paths }: Removal): Promise<void> {
   // `rm` takes symlinks away and never follows them.
-  for (const path of paths) await rm(path, { recursive: true, force: true });
+  for (const path of paths) {
+    await rm(path, { recursive: true, force: true }).catch((error) => {
+      throw new HubError(`${path} cannot be removed: ${error.message}. Change its permissions`, {
+        cause: error,
+      });
+    });
+  }
 }
 
 async function findCommit(
@@ -129,5 +140,9 @@ async function weigh(paths: readonly string[]): Promise<{ bytes: number; linkedB
 }
 
 async function names(folder: string): Promise<string[]> {
-  return (await stat(folder).catch(() => undefined)) ? (await readdir(folder)).sort() : [];
+  const found = await readdir(folder).catch((error) => {
+    if (error.code === 'ENOENT') return [];
+    throw unreadable(folder, error);
+  });
+  return found.sort();
 }

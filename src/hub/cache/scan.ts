@@ -1,6 +1,7 @@
 import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { scanCacheDir } from '@huggingface/hub';
+import { unreadable } from '../../files.ts';
 import { defaultCacheDir } from '../environment.ts';
 
 /** What the cache holds of one commit of a model. */
@@ -32,7 +33,9 @@ export interface CacheContent {
 export async function scanCache(cacheDir: string = defaultCacheDir()): Promise<CacheContent> {
   const folder = resolve(cacheDir);
   if ((await stat(folder).catch(() => undefined)) === undefined) return { folder, models: [], warnings: [] };
-  const { repos, warnings } = await scanCacheDir(folder);
+  const { repos, warnings } = await scanCacheDir(folder).catch((error) => {
+    throw unreadable(folder, error);
+  });
   const models = repos
     .filter(({ id }) => id.type === 'model')
     .map(({ id, size, revisions }) => ({

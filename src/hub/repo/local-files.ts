@@ -1,5 +1,6 @@
 import { lstat, readdir, readlink, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { unreadable } from '../../files.ts';
 
 /** A file of a folder or snapshot on this disk. */
 export interface LocalFile {
@@ -15,10 +16,18 @@ export interface LocalFile {
   readonly inode: number;
 }
 
-/** Every file below `folder`, sorted by name. */
+/**
+ * Every file below `folder`, sorted by name.
+ *
+ * @throws HubError where the folder cannot be read
+ */
 export async function localFiles(folder: string, prefix = ''): Promise<LocalFile[]> {
   const files: LocalFile[] = [];
-  for (const entry of (await readdir(join(folder, prefix))).sort()) {
+  const path = join(folder, prefix);
+  const entries = await readdir(path).catch((error) => {
+    throw unreadable(path, error);
+  });
+  for (const entry of entries.sort()) {
     const name = prefix === '' ? entry : `${prefix}/${entry}`;
     const path = join(folder, name);
     const own = await lstat(path);

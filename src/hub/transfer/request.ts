@@ -153,6 +153,15 @@ export async function* readBody(
   }
 }
 
+const OFFLINE_ADVICE = 'What is in the cache loads without a network, with HF_HUB_OFFLINE=1';
+
+function networkAdvice(endpoint: string): string {
+  return (
+    `Is the network up, and is ${endpoint} the right address (HF_ENDPOINT)? In a network that wants a proxy, ` +
+    'set HTTPS_PROXY. '
+  );
+}
+
 /** What the HTTP client throws for a broken connection is transient; our own errors stay as they are. */
 function transient(error: unknown, hub: HubConnection, watchdog: Watchdog): unknown {
   if (error instanceof HubError || error instanceof TransientError) return error;
@@ -185,8 +194,6 @@ function transient(error: unknown, hub: HubConnection, watchdog: Watchdog): unkn
     cause: error,
     // Nobody has answered yet, so this is no blip in a working network.
     retries: 1,
-    remedy:
-      `Is the network up, and is ${hub.endpoint} the right address (HF_ENDPOINT)? In a network that wants a proxy, set ` +
-      'HTTPS_PROXY. What is in the cache loads without a network, with HF_HUB_OFFLINE=1',
+    remedy: `${viaProxy(new URL(hub.endpoint)) === '' ? networkAdvice(hub.endpoint) : ''}${OFFLINE_ADVICE}`,
   });
 }
