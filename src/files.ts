@@ -1,4 +1,4 @@
-import { access, constants, lstat, open, readlink, stat } from 'node:fs/promises';
+import { access, constants, lstat, readlink, stat } from 'node:fs/promises';
 import { HubError } from './errors.ts';
 
 /** Why a path cannot be read, and what to do, by the system's code. */
@@ -57,28 +57,14 @@ export async function isReadableFile(path: string): Promise<boolean> {
 }
 
 /**
- * The text of a file of a model.
+ * Runs what reads a file; where the system does not let it, the error says so in words.
  *
- * @param maxBytes a larger one is refused by `onTooLarge`
- * @throws HubError naming the file where it cannot be read
+ * @throws HubError naming the path; whatever else `read` throws
  */
-export async function readTextFile(
-  path: string,
-  maxBytes = Number.POSITIVE_INFINITY,
-  onTooLarge: (bytes: number) => Error = (bytes) =>
-    new HubError(`${path} has ${bytes} bytes; the limit is ${maxBytes}`),
-): Promise<string> {
-  if (!(await isReadableFile(path))) throw unreadable(path, { code: 'ENOENT' });
-  const handle = await open(path, 'r').catch((error) => {
-    throw unreadable(path, error);
-  });
+export async function reading<T>(path: string, read: () => Promise<T>): Promise<T> {
   try {
-    const { size } = await handle.stat();
-    if (size > maxBytes) throw onTooLarge(size);
-    return await handle.readFile('utf8').catch((error) => {
-      throw unreadable(path, error);
-    });
-  } finally {
-    await handle.close();
+    return await read();
+  } catch (error) {
+    throw (error as NodeJS.ErrnoException).syscall === undefined ? error : unreadable(path, error);
   }
 }

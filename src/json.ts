@@ -1,5 +1,6 @@
 import { readFile, stat } from 'node:fs/promises';
 import { ConfigError } from './errors.ts';
+import { reading } from './files.ts';
 
 /** Deepest nesting of objects and lists we read from a file of a repo; real ones stay below ten. */
 export const MAX_JSON_DEPTH = 64;
@@ -277,16 +278,16 @@ function syntaxError(file: string, reason: string, cause: unknown): ConfigError 
  * Reads a settings file of a repo: size and nesting are bounded.
  *
  * @param file path or name for messages
- * @throws ConfigError
+ * @throws ConfigError; HubError where the system does not let it be read
  */
 export async function readJsonFile(path: string, file: string = path): Promise<unknown> {
-  const { size } = await stat(path);
+  const { size } = await reading(path, () => stat(path));
   if (size > MAX_JSON_FILE_BYTES) {
     throw new ConfigError(
       `${file} has ${size} bytes; the limit for a file of settings is ${MAX_JSON_FILE_BYTES}`,
     );
   }
-  const bytes = await readFile(path);
+  const bytes = await reading(path, () => readFile(path));
   try {
     return parseJsonFile(UTF8.decode(bytes), file);
   } catch (error) {

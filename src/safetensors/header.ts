@@ -1,6 +1,7 @@
 import { open, stat } from 'node:fs/promises';
 import { isSafetensorsDType, SAFETENSORS_DTYPES, storedBits } from '../dtype.ts';
 import { CheckpointError } from '../errors.ts';
+import { reading } from '../files.ts';
 import { JsonCursor, JsonEndError, JsonSyntaxError, MAX_JSON_DEPTH } from '../json.ts';
 import { type ByteSource, lfsPointerSize } from './lfs-pointer.ts';
 import { MAX_ENTRY_BYTES, MAX_HEADER_BYTES, MAX_NAME_BYTES, MAX_RANK, MAX_TENSORS } from './limits.ts';
@@ -16,16 +17,18 @@ const READ_BYTES = 64 * 1024;
  * demands. At most a piece of the header is in memory at a time.
  *
  * @param file absolute path
- * @throws CheckpointError that names the file and, where there is one, the tensor
+ * @throws CheckpointError that names the file and, where there is one, the tensor; HubError where it cannot be read
  */
 export async function readHeader(file: string): Promise<Map<string, TensorInfo>> {
-  const { size } = await regularFile(file);
-  const handle = await open(file, 'r');
-  try {
-    return await parseHeader(handle, size, file);
-  } finally {
-    await handle.close();
-  }
+  return reading(file, async () => {
+    const { size } = await regularFile(file);
+    const handle = await open(file, 'r');
+    try {
+      return await parseHeader(handle, size, file);
+    } finally {
+      await handle.close();
+    }
+  });
 }
 
 /** As `readHeader`, from anything that can be read at a position. */

@@ -1,6 +1,7 @@
 import { open, stat } from 'node:fs/promises';
 import { setImmediate as turn } from 'node:timers/promises';
 import { CheckpointError } from '../errors.ts';
+import { reading } from '../files.ts';
 import { JsonCursor, JsonSyntaxError, MAX_JSON_DEPTH } from '../json.ts';
 import { lfsPointerSize } from './lfs-pointer.ts';
 import { MAX_INDEX_BYTES, MAX_NAME_BYTES, MAX_SHARDS, MAX_TENSORS } from './limits.ts';
@@ -22,7 +23,7 @@ export interface ShardIndex {
  * @throws CheckpointError that names the file and the entry
  */
 export async function readShardIndex(file: string): Promise<ShardIndex> {
-  return parseShardIndex(await readBounded(file), file);
+  return parseShardIndex(await reading(file, () => readBounded(file)), file);
 }
 
 /** As `readShardIndex`, from bytes; `file` is for messages. */
