@@ -109,6 +109,24 @@ export function abortError(signal: AbortSignal, what: string): AbortError {
   return new AbortError(`${what} was aborted`, { cause: signal.reason });
 }
 
+/**
+ * Runs a call that a signal may end: whatever it fails with once the signal has fired, callers see an `AbortError`.
+ * @param what that is ended, such as `the download`
+ * @throws AbortError once the signal has fired; else what `work` throws
+ */
+export async function abortable<T>(
+  signal: AbortSignal | undefined,
+  what: string,
+  work: () => Promise<T>,
+): Promise<T> {
+  abortIf(signal, what);
+  try {
+    return await work();
+  } catch (error) {
+    throw signal?.aborted && !(error instanceof AbortError) ? abortError(signal, what) : error;
+  }
+}
+
 /** Tells something worth knowing that is no fault: to `onWarning`, else as a process warning. */
 export function warn(message: string, onWarning?: (message: string) => void): void {
   if (onWarning) onWarning(message);

@@ -1,4 +1,7 @@
-import { didYouMean, InputError, show } from './errors.ts';
+import { didYouMean, expected, InputError, show } from './errors.ts';
+
+/** Every name of a type of options, so that a list made of them forgets none. */
+export type OptionNames<T> = { readonly [K in keyof T]-?: true };
 
 /**
  * Refuses what a call does not know: an option without effect is a mistake that nothing else would show.
@@ -17,16 +20,77 @@ export function checkOptions<T extends object>(
     throw new InputError(`${where}: the options are ${show(options)}; expected an object`);
   for (const [name, value] of Object.entries(options))
     if (value !== undefined && !known.includes(name)) throw unknownOption(name, known, where);
+  checkSignal((options as { signal?: unknown }).signal, where);
   return options;
 }
 
-/** The error for an option that a call does not have; names in snake_case are led to ours. */
+/**
+ * As {@link checkOptions} for a call whose other options are variables, as of a chat template: refused is only what looks like an option
+ * that is spelt otherwise.
+ */
+export function checkOpenOptions<T extends object>(
+  options: T | undefined,
+  known: readonly string[],
+  where: string,
+): T {
+  const names = typeof options === 'object' && options !== null ? Object.keys(options) : [];
+  const slip = names.find(
+    (name) => !known.includes(name) && (isOtherCase(name, known) || isNear(name, known)),
+  );
+  if (slip !== undefined) throw unknownOption(slip, known, where);
+  return checkOptions(options, [...known, ...names], where);
+}
+
+function isOtherCase(name: string, known: readonly string[]): boolean {
+  return known.includes(camelCase(name));
+}
+
+/** One slip of the pen in a word that is long enough for it to be one. */
+function isNear(name: string, known: readonly string[]): boolean {
+  return known.some(
+    (word) => word.length > 6 && Math.abs(word.length - name.length) < 3 && didYouMean(name, [word]) !== '',
+  );
+}
+
+function checkSignal(signal: unknown, where: string): void {
+  const isSignal =
+    typeof signal === 'object' && signal !== null && 'aborted' in signal && 'addEventListener' in signal;
+  if (signal !== undefined && !isSignal)
+    throw new InputError(expected(`${where}: signal`, signal, 'an AbortSignal'));
+}
+
+/** Other names of our options in other libraries. */
+const ELSEWHERE: Readonly<Record<string, string>> = {
+  torchDtype: 'dtype',
+  deviceMap: 'device',
+  maxTokens: 'maxNewTokens',
+  stop: 'stopStrings',
+};
+
+/** The error for an option that a call does not have; names in snake_case, and of other libraries, are led to ours. */
 export function unknownOption(name: string, known: readonly string[], where: string): InputError {
-  const ours = camelCase(name);
+  const ours = ELSEWHERE[camelCase(name)] ?? camelCase(name);
   const hint = known.includes(ours) ? `. Did you mean ${show(ours)}?` : didYouMean(ours, known);
   return new InputError(
     `${where}: ${show(name)} is not an option${hint || `; options are ${[...known].sort().join(', ')}`}`,
   );
+}
+
+/**
+ * Checks the one argument of a call that cannot do without it, such as `generate({ inputIds })`.
+ * @param rest what came after it
+ * @throws InputError as {@link checkOptions} and {@link noMore}
+ */
+export function checkInputs(
+  inputs: unknown,
+  rest: readonly unknown[],
+  known: readonly string[],
+  where: string,
+): void {
+  if (typeof inputs !== 'object' || inputs === null || Array.isArray(inputs))
+    throw new InputError(expected(`The argument of ${where}`, inputs, `an object with ${known[0]}`));
+  checkOptions(inputs, known, where);
+  noMore(rest, where, 'options stand inside the first');
 }
 
 /**

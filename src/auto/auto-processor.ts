@@ -1,12 +1,14 @@
-import { abortIf } from '../errors.ts';
+import { abortable, abortIf } from '../errors.ts';
 import type { HubOptions } from '../hub/types.ts';
+import type { PixelBounds } from '../models/qwen3_vl_moe/pixel-bounds.ts';
 import { loadProcessor, type Processor } from '../models/qwen3_vl_moe/processor.ts';
+import { checkOptions, noMore } from '../options.ts';
 import { loadTokenizer } from '../tokenizer/load-tokenizer.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
-import { type ModelSource, openRepo } from './open-repo.ts';
+import { HUB_OPTIONS, type ModelSource, openRepo } from './open-repo.ts';
 
 /** Options of `AutoProcessor.fromPretrained`. */
-export interface ProcessorLoadOptions extends HubOptions {
+export interface ProcessorLoadOptions extends HubOptions, PixelBounds {
   /** The model's tokenizer, where it is loaded already. */
   tokenizer?: Tokenizer;
 }
@@ -20,10 +22,19 @@ export const AutoProcessor = {
   async fromPretrained(
     source: ModelSource,
     options: ProcessorLoadOptions = {},
+    ...rest: never[]
   ): Promise<Processor<Tokenizer>> {
-    const repo = await openRepo(source, options);
-    const processor = await loadProcessor(repo, options.tokenizer ?? (await loadTokenizer(repo)));
-    abortIf(options.signal, 'loading the processor');
-    return processor;
+    const where = 'AutoProcessor.fromPretrained';
+    noMore(rest, where, 'options go into the second');
+    const { tokenizer, minPixels, maxPixels, size, ...hub } = checkOptions(options, NAMES, where);
+    return abortable(options.signal, 'loading the processor', async () => {
+      const repo = await openRepo(source, hub);
+      const bounds = { minPixels, maxPixels, size };
+      const processor = await loadProcessor(repo, tokenizer ?? (await loadTokenizer(repo)), bounds);
+      abortIf(options.signal, 'loading the processor');
+      return processor;
+    });
   },
 };
+
+const NAMES: readonly string[] = [...HUB_OPTIONS, 'tokenizer', 'minPixels', 'maxPixels', 'size'];

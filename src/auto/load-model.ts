@@ -9,6 +9,7 @@ import type { HubOptions } from '../hub/types.ts';
 import type { ModelParts } from '../model/model-parts.ts';
 import { type ExpertsImplementation, textBackend } from '../model/pretrained-model.ts';
 import type { Model } from '../models/architecture.ts';
+import type { OptionNames } from '../options.ts';
 import { checkDevice, type Device, openDevice, parseMemory } from '../runtime/choose-device.ts';
 import type { DeviceWeights } from '../runtime/device.ts';
 import type { WeightStore } from '../runtime/types.ts';
@@ -23,7 +24,7 @@ import {
   loadGenerationConfig,
 } from './load-config.ts';
 import { openModelCheckpoint } from './model-checkpoint.ts';
-import { type ModelSource, openRepo } from './open-repo.ts';
+import { HUB_OPTIONS, type ModelSource, openRepo } from './open-repo.ts';
 import { refuseQuantized } from './quantization.ts';
 
 /** Options of `fromPretrained`. */
@@ -57,6 +58,13 @@ export interface LoadOptions extends HubOptions {
   /** Names of tensors that may be missing from the checkpoint; they are taken as zeros, with a warning. */
   allowMissing?: readonly string[];
 }
+
+const NAMES: OptionNames<Omit<LoadOptions, keyof HubOptions>> = {
+  ...{ config: true, dtype: true, device: true, maxMemory: true, expertsImplementation: true },
+  ...{ decodeWithBatchedMm: true, threads: true, cacheDtype: true, maxCacheLength: true, allowMissing: true },
+};
+/** Options of models. */
+export const LOAD_OPTIONS: readonly string[] = [...HUB_OPTIONS, ...Object.keys(NAMES)];
 
 const MEMORY_WITHOUT_GPU =
   'maxMemory bounds the memory of a GPU; it needs device cuda, and the model is on the CPU';

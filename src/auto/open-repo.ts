@@ -1,6 +1,14 @@
-import { InputError, show } from '../errors.ts';
+import { abortable, InputError, show } from '../errors.ts';
 import { resolveRepo as resolve } from '../hub/repo/resolve-repo.ts';
 import type { HubOptions, Repo } from '../hub/types.ts';
+import { checkOptions, noMore, type OptionNames } from '../options.ts';
+
+const NAMES: OptionNames<HubOptions> = {
+  ...{ revision: true, token: true, cacheDir: true, subfolder: true, localFilesOnly: true },
+  ...{ forceDownload: true, onProgress: true, onWarning: true, signal: true },
+};
+/** Options of everything that comes from a repo or folder. */
+export const HUB_OPTIONS: readonly string[] = Object.keys(NAMES);
 
 /** What `fromPretrained` loads from: a repo id on the Hub, a folder, or either as `resolveRepo` has resolved it. */
 export type ModelSource = string | Repo;
@@ -12,8 +20,14 @@ export type ModelSource = string | Repo;
  * @param idOrFolder repo id on the Hub, or a folder
  * @throws HubError when it is neither, or the repo, revision or cache entry does not exist; AbortError
  */
-export function resolveRepo(idOrFolder: string, options: HubOptions = {}): Promise<Repo> {
-  return resolve(idOrFolder, options);
+export async function resolveRepo(
+  idOrFolder: string,
+  options: HubOptions = {},
+  ...rest: never[]
+): Promise<Repo> {
+  checkOptions(options, HUB_OPTIONS, 'resolveRepo');
+  noMore(rest, 'resolveRepo', 'options go into the second');
+  return abortable(options.signal, 'resolving the repo', () => resolve(idOrFolder, options));
 }
 
 /** Options that say which repo is meant and where its files come from: settled, once it is resolved. */

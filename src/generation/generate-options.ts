@@ -1,13 +1,14 @@
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { GenerationParameters } from './parameters.ts';
+import type { TokenRows } from './prompt.ts';
 import type { Streamer } from './streamers.ts';
 
 /** Arguments of `generate`. */
 export interface GenerateOptions extends GenerationParameters {
   /** Prompts [rows, tokens], rows of one length, shorter prompts padded on the left. */
-  inputIds: readonly (readonly number[])[];
+  inputIds: TokenRows;
   /** [rows, tokens]: 1 for a token, 0 for padding. Default: no padding. */
-  attentionMask?: readonly (readonly number[])[] | undefined;
+  attentionMask?: TokenRows | undefined;
   /** Parameters that stand between those of the call and generation_config.json. */
   generationConfig?: GenerationParameters | undefined;
   /** Receives the tokens of a single row as they come. */

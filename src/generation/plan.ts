@@ -1,12 +1,13 @@
 import { expected, InputError, show } from '../errors.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { GenerateOptions } from './generate-options.ts';
-import { checkParameters, type GenerationConfig } from './parameters.ts';
+import { checkParameters, type GenerationConfig, PARAMETER_NAMES } from './parameters.ts';
 import { checkPrompts, type Prompts } from './prompt.ts';
 import { type ResolvedParameters, resolveParameters } from './resolve-parameters.ts';
 import type { Streamer } from './streamers.ts';
 import type { DecodingRequest, Generator } from './types.ts';
 
+/** Options of `generate` that are no parameters. */
 const OTHER_OPTIONS = [
   'inputIds',
   'attentionMask',
@@ -16,6 +17,9 @@ const OTHER_OPTIONS = [
   'tokenizer',
   'expertsImplementation',
 ] as const satisfies readonly (keyof GenerateOptions)[];
+
+/** All options of `generate`. */
+export const GENERATE_OPTIONS: readonly string[] = [...OTHER_OPTIONS, ...PARAMETER_NAMES];
 
 /** Everything that is settled before the model runs. */
 export interface Plan {

@@ -1,6 +1,9 @@
 import { expected, InputError } from '../errors.ts';
 import type { PromptRow } from './types.ts';
 
+/** Rows of numbers as callers have them: lists, or typed arrays. */
+export type TokenRows = readonly ArrayLike<number | bigint>[];
+
 /** A checked batch of prompts; rows of our own, whatever becomes of the caller's. */
 export interface Prompts {
   /** Rows as the caller gave them, padding included. */

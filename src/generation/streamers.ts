@@ -1,4 +1,5 @@
-import { InputError } from '../errors.ts';
+import { expected, InputError } from '../errors.ts';
+import { checkOptions } from '../options.ts';
 import type { Detokenizer } from '../tokenizer/detokenizer.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 
@@ -25,10 +26,15 @@ export abstract class DecodingStreamer implements Streamer {
   readonly #detokenizer: Detokenizer;
   #skipNext: boolean;
 
-  constructor(tokenizer: Tokenizer, options: Omit<TextStreamerOptions, 'write'>) {
+  constructor(
+    tokenizer: Tokenizer,
+    options: Omit<TextStreamerOptions, 'write'>,
+    more: readonly string[] = [],
+  ) {
     if (typeof tokenizer?.detokenizer !== 'function') {
-      throw new InputError('A text streamer needs the tokenizer as its first argument.');
+      throw new InputError(expected('The first argument of a text streamer', tokenizer, 'the tokenizer'));
     }
+    checkOptions(options, ['skipPrompt', 'skipSpecialTokens', ...more], 'text streamer');
     this.#detokenizer = tokenizer.detokenizer({ skipSpecialTokens: options.skipSpecialTokens ?? false });
     this.#skipNext = options.skipPrompt ?? false;
   }
@@ -61,7 +67,9 @@ export class TextStreamer extends DecodingStreamer {
   readonly #last: string;
 
   constructor(tokenizer: Tokenizer, options: TextStreamerOptions = {}) {
-    super(tokenizer, options);
+    super(tokenizer, options, ['write']);
+    if (options.write !== undefined && typeof options.write !== 'function')
+      throw new InputError(expected('text streamer: write', options.write, 'a function'));
     this.#write = options.write ?? ((text) => process.stdout.write(text));
     this.#last = options.write ? '' : '\n';
   }

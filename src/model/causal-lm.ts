@@ -1,15 +1,18 @@
 import { DecoderDecoding } from '../engine/decoding.ts';
 import type { Prompt } from '../engine/sequence.ts';
 import { type BackendReader, chooseBackend } from '../engine/tuning/policy.ts';
-import { abortError, abortIf } from '../errors.ts';
+import { abortable } from '../errors.ts';
 import { type GenerateOutput, generate } from '../generation/generate.ts';
 import type { GenerateOptions } from '../generation/generate-options.ts';
 import { parseGenerationConfig } from '../generation/generation-config.ts';
+import { GENERATE_OPTIONS } from '../generation/plan.ts';
 import type { Prompts } from '../generation/prompt.ts';
 import type { Decoding, DecodingRequest, Generator } from '../generation/types.ts';
+import { checkInputs, checkOptions, noMore } from '../options.ts';
 import type { ResidencyStats } from '../runtime/device.ts';
 import type { Tensor } from '../runtime/ort.ts';
 import {
+  COMPILE_OPTIONS,
   type CompileMode,
   type CompileOptions,
   checkCompileMode,
@@ -19,7 +22,14 @@ import {
   tune,
   usesGraphs,
 } from './compile.ts';
-import { type ForwardInputs, forwardPass, type Intermediates } from './forward.ts';
+import {
+  checkForward,
+  FORWARD_OPTIONS,
+  type ForwardInputs,
+  forwardPass,
+  type Intermediates,
+  LOGITS_OPTIONS,
+} from './forward.ts';
 import { type ExpertsImplementation, PreTrainedModel } from './pretrained-model.ts';
 
 /** Result of `CausalLM.forward`. */
@@ -78,10 +88,12 @@ export abstract class GenerativeModel extends PreTrainedModel implements Generat
    * May be called at any time, and again with another mode; it takes effect at the next pass.
    * @throws InputError for an unknown mode or impossible token counts; AbortError; the mode stays as it was then
    */
-  compile(options: CompileOptions = {}): Promise<void> {
+  async compile(options: CompileOptions = {}, ...rest: never[]): Promise<void> {
+    checkOptions(options, COMPILE_OPTIONS, 'compile');
+    noMore(rest, 'compile', 'options go into the first');
     const work = this.#compiling.then(() => this.#compile(options));
     this.#compiling = work.catch(() => {});
-    return work;
+    await work;
   }
 
   async #compile(options: CompileOptions): Promise<void> {
@@ -90,12 +102,9 @@ export abstract class GenerativeModel extends PreTrainedModel implements Generat
     const counts = checkTokenCounts(options.tokenCounts, this.contextLength);
     const { engine, expertsModel } = this.parts;
     const wantsTable = isTuned(mode) && expertsModel.hasExperts;
-    try {
-      abortIf(signal, 'compile');
-      this.tuning = wantsTable ? await tune(this.parts, counts, this.tuning, signal) : undefined;
-    } catch (error) {
-      throw signal?.aborted ? abortError(signal, 'compile') : error;
-    }
+    this.tuning = await abortable(signal, 'compile', async () =>
+      wantsTable ? tune(this.parts, counts, this.tuning, signal) : undefined,
+    );
     engine.recording.enabled = usesGraphs(mode);
     this.#mode = mode;
   }
@@ -149,16 +158,20 @@ export class CausalLM extends GenerativeModel {
    * Logits of a batch of prompts, in one pass.
    * @throws InputError for ids, masks or options out of range; AbortError
    */
-  async forward(inputs: ForwardInputs): Promise<CausalLMOutput> {
-    const { rows } = this.prompts(inputs.inputIds, inputs.attentionMask);
-    return this.logits(rows, inputs, this.backendReader(inputs.expertsImplementation));
+  async forward(inputs: ForwardInputs, ...more: never[]): Promise<CausalLMOutput> {
+    checkForward(inputs, more, LOGITS_OPTIONS);
+    return abortable(inputs.signal, 'forward', async () => {
+      const { rows } = this.prompts(inputs.inputIds, inputs.attentionMask);
+      return this.logits(rows, inputs, this.backendReader(inputs.expertsImplementation));
+    });
   }
 
   /**
    * Continues a batch of prompts. Options not given come from generation_config.json, then from the library's defaults.
    * @throws InputError for ids, masks or options out of range; AbortError with what was generated so far
    */
-  async generate(options: CausalLMGenerateOptions): Promise<GenerateOutput> {
+  async generate(options: CausalLMGenerateOptions, ...more: never[]): Promise<GenerateOutput> {
+    checkInputs(options, more, GENERATE_OPTIONS, 'generate');
     return this.continue(this.prompts(options.inputIds, options.attentionMask), options);
   }
 }
@@ -169,7 +182,12 @@ export class BaseModel extends PreTrainedModel {
    * Hidden states of a batch of prompts, in one pass.
    * @throws InputError for ids, masks or options out of range; AbortError
    */
-  async forward(inputs: Omit<ForwardInputs, 'logitsToKeep'>): Promise<BaseModelOutput> {
+  async forward(inputs: Omit<ForwardInputs, 'logitsToKeep'>, ...more: never[]): Promise<BaseModelOutput> {
+    checkForward(inputs, more, FORWARD_OPTIONS);
+    return abortable(inputs.signal, 'forward', () => this.#forward(inputs));
+  }
+
+  async #forward(inputs: ForwardInputs): Promise<BaseModelOutput> {
     const { rows } = this.prompts(inputs.inputIds, inputs.attentionMask);
     const experts = this.backendReader(inputs.expertsImplementation);
     const { main, ...rest } = await forwardPass(

@@ -30,6 +30,12 @@ export interface CompileOptions {
   tokenCounts?: readonly number[];
 }
 
+export const COMPILE_OPTIONS = [
+  'mode',
+  'signal',
+  'tokenCounts',
+] as const satisfies readonly (keyof CompileOptions)[];
+
 /** What autotuning found. */
 export interface Tuning {
   readonly table: TuningTable;

@@ -2,16 +2,18 @@ import { type Chunk, planPrefill } from '../engine/batch.ts';
 import type { Engine } from '../engine/engine.ts';
 import type { Prompt, Sequence } from '../engine/sequence.ts';
 import type { BackendReader } from '../engine/tuning/policy.ts';
-import { InputError, show } from '../errors.ts';
+import { expected, InputError } from '../errors.ts';
+import type { TokenRows } from '../generation/prompt.ts';
 import type { Model } from '../models/architecture.ts';
 import * as io from '../models/io.ts';
+import { checkInputs } from '../options.ts';
 import { Tensor } from '../runtime/ort.ts';
 
 /** Arguments of a `forward` call. Rows of `inputIds` are padded on the left to one length. */
 export interface ForwardInputs {
-  inputIds: number[][];
+  inputIds: TokenRows;
   /** 1 for a token, 0 for padding on its left; without it every position is a token. */
-  attentionMask?: number[][];
+  attentionMask?: TokenRows;
   /** Logits of the last N positions only; 0, the default, means all. */
   logitsToKeep?: number;
   outputHiddenStates?: boolean;
@@ -19,6 +21,28 @@ export interface ForwardInputs {
   /** Backend of this call alone. */
   expertsImplementation?: string | Readonly<Record<string, string | null>>;
   signal?: AbortSignal;
+}
+
+/** What every `forward` takes. */
+export const FORWARD_OPTIONS = [
+  'inputIds',
+  'attentionMask',
+  'outputHiddenStates',
+  'outputRouterLogits',
+  'expertsImplementation',
+  'signal',
+] as const satisfies readonly (keyof ForwardInputs)[];
+/** What `forward` takes where it gives logits. */
+export const LOGITS_OPTIONS = [...FORWARD_OPTIONS, 'logitsToKeep'] as const;
+
+/** @throws InputError for what `forward` does not know */
+export function checkForward(inputs: unknown, rest: readonly unknown[], known: readonly string[]): void {
+  checkInputs(inputs, rest, known, 'forward');
+  for (const name of ['outputHiddenStates', 'outputRouterLogits'] as const) {
+    const value = (inputs as ForwardInputs)[name] ?? false;
+    if (typeof value !== 'boolean')
+      throw new InputError(expected(`forward: ${name}`, value, 'true or false'));
+  }
 }
 
 /** Intermediates of a `forward` call; values at padded positions are zero. */
@@ -171,5 +195,5 @@ type PortOf = (index: number, width: number) => io.Port;
 function checkKeep(keep: unknown, positions: number): number {
   if (keep === undefined || keep === 0) return positions;
   if (typeof keep === 'number' && Number.isInteger(keep) && keep > 0) return Math.min(keep, positions);
-  throw new InputError(`logitsToKeep is ${show(keep)}; expected a whole number of positions, 0 for all`);
+  throw new InputError(expected('logitsToKeep', keep, 'a whole number of positions, 0 for all'));
 }

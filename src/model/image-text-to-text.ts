@@ -1,12 +1,14 @@
 import type { Prompt, VisualFeatures } from '../engine/sequence.ts';
 import { sees, type VisionRuntime } from '../engine/vision-runner.ts';
-import { InputError } from '../errors.ts';
+import { abortable, InputError } from '../errors.ts';
 import type { GenerateOutput } from '../generation/generate.ts';
 import type { GenerateOptions } from '../generation/generate-options.ts';
+import { GENERATE_OPTIONS as TEXT_OPTIONS } from '../generation/plan.ts';
 import type { Grid, PixelValues } from '../media/types.ts';
 import { type MediaPart, TOKEN_TYPES } from '../models/architecture.ts';
+import { checkInputs } from '../options.ts';
 import { type CausalLMOutput, GenerativeModel } from './causal-lm.ts';
-import type { ForwardInputs } from './forward.ts';
+import { checkForward, type ForwardInputs, LOGITS_OPTIONS } from './forward.ts';
 import type { ModelParts } from './model-parts.ts';
 import type { ExpertsImplementation } from './pretrained-model.ts';
 
@@ -21,6 +23,15 @@ export interface VisualInputs {
   /** 0 = text, 1 = image, 2 = video; [rows, tokens]. Default: read off the placeholder ids. */
   mmTokenTypeIds?: readonly (readonly number[])[];
 }
+
+const VISUAL_OPTIONS = [
+  'pixelValues',
+  'imageGridThw',
+  'pixelValuesVideos',
+  'videoGridThw',
+  'mmTokenTypeIds',
+] as const satisfies readonly (keyof VisualInputs)[];
+const GENERATE_OPTIONS = [...TEXT_OPTIONS, ...VISUAL_OPTIONS];
 
 export type ImageTextForwardInputs = ForwardInputs & VisualInputs;
 export type ImageTextGenerateOptions = GenerateOptions &
@@ -49,21 +60,26 @@ export class ImageTextToText extends GenerativeModel {
    * Logits of a batch of prompts with their pictures, in one pass.
    * @throws InputError for inputs out of range, and where placeholders and pictures do not agree; AbortError
    */
-  async forward(inputs: ImageTextForwardInputs): Promise<CausalLMOutput> {
+  async forward(inputs: ImageTextForwardInputs, ...rest: never[]): Promise<CausalLMOutput> {
+    checkForward(inputs, rest, [...LOGITS_OPTIONS, ...VISUAL_OPTIONS]);
     // Before the tower runs: a backend that does not exist should not cost a picture.
     const experts = this.backendReader(inputs.expertsImplementation);
-    const { rows } = this.prompts(inputs.inputIds, inputs.attentionMask);
-    return this.logits(await this.#prepare(rows, inputs), inputs, experts);
+    return abortable(inputs.signal, 'forward', async () => {
+      const { rows } = this.prompts(inputs.inputIds, inputs.attentionMask);
+      return this.logits(await this.#prepare(rows, inputs), inputs, experts);
+    });
   }
 
   /**
    * Continues a batch of prompts. Pictures pass through the vision tower once, before the first token.
    * @throws InputError for inputs out of range, and where placeholders and pictures do not agree; AbortError
    */
-  async generate(options: ImageTextGenerateOptions): Promise<GenerateOutput> {
+  async generate(options: ImageTextGenerateOptions, ...more: never[]): Promise<GenerateOutput> {
+    checkInputs(options, more, GENERATE_OPTIONS, 'generate');
     const { pixelValues, imageGridThw, pixelValuesVideos, videoGridThw, mmTokenTypeIds, ...rest } = options;
     const { given, rows } = this.prompts(options.inputIds, options.attentionMask);
-    return this.continue({ given, rows: await this.#prepare(rows, options) }, rest);
+    const prepared = await abortable(options.signal, 'generate', () => this.#prepare(rows, options));
+    return this.continue({ given, rows: prepared }, rest);
   }
 
   /** Prompts with their rotary positions, and with features in place of placeholders. */

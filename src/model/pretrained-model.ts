@@ -3,6 +3,7 @@ import { type BackendPolicy, type BackendReader, chooseBackend } from '../engine
 import { InputError } from '../errors.ts';
 import { applyExperts, type ExpertsSetting } from '../experts/resolve.ts';
 import { checkPrompts, type Prompts } from '../generation/prompt.ts';
+import { noMore } from '../options.ts';
 import type { Tuning } from './compile.ts';
 import type { ModelParts } from './model-parts.ts';
 
@@ -54,7 +55,8 @@ export abstract class PreTrainedModel {
    *   name; without it only what is named changes.
    * @throws ExpertsError for an unknown name or key, or a backend that cannot serve this model; nothing changes then
    */
-  setExpertsImplementation(request: ExpertsImplementation): void {
+  setExpertsImplementation(request: ExpertsImplementation, ...rest: never[]): void {
+    noMore(rest, 'setExpertsImplementation', 'name several backends in one map');
     const setting = applyExperts(this.#experts, request, this.parts.expertsModel);
     this.parts.engine.assertSupported(textBackend(setting));
     this.#experts = setting;
@@ -78,7 +80,8 @@ export abstract class PreTrainedModel {
   }
 
   /** Waits for runs in progress, then frees sessions and weights. The model cannot be used afterwards. Idempotent. */
-  dispose(): Promise<void> {
+  async dispose(...rest: never[]): Promise<void> {
+    noMore(rest, 'dispose', 'call it without any');
     this.#disposed ??= this.parts.release();
     return this.#disposed;
   }

@@ -34,6 +34,7 @@ export interface ProcessedVideos extends ProcessedImages {
  * source and at most 3 of the half-resized one come on top. A 4096 × 4096 picture that keeps its size (the most
  * Qwen3-VL allows) thus peaks at 450 MiB plus what its decoder needs.
  *
+ * @param configs settings of single pictures, where they differ in their bounds
  * @throws InputError naming the picture
  * @throws AbortError
  */
@@ -41,13 +42,14 @@ export async function processImages(
   inputs: readonly ImageInput[],
   config: ImageConfig,
   options: LoadOptions = {},
+  configs: readonly (ImageConfig | undefined)[] = [],
 ): Promise<ProcessedImages> {
   const pacer = new Pacer(options.signal);
   const resized: RgbImage[][] = [];
   for (const [i, input] of inputs.entries()) {
     const name = `image ${i + 1}`;
     const image = await loadImage(input, options, name);
-    resized.push([await resizeBicubic(image, imageSize(image, config, name), pacer)]);
+    resized.push([await resizeBicubic(image, imageSize(image, configs[i] ?? config, name), pacer)]);
   }
   return toPixelValues(resized, config, pacer);
 }
@@ -63,12 +65,13 @@ export async function processVideos(
   inputs: readonly VideoInput[],
   config: VideoConfig,
   options: LoadOptions = {},
+  configs: readonly (VideoConfig | undefined)[] = [],
 ): Promise<ProcessedVideos> {
   const pacer = new Pacer(options.signal);
   const times = inputs.map((video, i) => frameTimes(video, `video ${i + 1}`));
   const resized: RgbImage[][] = [];
   for (const [i, { frames }] of inputs.entries()) {
-    resized.push(await resizeFrames(frames, config, options, `video ${i + 1}`, pacer));
+    resized.push(await resizeFrames(frames, configs[i] ?? config, options, `video ${i + 1}`, pacer));
   }
   const processed = await toPixelValues(resized, config, pacer);
   return { ...processed, patchTimes: times.map((each) => patchTimes(each, config.temporalPatchSize)) };

@@ -1,5 +1,6 @@
 import { InputError, show } from '../../errors.ts';
 import type { ImageInput, VideoInput } from '../../media/types.ts';
+import type { PixelBounds } from './pixel-bounds.ts';
 
 /** One turn of a conversation; `content` is text or a list of parts. */
 export interface ProcessorMessage {
@@ -12,18 +13,38 @@ export interface ProcessorMessage {
 export interface MessageMedia {
   readonly images: readonly ImageInput[];
   readonly videos: readonly VideoInput[];
+  /** What the parts say of the size of their picture or video; undefined where nothing. */
+  readonly imageBounds: readonly (PartBounds | undefined)[];
+  readonly videoBounds: readonly (PartBounds | undefined)[];
+}
+
+export interface PartBounds {
+  readonly bounds: PixelBounds;
+  /** The part, for messages. */
+  readonly where: string;
 }
 
 type Part = Record<string, unknown>;
 
 const IMAGE_KEYS = ['image', 'image_url', 'url', 'path'];
+/** Bounds may also be spelt as in messages written for Python. */
+const BOUND_KEYS: Readonly<Record<string, keyof PixelBounds>> = {
+  minPixels: 'minPixels',
+  maxPixels: 'maxPixels',
+  min_pixels: 'minPixels',
+  max_pixels: 'maxPixels',
+  size: 'size',
+};
+/** Settings of Python's qwen-vl-utils that are not served. */
+const UNSERVED_KEYS = ['resized_height', 'resized_width', 'total_pixels'];
 const VIDEO_KEYS = ['video', 'frames', 'fps', 'timestamps', 'url', 'path'];
 
 /**
  * The pictures and videos that the parts of messages carry. An image part is `{ type: 'image' }` with the picture as
  * `image`, `url` or `path`, or `{ type: 'image_url', image_url: string | { url } }`; a video part is
  * `{ type: 'video' }` with `video` (a `VideoInput`, or a list of frames with `fps` or `timestamps` beside it). A part
- * without a picture takes the next one of `images` or `videos`.
+ * without a picture takes the next one of `images` or `videos`. Either may have bounds on its pixels beside it: `minPixels`, `maxPixels`
+ * or `size`.
  *
  * @throws InputError where parts and pictures do not match up
  */
@@ -34,10 +55,21 @@ export function collectMedia(
 ): MessageMedia {
   const imageSupply = new Supply('image', images);
   const videoSupply = new Supply('video', videos);
-  const found = { images: [] as ImageInput[], videos: [] as VideoInput[] };
+  const found = {
+    images: [] as ImageInput[],
+    videos: [] as VideoInput[],
+    imageBounds: [] as (PartBounds | undefined)[],
+    videoBounds: [] as (PartBounds | undefined)[],
+  };
   mapParts(messages, (part, where) => {
-    if (isImagePart(part)) found.images.push(imageOf(part, where) ?? imageSupply.take(where));
-    if (isVideoPart(part)) found.videos.push(videoOf(part, where) ?? videoSupply.take(where));
+    if (isImagePart(part)) {
+      found.images.push(imageOf(part, where) ?? imageSupply.take(where));
+      found.imageBounds.push(boundsOf(part, where));
+    }
+    if (isVideoPart(part)) {
+      found.videos.push(videoOf(part, where) ?? videoSupply.take(where));
+      found.videoBounds.push(boundsOf(part, where));
+    }
     return part;
   });
   imageSupply.expectEmpty();
@@ -48,8 +80,10 @@ export function collectMedia(
 /** The messages as a chat template reads them: parts say that there is a picture, but do not carry it. */
 export function withoutMedia(messages: readonly ProcessorMessage[]): ProcessorMessage[] {
   return mapParts(messages, (part) => {
-    if (isImagePart(part)) return { ...without(part, IMAGE_KEYS), type: 'image' };
-    if (isVideoPart(part)) return { ...without(part, VIDEO_KEYS), type: 'video' };
+    if (isImagePart(part))
+      return { ...without(part, [...IMAGE_KEYS, ...Object.keys(BOUND_KEYS)]), type: 'image' };
+    if (isVideoPart(part))
+      return { ...without(part, [...VIDEO_KEYS, ...Object.keys(BOUND_KEYS)]), type: 'video' };
     return part;
   });
 }
@@ -60,7 +94,7 @@ function mapParts(
   map: (part: Part, where: string) => Part,
 ): ProcessorMessage[] {
   if (!Array.isArray(messages)) {
-    throw new InputError(`messages is ${show(messages)}, expected a list of { role, content }`);
+    throw new InputError(`messages is ${show(messages)}; expected a list of { role, content }`);
   }
   return messages.map((message: ProcessorMessage, i) => {
     if (!Array.isArray(message?.content)) return message;
@@ -79,13 +113,24 @@ function isVideoPart(part: Part): boolean {
   return part.type === 'video' || (part.type === undefined && 'video' in part);
 }
 
+function boundsOf(part: Part, where: string): PartBounds | undefined {
+  const unserved = UNSERVED_KEYS.find((key) => (part[key] ?? undefined) !== undefined);
+  if (unserved !== undefined)
+    throw new InputError(
+      `${where}: ${unserved} is not supported; bound the size with minPixels and maxPixels`,
+    );
+  const given = Object.entries(BOUND_KEYS).filter(([key]) => (part[key] ?? undefined) !== undefined);
+  if (given.length === 0) return undefined;
+  return { where, bounds: Object.fromEntries(given.map(([key, name]) => [name, part[key]])) };
+}
+
 function imageOf(part: Part, where: string): ImageInput | undefined {
   const { image_url: imageUrl } = part;
   const url = typeof imageUrl === 'object' && imageUrl !== null ? (imageUrl as Part).url : imageUrl;
   const given = [part.image, url, part.url, part.path].filter(
     (source) => source !== undefined && source !== null,
   );
-  if (given.length > 1) throw new InputError(`${where} names ${given.length} pictures, expected one`);
+  if (given.length > 1) throw new InputError(`${where} names ${given.length} pictures; expected one`);
   return given[0] as ImageInput | undefined;
 }
 

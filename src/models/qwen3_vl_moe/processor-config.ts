@@ -30,12 +30,14 @@ const positiveInt = z
   .int()
   .positive()
   .max(2 ** 31 - 1);
+/** Pixels that small pictures are enlarged to; the bound keeps a setting from filling the memory. */
+const leastPixels = positiveInt.max(2 ** 26);
 const perChannel = z.union([z.number(), z.array(z.number()).length(3)]);
 const deviation = z.union([z.number().positive(), z.array(z.number().positive()).length(3)]);
 const edges = z.looseObject({
-  shortest_edge: positiveInt.optional(),
+  shortest_edge: leastPixels.optional(),
   longest_edge: positiveInt.optional(),
-  min_pixels: positiveInt.optional(),
+  min_pixels: leastPixels.optional(),
   max_pixels: positiveInt.optional(),
 });
 
@@ -51,7 +53,7 @@ const schema = z.looseObject({
   image_mean: perChannel.optional(),
   image_std: deviation.optional(),
   size: edges.default({}),
-  min_pixels: positiveInt.optional(),
+  min_pixels: leastPixels.optional(),
   max_pixels: positiveInt.optional(),
   patch_size: positiveInt.max(1024).optional(),
   temporal_patch_size: positiveInt.max(64).default(2),
@@ -127,7 +129,7 @@ async function readObject(path: string | undefined, file: string): Promise<Sourc
 function asObject(value: unknown, file: string, field?: string): Record<string, unknown> {
   if (typeof value === 'object' && value !== null && !Array.isArray(value))
     return value as Record<string, unknown>;
-  throw new ConfigError(`${file}: ${field ?? 'the file'} is ${show(value)}, expected an object of settings`);
+  throw new ConfigError(`${file}: ${field ?? 'the file'} is ${show(value)}; expected an object of settings`);
 }
 
 /** @throws ConfigError naming file, field and value */

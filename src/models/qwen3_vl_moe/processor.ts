@@ -1,8 +1,10 @@
-import { InputError, show, TokenizerError } from '../../errors.ts';
+import { abortable, expected, InputError, TokenizerError } from '../../errors.ts';
 import type { Repo } from '../../hub/types.ts';
 import type { Grid, ImageInput, LoadOptions, PixelValues, VideoInput } from '../../media/types.ts';
+import { checkOpenOptions, checkOptions, noMore } from '../../options.ts';
 import { processImages, processVideos } from './image-processor.ts';
-import { collectMedia, type ProcessorMessage, withoutMedia } from './messages.ts';
+import { collectMedia, type PartBounds, type ProcessorMessage, withoutMedia } from './messages.ts';
+import { BOUNDS, type PixelBounds, withBounds } from './pixel-bounds.ts';
 import {
   checkPlaceholders,
   expandIds,
@@ -16,7 +18,7 @@ import {
   VISION_START,
   videoTokenCounts,
 } from './placeholders.ts';
-import { type ProcessorConfig, readProcessorConfig } from './processor-config.ts';
+import { type ImageConfig, type ProcessorConfig, readProcessorConfig } from './processor-config.ts';
 
 /** What a processor needs of a tokenizer. */
 export interface ProcessorTokenizer {
@@ -32,7 +34,7 @@ export interface ProcessorTokenizer {
 export type OneOrMore<V> = V | readonly (V | readonly V[])[] | undefined;
 
 /** What a processor is called with. Pictures and videos belong to the placeholders of the texts, in order. */
-export interface ProcessorInputs extends LoadOptions {
+export interface ProcessorInputs extends LoadOptions, PixelBounds {
   text: string | readonly string[];
   /** In the order of their placeholders; lists of lists (one a text) are joined. */
   images?: OneOrMore<ImageInput>;
@@ -44,7 +46,7 @@ export interface ProcessorInputs extends LoadOptions {
 }
 
 /** Options of `applyChatTemplate`; fields not named here are variables of the template, such as `add_vision_id`. */
-export interface ProcessorChatOptions extends LoadOptions {
+export interface ProcessorChatOptions extends LoadOptions, PixelBounds {
   /** For image parts that do not carry their picture. */
   images?: OneOrMore<ImageInput>;
   videos?: OneOrMore<VideoInput>;
@@ -55,6 +57,16 @@ export interface ProcessorChatOptions extends LoadOptions {
   tokenize?: boolean | undefined;
   [templateArgument: string]: unknown;
 }
+
+const MEDIA_OPTIONS = ['images', 'videos', 'limits', 'signal', ...BOUNDS] as const;
+const CALL_OPTIONS: readonly string[] = [
+  ...MEDIA_OPTIONS,
+  ...(['text', 'addSpecialTokens', 'padding'] as const satisfies readonly (keyof ProcessorInputs)[]),
+];
+const CHAT_OPTIONS: readonly string[] = [
+  ...MEDIA_OPTIONS,
+  ...['tools', 'documents', 'addGenerationPrompt', 'continueFinalMessage', 'tokenize', 'chatTemplate'],
+];
 
 /** Inputs of an image-text model, named as in transformers. */
 export interface ProcessorOutput {
@@ -77,7 +89,7 @@ export type ProcessorCall = (inputs: ProcessorInputs) => Promise<ProcessorOutput
 const CallableProcessor = class {
   constructor() {
     const self: Processor = Object.setPrototypeOf(
-      (inputs: ProcessorInputs) => self.process(inputs),
+      (inputs: ProcessorInputs, ...rest: never[]) => self.process(inputs, ...rest),
       new.target.prototype,
     );
     // biome-ignore lint/correctness/noConstructorReturn: this is what makes the instance callable.
@@ -114,14 +126,35 @@ export class Processor<T extends ProcessorTokenizer = ProcessorTokenizer> extend
    * @throws InputError when placeholders and pictures differ in number, or a picture cannot be used
    * @throws AbortError
    */
-  async process(inputs: ProcessorInputs): Promise<ProcessorOutput> {
+  async process(inputs: ProcessorInputs, ...rest: never[]): Promise<ProcessorOutput> {
+    noMore(rest, 'processor', 'options stand beside text and images');
+    checkOptions(inputs, CALL_OPTIONS, 'processor');
+    return abortable(inputs.signal, 'the processor', () => this.#process(inputs));
+  }
+
+  /** @param parts bounds of single pictures and videos, in order */
+  async #process(
+    inputs: ProcessorInputs,
+    parts: {
+      readonly images?: readonly (PartBounds | undefined)[];
+      readonly videos?: readonly (PartBounds | undefined)[];
+    } = {},
+  ): Promise<ProcessorOutput> {
     const { addSpecialTokens = true, padding = true } = inputs;
+    const config = {
+      image: withBounds(this.config.image, inputs, 'processor'),
+      video: withBounds(this.config.video, inputs, 'processor'),
+    };
     const texts = checkTexts(inputs.text);
     const images = toList(inputs.images);
     const videos = toList(inputs.videos);
     checkPlaceholders(texts, images.length, videos.length);
-    const ofImages = images.length > 0 ? await processImages(images, this.config.image, inputs) : undefined;
-    const ofVideos = videos.length > 0 ? await processVideos(videos, this.config.video, inputs) : undefined;
+    const imageConfigs = eachConfig(config.image, parts.images);
+    const videoConfigs = eachConfig(config.video, parts.videos);
+    const ofImages =
+      images.length > 0 ? await processImages(images, config.image, inputs, imageConfigs) : undefined;
+    const ofVideos =
+      videos.length > 0 ? await processVideos(videos, config.video, inputs, videoConfigs) : undefined;
     const expanded = expandVideos(texts, ofVideos?.patchTimes ?? []);
     const rows = expandIds(
       expanded.map((text) => this.tokenizer.encode(text, { addSpecialTokens })),
@@ -161,11 +194,12 @@ export class Processor<T extends ProcessorTokenizer = ProcessorTokenizer> extend
     messages: readonly ProcessorMessage[],
     options: ProcessorChatOptions = {},
   ): string | Promise<ProcessorOutput> {
-    const { images, videos, limits, signal, tokenize = true, ...rest } = options;
+    checkOpenOptions(options, CHAT_OPTIONS, 'applyChatTemplate');
+    const { images, videos, limits, signal, tokenize = true, minPixels, maxPixels, size, ...rest } = options;
     if (!tokenize) {
       return this.tokenizer.applyChatTemplate(withoutMedia(messages), { ...rest, tokenize: false });
     }
-    return this.#processChat(messages, options, rest);
+    return abortable(signal, 'applyChatTemplate', () => this.#processChat(messages, options, rest));
   }
 
   async #processChat(
@@ -178,15 +212,12 @@ export class Processor<T extends ProcessorTokenizer = ProcessorTokenizer> extend
       ...templateOptions,
       tokenize: false,
     });
-    const { limits, signal } = options;
-    return this.process({
-      text,
-      images: media.images,
-      videos: media.videos,
-      addSpecialTokens: false,
-      ...(limits && { limits }),
-      signal,
-    });
+    const { limits, signal, minPixels, maxPixels, size } = options;
+    const inputs = {
+      ...{ text, images: media.images, videos: media.videos, addSpecialTokens: false },
+      ...{ signal, minPixels, maxPixels, size, ...(limits && { limits }) },
+    };
+    return this.#process(inputs, { images: media.imageBounds, videos: media.videoBounds });
   }
 
   decode(ids: readonly number[], options?: { skipSpecialTokens?: boolean }): string {
@@ -201,6 +232,7 @@ export class Processor<T extends ProcessorTokenizer = ProcessorTokenizer> extend
 /**
  * The processor of a repo.
  *
+ * @param bounds in place of those of the repo
  * @throws ConfigError naming file, field and value
  * @throws HubError where the repo has no image settings
  * @throws TokenizerError when the tokenizer lacks the placeholder tokens
@@ -208,8 +240,22 @@ export class Processor<T extends ProcessorTokenizer = ProcessorTokenizer> extend
 export async function loadProcessor<T extends ProcessorTokenizer>(
   repo: Repo,
   tokenizer: T,
+  bounds: PixelBounds = {},
 ): Promise<Processor<T>> {
-  return new Processor(tokenizer, await readProcessorConfig(repo));
+  const { image, video } = await readProcessorConfig(repo);
+  const where = 'AutoProcessor.fromPretrained';
+  return new Processor(tokenizer, {
+    image: withBounds(image, bounds, where),
+    video: withBounds(video, bounds, where),
+  });
+}
+
+/** Settings of the single pictures or videos that have bounds of their own. */
+function eachConfig<C extends ImageConfig>(
+  config: C,
+  parts: readonly (PartBounds | undefined)[] = [],
+): (C | undefined)[] {
+  return parts.map((part) => part && withBounds(config, part.bounds, part.where));
 }
 
 function checkTexts(text: unknown): readonly string[] {
@@ -217,7 +263,7 @@ function checkTexts(text: unknown): readonly string[] {
   const faulty = texts.findIndex((one) => typeof one !== 'string');
   if (texts.length === 0 || faulty >= 0) {
     throw new InputError(
-      `text is ${show(texts.length === 0 ? text : texts[faulty])}, expected a text or a list of texts`,
+      expected('text', texts.length === 0 ? text : texts[faulty], 'a text or a list of texts'),
     );
   }
   return texts;

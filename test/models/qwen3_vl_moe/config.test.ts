@@ -69,7 +69,7 @@ describe('readProcessorConfig', () => {
       { min_pixels: 9, max_pixels: 4 },
       /size asks for at least 9 and at most 4 pixels/,
     ],
-    ['a list', [], /preprocessor_config\.json: the file is \[\], expected an object/],
+    ['a list', [], /preprocessor_config\.json: the file is \[\]; expected an object/],
     ['broken JSON', '{"size": ', /preprocessor_config\.json is not valid JSON/],
   ])('refuses %s, naming file, field and value', async (_, settings, message) => {
     const reading = read({ 'preprocessor_config.json': settings });

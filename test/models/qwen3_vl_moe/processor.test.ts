@@ -204,7 +204,7 @@ describe('mistakes', () => {
 
   it('refuses what is no text', async () => {
     await expect(processor({ text: 7 as unknown as string })).rejects.toThrow(InputError);
-    await expect(processor({ text: [] })).rejects.toThrow(/text is \[\], expected a text or a list of texts/);
+    await expect(processor({ text: [] })).rejects.toThrow(/text is \[\]; expected a text or a list of texts/);
   });
 
   it('refuses a tokenizer that has no placeholder tokens', async () => {
