@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { defineConfig } from 'vitest/config';
 
 /**
@@ -16,6 +17,8 @@ export default defineConfig({
     teardownTimeout: PATIENCE,
     expect: { poll: { timeout: PATIENCE } },
     restoreMocks: true,
+    // Vitest itself leaves one idle.
+    maxWorkers: availableParallelism(),
     // `npm test` runs the quick ones, `npm run test:all` both.
     projects: [
       { extends: true, test: { name: 'quick', include: ['test/**/*.test.ts'], exclude: [SLOW] } },
