@@ -115,7 +115,7 @@ export async function buildNative({
   const ending = linkOptions.includes('-shared') ? '.so' : '';
   const program = join(folder, `${name}-${keyOf(JSON.stringify([objects, linkOptions]))}${ending}`);
   if (existsSync(program)) return program;
-  await withLock(join(buildFolder, 'lock'), undefined, async () => {
+  await withLock(join(folder, 'lock'), undefined, async () => {
     const stale = objects.filter(({ object }) => !existsSync(object));
     const worker = async () => {
       for (let next = stale.pop(); next; next = stale.pop()) {
