@@ -104,7 +104,14 @@ struct Group {
   void (*run)();
 };
 
-// The groups of attention_cases.cc.
+// The groups of each X_cases.cc.
+std::vector<Group> MachineGroups();
+std::vector<Group> ElementwiseGroups();
+std::vector<Group> LinearGroups();
+std::vector<Group> RouterGroups();
+std::vector<Group> ExpertsGroups();
+std::vector<Group> TopCandidatesGroups();
 std::vector<Group> AttentionGroups();
+std::vector<Group> CacheAppendGroups();
 
 }  // namespace switchyard::cpu

@@ -85,7 +85,7 @@ inline void ExpectClose(const void* actual, DType dtype, const std::vector<doubl
 
 }  // namespace testing
 
-// Cases of decoder_cases.cc.
+// Cases of attention_cases.cc and candidates_cases.cc.
 void CachedAttentionMatchesTheReference();
 void RowsShareBlocks();
 void RowsAreReadFromTheDevice();

@@ -15,7 +15,7 @@ const cudaKernels = filesIn(join(kernels, 'cuda'), '.cu', '.cc').filter(
 /** The program that compares every CUDA kernel with plain loops. */
 export const KERNEL_TESTS: NativeProgram = {
   name: 'emulation',
-  sources: [...cudaKernels, ...filesIn(tests, 'emulation_test.cc', 'decoder_cases.cc')],
+  sources: [...cudaKernels, ...filesIn(tests, 'emulation_test.cc', '_cases.cc')],
   options: OPTIONS,
 };
 
