@@ -19,7 +19,8 @@ export function addInfoCommand(program: Command, io: Io): void {
     .option('--json', 'print one JSON object')
     .action(async (model: string, flags: Flags) => {
       const options = flags.revision === undefined ? {} : { revision: flags.revision };
-      const info = await modelInfo(model, { ...options, signal: io.stop });
+      const onWarning = (message: string) => io.stderr.write(`warning: ${message}\n`);
+      const info = await modelInfo(model, { ...options, onWarning, signal: io.stop });
       io.stdout.write(flags.json ? `${JSON.stringify(info)}\n` : describe(info));
     });
 }

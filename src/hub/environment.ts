@@ -97,9 +97,12 @@ export function timeouts(env: Environment = process.env): { metadata: number; do
   };
 }
 
+/** Timers know no longer time. */
+const MOST_SECONDS = 2_147_483;
+
 function seconds(text: string | undefined, fallback: number): number {
   const value = Number(text || fallback);
-  return Number.isFinite(value) && value > 0 ? value : fallback;
+  return value > 0 ? Math.min(value, MOST_SECONDS) : fallback;
 }
 
 function isTrue(text: string | undefined): boolean {

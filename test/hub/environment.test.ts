@@ -59,3 +59,10 @@ test('SWITCHYARD_MIN_DOWNLOAD_SPEED is bytes a second, 0 for any', () => {
   );
   expect(speeds).toEqual([1000, 1000, 1000, 1000, 0, 2500]);
 });
+
+test('a timeout is never longer than a timer can be, which would be none', () => {
+  for (const text of ['1e12', 'Infinity'])
+    expect(timeouts({ HF_HUB_DOWNLOAD_TIMEOUT: text }).download).toBe(2_147_483_000);
+  for (const text of ['0', '-1', 'NaN', ''])
+    expect(timeouts({ HF_HUB_DOWNLOAD_TIMEOUT: text }).download).toBe(10_000);
+});

@@ -207,7 +207,7 @@ export class FakeHub {
     const headers: Record<string, string> = { ...fault.headers };
     if (seen.place === 'storage') headers.etag = '"the-storage-has-its-own"';
     else if ((file.kind ?? 'git') === 'git')
-      Object.assign(headers, { etag: `"${etagOf(file)}"`, 'x-repo-commit': sha });
+      Object.assign(headers, { etag: `"${etagOf(file)}"`, 'x-repo-commit': sha }, fault.headers);
     else {
       const linked = { 'x-repo-commit': sha, 'x-linked-size': String(file.bytes.length) };
       Object.assign(headers, linked, { 'x-linked-etag': `"${etagOf(file)}"` }, fault.headers);

@@ -1,4 +1,5 @@
 /** Networks that stand between a program and the hub: proxies, certificates of their own, mirrors. */
+import { createHash } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
@@ -244,6 +245,37 @@ describe('a mirror', () => {
     await startHub({ api: { refuses: 404 } });
     await expect(resolveRepo('acme/other', {}, QUICK)).rejects.toThrow(/acme\/other was not found/);
     await expect(resolveRepo(ID, { revision: 'v9' }, QUICK)).rejects.toThrow(/no revision "v9"/);
+  });
+
+  test('that names files by the SHA-1 of their bytes, as repository managers do', async () => {
+    const hub = await startHub();
+    const sha1 = createHash('sha1')
+      .update(repo.files['config.json']?.bytes as Buffer)
+      .digest('hex');
+    let wrong = false;
+    hub.fault = ({ path, range }) => {
+      if (path !== 'config.json') return undefined;
+      const isProbe = range === 'bytes=0-0';
+      return { headers: { etag: `"${sha1}"` }, ...(wrong && !isProbe && { bytes: Buffer.alloc(27) }) };
+    };
+    await expectDownload();
+    wrong = true;
+    const again = (await resolveRepo(ID, { forceDownload: true }, QUICK)).require('config.json');
+    await expect(again).rejects.toThrow(/config\.json.* arrived damaged/);
+  });
+
+  test('that is not complete: what it does not serve may come another time', async () => {
+    const hub = await startHub({ api: { refuses: 404 } });
+    hub.fault = ({ path, range }) =>
+      path === WEIGHTS && range !== undefined ? { status: 404, headers: {} } : undefined;
+    const { commit: revision } = repo;
+    expect(await (await resolveRepo(ID, { revision }, QUICK)).file(WEIGHTS)).toBeUndefined();
+    hub.reset();
+    expect(await (await resolveRepo(ID, { revision }, QUICK)).file(WEIGHTS)).toBeDefined();
+    expect(await (await resolveRepo(ID, { revision }, QUICK)).file('no.json')).toBeUndefined();
+    hub.reset();
+    expect(await (await resolveRepo(ID, { revision }, QUICK)).file('no.json')).toBeUndefined();
+    expect(hub.log).toEqual([]);
   });
 
   test('with user and password in its address, which no message shows', async () => {

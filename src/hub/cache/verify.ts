@@ -2,7 +2,7 @@ import { dirname } from 'node:path';
 import { abortIf } from '../../errors.ts';
 import { unreadable } from '../../files.ts';
 import { type LocalFile, localFiles } from '../repo/local-files.ts';
-import { type HashKind, hashFile, hashKind, startHash } from '../transfer/content-hash.ts';
+import { ContentHash, type HashKind } from '../transfer/content-hash.ts';
 import type { Repo } from '../types.ts';
 
 /** What became of one file. */
@@ -32,17 +32,17 @@ async function verify(
   const { path, size, etag } = file;
   if (size === undefined)
     return { hash: undefined, fault: 'it points to a blob that is not there; download it again' };
-  const kind = etag === undefined ? undefined : hashKind(etag);
-  if (kind === undefined) return { hash: undefined, fault: undefined };
-  const hash = startHash(kind, size);
+  const hash = etag === undefined ? undefined : ContentHash.of(etag, size);
+  if (hash === undefined) return { hash: undefined, fault: undefined };
+  const { kind } = hash;
   try {
-    await hashFile(hash, path, size, signal);
+    await hash.updateFromFile(path, size, signal);
   } catch (error) {
     abortIf(signal, 'the check');
     throw unreadable(path, error);
   }
-  const actual = hash.digest('hex');
-  if (actual === etag) return { hash: kind, fault: undefined };
+  const actual = hash.mismatch();
+  if (actual === undefined) return { hash: kind, fault: undefined };
   const remedy = 'download it again with --force';
   return { hash: kind, fault: `${size} bytes with ${kind} ${actual}, expected ${etag}; ${remedy}` };
 }

@@ -4,7 +4,7 @@ import { abortIf, HubError } from '../../errors.ts';
 import { isReadableFile, unreadable } from '../../files.ts';
 import type { Repo, RepoOptions } from '../types.ts';
 import { explainContents } from './contents.ts';
-import { checkFileName } from './names.ts';
+import { checkFileName, isRepoId } from './names.ts';
 
 /** A plain folder on this disk; what lies in it is all there is. */
 export class FolderRepo implements Repo {
@@ -39,7 +39,7 @@ export class FolderRepo implements Repo {
     const paths = await Promise.all(names.map((name) => this.file(name)));
     const missing = names.filter((_, i) => paths[i] === undefined);
     if (missing.length > 0) {
-      const way = (await this.explain()) || 'Complete the folder, or load the model by its repo id';
+      const way = (await this.explain()) || this.#wayOn();
       throw new HubError(`${this.folder} lacks ${missing.join(', ')}. ${way}`);
     }
     return paths as string[];
@@ -52,5 +52,12 @@ export class FolderRepo implements Repo {
       throw unreadable(this.folder, error);
     });
     return explainContents(names.sort(), (name) => this.file(name));
+  }
+
+  #wayOn(): string {
+    // Its name would do for a repo, which may have been meant.
+    if (isRepoId(this.id))
+      return 'A folder that exists goes before a repo of the same name: complete it, or move it out of the way';
+    return 'Complete the folder, or load the model by its repo id';
   }
 }

@@ -154,8 +154,8 @@ export class HubRepo implements Repo {
     if (this.#down) return undefined;
     try {
       const file = await remoteFile(this.#hub, this.commit, path);
-      if (file === undefined) await this.#layout.rememberMissing(this.commit, path);
-      return file;
+      if (file === 'absent') await this.#layout.rememberMissing(this.commit, path);
+      return typeof file === 'string' ? undefined : file;
     } catch (error) {
       // Pinned to a commit, the hub was never asked before: what an earlier load cached may be all that is needed.
       const passes = error instanceof UnreachableError || error instanceof RefusedError;

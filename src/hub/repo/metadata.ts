@@ -7,7 +7,7 @@ import { hashKind } from '../transfer/content-hash.ts';
 import { describeBody } from '../transfer/fitting-body.ts';
 import { notFound, RefusedError, refusal } from '../transfer/refusal.ts';
 import { encodePath, fileUrl, type RemoteFile } from '../transfer/remote-file.ts';
-import { type Answer, ask, readBody, request, watched } from '../transfer/request.ts';
+import { type Answer, ask, isRefused, readBody, request, watched } from '../transfer/request.ts';
 import { TransientError, withRetries } from '../transfer/retry.ts';
 import { isCommit } from './names.ts';
 
@@ -98,24 +98,39 @@ async function askForFile(hub: HubConnection, reason: string): Promise<string> {
   );
 }
 
-/** Asks the hub for size and hash of one file; undefined where the commit has no such file. */
+/**
+ * Asks the hub for size and hash of one file.
+ *
+ * @returns `absent` where the commit has no such file, `unserved` where an answer does not say so for certain, as of a mirror that
+ *   is not complete
+ */
 export async function remoteFile(
   hub: HubConnection,
   commit: string,
   path: string,
-): Promise<RemoteFile | undefined> {
+): Promise<RemoteFile | 'absent' | 'unserved'> {
+  let certain = false;
   const info = await withRetries(`asking for ${path} of ${hub.id}`, hub, () =>
     fileDownloadInfo({
       repo: hub.id,
       path: encodePath(path),
       revision: commit,
       hubUrl: hub.endpoint,
-      fetch: (url, init) => fetchFileHeaders(hub, path, String(url), init?.headers as Record<string, string>),
+      fetch: async (url, init) => {
+        const response = await fetchFileHeaders(
+          hub,
+          path,
+          String(url),
+          init?.headers as Record<string, string>,
+        );
+        certain = response.headers.has('x-repo-commit');
+        return response;
+      },
     }).catch((error) => {
       throw unusable(hub, error);
     }),
   );
-  if (info === null) return undefined;
+  if (info === null) return certain ? 'absent' : 'unserved';
   const etag = info.etag.replace(/^W\//, '').replace(/^"|"$/g, '');
   // It becomes a file name.
   if (!/^\w[\w.-]*$/.test(etag)) {
@@ -196,10 +211,18 @@ async function fetchFileHeaders(
 ): Promise<Response> {
   return watched(hub, 'metadata', async (watchdog) => {
     const init = { headers: { ...headers, 'accept-encoding': 'identity' }, stopAtLinked: true };
-    const answer = await request(hub, url, init, watchdog);
-    if (answer === undefined)
-      return new Response(null, { status: 404, headers: { 'x-error-code': 'EntryNotFound' } });
-    discard(answer.response);
+    const answer = await ask(hub, url, init, watchdog);
+    const { response, commit } = answer;
+    discard(response);
+    if (isRefused(response)) {
+      const refused = refusal(hub, response);
+      if (refused) throw refused;
+      // The library knows a missing file by this.
+      const certain = response.headers.get('x-error-code') === 'EntryNotFound' || commit !== undefined;
+      const headers = { 'x-error-code': 'EntryNotFound', ...(certain && { 'x-repo-commit': commit ?? '' }) };
+      return new Response(null, { status: 404, headers });
+    }
+    hub.state.answered = true;
     const normal = normalize(answer);
     const strayPage = /^text\/html/i.test(normal.get('content-type') ?? '') && !/\.html?$/i.test(path);
     if (strayPage && !normal.has('etag') && !normal.has('x-linked-etag')) {

@@ -142,12 +142,12 @@ export class Download {
     } finally {
       await partial.close();
     }
-    this.#check(partial.digest());
+    this.#check(partial.mismatch());
   }
 
   #check(actual: string | undefined): void {
     const { etag } = this.#file;
-    if (actual === undefined || actual === etag) return;
+    if (actual === undefined) return;
     throw new DamageError(
       `${this.#name} arrived damaged: its ${hashKind(etag)} is ${actual}, but ${this.#hub.endpoint} announced ${etag}`,
     );

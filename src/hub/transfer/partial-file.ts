@@ -1,7 +1,6 @@
-import type { Hash } from 'node:crypto';
 import { type FileHandle, open } from 'node:fs/promises';
 import { abortIf } from '../../errors.ts';
-import { hashFile, hashKind, startHash } from './content-hash.ts';
+import { ContentHash } from './content-hash.ts';
 import type { RemoteFile } from './remote-file.ts';
 
 /**
@@ -13,7 +12,7 @@ export class PartialFile {
   bytes = 0;
   readonly #file: RemoteFile;
   readonly #handle: FileHandle;
-  #hash: Hash | undefined;
+  #hash: ContentHash | undefined;
 
   private constructor(path: string, file: RemoteFile, handle: FileHandle) {
     this.path = path;
@@ -38,18 +37,15 @@ export class PartialFile {
     if (size > this.#file.size) await this.#handle.truncate(0);
     this.#startHash();
     if (size > this.#file.size) return;
-    if (this.#hash) {
-      await hashFile(this.#hash, this.path, size, signal).catch((error) => {
-        abortIf(signal, 'the download');
-        throw error;
-      });
-    }
+    await this.#hash?.updateFromFile(this.path, size, signal).catch((error) => {
+      abortIf(signal, 'the download');
+      throw error;
+    });
     this.bytes = size;
   }
 
   #startHash(): void {
-    const kind = hashKind(this.#file.etag);
-    this.#hash = kind && startHash(kind, this.#file.size);
+    this.#hash = ContentHash.of(this.#file.etag, this.#file.size);
   }
 
   async append(piece: Uint8Array): Promise<void> {
@@ -67,9 +63,9 @@ export class PartialFile {
     this.#startHash();
   }
 
-  /** The hash of a complete file, where its name is a hash to compare with. Ends the hashing. */
-  digest(): string | undefined {
-    return this.#hash?.digest('hex');
+  /** Of a complete file, the hash that it should not have; undefined where all is well, or cannot be told. Ends the hashing. */
+  mismatch(): string | undefined {
+    return this.#hash?.mismatch();
   }
 
   sync(): Promise<void> {

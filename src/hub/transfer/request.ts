@@ -54,8 +54,7 @@ export async function request(
   watchdog: Watchdog,
 ): Promise<Answer | undefined> {
   const answer = await ask(hub, url, init, watchdog);
-  const { status } = answer.response;
-  if ((status >= 200 && status < 300) || status === 416 || isRedirect(status)) {
+  if (!isRefused(answer.response)) {
     hub.state.answered = true;
     return answer;
   }
@@ -63,6 +62,11 @@ export async function request(
   const refused = refusal(hub, answer.response);
   if (refused === undefined) return undefined;
   throw refused;
+}
+
+/** Whether an answer is none to what was asked; 416 is one, for a range behind the end. */
+export function isRefused({ status }: HttpAnswer): boolean {
+  return !((status >= 200 && status < 300) || status === 416 || isRedirect(status));
 }
 
 /** As `request`, with whatever answer comes, unless it is one that may pass. */
