@@ -1,6 +1,6 @@
 import { basename } from 'node:path';
 import type { DType } from '../dtype.ts';
-import { ConfigError, show } from '../errors.ts';
+import { ConfigError, expected } from '../errors.ts';
 import { generationFields } from '../generation/generation-config.ts';
 import type { HubOptions, Repo } from '../hub/types.ts';
 import { readJsonFile } from '../json.ts';
@@ -109,5 +109,5 @@ export async function loadGenerationConfig(
 function asRecord(json: unknown, path: string): Record<string, unknown> {
   if (typeof json === 'object' && json !== null && !Array.isArray(json))
     return json as Record<string, unknown>;
-  throw new ConfigError(`${path}: ${basename(path)} is ${show(json)}; expected an object of settings`);
+  throw new ConfigError(expected(`${path}: ${basename(path)}`, json, 'an object of settings'));
 }

@@ -2,7 +2,16 @@ import { DTYPES, type DType, dtypeOf } from '../dtype.ts';
 import { Engine } from '../engine/engine.ts';
 import type { Head } from '../engine/sessions.ts';
 import { sees, VisionRuntime } from '../engine/vision-runner.ts';
-import { abortIf, CheckpointError, ConfigError, expected, InputError, show, warn } from '../errors.ts';
+import {
+  abortIf,
+  CheckpointError,
+  ConfigError,
+  didYouMean,
+  expected,
+  InputError,
+  show,
+  warn,
+} from '../errors.ts';
 import { resolveExperts } from '../experts/resolve.ts';
 import { unservedSettings } from '../generation/generation-config.ts';
 import type { HubOptions } from '../hub/types.ts';
@@ -235,16 +244,21 @@ function checkKind(model: Model, kind: 'text' | 'image-text', idOrFolder: string
 }
 
 function checkOptions(options: LoadOptions): void {
+  const { allowMissing = [], onWarning } = options;
+  if (!(Array.isArray(allowMissing) && allowMissing.every((name) => typeof name === 'string')))
+    throw new InputError(expected('allowMissing', allowMissing, 'a list of names of tensors'));
+  if (onWarning !== undefined && typeof onWarning !== 'function')
+    throw new InputError(expected('onWarning', onWarning, 'a function'));
   const { dtype, cacheDtype, threads, maxCacheLength, decodeWithBatchedMm } = options;
   if (decodeWithBatchedMm !== undefined && typeof decodeWithBatchedMm !== 'boolean')
-    throw new InputError(`decodeWithBatchedMm is ${show(decodeWithBatchedMm)}; expected true or false`);
+    throw new InputError(expected('decodeWithBatchedMm', decodeWithBatchedMm, 'true or false'));
   if (cacheDtype !== undefined && !DTYPES.includes(cacheDtype))
     throw new InputError(expected('cacheDtype', cacheDtype, DTYPES.join(', ')));
   if (dtype !== undefined && dtype !== 'auto' && !DTYPES.includes(dtype))
-    throw new InputError(`dtype is ${show(dtype)}; expected auto, ${DTYPES.join(', ')}`);
+    throw new InputError(expected('dtype', dtype, `auto, ${DTYPES.join(', ')}${didYouMean(dtype, DTYPES)}`));
   for (const [name, value] of Object.entries({ threads, maxCacheLength })) {
     if (value !== undefined && !(Number.isInteger(value) && value > 0))
-      throw new InputError(`${name} is ${show(value)}; expected a whole number above zero`);
+      throw new InputError(expected(name, value, 'a whole number above 0'));
   }
 }
 

@@ -1,4 +1,4 @@
-import { ConfigError, didYouMean, show } from '../errors.ts';
+import { ConfigError, didYouMean, expected, show } from '../errors.ts';
 import type { Architecture } from '../models/architecture.ts';
 import { qwen2_moe } from '../models/qwen2_moe.ts';
 import { qwen3_moe } from '../models/qwen3_moe.ts';
@@ -15,7 +15,7 @@ export function findArchitecture(json: unknown, file: string): Architecture {
   const modelType = (json as { model_type?: unknown } | null)?.model_type;
   const known = Object.keys(ARCHITECTURES).sort();
   if (typeof modelType !== 'string')
-    throw new ConfigError(`${file}: model_type is ${show(modelType)}, expected one of ${known.join(', ')}`);
+    throw new ConfigError(expected(`${file}: model_type`, modelType, `one of ${known.join(', ')}`));
   const architecture = Object.hasOwn(ARCHITECTURES, modelType) ? ARCHITECTURES[modelType] : undefined;
   if (architecture) return architecture;
   throw new ConfigError(

@@ -1,6 +1,6 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { DTYPES } from '../dtype.ts';
-import { EngineError, nearest, show } from '../errors.ts';
+import { didYouMean, EngineError, show } from '../errors.ts';
 import { ExpertsInterface, type LoadOptions } from '../index.ts';
 import { type CompileMode, type CompileOptions, checkCompileMode } from '../model/compile.ts';
 import { checkDevice, DEVICES, type Device, isDevice } from '../runtime/choose-device.ts';
@@ -129,9 +129,7 @@ export function experts(spec: string): string | Record<string, string> {
 function backend(name: string): string {
   const names = ExpertsInterface.names();
   if (names.includes(name)) return name;
-  const guess = nearest(name, names);
   throw new InvalidArgumentError(
-    `Unknown experts implementation ${show(name)}. Known are: ${names.join(', ')}.` +
-      (guess === undefined ? '' : ` Did you mean ${show(guess)}?`),
+    `Unknown experts implementation ${show(name)}. Known are: ${names.join(', ')}${didYouMean(name, names)}`,
   );
 }

@@ -1,4 +1,4 @@
-import { ExpertsError, nearest, show } from '../errors.ts';
+import { didYouMean, ExpertsError, expected, show } from '../errors.ts';
 import type { ExpertsBackend } from './interface.ts';
 import { IMPLEMENTATIONS, moeExperts } from './moe-op.ts';
 
@@ -20,7 +20,7 @@ export class ExpertsRegistry {
     checkName(name);
     if (this.#builtIn.has(name)) {
       throw new ExpertsError(
-        `The experts backend ${show(name)} is built in and cannot be replaced. Choose another name.`,
+        `The experts backend ${show(name)} is built in and cannot be replaced. Choose another name`,
       );
     }
     checkBackend(name, backend);
@@ -35,7 +35,7 @@ export class ExpertsRegistry {
    */
   unregister(name: string): boolean {
     if (this.#builtIn.has(name)) {
-      throw new ExpertsError(`The experts backend ${show(name)} is built in and cannot be removed.`);
+      throw new ExpertsError(`The experts backend ${show(name)} is built in and cannot be removed`);
     }
     return this.#registered.delete(name);
   }
@@ -64,15 +64,15 @@ export class ExpertsRegistry {
 
 /** The message for a name that no backend has. `place` says where it was found, such as ` for "text_config"`. */
 export function unknownBackend(name: string, names: readonly string[], place = ''): string {
-  const guess = nearest(name, names);
-  const hint = guess === undefined ? '' : ` Did you mean ${show(guess)}?`;
-  return `Unknown experts implementation ${show(name)}${place}. Known are: ${names.join(', ')}.${hint}`;
+  return `Unknown experts implementation ${show(name)}${place}. Known are: ${names.join(', ')}${didYouMean(name, names)}`;
 }
 
 function checkName(name: unknown): void {
   if (typeof name !== 'string' || !/^[^\s=,]+$/.test(name)) {
     // The command line separates `key=name` pairs with commas.
-    throw new ExpertsError(`An experts backend needs a name without spaces, "=" or ",", got ${show(name)}.`);
+    throw new ExpertsError(
+      expected('The name of an experts backend', name, 'a text without spaces, "=" and ","'),
+    );
   }
 }
 
@@ -81,8 +81,8 @@ function checkBackend(name: string, backend: unknown): void {
     const found = (backend as Partial<ExpertsBackend> | null | undefined)?.[method];
     if (typeof found !== 'function') {
       throw new ExpertsError(
-        `The experts backend ${show(name)} needs a function "${method}", got ${show(found)}. ` +
-          'A backend is { supports(context): true | string, emit(graph, inputs): Value }.',
+        `${expected(`${method} of the experts backend ${show(name)}`, found, 'a function')}. ` +
+          'A backend is { supports(context): true | string, emit(graph, inputs): Value }',
       );
     }
   }

@@ -1,4 +1,4 @@
-import { ExpertsError, nearest, show } from '../errors.ts';
+import { didYouMean, ExpertsError, expected, show } from '../errors.ts';
 import { ExpertsInterface, unknownBackend } from './registry.ts';
 
 /** Backend names in force: key `""` for the model as a whole and one key a sub-config. Frozen. */
@@ -75,8 +75,11 @@ function parse(request: unknown, model: ExpertsModel, what: string): Named {
   if (typeof request === 'string') return new Map([['', checkName(request, model, what)]]);
   if (!isRecord(request)) {
     throw new ExpertsError(
-      `${what} must be the name of a backend or a map of names, got ${show(request)}. ` +
-        `Known names are: ${ExpertsInterface.names().join(', ')}.`,
+      expected(
+        what,
+        request,
+        `the name of a backend or a map of names; known are ${ExpertsInterface.names().join(', ')}`,
+      ),
     );
   }
   const named = new Map<string, string>();
@@ -91,25 +94,21 @@ function parse(request: unknown, model: ExpertsModel, what: string): Named {
 
 function checkKey(key: string, model: ExpertsModel, what: string): void {
   if (key === '' || model.subConfigs.includes(key)) return;
-  const guess = nearest(key, model.subConfigs);
   const valid = ['"" (the whole model)', ...[...model.subConfigs].sort().map((name) => show(name))];
   throw new ExpertsError(
-    `Unknown key ${show(key)} in ${what}: this model takes ${valid.join(', ')}.` +
-      (guess === undefined ? '' : ` Did you mean ${show(guess)}?`),
+    `Unknown key ${show(key)} in ${what}: this model takes ${valid.join(', ')}${didYouMean(key, model.subConfigs)}`,
   );
 }
 
 function checkName(value: unknown, model: ExpertsModel, what: string): string {
   const names = ExpertsInterface.names();
   if (typeof value !== 'string') {
-    throw new ExpertsError(
-      `${what} must be the name of a backend, got ${show(value)}. Known names are: ${names.join(', ')}.`,
-    );
+    throw new ExpertsError(expected(what, value, `the name of a backend; known are ${names.join(', ')}`));
   }
   if (!names.includes(value)) throw new ExpertsError(unknownBackend(value, names, ` in ${what}`));
   if (!model.hasExperts && value !== 'eager') {
     throw new ExpertsError(
-      `${what} asks for ${show(value)}, but this model has no experts. Leave it out, or use "eager".`,
+      `${what} asks for ${show(value)}, but this model has no experts. Leave it out, or use "eager"`,
     );
   }
   return value;

@@ -1,6 +1,6 @@
 import { readFile, stat } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
-import { InputError, show } from '../errors.ts';
+import { expected, InputError, show } from '../errors.ts';
 import { checkPixels, decodeImage, toRgb } from './decode-image.ts';
 import { downloadImage } from './download-image.ts';
 import { Pacer, throwIfAborted } from './pacer.ts';
@@ -65,18 +65,18 @@ async function fromRawPixels(
   const fail = (problem: string) => new InputError(`${name}: ${problem}`);
   for (const [side, value] of Object.entries({ width, height })) {
     if (!Number.isSafeInteger(value) || value < 1)
-      throw fail(`${side} is ${show(value)}, expected a whole number above 0`);
+      throw fail(expected(side, value, 'a whole number above 0'));
   }
   if (channels !== 1 && channels !== 3 && channels !== 4) {
-    throw fail(`raw pixels have ${show(channels)} channels, expected 1 (gray), 3 (RGB) or 4 (RGBA)`);
+    throw fail(`raw pixels have ${show(channels)} channels; expected 1 (gray), 3 (RGB) or 4 (RGBA)`);
   }
   if (!(data instanceof Uint8Array || data instanceof Uint8ClampedArray)) {
-    throw fail('raw pixels must be a Uint8Array or Uint8ClampedArray, 8 bits a channel');
+    throw fail('raw pixels are no bytes; expected a Uint8Array or Uint8ClampedArray, 8 bits a channel');
   }
   checkPixels(width, height, limits, name);
   if (data.length !== width * height * channels) {
     throw fail(
-      `raw pixels hold ${data.length} bytes, expected ${width} x ${height} x ${channels} = ${width * height * channels}`,
+      `raw pixels hold ${data.length} bytes; expected ${width} x ${height} x ${channels} = ${width * height * channels}`,
     );
   }
   return { data: await toRgb(data, channels, pacer), width, height };

@@ -5,7 +5,7 @@ import type { Engine } from '../engine/engine.ts';
 import { autotune, TOKEN_COUNTS } from '../engine/tuning/measure.ts';
 import type { BuiltInBackend, TuningTable } from '../engine/tuning/policy.ts';
 import { readTuning, type TuningKey, writeTuning } from '../engine/tuning/store.ts';
-import { abortIf, didYouMean, expected, InputError, show } from '../errors.ts';
+import { abortIf, didYouMean, expected, InputError } from '../errors.ts';
 import { engineVersion } from '../runtime/binding.ts';
 import { cpuInfo, cpuModel } from '../runtime/machine.ts';
 import { version } from '../runtime/package-root.ts';
@@ -128,11 +128,10 @@ export function checkTokenCounts(
 ): readonly number[] {
   const isValid =
     Array.isArray(counts) && counts.length > 0 && counts.every((n) => Number.isInteger(n) && n > 0);
-  if (!isValid)
-    throw new InputError(`tokenCounts is ${show(counts)}; expected a list of whole numbers above zero`);
+  if (!isValid) throw new InputError(expected('tokenCounts', counts, 'a list of whole numbers above 0'));
   const possible = [...new Set(counts)].filter((n) => n <= contextLength).sort((a, b) => a - b);
   if (possible.length > 0) return possible;
   throw new InputError(
-    `tokenCounts is ${show(counts)}; expected at least one within the context of ${contextLength}`,
+    expected('tokenCounts', counts, `at least one within the context of ${contextLength}`),
   );
 }

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { type DeclaredDtype, DTYPES, type DType } from '../dtype.ts';
-import { ConfigError, expected, issueText, show } from '../errors.ts';
+import { ConfigError, expected, issueText } from '../errors.ts';
 
 /** Largest size a config may name; far above any real model, and safe to multiply in a double. */
 const MAX_SIZE = 2 ** 31 - 1;
@@ -28,7 +28,7 @@ export function parseConfig<S extends z.ZodType>(
   path = '',
 ): z.output<S> {
   if (typeof json !== 'object' || json === null || Array.isArray(json))
-    throw new ConfigError(`${file}: ${path || 'the file'} is ${show(json)}; expected an object of settings`);
+    throw fieldError(file, path || 'the file', json, 'an object of settings');
   const result = schema.safeParse(withoutNulls(json as Record<string, unknown>));
   if (result.success) return result.data;
   const faults = result.error.issues.map((issue) => issueText(issue, json, path));

@@ -1,6 +1,6 @@
 /** Where a model computes. */
 
-import { EngineError, InputError, show } from '../errors.ts';
+import { EngineError, expected, InputError, show } from '../errors.ts';
 import { cudaNeedsProvider, Device as Gpu } from './device.ts';
 import { type LibraryFile, libraryFile } from './engine-status.ts';
 import { examineCuda } from './requirements/cuda.ts';
@@ -28,7 +28,7 @@ export async function checkDevice(
   engine: LibraryFile = libraryFile(),
 ): Promise<void> {
   if (device === undefined) return;
-  if (!isDevice(device)) throw new InputError(`device is ${show(device)}; expected one of ${DEVICES}`);
+  if (!isDevice(device)) throw new InputError(expected('device', device, `one of ${DEVICES}`));
   if (!device.startsWith('cuda') || (machine === thisMachine && !cudaNeedsProvider())) return;
   const { lacks, gpus, searched } = await examineCuda(machine, engine);
   const index = gpuIndex(device);
@@ -85,7 +85,5 @@ export function parseMemory(value: unknown): number {
   const [, digits, unit] = String(value).match(/^\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*$/i) ?? [];
   const bytes = Number(digits) * (UNITS[(unit ?? '').toUpperCase()] ?? Number.NaN);
   if (['number', 'string'].includes(typeof value) && bytes >= 1) return Math.floor(bytes);
-  throw new InputError(
-    `maxMemory is ${show(value)}; expected a number of bytes, or text such as 20GB or 1.5GiB`,
-  );
+  throw new InputError(expected('maxMemory', value, 'a number of bytes, or text such as 20GB or 1.5GiB'));
 }

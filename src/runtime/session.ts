@@ -1,6 +1,6 @@
 /** Sessions on ONNX Runtime with Switchyard's custom ops. */
 import { arrayType, ELEMENT_TYPES } from '../dtype.ts';
-import { AbortError, EngineError, InputError, nearest, show } from '../errors.ts';
+import { AbortError, didYouMean, EngineError, InputError, show } from '../errors.ts';
 import {
   CANCELLED,
   loadBinding,
@@ -185,11 +185,7 @@ function checkType({ name, type }: NativeValueInfo, kind: string): void {
 }
 
 function unknownName(kind: string, name: string, known: readonly string[]): EngineError {
-  const close = nearest(name, known);
-  const hint =
-    close === undefined
-      ? `; it has ${known.slice(0, 8).map(show).join(', ')}`
-      : `; did you mean ${show(close)}?`;
+  const hint = didYouMean(name, known) || `; it has ${known.slice(0, 8).map(show).join(', ')}`;
   return new EngineError(`the graph has no ${kind} ${show(name)}${hint}`);
 }
 

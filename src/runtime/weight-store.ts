@@ -1,7 +1,7 @@
 /** Opens the tensors of a checkpoint for the engine, in place. */
 import { freemem } from 'node:os';
 import { ELEMENT_TYPES, elementType, type SafetensorsDType } from '../dtype.ts';
-import { CheckpointError, EngineError, nearest, show } from '../errors.ts';
+import { CheckpointError, didYouMean, EngineError, show } from '../errors.ts';
 import type { TensorInfo } from '../safetensors/types.ts';
 import { loadBinding, type NativeWeightStore, WEIGHT_FILE } from './binding.ts';
 import type { OpenWeightStore, WeightStore } from './types.ts';
@@ -35,10 +35,8 @@ class MappedWeightStore implements WeightStore {
     this.#checkOpen();
     const handle = this.#handles.get(name);
     if (handle !== undefined) return handle;
-    const close = nearest(name, this.#handles.keys());
     throw new EngineError(
-      `the weight store has no tensor ${show(name)} among its ${this.#handles.size}` +
-        (close === undefined ? '' : `; did you mean ${show(close)}?`),
+      `the weight store has no tensor ${show(name)} among its ${this.#handles.size}${didYouMean(name, this.#handles.keys())}`,
     );
   }
 

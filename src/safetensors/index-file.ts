@@ -90,14 +90,17 @@ async function readTop(cursor: JsonCursor, file: string): Promise<ReadonlyMap<st
 async function readWeightMap(cursor: JsonCursor, file: string): Promise<ReadonlyMap<string, string>> {
   const shardOf = new Map<string, string>();
   const names = new Map<string, string>();
-  if (cursor.peek() !== 0x7b) throw new CheckpointError(`${file}: "weight_map" must be an object`);
+  if (cursor.peek() !== 0x7b)
+    throw new CheckpointError(
+      `${file}: "weight_map" is no object; expected names of tensors with their files`,
+    );
   cursor.expect('{');
   if (cursor.accept('}')) return shardOf;
   do {
     const tensor = cursor.readString(MAX_NAME_BYTES);
     cursor.expect(':');
     if (cursor.peek() !== 0x22)
-      throw new CheckpointError(`${file}: "weight_map" of "${tensor}" must be a file name`);
+      throw new CheckpointError(`${file}: "weight_map" of "${tensor}" is no text; expected a file name`);
     const shard = cursor.readString(MAX_NAME_BYTES);
     if (shardOf.has(tensor)) throw new CheckpointError(`${file}: "weight_map" lists "${tensor}" twice`);
     if (shardOf.size >= MAX_TENSORS) {

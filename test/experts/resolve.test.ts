@@ -62,7 +62,7 @@ const LOAD_DEVIATIONS: Deviation[] = [
     model_type: TEXT,
     request,
     reason: UNKNOWN_KEYS,
-    ours: /Unknown key "text_config" in expertsImplementation: this model takes "" \(the whole model\)\./,
+    ours: /Unknown key "text_config" in expertsImplementation: this model takes "" \(the whole model\)/,
   })),
   ...[{ audio_config: 'eager' }, { '': 'eager', audio_config: 'nonsense' }].flatMap((request) =>
     [TEXT, VISION].map((model_type) => ({
@@ -211,7 +211,7 @@ describe('a request', () => {
     { text_config: { '': 'eager' } },
     { text_config: {} },
   ])('of the wrong type is a type error: %j', (request) => {
-    expect(() => resolveExperts(request, model(VISION))).toThrow(/must be the name of a backend/);
+    expect(() => resolveExperts(request, model(VISION))).toThrow(/expected the name of a backend/);
     expect(() => applyExperts(all('eager'), request, model(VISION))).toThrow(ExpertsError);
   });
 
@@ -281,7 +281,7 @@ describe('config.json', () => {
     );
     expect(() =>
       resolveExperts(undefined, model(VISION, { text_config: { experts_implementation: 7 } })),
-    ).toThrow(/text_config\.experts_implementation in config\.json must be the name of a backend, got 7/);
+    ).toThrow(/text_config\.experts_implementation in config\.json is 7; expected the name of a backend/);
   });
 });
 

@@ -418,7 +418,7 @@ describe('dispose', () => {
 describe('run refuses', () => {
   const cases: [string, Record<string, unknown>, Record<string, unknown>, RegExp][] = [
     ['a missing feed', {}, { y: null }, /no feed for input "x"/],
-    ['an unknown input', { x: unit(), xx: unit() }, { y: null }, /no input "xx"; did you mean "x"\?/],
+    ['an unknown input', { x: unit(), xx: unit() }, { y: null }, /no input "xx"\. Did you mean "x"\?/],
     ['an unknown output', { x: unit() }, { z: null }, /no output "z"/],
     ['a feed that is no tensor', { x: [1, 0, 0] }, { y: null }, /input 'x' is \[1,0,0\]; expected a Tensor/],
     [

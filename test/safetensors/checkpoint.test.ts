@@ -130,8 +130,8 @@ describe('readShardIndex refuses', () => {
 
   test.each([
     ['a pickle', indexOf({ t: 'pytorch_model.bin' }), /"t".*only \.safetensors/],
-    ['a number for a shard', indexOf({ t: 1 }), /"t" must be a file name/],
-    ['a list for the map', indexOf([]), /"weight_map" must be an object/],
+    ['a number for a shard', indexOf({ t: 1 }), /"t" is no text; expected a file name/],
+    ['a list for the map', indexOf([]), /"weight_map" is no object/],
     ['an empty map', indexOf({}), /"weight_map" is empty/],
     ['no map', '{}', /no "weight_map"/],
     ['a tensor listed twice', '{"weight_map":{"t":"a.safetensors","t":"b.safetensors"}}', /lists "t" twice/],

@@ -52,10 +52,11 @@ export async function readTuning(
   try {
     stored = await readJsonFile(file);
   } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
+    const { message, cause } = error as Error;
     if (error instanceof ConfigError) stored = undefined;
     else {
-      if (code !== 'ENOENT') warn(`${file} cannot be read and is measured anew: ${message}`);
+      const { code } = (cause ?? error) as NodeJS.ErrnoException;
+      if (code !== 'ENOENT') warn(`${message}; it is measured anew`);
       return undefined;
     }
   }

@@ -1,4 +1,4 @@
-import { InputError, show } from '../../errors.ts';
+import { expected, InputError } from '../../errors.ts';
 import type { ImageInput, VideoInput } from '../../media/types.ts';
 import type { PixelBounds } from './pixel-bounds.ts';
 
@@ -94,7 +94,7 @@ function mapParts(
   map: (part: Part, where: string) => Part,
 ): ProcessorMessage[] {
   if (!Array.isArray(messages)) {
-    throw new InputError(`messages is ${show(messages)}; expected a list of { role, content }`);
+    throw new InputError(expected('messages', messages, 'a list of { role, content }'));
   }
   return messages.map((message: ProcessorMessage, i) => {
     if (!Array.isArray(message?.content)) return message;

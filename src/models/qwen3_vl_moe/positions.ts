@@ -104,7 +104,7 @@ function placeRow(
 
 function realPlaces(mask: readonly number[] | undefined, sequence: number, row: number): number[] {
   if (mask && mask.length !== sequence) {
-    throw new InputError(`row ${row} of the attention mask has ${mask.length} entries, expected ${sequence}`);
+    throw new InputError(`row ${row} of the attention mask has ${mask.length} entries; expected ${sequence}`);
   }
   return Array.from({ length: sequence }, (_, place) => place).filter((place) => mask?.[place] !== 0);
 }

@@ -1,5 +1,5 @@
 import * as z from 'zod';
-import { ConfigError, issueText, show } from '../../errors.ts';
+import { ConfigError, expected, issueText } from '../../errors.ts';
 import type { Repo } from '../../hub/types.ts';
 import { readJsonFile } from '../../json.ts';
 import type { PatchRule } from './patches.ts';
@@ -129,7 +129,7 @@ async function readObject(path: string | undefined, file: string): Promise<Sourc
 function asObject(value: unknown, file: string, field?: string): Record<string, unknown> {
   if (typeof value === 'object' && value !== null && !Array.isArray(value))
     return value as Record<string, unknown>;
-  throw new ConfigError(`${file}: ${field ?? 'the file'} is ${show(value)}; expected an object of settings`);
+  throw new ConfigError(expected(`${file}: ${field ?? 'the file'}`, value, 'an object of settings'));
 }
 
 /** @throws ConfigError naming file, field and value */

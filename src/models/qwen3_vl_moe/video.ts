@@ -1,4 +1,4 @@
-import { InputError, show } from '../../errors.ts';
+import { expected, InputError } from '../../errors.ts';
 import type { VideoInput } from '../../media/types.ts';
 import { roundHalfEven } from './smart-resize.ts';
 
@@ -10,7 +10,7 @@ import { roundHalfEven } from './smart-resize.ts';
  */
 export function frameTimes({ frames, fps, timestamps }: VideoInput, name: string): number[] {
   if (!Array.isArray(frames) || frames.length === 0) {
-    throw new InputError(`${name}: frames is ${show(frames)}, expected a list of one or more pictures`);
+    throw new InputError(expected(`${name}: frames`, frames, 'a list of one or more pictures'));
   }
   if ((fps === undefined) === (timestamps === undefined)) {
     throw new InputError(
@@ -20,7 +20,7 @@ export function frameTimes({ frames, fps, timestamps }: VideoInput, name: string
   }
   if (timestamps === undefined) {
     if (!(Number.isFinite(fps) && (fps as number) > 0)) {
-      throw new InputError(`${name}: fps is ${show(fps)}, expected a number above 0`);
+      throw new InputError(expected(`${name}: fps`, fps, 'a number above 0'));
     }
     return frames.map((_, i) => i / (fps as number));
   }
@@ -30,9 +30,7 @@ export function frameTimes({ frames, fps, timestamps }: VideoInput, name: string
   timestamps.forEach((time, i) => {
     const earlier = i === 0 ? 0 : (timestamps[i - 1] as number);
     if (!Number.isFinite(time) || time < earlier) {
-      throw new InputError(
-        `${name}: timestamps[${i}] is ${show(time)}, expected seconds, ${earlier} or later`,
-      );
+      throw new InputError(expected(`${name}: timestamps[${i}]`, time, `seconds, ${earlier} or later`));
     }
   });
   return [...timestamps];

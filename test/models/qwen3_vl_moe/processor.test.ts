@@ -172,10 +172,10 @@ describe('videos', () => {
       /video 1, frame 4 is 64 x 64 pixels, but frame 1 is 90 x 70/,
     );
     await expect(run({ frames })).rejects.toThrow(/video 1 has neither fps nor timestamps/);
-    await expect(run({ frames, fps: 0 })).rejects.toThrow(/fps is 0, expected a number above 0/);
+    await expect(run({ frames, fps: 0 })).rejects.toThrow(/fps is 0; expected a number above 0/);
     await expect(run({ frames, timestamps: [0, 1] })).rejects.toThrow(/3 frames but 2 timestamps/);
     await expect(run({ frames, timestamps: [0, 2, 1] })).rejects.toThrow(
-      /timestamps\[2\] is 1, expected seconds, 2/,
+      /timestamps\[2\] is 1; expected seconds, 2/,
     );
     await expect(run({ frames: [], fps: 2 })).rejects.toThrow(/expected a list of one or more pictures/);
   });
