@@ -35,7 +35,7 @@ const sourceFolder = join(kernels, 'cuda');
 const buildFolder = join(kernels, 'build/cuda');
 const target = join(kernels, 'build/libswitchyard_cuda.so');
 /** What the library shares with the addon, which compiles the same files. */
-const sharedSources = JSON.parse(readFileSync(join(kernels, 'ops/cuda/shared_sources.json'), 'utf8')).map(
+const sharedSources = JSON.parse(readFileSync(join(kernels, 'devices/cuda/shared_sources.json'), 'utf8')).map(
   (name) => join(kernels, name),
 );
 const oldestNvcc = [12, 4];
@@ -88,17 +88,22 @@ const list = (folder, wanted) =>
     .filter(wanted)
     .sort()
     .map((name) => join(folder, name));
+/** The folders of the kernels, by subject. */
+const kernelFolders = readdirSync(sourceFolder, { withFileTypes: true })
+  .filter((entry) => entry.isDirectory() && entry.name !== 'bench')
+  .map((entry) => join(sourceFolder, entry.name))
+  .sort();
 
 /** The library's sources; one of the two GEMM files is left out. */
 function librarySources(cublasLt) {
   const left = cublasLt ? 'gemm_plain.cu' : 'gemm_cublaslt.cc';
-  const own = list(sourceFolder, (name) => isSource(name) && name !== left);
-  return [...own, ...list(join(kernels, 'ops/cuda'), isSource), ...sharedSources];
+  const own = kernelFolders.flatMap((folder) => list(folder, (name) => isSource(name) && name !== left));
+  return [...own, ...list(join(kernels, 'devices/cuda'), isSource), ...sharedSources];
 }
 
 function newestHeader() {
-  const folders = [sourceFolder, join(sourceFolder, 'bench')].concat(
-    ['common', 'cpu', 'ops', 'ops/cuda'].map((name) => join(kernels, name)),
+  const folders = [sourceFolder, join(sourceFolder, 'bench'), ...kernelFolders].concat(
+    ['common', 'cpu', 'devices/cuda', 'engine', 'ops', 'ort', 'weights'].map((name) => join(kernels, name)),
   );
   const files = folders.filter(existsSync).flatMap((folder) => list(folder, isHeader));
   return Math.max(...[...files, fileURLToPath(import.meta.url)].map((path) => statSync(path).mtimeMs));

@@ -4,7 +4,7 @@
 #include <utility>
 #include <vector>
 
-#include "../ops/device_loader.h"
+#include "../engine/device_loader.h"
 #include "function_job.h"
 #include "shared_object.h"
 #include "weight_store_object.h"

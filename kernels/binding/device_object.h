@@ -5,7 +5,7 @@
 #include <memory>
 #include <utility>
 
-#include "../ops/device_library.h"
+#include "../engine/device.h"
 #include "run_job.h"
 
 namespace switchyard::binding {

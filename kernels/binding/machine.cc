@@ -3,7 +3,7 @@
 #include <memory>
 #include <string>
 
-#include "../ops/machine.h"
+#include "../engine/machine.h"
 #include "environment.h"
 
 namespace switchyard::binding {

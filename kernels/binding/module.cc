@@ -2,7 +2,7 @@
 #include <dlfcn.h>
 #include <napi.h>
 
-#include "../ops/ort_library.h"
+#include "../ort/library.h"
 #include "device_object.h"
 #include "environment.h"
 #include "job_threads.h"

@@ -1,6 +1,6 @@
 #include "native_error.h"
 
-#include "../common/weight_store.h"
+#include "../weights/weight_store.h"
 
 namespace switchyard::binding {
 

@@ -4,7 +4,7 @@
 #include <mutex>
 #include <vector>
 
-#include "../ops/session.h"
+#include "../engine/session.h"
 #include "job.h"
 #include "tensor.h"
 

@@ -4,7 +4,7 @@
 
 #include <memory>
 
-#include "../ops/session.h"
+#include "../engine/session.h"
 
 namespace switchyard::binding {
 

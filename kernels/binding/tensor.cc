@@ -2,7 +2,7 @@
 
 #include <cstring>
 
-#include "../common/weight_store.h"
+#include "../weights/weight_store.h"
 
 namespace switchyard::binding {
 namespace {

@@ -5,7 +5,7 @@
 #include <memory>
 #include <vector>
 
-#include "../ops/ort_library.h"
+#include "../ort/library.h"
 
 namespace switchyard::binding {
 

@@ -3,9 +3,8 @@
 #include <utility>
 #include <vector>
 
-#include "../common/prefetch.h"
-#include "../ops/stored_weight.h"
-#include "../ops/widen.h"
+#include "../weights/prefetch.h"
+#include "../weights/widen.h"
 #include "native_error.h"
 
 namespace switchyard::binding {
@@ -96,14 +95,14 @@ std::shared_ptr<const WeightStore> WeightStoreObject::store(Napi::Env env) const
 Napi::Value WeightStoreObject::JsReadFloat32(const Napi::CallbackInfo& info) {
   const auto open = store(info.Env());
   const StoredTensor& tensor = open->Get(info[0].ToNumber().Int64Value());
-  if (!ops::IsWeightType(tensor.type)) {
+  if (!IsWeightType(tensor.type)) {
     throw Napi::TypeError::New(info.Env(),
                                "tensor '" + tensor.name + "' is not bfloat16, float16 or float32");
   }
   int64_t count = 1;
   for (int64_t dim : tensor.shape) count *= dim;
   Napi::Float32Array values = Napi::Float32Array::New(info.Env(), static_cast<size_t>(count));
-  ops::Widen(tensor, values.Data());
+  Widen(tensor, values.Data());
   return values;
 }
 

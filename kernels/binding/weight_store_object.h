@@ -5,7 +5,7 @@
 #include <atomic>
 #include <memory>
 
-#include "../common/weight_store.h"
+#include "../weights/weight_store.h"
 
 namespace switchyard::binding {
 

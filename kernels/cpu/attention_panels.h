@@ -1,7 +1,7 @@
 // Keys and values made ready for many queries: a block of keys turned so that keys lie side by side.
 #pragma once
+#include "arch/isa.h"
 #include "attention.h"
-#include "isa.h"
 
 namespace switchyard::cpu {
 

@@ -2,8 +2,8 @@
 #include <limits>
 
 #include "../common/float_types.h"
+#include "arch/isa.h"
 #include "attention.h"
-#include "isa.h"
 #include "parallel.h"
 #include "product.h"
 #include "workspace.h"

@@ -1,9 +1,9 @@
 #include <cmath>
 #include <limits>
 
+#include "arch/isa.h"
 #include "attention.h"
 #include "attention_panels.h"
-#include "isa.h"
 #include "parallel.h"
 #include "product.h"
 #include "workspace.h"

@@ -1,5 +1,5 @@
 #include "../common/float_types.h"
-#include "isa.h"
+#include "arch/isa.h"
 #include "kernels.h"
 #include "parallel.h"
 #include "widen.h"

@@ -2,8 +2,8 @@
 #include <cmath>
 #include <vector>
 
+#include "arch/isa.h"
 #include "expert_runs.h"
-#include "isa.h"
 #include "parallel.h"
 #include "product.h"
 

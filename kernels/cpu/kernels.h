@@ -4,18 +4,10 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "../common/thread_pool.h"
 #include "../common/types.h"
 
 namespace switchyard::cpu {
-
-// The thread pool a kernel runs on. For() calls body(state, i) once for each i in [0, count), possibly in
-// parallel, and returns when all are done. Kernels must not nest calls.
-class ThreadPool {
- public:
-  virtual ~ThreadPool() = default;
-  virtual int NumThreads() const = 0;
-  virtual void For(int64_t count, void (*body)(void* state, int64_t i), void* state) = 0;
-};
 
 // Grow-only scratch memory, reused across calls; one call at a time may use it.
 class Workspace;

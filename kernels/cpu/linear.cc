@@ -1,6 +1,6 @@
 #include <algorithm>
 
-#include "isa.h"
+#include "arch/isa.h"
 #include "kernels.h"
 #include "parallel.h"
 #include "product.h"

@@ -6,7 +6,7 @@
 #include <cstring>
 #include <vector>
 
-#include "isa.h"
+#include "arch/isa.h"
 #include "parallel.h"
 #include "product.h"
 

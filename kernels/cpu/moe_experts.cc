@@ -3,8 +3,8 @@
 // (grouped_mm).
 #include <algorithm>
 
+#include "arch/isa.h"
 #include "expert_runs.h"
-#include "isa.h"
 #include "parallel.h"
 #include "product.h"
 

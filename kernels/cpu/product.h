@@ -2,7 +2,7 @@
 #pragma once
 #include <cstdint>
 
-#include "isa.h"
+#include "arch/isa.h"
 #include "kernels.h"
 #include "workspace.h"
 

@@ -1,5 +1,5 @@
 // Norm and rotary position embedding of attention heads (Su et al., RoFormer, arXiv 2104.09864).
-#include "isa.h"
+#include "arch/isa.h"
 #include "kernels.h"
 #include "parallel.h"
 

@@ -2,8 +2,8 @@
 #pragma once
 #include <string>
 
-#include "custom_op.h"
 #include "op_attributes.h"
+#include "session_context.h"
 
 namespace switchyard::ops {
 

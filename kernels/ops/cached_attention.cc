@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "../common/float_types.h"
-#include "widen.h"
+#include "../weights/widen.h"
 
 namespace switchyard::ops {
 namespace {
@@ -142,7 +142,7 @@ cpu::HeadRotation CachedAttention::Rotation(KernelContext& context, const Sizes&
 }
 
 void CachedAttention::Append(KernelContext& context, const Sizes& sizes, const Pass& pass,
-                             cpu::Workspace& workspace, cpu::ThreadPool& pool) const {
+                             cpu::Workspace& workspace, ThreadPool& pool) const {
   const cpu::HeadRotation rotation = Rotation(context, sizes, k_norm_);
   cpu::CacheAppendArgs append = {.x = context.Input(Attributes::kK).As<float>(),
                                  .cache = pass.keys,

@@ -4,8 +4,8 @@
 #include <string>
 #include <vector>
 
-#include "custom_op.h"
 #include "op_attributes.h"
+#include "session_context.h"
 
 namespace switchyard::ops {
 
@@ -45,7 +45,7 @@ class CachedAttention {
   cpu::BlockLayout Layout(const Pass& pass, const Sizes& sizes) const;
   // Norms and rotates the new keys into the cache; copies the new values there.
   void Append(KernelContext& context, const Sizes& sizes, const Pass& pass, cpu::Workspace& workspace,
-              cpu::ThreadPool& pool) const;
+              ThreadPool& pool) const;
   cpu::HeadRotation Rotation(KernelContext& context, const Sizes& sizes,
                              const std::vector<float>& norm) const;
 

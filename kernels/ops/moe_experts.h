@@ -4,8 +4,8 @@
 #include <string>
 #include <vector>
 
-#include "custom_op.h"
 #include "op_attributes.h"
+#include "session_context.h"
 
 namespace switchyard::ops {
 

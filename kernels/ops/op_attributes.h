@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "../common/types.h"
-#include "kernel_io.h"
+#include "op.h"
 #include "stored_weight.h"
 
 namespace switchyard::ops {

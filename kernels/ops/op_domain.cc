@@ -2,7 +2,6 @@
 
 #include "attention.h"
 #include "cached_attention.h"
-#include "custom_op.h"
 #include "embedding.h"
 #include "gated_mlp.h"
 #include "linear.h"
@@ -25,14 +24,14 @@ struct OpDomain::Ops {
                           {context, CachedAttention::Schema(DType::kBFloat16), nullptr}},
         top_candidates(context) {}
 
-  CustomOp<Linear> linear;
-  CustomOp<Embedding> embedding;
-  CustomOp<GatedMlp> gated_mlp;
-  CustomOp<MoeRouter> moe_router;
-  CustomOp<MoeExperts> moe_experts;
-  CustomOp<Attention> attention;
-  CustomOp<CachedAttention> cached_attentions[3];  // one for each type of the cache
-  CustomOp<TopCandidates> top_candidates;
+  CpuOp<Linear> linear;
+  CpuOp<Embedding> embedding;
+  CpuOp<GatedMlp> gated_mlp;
+  CpuOp<MoeRouter> moe_router;
+  CpuOp<MoeExperts> moe_experts;
+  CpuOp<Attention> attention;
+  CpuOp<CachedAttention> cached_attentions[3];  // one for each type of the cache
+  CpuOp<TopCandidates> top_candidates;
 };
 
 OpDomain::OpDomain(int threads, std::shared_ptr<const WeightStore> store) {

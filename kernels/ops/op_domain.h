@@ -2,7 +2,7 @@
 #pragma once
 #include <memory>
 
-#include "ort_library.h"
+#include "../ort/library.h"
 #include "session_context.h"
 
 namespace switchyard::ops {

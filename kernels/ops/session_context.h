@@ -1,12 +1,13 @@
-// What the kernels of one session share.
+// What the CPU kernels of one session share.
 #pragma once
 #include <memory>
 #include <mutex>
 #include <vector>
 
-#include "../common/weight_store.h"
 #include "../cpu/kernels.h"
 #include "../cpu/workspace.h"
+#include "../weights/weight_store.h"
+#include "op.h"
 
 namespace switchyard::ops {
 
@@ -51,5 +52,8 @@ struct SessionContext {
   std::shared_ptr<const WeightStore> store;
   WorkspacePool workspaces;
 };
+
+template <typename Kernel>
+using CpuOp = CustomOp<Kernel, SessionContext>;
 
 }  // namespace switchyard::ops

@@ -33,11 +33,6 @@ const StoredTensor& Get(const KernelInfo& info, const WeightStore& store, const 
 
 }  // namespace
 
-bool IsWeightType(int32_t type) {
-  return type == static_cast<int32_t>(DType::kFloat32) || type == static_cast<int32_t>(DType::kFloat16) ||
-         type == static_cast<int32_t>(DType::kBFloat16);
-}
-
 std::string Indexed(const std::string& name, size_t index) {
   return name + "[" + std::to_string(index) + "]";
 }

@@ -4,8 +4,8 @@
 #include <vector>
 
 #include "../common/types.h"
-#include "../common/weight_store.h"
-#include "kernel_io.h"
+#include "../weights/widen.h"
+#include "op.h"
 
 namespace switchyard::ops {
 
@@ -22,9 +22,6 @@ std::string Indexed(const std::string& name, size_t index);
 constexpr int64_t kAnyExtent = -1;
 // The handle that means "no tensor".
 constexpr int64_t kNoWeight = -1;
-
-// Whether an ONNX data type is bf16, fp16 or fp32.
-bool IsWeightType(int32_t type);
 
 // The tensor behind a handle, which must be bf16, fp16 or fp32 and match `expected`.
 const StoredTensor& FindWeight(const KernelInfo& info, const WeightStore& store,

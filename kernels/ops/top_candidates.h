@@ -3,7 +3,7 @@
 #pragma once
 #include <string>
 
-#include "custom_op.h"
+#include "session_context.h"
 
 namespace switchyard::ops {
 

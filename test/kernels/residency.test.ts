@@ -12,7 +12,7 @@ const cases = [
   'random requests',
 ];
 
-const sources = ['test/kernels/residency_test.cc', 'kernels/common/residency.cc'];
+const sources = ['test/kernels/residency_test.cc', 'kernels/weights/residency.cc'];
 testNative(
   'which experts a bounded number of slots holds',
   { name: 'residency', sources: sources.map((name) => join(root, name)), options: ['-O1'] },

@@ -1,5 +1,5 @@
 // Checks which experts a bounded number of slots holds.
-#include "../../kernels/common/residency.h"
+#include "../../kernels/weights/residency.h"
 
 #include <set>
 #include <stdexcept>

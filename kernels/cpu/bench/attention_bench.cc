@@ -16,7 +16,7 @@
 #include <vector>
 
 #include "../../common/float_types.h"
-#include "../isa.h"
+#include "../arch/isa.h"
 #include "../kernels.h"
 #include "../workspace.h"
 #include "spin_pool.h"

@@ -19,7 +19,7 @@
 #include <vector>
 
 #include "../../common/float_types.h"
-#include "../isa.h"
+#include "../arch/isa.h"
 #include "../kernels.h"
 #include "../machine.h"
 #include "../workspace.h"

@@ -5,7 +5,7 @@
 #include <limits>
 #include <string>
 
-#include "../launch.h"
+#include "../common/launch.h"
 #include "device.h"
 
 namespace switchyard::cuda::bench {

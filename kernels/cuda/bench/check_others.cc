@@ -3,7 +3,7 @@
 #include <cmath>
 #include <string>
 
-#include "../launch.h"
+#include "../common/launch.h"
 #include "device.h"
 
 namespace switchyard::cuda::bench {

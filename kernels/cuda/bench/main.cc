@@ -12,7 +12,7 @@
 #include <random>
 #include <string>
 
-#include "../launch.h"
+#include "../common/launch.h"
 #include "device.h"
 
 namespace switchyard::cuda::bench {

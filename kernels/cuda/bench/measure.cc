@@ -4,7 +4,7 @@
 #include <cstring>
 #include <limits>
 
-#include "../launch.h"
+#include "../common/launch.h"
 #include "device.h"
 
 namespace switchyard::cuda::bench {

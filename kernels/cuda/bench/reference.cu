@@ -1,7 +1,7 @@
 // Random data and the reference: written for plainness, with none of the library's kernels.
-#include "../launch.h"
-#include "../moe_internal.h"
-#include "../numeric.cuh"
+#include "../common/launch.h"
+#include "../common/numeric.cuh"
+#include "../moe/moe_internal.h"
 #include "device.h"
 
 namespace switchyard::cuda::bench {

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { buildNative, filesIn, root, runNative } from '../native-program.ts';
 
-const folders = ['test/kernels/cpu', 'kernels/cpu'].map((name) => join(root, name));
+const folders = ['test/kernels/cpu', 'kernels/cpu', 'kernels/cpu/arch'].map((name) => join(root, name));
 const sources = folders.flatMap((folder) => filesIn(folder, '.cc'));
 // Built at once, because it knows the names of the tests.
 const program = await buildNative({ name: 'kernels_test', sources, options: ['-O2'] });

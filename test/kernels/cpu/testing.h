@@ -11,7 +11,7 @@
 #include <thread>
 #include <vector>
 
-#include "../../../kernels/cpu/isa.h"
+#include "../../../kernels/cpu/arch/isa.h"
 #include "../../../kernels/cpu/kernels.h"
 
 namespace switchyard::cpu {

@@ -8,8 +8,8 @@
 #include <cmath>
 #include <vector>
 
-#include "../../../kernels/cuda/launch.h"
-#include "../../../kernels/cuda/numeric.cuh"
+#include "../../../kernels/cuda/common/launch.h"
+#include "../../../kernels/cuda/common/numeric.cuh"
 #include "testing.h"
 
 namespace testing {

@@ -8,7 +8,9 @@ const tests = join(root, 'test/kernels/cuda');
 /** The same for all that runs on the emulation, so that the kernels are compiled once. */
 const OPTIONS = ['-O1', '-Wno-unknown-pragmas', '-I', join(tests, 'emulator')];
 
-const cudaKernels = filesIn(join(kernels, 'cuda'), '.cu', '.cc').filter(
+const cudaKernels = ['attention', 'elementwise', 'gemm', 'moe']
+  .flatMap((subject) => filesIn(join(kernels, 'cuda', subject), '.cu', '.cc'))
+  .filter(
   (path) => basename(path) !== 'gemm_cublaslt.cc',
 );
 
@@ -48,12 +50,12 @@ export const KERNEL_CASES = [
 
 /** Builds the CUDA library over the emulation instead of a GPU. */
 export function buildEmulatedLibrary(): Promise<string> {
-  const shared = JSON.parse(readFileSync(join(kernels, 'ops/cuda/shared_sources.json'), 'utf8')) as string[];
+  const shared = JSON.parse(readFileSync(join(kernels, 'devices/cuda/shared_sources.json'), 'utf8')) as string[];
   return buildNative({
     name: 'libswitchyard_emulated',
     sources: [
       ...cudaKernels,
-      ...filesIn(join(kernels, 'ops/cuda'), '.cc').filter((path) => basename(path) !== 'platform.cc'),
+      ...filesIn(join(kernels, 'devices/cuda'), '.cc').filter((path) => basename(path) !== 'platform.cc'),
       ...shared.map((name) => join(kernels, name)),
       join(tests, 'emulator/platform.cc'),
     ],

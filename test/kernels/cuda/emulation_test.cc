@@ -4,7 +4,7 @@
 #include <limits>
 #include <memory>
 
-#include "../../../kernels/cuda/moe_internal.h"
+#include "../../../kernels/cuda/moe/moe_internal.h"
 #include "emulated.h"
 
 namespace {

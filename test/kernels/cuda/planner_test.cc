@@ -5,7 +5,7 @@
 #include <set>
 
 #include "../../../kernels/common/moe_planner.h"
-#include "../../../kernels/cuda/fragments.h"
+#include "../../../kernels/cuda/common/fragments.h"
 #include "testing.h"
 
 namespace {

@@ -1,6 +1,6 @@
 // kernels/ops/cuda/platform.h for the emulation: nodes of the CPU's provider share its memory, and a recorded
 // run is replayed by running it again. Recording runs it too, which a run that can be replayed does not mind.
-#include "../../../../kernels/ops/cuda/platform.h"
+#include "../../../../kernels/devices/cuda/platform.h"
 
 namespace switchyard::ops {
 namespace {

@@ -1,0 +1,80 @@
+// Starting kernels and checking what came of it.
+#pragma once
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#include <cstdint>
+#include <type_traits>
+
+#include "../../common/moe_planner.h"
+#include "../../common/types.h"
+#include "../kernels.h"
+
+#define SWITCHYARD_RETURN_IF_CUDA_ERROR(expression)                       \
+  do {                                                                    \
+    const cudaError_t status_of_expression = (expression);                \
+    if (status_of_expression != cudaSuccess) return status_of_expression; \
+  } while (0)
+
+namespace switchyard::cuda {
+
+// A grid's second and third extents end here.
+constexpr int64_t kMaxGridY = 65535;
+
+// Launches `kernel`; more than 48 KiB of shared memory has to be asked for first.
+template <typename... Parameters, typename... Arguments>
+cudaError_t LaunchKernel(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
+                         cudaStream_t stream, Arguments... arguments) {
+  if (shared_bytes > 48 * 1024) {
+    SWITCHYARD_RETURN_IF_CUDA_ERROR(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                                                         cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                                         static_cast<int>(shared_bytes)));
+  }
+  cudaLaunchConfig_t config = {};
+  config.gridDim = grid;
+  config.blockDim = block;
+  config.dynamicSmemBytes = shared_bytes;
+  config.stream = stream;
+  return cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...);
+}
+
+inline size_t ElementSize(DType dtype) { return dtype == DType::kFloat32 ? 4 : 2; }
+
+inline bool IsSupported(DType dtype) {
+  return dtype == DType::kFloat32 || dtype == DType::kFloat16 || dtype == DType::kBFloat16;
+}
+
+template <typename T>
+struct TypeTag {
+  using Type = T;
+};
+
+// Calls body(TypeTag<T>()) with the element type T of `dtype`.
+template <typename Body>
+cudaError_t DispatchType(DType dtype, Body body) {
+  switch (dtype) {
+    case DType::kFloat32:
+      return body(TypeTag<float>());
+    case DType::kFloat16:
+      return body(TypeTag<__half>());
+    case DType::kBFloat16:
+      return body(TypeTag<__nv_bfloat16>());
+  }
+  return cudaErrorInvalidValue;
+}
+
+inline cudaError_t CheckLinearArgs(const LinearArgs& args) {
+  const bool sizes = args.m >= 0 && args.n > 0 && args.k > 0 && args.a_stride >= args.k &&
+                     args.out_stride >= args.n && args.w_stride >= (args.transposed ? args.n : args.k);
+  const bool types =
+      IsSupported(args.dtype) && (args.out_dtype == args.dtype || args.out_dtype == DType::kFloat32);
+  return sizes && types ? cudaSuccess : cudaErrorInvalidValue;
+}
+
+// out[m, n] += bias[n], for fp32 outputs.
+cudaError_t LaunchAddBias(const LinearArgs& args, cudaStream_t stream);
+
+inline bool IsAligned16(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }
+
+}  // namespace switchyard::cuda

@@ -1,0 +1,144 @@
+// Element types on the device: conversions, packs of several elements, reductions across a warp.
+#pragma once
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#include <cstdint>
+#include <type_traits>
+
+#include "../../common/types.h"
+#include "ptx.cuh"
+
+namespace switchyard::cuda {
+
+constexpr int kWarpSize = 32;
+constexpr unsigned kFullWarp = 0xffffffffu;
+
+__device__ inline float ToFloat(float value) { return value; }
+__device__ inline float ToFloat(__nv_bfloat16 value) { return __bfloat162float(value); }
+__device__ inline float ToFloat(__half value) { return __half2float(value); }
+
+template <typename T>
+__device__ T FromFloat(float value);
+template <>
+__device__ inline float FromFloat<float>(float value) {
+  return value;
+}
+template <>
+__device__ inline __nv_bfloat16 FromFloat<__nv_bfloat16>(float value) {
+  return __float2bfloat16_rn(value);
+}
+template <>
+__device__ inline __half FromFloat<__half>(float value) {
+  return __float2half_rn(value);
+}
+
+__device__ inline float MinusInfinity() { return -__int_as_float(0x7f800000); }
+
+__device__ inline float Sigmoid(float x) { return 1.0f / (1.0f + __expf(-x)); }
+__device__ inline float Silu(float x) { return x * Sigmoid(x); }
+
+// kCount elements moved by one instruction.
+template <typename T, int kCount>
+struct alignas(sizeof(T) * kCount) Pack {
+  T values[kCount];
+};
+
+// Elements in the widest access (16 bytes).
+template <typename T>
+constexpr int kVectorOf = 16 / static_cast<int>(sizeof(T));
+
+// Weights are read once: 16-byte packs bypass the first-level cache, which keeps the activations.
+template <typename T, int kCount>
+__device__ Pack<T, kCount> LoadWeights(const T* address) {
+  if constexpr (sizeof(Pack<T, kCount>) == 16) {
+    union {
+      uint4 bits;
+      Pack<T, kCount> pack;
+    } loaded = {LoadOnce16(address)};
+    return loaded.pack;
+  } else {
+    return *reinterpret_cast<const Pack<T, kCount>*>(address);
+  }
+}
+
+template <typename T, int kCount>
+__device__ Pack<T, kCount> LoadPack(const T* address) {
+  return *reinterpret_cast<const Pack<T, kCount>*>(address);
+}
+
+// The pack, or zeros; on the bits, since a conversion of 0.0f would become a branch around every element.
+template <typename T, int kCount>
+__device__ Pack<T, kCount> KeepIf(bool keep, Pack<T, kCount> pack) {
+  using Word = std::conditional_t<sizeof(pack) % 4 == 0, uint32_t, uint16_t>;
+  constexpr int kWords = sizeof(pack) / sizeof(Word);
+  union {
+    Pack<T, kCount> pack;
+    Word words[kWords];
+  } bits = {pack};
+#pragma unroll
+  for (int i = 0; i < kWords; ++i) bits.words[i] = keep ? bits.words[i] : Word{0};
+  return bits.pack;
+}
+
+// The same sum in every lane, always added in the same order.
+__device__ inline float WarpSum(float value) {
+#pragma unroll
+  for (int mask = kWarpSize / 2; mask > 0; mask /= 2) value += __shfl_xor_sync(kFullWarp, value, mask);
+  return value;
+}
+
+__device__ inline float WarpMax(float value) {
+#pragma unroll
+  for (int mask = kWarpSize / 2; mask > 0; mask /= 2) {
+    value = fmaxf(value, __shfl_xor_sync(kFullWarp, value, mask));
+  }
+  return value;
+}
+
+// x . w over a warp, the same sum in every lane; kUnroll packs of each are in flight at a time, given a
+// kernel whose launch bounds grant the registers.
+template <typename T, int kVector>
+__device__ float WarpDot(const T* x, const T* w, int count) {
+  constexpr int kUnroll = 8;
+  constexpr int kStep = kWarpSize * kVector;
+  float sum = 0.0f;
+  for (int base = threadIdx.x % kWarpSize * kVector; base < count; base += kStep * kUnroll) {
+    Pack<T, kVector> a[kUnroll], b[kUnroll];
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u) {
+      // Past the end the first pack is loaded once more and multiplied with zeros.
+      const int i = base + u * kStep;
+      const int at = i < count ? i : base;
+      b[u] = LoadWeights<T, kVector>(w + at);
+      a[u] = KeepIf<T, kVector>(i < count, LoadPack<T, kVector>(x + at));
+    }
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u) {
+#pragma unroll
+      for (int j = 0; j < kVector; ++j) {
+        sum = fmaf(ToFloat(a[u].values[j]), ToFloat(b[u].values[j]), sum);
+      }
+    }
+  }
+  return WarpSum(sum);
+}
+
+// Reads or writes an element whose type is known only at run time; for outputs, which are few.
+__device__ inline float LoadAs(const void* data, DType dtype, int64_t index) {
+  if (dtype == DType::kFloat32) return static_cast<const float*>(data)[index];
+  if (dtype == DType::kBFloat16) return ToFloat(static_cast<const __nv_bfloat16*>(data)[index]);
+  return ToFloat(static_cast<const __half*>(data)[index]);
+}
+__device__ inline void StoreAs(void* data, DType dtype, int64_t index, float value) {
+  if (dtype == DType::kFloat32) {
+    static_cast<float*>(data)[index] = value;
+  } else if (dtype == DType::kBFloat16) {
+    static_cast<__nv_bfloat16*>(data)[index] = FromFloat<__nv_bfloat16>(value);
+  } else {
+    static_cast<__half*>(data)[index] = FromFloat<__half>(value);
+  }
+}
+
+}  // namespace switchyard::cuda

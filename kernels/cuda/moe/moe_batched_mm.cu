@@ -1,0 +1,265 @@
+// batched_mm: matrix-vector products for every (token, expert) pair, bound by the bandwidth of reading
+// weights. The first launch computes silu(gate x) * (up x), the second the down product and the weighted sum
+// over a token's experts.
+//
+// The fast grid axis runs over pairs (or tokens), the slow one over rows: blocks that run together read the
+// same rows of an expert several tokens chose, so its weights come from memory once.
+#include "../common/numeric.cuh"
+#include "moe_internal.h"
+
+namespace switchyard::cuda {
+namespace {
+
+constexpr int kWarps = 8;
+constexpr int kThreads = kWarps * kWarpSize;
+// Blocks a multiprocessor holds at least. Without a number the compiler saves registers by loading one after
+// the other what should be in flight together.
+constexpr int kGateUpBlocks = 3;
+constexpr int kDownBlocks = 2;
+
+struct GateUpParams {
+  const void* x;
+  const int32_t* indices;
+  KernelPointers gate, up;
+  void* activations;
+  int64_t stride;
+  int hidden, intermediate, top_k;
+};
+
+struct DownParams {
+  const void* activations;
+  const int32_t* indices;
+  const float* weights;
+  KernelPointers down;
+  void* y;
+  int64_t stride;
+  int hidden, intermediate, top_k;
+  DType y_dtype;
+  bool accumulate;
+};
+
+template <typename T, int kVector>
+__device__ float Dot(const Pack<T, kVector>& a, const Pack<T, kVector>& b, float sum) {
+#pragma unroll
+  for (int i = 0; i < kVector; ++i) sum = fmaf(ToFloat(a.values[i]), ToFloat(b.values[i]), sum);
+  return sum;
+}
+
+// This lane's share of x . a and x . b over k elements; kUnroll packs of each are in flight at a time.
+template <typename T, int kVector, int kUnroll>
+__device__ void DotTwoRows(const T* xa, const T* xb, const T* a, const T* b, int k, float& sum_a,
+                           float& sum_b) {
+  constexpr int kStep = kWarpSize * kVector;
+  const int lane = threadIdx.x % kWarpSize;
+  for (int base = lane * kVector; base < k; base += kStep * kUnroll) {
+    Pack<T, kVector> wa[kUnroll], wb[kUnroll], va[kUnroll], vb[kUnroll];
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u) {
+      // Past the end the first pack is loaded once more and multiplied with zeros: loads that no branch
+      // depends on are all in flight together.
+      const int i = base + u * kStep;
+      const bool inside = i < k;
+      const int at = inside ? i : base;
+      wa[u] = LoadWeights<T, kVector>(a + at);
+      wb[u] = LoadWeights<T, kVector>(b + at);
+      va[u] = KeepIf<T, kVector>(inside, LoadPack<T, kVector>(xa + at));
+      vb[u] = KeepIf<T, kVector>(inside, LoadPack<T, kVector>(xb + at));
+    }
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u) {
+      sum_a = Dot<T, kVector>(wa[u], va[u], sum_a);
+      sum_b = Dot<T, kVector>(wb[u], vb[u], sum_b);
+    }
+  }
+}
+
+// One warp per output of one pair; gate and up share the loads of x.
+template <typename T, int kVector>
+__global__ void __launch_bounds__(kThreads, kGateUpBlocks) moe_gate_up_gemv_kernel(const GateUpParams p) {
+  const int pair = blockIdx.x;
+  const int row = blockIdx.y * kWarps + threadIdx.x / kWarpSize;
+  if (row >= p.intermediate) return;
+  const int expert = p.indices[pair];
+  const T* x = static_cast<const T*>(p.x) + static_cast<int64_t>(pair / p.top_k) * p.hidden;
+  float gate = 0.0f;
+  float up = 0.0f;
+  DotTwoRows<T, kVector, 4>(x, x, p.gate.At<T>(expert) + row * p.stride, p.up.At<T>(expert) + row * p.stride,
+                            p.hidden, gate, up);
+  gate = WarpSum(gate);
+  up = WarpSum(up);
+  if (threadIdx.x % kWarpSize == 0) {
+    static_cast<T*>(p.activations)[static_cast<int64_t>(pair) * p.intermediate + row] =
+        FromFloat<T>(Silu(gate) * up);
+  }
+}
+
+__device__ void StoreSum(const DownParams& p, int token, int column, float sum) {
+  const int64_t index = static_cast<int64_t>(token) * p.hidden + column;
+  if (p.accumulate) sum += LoadAs(p.y, p.y_dtype, index);
+  StoreAs(p.y, p.y_dtype, index, sum);
+}
+
+// One warp per output of one token: its experts two at a time, added in slot order.
+template <typename T, int kVector>
+__global__ void __launch_bounds__(kThreads, kDownBlocks) moe_down_gemv_kernel(const DownParams p) {
+  const int token = blockIdx.x;
+  const int row = blockIdx.y * kWarps + threadIdx.x / kWarpSize;
+  if (row >= p.hidden) return;
+  const T* activations = static_cast<const T*>(p.activations);
+  float sum = 0.0f;
+  for (int slot = 0; slot < p.top_k; slot += 2) {
+    const int64_t first = static_cast<int64_t>(token) * p.top_k + slot;
+    // An odd last slot is paired with itself at weight zero.
+    const bool both = slot + 1 < p.top_k;
+    const int64_t second = both ? first + 1 : first;
+    const T* a = p.down.At<T>(p.indices[first]) + row * p.stride;
+    const T* b = p.down.At<T>(p.indices[second]) + row * p.stride;
+    float dot_a = 0.0f;
+    float dot_b = 0.0f;
+    DotTwoRows<T, kVector, 3>(activations + first * p.intermediate, activations + second * p.intermediate, a,
+                              b, p.intermediate, dot_a, dot_b);
+    sum += p.weights[first] * WarpSum(dot_a);
+    if (both) sum += p.weights[second] * WarpSum(dot_b);
+  }
+  if (threadIdx.x % kWarpSize == 0) StoreSum(p, token, row, sum);
+}
+
+// Transposed weights: a row holds one k for every output, so lanes lie side by side along the outputs, and
+// the block's warps and the rest of each warp along k.
+constexpr int kColumnLanes = 4;
+constexpr int kRowsAtOnce = kThreads / kColumnLanes;
+
+// Adds the shares of all threads with the same columns, in a fixed order. Thread c < columns of the block
+// gets the sum of column c; sums[i] is the thread's share of column (threadIdx.x % kColumnLanes) * kVector +
+// i.
+template <int kVector>
+__device__ float SumOverBlock(const float (&sums)[kVector]) {
+  constexpr int kColumns = kColumnLanes * kVector;
+  float* shared = reinterpret_cast<float*>(SharedMemory());
+  const int row = threadIdx.x / kColumnLanes;
+  const int column = threadIdx.x % kColumnLanes * kVector;
+  __syncthreads();  // an earlier sum may still be read
+#pragma unroll
+  for (int i = 0; i < kVector; ++i) shared[row * kColumns + column + i] = sums[i];
+  for (int half = kRowsAtOnce / 2; half > 0; half /= 2) {
+    __syncthreads();
+    if (row < half) {
+#pragma unroll
+      for (int i = 0; i < kVector; ++i) {
+        shared[row * kColumns + column + i] += shared[(row + half) * kColumns + column + i];
+      }
+    }
+  }
+  __syncthreads();
+  return threadIdx.x < kColumns ? shared[threadIdx.x] : 0.0f;
+}
+
+// sums[i] += x[k] * w[k * stride + i] over this thread's share of k; kUnroll packs are in flight at a time.
+template <typename T, int kVector, int kUnroll>
+__device__ void DotColumns(const T* x, const T* w, int64_t stride, int k, float (&sums)[kVector]) {
+  for (int base = threadIdx.x / kColumnLanes; base < k; base += kRowsAtOnce * kUnroll) {
+    Pack<T, kVector> packs[kUnroll];
+    Pack<T, 1> values[kUnroll];
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u) {
+      const int i = base + u * kRowsAtOnce;
+      const int at = i < k ? i : base;
+      packs[u] = LoadWeights<T, kVector>(w + at * stride);
+      values[u] = KeepIf<T, 1>(i < k, LoadPack<T, 1>(x + at));
+    }
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u) {
+      const float value = ToFloat(values[u].values[0]);
+#pragma unroll
+      for (int i = 0; i < kVector; ++i) sums[i] = fmaf(value, ToFloat(packs[u].values[i]), sums[i]);
+    }
+  }
+}
+
+template <typename T, int kVector>
+__global__ void __launch_bounds__(kThreads, kGateUpBlocks)
+    moe_gate_up_gemv_transposed_kernel(const GateUpParams p) {
+  constexpr int kColumns = kColumnLanes * kVector;
+  const int pair = blockIdx.x;
+  const int column = blockIdx.y * kColumns + threadIdx.x % kColumnLanes * kVector;
+  const int expert = p.indices[pair];
+  const T* x = static_cast<const T*>(p.x) + static_cast<int64_t>(pair / p.top_k) * p.hidden;
+  float gates[kVector] = {};
+  float ups[kVector] = {};
+  if (column < p.intermediate) {
+    DotColumns<T, kVector, 4>(x, p.gate.At<T>(expert) + column, p.stride, p.hidden, gates);
+    DotColumns<T, kVector, 4>(x, p.up.At<T>(expert) + column, p.stride, p.hidden, ups);
+  }
+  const float gate = SumOverBlock<kVector>(gates);
+  const float up = SumOverBlock<kVector>(ups);
+  const int output = blockIdx.y * kColumns + threadIdx.x;
+  if (threadIdx.x < kColumns && output < p.intermediate) {
+    static_cast<T*>(p.activations)[static_cast<int64_t>(pair) * p.intermediate + output] =
+        FromFloat<T>(Silu(gate) * up);
+  }
+}
+
+template <typename T, int kVector>
+__global__ void __launch_bounds__(kThreads, kDownBlocks) moe_down_gemv_transposed_kernel(const DownParams p) {
+  constexpr int kColumns = kColumnLanes * kVector;
+  const int token = blockIdx.x;
+  const int column = blockIdx.y * kColumns + threadIdx.x % kColumnLanes * kVector;
+  const T* activations = static_cast<const T*>(p.activations);
+  float sums[kVector] = {};
+  for (int slot = 0; slot < p.top_k && column < p.hidden; ++slot) {
+    const int64_t pair = static_cast<int64_t>(token) * p.top_k + slot;
+    float dots[kVector] = {};
+    DotColumns<T, kVector, 4>(activations + pair * p.intermediate, p.down.At<T>(p.indices[pair]) + column,
+                              p.stride, p.intermediate, dots);
+#pragma unroll
+    for (int i = 0; i < kVector; ++i) sums[i] = fmaf(p.weights[pair], dots[i], sums[i]);
+  }
+  const float sum = SumOverBlock<kVector>(sums);
+  const int output = blockIdx.y * kColumns + threadIdx.x;
+  if (threadIdx.x < kColumns && output < p.hidden) StoreSum(p, token, output, sum);
+}
+
+template <typename T, int kVector>
+cudaError_t LaunchGemvs(const GateUpParams& gate_up, const DownParams& down, int64_t tokens, bool transposed,
+                        cudaStream_t stream) {
+  const int outputs = transposed ? kColumnLanes * kVector : kWarps;
+  const size_t shared_bytes = transposed ? kThreads * kVector * sizeof(float) : 0;
+  const int64_t gate_blocks = CeilDiv(gate_up.intermediate, outputs);
+  const int64_t down_blocks = CeilDiv(down.hidden, outputs);
+  if (gate_blocks > kMaxGridY || down_blocks > kMaxGridY) return cudaErrorInvalidValue;
+  const auto gate_kernel =
+      transposed ? moe_gate_up_gemv_transposed_kernel<T, kVector> : moe_gate_up_gemv_kernel<T, kVector>;
+  const auto down_kernel =
+      transposed ? moe_down_gemv_transposed_kernel<T, kVector> : moe_down_gemv_kernel<T, kVector>;
+  const dim3 gate_grid(static_cast<unsigned>(tokens * gate_up.top_k), static_cast<unsigned>(gate_blocks));
+  const dim3 down_grid(static_cast<unsigned>(tokens), static_cast<unsigned>(down_blocks));
+  SWITCHYARD_RETURN_IF_CUDA_ERROR(
+      LaunchKernel(gate_kernel, gate_grid, dim3(kThreads), shared_bytes, stream, gate_up));
+  return LaunchKernel(down_kernel, down_grid, dim3(kThreads), shared_bytes, stream, down);
+}
+
+}  // namespace
+
+cudaError_t LaunchMoeBatchedMm(const MoeExpertsArgs& args, cudaStream_t stream) {
+  SWITCHYARD_RETURN_IF_CUDA_ERROR(CheckMoeArgs(ExpertsImplementation::kBatchedMm, args));
+  if (args.tokens == 0) return cudaSuccess;
+  const ExpertTable& experts = args.experts;
+  void* activations =
+      CarveMoeWorkspace(ExpertsImplementation::kBatchedMm, experts, args.tokens, args.top_k, args.workspace)
+          .activations;
+  const GateUpParams gate_up = {
+      args.x,      args.indices,        ToKernel(experts.gate), ToKernel(experts.up),
+      activations, experts.gate_stride, experts.hidden,         experts.intermediate,
+      args.top_k};
+  const DownParams down = {activations, args.indices,        args.weights,   ToKernel(experts.down),
+                           args.y,      experts.down_stride, experts.hidden, experts.intermediate,
+                           args.top_k,  args.y_dtype,        args.accumulate};
+  const bool vectors = AllowsVectors(args);
+  return DispatchType(experts.dtype, [&](auto tag) {
+    using T = typename decltype(tag)::Type;
+    return vectors ? LaunchGemvs<T, kVectorOf<T>>(gate_up, down, args.tokens, experts.transposed, stream)
+                   : LaunchGemvs<T, 1>(gate_up, down, args.tokens, experts.transposed, stream);
+  });
+}
+
+}  // namespace switchyard::cuda

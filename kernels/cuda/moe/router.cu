@@ -1,0 +1,200 @@
+// The router: logits, softmax in fp32, top-k and renormalisation; one warp chooses for a token.
+#include "../common/launch.h"
+#include "../common/numeric.cuh"
+#include "../kernels.h"
+
+namespace switchyard::cuda {
+namespace {
+
+constexpr int kWarps = 8;
+constexpr int kThreads = kWarps * kWarpSize;
+constexpr int kResidentBlocks = 2;  // with a number given, loads in flight get the registers they need
+constexpr int kMaxPerLane = 16;
+constexpr int kMaxExperts = kMaxPerLane * kWarpSize;
+constexpr int kMaxTopK = kWarpSize;
+constexpr int64_t kFewTokens = 32;  // above this, a GEMM reads the router's weight fewer times
+
+struct Choice {
+  float probability;
+  int expert;
+};
+
+// The greater probability wins, NaN above all (as in torch.topk), and the lower index among equals.
+__device__ bool Beats(float key_a, int a, float key_b, int b) {
+  return key_a > key_b || (key_a == key_b && a < b);
+}
+__device__ float SelectionKey(float probability) {
+  return probability == probability ? probability : __int_as_float(0x7f800000);
+}
+
+// Softmax over a token's experts; lane l holds experts l, l + 32, ...
+template <int kPerLane>
+__device__ void Softmax(float (&values)[kPerLane], int experts) {
+  const int lane = threadIdx.x % kWarpSize;
+  float largest = -__int_as_float(0x7f800000);
+#pragma unroll
+  for (int i = 0; i < kPerLane; ++i) {
+    if (lane + i * kWarpSize < experts) largest = fmaxf(largest, values[i]);
+  }
+  for (int mask = kWarpSize / 2; mask > 0; mask /= 2) {
+    largest = fmaxf(largest, __shfl_xor_sync(kFullWarp, largest, mask));
+  }
+  float sum = 0.0f;
+#pragma unroll
+  for (int i = 0; i < kPerLane; ++i) {
+    values[i] = lane + i * kWarpSize < experts ? expf(values[i] - largest) : 0.0f;
+    sum += values[i];
+  }
+  sum = WarpSum(sum);
+#pragma unroll
+  for (int i = 0; i < kPerLane; ++i) values[i] /= sum;
+}
+
+// The warp's best expert not yet taken, known to every lane.
+template <int kPerLane>
+__device__ Choice BestLeft(const float (&values)[kPerLane], unsigned taken, int experts) {
+  const int lane = threadIdx.x % kWarpSize;
+  float best_key = -1.0f;
+  float best_value = 0.0f;
+  int best = kMaxExperts;
+#pragma unroll
+  for (int i = 0; i < kPerLane; ++i) {
+    const int expert = lane + i * kWarpSize;
+    const bool free = expert < experts && (taken >> i & 1u) == 0;
+    const float key = SelectionKey(values[i]);
+    if (free && Beats(key, expert, best_key, best)) {
+      best_key = key;
+      best_value = values[i];
+      best = expert;
+    }
+  }
+  for (int mask = kWarpSize / 2; mask > 0; mask /= 2) {
+    const float key = __shfl_xor_sync(kFullWarp, best_key, mask);
+    const float value = __shfl_xor_sync(kFullWarp, best_value, mask);
+    const int expert = __shfl_xor_sync(kFullWarp, best, mask);
+    if (Beats(key, expert, best_key, best)) {
+      best_key = key;
+      best_value = value;
+      best = expert;
+    }
+  }
+  return {best_value, best};
+}
+
+// One warp: the token's top_k experts and weights from its logits.
+template <int kPerLane>
+__device__ void ChooseExperts(float (&values)[kPerLane], int experts, int top_k, bool normalize,
+                              int32_t* indices, float* weights) {
+  const int lane = threadIdx.x % kWarpSize;
+  Softmax<kPerLane>(values, experts);
+  unsigned taken = 0;
+  Choice mine = {0.0f, 0};
+  float sum = 0.0f;
+  for (int slot = 0; slot < top_k; ++slot) {
+    const Choice best = BestLeft<kPerLane>(values, taken, experts);
+    if (best.expert % kWarpSize == lane) taken |= 1u << (best.expert / kWarpSize);
+    if (slot == lane) mine = best;
+    sum += best.probability;
+  }
+  if (lane < top_k) {
+    indices[lane] = mine.expert;
+    weights[lane] = normalize ? mine.probability / sum : mine.probability;
+  }
+}
+
+template <int kPerLane>
+__device__ void ChooseFromLogits(const void* logits, DType dtype, int64_t first, int experts, int top_k,
+                                 bool normalize, int32_t* indices, float* weights) {
+  const int lane = threadIdx.x % kWarpSize;
+  float values[kPerLane];
+#pragma unroll
+  for (int i = 0; i < kPerLane; ++i) {
+    const int expert = lane + i * kWarpSize;
+    values[i] = expert < experts ? LoadAs(logits, dtype, first + expert) : 0.0f;
+  }
+  ChooseExperts<kPerLane>(values, experts, top_k, normalize, indices, weights);
+}
+
+template <int kPerLane>
+__global__ void __launch_bounds__(kThreads) router_topk_kernel(const RouterTopKArgs args) {
+  const int64_t token = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarpSize;
+  if (token >= args.tokens) return;
+  ChooseFromLogits<kPerLane>(args.logits, args.logits_dtype, token * args.num_experts, args.num_experts,
+                             args.top_k, args.normalize, args.indices + token * args.top_k,
+                             args.weights + token * args.top_k);
+}
+
+// One warp for a logit: were a token's logits left to one block, one multiprocessor would read the whole
+// router, which takes about as long as all of them need for the token's experts.
+template <typename T, int kVector>
+__global__ void __launch_bounds__(kThreads, kResidentBlocks) router_logits_kernel(const RouterArgs args) {
+  const int64_t token = blockIdx.x;
+  const int expert = static_cast<int>(blockIdx.y) * kWarps + static_cast<int>(threadIdx.x) / kWarpSize;
+  if (expert >= args.num_experts) return;
+  const T* x = static_cast<const T*>(args.x) + token * args.hidden;
+  const T* w = static_cast<const T*>(args.weight) + static_cast<int64_t>(expert) * args.hidden;
+  const float logit = WarpDot<T, kVector>(x, w, args.hidden);
+  if (threadIdx.x % kWarpSize == 0) args.logits[token * args.num_experts + expert] = logit;
+}
+
+bool IsValidChoice(int num_experts, int top_k) {
+  return num_experts > 0 && num_experts <= kMaxExperts && top_k > 0 && top_k <= num_experts &&
+         top_k <= kMaxTopK;
+}
+
+// Registers for the usual expert counts: up to 128, or up to 512.
+template <int kPerLane>
+constexpr int kExpertsFor = kPerLane * kWarpSize;
+
+cudaError_t LaunchLogits(const RouterArgs& args, cudaStream_t stream) {
+  const dim3 grid(static_cast<unsigned>(args.tokens),
+                  static_cast<unsigned>(CeilDiv(args.num_experts, kWarps)));
+  return DispatchType(args.dtype, [&](auto tag) {
+    using T = typename decltype(tag)::Type;
+    constexpr int kVector = kVectorOf<T>;
+    const bool vectors = args.hidden % kVector == 0 && IsAligned16(args.x) && IsAligned16(args.weight);
+    const auto kernel = vectors ? router_logits_kernel<T, kVector> : router_logits_kernel<T, 1>;
+    return LaunchKernel(kernel, grid, dim3(kThreads), 0, stream, args);
+  });
+}
+
+// The same for many tokens.
+cudaError_t MultiplyLogits(GemmContext& gemm, const RouterArgs& args, cudaStream_t stream) {
+  LinearArgs linear;
+  linear.dtype = args.dtype;
+  linear.m = args.tokens;
+  linear.n = args.num_experts;
+  linear.k = args.hidden;
+  linear.a = args.x;
+  linear.a_stride = args.hidden;
+  linear.w = args.weight;
+  linear.w_stride = args.hidden;
+  linear.out = args.logits;
+  linear.out_dtype = DType::kFloat32;
+  linear.out_stride = args.num_experts;
+  return LaunchLinear(gemm, linear, stream);
+}
+
+}  // namespace
+
+cudaError_t LaunchRouterTopK(const RouterTopKArgs& args, cudaStream_t stream) {
+  if (!IsValidChoice(args.num_experts, args.top_k) || !IsSupported(args.logits_dtype))
+    return cudaErrorInvalidValue;
+  if (args.tokens == 0) return cudaSuccess;
+  const auto kernel =
+      args.num_experts <= kExpertsFor<4> ? router_topk_kernel<4> : router_topk_kernel<kMaxPerLane>;
+  return LaunchKernel(kernel, dim3(static_cast<unsigned>(CeilDiv(args.tokens, kWarps))), dim3(kThreads), 0,
+                      stream, args);
+}
+
+cudaError_t LaunchRouter(GemmContext& gemm, const RouterArgs& args, cudaStream_t stream) {
+  if (!IsValidChoice(args.num_experts, args.top_k) || !IsSupported(args.dtype)) return cudaErrorInvalidValue;
+  if (args.tokens == 0) return cudaSuccess;
+  SWITCHYARD_RETURN_IF_CUDA_ERROR(args.tokens > kFewTokens ? MultiplyLogits(gemm, args, stream)
+                                                           : LaunchLogits(args, stream));
+  return LaunchRouterTopK({args.logits, DType::kFloat32, args.tokens, args.num_experts, args.top_k,
+                           args.normalize, args.indices, args.weights},
+                          stream);
+}
+
+}  // namespace switchyard::cuda

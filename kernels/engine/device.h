@@ -1,0 +1,113 @@
+// A device that is not the CPU, as the addon sees it: a C++ interface that a shared library of its own
+// implements, opened only when a device is asked for.
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "../common/types.h"
+#include "../ort/api.h"
+#include "../weights/weight_store.h"
+
+namespace switchyard::ops {
+
+// Raised with every change of what is declared here or of ort::Functions: addon and library are built apart.
+constexpr int kDeviceAbi = 1;
+
+struct DeviceInfo {
+  std::string name;
+  std::string pci_id;  // "0000:65:00.0"
+  int64_t total_bytes = 0, free_bytes = 0;
+  int major = 0, minor = 0;  // compute capability
+};
+
+// What came of fetching experts on demand; all zero where every weight is resident.
+struct ResidencyCounts {
+  int64_t hits = 0;     // experts wanted that were there
+  int64_t fetches = 0;  // experts that had to be brought
+  int64_t bytes = 0;    // brought
+};
+
+// The weights of one store on a device, in one element type. Shared by all sessions of a model.
+class DeviceStore {
+ public:
+  virtual ~DeviceStore() = default;
+  // Brings what the sessions opened since the last call need. `progress` hears the bytes done and in total
+  // and ends the upload by returning false. Throws std::runtime_error naming tensor, need and free memory.
+  virtual void Upload(const std::function<bool(int64_t done, int64_t total)>& progress) = 0;
+  virtual int64_t resident_bytes() const = 0;
+  virtual ResidencyCounts counts() const = 0;
+};
+
+// The ops of one session.
+class DeviceOps {
+ public:
+  virtual ~DeviceOps() = default;
+  virtual ort::OrtCustomOpDomain* domain() const = 0;
+};
+
+// A run that was recorded instead of executed.
+class CapturedRun {
+ public:
+  virtual ~CapturedRun() = default;
+  // Enqueues the run once more.
+  virtual void Launch() = 0;
+};
+
+// Work is enqueued on one stream, so it executes in the order of the calls. Throws std::runtime_error for
+// whatever the device reports.
+class Device {
+ public:
+  virtual ~Device() = default;
+  virtual DeviceInfo info() const = 0;
+  virtual int index() const = 0;
+  // ONNX Runtime's name of the provider whose nodes share this device's memory, and of that memory; null
+  // where that is the CPU.
+  virtual const char* provider() const = 0;
+  virtual const char* memory_name() const = 0;
+  virtual void* stream() const = 0;
+  // One run at a time enqueues.
+  virtual std::mutex& run_mutex() = 0;
+
+  // `max_bytes` bounds the weights' memory; 0: no bound.
+  virtual std::shared_ptr<DeviceStore> OpenStore(std::shared_ptr<const WeightStore> store, DType dtype,
+                                                 int64_t max_bytes) = 0;
+  // The ops keep device and store alive.
+  virtual std::unique_ptr<DeviceOps> MakeOps(std::shared_ptr<DeviceStore> store) = 0;
+
+  // Memory for `purpose`, which an error names.
+  virtual void* Allocate(size_t bytes, const std::string& purpose) = 0;
+  virtual void Free(void* memory) = 0;
+  virtual void Clear(void* memory, size_t bytes) = 0;
+  // To the device: enqueued, `from` may be reused at once. To the host: waits for all work before.
+  virtual void CopyToDevice(void* to, const void* from, size_t bytes) = 0;
+  virtual void CopyToHost(void* to, const void* from, size_t bytes) = 0;
+  // Copies blocks that lie side by side to places to_bytes apart.
+  virtual void CopyBlocks(const void* from, void* to, int64_t blocks, size_t from_bytes, size_t to_bytes) = 0;
+  virtual void Wait() = 0;
+
+  // Records what `run` enqueues on the stream. Throws std::runtime_error where that cannot be recorded.
+  virtual std::unique_ptr<CapturedRun> Capture(const std::function<void()>& run) = 0;
+
+  // Bytes a second of copying within the device's memory, read and written bytes counted.
+  virtual double MeasureCopyRate() = 0;
+};
+
+class DeviceLibrary {
+ public:
+  virtual ~DeviceLibrary() = default;
+  // As Device::provider.
+  virtual const char* provider() const = 0;
+  // Throws std::runtime_error where there is no driver, in the driver's words.
+  virtual std::vector<DeviceInfo> List() = 0;
+  virtual std::shared_ptr<Device> Open(int index) = 0;
+};
+
+// The library's one symbol. Null when it was built for another interface; lives as long as the process.
+using OpenDeviceLibrary = DeviceLibrary* (*)(int abi, size_t functions_size, const ort::Functions* functions);
+constexpr const char* kOpenDeviceLibrary = "switchyard_open_device_library";
+
+}  // namespace switchyard::ops

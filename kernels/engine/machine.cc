@@ -1,0 +1,31 @@
+#include "machine.h"
+
+#include <cstring>
+#include <memory>
+
+#include "../cpu/arch/isa.h"
+#include "../cpu/machine.h"
+#include "standalone_pool.h"
+
+namespace switchyard::ops {
+
+CpuInfo DescribeCpu() {
+  std::vector<const char*> names(16);
+  names.resize(static_cast<size_t>(cpu::AvailableIsas(names.data(), static_cast<int>(names.size()))));
+  return {cpu::IsaName(), std::vector<std::string>(names.begin(), names.end()), cpu::IsaError()};
+}
+
+ReadBandwidth MeasureReadBandwidth(int64_t bytes, double seconds, int threads) {
+  auto buffer = std::make_unique_for_overwrite<char[]>(static_cast<size_t>(bytes));
+  std::memset(buffer.get(), 1, static_cast<size_t>(bytes));  // gives every page memory of its own
+  StandalonePool pool(threads);
+  const cpu::ReadBandwidth result = cpu::MeasureReadBandwidth(buffer.get(), bytes, seconds, pool);
+  return {result.gigabytes_per_second, result.pattern};
+}
+
+double MeasureFlops(Precision precision, double seconds, int threads) {
+  StandalonePool pool(threads);
+  return cpu::MeasureFlops(precision, seconds, pool);
+}
+
+}  // namespace switchyard::ops

@@ -1,0 +1,84 @@
+// An open graph on ONNX Runtime with Switchyard's custom ops.
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "../ops/op_domain.h"
+#include "../ort/library.h"
+#include "../weights/weight_store.h"
+#include "device.h"
+
+namespace switchyard::ops {
+
+// A graph input or output. Dimensions of -1 are named by `symbols` (empty where the graph gives no name).
+struct ValueInfo {
+  std::string name;
+  ort::ElementType type = ort::kUndefined;
+  std::vector<int64_t> shape;
+  std::vector<std::string> symbols;
+};
+
+// A graph input that is a stored tensor.
+struct BoundInput {
+  std::string input;
+  int64_t handle;
+};
+
+struct SessionConfig {
+  int threads = 1;  // the calling thread included
+  std::shared_ptr<const WeightStore> store;
+  std::vector<BoundInput> bound_inputs;
+  // Where to compute instead of on the CPU: a device, and the weights on it, which a session that opened adds
+  // to; they must be uploaded before its first run.
+  std::shared_ptr<Device> device;
+  std::shared_ptr<DeviceStore> device_store;
+};
+
+// One thread-safe session: runs may overlap.
+class Session {
+ public:
+  // Throws std::runtime_error: a malformed graph, an op's attribute that does not fit the store, a bound
+  // input that does not fit its tensor.
+  Session(const void* model, size_t bytes, SessionConfig config);
+  ~Session();
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+  // Graph inputs that need a feed, and all outputs.
+  const std::vector<ValueInfo>& inputs() const { return inputs_; }
+  const std::vector<ValueInfo>& outputs() const { return outputs_; }
+
+  // Runs the graph. feeds[i] belongs to inputs()[i]. outputs[j] becomes the value of
+  // outputs()[output_indices[j]]; one that is set on entry is written in place. Throws ort::OrtError.
+  void Run(const ort::OrtRunOptions* options, const std::vector<const ort::OrtValue*>& feeds,
+           const std::vector<size_t>& output_indices, std::vector<ort::OrtValue*>& outputs) const;
+
+  // Records a run on the device, as Run describes it, with every output set. A run with the same values
+  // should have preceded it. Throws std::runtime_error where the graph cannot be recorded.
+  std::unique_ptr<CapturedRun> Capture(const std::vector<const ort::OrtValue*>& feeds,
+                                       const std::vector<size_t>& output_indices,
+                                       const std::vector<ort::OrtValue*>& outputs) const;
+
+  // Null on the CPU.
+  const std::shared_ptr<Device>& device() const { return config_.device; }
+
+ private:
+  struct AlignedFree {
+    void operator()(void* memory) const;
+  };
+  void Bind(const BoundInput& bound);
+  void Enqueue(const ort::OrtRunOptions* options, const std::vector<const ort::OrtValue*>& feeds,
+               const std::vector<size_t>& output_indices, std::vector<ort::OrtValue*>& outputs) const;
+
+  SessionConfig config_;
+  OpDomain domain_;
+  std::unique_ptr<DeviceOps> device_ops_;
+  ort::SessionPtr session_;  // after the ops: freed before them
+  std::vector<ValueInfo> inputs_, outputs_;
+  std::vector<std::unique_ptr<void, AlignedFree>> aligned_copies_;
+  std::vector<std::string> bound_names_;
+  std::vector<ort::ValuePtr> bound_values_;
+};
+
+}  // namespace switchyard::ops

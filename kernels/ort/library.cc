@@ -1,0 +1,122 @@
+#include "library.h"
+
+#include <dlfcn.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <mutex>
+
+namespace switchyard::ort {
+namespace {
+
+struct Library {
+  std::string path;
+  std::string version;
+  Functions functions{};
+  OrtEnv* environment = nullptr;
+  OrtMemoryInfo* cpu_memory = nullptr;
+};
+
+// Leaked on purpose: kernels on other threads may still use it while the process exits.
+Library* library = nullptr;
+std::mutex library_mutex;
+
+// From version 1.29 on, ONNX Runtime for Linux reports its use to its maker, with an id and a database in the
+// home folder, unless this is set before its environment is made. Whoever wants that sets it to 0.
+void DisableReports() {
+  constexpr const char* kVariable = "ORT_DISABLE_TELEMETRY";
+  const char* value = std::getenv(kVariable);
+  if (value == nullptr || *value == '\0') setenv(kVariable, "1", 1);
+}
+
+const OrtApiBase* ApiBase(const std::string& path) {
+  void* file = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (file == nullptr) throw std::runtime_error("cannot open ONNX Runtime: " + std::string(dlerror()));
+  auto get_base = reinterpret_cast<const OrtApiBase* (*)()>(dlsym(file, "OrtGetApiBase"));
+  if (get_base == nullptr)
+    throw std::runtime_error(path + " is not an ONNX Runtime library: it has no OrtGetApiBase");
+  return get_base();
+}
+
+const OrtApi* SupportedApi(const OrtApiBase* base, const std::string& path) {
+  const std::string version = base->GetVersionString();
+  unsigned major = 0, minor = 0;
+  if (std::sscanf(version.c_str(), "%u.%u", &major, &minor) != 2 || major != 1 || minor < kApiVersion) {
+    throw std::runtime_error("ONNX Runtime " + version + " (" + path + ") does not fit: need 1." +
+                             std::to_string(kApiVersion) + " or a later 1.x");
+  }
+  const OrtApi* api = base->GetApi(kApiVersion);
+  if (api == nullptr) {
+    throw std::runtime_error("ONNX Runtime " + version + " (" + path + ") does not offer API " +
+                             std::to_string(kApiVersion));
+  }
+  return api;
+}
+
+Functions LoadFunctions(const OrtApi* api) {
+  auto table = reinterpret_cast<void* const*>(api);
+  Functions functions{};
+#define SWITCHYARD_ORT_LOAD(name, position, result, parameters) \
+  functions.name = reinterpret_cast<result(*) parameters>(table[position]);
+  SWITCHYARD_ORT_FUNCTIONS(SWITCHYARD_ORT_LOAD)
+#undef SWITCHYARD_ORT_LOAD
+  return functions;
+}
+
+// A status and a tensor, made and read back: had a position in the table moved, these would not come back as
+// they went.
+void CheckRoundTrips() {
+  OrtStatus* status = Api().CreateStatus(kInvalidArgument, "round trip");
+  const bool status_ok = status != nullptr && Api().GetErrorCode(status) == kInvalidArgument &&
+                         std::string(Api().GetErrorMessage(status)) == "round trip";
+  if (status != nullptr) Api().ReleaseStatus(status);
+
+  int32_t data[6] = {};
+  ValuePtr value = WrapMemory(data, sizeof data, kInt32, {2, 3});
+  const TensorView view = View(value.get());
+  const bool tensor_ok = view.type == kInt32 && view.shape == std::vector<int64_t>{2, 3} && view.data == data;
+  if (!status_ok || !tensor_ok) {
+    throw std::runtime_error("ONNX Runtime " + library->version + " (" + library->path +
+                             ") does not behave as its C interface promises; reinstall onnxruntime-node");
+  }
+}
+
+}  // namespace
+
+void OpenLibrary(const std::string& path) {
+  std::lock_guard<std::mutex> lock(library_mutex);
+  if (library != nullptr) {
+    if (library->path == path) return;
+    throw std::runtime_error("ONNX Runtime is already open from " + library->path + "; cannot also open " +
+                             path);
+  }
+  DisableReports();
+  const OrtApiBase* base = ApiBase(path);
+  const OrtApi* api = SupportedApi(base, path);
+  library = new Library{path, base->GetVersionString(), LoadFunctions(api)};
+  try {
+    Check(Api().CreateEnv(kLogWarning, "switchyard", &library->environment));
+    Check(Api().CreateCpuMemoryInfo(kDeviceAllocator, kMemoryDefault, &library->cpu_memory));
+    CheckRoundTrips();
+  } catch (...) {
+    library = nullptr;
+    throw;
+  }
+}
+
+const std::string& LibraryVersion() { return library->version; }
+const Functions& Api() { return library->functions; }
+OrtEnv* Environment() { return library->environment; }
+const OrtMemoryInfo* CpuMemory() { return library->cpu_memory; }
+
+ValuePtr WrapMemory(void* data, size_t bytes, ElementType type, const std::vector<int64_t>& shape,
+                    const OrtMemoryInfo* memory) {
+  static char nothing;  // ORT wants an address even for no bytes
+  OrtValue* value = nullptr;
+  if (memory == nullptr) memory = CpuMemory();
+  Check(Api().CreateTensorWithDataAsOrtValue(memory, bytes == 0 ? &nothing : data, bytes, shape.data(),
+                                             shape.size(), type, &value));
+  return ValuePtr(value);
+}
+
+}  // namespace switchyard::ort

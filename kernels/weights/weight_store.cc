@@ -1,0 +1,97 @@
+#include "weight_store.h"
+
+#include <algorithm>
+
+namespace switchyard {
+namespace {
+
+// Bytes of one element of an ONNX data type; 0 when unknown.
+uint64_t ElementBytes(int32_t type) {
+  switch (type) {
+    case 2:   // uint8
+    case 3:   // int8
+    case 9:   // bool
+    case 17:  // float8 e4m3
+    case 19:  // float8 e5m2
+      return 1;
+    case 4:   // uint16
+    case 5:   // int16
+    case 10:  // float16
+    case 16:  // bfloat16
+      return 2;
+    case 1:   // float32
+    case 6:   // int32
+    case 12:  // uint32
+      return 4;
+    case 7:   // int64
+    case 11:  // float64
+    case 13:  // uint64
+      return 8;
+    default:
+      return 0;
+  }
+}
+
+// Bytes of the longest tensor that lies in no file.
+size_t LongestZeros(const std::vector<std::string>& files, const std::vector<TensorEntry>& entries) {
+  uint64_t longest = 1;
+  for (const TensorEntry& entry : entries) {
+    if (files.at(entry.file).empty()) longest = std::max(longest, entry.bytes);
+  }
+  return longest;
+}
+
+}  // namespace
+
+std::shared_ptr<const WeightStore> WeightStore::Open(const std::vector<std::string>& files,
+                                                     std::vector<TensorEntry> entries) {
+  std::shared_ptr<WeightStore> store(new WeightStore);
+  try {
+    for (const std::string& file : files) {
+      store->files_.push_back(file.empty() ? std::make_unique<MappedFile>(LongestZeros(files, entries))
+                                           : std::make_unique<MappedFile>(file));
+    }
+  } catch (const std::runtime_error& error) {
+    throw WeightFileError(error.what());
+  }
+  store->tensors_.reserve(entries.size());
+  for (TensorEntry& entry : entries) store->Add(std::move(entry));
+  return store;
+}
+
+void WeightStore::Add(TensorEntry entry) {
+  const MappedFile& file = *files_.at(entry.file);
+  auto where = [&] { return file.path() + ": tensor '" + entry.name + "'"; };
+  uint64_t expected = ElementBytes(entry.type);
+  if (expected == 0) {
+    throw WeightFileError(where() + " has an element type (" + std::to_string(entry.type) +
+                          ") the engine cannot hold");
+  }
+  for (int64_t dim : entry.shape) {
+    if (dim < 0 || __builtin_mul_overflow(expected, static_cast<uint64_t>(dim), &expected)) {
+      throw WeightFileError(where() + " has an impossible shape " + ShapeText(entry.shape));
+    }
+  }
+  if (expected != entry.bytes) {
+    throw WeightFileError(where() + " of shape " + ShapeText(entry.shape) + " needs " +
+                          std::to_string(expected) + " bytes, but its entry spans " +
+                          std::to_string(entry.bytes));
+  }
+  if (entry.offset > file.size() || entry.bytes > file.size() - entry.offset) {
+    throw WeightFileError(where() + " ends at byte " + std::to_string(entry.offset + entry.bytes) +
+                          ", but the file has " + std::to_string(file.size()) +
+                          " bytes; it is truncated: fetch it again");
+  }
+  tensors_.push_back(
+      {std::move(entry.name), file.data() + entry.offset, entry.bytes, entry.type, std::move(entry.shape)});
+}
+
+const StoredTensor& WeightStore::Get(int64_t handle) const {
+  if (handle < 0 || handle >= size()) {
+    throw std::runtime_error("handle " + std::to_string(handle) + " is not in the weight store, which has " +
+                             std::to_string(size()) + " tensors");
+  }
+  return tensors_[static_cast<size_t>(handle)];
+}
+
+}  // namespace switchyard
