@@ -10,9 +10,7 @@ const OPTIONS = ['-O1', '-Wno-unknown-pragmas', '-I', join(tests, 'emulator')];
 
 const cudaKernels = ['attention', 'elementwise', 'gemm', 'moe']
   .flatMap((subject) => filesIn(join(kernels, 'cuda', subject), '.cu', '.cc'))
-  .filter(
-  (path) => basename(path) !== 'gemm_cublaslt.cc',
-);
+  .filter((path) => basename(path) !== 'gemm_cublaslt.cc');
 
 /** The program that compares every CUDA kernel with plain loops. */
 export const KERNEL_TESTS: NativeProgram = {
@@ -50,7 +48,9 @@ export const KERNEL_CASES = [
 
 /** Builds the CUDA library over the emulation instead of a GPU. */
 export function buildEmulatedLibrary(): Promise<string> {
-  const shared = JSON.parse(readFileSync(join(kernels, 'devices/cuda/shared_sources.json'), 'utf8')) as string[];
+  const shared = JSON.parse(
+    readFileSync(join(kernels, 'devices/cuda/shared_sources.json'), 'utf8'),
+  ) as string[];
   return buildNative({
     name: 'libswitchyard_emulated',
     sources: [
