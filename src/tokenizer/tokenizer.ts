@@ -1,5 +1,6 @@
 import type { Tokenizer as BpeTokenizer } from '@huggingface/tokenizers';
 import { InputError, show, TokenizerError } from '../errors.ts';
+import { checkOpenOptions, checkOptions, noMore } from '../options.ts';
 import type { ChatTemplate } from './chat-template.ts';
 import { type ChatMessage, checkMessages, checkObjects, forTemplate, renderOpen } from './conversation.ts';
 import { Detokenizer } from './detokenizer.ts';
@@ -45,6 +46,18 @@ export interface ChatTemplateOptions {
   [templateArgument: string]: unknown;
 }
 
+const TOKENIZE_OPTIONS = [
+  'addSpecialTokens',
+  'padding',
+] as const satisfies readonly (keyof TokenizeOptions)[];
+const DECODE_OPTIONS = [
+  'skipSpecialTokens',
+  'unknownIds',
+] as const satisfies readonly (keyof DecodeOptions)[];
+const CHAT_OPTIONS = [
+  ...['tools', 'documents', 'addGenerationPrompt', 'continueFinalMessage', 'tokenize', 'chatTemplate'],
+];
+
 /** Special tokens by role, as text. */
 export interface SpecialTokenNames {
   bos?: string | undefined;
@@ -72,13 +85,20 @@ export interface TokenizerParts {
 }
 
 /** `tokenizer(text)` encodes, as `__call__` does in transformers. */
-export type TokenizerCall = (text: string | readonly string[], options?: TokenizeOptions) => TokenizedBatch;
+export type TokenizerCall = (
+  text: string | readonly string[],
+  options?: TokenizeOptions,
+  ...more: never[]
+) => TokenizedBatch;
 
 // Instances are functions: a constructor may return any object, and the fields of a derived class land on it.
 const CallableTokenizer = class {
   constructor() {
     const self: Tokenizer = Object.setPrototypeOf(
-      (text: string | readonly string[], options?: TokenizeOptions) => self.encodeBatch(text, options),
+      (text: string | readonly string[], options?: TokenizeOptions, ...more: never[]) => {
+        noMore(more, 'tokenizer', 'several texts go into one list');
+        return self.encodeBatch(text, options);
+      },
       new.target.prototype,
     );
     // biome-ignore lint/correctness/noConstructorReturn: this is what makes the instance callable.
@@ -139,6 +159,7 @@ export class Tokenizer extends CallableTokenizer {
   encode(text: string, options: Pick<TokenizeOptions, 'addSpecialTokens'> = {}): number[] {
     if (typeof text !== 'string')
       throw new InputError(`The text to encode must be a string, but is ${show(text)}.`);
+    checkOptions(options, TOKENIZE_OPTIONS, 'encode');
     const { ids, tokens } = this.#parts.bpe.encode(text, {
       add_special_tokens: options.addSpecialTokens ?? true,
     });
@@ -155,6 +176,7 @@ export class Tokenizer extends CallableTokenizer {
    * @throws {InputError} a text is not a string, the list is empty, or padding is needed and there is no pad token.
    */
   encodeBatch(text: string | readonly string[], options: TokenizeOptions = {}): TokenizedBatch {
+    checkOptions(options, TOKENIZE_OPTIONS, 'tokenizer');
     const texts = typeof text === 'string' ? [text] : text;
     if (!Array.isArray(texts) || texts.length === 0) {
       throw new InputError(`The tokenizer takes a text or a list of texts, but got ${show(text)}.`);
@@ -190,6 +212,7 @@ export class Tokenizer extends CallableTokenizer {
    * @throws {InputError} an id is not an integer from 0 up, or no token has it and `unknownIds` is not `skip`.
    */
   decode(ids: readonly number[], options: DecodeOptions = {}): string {
+    checkOptions(options, DECODE_OPTIONS, 'decode');
     if (!Array.isArray(ids)) throw new InputError(`decode takes a list of token ids, but got ${show(ids)}.`);
     const known = this.#knownIds(ids, options.unknownIds ?? 'error');
     if (known.length === 0) return '';
@@ -206,6 +229,7 @@ export class Tokenizer extends CallableTokenizer {
 
   /** Decodes a growing sequence id by id; see `Detokenizer`. Ids that no token has add no text. */
   detokenizer(options: Pick<DecodeOptions, 'skipSpecialTokens'> = {}): Detokenizer {
+    checkOptions(options, ['skipSpecialTokens'], 'detokenizer');
     return new Detokenizer((ids) => this.decode(ids, { ...options, unknownIds: 'skip' }));
   }
 
@@ -229,7 +253,7 @@ export class Tokenizer extends CallableTokenizer {
     options: ChatTemplateOptions = {},
   ): string | TokenizedBatch {
     const { tools, documents, addGenerationPrompt, continueFinalMessage, tokenize, chatTemplate, ...rest } =
-      options;
+      checkOpenOptions(options, CHAT_OPTIONS, 'applyChatTemplate');
     checkMessages(messages);
     if (addGenerationPrompt && continueFinalMessage) {
       throw new InputError(
