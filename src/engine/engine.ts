@@ -54,7 +54,11 @@ export class Engine {
     this.#pool = new CachePool(model.caches, memory, forget);
     this.#logits = new LogitsBuffers(model.vocabSize, weights?.device, forget);
     this.#queue = new RequestQueue(
-      (request, signal) => this.run(request, signal),
+      (prepare) =>
+        this.#turns.take(async () => {
+          const next = await prepare();
+          return next && this.#run(next.pass, next.signal);
+        }),
       this.#logits,
       () => ({ tokens: CHUNK_TOKENS, besideDecoding: this.#pace.tokens }),
     );

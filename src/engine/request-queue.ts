@@ -29,8 +29,13 @@ export interface SequenceScores {
   release(): void;
 }
 
-/** Passes run by the queue: the engine's, without overlap. */
-export type RunPass = (request: PassRequest, signal?: AbortSignal) => Promise<PassResult>;
+/**
+ * Runs a pass when its turn has come; `prepare` then says which, or that there is none after all.
+ * @throws EngineError; AbortError where the pass's own signal ended it
+ */
+export type RunPass = (
+  prepare: () => Promise<{ pass: PassRequest; signal: AbortSignal | undefined } | undefined>,
+) => Promise<PassResult | undefined>;
 
 /** A buffer of one pass, given back once no request needs it. */
 class SharedLogits {
@@ -189,68 +194,86 @@ export class RequestQueue {
   }
 
   async #pass(): Promise<void> {
+    let parts: readonly Part[] = [];
+    let logits: SharedLogits | undefined;
+    // What is in the pass is settled when its turn has come: until then requests come, and are aborted.
+    const prepare = async () => {
+      const planned = this.#plan();
+      const rows = planned.filter(({ isLast }) => isLast).length;
+      if (rows > 0) logits = new SharedLogits(await this.#logits.take(rows), this.#logits);
+      // Held by the pass itself, so that it goes back even where all requests are aborted meanwhile.
+      logits?.hold();
+      parts = planned.filter(({ entry }) => !entry.ended);
+      return parts.length > 0 ? request(parts, logits) : undefined;
+    };
+    try {
+      const result = await this.#run(prepare);
+      if (result) distribute(parts, logits, result);
+    } catch (error) {
+      for (const { entry } of parts.length > 0 ? parts : this.#waiting.map((entry) => ({ entry })))
+        entry.fail(error);
+    } finally {
+      logits?.release();
+    }
+    this.#expected = entriesOf(parts).filter(({ ended }) => ended).length;
+  }
+
+  /** Who gets which tokens of the next pass. */
+  #plan(): Part[] {
     const queue = this.#waiting.map(({ request }) => ({
       pending: request.sequences.map(({ pending }) => pending),
       key: request.experts.requested(),
     }));
-    const shares = planPass(queue, this.#limits());
-    const parts = shares.flatMap(({ request, tokens }) => {
+    return planPass(queue, this.#limits()).flatMap(({ request, tokens }) => {
       const entry = this.#waiting[request] as Entry;
-      return tokens.flatMap((count, index) => (count > 0 ? [{ entry, index, tokens: count }] : []));
+      return tokens.flatMap((count, index) => {
+        const sequence = entry.request.sequences[index] as Sequence;
+        const isLast = count === sequence.pending;
+        return count > 0 ? [{ entry, index, sequence, tokens: count, isLast }] : [];
+      });
     });
-    const entries = [...new Set(parts.map(({ entry }) => entry))];
-    try {
-      await this.#runParts(parts, entries);
-    } catch (error) {
-      for (const entry of entries) entry.fail(error);
-    }
-    this.#expected = entries.filter(({ ended }) => ended).length;
   }
+}
 
-  async #runParts(
-    parts: readonly { entry: Entry; index: number; tokens: number }[],
-    entries: readonly Entry[],
-  ): Promise<void> {
-    const chunks = parts.map(
-      ({ entry, index, tokens }): Chunk => ({
-        sequence: entry.request.sequences[index] as Sequence,
-        tokens,
-      }),
-    );
-    const last = parts.filter((_, i) => isLast(chunks[i] as Chunk));
-    const tokens = chunks.reduce((sum, chunk) => sum + chunk.tokens, 0);
-    const phase = chunks.every(isStep) ? 'decode' : 'prefill';
-    const logits =
-      last.length > 0 ? new SharedLogits(await this.#logits.take(last.length), this.#logits) : undefined;
-    // Held by the pass itself, so that it goes back even where all requests were aborted meanwhile.
-    logits?.hold();
-    try {
-      const [{ request }] = entries as readonly [Entry, ...Entry[]];
-      const result = await this.#run(
-        {
-          ...{ chunks, head: 'logits', intermediates: false },
-          wanted: ({ length }, place) => place === length - 1,
-          candidates: Math.max(...entries.map((entry) => entry.request.candidates)),
-          logits: logits && { buffer: logits.buffer, first: 0, count: last.length },
-          experts: request.experts.choose({ tokens, phase }),
-        },
-        // A pass that serves several goes on for the others when one of them is aborted.
-        entries.length === 1 ? request.signal : undefined,
-      );
-      for (const [row, { entry, index }] of last.entries())
-        entry.take(index, logits as SharedLogits, row, result);
-      for (const entry of entries) entry.passed(result);
-    } finally {
-      logits?.release();
-    }
-  }
+/** A chunk of a request's sequence. */
+interface Part extends Chunk {
+  readonly entry: Entry;
+  /** Place of the sequence in the request. */
+  readonly index: number;
+  /** Whether it ends with the sequence's last token, whose scores are wanted. */
+  readonly isLast: boolean;
+}
+
+function entriesOf(parts: readonly Part[]): Entry[] {
+  return [...new Set(parts.map(({ entry }) => entry))];
+}
+
+function request(parts: readonly Part[], logits: SharedLogits | undefined) {
+  const entries = entriesOf(parts);
+  const [first] = entries as [Entry, ...Entry[]];
+  const tokens = parts.reduce((sum, part) => sum + part.tokens, 0);
+  const phase = parts.every(isStep) ? 'decode' : 'prefill';
+  const count = parts.filter(({ isLast }) => isLast).length;
+  const pass: PassRequest = {
+    ...{ chunks: parts, head: 'logits', intermediates: false },
+    wanted: ({ length }, place) => place === length - 1,
+    candidates: Math.max(...entries.map((entry) => entry.request.candidates)),
+    logits: logits && count > 0 ? { buffer: logits.buffer, first: 0, count } : undefined,
+    experts: first.request.experts.choose({ tokens, phase }),
+  };
+  // A pass that serves several goes on for the others when one of them is aborted.
+  return { pass, signal: entries.length === 1 ? first.request.signal : undefined };
+}
+
+/** Hands a pass's results to those who took part. */
+function distribute(parts: readonly Part[], logits: SharedLogits | undefined, result: PassResult): void {
+  const last = parts.filter(({ isLast }) => isLast);
+  for (const [row, { entry, index }] of last.entries())
+    entry.take(index, logits as SharedLogits, row, result);
+  for (const entry of entriesOf(parts)) entry.passed(result);
 }
 
 /** Whether it is one token after a prompt. */
 function isStep({ sequence, tokens }: Chunk): boolean {
   return tokens === 1 && sequence.computed >= sequence.prompt.ids.length;
-}
-
-function isLast({ sequence, tokens }: Chunk): boolean {
-  return tokens === sequence.pending;
 }
