@@ -91,9 +91,25 @@ export function issueText({ path, message }: Issue, given: unknown, at = ''): st
   return `${field || 'the content'} is ${show(value)}; ${inOurWords(message)}`;
 }
 
-/** "Invalid input: expected number, received null" and "Too big: expected number to be <=9" without what we say ourselves. */
+/** Types as schemas name them. */
+const TYPES: Readonly<Record<string, string>> = {
+  int: 'a whole number',
+  number: 'a number',
+  string: 'a text',
+  boolean: 'true or false',
+  array: 'a list',
+  record: 'an object',
+  object: 'an object',
+};
+
+/** "Invalid input: expected int, received null" as "expected a whole number", "Too big: expected number to be <=9" as "expected a number <=9". */
 function inOurWords(message: string): string {
-  return message.replace(/^(?:Invalid|Too) \w+: /, '').replace(/, received .*$/, '');
+  return message
+    .replace(/^(?:Invalid|Too) \w+: /, '')
+    .replace(/, received .*$/, '')
+    .replace(/^expected (\w+)(?: to be)?/, (whole, type: string) =>
+      TYPES[type] ? `expected ${TYPES[type]}` : whole,
+    );
 }
 
 /**

@@ -252,7 +252,11 @@ export function parseJsonFile(text: string, file: string, maxDepth: number = MAX
     return JSON.parse(plain);
   } catch (error) {
     if (/NaN|Infinity/.test(plain)) return parsePythonJson(plain, file, maxDepth);
-    throw syntaxError(file, plain.trim() === '' ? 'the file is empty' : (error as Error).message, error);
+    throw syntaxError(
+      file,
+      plain.trim() === '' ? 'the file is empty' : (error as Error).message.replace(/\s+/g, ' '),
+      error,
+    );
   }
 }
 

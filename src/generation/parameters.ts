@@ -81,6 +81,9 @@ const above = (least: 0 | 1) =>
   [z.int().min(least), least === 0 ? 'a whole number of at least 0' : 'a whole number above 0'] as const;
 const positive = [z.number().gt(0), 'a number above 0'] as const;
 
+/** Rows are held one by one, so that a number without measure would fill the memory before anything runs. */
+const MOST_SEQUENCES = 4096;
+
 // transformers takes a top_p above 1 and ignores it; here it is an error like every other value without a meaning.
 const PARAMETERS: Readonly<Record<ParameterName, readonly [schema: z.ZodType, wanted: string]>> = {
   maxNewTokens: above(1),
@@ -112,7 +115,7 @@ const PARAMETERS: Readonly<Record<ParameterName, readonly [schema: z.ZodType, wa
   removeInvalidValues: [z.boolean(), 'true or false'],
   eosTokenId: [z.union([z.int().min(0), ids]).nullable(), 'a token id or a list of token ids'],
   padTokenId: [z.int().min(0).nullable(), 'a token id'],
-  numReturnSequences: above(1),
+  numReturnSequences: [z.int().min(1).max(MOST_SEQUENCES), `a whole number from 1 to ${MOST_SEQUENCES}`],
   stopStrings: [
     z.union([z.string().min(1), z.array(z.string().min(1))]),
     'a text or a list of texts, none of them empty',

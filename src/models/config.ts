@@ -38,7 +38,13 @@ export function parseConfig<S extends z.ZodType>(
 /** Fields without which there is no model: a null there is a fault of the file, and no call for a default. */
 const NEVER_NULL = new Set([
   ...['vocab_size', 'hidden_size', 'num_hidden_layers', 'num_attention_heads', 'intermediate_size'],
-  ...['moe_intermediate_size', 'shared_expert_intermediate_size', 'num_experts', 'num_experts_per_tok'],
+  ...[
+    'num_key_value_heads',
+    'moe_intermediate_size',
+    'shared_expert_intermediate_size',
+    'num_experts',
+    'num_experts_per_tok',
+  ],
   ...['max_position_embeddings', 'rms_norm_eps', 'hidden_act', 'decoder_sparse_step', 'depth', 'num_heads'],
   ...[
     'patch_size',

@@ -22,7 +22,8 @@ export const textFields = {
   num_attention_heads: size,
   num_key_value_heads: size,
   head_dim: size.optional(),
-  hidden_act: z.literal('silu').default('silu'),
+  // Two names of one function.
+  hidden_act: z.enum(['silu', 'swish']).default('silu'),
   max_position_embeddings: size.default(32768),
   rms_norm_eps: z.number().positive().max(1).default(1e-6),
   tie_word_embeddings: z.boolean().default(false),

@@ -108,9 +108,9 @@ describe('an image-text checkpoint may name its parts', () => {
 
 describe('numbers of config.json that the weights cannot bear out', () => {
   it.each<[string, object, RegExp]>([
-    ['num_experts', { num_experts: 1e6 }, /num_experts is 1000000; expected number/],
+    ['num_experts', { num_experts: 1e6 }, /num_experts is 1000000; expected a number/],
     ['num_experts', { num_experts: 16000 }, /experts|tensors/],
-    ['num_hidden_layers', { num_hidden_layers: 1e9 }, /num_hidden_layers is 1000000000; expected number/],
+    ['num_hidden_layers', { num_hidden_layers: 1e9 }, /num_hidden_layers is 1000000000; expected a number/],
     [
       'num_hidden_layers',
       { num_hidden_layers: 8000 },

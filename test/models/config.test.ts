@@ -66,7 +66,7 @@ describe.each(FAMILIES)('config.json of %s', (modelType) => {
   ])('is refused where %s is null: there is no default for a size of this model', (field) => {
     const use = () => parse(modelType, { [field]: null });
     expect(use).toThrow(ConfigError);
-    expect(use).toThrow(new RegExp(`config\\.json: ${at}${field} is null; expected number`));
+    expect(use).toThrow(new RegExp(`config\\.json: ${at}${field} is null; expected a`));
   });
 
   it.each<[string, unknown]>([

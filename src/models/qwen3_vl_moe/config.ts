@@ -8,7 +8,7 @@ const textSchema = z
   .object({
     ...textFields,
     num_attention_heads: size.default(16),
-    num_key_value_heads: size.optional(),
+    num_key_value_heads: size.nullish(),
     max_position_embeddings: size.default(128000),
     intermediate_size: size.default(5632),
     moe_intermediate_size: size.default(1408),

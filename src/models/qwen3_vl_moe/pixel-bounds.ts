@@ -16,7 +16,7 @@ export interface PixelBounds {
 export const BOUNDS = ['minPixels', 'maxPixels', 'size'] as const satisfies readonly (keyof PixelBounds)[];
 
 /** Most pixels that a picture may be enlarged to. */
-export const MOST_MIN_PIXELS = 2 ** 26;
+export const MOST_MIN_PIXELS = 2 ** 24;
 const MOST_PIXELS = 2 ** 31 - 1;
 
 /**

@@ -31,7 +31,7 @@ const positiveInt = z
   .positive()
   .max(2 ** 31 - 1);
 /** Pixels that small pictures are enlarged to; the bound keeps a setting from filling the memory. */
-const leastPixels = positiveInt.max(2 ** 26);
+const leastPixels = positiveInt.max(2 ** 24);
 const perChannel = z.union([z.number(), z.array(z.number()).length(3)]);
 const deviation = z.union([z.number().positive(), z.array(z.number().positive()).length(3)]);
 const edges = z.looseObject({
