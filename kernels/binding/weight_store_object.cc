@@ -103,6 +103,7 @@ Napi::Value WeightStoreObject::JsReadFloat32(const Napi::CallbackInfo& info) {
   for (int64_t dim : tensor.shape) count *= dim;
   Napi::Float32Array values = Napi::Float32Array::New(info.Env(), static_cast<size_t>(count));
   Widen(tensor, values.Data());
+  WithCodes(info.Env(), [&] { open->CheckUnchanged(); });
   return values;
 }
 

@@ -15,7 +15,7 @@
 namespace switchyard::ops {
 
 // Raised with every change of what is declared here or of ort::Functions: addon and library are built apart.
-constexpr int kDeviceAbi = 1;
+constexpr int kDeviceAbi = 2;
 
 struct DeviceInfo {
   std::string name;

@@ -112,6 +112,7 @@ Session::Session(const void* model, size_t bytes, SessionConfig config)
       outputs_(ReadValues(session_.get(), Api().SessionGetOutputCount, Api().SessionGetOutputTypeInfo,
                           Api().SessionGetOutputName)) {
   for (const BoundInput& bound : config_.bound_inputs) Bind(bound);
+  if (!config_.bound_inputs.empty()) config_.store->CheckUnchanged();
 }
 
 Session::~Session() {
@@ -149,7 +150,16 @@ void Session::Bind(const BoundInput& bound) {
 void Session::Run(const ort::OrtRunOptions* options, const std::vector<const ort::OrtValue*>& feeds,
                   const std::vector<size_t>& output_indices, std::vector<ort::OrtValue*>& outputs) const {
   const std::unique_lock<std::mutex> lock = LockRuns(config_.device.get());
-  Enqueue(options, feeds, output_indices, outputs);
+  // On a device, whoever brings weights there looks at their files.
+  const bool reads_files = config_.device == nullptr;
+  if (reads_files) config_.store->CheckUnchanged();
+  try {
+    Enqueue(options, feeds, output_indices, outputs);
+  } catch (const ort::OrtError&) {
+    config_.store->CheckUnchanged();  // which says more than what came of it
+    throw;
+  }
+  if (reads_files) config_.store->CheckUnchanged();
 }
 
 std::unique_ptr<CapturedRun> Session::Capture(const std::vector<const ort::OrtValue*>& feeds,

@@ -50,7 +50,8 @@ class Session {
   const std::vector<ValueInfo>& outputs() const { return outputs_; }
 
   // Runs the graph. feeds[i] belongs to inputs()[i]. outputs[j] becomes the value of
-  // outputs()[output_indices[j]]; one that is set on entry is written in place. Throws ort::OrtError.
+  // outputs()[output_indices[j]]; one that is set on entry is written in place. Throws ort::OrtError, and
+  // WeightFileError where a file of weights changed.
   void Run(const ort::OrtRunOptions* options, const std::vector<const ort::OrtValue*>& feeds,
            const std::vector<size_t>& output_indices, std::vector<ort::OrtValue*>& outputs) const;
 

@@ -1,13 +1,17 @@
 // A file mapped read-only.
 #pragma once
+#include <sys/stat.h>
+
+#include <atomic>
 #include <cstddef>
 #include <string>
 
 namespace switchyard {
 
 // Maps a whole file, shared with the page cache: no byte is read before it is used, and none is ever private
-// memory. A file that another process truncates while it is mapped makes the kernel raise SIGBUS on the next
-// access past its new end; files that are replaced (renamed over) are safe.
+// memory. Whoever overwrites or truncates the file changes what is read here, or takes it away; what was read
+// counts only if Change() finds nothing afterwards. A file that is removed, or replaced by renaming another
+// over it, stays as it was.
 class MappedFile {
  public:
   // Throws std::runtime_error naming the file when it cannot be opened or mapped.
@@ -22,10 +26,16 @@ class MappedFile {
   size_t size() const { return size_; }
   const std::byte* data() const { return data_; }
 
+  // What happened to the file since it was mapped, in words; empty when nothing did. Any thread.
+  std::string Change() const;
+
  private:
   std::string path_;
   size_t size_ = 0;
   const std::byte* data_ = nullptr;
+  int file_ = -1;       // open, to look at the file itself and not at what its path leads to by now
+  struct stat status_;  // when it was mapped
+  std::atomic<bool> lost_{false};
 };
 
 }  // namespace switchyard

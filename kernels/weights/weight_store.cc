@@ -94,4 +94,15 @@ const StoredTensor& WeightStore::Get(int64_t handle) const {
   return tensors_[static_cast<size_t>(handle)];
 }
 
+void WeightStore::CheckUnchanged() const {
+  for (const auto& file : files_) {
+    const std::string change = file->Change();
+    if (change.empty()) continue;
+    throw WeightFileError(
+        file->path() + " changed while a model was using it: " + change +
+        ". Load the model again; to exchange the weights of one that is in use, write another "
+        "file and rename it over this one");
+  }
+}
+
 }  // namespace switchyard

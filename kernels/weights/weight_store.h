@@ -50,6 +50,9 @@ class WeightStore {
   int64_t size() const { return static_cast<int64_t>(tensors_.size()); }
   // Throws std::runtime_error for a handle the store never gave out.
   const StoredTensor& Get(int64_t handle) const;
+  // Throws WeightFileError where a file is not what it was when it was mapped. What was read from tensors
+  // counts only if this does not throw afterwards.
+  void CheckUnchanged() const;
 
  private:
   WeightStore() = default;

@@ -4,6 +4,7 @@ import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { EngineError } from '../errors.ts';
+import { nativeError } from './native-error.ts';
 import { nativeFolder, ortFault } from './ort.ts';
 
 /** A tensor's memory as the engine sees it; made once a `Tensor`, see `tensors.ts`. */
@@ -143,7 +144,7 @@ export interface Binding {
   deviceProvider(library: string): string | null;
   openDevice(library: string, index: number): Promise<NativeDevice>;
   wrapTensor(bytes: Uint8Array, type: number, dims: readonly number[]): WrappedTensor;
-  /** Ends a run early; it then rejects with `code` {@link CANCELLED}. */
+  /** Ends a run early; it then rejects with the `code` that `isCancelled` knows. */
   cancelRun(id: number): void;
   /** `problem` says why the environment's SWITCHYARD_CPU_ISA was not followed; empty otherwise. */
   cpuInfo(): { isa: string; features: string[]; problem: string };
@@ -155,11 +156,6 @@ export interface Binding {
   /** @param precision 0 for float32, 1 for bfloat16 */
   measureFlops(precision: number, seconds: number, threads: number): Promise<number>;
 }
-
-/** `code` of the error a cancelled run rejects with. */
-export const CANCELLED = 'SWITCHYARD_CANCELLED';
-/** `code` of the error for a weights file that does not hold what it should. */
-export const WEIGHT_FILE = 'SWITCHYARD_WEIGHT_FILE';
 
 let lastRunId = 0;
 
@@ -227,7 +223,7 @@ function openEngine(binding: Binding): string {
   try {
     return binding.openEngine(realpathSync(path));
   } catch (cause) {
-    throw new EngineError((cause as Error).message, { cause });
+    throw nativeError(cause);
   }
 }
 

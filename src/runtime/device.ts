@@ -4,7 +4,6 @@ import { fileURLToPath } from 'node:url';
 import { type DType, ELEMENT_TYPES } from '../dtype.ts';
 import { AbortError, EngineError, InputError } from '../errors.ts';
 import {
-  CANCELLED,
   loadBinding,
   type NativeCapture,
   type NativeDevice,
@@ -13,6 +12,7 @@ import {
   type NativeMemory,
   nextRunId,
 } from './binding.ts';
+import { isCancelled, nativeError } from './native-error.ts';
 import type { Tensor } from './ort.ts';
 import { type DeviceTensorType, deviceTensor } from './tensors.ts';
 import type { WeightStore } from './types.ts';
@@ -60,7 +60,7 @@ export function cudaNeedsProvider(): boolean {
   try {
     return loadBinding().deviceProvider(path) !== null;
   } catch (cause) {
-    throw cause instanceof EngineError ? cause : new EngineError((cause as Error).message, { cause });
+    throw nativeError(cause);
   }
 }
 
@@ -197,11 +197,11 @@ export class DeviceWeights {
     try {
       listener.finish(await this.device.native.upload(this.native, listener.report, id));
     } catch (cause) {
-      const { code, message } = cause as Error & { code?: string };
       if (listener.fault) throw listener.fault.error;
-      if (code === CANCELLED && signal?.aborted) throw uploadAborted(signal);
+      if (signal?.aborted && isCancelled(cause)) throw uploadAborted(signal);
+      const { message } = cause as Error;
       if (message.startsWith('maxMemory')) throw new InputError(message, { cause });
-      throw new EngineError(message, { cause });
+      throw nativeError(cause);
     } finally {
       signal?.removeEventListener('abort', cancel);
     }
@@ -288,6 +288,6 @@ async function guard<T>(work: () => Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (cause) {
-    throw cause instanceof EngineError ? cause : new EngineError((cause as Error).message, { cause });
+    throw nativeError(cause);
   }
 }

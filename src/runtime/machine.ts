@@ -1,7 +1,7 @@
 /** What this machine is and can do. */
 import { cpus } from 'node:os';
-import { EngineError } from '../errors.ts';
 import { loadBinding } from './binding.ts';
+import { nativeError } from './native-error.ts';
 import { defaultThreads } from './threads.ts';
 
 export interface CpuInfo {
@@ -53,6 +53,6 @@ async function guard<T>(measurement: Promise<T>): Promise<T> {
   try {
     return await measurement;
   } catch (cause) {
-    throw new EngineError((cause as Error).message, { cause });
+    throw nativeError(cause);
   }
 }

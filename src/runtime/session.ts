@@ -2,7 +2,6 @@
 import { arrayType, ELEMENT_TYPES } from '../dtype.ts';
 import { AbortError, didYouMean, EngineError, InputError, show } from '../errors.ts';
 import {
-  CANCELLED,
   loadBinding,
   type NativeCapture,
   type NativeSession,
@@ -10,6 +9,7 @@ import {
   nextRunId,
   type WrappedTensor,
 } from './binding.ts';
+import { isCancelled, nativeError } from './native-error.ts';
 import type { Tensor } from './ort.ts';
 import { toTensor, wrapTensor } from './tensors.ts';
 import { defaultThreads } from './threads.ts';
@@ -60,9 +60,8 @@ class SwitchyardSession implements RecordingSession {
       }
       return tensors;
     } catch (cause) {
-      const { code, message } = cause as Error & { code?: string };
-      if (code === CANCELLED && signal?.aborted) throw aborted(signal);
-      throw cause instanceof EngineError ? cause : new EngineError(message, { cause });
+      if (signal?.aborted && isCancelled(cause)) throw aborted(signal);
+      throw nativeError(cause);
     } finally {
       this.#running.delete(run);
     }
@@ -116,7 +115,7 @@ class SwitchyardSession implements RecordingSession {
     try {
       return await recording;
     } catch (cause) {
-      throw new EngineError((cause as Error).message, { cause });
+      throw nativeError(cause);
     } finally {
       this.#running.delete(recording);
     }
@@ -167,7 +166,7 @@ export const openSession: OpenSession = async (model, options) => {
       ),
     );
   } catch (cause) {
-    throw cause instanceof EngineError ? cause : new EngineError((cause as Error).message, { cause });
+    throw nativeError(cause);
   }
 };
 

@@ -3,7 +3,8 @@ import { freemem } from 'node:os';
 import { ELEMENT_TYPES, elementType, type SafetensorsDType } from '../dtype.ts';
 import { CheckpointError, didYouMean, EngineError, show } from '../errors.ts';
 import type { TensorInfo } from '../safetensors/types.ts';
-import { loadBinding, type NativeWeightStore, WEIGHT_FILE } from './binding.ts';
+import { loadBinding, type NativeWeightStore } from './binding.ts';
+import { nativeError } from './native-error.ts';
 import type { OpenWeightStore, WeightStore } from './types.ts';
 
 /** Part of the available memory that mapped weights may fill ahead of their use. */
@@ -45,7 +46,7 @@ class MappedWeightStore implements WeightStore {
     try {
       return this.#native.readFloat32(handle);
     } catch (cause) {
-      throw new EngineError((cause as Error).message, { cause });
+      throw nativeError(cause);
     }
   }
 
@@ -76,8 +77,8 @@ class MappedWeightStore implements WeightStore {
 }
 
 /**
- * Maps the files the tensors lie in, read-only and shared with the page cache; reads nothing. A file must not be truncated
- * while it is open (the process would end with SIGBUS); replacing it by rename is safe.
+ * Maps the files the tensors lie in, read-only and shared with the page cache; reads nothing. Where a file is written to or cut
+ * short while it is open, reads and runs fail with CheckpointError; removing it, or renaming another over it, is safe.
  *
  * @throws CheckpointError when a file cannot be opened or does not hold a tensor's bytes.
  */
@@ -98,8 +99,7 @@ export const openWeightStore: OpenWeightStore = (tensors) => {
     const sizes = new Map(columns.names.map((name, i) => [name, columns.bytes[i] as number]));
     return new MappedWeightStore(native, columns.handles, sizes);
   } catch (cause) {
-    const { message, code } = cause as Error & { code?: string };
-    throw new (code === WEIGHT_FILE ? CheckpointError : EngineError)(message, { cause });
+    throw nativeError(cause);
   }
 };
 

@@ -298,6 +298,7 @@ void CudaStore::Transport(const std::vector<Transfer>& transfers,
   if (count > 0) work();
   for (std::thread& thread : threads) thread.join();
   if (failure != nullptr) std::rethrow_exception(failure);
+  store_->CheckUnchanged();
   if (stop && done < total) throw std::runtime_error("the upload of the weights was ended");
 }
 
@@ -339,6 +340,7 @@ void CudaStore::Fetch(const ExpertLayer& layer, const std::vector<Residency::Fet
     }
     fetches_++;
   }
+  if (!fetches.empty()) store_->CheckUnchanged();
 }
 
 void CudaStore::Prepare(ExpertLayer& layer, const int32_t* indices, int64_t count) {

@@ -1,0 +1,20 @@
+/** What the addon throws, as Switchyard's errors. */
+import { CheckpointError, EngineError, SwitchyardError } from '../errors.ts';
+
+/** `code` of the error a cancelled run rejects with. */
+export const CANCELLED = 'SWITCHYARD_CANCELLED';
+/** `code` of the error for a weights file that does not hold what it should, or no longer what it did. */
+export const WEIGHT_FILE = 'SWITCHYARD_WEIGHT_FILE';
+
+/** Whether a run, upload or recording was ended by `cancelRun`. */
+export function isCancelled(cause: unknown): boolean {
+  return (cause as { code?: string }).code === CANCELLED;
+}
+
+/** The error to throw for what a call of the addon threw. */
+export function nativeError(cause: unknown): SwitchyardError {
+  if (cause instanceof SwitchyardError) return cause;
+  const { message, code } = cause as Error & { code?: string };
+  if (code === WEIGHT_FILE) return new CheckpointError(message, { cause });
+  return new EngineError(message, { cause });
+}
