@@ -148,6 +148,8 @@ export function checkParameters(
   where: string,
   others: readonly string[] = [],
 ): GenerationConfig {
+  if (typeof given !== 'object' || given === null || Array.isArray(given))
+    throw new InputError(expected(where, given, 'an object of parameters'));
   const config: Record<string, unknown> = {};
   for (const [name, value] of Object.entries(given)) {
     if (others.includes(name) || value === undefined) continue;

@@ -142,7 +142,9 @@ function checkStreaming(options: GenerateOptions, rows: number, parameters: Reso
       `A streamer follows one row, but this batch has ${rows}. Generate rows one by one to stream`,
     );
   }
-  if (parameters.stopStrings.length > 0 && typeof tokenizer?.detokenizer !== 'function') {
+  if (tokenizer !== undefined && typeof tokenizer?.detokenizer !== 'function')
+    throw new InputError(expected('tokenizer', tokenizer, 'a tokenizer, as of AutoTokenizer'));
+  if (parameters.stopStrings.length > 0 && tokenizer === undefined) {
     const texts = parameters.stopStrings.map((text) => show(text)).join(', ');
     throw new InputError(
       `stopStrings (${texts}) need the tokenizer: pass it as the option tokenizer, or stopStrings: [] to go on past them`,

@@ -226,6 +226,17 @@ describe('generate refuses', () => {
       /this batch has 2/,
     ],
     ['processors that are no functions', { logitsProcessors: [3] }, /logitsProcessors is \[3\].*function/],
+    [
+      'a number for a passed configuration',
+      { generationConfig: 5 },
+      /generationConfig is 5; expected an object/,
+    ],
+    ['something else for the tokenizer', { tokenizer: 'x' }, /tokenizer is "x"; expected a tokenizer/],
+    [
+      'sequences without measure',
+      { doSample: true, numReturnSequences: 1e9 },
+      /numReturnSequences is 1000000000/,
+    ],
     ['a bad passed configuration', { generationConfig: { topP: -1 } }, /generationConfig: topP is -1/],
     [
       'a misspelt passed configuration',

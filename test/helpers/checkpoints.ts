@@ -1,4 +1,4 @@
-import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -44,4 +44,17 @@ function renamed(bytes: Buffer, rename: (name: string) => string | undefined): B
   const length = Buffer.alloc(8);
   length.writeBigUInt64LE(BigInt(text.length));
   return Buffer.concat([length, text, ...data]);
+}
+
+/** A model folder made of links into another, but for these files: their JSON, or undefined for those to leave out. */
+export function linkedModel(
+  source: string,
+  files: Readonly<Record<string, object | undefined>>,
+): { folder: string; remove: () => void } {
+  const folder = mkdtempSync(join(tmpdir(), 'linked-model-'));
+  for (const { name } of readdirSync(source, { withFileTypes: true }).filter((entry) => entry.isFile()))
+    if (!Object.hasOwn(files, name)) symlinkSync(join(source, name), join(folder, name));
+  for (const [name, json] of Object.entries(files))
+    if (json !== undefined) writeFileSync(join(folder, name), JSON.stringify(json));
+  return { folder, remove: () => rmSync(folder, { recursive: true }) };
 }

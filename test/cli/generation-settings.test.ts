@@ -1,0 +1,76 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, describe, expect, test } from 'vitest';
+import { demoModel } from '../../src/cli/demo-model.ts';
+import { linkedModel } from '../helpers/checkpoints.ts';
+import { run } from './capture.ts';
+
+const DEMO = demoModel();
+const prompt = ['--prompt', 'In the beginning', '--max-new-tokens'];
+const made: (() => void)[] = [];
+afterAll(() => made.forEach((remove) => void remove()));
+
+/** The demo model with other settings of generation. */
+function demoWith(files: Record<string, object | undefined>): string {
+  const { folder, remove } = linkedModel(DEMO, files);
+  made.push(remove);
+  return folder;
+}
+
+async function generate(folder: string, ...args: string[]) {
+  const { exitCode, stdout, stderr } = await run(['generate', '--model', folder, ...args]);
+  expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: '' });
+  return stdout;
+}
+
+describe('generation_config.json', () => {
+  test('may leave a temperature of 0 behind for greedy decoding', async () => {
+    const folder = demoWith({ 'generation_config.json': { do_sample: false, temperature: 0.0, top_p: 1.0 } });
+    const greedy = await generate(DEMO, ...prompt, '4', '--temperature', '0');
+    expect(await generate(folder, ...prompt, '4')).toBe(greedy);
+    await generate(folder, ...prompt, '4', '--temperature', '0.7', '--seed', '1');
+  });
+
+  test('may say at which texts to stop, for text and for raw ids', async () => {
+    const free = demoWith({ 'generation_config.json': { do_sample: false } });
+    const folder = demoWith({ 'generation_config.json': { do_sample: false, stop_strings: ['LORD'] } });
+    const text = await generate(free, ...prompt, '16');
+    const stop = text.indexOf('LORD');
+    expect(stop).toBeGreaterThan(0);
+    expect(await generate(folder, ...prompt, '16')).toBe(`${text.slice(0, stop)}LORD\n`);
+    const raw = ['--input-ids', '1,2,3', '--max-new-tokens', '64'];
+    const long = (await generate(free, ...raw)).trim().split(',');
+    const short = (await generate(folder, ...raw)).trim().split(',');
+    expect(long.slice(0, short.length)).toEqual(short);
+  });
+
+  test('has what it asks for in vain named once', async () => {
+    const folder = demoWith({
+      'generation_config.json': { do_sample: false, num_beams: 4, penalty_alpha: 0.6 },
+    });
+    const { exitCode, stderr } = await run(['generate', '--model', folder, ...prompt, '2']);
+    expect(exitCode).toBe(0);
+    expect(stderr).toMatch(
+      /^warning: .*generation_config\.json has settings without effect here: num_beams: 4, penalty_alpha: 0\.6\n$/,
+    );
+  });
+});
+
+test('without generation_config.json the end tokens of config.json count', async () => {
+  const config = JSON.parse(readFileSync(join(DEMO, 'config.json'), 'utf8'));
+  const ids = [
+    await generate(
+      demoWith({ 'generation_config.json': undefined }),
+      '--input-ids',
+      '5,6',
+      '--max-new-tokens',
+      '6',
+    ),
+  ];
+  const [first] = (ids[0] as string).trim().split(',').map(Number);
+  const folder = demoWith({
+    'generation_config.json': undefined,
+    'config.json': { ...config, eos_token_id: [first] },
+  });
+  expect(await generate(folder, '--input-ids', '5,6', '--max-new-tokens', '6')).toBe(`${first}\n`);
+});
