@@ -15,9 +15,24 @@ export interface ExpectedTensor {
  * not stored.
  */
 export function expectedWeights(model: Model): ExpectedTensor[] {
+  const { routed, caches } = model;
+  // What there is at the very least, so that numbers without measure end before anything is built by them.
+  const least =
+    caches.length * TENSORS_OF_LAYER + (routed ? routed.layers.length * routed.count * TENSORS_OF_EXPERT : 0);
+  if (least > MAX_TENSORS) throw tooMany();
   const weights = new NotedWeights();
   buildAll(model, weights);
   return [...weights.shapes].map(([name, shape]) => ({ name, shape }));
+}
+
+/** Norms and projections of attention. */
+const TENSORS_OF_LAYER = 6;
+const TENSORS_OF_EXPERT = 3;
+
+function tooMany(): ConfigError {
+  return new ConfigError(
+    `config.json asks for more than ${MAX_TENSORS} tensors; check its numbers of layers and experts`,
+  );
 }
 
 /** Has every tensor that is asked for, and takes note of it. */
@@ -31,10 +46,7 @@ class NotedWeights implements WeightSource {
 
   request(name: string, shape: readonly number[]): WeightInfo {
     this.shapes.set(name, shape);
-    if (this.shapes.size > MAX_TENSORS)
-      throw new ConfigError(
-        `config.json asks for more than ${MAX_TENSORS} tensors; check its numbers of layers and experts`,
-      );
+    if (this.shapes.size > MAX_TENSORS) throw tooMany();
     return { dtype: 'F32', shape };
   }
 

@@ -5,7 +5,7 @@ import { ConfigError, expected, issueText } from '../errors.ts';
 /** Largest size a config may name; far above any real model, and safe to multiply in a double. */
 const MAX_SIZE = 2 ** 31 - 1;
 /** Most layers, of a decoder or a vision tower: what is kept of each takes memory before weights are seen. Real models stay below 200. */
-const MAX_LAYERS = 8192;
+const MAX_LAYERS = 2048;
 /** Largest head; every dimension has a frequency that is worked out before weights are seen. Real heads stay below 600. */
 export const MAX_HEAD_DIM = 16384;
 
@@ -13,7 +13,7 @@ export const size = z.int().positive().max(MAX_SIZE);
 export const count = z.int().nonnegative().max(MAX_SIZE);
 export const layerCount = size.max(MAX_LAYERS);
 /** Experts of a layer, whose tensors are asked for one by one. Real models stay below 1,000. */
-export const expertCount = count.max(16384);
+export const expertCount = count.max(8192);
 export const tokenId = z.int().nonnegative().max(MAX_SIZE);
 
 /**

@@ -1,5 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { checkModel } from '../../src/auto/check-model.ts';
+import { expectedWeights } from '../../src/auto/expected-weights.ts';
+import { findArchitecture } from '../../src/auto/registry.ts';
 import { resolveRepo } from '../../src/hub/repo/resolve-repo.ts';
 import { AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText } from '../../src/index.ts';
 import { changedModel } from '../helpers/checkpoints.ts';
@@ -109,11 +111,11 @@ describe('an image-text checkpoint may name its parts', () => {
 describe('numbers of config.json that the weights cannot bear out', () => {
   it.each<[string, object, RegExp]>([
     ['num_experts', { num_experts: 1e6 }, /num_experts is 1000000; expected a number/],
-    ['num_experts', { num_experts: 16000 }, /experts|tensors/],
+    ['num_experts', { num_experts: 8000 }, /experts|tensors/],
     ['num_hidden_layers', { num_hidden_layers: 1e9 }, /num_hidden_layers is 1000000000; expected a number/],
     [
       'num_hidden_layers',
-      { num_hidden_layers: 8000 },
+      { num_hidden_layers: 2000 },
       /more than 10000 tensors that are not among the .* here/,
     ],
     ['vocab_size', { vocab_size: 2 ** 31 - 1 }, /embed_tokens\.weight.*expected \[2147483647,64\]/],
@@ -131,7 +133,7 @@ describe('numbers of config.json that the weights cannot bear out', () => {
     try {
       const { vision_config } = (await import(`${folder}/config.json`, { with: { type: 'json' } })).default;
       for (const [field, value, message] of [
-        ['depth', 8000, /more than 10000 tensors/],
+        ['depth', 2000, /more than 10000 tensors/],
         ['depth', 1e9, /vision_config\.depth is 1000000000/],
         ['num_position_embeddings', 30000 ** 2, /pos_embed\.weight.*expected \[900000000/],
         ['patch_size', 2 ** 20, /patch_embed.*expected \[/],
@@ -142,5 +144,23 @@ describe('numbers of config.json that the weights cannot bear out', () => {
     } finally {
       remove();
     }
+  });
+});
+
+describe('the tensors that a config.json without weights stands for', () => {
+  const tensorsOf = (config: object) => {
+    const json = { model_type: 'qwen3_moe', num_experts_per_tok: 2, ...config };
+    return expectedWeights(findArchitecture(json, 'config.json').parse(json, 'config.json'));
+  };
+
+  it('are counted for sizes that models have', () => {
+    expect(tensorsOf({ num_hidden_layers: 2, num_experts: 4 })).toHaveLength(2 * (9 + 3 * 4) + 3);
+  });
+
+  it.each([
+    { num_hidden_layers: 2048, num_experts: 128 },
+    { num_hidden_layers: 2048, num_experts: 8192 },
+  ])('are not listed for %j', (config) => {
+    expect(() => tensorsOf(config)).toThrow(/config\.json asks for more than 200000 tensors/);
   });
 });
