@@ -78,6 +78,7 @@ const INSIDE: Record<string, readonly string[]> = {
   'hub/types.ts': [],
   'hub/transfer/': [
     'hub/transfer/',
+    'hub/cache/foreign-lock.ts',
     'hub/cache/layout.ts',
     'hub/cache/lock.ts',
     'hub/environment.ts',

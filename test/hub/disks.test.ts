@@ -1,8 +1,21 @@
 /** Caches on disks that cannot do everything, or may not be written. */
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, writeFileSync } from 'node:fs';
 import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
-import { HubError } from '../../src/errors.ts';
+import {
+  afterAll,
+  afterEach,
+  beforeAll,
+  beforeEach,
+  describe,
+  expect,
+  onTestFinished,
+  test,
+  vi,
+} from 'vitest';
+import { AbortError, HubError } from '../../src/errors.ts';
 import { planRemoval, remove } from '../../src/hub/cache/remove.ts';
 import { scanCache } from '../../src/hub/cache/scan.ts';
 import { verifyFiles } from '../../src/hub/cache/verify.ts';
@@ -246,4 +259,59 @@ test('a cache whose folder may not be searched says so, offline too', async () =
   disk.refuses = { stat: 'EACCES' };
   for (const options of [{}, { localFilesOnly: true }])
     await expect(fetchAll(options)).rejects.toThrow(/cannot be read: permission to read it is missing/);
+});
+
+const hasFlock = spawnSync('flock', ['--version']).status === 0 && existsSync('/proc/locks');
+
+describe.skipIf(!hasFlock)('a process of huggingface_hub that fetches the same file', () => {
+  const lock = () =>
+    join(cache, '.locks/models--acme--tiny-moe', `${etagOf(repo.files[WEIGHTS] as never)}.lock`);
+  const hold = async () => {
+    await mkdir(join(cache, '.locks/models--acme--tiny-moe'), { recursive: true });
+    const holder = spawn('flock', [lock(), 'sh', '-c', 'echo held; read line'], {
+      stdio: ['pipe', 'pipe', 'ignore'],
+    });
+    onTestFinished(() => void holder.stdin.end());
+    await once(holder.stdout, 'data');
+    return holder;
+  };
+
+  test('is waited for, and what it fetched is used', async () => {
+    const holder = await hold();
+    const told: string[] = [];
+    const waiting = fetchAll({
+      onWarning: (message: string) => {
+        told.push(message);
+        // It finishes.
+        writeFileSync(
+          folder('blobs', etagOf(repo.files[WEIGHTS] as never)),
+          repo.files[WEIGHTS]?.bytes as Buffer,
+        );
+        holder.stdin.end();
+      },
+    });
+    await expectWhole(await waiting);
+    expect(told.join()).toMatch(/waiting for process \d+, which is fetching model\.safetensors/);
+    expect(hub.transfers().map(({ path }) => path)).not.toContain(WEIGHTS);
+  });
+
+  test('is not waited for once the caller has gone', async () => {
+    await hold();
+    const controller = new AbortController();
+    const waiting = fetchAll({ signal: controller.signal, onWarning: () => controller.abort() });
+    await expect(waiting).rejects.toThrow(AbortError);
+  });
+
+  test('leaves a lock behind that nobody holds, and a part that is continued', async () => {
+    const holder = await hold();
+    holder.stdin.end();
+    await once(holder, 'exit');
+    const part = `${folder('blobs', etagOf(repo.files[WEIGHTS] as never))}.incomplete`;
+    await mkdir(folder('blobs'), { recursive: true });
+    const { bytes } = repo.files[WEIGHTS] as { bytes: Buffer };
+    await writeFile(part, bytes.subarray(0, 50_000));
+    await expectWhole(await fetchAll());
+    expect(hub.transfers().find(({ path }) => path === WEIGHTS)?.range).toBe('bytes=50000-');
+    expect(existsSync(part)).toBe(false);
+  });
 });

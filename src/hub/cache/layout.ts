@@ -25,9 +25,14 @@ export class CacheLayout {
     return join(this.folder, 'blobs', etag);
   }
 
-  /** What an interrupted download of a blob leaves behind, and the next one continues. */
+  /** What an interrupted download of a blob leaves behind, also one of huggingface_hub, and the next one continues. */
   incomplete(etag: string): string {
     return `${this.blob(etag)}.incomplete`;
+  }
+
+  /** What huggingface_hub locks while it fetches a blob. */
+  foreignLock(etag: string): string {
+    return join(this.locks, `${etag}.lock`);
   }
 
   /** Where no lock can be had, nobody else must write to what this process writes. */

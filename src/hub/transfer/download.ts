@@ -3,6 +3,7 @@ import { dirname, join } from 'node:path';
 import { HubError, warn } from '../../errors.ts';
 import { discard } from '../../net/get.ts';
 import { formatBytes } from '../../units.ts';
+import { waitForForeignLock } from '../cache/foreign-lock.ts';
 import type { CacheLayout } from '../cache/layout.ts';
 import { withLock } from '../cache/lock.ts';
 import type { HubConnection } from './connection.ts';
@@ -87,6 +88,9 @@ export class Download {
   /** Under the lock, since a blob may move to its final place on disks without links. */
   async #obtain(locked: boolean): Promise<string> {
     const { etag, size, path } = this.#file;
+    await waitForForeignLock(this.#layout.foreignLock(etag), this.#hub.signal, (owner) =>
+      this.#tellWait(owner),
+    );
     const blob = !this.#options.force && (await hasBlob(this.#layout, this.#file));
     const shown = this.#options.force ? undefined : await this.#layout.cached(this.#commit, path);
     if (blob || shown?.size === size) this.#options.onBytes(size);
