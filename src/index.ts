@@ -34,6 +34,7 @@ export type {
 export { GenerationAbortError } from './generation/generate.ts';
 export type { GenerateOptions } from './generation/generate-options.ts';
 export type { GenerationParameters, LogitsProcessor } from './generation/parameters.ts';
+export type { TokenRows } from './generation/prompt.ts';
 export type { StoppingCriterion } from './generation/stopping-criteria.ts';
 export type { DecodingStreamer, Streamer, TextStreamerOptions } from './generation/streamers.ts';
 export { TextIteratorStreamer, TextStreamer } from './generation/streamers.ts';
@@ -69,6 +70,7 @@ export type { ExpertsImplementation } from './model/pretrained-model.ts';
 export { PreTrainedModel } from './model/pretrained-model.ts';
 export type { ProcessorMessage } from './models/qwen3_vl_moe/messages.ts';
 export type { PatchRule } from './models/qwen3_vl_moe/patches.ts';
+export type { PixelBounds } from './models/qwen3_vl_moe/pixel-bounds.ts';
 export type {
   OneOrMore,
   Processor,
