@@ -71,7 +71,7 @@ export interface ParsedRope {
 /**
  * The rope settings of a text config. A non-empty `rope_scaling` (older files) replaces `rope_parameters`; `type` is an
  * older name of `rope_type`; theta comes from the dictionary, else from the top level, else from the class default
- * (HF `RotaryEmbeddingConfigMixin`).
+ * (HF `RotaryEmbeddingConfigMixin`, which does not look into `rope_parameters` beside a `rope_scaling`).
  * @throws ConfigError naming field and value
  */
 export function parseRope(config: RopeFields, place: RopePlace): ParsedRope {
@@ -80,7 +80,9 @@ export function parseRope(config: RopeFields, place: RopePlace): ParsedRope {
   const type = ropeType(given, field, file);
   const read = READ_BY_TYPE[type];
   const used = Object.entries(given).filter(([key]) => (read as readonly string[]).includes(key));
-  const theta = given.rope_theta ?? config.rope_theta ?? place.defaultTheta;
+  // Files of both spellings keep theta in the newer one, where a scaling laid over them in the older one has none.
+  const theta =
+    given.rope_theta ?? config.rope_theta ?? config.rope_parameters?.rope_theta ?? place.defaultTheta;
   const settings = parseConfig(ropeSchema, { ...Object.fromEntries(used), rope_theta: theta }, file, field);
   const fault = (name: SettingName, wanted: string) =>
     fieldError(file, `${field}.${name}`, given[name], wanted);

@@ -146,6 +146,13 @@ describe('rope settings', () => {
     expect(() => parse(config)).toThrow(message);
   });
 
+  it('laid over those of a newer file keep its theta', () => {
+    const stored = { rope_parameters: { rope_type: 'default', rope_theta: 5e6 } };
+    const scaling = { rope_scaling: { rope_type: 'yarn', factor: 2 } };
+    expect(parse({ ...stored, ...scaling }).parameters).toMatchObject({ type: 'yarn', theta: 5e6 });
+    expect(parse({ ...stored, ...scaling, rope_theta: 7 }).parameters.theta).toBe(7);
+  });
+
   it('that a type does not read are not judged', () => {
     const config = {
       rope_scaling: { rope_type: 'default', factor: 'x', beta_fast: Number.NaN, mrope_section: [1] },
