@@ -10,12 +10,13 @@ import { withLock } from '../../src/hub/cache/lock.ts';
 const exec = promisify(execFile);
 
 export const root = fileURLToPath(new URL('../..', import.meta.url));
-const buildFolder = join(root, 'kernels/build/test');
+/** Holds what test builds leave. */
+export const buildFolder = join(root, 'kernels/build/test');
 const compiler = process.env.CXX ?? 'g++';
 
 const COMMON = ['-std=c++20', '-Wall', '-Wextra', '-pthread', '-fPIC', '-fvisibility=hidden'];
-/** What SWITCHYARD_TEST_SANITIZER makes of them; see scripts/sanitize.mjs. */
-const SANITIZERS: Record<string, readonly string[]> = {
+/** What a sanitizer adds to them, for compiler and linker alike. */
+export const SANITIZERS = {
   address: [
     '-fsanitize=address,undefined',
     '-fno-sanitize-recover=undefined',
@@ -23,10 +24,7 @@ const SANITIZERS: Record<string, readonly string[]> = {
     '-g1',
   ],
   thread: ['-fsanitize=thread', '-fno-omit-frame-pointer', '-g1'],
-};
-const sanitizer = SANITIZERS[process.env.SWITCHYARD_TEST_SANITIZER ?? ''];
-/** Sanitizers give compilers wrong ideas of what is used before it is set, so warnings are errors only without one. */
-const CHECKS = sanitizer ?? ['-Werror'];
+} as const;
 
 /** Sources of one native test program or library, and how they are compiled. */
 export interface NativeProgram {
@@ -35,6 +33,7 @@ export interface NativeProgram {
   /** Optimization, include folders and the like; programs that agree on them share the objects of their sources. */
   readonly options: readonly string[];
   readonly linkOptions?: readonly string[];
+  readonly sanitizer?: keyof typeof SANITIZERS;
 }
 
 /** Files directly in `folder` whose names end in one of `endings`. */
@@ -102,8 +101,11 @@ export async function buildNative({
   sources,
   options,
   linkOptions = [],
+  sanitizer,
 }: NativeProgram): Promise<string> {
-  const flags = [...COMMON, ...CHECKS, ...options];
+  const instrument = sanitizer ? SANITIZERS[sanitizer] : [];
+  // Sanitizers give compilers wrong ideas of what is used before it is set, so warnings are errors only without one.
+  const flags = [...COMMON, ...(sanitizer ? instrument : ['-Werror']), ...options];
   const recipe = JSON.stringify([compiler, flags]);
   const folder = join(buildFolder, keyOf(recipe));
   mkdirSync(folder, { recursive: true });
@@ -126,12 +128,7 @@ export async function buildNative({
     };
     await Promise.all(Array.from({ length: availableParallelism() }, worker));
     if (existsSync(program)) return;
-    await make(program, [
-      '-pthread',
-      ...(sanitizer ?? []),
-      ...linkOptions,
-      ...objects.map(({ object }) => object),
-    ]);
+    await make(program, ['-pthread', ...instrument, ...linkOptions, ...objects.map(({ object }) => object)]);
     removeOthers(program);
   });
   return program;

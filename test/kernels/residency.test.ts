@@ -1,6 +1,5 @@
-import { join } from 'node:path';
 import { testNative } from './cases.ts';
-import { root } from './native-program.ts';
+import { RESIDENCY } from './programs.ts';
 
 const cases = [
   'free slots first',
@@ -12,9 +11,4 @@ const cases = [
   'random requests',
 ];
 
-const sources = ['test/kernels/residency_test.cc', 'kernels/weights/residency.cc'];
-testNative(
-  'which experts a bounded number of slots holds',
-  { name: 'residency', sources: sources.map((name) => join(root, name)), options: ['-O1'] },
-  cases,
-);
+testNative('which experts a bounded number of slots holds', RESIDENCY, cases);

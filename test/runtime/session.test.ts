@@ -396,7 +396,7 @@ describe('abort', () => {
 
 describe('dispose', () => {
   it('waits for runs in progress', async () => {
-    const session = await open(longGraph(store.handle('big'), 20));
+    const session = await open(longGraph(store.handle('big'), 5));
     let finished = false;
     const run = session.run({ x: longInput() }, { y: null }).then(() => {
       finished = true;

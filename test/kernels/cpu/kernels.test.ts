@@ -1,11 +1,9 @@
-import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { buildNative, filesIn, root, runNative } from '../native-program.ts';
+import { buildNative, runNative } from '../native-program.ts';
+import { CPU_KERNELS } from '../programs.ts';
 
-const folders = ['test/kernels/cpu', 'kernels/cpu', 'kernels/cpu/arch'].map((name) => join(root, name));
-const sources = folders.flatMap((folder) => filesIn(folder, '.cc'));
 // Built at once, because it knows the names of the tests.
-const program = await buildNative({ name: 'kernels_test', sources, options: ['-O2'] });
+const program = await buildNative(CPU_KERNELS);
 const run = async (args: readonly string[], isa?: string) =>
   (await runNative(program, args, isa === undefined ? {} : { SWITCHYARD_CPU_ISA: isa })).stdout;
 const groups = (await run(['--list'])).trim().split('\n');

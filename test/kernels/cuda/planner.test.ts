@@ -1,6 +1,5 @@
-import { join } from 'node:path';
 import { testNative } from '../cases.ts';
-import { root } from '../native-program.ts';
+import { PLANNER } from '../programs.ts';
 
 const cases = [
   'random routing',
@@ -18,8 +17,4 @@ const cases = [
   'warpgroups cover the tile once',
 ];
 
-testNative(
-  'the planner and index arithmetic of the CUDA kernels',
-  { name: 'planner', sources: [join(root, 'test/kernels/cuda/planner_test.cc')], options: ['-O1'] },
-  cases,
-);
+testNative('the planner and index arithmetic of the CUDA kernels', PLANNER, cases);

@@ -1,0 +1,25 @@
+import { join } from 'node:path';
+import { filesIn, type NativeProgram, root } from './native-program.ts';
+
+const at = (...paths: string[]) => paths.map((path) => join(root, path));
+
+/** Every CPU kernel against plain loops, on every instruction set of this machine. It runs all of its groups when given none. */
+export const CPU_KERNELS: NativeProgram = {
+  name: 'kernels_test',
+  sources: at('test/kernels/cpu', 'kernels/cpu', 'kernels/cpu/arch').flatMap((folder) => filesIn(folder, '.cc')),
+  options: ['-O2'],
+};
+
+/** The planner and index arithmetic of the CUDA kernels. */
+export const PLANNER: NativeProgram = {
+  name: 'planner',
+  sources: at('test/kernels/cuda/planner_test.cc'),
+  options: ['-O1'],
+};
+
+/** Which experts a bounded number of slots holds. */
+export const RESIDENCY: NativeProgram = {
+  name: 'residency',
+  sources: at('test/kernels/residency_test.cc', 'kernels/weights/residency.cc'),
+  options: ['-O1'],
+};

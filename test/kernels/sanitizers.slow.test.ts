@@ -1,0 +1,37 @@
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { buildFolder, buildNative, runNative, SANITIZERS } from './native-program.ts';
+import { CPU_KERNELS, PLANNER, RESIDENCY } from './programs.ts';
+
+type Sanitizer = keyof typeof SANITIZERS;
+
+/** Why a sanitizer is of no use here; undefined where it works. */
+async function lackOf(sanitizer: Sanitizer): Promise<string | undefined> {
+  mkdirSync(buildFolder, { recursive: true });
+  const source = join(buildFolder, 'empty.cc');
+  writeFileSync(source, 'int main() { return 0; }\n');
+  try {
+    await runNative(await buildNative({ name: 'empty', sources: [source], options: [], sanitizer }), []);
+    return undefined;
+  } catch (error) {
+    return (error as Error).message.trim().split('\n').at(-1);
+  }
+}
+
+for (const sanitizer of Object.keys(SANITIZERS) as Sanitizer[]) {
+  const lack = await lackOf(sanitizer);
+  const title = `the ${sanitizer} sanitizer${lack ? ` (skipped: it does not work here: ${lack})` : ''}`;
+  describe.skipIf(lack !== undefined)(title, () => {
+    it('finds nothing in the CPU kernels', async () => {
+      const { stderr } = await runNative(await buildNative({ ...CPU_KERNELS, sanitizer }), []);
+      expect(stderr).toBe('');
+    });
+
+    it.each([PLANNER, RESIDENCY])('finds nothing in $name', async (native) => {
+      const program = await buildNative({ ...native, sanitizer });
+      const cases = (await runNative(program, [])).stdout.trim().split('\n');
+      for (const name of cases) expect((await runNative(program, [name])).stderr).toBe('');
+    });
+  });
+}
