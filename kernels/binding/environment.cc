@@ -1,6 +1,7 @@
 #include "environment.h"
 
 #include "job_threads.h"
+#include "native_error.h"
 
 namespace switchyard::binding {
 namespace {
@@ -34,7 +35,7 @@ Napi::Promise Environment::Start(std::unique_ptr<Job> owned, int64_t id) {
     });
   } catch (...) {
     Remove(job);
-    throw;
+    throw NativeError(env_, std::current_exception());
   }
   return promise;
 }

@@ -42,6 +42,7 @@ void JobThreads::Start(Job* job, Environment* owner, std::function<void()> done)
       std::thread([this] { Work(); }).detach();
       threads_++;
     } catch (const std::system_error&) {
+      // Those that there are take it in their turn.
       if (threads_ == 0) {
         queue_.pop_back();
         jobs_.erase(id);

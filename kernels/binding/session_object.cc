@@ -16,9 +16,7 @@ class OpenJob final : public Job {
       : Job(env), model_(model.Data(), model.Data() + model.ByteLength()), config_(std::move(config)) {}
 
  private:
-  void Execute() override {
-    session_ = std::make_shared<ops::Session>(model_.data(), model_.size(), std::move(config_));
-  }
+  void Execute() override { session_ = ops::Session::Open(model_.data(), model_.size(), std::move(config_)); }
   Napi::Value Result(Napi::Env env) override {
     return Environment::Of(env).session_constructor.New(
         {Napi::External<std::shared_ptr<ops::Session>>::New(env, &session_)});
@@ -91,7 +89,8 @@ Napi::Value OpenSession(const Napi::CallbackInfo& info) {
 Napi::Function SessionObject::Define(Napi::Env env) {
   return DefineClass(
       env, "Session",
-      {InstanceAccessor<&SessionObject::JsInputs>("inputs"),
+      {InstanceAccessor<&SessionObject::JsThreads>("threads"),
+       InstanceAccessor<&SessionObject::JsInputs>("inputs"),
        InstanceAccessor<&SessionObject::JsOutputs>("outputs"), InstanceMethod<&SessionObject::JsRun>("run"),
        InstanceMethod<&SessionObject::JsCapture>("capture"),
        InstanceMethod<&SessionObject::JsDispose>("dispose")});
@@ -107,6 +106,10 @@ SessionObject::SessionObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<
 const std::shared_ptr<ops::Session>& SessionObject::session(Napi::Env env) const {
   if (session_ == nullptr) throw Napi::Error::New(env, "the session is disposed");
   return session_;
+}
+
+Napi::Value SessionObject::JsThreads(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), session(info.Env())->threads());
 }
 
 Napi::Value SessionObject::JsInputs(const Napi::CallbackInfo& info) {

@@ -9,6 +9,7 @@
 namespace switchyard::binding {
 
 // Made by openSession() only. JavaScript sees
+//   threads: number    of its pool, perhaps fewer than were asked for
 //   inputs, outputs: { name, type: number, shape: (number | string)[] }[]   without the bound inputs
 //   run(feeds: External[], outputs: number[], fetches: (External | null)[], id): Promise<(result | null)[]>
 //     feeds in the order of `inputs`; fetches[j] belongs to output outputs[j]; a result for each null fetch;
@@ -21,6 +22,7 @@ class SessionObject : public Napi::ObjectWrap<SessionObject> {
   explicit SessionObject(const Napi::CallbackInfo& info);
 
  private:
+  Napi::Value JsThreads(const Napi::CallbackInfo& info);
   Napi::Value JsInputs(const Napi::CallbackInfo& info);
   Napi::Value JsOutputs(const Napi::CallbackInfo& info);
   Napi::Value JsRun(const Napi::CallbackInfo& info);

@@ -7,6 +7,8 @@
 #include <new>
 #include <stdexcept>
 
+#include "thread_grant.h"
+
 namespace switchyard::ops {
 namespace {
 
@@ -33,8 +35,8 @@ std::unique_lock<std::mutex> LockRuns(Device* device) {
   return device == nullptr ? std::unique_lock<std::mutex>() : std::unique_lock(device->run_mutex());
 }
 
-ort::SessionPtr Open(const void* model, size_t bytes, const SessionConfig& config,
-                     const ort::OrtCustomOpDomain* domain) {
+ort::SessionPtr OpenOrt(const void* model, size_t bytes, const SessionConfig& config,
+                        const ort::OrtCustomOpDomain* domain) {
   ort::OrtSessionOptions* raw = nullptr;
   Check(Api().CreateSessionOptions(&raw));
   ort::SessionOptionsPtr options(raw);
@@ -106,13 +108,20 @@ Session::Session(const void* model, size_t bytes, SessionConfig config)
     : config_(std::move(config)),
       domain_(config_.threads, config_.store),
       device_ops_(config_.device == nullptr ? nullptr : config_.device->MakeOps(config_.device_store)),
-      session_(Open(model, bytes, config_, device_ops_ ? device_ops_->domain() : domain_.get())),
+      session_(OpenOrt(model, bytes, config_, device_ops_ ? device_ops_->domain() : domain_.get())),
       inputs_(ReadValues(session_.get(), Api().SessionGetInputCount, Api().SessionGetInputTypeInfo,
                          Api().SessionGetInputName)),
       outputs_(ReadValues(session_.get(), Api().SessionGetOutputCount, Api().SessionGetOutputTypeInfo,
                           Api().SessionGetOutputName)) {
   for (const BoundInput& bound : config_.bound_inputs) Bind(bound);
   if (!config_.bound_inputs.empty()) config_.store->CheckUnchanged();
+}
+
+std::shared_ptr<Session> Session::Open(const void* model, size_t bytes, SessionConfig config) {
+  static auto* mutex = new std::mutex;  // used while the process exits
+  std::lock_guard<std::mutex> turn(*mutex);
+  config.threads = GrantThreads(config.threads);
+  return std::make_shared<Session>(model, bytes, std::move(config));
 }
 
 Session::~Session() {

@@ -38,6 +38,9 @@ struct SessionConfig {
 // One thread-safe session: runs may overlap.
 class Session {
  public:
+  // Opens one session at a time, with fewer threads where the system grants no more. Throws as the
+  // constructor.
+  static std::shared_ptr<Session> Open(const void* model, size_t bytes, SessionConfig config);
   // Throws std::runtime_error: a malformed graph, an op's attribute that does not fit the store, a bound
   // input that does not fit its tensor.
   Session(const void* model, size_t bytes, SessionConfig config);
@@ -61,6 +64,8 @@ class Session {
                                        const std::vector<size_t>& output_indices,
                                        const std::vector<ort::OrtValue*>& outputs) const;
 
+  // Of its pool, the calling thread included.
+  int threads() const { return config_.threads; }
   // Null on the CPU.
   const std::shared_ptr<Device>& device() const { return config_.device; }
 

@@ -1,10 +1,10 @@
 #include "standalone_pool.h"
 
+#include "../common/start_threads.h"
+
 namespace switchyard::ops {
 
-StandalonePool::StandalonePool(int threads) {
-  for (int i = 1; i < threads; i++) threads_.emplace_back([this] { Work(); });
-}
+StandalonePool::StandalonePool(int threads) : threads_(StartThreads(threads - 1, [this] { Work(); })) {}
 
 StandalonePool::~StandalonePool() {
   {

@@ -7,6 +7,8 @@
 #include <cerrno>
 #include <thread>
 
+#include "../common/start_threads.h"
+
 namespace switchyard {
 namespace {
 
@@ -52,14 +54,15 @@ void StartPrefetch(std::shared_ptr<const WeightStore> store, const std::vector<i
                    std::shared_ptr<const std::atomic<bool>> stop) {
   const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
   std::vector<Range> ranges = PageRanges(*store, handles, page);
-  std::thread([store = std::move(store), ranges = std::move(ranges), stop = std::move(stop), page] {
+  const auto walk = [store = std::move(store), ranges = std::move(ranges), stop = std::move(stop), page] {
     for (const Range& range : ranges) {
       for (uintptr_t at = range.begin; at < range.end; at += kStepBytes) {
         if (stop->load(std::memory_order_relaxed)) return;
         MapPages(at, std::min<uintptr_t>(at + kStepBytes, range.end), page);
       }
     }
-  }).detach();
+  };
+  for (std::thread& thread : StartThreads(1, walk)) thread.detach();
 }
 
 }  // namespace switchyard

@@ -31,6 +31,8 @@ export interface NativeResult {
 }
 
 export interface NativeSession {
+  /** Of its pool; fewer than were asked for where the system grants no more. */
+  readonly threads: number;
   /** Inputs that need a feed, in feeding order. */
   readonly inputs: NativeValueInfo[];
   readonly outputs: NativeValueInfo[];

@@ -1,6 +1,6 @@
 /** Sessions on ONNX Runtime with Switchyard's custom ops. */
 import { arrayType, ELEMENT_TYPES } from '../dtype.ts';
-import { AbortError, didYouMean, EngineError, InputError, show } from '../errors.ts';
+import { AbortError, didYouMean, EngineError, InputError, show, warn } from '../errors.ts';
 import {
   loadBinding,
   type NativeCapture,
@@ -154,21 +154,33 @@ export const openSession: OpenSession = async (model, options) => {
   const handles = bound.map(([, tensor]) => options.store.handle(tensor));
   const names = bound.map(([input]) => input);
   try {
-    return new SwitchyardSession(
-      await binding.openSession(
-        model,
-        nativeStore(options.store),
-        threads,
-        names,
-        handles,
-        options.weights?.device.native ?? null,
-        options.weights?.native ?? null,
-      ),
+    const native = await binding.openSession(
+      model,
+      nativeStore(options.store),
+      threads,
+      names,
+      handles,
+      options.weights?.device.native ?? null,
+      options.weights?.native ?? null,
     );
+    if (native.threads < threads) warnOfFewer(native.threads, threads);
+    return new SwitchyardSession(native);
   } catch (cause) {
     throw nativeError(cause);
   }
 };
+
+let hasWarned = false;
+
+/** Once: the sessions of a model, and the models of a process, meet the same limit. */
+function warnOfFewer(granted: number, wanted: number): void {
+  if (hasWarned) return;
+  hasWarned = true;
+  warn(
+    `a session has ${granted} of ${wanted} threads: a limit of the user (ulimit -u), of the container (pids.max) or of the ` +
+      'machine allows this process no more. Raise it, or ask for fewer with the option threads',
+  );
+}
 
 function checkThreads(threads: number): number {
   if (Number.isInteger(threads) && threads >= 1 && threads <= 1024) return threads;

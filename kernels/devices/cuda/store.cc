@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "../../common/float_types.h"
+#include "../../common/start_threads.h"
 
 namespace switchyard::ops {
 namespace {
@@ -292,9 +293,8 @@ void CudaStore::Transport(const std::vector<Transfer>& transfers,
       failure = std::current_exception();
     }
   };
-  std::vector<std::thread> threads;
-  const auto count = std::min<size_t>(kUploadThreads, pieces.size());
-  for (size_t i = 1; i < count; i++) threads.emplace_back(work);
+  const auto count = static_cast<int>(std::min<size_t>(kUploadThreads, pieces.size()));
+  std::vector<std::thread> threads = StartThreads(count - 1, work);
   if (count > 0) work();
   for (std::thread& thread : threads) thread.join();
   if (failure != nullptr) std::rethrow_exception(failure);
