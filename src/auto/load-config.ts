@@ -1,10 +1,11 @@
 import { basename } from 'node:path';
 import type { DType } from '../dtype.ts';
-import { ConfigError, expected } from '../errors.ts';
+import { ConfigError, expected, InputError, show } from '../errors.ts';
 import { generationFields } from '../generation/generation-config.ts';
 import type { HubOptions, Repo } from '../hub/types.ts';
 import { readJsonFile } from '../json.ts';
 import type { Model } from '../models/architecture.ts';
+import { snakeCase } from '../options.ts';
 import { isResolved, openRepo } from './open-repo.ts';
 import { findArchitecture } from './registry.ts';
 
@@ -54,8 +55,23 @@ export async function loadConfig(
   const source = replaced ? await openOverride(override, options) : repo;
   const path = await source.require('config.json');
   const stored = asRecord(await readJsonFile(path), path);
+  if (!replaced) checkFields(override, stored);
   const json = replaced ? stored : { ...stored, ...override };
   return { json, model: findArchitecture(json, path).parse(json, path) };
+}
+
+/** Overrides are fields of config.json, under the names they have there. */
+function checkFields(override: unknown, stored: Readonly<Record<string, unknown>>): void {
+  if (override === undefined || override === null) return;
+  if (typeof override !== 'object' || Array.isArray(override))
+    throw new InputError(
+      expected('config', override, 'fields of config.json, or a repo or folder that has one'),
+    );
+  const ours = Object.keys(override).find((name) => !Object.hasOwn(stored, name) && snakeCase(name) !== name);
+  if (ours !== undefined)
+    throw new InputError(
+      `config: ${show(ours)} is no field of config.json. Did you mean ${show(snakeCase(ours))}?`,
+    );
 }
 
 /** Revision and subfolder are of the model's repo, and mean nothing in another. */

@@ -57,7 +57,9 @@ export function quantizationOf(json: Settings): Quantization | undefined {
   ] as const;
   for (const [path, level] of levels) {
     for (const [field, method] of FIELDS) {
-      const settings = asSettings(asSettings(level)?.[field]);
+      const given = asSettings(level)?.[field];
+      const settings =
+        typeof given === 'string' && given !== '' ? { quant_method: given } : asSettings(given);
       if (settings && Object.keys(settings).length > 0)
         return describe(settings, method, `config.json: ${path}${field}`);
     }

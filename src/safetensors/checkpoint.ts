@@ -21,9 +21,9 @@ export async function openCheckpoint(repo: Repo): Promise<Checkpoint> {
   if (single !== undefined) return { files: [single], tensors: await readHeader(single) };
   const indexPath = await repo.file(INDEX_FILE);
   if (indexPath === undefined) {
-    const way = (await repo.explain?.()) || 'a complete one has either file beside its config.json';
+    const way = (await repo.explain?.()) || 'A complete one has either file beside its config.json';
     throw new HubError(
-      `${repo.id} has no weights: neither ${SINGLE_FILE} nor ${INDEX_FILE}. Only safetensors checkpoints load; ${way}`,
+      `${repo.id} has no weights: neither ${SINGLE_FILE} nor ${INDEX_FILE}. Only safetensors checkpoints load. ${way}`,
     );
   }
   const index = await readShardIndex(indexPath);

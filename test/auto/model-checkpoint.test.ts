@@ -63,6 +63,19 @@ describe('a checkpoint of the bare model', () => {
     }
   });
 
+  it.each(['_orig_mod.', 'module.', 'module._orig_mod.'])(
+    'may be saved within a wrapper: %s',
+    async (wrapper) => {
+      const { folder, remove } = changedModel(TEXT, { rename: (name) => `${wrapper}${name}` });
+      try {
+        const own = await logits(TEXT, AutoModelForCausalLM);
+        expect(maxDifference(await logits(folder, AutoModelForCausalLM), own)).toBe(0);
+      } finally {
+        remove();
+      }
+    },
+  );
+
   it('may have kept its head', async () => {
     const { folder, remove } = changedModel(TEXT, { rename: (name) => name.replace(/^model\./, '') });
     try {

@@ -114,6 +114,17 @@ it.each<[string, object, string]>([
   await expect((CALLS[name] as Call)(options)).rejects.toThrow(`Did you mean "${guess}"?`);
 });
 
+it.each<[unknown, RegExp]>([
+  [5, /config is 5; expected fields of config\.json/],
+  [[1], /config is \[1\]; expected fields/],
+  [
+    { numHiddenLayers: 2 },
+    /"numHiddenLayers" is no field of config\.json\. Did you mean "num_hidden_layers"\?/,
+  ],
+])('config: %j is refused', async (config, message) => {
+  await expect(AutoConfig.fromPretrained(TEXT, { config: config as never })).rejects.toThrow(message);
+});
+
 describe('calls without options', () => {
   it('refuse arguments as well', async () => {
     expect(() => model.setExpertsImplementation('eager', 'text' as never)).toThrow(InputError);

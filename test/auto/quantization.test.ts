@@ -56,6 +56,7 @@ describe('what a repo says of its quantization', () => {
       4,
     ],
     ['HQQ', { quant_method: 'hqq', quant_config: { weight_quant_params: { nbits: 3 } } }, 'hqq', 3],
+    ['a word alone', 'fp8' as never, 'fp8', 8],
     ['something new', { quant_method: 'sparkle' }, 'sparkle', undefined],
     ['something nameless', { modules_to_not_convert: [] }, 'an unnamed method', undefined],
   ])('%s', async (_, settings, method, bits) => {

@@ -140,6 +140,7 @@ export class Processor<T extends ProcessorTokenizer = ProcessorTokenizer> extend
       readonly videos?: readonly (PartBounds | undefined)[];
     } = {},
   ): Promise<ProcessorOutput> {
+    checkOptions(inputs.limits, ['maxPixels', 'maxBytes'], 'limits');
     const { addSpecialTokens = true, padding = true } = inputs;
     const config = {
       image: withBounds(this.config.image, inputs, 'processor'),

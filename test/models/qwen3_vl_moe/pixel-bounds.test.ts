@@ -117,6 +117,11 @@ describe('bounds on the pixels of a picture', () => {
   });
 });
 
+it('limits of what is read are known by name', async () => {
+  const call = processor({ text, images: picture(64), limits: { maxPixel: 5 } as never });
+  await expect(call).rejects.toThrow(/limits: "maxPixel" is not an option\. Did you mean "maxPixels"\?/);
+});
+
 describe('options of a chat template', () => {
   const messages = [{ role: 'user', content: 'Hi' }];
 
