@@ -43,6 +43,8 @@ async function expectDownload(settings = {}): Promise<void> {
     expect((await readFile(paths[i] as string)).equals(repo.files[name]?.bytes as Buffer)).toBe(true);
 }
 
+/** Too long for a name, so that nobody is asked for its address. */
+const NO_NAME = `${'n'.repeat(64)}.invalid`;
 const HOSTS = { host: 'hub.invalid', storageHost: 'storage.invalid' };
 
 describe('through a proxy', () => {
@@ -154,10 +156,8 @@ describe('through a proxy', () => {
 
   test('one whose name cannot be resolved, and one that is none', async () => {
     await startHub(HOSTS);
-    vi.stubEnv('http_proxy', 'http://proxy.invalid:1');
-    await expect(resolveRepo(ID, {}, QUICK)).rejects.toThrow(
-      /proxy\.invalid:1 \(http_proxy\) cannot be used: E/,
-    );
+    vi.stubEnv('http_proxy', `http://${NO_NAME}:1`);
+    await expect(resolveRepo(ID, {}, QUICK)).rejects.toThrow(/invalid:1 \(http_proxy\) cannot be used: E/);
     vi.stubEnv('http_proxy', 'http://me:sec#ret@proxy.invalid:1');
     const failed = resolveRepo(ID, {}, QUICK);
     await expect(failed).rejects.toThrow(/http_proxy is not the address of a proxy/);
@@ -303,9 +303,9 @@ describe('a mirror', () => {
 describe('no network', () => {
   test('is said soon, with what could be meant', async () => {
     await startHub();
-    vi.stubEnv('HF_ENDPOINT', 'http://hub.invalid');
+    vi.stubEnv('HF_ENDPOINT', `http://${NO_NAME}`);
     const failed = resolveRepo(ID, {}, { ...QUICK, retries: 50 });
-    await expect(failed).rejects.toThrow(/after 2 attempts.*hub\.invalid cannot be resolved/);
+    await expect(failed).rejects.toThrow(/after 2 attempts.*invalid cannot be resolved/);
     await expect(failed).rejects.toThrow(/HF_ENDPOINT.*HTTPS_PROXY.*HF_HUB_OFFLINE/);
   });
 
