@@ -218,6 +218,12 @@ describe('a certificate', () => {
     vi.stubEnv('HF_ENDPOINT', hub.url.replace('http:', 'https:'));
     await expect(resolveRepo(ID, {}, QUICK)).rejects.toThrow(/does not speak TLS.*http:\/\//);
   });
+
+  test('an address that should begin with https', async () => {
+    const hub = await startHub({ tls: true });
+    vi.stubEnv('HF_ENDPOINT', hub.url.replace('https:', 'http:'));
+    await expect(resolveRepo(ID, {}, QUICK)).rejects.toThrow(/HF_ENDPOINT should begin with https:\/\//);
+  });
 });
 
 describe('a mirror', () => {

@@ -192,8 +192,15 @@ function transient(error: unknown, hub: HubConnection, watchdog: Watchdog): unkn
     });
   }
   if (error.obstacle === 'setting') return new UnreachableError(error.message, { cause: error });
-  if (error.obstacle === 'broken' || hub.state.answered)
-    return new TransientError(error.message, { cause: error });
+  if (hub.state.answered) return new TransientError(error.message, { cause: error });
+  if (error.obstacle === 'broken') {
+    // A server that wants TLS ends a connection without it just so.
+    const plain = hub.endpoint.startsWith('http:');
+    const remedy = plain
+      ? 'Try again later, or check whether HF_ENDPOINT should begin with https://'
+      : undefined;
+    return new TransientError(error.message, { cause: error, remedy, ...(plain && { retries: 2 }) });
+  }
   return new TransientError(error.message, {
     cause: error,
     // Nobody has answered yet, so this is no blip in a working network.
