@@ -89,7 +89,7 @@ export type { Detokenizer } from './tokenizer/detokenizer.ts';
 export type {
   ChatTemplateOptions,
   DecodeOptions,
-  SpecialTokenNames,
+  EncodeOptions,
   TokenizedBatch,
   TokenizeOptions,
   Tokenizer,

@@ -98,6 +98,7 @@ const INSIDE: Record<string, readonly string[]> = {
   'nn/scope.ts': [],
   'runtime/requirements/': ['runtime/requirements/', 'runtime/engine-status.ts'],
   'runtime/ort.ts': [],
+  'tokenizer/bpe/': ['tokenizer/bpe/'],
   'tokenizer/jinja/': ['tokenizer/jinja/'],
 };
 /** Folders that others know by these files alone, but for those that make a whole of the parts. */
@@ -116,10 +117,10 @@ const OTHER_MEANING = ['keys_values', 'experts_implementation', 'last_hidden_sta
 /** Packages that only one part of the code may know. */
 const PACKAGES: Record<string, string> = {
   '@huggingface/hub': 'src/hub/',
-  '@huggingface/tokenizers': 'src/tokenizer/',
   commander: 'src/cli/',
   'http-proxy-agent': 'src/net/',
   'https-proxy-agent': 'src/net/',
+  'oniguruma-to-es': 'src/tokenizer/bpe/',
   'onnxruntime-common': 'src/runtime/ort.ts',
   'onnxruntime-node': 'src/runtime/ort.ts',
   protobufjs: 'src/graph/',

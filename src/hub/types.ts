@@ -45,6 +45,8 @@ export interface Repo {
   require(name: string): Promise<string>;
   /** Several files at once, fetched concurrently; every missing one is named in one `HubError`. */
   requireAll(names: readonly string[]): Promise<string[]>;
+  /** Names of the files in one of its folders, without the folder; none where there is no such folder. */
+  filesIn?(folder: string): Promise<readonly string[]>;
   /** What the repo is where it is no checkpoint that loads, and the way on; empty where its file names tell nothing. */
   explain?(): Promise<string>;
   /** The same commit, for a load with a signal and callbacks of its own; those left out stay. */

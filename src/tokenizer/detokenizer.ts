@@ -1,71 +1,79 @@
-/** Turns ids into text; `decode` of a tokenizer with its options fixed. */
-export type Decode = (ids: readonly number[]) => string;
+/** The bytes that an id stands for; undefined for one that adds no text. */
+export type BytesOf = (id: number) => Uint8Array | undefined;
 
-// Held-back ids are settled in part beyond this number, so that endless invalid bytes cannot pile up.
+// Ids whose text is held back at most, so that endless invalid bytes cannot pile up.
 const MOST_HELD = 64;
 
 /**
- * Decodes a growing sequence, one id at a time, into pieces of text that together equal the text of the whole.
+ * Decodes a growing sequence, one id at a time, into pieces of text that together equal the text of the whole, for any
+ * ids.
  *
- * Text is held back while it ends in U+FFFD, which stands for a character whose last bytes have not come yet. Only the
- * ids since the last piece, and those of that piece as context, are decoded again, so the cost a token does not grow.
+ * Text is held back while it ends in U+FFFD, which stands for a character whose last bytes have not come yet.
  */
 export class Detokenizer {
-  readonly #decode: Decode;
-  #context: number[] = [];
-  #contextText = '';
-  #held: number[] = [];
-  #pending = '';
+  readonly #bytesOf: BytesOf;
+  /** The first bytes of a character that is not complete. */
+  #tail = Buffer.alloc(0);
+  #held = '';
+  #heldIds = 0;
 
-  constructor(decode: Decode) {
-    this.#decode = decode;
+  constructor(bytesOf: BytesOf) {
+    this.#bytesOf = bytesOf;
   }
 
   /** Text held back so far. */
   get pending(): string {
-    return this.#pending;
+    return this.#held + this.#tail.toString('utf8');
   }
 
   /** Adds an id. Returns the text that is now certain, often empty. */
   push(id: number): string {
-    this.#held.push(id);
-    this.#pending = this.#decodeHeld(this.#held);
-    if (!this.#pending.endsWith('\uFFFD')) return this.#settle(this.#held.length);
-    if (this.#held.length <= MOST_HELD) return '';
-    return this.#settle(this.#boundary());
+    const bytes = this.#bytesOf(id);
+    if (bytes !== undefined && bytes.length > 0) {
+      const all = this.#tail.length === 0 ? Buffer.from(bytes) : Buffer.concat([this.#tail, bytes]);
+      const complete = all.length - incompleteBytes(all);
+      this.#held += all.toString('utf8', 0, complete);
+      this.#tail = all.subarray(complete);
+    }
+    const isOpen = this.#tail.length > 0 || this.#held.endsWith('\uFFFD');
+    if (isOpen && ++this.#heldIds <= MOST_HELD) return '';
+    return this.#release();
   }
 
   /** Ends the sequence. Returns what was held back. */
   flush(): string {
-    const text = this.#pending;
-    this.#context = [];
-    this.#contextText = '';
-    this.#held = [];
-    this.#pending = '';
+    const text = this.pending;
+    this.#tail = Buffer.alloc(0);
+    this.#release();
     return text;
   }
 
-  #decodeHeld(ids: readonly number[]): string {
-    return this.#decode([...this.#context, ...ids]).slice(this.#contextText.length);
-  }
-
-  /** Gives out the text of the first `count` held ids; they become the context of the next. */
-  #settle(count: number): string {
-    const text = count === this.#held.length ? this.#pending : this.#decodeHeld(this.#held.slice(0, count));
-    // A piece without text (a skipped special token) leaves the context alone: it would otherwise be lost.
-    if (text === '' && this.#context.length < MOST_HELD) this.#context.push(...this.#held.splice(0, count));
-    else this.#context = this.#held.splice(0, count);
-    this.#contextText = this.#decode(this.#context);
-    this.#pending = this.#pending.slice(text.length);
+  #release(): string {
+    const text = this.#held;
+    this.#held = '';
+    this.#heldIds = 0;
     return text;
   }
+}
 
-  /** The last place among the held ids where no character is cut: a character has at most four bytes. */
-  #boundary(): number {
-    for (let count = this.#held.length - 1; count > this.#held.length - 5; count--) {
-      const parts = this.#decodeHeld(this.#held.slice(0, count)) + this.#decode(this.#held.slice(count));
-      if (parts === this.#pending) return count;
-    }
-    return this.#held.length;
+/** How many bytes at the end begin a character of UTF-8 that further bytes may complete. */
+function incompleteBytes(bytes: Uint8Array): number {
+  for (let count = 1; count <= Math.min(3, bytes.length); count++) {
+    const at = bytes.length - count;
+    const lead = bytes[at] as number;
+    if (lead < 0x80) return 0;
+    if (lead < 0xc0) continue;
+    const length =
+      lead >= 0xc2 && lead < 0xe0 ? 2 : lead >= 0xe0 && lead < 0xf0 ? 3 : lead >= 0xf0 && lead < 0xf5 ? 4 : 0;
+    if (count >= length) return 0;
+    return count === 1 || canFollow(lead, bytes[at + 1] as number) ? count : 0;
   }
+  return 0;
+}
+
+/** Whether a byte may be the second of a character that begins with `lead`: neither overlong, a surrogate, nor too large. */
+function canFollow(lead: number, second: number): boolean {
+  const lowest = lead === 0xe0 ? 0xa0 : lead === 0xf0 ? 0x90 : 0x80;
+  const highest = lead === 0xed ? 0x9f : lead === 0xf4 ? 0x8f : 0xbf;
+  return second >= lowest && second <= highest;
 }

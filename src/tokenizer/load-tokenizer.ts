@@ -1,47 +1,71 @@
-import { readFile } from 'node:fs/promises';
-import { Tokenizer as BpeTokenizer } from '@huggingface/tokenizers';
 import * as z from 'zod';
-import { show, TokenizerError } from '../errors.ts';
+import { TokenizerError } from '../errors.ts';
 import type { Repo } from '../hub/types.ts';
-import { type BpeTables, fillBpeTables } from './bpe-tables.ts';
-import { ChatTemplate } from './chat-template.ts';
+import type { AddedToken } from './bpe/added-tokens.ts';
+import { BpeModel } from './bpe/bpe-model.ts';
+import { BpeTokenizer } from './bpe/bpe-tokenizer.ts';
+import { buildNormalizer, normalizerSchema } from './bpe/normalizer.ts';
+import { postProcessorSchema, surroundingsOf } from './bpe/post-processor.ts';
+import { buildPreTokenizer, preTokenizerSchema } from './bpe/pre-tokenizer.ts';
+import { readChatTemplates } from './chat-template-files.ts';
 import { qwen2TokenizerHead } from './qwen2-tokenizer.ts';
-import { Tokenizer, type TokenizerParts } from './tokenizer.ts';
+import { readTables, type TokenizerPaths } from './read-tables.ts';
+import { assembleAddedTokens, type NamedTokens, namedTokens, tokenText } from './special-tokens.ts';
+import { Tokenizer } from './tokenizer.ts';
 import {
-  type AddedToken,
-  addedTokensOf,
+  addedTokensFileSchema,
   addedTokensSchema,
-  additionalTokensOf,
   checkFile,
-  namedTemplates,
-  readJson,
-  readTokenizerConfig,
+  configSchema,
+  readSettings,
+  specialTokensMapSchema,
   type TokenizerConfig,
 } from './tokenizer-config.ts';
-import { openTokenizerFiles, type TokenizerFiles, type TokenizerPaths } from './tokenizer-files.ts';
 
 /**
  * Builds the tokenizer of a repo: from tokenizer.json, or from vocab.json and merges.txt as Qwen2's byte-level BPE;
- * with tokenizer_config.json and the chat template of chat_template.jinja, else tokenizer_config.json, else
- * chat_template.json.
+ * with the settings of tokenizer_config.json (and of special_tokens_map.json and added_tokens.json, where that lists no
+ * tokens), and its chat templates.
  *
- * Files are parsed in a worker thread and the tables of a full-size vocabulary (151,643 tokens) are filled a slice per
- * turn of the event loop, one or two milliseconds each, instead of the 0.8 s that parsing and construction take in one go.
+ * Files are read a slice per turn of the event loop, one or two milliseconds each.
  *
  * @throws {TokenizerError} a file is missing or damaged; the message names file and field.
  */
 export async function loadTokenizer(repo: Repo): Promise<Tokenizer> {
   const [paths, configPath] = await Promise.all([findTables(repo), repo.file('tokenizer_config.json')]);
-  const config = await readTokenizerConfig(configPath);
-  const [built, chatTemplates] = await Promise.all([
-    buildBpe(paths, config),
+  const config = await readSettings(configSchema, configPath, 'tokenizer_config.json');
+  const [settings, chatTemplates] = await Promise.all([
+    readTokenSettings(repo, config),
     readChatTemplates(repo, config, configPath),
   ]);
+  const { named, listed } = settings;
+  const file = 'tokenizerJson' in paths ? paths.tokenizerJson : paths.vocabJson;
+  const { head: parsed, vocabulary, merges } = await readTables(paths);
+  const head = checkFile(headSchema, 'tokenizerJson' in paths ? parsed : qwen2TokenizerHead(), file);
+  const vocabSize = vocabulary.size;
+  const addedTokens = assembleAddedTokens(
+    vocabulary,
+    head.added_tokens,
+    listed,
+    named,
+    isQwen2(config),
+    file,
+  );
+  const normalizer = buildNormalizer(head.normalizer, `${file}: normalizer`);
+  const preTokenizer = buildPreTokenizer(
+    head.pre_tokenizer,
+    isQwen2(config) ? (config.add_prefix_space ?? false) : undefined,
+    `${file}: pre_tokenizer`,
+  );
+  const model = new BpeModel(vocabulary, merges, modelSettings(head.model, preTokenizer.isByteLevel), file);
+  const surroundings = surroundingsOf(head.post_processor, `${file}: post_processor`);
   return new Tokenizer({
-    ...built,
-    names: { bos: config.bos_token, eos: config.eos_token, pad: config.pad_token, unk: config.unk_token },
-    additionalSpecialTokens: additionalTokensOf(config),
-    cleanUpTokenizationSpaces: config.clean_up_tokenization_spaces ?? false,
+    bpe: new BpeTokenizer({ vocabulary, addedTokens, normalizer, preTokenizer, model, surroundings, file }),
+    vocabSize,
+    addedTokens,
+    names: new Map([...named.roles].map(([role, token]) => [role, tokenText(token)])),
+    additionalSpecialTokens: named.further.map(tokenText),
+    splitSpecialTokens: config.split_special_tokens ?? false,
     chatTemplates,
     source: repo.id,
   });
@@ -62,126 +86,91 @@ async function findTables(repo: Repo): Promise<TokenizerPaths> {
   );
 }
 
-type BuiltBpe = Pick<TokenizerParts, 'bpe' | 'vocabSize' | 'fullVocabSize' | 'addedTokens'>;
-
-async function buildBpe(paths: TokenizerPaths, config: TokenizerConfig): Promise<BuiltBpe> {
-  const files = await openTokenizerFiles(paths);
-  try {
-    const head =
-      'tokenizerJson' in paths ? readHead(files, paths.tokenizerJson) : readQwen2Head(files, config);
-    const addedTokens = joinAddedTokens(head.added_tokens, addedTokensOf(config));
-    const place = 'tokenizerJson' in paths ? paths.tokenizerJson : paths.vocabJson;
-    const bpe = constructBpe({ ...head, added_tokens: addedTokens }, config, place);
-    const tables = bpe.model as unknown as BpeTables & { unk_token?: string; unk_token_id?: number };
-    await fillBpeTables(tables, files, 'tokenizerJson' in paths ? `${place}: model.vocab` : place);
-    for (const token of addedTokens) placeAddedToken(tables, token, place);
-    if (tables.unk_token) tables.unk_token_id = tables.tokens_to_ids.get(tables.unk_token) as number;
-    return { bpe, vocabSize: files.vocabCount ?? 0, fullVocabSize: tables.tokens_to_ids.size, addedTokens };
-  } finally {
-    await files.close();
-  }
+interface TokenSettings {
+  readonly named: NamedTokens;
+  /** Tokens with their ids, as settings list them. */
+  readonly listed: readonly AddedToken[];
 }
 
-function placeAddedToken(tables: BpeTables, { id, content }: AddedToken, file: string): void {
-  const holder = tables.vocab[id];
-  if (holder !== undefined && holder !== content) {
-    throw new TokenizerError(
-      `${file}: the added token ${show(content)} has the id ${id}, which belongs to ${show(holder)}.`,
-    );
+/**
+ * Names and ids of tokens. Older repos keep them in special_tokens_map.json and added_tokens.json, which count where
+ * tokenizer_config.json lists no `added_tokens_decoder`.
+ */
+async function readTokenSettings(repo: Repo, config: TokenizerConfig): Promise<TokenSettings> {
+  const decoder = config.added_tokens_decoder;
+  if (decoder !== undefined && decoder !== null) {
+    const listed = Object.entries(decoder).map(([id, token]) => ({ ...token, id: Number(id) }));
+    return { named: namedTokens(config), listed: listed.sort((a, b) => a.id - b.id) };
   }
-  tables.tokens_to_ids.set(content, id);
-  tables.vocab[id] = content;
+  const [mapPath, addedPath] = await Promise.all([
+    repo.file('special_tokens_map.json'),
+    repo.file('added_tokens.json'),
+  ]);
+  const [map, added] = await Promise.all([
+    readSettings(specialTokensMapSchema, mapPath, 'special_tokens_map.json'),
+    readSettings(addedTokensFileSchema, addedPath, 'added_tokens.json'),
+  ]);
+  const given = Object.fromEntries(Object.entries(map).filter(([, value]) => isGiven(value)));
+  const own = namedTokens(config);
+  const { roles } = namedTokens({ ...config, ...given });
+  const further = [...own.further, ...namedTokens(map).further];
+  const special = new Set([...roles.values(), ...further].map(tokenText));
+  const listed = Object.entries(added).map(([content, id]) => {
+    const isSpecial = special.has(content);
+    return {
+      id,
+      content,
+      special: isSpecial,
+      normalized: !isSpecial,
+      single_word: false,
+      lstrip: false,
+      rstrip: false,
+    };
+  });
+  return { named: { roles, further }, listed };
 }
+
+function isGiven(value: unknown): boolean {
+  return value !== undefined && value !== null;
+}
+
+const byteLevelDecoder = z.looseObject({ type: z.literal('ByteLevel') });
+const decoderSchema = z.union(
+  [byteLevelDecoder, z.looseObject({ type: z.literal('Sequence'), decoders: z.tuple([byteLevelDecoder]) })],
+  'Only the decoder ByteLevel is supported, which is what Qwen models use.',
+);
 
 const headSchema = z.looseObject({
   added_tokens: addedTokensSchema.nullish().transform((tokens) => tokens ?? []),
-  normalizer: z.looseObject({}).nullish(),
-  pre_tokenizer: z.looseObject({}).nullish(),
-  post_processor: z.looseObject({}).nullish(),
-  decoder: z.looseObject({}).nullish(),
+  normalizer: normalizerSchema.nullish(),
+  pre_tokenizer: preTokenizerSchema.nullish(),
+  post_processor: postProcessorSchema.nullish(),
+  decoder: decoderSchema,
   model: z.looseObject({
-    type: z
-      .literal('BPE', 'Only BPE tokenizers are supported, which is what Qwen models use.')
-      .default('BPE'),
+    type: z.literal('BPE', 'Only BPE tokenizers are supported, which is what Qwen models use.').nullish(),
     unk_token: z.string().nullish(),
+    continuing_subword_prefix: z.literal('', 'Only an empty one is supported.').nullish(),
+    end_of_word_suffix: z.literal('', 'Only an empty one is supported.').nullish(),
+    fuse_unk: z.boolean().nullish(),
+    byte_fallback: z.boolean().nullish(),
+    ignore_merges: z.boolean().nullish(),
   }),
 });
 
-type Head = z.output<typeof headSchema>;
-
-function readHead(files: TokenizerFiles, path: string): Head {
-  const head = checkFile(headSchema, files.head, path);
-  if (files.vocabCount === undefined)
-    throw new TokenizerError(`${path}: model.vocab must be an object of token → id.`);
-  if (files.mergeCount === undefined)
-    throw new TokenizerError(`${path}: model.merges must be a list of merges.`);
-  return head;
+/**
+ * Whether transformers makes a `Qwen2Tokenizer` of the files. That class goes by its settings alone in whether pieces get
+ * a space before them, and its special tokens never take the white space around them.
+ */
+function isQwen2({ tokenizer_class: name }: TokenizerConfig): boolean {
+  return name === undefined || name === null || /^Qwen2Tokenizer(Fast)?$/.test(name);
 }
 
-function readQwen2Head(files: TokenizerFiles, config: TokenizerConfig): Head {
-  const listed = addedTokensOf(config);
-  // Without a list, the tokens that tokenizer_config.json names by role follow the vocabulary.
-  const first = files.vocabCount ?? 0;
-  const roles = new Set([
-    config.eos_token,
-    config.pad_token,
-    config.bos_token,
-    ...additionalTokensOf(config),
-  ]);
-  roles.delete(undefined);
-  const added = [...roles].map((content, i) => ({ id: first + i, content, special: true }));
-  return checkFile(
-    headSchema,
-    qwen2TokenizerHead(listed.length > 0 ? listed : (added as AddedToken[])),
-    'tokenizer_config.json',
-  );
-}
-
-/** tokenizer.json's added tokens, then those that only tokenizer_config.json knows. */
-function joinAddedTokens(own: Head['added_tokens'], further: readonly AddedToken[]): Head['added_tokens'] {
-  const known = new Set(own.map((token) => token.content));
-  return [...own, ...further.filter((token) => !known.has(token.content)).map((token) => ({ ...token }))];
-}
-
-/** The library's tokenizer with empty tables, which are filled afterwards. */
-function constructBpe(head: Head, config: TokenizerConfig, place: string): BpeTokenizer {
-  const { normalizer = null, pre_tokenizer = null, post_processor = null, decoder = null } = head;
-  const model = { ...head.model, vocab: {}, merges: [] };
-  const settings = {
-    clean_up_tokenization_spaces: config.clean_up_tokenization_spaces ?? false,
-    additional_special_tokens: additionalTokensOf(config),
+function modelSettings(model: z.output<typeof headSchema>['model'], isByteLevel: boolean) {
+  return {
+    unkToken: model.unk_token ?? undefined,
+    fuseUnk: model.fuse_unk ?? false,
+    byteFallback: model.byte_fallback ?? false,
+    ignoreMerges: model.ignore_merges ?? false,
+    isByteLevel,
   };
-  try {
-    return new BpeTokenizer({ ...head, normalizer, pre_tokenizer, post_processor, decoder, model }, settings);
-  } catch (error) {
-    const reason = (error as Error).message;
-    throw new TokenizerError(`${place} describes a tokenizer that cannot be built: ${reason}`, {
-      cause: error,
-    });
-  }
-}
-
-async function readChatTemplates(
-  repo: Repo,
-  config: TokenizerConfig,
-  configPath: string | undefined,
-): Promise<Map<string, ChatTemplate>> {
-  const jinja = await repo.file('chat_template.jinja');
-  if (jinja !== undefined) return templatesOf(await readFile(jinja, 'utf8'), jinja);
-  if (config.chat_template) return templatesOf(config.chat_template, configPath ?? 'tokenizer_config.json');
-  const json = await repo.file('chat_template.json');
-  if (json === undefined) return new Map();
-  const schema = z.looseObject({ chat_template: z.union([z.string(), namedTemplates]) });
-  return templatesOf(checkFile(schema, await readJson(json), json).chat_template, json);
-}
-
-function templatesOf(
-  value: string | z.output<typeof namedTemplates>,
-  file: string,
-): Map<string, ChatTemplate> {
-  if (typeof value === 'string') return new Map([['default', new ChatTemplate(value, file)]]);
-  const templates = value.map(
-    ({ name, template }) => [name, new ChatTemplate(template, `${file} (${show(name)})`)] as const,
-  );
-  return new Map(templates);
 }

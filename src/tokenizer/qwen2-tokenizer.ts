@@ -1,22 +1,16 @@
-import type { AddedToken } from './tokenizer-config.ts';
-
-// How Qwen's tokenizers cut text into pieces before merging: contractions, letters, single digits, punctuation, space.
-const PIECES =
-  "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*" +
-  '|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+';
+import { QWEN2_PATTERN } from './bpe/word-scanner.ts';
 
 /**
- * The content of a Qwen2 tokenizer.json, apart from vocabulary and merges, for repos that ship only vocab.json and
- * merges.txt: byte-level BPE over NFC text. Source: transformers `convert_slow_tokenizer.py`, Qwen2Converter.
+ * What a Qwen2 tokenizer.json says beside vocabulary, merges and added tokens, for repos that ship only vocab.json and
+ * merges.txt: byte-level BPE over NFC text. Source: transformers `models/qwen2/tokenization_qwen2.py`, `Qwen2Tokenizer`.
  */
-export function qwen2TokenizerHead(addedTokens: readonly AddedToken[]): Record<string, unknown> {
+export function qwen2TokenizerHead(): Record<string, unknown> {
   return {
-    added_tokens: addedTokens,
     normalizer: { type: 'NFC' },
     pre_tokenizer: {
       type: 'Sequence',
       pretokenizers: [
-        { type: 'Split', pattern: { Regex: PIECES }, behavior: 'Isolated', invert: false },
+        { type: 'Split', pattern: { Regex: QWEN2_PATTERN }, behavior: 'Isolated', invert: false },
         { type: 'ByteLevel', add_prefix_space: false, trim_offsets: false, use_regex: false },
       ],
     },

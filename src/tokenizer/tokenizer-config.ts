@@ -1,92 +1,92 @@
-import { readFile } from 'node:fs/promises';
 import * as z from 'zod';
-import { show, TokenizerError } from '../errors.ts';
+import { ConfigError, show, TokenizerError } from '../errors.ts';
+import { readJsonFile } from '../json.ts';
+import { LARGEST_ID } from './bpe/vocabulary.ts';
 
-/** A token that is recognised in text as a whole, before any splitting. */
-export interface AddedToken {
-  id: number;
-  content: string;
-  special: boolean;
-  normalized: boolean;
-  single_word: boolean;
-  lstrip: boolean;
-  rstrip: boolean;
-}
+const flag = z
+  .boolean()
+  .nullish()
+  .transform((value) => value ?? false);
+const flags = { single_word: flag, lstrip: flag, rstrip: flag };
+const special = z
+  .boolean()
+  .nullish()
+  .transform((value) => value ?? false);
+const normalized = z.boolean().nullish();
 
-const flags = {
-  special: z.boolean().default(false),
-  normalized: z.boolean().default(false),
-  single_word: z.boolean().default(false),
-  lstrip: z.boolean().default(false),
-  rstrip: z.boolean().default(false),
-};
-// Ids index an array; anything larger is damage.
-const tokenId = z
-  .int()
-  .min(0)
-  .max(2 ** 24);
-const tokenText = z.union([z.string(), z.looseObject({ content: z.string() }).transform((t) => t.content)]);
-const optionalToken = tokenText.nullish().transform((text) => text ?? undefined);
+const tokenId = z.int().min(0).max(LARGEST_ID);
+const tokenFields = z
+  .looseObject({ content: z.string().min(1), ...flags, special, normalized })
+  // As in Hugging Face tokenizers: ordinary tokens are looked for in normalized text, where nothing else is said.
+  .transform((token) => ({ ...token, normalized: token.normalized ?? !token.special }));
+
+/** A token without its id. */
+export type TokenFields = z.output<typeof tokenFields>;
 
 /** `added_tokens` of tokenizer.json. */
-export const addedTokensSchema = z.array(
-  z.looseObject({ id: tokenId, content: z.string().min(1), ...flags }),
-);
+export const addedTokensSchema = z.array(z.intersection(z.looseObject({ id: tokenId }), tokenFields));
+
+/** A token named by role: its text, or with flags. */
+const namedToken = z.union([z.string().min(1), tokenFields]);
+const optionalToken = namedToken.nullish();
+export type NamedToken = z.output<typeof namedToken>;
 
 /** Several chat templates, each under a name. */
 export const namedTemplates = z.array(z.looseObject({ name: z.string(), template: z.string() }));
 
-/** tokenizer_config.json, as far as it is used. Source: transformers `PreTrainedTokenizerBase.from_pretrained`. */
-const configSchema = z.looseObject({
+/** Roles that every tokenizer may name, in the order in which tokens without an id are numbered. */
+export const ROLES = ['bos', 'eos', 'unk', 'sep', 'pad', 'cls', 'mask'] as const;
+
+const roleFields = {
   bos_token: optionalToken,
   eos_token: optionalToken,
-  pad_token: optionalToken,
   unk_token: optionalToken,
-  additional_special_tokens: z.array(tokenText).nullish(),
+  sep_token: optionalToken,
+  pad_token: optionalToken,
+  cls_token: optionalToken,
+  mask_token: optionalToken,
+  additional_special_tokens: z.array(namedToken).nullish(),
   /** The newer name of the same; as a map, by role. */
-  extra_special_tokens: z.union([z.array(tokenText), z.record(z.string(), tokenText)]).nullish(),
-  clean_up_tokenization_spaces: z.boolean().nullish(),
-  added_tokens_decoder: z
-    .record(z.string().regex(/^\d{1,8}$/), z.looseObject({ content: z.string().min(1), ...flags }))
-    .nullish(),
+  extra_special_tokens: z.union([z.array(namedToken), z.record(z.string(), namedToken)]).nullish(),
+};
+
+/** tokenizer_config.json, as far as it is used. Source: transformers `PreTrainedTokenizerBase.from_pretrained`. */
+export const configSchema = z.looseObject({
+  ...roleFields,
+  tokenizer_class: z.string().nullish(),
+  add_prefix_space: z.boolean().nullish(),
+  split_special_tokens: z.boolean().nullish(),
+  added_tokens_decoder: z.record(z.string().regex(/^\d{1,8}$/), tokenFields).nullish(),
   chat_template: z.union([z.string(), namedTemplates]).nullish(),
 });
 
 export type TokenizerConfig = z.output<typeof configSchema>;
 
+/** special_tokens_map.json */
+export const specialTokensMapSchema = z.looseObject(roleFields);
+/** added_tokens.json */
+export const addedTokensFileSchema = z.record(z.string().min(1), tokenId);
+
 /**
- * Reads tokenizer_config.json; without the file, an empty configuration.
+ * Reads a JSON file of settings and checks it; without the file, an empty object.
  *
- * @throws {TokenizerError} the file is not JSON, or a field has the wrong type.
+ * @throws {TokenizerError} the file is too large or not JSON, or a field has the wrong type.
  */
-export async function readTokenizerConfig(path: string | undefined): Promise<TokenizerConfig> {
-  return checkFile(
-    configSchema,
-    path === undefined ? {} : await readJson(path),
-    path ?? 'tokenizer_config.json',
-  );
+export async function readSettings<T extends z.ZodType>(
+  schema: T,
+  path: string | undefined,
+  name: string,
+): Promise<z.output<T>> {
+  const value = path === undefined ? {} : await readJson(path);
+  return checkFile(schema, value, path ?? name);
 }
 
-/** The added tokens that tokenizer_config.json lists by id. */
-export function addedTokensOf(config: TokenizerConfig): AddedToken[] {
-  return Object.entries(config.added_tokens_decoder ?? {}).map(([id, token]) => ({
-    ...token,
-    id: Number(id),
-  }));
-}
-
-/** Special tokens that tokenizer_config.json names beside those with a role. */
-export function additionalTokensOf(config: TokenizerConfig): string[] {
-  return [...(config.additional_special_tokens ?? []), ...Object.values(config.extra_special_tokens ?? {})];
-}
-
-/** Reads a JSON file whole. */
-export async function readJson(path: string): Promise<unknown> {
-  const text = await readFile(path, 'utf8');
+async function readJson(path: string): Promise<unknown> {
   try {
-    return JSON.parse(text.replace(/^\uFEFF/, ''));
+    return await readJsonFile(path);
   } catch (error) {
-    throw new TokenizerError(`${path} is not valid JSON: ${(error as Error).message}`, { cause: error });
+    if (error instanceof ConfigError) throw new TokenizerError(error.message, { cause: error });
+    throw error;
   }
 }
 

@@ -1,5 +1,7 @@
-import type { Tokenizer as BpeTokenizer } from '@huggingface/tokenizers';
-import { InputError, show, TokenizerError } from '../errors.ts';
+import { setImmediate as turn } from 'node:timers/promises';
+import { abortIf, InputError, show, TokenizerError } from '../errors.ts';
+import type { AddedToken } from './bpe/added-tokens.ts';
+import type { BpeTokenizer } from './bpe/bpe-tokenizer.ts';
 import { checkOpenOptions, checkOptions, noMore } from '../options.ts';
 import type { ChatTemplate } from './chat-template.ts';
 import { type ChatMessage, checkMessages, checkObjects, forTemplate, renderOpen } from './conversation.ts';
@@ -18,7 +20,15 @@ export interface TokenizeOptions {
   addSpecialTokens?: boolean;
   /** Pads shorter rows on the left with the pad token. Default true. */
   padding?: boolean;
+  /**
+   * Takes special tokens written out in the text (`<|im_end|>`) for ordinary letters, as is wanted for text from
+   * strangers. Default: what tokenizer_config.json says, else false.
+   */
+  splitSpecialTokens?: boolean;
 }
+
+/** Options of encoding one text. */
+export type EncodeOptions = Omit<TokenizeOptions, 'padding'>;
 
 export interface DecodeOptions {
   /** Leaves out special tokens such as `<|im_end|>`. Default false. */
@@ -49,6 +59,7 @@ export interface ChatTemplateOptions {
 const TOKENIZE_OPTIONS = [
   'addSpecialTokens',
   'padding',
+  'splitSpecialTokens',
 ] as const satisfies readonly (keyof TokenizeOptions)[];
 const DECODE_OPTIONS = [
   'skipSpecialTokens',
@@ -58,31 +69,25 @@ const CHAT_OPTIONS = [
   ...['tools', 'documents', 'addGenerationPrompt', 'continueFinalMessage', 'tokenize', 'chatTemplate'],
 ];
 
-/** Special tokens by role, as text. */
-export interface SpecialTokenNames {
-  bos?: string | undefined;
-  eos?: string | undefined;
-  pad?: string | undefined;
-  unk?: string | undefined;
-}
-
 /** What a tokenizer is made of; `loadTokenizer` puts it together. */
 export interface TokenizerParts {
   bpe: BpeTokenizer;
   /** Size of the vocabulary without added tokens. */
   vocabSize: number;
-  /** Size of the vocabulary with added tokens. */
-  fullVocabSize: number;
-  addedTokens: readonly { id: number; content: string; special: boolean }[];
-  names: SpecialTokenNames;
-  /** Further special tokens (`additional_special_tokens`). */
+  addedTokens: readonly AddedToken[];
+  /** Texts of special tokens by role (`eos_token`). */
+  names: ReadonlyMap<string, string>;
+  /** Further special tokens (`extra_special_tokens`). */
   additionalSpecialTokens: readonly string[];
-  cleanUpTokenizationSpaces: boolean;
+  splitSpecialTokens: boolean;
   /** By name; a single template is called `default`. */
   chatTemplates: ReadonlyMap<string, ChatTemplate>;
   /** The id or folder, for messages. */
   source: string;
 }
+
+// Time spent on a long text between two turns of the event loop.
+const TURN_MS = 8;
 
 /** `tokenizer(text)` encodes, as `__call__` does in transformers. */
 export type TokenizerCall = (
@@ -112,6 +117,7 @@ const CallableTokenizer = class {
  */
 export class Tokenizer extends CallableTokenizer {
   readonly #parts: TokenizerParts;
+  readonly #specialIds: ReadonlySet<number>;
   /** Added tokens (special ones and others) and their ids. */
   readonly addedTokens: ReadonlyMap<string, number>;
   /** Texts of the special tokens, in order of id. */
@@ -127,47 +133,59 @@ export class Tokenizer extends CallableTokenizer {
   constructor(parts: TokenizerParts) {
     super();
     this.#parts = parts;
-    const { names, addedTokens } = parts;
+    const { names, addedTokens, bpe } = parts;
     this.addedTokens = new Map(addedTokens.map((token) => [token.content, token.id]));
-    const roles = [names.bos, names.eos, names.pad, names.unk, ...parts.additionalSpecialTokens];
-    const special = [...addedTokens.filter((token) => token.special).map((token) => token.content), ...roles];
-    this.specialTokens = [...new Set(special)]
-      .filter((text): text is string => text !== undefined && this.tokenToId(text) !== undefined)
-      .sort((a, b) => (this.tokenToId(a) as number) - (this.tokenToId(b) as number));
+    const special = addedTokens.filter((token) => token.special);
+    this.#specialIds = new Set(special.map((token) => token.id));
+    this.specialTokens = special.map((token) => token.content);
     this.vocabSize = parts.vocabSize;
-    this.fullVocabSize = parts.fullVocabSize;
-    this.bosTokenId = this.#idOf(names.bos);
-    this.eosTokenId = this.#idOf(names.eos);
-    this.padTokenId = this.#idOf(names.pad);
+    this.fullVocabSize = bpe.vocabulary.size;
+    this.bosTokenId = this.#idOf(names.get('bos_token'));
+    this.eosTokenId = this.#idOf(names.get('eos_token'));
+    this.padTokenId = this.#idOf(names.get('pad_token'));
   }
 
   /** The id of a token given as it stands in the vocabulary (`Ġthe`, `<|im_end|>`), or undefined. */
   tokenToId(token: string): number | undefined {
-    return this.#parts.bpe.token_to_id(token);
+    return this.#parts.bpe.vocabulary.id(token);
   }
 
   /** The token with this id as it stands in the vocabulary, or undefined. */
   idToToken(id: number): string | undefined {
-    return this.#parts.bpe.id_to_token(id);
+    return this.#parts.bpe.vocabulary.token(id);
   }
 
   /**
-   * Token ids of one text. Special tokens written out in the text become their ids, as in transformers.
+   * Token ids of one text. Special tokens written out in the text become their ids, as in transformers, unless
+   * `splitSpecialTokens` is set.
    *
    * @throws {InputError} `text` is not a string.
+   * @throws {TokenizerError} a pattern of the tokenizer's file takes too long on the text.
    */
-  encode(text: string, options: Pick<TokenizeOptions, 'addSpecialTokens'> = {}): number[] {
-    if (typeof text !== 'string')
-      throw new InputError(`The text to encode must be a string, but is ${show(text)}.`);
+  encode(text: string, options: EncodeOptions = {}): number[] {
+    const ids: number[] = [];
     checkOptions(options, TOKENIZE_OPTIONS, 'encode');
-    const { ids, tokens } = this.#parts.bpe.encode(text, {
-      add_special_tokens: options.addSpecialTokens ?? true,
-    });
-    const unknown = (ids as (number | undefined)[]).indexOf(undefined);
-    if (unknown === -1) return ids;
-    throw new TokenizerError(
-      `The tokenizer of ${this.#parts.source} has no id for ${show(tokens[unknown])}, and no unknown-token to stand in.`,
-    );
+    for (const _ of this.#encoding(text, options, ids));
+    return ids;
+  }
+
+  /**
+   * As `encode`, for long texts: the event loop turns every few milliseconds.
+   *
+   * @throws {AbortError} the signal was aborted.
+   */
+  async encodeAsync(text: string, options: EncodeOptions & { signal?: AbortSignal } = {}): Promise<number[]> {
+    const ids: number[] = [];
+    checkOptions(options, [...TOKENIZE_OPTIONS, 'signal'], 'encodeAsync');
+    let due = performance.now() + TURN_MS;
+    abortIf(options.signal, 'encoding a text');
+    for (const _ of this.#encoding(text, options, ids)) {
+      if (performance.now() < due) continue;
+      await turn();
+      abortIf(options.signal, 'encoding a text');
+      due = performance.now() + TURN_MS;
+    }
+    return ids;
   }
 
   /**
@@ -214,12 +232,12 @@ export class Tokenizer extends CallableTokenizer {
   decode(ids: readonly number[], options: DecodeOptions = {}): string {
     checkOptions(options, DECODE_OPTIONS, 'decode');
     if (!Array.isArray(ids)) throw new InputError(`decode takes a list of token ids, but got ${show(ids)}.`);
-    const known = this.#knownIds(ids, options.unknownIds ?? 'error');
-    if (known.length === 0) return '';
-    return this.#parts.bpe.decode(known, {
-      skip_special_tokens: options.skipSpecialTokens ?? false,
-      clean_up_tokenization_spaces: this.#parts.cleanUpTokenizationSpaces,
-    });
+    const skip = options.skipSpecialTokens ? this.#specialIds : undefined;
+    const parts: Uint8Array[] = [];
+    for (const id of this.#knownIds(ids, options.unknownIds ?? 'error')) {
+      if (!skip?.has(id)) parts.push(this.#parts.bpe.bytesOf(id) as Uint8Array);
+    }
+    return Buffer.concat(parts).toString('utf8');
   }
 
   /** `decode` of each row. */
@@ -230,7 +248,8 @@ export class Tokenizer extends CallableTokenizer {
   /** Decodes a growing sequence id by id; see `Detokenizer`. Ids that no token has add no text. */
   detokenizer(options: Pick<DecodeOptions, 'skipSpecialTokens'> = {}): Detokenizer {
     checkOptions(options, ['skipSpecialTokens'], 'detokenizer');
-    return new Detokenizer((ids) => this.decode(ids, { ...options, unknownIds: 'skip' }));
+    const skip = options.skipSpecialTokens ? this.#specialIds : undefined;
+    return new Detokenizer((id) => (skip?.has(id) ? undefined : this.#parts.bpe.bytesOf(id)));
   }
 
   /**
@@ -264,7 +283,7 @@ export class Tokenizer extends CallableTokenizer {
     checkObjects(documents, 'documents');
     const template = this.#template(chatTemplate, tools);
     const variables = {
-      ...this.#templateTokens(),
+      ...Object.fromEntries(this.#parts.names),
       tools: tools ?? null,
       documents: documents ?? null,
       add_generation_prompt: addGenerationPrompt ?? false,
@@ -291,7 +310,7 @@ export class Tokenizer extends CallableTokenizer {
       if (unknownIds === 'skip') return false;
       throw new InputError(
         `No token of ${this.#parts.source} has the id ${id} (position ${position}); ids go up to ` +
-          `${this.fullVocabSize - 1}. Pass unknownIds: 'skip' to leave such ids out.`,
+          `${this.#parts.bpe.vocabulary.largestId}. Pass unknownIds: 'skip' to leave such ids out.`,
       );
     });
   }
@@ -313,15 +332,19 @@ export class Tokenizer extends CallableTokenizer {
     );
   }
 
-  /** The special tokens a template can name, under transformers' names. */
-  #templateTokens(): Record<string, unknown> {
-    const { names, additionalSpecialTokens } = this.#parts;
-    const tokens = Object.entries(names).map(([role, text]) => [`${role}_token`, text]);
-    const further =
-      additionalSpecialTokens.length > 0 ? { additional_special_tokens: additionalSpecialTokens } : {};
-    return { ...Object.fromEntries(tokens.filter(([, text]) => text !== undefined)), ...further };
+  *#encoding(text: string, options: EncodeOptions, ids: number[]): Generator<void, void, undefined> {
+    if (typeof text !== 'string') {
+      throw new InputError(`The text to encode must be a string, but is ${show(text)}.`);
+    }
+    const { bpe, splitSpecialTokens } = this.#parts;
+    const { before, after } = options.addSpecialTokens === false ? NOTHING : bpe.surroundings;
+    ids.push(...before);
+    yield* bpe.encode(text, options.splitSpecialTokens ?? splitSpecialTokens, ids);
+    ids.push(...after);
   }
 }
+
+const NOTHING = { before: [], after: [] } as const;
 
 function withoutPadding(rows: readonly (readonly number[])[]): TokenizedBatch {
   return { inputIds: rows.map((row) => [...row]), attentionMask: rows.map((row) => row.map(() => 1)) };

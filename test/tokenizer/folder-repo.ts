@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
-import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { onTestFinished } from 'vitest';
 import type { Repo } from '../../src/hub/types.ts';
@@ -20,7 +20,8 @@ export function folderRepo(folder: string): Repo {
     return path;
   };
   const requireAll = (names: readonly string[]) => Promise.all(names.map(require));
-  return { id: folder, commit: undefined, file: find, require, requireAll };
+  const filesIn = (name: string) => readdir(join(folder, name)).catch(() => []);
+  return { id: folder, commit: undefined, file: find, require, requireAll, filesIn };
 }
 
 /** A copy of a golden tokenizer with some files replaced (text), dropped (undefined), or edited (function of JSON). */
@@ -43,6 +44,7 @@ export async function alteredTokenizer(
   }
   for (const [name, change] of Object.entries(files)) {
     const path = join(folder, name);
+    await mkdir(dirname(path), { recursive: true });
     if (change === undefined) await rm(path);
     else if (typeof change === 'string') await writeFile(path, change);
     else {

@@ -1,3 +1,4 @@
+import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { abortIf, HubError } from '../../errors.ts';
 import { isReadableFile } from '../../files.ts';
@@ -55,6 +56,12 @@ export class CachedRepo implements Repo {
       );
     }
     return paths as string[];
+  }
+
+  async filesIn(folder: string): Promise<readonly string[]> {
+    checkFileName(folder);
+    const snapshot = this.#layout.snapshot(this.commit, this.#options.subfolder);
+    return readdir(join(snapshot, folder)).catch(() => []);
   }
 
   async explain(): Promise<string> {

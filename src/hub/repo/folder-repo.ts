@@ -45,6 +45,11 @@ export class FolderRepo implements Repo {
     return paths as string[];
   }
 
+  async filesIn(folder: string): Promise<readonly string[]> {
+    checkFileName(folder);
+    return readdir(join(this.folder, folder)).catch(() => []);
+  }
+
   /** @throws HubError where the folder cannot be read */
   async explain(): Promise<string> {
     const names = await readdir(this.folder).catch((error) => {

@@ -101,18 +101,26 @@ export class HubRepo implements Repo {
     )) as string[];
   }
 
+  async filesIn(folder: string): Promise<readonly string[]> {
+    checkFileName(folder);
+    return (await this.#names(`${folder}/`)).filter((name) => !name.includes('/'));
+  }
+
   async explain(): Promise<string> {
+    return explainContents(await this.#names(''), (name) => this.file(name));
+  }
+
+  /** Names of all files below a folder, from there on. */
+  async #names(folder: string): Promise<string[]> {
     const { subfolder } = this.#options;
     // A commit that the caller gave was never asked for.
     const listed =
       this.#options.files ??
       (await resolveCommit({ ...this.#hub, revision: this.commit }).catch(() => undefined))?.files;
-    const prefix = subfolder === '' ? '' : `${subfolder}/`;
-    const names = [...(listed ?? [])].filter((name) => name.startsWith(prefix));
-    return explainContents(
-      names.map((name) => name.slice(prefix.length)),
-      (name) => this.file(name),
-    );
+    const prefix = (subfolder === '' ? '' : `${subfolder}/`) + folder;
+    return [...(listed ?? [])]
+      .filter((name) => name.startsWith(prefix))
+      .map((name) => name.slice(prefix.length));
   }
 
   #obtain(name: string, signal: AbortSignal | undefined): Promise<string | undefined> {
