@@ -1,6 +1,7 @@
+import { readFile, stat } from 'node:fs/promises';
 import * as z from 'zod';
 import { show, TokenizerError } from '../errors.ts';
-import { readTextFile } from '../files.ts';
+import { reading } from '../files.ts';
 import type { Repo } from '../hub/types.ts';
 import { ChatTemplate } from './chat-template.ts';
 import { namedTemplates, readSettings, type TokenizerConfig } from './tokenizer-config.ts';
@@ -50,13 +51,13 @@ async function furtherFiles(repo: Repo): Promise<(readonly [name: string, path: 
 }
 
 async function readTemplate(path: string): Promise<string> {
-  const text = await readTextFile(
-    path,
-    LARGEST_TEMPLATE,
-    (bytes) =>
-      new TokenizerError(`${path} has ${bytes} bytes; the limit for a chat template is ${LARGEST_TEMPLATE}.`),
-  );
-  return text.replace(/^\ufeff/, '');
+  const { size } = await reading(path, () => stat(path));
+  if (size > LARGEST_TEMPLATE) {
+    throw new TokenizerError(
+      `${path} has ${size} bytes; the limit for a chat template is ${LARGEST_TEMPLATE}.`,
+    );
+  }
+  return (await reading(path, () => readFile(path, 'utf8'))).replace(/^\ufeff/, '');
 }
 
 function templatesOf(

@@ -1,6 +1,7 @@
 import { readFile, stat } from 'node:fs/promises';
 import { setImmediate as turn } from 'node:timers/promises';
 import { show, TokenizerError } from '../errors.ts';
+import { reading } from '../files.ts';
 import { JsonCursor, JsonSyntaxError, MAX_JSON_DEPTH, parseJsonFile } from '../json.ts';
 import { MergeTable } from './bpe/merges.ts';
 import { Vocabulary } from './bpe/vocabulary.ts';
@@ -97,14 +98,9 @@ async function readVocabAndMerges({
 }
 
 async function readBytes(path: string): Promise<Buffer> {
-  try {
-    const { size } = await stat(path);
-    if (size <= LARGEST_FILE) return await readFile(path);
-    throw new TokenizerError(`${path} has ${size} bytes; the limit for a tokenizer is ${LARGEST_FILE}.`);
-  } catch (error) {
-    if (error instanceof TokenizerError) throw error;
-    throw new TokenizerError(`Cannot read the tokenizer: ${(error as Error).message}`, { cause: error });
-  }
+  const { size } = await reading(path, () => stat(path));
+  if (size <= LARGEST_FILE) return reading(path, () => readFile(path));
+  throw new TokenizerError(`${path} has ${size} bytes; the limit for a tokenizer is ${LARGEST_FILE}.`);
 }
 
 /** Goes through the JSON of a tokenizer. */

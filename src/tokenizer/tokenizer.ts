@@ -1,8 +1,8 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import { abortIf, InputError, show, TokenizerError } from '../errors.ts';
+import { checkOpenOptions, checkOptions, noMore } from '../options.ts';
 import type { AddedToken } from './bpe/added-tokens.ts';
 import type { BpeTokenizer } from './bpe/bpe-tokenizer.ts';
-import { checkOpenOptions, checkOptions, noMore } from '../options.ts';
 import type { ChatTemplate } from './chat-template.ts';
 import { type ChatMessage, checkMessages, checkObjects, forTemplate, renderOpen } from './conversation.ts';
 import { Detokenizer } from './detokenizer.ts';
@@ -86,8 +86,8 @@ export interface TokenizerParts {
   source: string;
 }
 
-// Time spent on a long text between two turns of the event loop.
-const TURN_MS = 8;
+// Batches of a long text between two turns of the event loop: some milliseconds of work.
+const BATCHES_PER_TURN = 8;
 
 /** `tokenizer(text)` encodes, as `__call__` does in transformers. */
 export type TokenizerCall = (
@@ -177,13 +177,12 @@ export class Tokenizer extends CallableTokenizer {
   async encodeAsync(text: string, options: EncodeOptions & { signal?: AbortSignal } = {}): Promise<number[]> {
     const ids: number[] = [];
     checkOptions(options, [...TOKENIZE_OPTIONS, 'signal'], 'encodeAsync');
-    let due = performance.now() + TURN_MS;
+    let batches = 0;
     abortIf(options.signal, 'encoding a text');
     for (const _ of this.#encoding(text, options, ids)) {
-      if (performance.now() < due) continue;
+      if (++batches % BATCHES_PER_TURN !== 0) continue;
       await turn();
       abortIf(options.signal, 'encoding a text');
-      due = performance.now() + TURN_MS;
     }
     return ids;
   }
