@@ -14,7 +14,7 @@ function findSources(folder) {
   return readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {
     const path = join(folder, entry.name);
     if (entry.isDirectory()) return findSources(path);
-    return /\.(h|cc|cu|cuh)$/.test(entry.name) ? [path] : [];
+    return /\.(h|inc|cc|cu|cuh)$/.test(entry.name) ? [path] : [];
   });
 }
 

@@ -1,6 +1,6 @@
 // AVX2 with FMA and F16C. Everything below the target line has internal linkage.
 #include "isa.h"
-#include "simd_common.h"
+#include "simd/common.h"
 
 #if defined(__x86_64__)
 
@@ -126,8 +126,8 @@ struct Vec {
   }
 };
 
-#include "simd_kernels.inc"
-#include "transpose_sse.inc"
+#include "simd/kernels.inc"
+#include "simd/transpose_sse.inc"
 
 constexpr KernelTable kTable = MakeTable("avx2", Transpose16, Transpose32);
 

@@ -1,6 +1,6 @@
 // AVX-512 F, BW, VL and DQ. Everything below the target line has internal linkage.
 #include "isa.h"
-#include "simd_common.h"
+#include "simd/common.h"
 
 #if defined(__x86_64__)
 
@@ -132,8 +132,8 @@ struct Vec {
   }
 };
 
-#include "simd_kernels.inc"
-#include "transpose_sse.inc"
+#include "simd/kernels.inc"
+#include "simd/transpose_sse.inc"
 
 constexpr KernelTable kTable = MakeTable("avx512", Transpose16, Transpose32);
 

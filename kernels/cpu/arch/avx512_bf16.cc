@@ -1,7 +1,7 @@
 // AVX-512 with BF16 dot products: the AVX-512 table, with its own product for bf16 weights and rounded
 // activations. Everything below the target line has internal linkage.
 #include "isa.h"
-#include "simd_common.h"
+#include "simd/common.h"
 
 #if defined(__x86_64__)
 

@@ -1,6 +1,6 @@
 // Advanced SIMD of 64-bit Arm, which every such processor has.
 #include "isa.h"
-#include "simd_common.h"
+#include "simd/common.h"
 
 #if defined(__aarch64__)
 
@@ -108,7 +108,7 @@ struct Vec {
   static uint8x8_t LoadBytes(const char* p) { return vld1_u8(reinterpret_cast<const uint8_t*>(p)); }
 };
 
-#include "simd_kernels.inc"
+#include "simd/kernels.inc"
 
 // Gathers a destination row at a time, in bands of source rows that stay in the first-level cache.
 template <int64_t kBytes>
