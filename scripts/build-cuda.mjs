@@ -25,19 +25,16 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { delimiter, dirname, join } from 'node:path';
+import { basename, delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { deviceSources, kernelSources, sharedSources } from './cuda-sources.mjs';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const kernels = join(root, 'kernels');
 const sourceFolder = join(kernels, 'cuda');
 const buildFolder = join(kernels, 'build/cuda');
 const target = join(kernels, 'build/libswitchyard_cuda.so');
-/** What the library shares with the addon, which compiles the same files. */
-const sharedSources = JSON.parse(readFileSync(join(kernels, 'devices/cuda/shared_sources.json'), 'utf8')).map(
-  (name) => join(kernels, name),
-);
 const oldestNvcc = [12, 4];
 
 function fail(message) {
@@ -88,25 +85,18 @@ const list = (folder, wanted) =>
     .filter(wanted)
     .sort()
     .map((name) => join(folder, name));
-/** The folders of the kernels, by subject. */
-const kernelFolders = readdirSync(sourceFolder, { withFileTypes: true })
-  .filter((entry) => entry.isDirectory() && entry.name !== 'bench')
-  .map((entry) => join(sourceFolder, entry.name))
-  .sort();
-
 /** The library's sources; one of the two GEMM files is left out. */
 function librarySources(cublasLt) {
   const left = cublasLt ? 'gemm_plain.cu' : 'gemm_cublaslt.cc';
-  const own = kernelFolders.flatMap((folder) => list(folder, (name) => isSource(name) && name !== left));
-  return [...own, ...list(join(kernels, 'devices/cuda'), isSource), ...sharedSources];
+  const own = kernelSources.filter((path) => basename(path) !== left);
+  return [...own, ...deviceSources, ...sharedSources];
 }
 
 function newestHeader() {
-  const folders = [sourceFolder, join(sourceFolder, 'bench'), ...kernelFolders].concat(
-    ['common', 'cpu', 'devices/cuda', 'engine', 'ops', 'ort', 'weights'].map((name) => join(kernels, name)),
-  );
-  const files = folders.filter(existsSync).flatMap((folder) => list(folder, isHeader));
-  return Math.max(...[...files, fileURLToPath(import.meta.url)].map((path) => statSync(path).mtimeMs));
+  const headers = readdirSync(kernels, { recursive: true })
+    .filter((name) => isHeader(name) && !name.startsWith('build'))
+    .map((name) => join(kernels, name));
+  return Math.max(...[...headers, fileURLToPath(import.meta.url)].map((path) => statSync(path).mtimeMs));
 }
 
 /** What nvcc is told for a source; cuBLASLt's headers are seen by the one file that uses them. */

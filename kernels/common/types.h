@@ -15,6 +15,7 @@ enum class Precision : int32_t {
 
 // How MoeExperts executes. The values are the op's run-time selector.
 enum class ExpertsImplementation : int32_t { kEager = 0, kBatchedMm = 1, kGroupedMm = 2 };
+constexpr int64_t kImplementations = 3;
 
 // A weight matrix of logical shape [rows, cols] (out features, in features), read where it lies: no alignment
 // is promised. Element (n, k) is at data[n * stride + k], or at data[k * stride + n] when transposed.

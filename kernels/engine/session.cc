@@ -7,6 +7,7 @@
 #include <new>
 #include <stdexcept>
 
+#include "../ops/cpu_ops.h"
 #include "thread_grant.h"
 
 namespace switchyard::ops {
@@ -106,7 +107,8 @@ void Session::AlignedFree::operator()(void* memory) const { std::free(memory); }
 
 Session::Session(const void* model, size_t bytes, SessionConfig config)
     : config_(std::move(config)),
-      domain_(config_.threads, config_.store),
+      context_{.threads = config_.threads, .store = config_.store, .workspaces = {}},
+      domain_(kDomain, MakeCpuOps(context_)),
       device_ops_(config_.device == nullptr ? nullptr : config_.device->MakeOps(config_.device_store)),
       session_(OpenOrt(model, bytes, config_, device_ops_ ? device_ops_->domain() : domain_.get())),
       inputs_(ReadValues(session_.get(), Api().SessionGetInputCount, Api().SessionGetInputTypeInfo,

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "../ops/op_domain.h"
+#include "../ops/session_context.h"
 #include "../ort/library.h"
 #include "../weights/weight_store.h"
 #include "device.h"
@@ -78,7 +78,8 @@ class Session {
                const std::vector<size_t>& output_indices, std::vector<ort::OrtValue*>& outputs) const;
 
   SessionConfig config_;
-  OpDomain domain_;
+  SessionContext context_;
+  ort::OpDomain domain_;
   std::unique_ptr<DeviceOps> device_ops_;
   ort::SessionPtr session_;  // after the ops: freed before them
   std::vector<ValueInfo> inputs_, outputs_;

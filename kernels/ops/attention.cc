@@ -1,54 +1,46 @@
 #include "attention.h"
 
 #include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <stdexcept>
+
+#include "../common/shape_text.h"
 
 namespace switchyard::ops {
 
-const OpSchema Attention::kSchema = {
-    "Attention", {{ort::kFloat}, {ort::kFloat}, {ort::kFloat}}, {{ort::kFloat}}};
+OpSchema Attention::Schema() {
+  return {"Attention", {{ort::kFloat}, {ort::kFloat}, {ort::kFloat}}, {{ort::kFloat}}};
+}
 
-Attention::Attention(const KernelInfo& info, SessionContext& session)
-    : session_(session), node_(info.node()), attributes_(info) {}
-
-void Attention::Compute(KernelContext& context) {
-  const ort::TensorView q = context.Input(0);
-  const ort::TensorView k = context.Input(1);
-  const ort::TensorView v = context.Input(2);
-  const int64_t head_dim = HeadSize(node_, "q", q.shape, "[batch, tokens", attributes_.heads);
-  const int64_t batch = q.shape[0];
-  const int64_t tokens = q.shape[1];
-  const int64_t keys = k.shape.size() == 3 ? k.shape[1] : 0;
-  const int64_t key_width = attributes_.kv_heads * head_dim;
-  CheckShape(node_, "k", k.shape, {batch, keys, key_width});
-  CheckShape(node_, "v", v.shape, k.shape);
-  float* out = context.Output<float>(0, q.shape);
-  std::vector<cpu::AttentionRow> rows;
-  for (int64_t b = 0; b < batch; b++) {
-    rows.push_back({.first = b * tokens, .tokens = tokens, .past = 0, .keys = keys});
+Attention::Attention(const KernelInfo& info)
+    : heads(info.Int("num_heads")),
+      kv_heads(info.Int("kv_num_heads")),
+      scale(info.Float("scale")),
+      precision(info.ReadPrecision()) {
+  if (kv_heads < 1 || heads < 1 || heads % kv_heads != 0) {
+    info.Fail("attribute 'num_heads' is " + std::to_string(heads) +
+              "; expected a positive multiple of 'kv_num_heads', " + std::to_string(kv_heads));
   }
-  OrtThreadPool pool(context, session_.threads);
-  WorkspacePool::Lease workspace(session_.workspaces);
-  cpu::Attention({.q = q.As<float>(),
-                  .k = k.data,
-                  .v = v.data,
-                  .dtype = DType::kFloat32,
-                  .layout = {.block_size = std::max<int64_t>(1, keys),
-                             .block_stride = keys * key_width,
-                             .head_stride = head_dim,
-                             .token_stride = key_width,
-                             .tables = nullptr,
-                             .table_size = 0},
-                  .out = out,
-                  .rows = rows.data(),
-                  .row_count = batch,
-                  .heads = attributes_.heads,
-                  .kv_heads = attributes_.kv_heads,
-                  .head_dim = head_dim,
-                  .causal = false,
-                  .window = 0,
-                  .scale = attributes_.scale,
-                  .precision = attributes_.precision},
-                 *workspace, pool);
+  if (!std::isfinite(scale) || scale < 0.0f) {
+    info.Fail("attribute 'scale' is " + std::to_string(scale) + "; expected a number that is not negative");
+  }
+}
+
+int64_t HeadSize(const std::string& node, const char* input, const std::vector<int64_t>& shape,
+                 const char* leading, int64_t heads) {
+  const size_t rank = static_cast<size_t>(std::count(leading, leading + std::strlen(leading), ',')) + 2;
+  if (shape.size() == rank && shape.back() > 0 && shape.back() % heads == 0) return shape.back() / heads;
+  throw std::runtime_error(node + ": input '" + input + "' has shape " + ShapeText(shape) + "; expected " +
+                           leading + ", a multiple of " + std::to_string(heads) +
+                           ", the number of its heads]");
+}
+
+void CheckShape(const std::string& node, const char* input, const std::vector<int64_t>& shape,
+                const std::vector<int64_t>& expected) {
+  if (shape == expected) return;
+  throw std::runtime_error(node + ": input '" + input + "' has shape " + ShapeText(shape) + "; expected " +
+                           ShapeText(expected));
 }
 
 }  // namespace switchyard::ops

@@ -1,36 +1,24 @@
 #include "cached_attention.h"
 
-#include <algorithm>
-#include <cstring>
-#include <utility>
-
-#include "../common/float_types.h"
-#include "../weights/widen.h"
+#include <bit>
+#include <stdexcept>
 
 namespace switchyard::ops {
 namespace {
 
-using Attributes = CachedAttentionAttributes;
+// What the kernels of every device can walk over.
+constexpr int64_t kLeastBlockSize = 16;
 
-std::vector<float> Widened(const StoredTensor* norm) {
-  if (norm == nullptr) return {};
-  std::vector<float> values(static_cast<size_t>(norm->shape[0]));
-  Widen(*norm, values.data());
-  return values;
+WeightRef FindNorm(const KernelInfo& info, const WeightStore& store, const char* name) {
+  return FindBias(info, store, {info.IntOr(name, kNoWeight), name}, kAnyExtent);
 }
 
-// Output `index` with the contents of input `past`, ready to be extended.
-char* Present(KernelContext& context, size_t past, size_t index) {
-  const ort::TensorView before = context.Input(past);
-  char* cache = context.Output<char>(index, before.shape);
-  if (cache != before.data) {
-    const size_t bytes = static_cast<size_t>(before.Count()) * ort::ElementSize(before.type);
-    std::memcpy(cache, before.data, bytes);
-  }
-  return cache;
+void CheckNorm(const std::string& node, const char* name, const WeightRef& norm, int64_t head_dim) {
+  if (norm.empty() || norm.cols == head_dim) return;
+  throw std::runtime_error(node + ": attribute '" + name + "': tensor '" + norm.values->name +
+                           "' has shape " + ShapeText(norm.values->shape) + ", but a head has " +
+                           std::to_string(head_dim) + " values");
 }
-
-std::string RowText(int64_t row) { return "row " + std::to_string(row); }
 
 }  // namespace
 
@@ -50,153 +38,56 @@ OpSchema CachedAttention::Schema(DType cache) {
           {{ort::kFloat}, {type}, {type}}};
 }
 
-CachedAttention::CachedAttention(const KernelInfo& info, SessionContext& session)
-    : session_(session),
-      node_(info.node()),
-      attributes_(info, *session.store),
-      q_norm_(Widened(attributes_.q_norm)),
-      k_norm_(Widened(attributes_.k_norm)) {}
-
-std::vector<cpu::AttentionRow> CachedAttention::ReadRows(KernelContext& context, const Sizes& sizes) const {
-  const int32_t* starts = context.Input(Attributes::kRowStarts).As<int32_t>();
-  const int32_t* lengths = context.Input(Attributes::kPastLengths).As<int32_t>();
-  const int64_t capacity = sizes.max_blocks * sizes.block_size;
-  if (starts[0] != 0 || starts[sizes.rows] != sizes.tokens) {
-    throw std::runtime_error(node_ + ": input 'row_starts' goes from " + std::to_string(starts[0]) + " to " +
-                             std::to_string(starts[sizes.rows]) + "; expected 0 to " +
-                             std::to_string(sizes.tokens) + ", the number of tokens");
-  }
-  std::vector<cpu::AttentionRow> rows;
-  for (int64_t r = 0; r < sizes.rows; r++) {
-    const int64_t tokens = int64_t{starts[r + 1]} - starts[r];
-    if (tokens < 0) {
-      throw std::runtime_error(node_ + ": input 'row_starts' falls from " + std::to_string(starts[r]) +
-                               " to " + std::to_string(starts[r + 1]) + " after " + RowText(r));
-    }
-    if (lengths[r] < 0 || lengths[r] + tokens > capacity) {
-      throw std::runtime_error(node_ + ": input 'past_lengths' is " + std::to_string(lengths[r]) + " for " +
-                               RowText(r) + ", which has " + std::to_string(tokens) + " new tokens; its " +
-                               std::to_string(sizes.max_blocks) + " blocks of input 'block_tables' hold " +
-                               std::to_string(capacity) + " positions");
-    }
-    rows.push_back({.first = starts[r], .tokens = tokens, .past = lengths[r], .keys = lengths[r] + tokens});
-  }
-  return rows;
-}
-
-void CachedAttention::CheckTable(const cpu::AttentionRow& row, int64_t index, const int32_t* table,
-                                 const Sizes& sizes) const {
-  for (int64_t i = 0; i * sizes.block_size < row.keys; i++) {
-    if (table[i] >= 0 && table[i] < sizes.blocks) continue;
-    throw std::runtime_error(node_ + ": input 'block_tables' is " + std::to_string(table[i]) + " for block " +
-                             std::to_string(i) + " of " + RowText(index) + ", which has " +
-                             std::to_string(row.keys) + " positions; the pool has blocks 0 to " +
-                             std::to_string(sizes.blocks - 1));
+CachedAttention::CachedAttention(const KernelInfo& info, const WeightStore& store)
+    : Attention(info),
+      window(info.IntOr("window", -1)),
+      epsilon(info.FloatOr("epsilon", 0.0f)),
+      q_norm(FindNorm(info, store, "q_norm")),
+      k_norm(FindNorm(info, store, "k_norm")) {
+  if (window != -1 && window < 1) {
+    info.Fail("attribute 'window' is " + std::to_string(window) + "; expected at least 1, or -1 for none");
   }
 }
 
-std::vector<int64_t> CachedAttention::FindPlaces(const Pass& pass, const Sizes& sizes) const {
-  const cpu::BlockLayout layout = Layout(pass, sizes);
-  std::vector<int64_t> places;
-  std::vector<std::pair<int32_t, int64_t>> written;  // blocks, and the rows that write to them
-  for (size_t r = 0; r < pass.rows.size(); r++) {
-    const cpu::AttentionRow& row = pass.rows[r];
-    const int64_t index = static_cast<int64_t>(r);
-    const int32_t* table = pass.tables + index * sizes.max_blocks;
-    if (row.tokens == 0) continue;
-    CheckTable(row, index, table, sizes);
-    for (int64_t position = row.past; position < row.keys; position++) {
-      const int32_t block = table[position / sizes.block_size];
-      const int64_t within = position % sizes.block_size;
-      if (within == 0 || position == row.past) written.emplace_back(block, index);
-      places.push_back(block * layout.block_stride + within * layout.token_stride);
-    }
+CachedAttention::Sizes CachedAttention::CheckShapes(const std::string& node,
+                                                    const KernelContext& context) const {
+  const std::vector<int64_t> q = context.Input(kQ).shape;
+  const std::vector<int64_t> cos = context.Input(kCos).shape;
+  const std::vector<int64_t> past = context.Input(kPastKey).shape;
+  const std::vector<int64_t> lengths = context.Input(kPastLengths).shape;
+  const std::vector<int64_t> tables = context.Input(kBlockTables).shape;
+  const Sizes sizes = {.tokens = q.empty() ? 0 : q[0],
+                       .rows = lengths.empty() ? 0 : lengths[0],
+                       .head_dim = HeadSize(node, "q", q, "[tokens", heads),
+                       .rotated = cos.size() == 2 ? cos[1] : 0,
+                       .blocks = past.empty() ? 0 : past[0],
+                       .block_size = past.size() == 4 ? past[2] : 0,
+                       .max_blocks = tables.size() == 2 ? tables[1] : 0};
+  const std::vector<int64_t> fresh = {sizes.tokens, kv_heads * sizes.head_dim};
+  const std::vector<int64_t> angles = {sizes.tokens, sizes.rotated};
+  const std::vector<int64_t> cache = {sizes.blocks, kv_heads, sizes.block_size, sizes.head_dim};
+  CheckShape(node, "k", context.Input(kK).shape, fresh);
+  CheckShape(node, "v", context.Input(kV).shape, fresh);
+  CheckShape(node, "cos", cos, angles);
+  CheckShape(node, "sin", context.Input(kSin).shape, angles);
+  CheckShape(node, "past_key", past, cache);
+  CheckShape(node, "past_value", context.Input(kPastValue).shape, cache);
+  CheckShape(node, "past_lengths", lengths, {sizes.rows});
+  CheckShape(node, "row_starts", context.Input(kRowStarts).shape, {sizes.rows + 1});
+  CheckShape(node, "block_tables", tables, {sizes.rows, sizes.max_blocks});
+  if (2 * sizes.rotated > sizes.head_dim) {
+    throw std::runtime_error(node + ": input 'cos' has " + std::to_string(sizes.rotated) +
+                             " angles a token, which turn twice as many values; a head has " +
+                             std::to_string(sizes.head_dim));
   }
-  std::sort(written.begin(), written.end());
-  for (size_t i = 1; i < written.size(); i++) {
-    if (written[i].first != written[i - 1].first) continue;
-    throw std::runtime_error(node_ + ": input 'block_tables' has " + RowText(written[i - 1].second) +
-                             " and " + RowText(written[i].second) + " write to block " +
-                             std::to_string(written[i].first));
+  if (sizes.block_size < kLeastBlockSize || !std::has_single_bit(static_cast<uint64_t>(sizes.block_size))) {
+    throw std::runtime_error(node + ": input 'past_key' has blocks of " + std::to_string(sizes.block_size) +
+                             " positions; expected a power of two from " + std::to_string(kLeastBlockSize) +
+                             " on");
   }
-  return places;
-}
-
-cpu::BlockLayout CachedAttention::Layout(const Pass& pass, const Sizes& sizes) const {
-  const int64_t head = sizes.block_size * sizes.head_dim;
-  return {.block_size = sizes.block_size,
-          .block_stride = attributes_.kv_heads * head,
-          .head_stride = head,
-          .token_stride = sizes.head_dim,
-          .tables = pass.tables,
-          .table_size = sizes.max_blocks};
-}
-
-cpu::HeadRotation CachedAttention::Rotation(KernelContext& context, const Sizes& sizes,
-                                            const std::vector<float>& norm) const {
-  return {.norm = norm.empty() ? nullptr : norm.data(),
-          .epsilon = attributes_.epsilon,
-          .cos = context.Input(Attributes::kCos).As<float>(),
-          .sin = context.Input(Attributes::kSin).As<float>(),
-          .pairs = sizes.rotated};
-}
-
-void CachedAttention::Append(KernelContext& context, const Sizes& sizes, const Pass& pass,
-                             cpu::Workspace& workspace, ThreadPool& pool) const {
-  const cpu::HeadRotation rotation = Rotation(context, sizes, k_norm_);
-  cpu::CacheAppendArgs append = {.x = context.Input(Attributes::kK).As<float>(),
-                                 .cache = pass.keys,
-                                 .dtype = pass.dtype,
-                                 .places = pass.places.data(),
-                                 .head_stride = sizes.block_size * sizes.head_dim,
-                                 .tokens = sizes.tokens,
-                                 .heads = attributes_.kv_heads,
-                                 .head_dim = sizes.head_dim,
-                                 .rotation = &rotation};
-  cpu::CacheAppend(append, workspace, pool);
-  append.x = context.Input(Attributes::kV).As<float>();
-  append.cache = pass.values;
-  append.rotation = nullptr;
-  cpu::CacheAppend(append, workspace, pool);
-}
-
-void CachedAttention::Compute(KernelContext& context) {
-  const Sizes sizes = attributes_.CheckShapes(node_, context);
-  const ort::TensorView q = context.Input(Attributes::kQ);
-  Pass pass;
-  pass.rows = ReadRows(context, sizes);
-  pass.tables = context.Input(Attributes::kBlockTables).As<int32_t>();
-  pass.places = FindPlaces(pass, sizes);
-  pass.dtype = static_cast<DType>(context.Input(Attributes::kPastKey).type);
-  pass.keys = Present(context, Attributes::kPastKey, Attributes::kPresentKey);
-  pass.values = Present(context, Attributes::kPastValue, Attributes::kPresentValue);
-  OrtThreadPool pool(context, session_.threads);
-  WorkspacePool::Lease workspace(session_.workspaces);
-  float* rotated = (*workspace).Take<float>(q.Count());
-  cpu::Rotary({.x = q.As<float>(),
-               .out = rotated,
-               .tokens = sizes.tokens,
-               .heads = attributes_.heads,
-               .head_dim = sizes.head_dim,
-               .rotation = Rotation(context, sizes, q_norm_)},
-              pool);
-  Append(context, sizes, pass, *workspace, pool);
-  cpu::Attention({.q = rotated,
-                  .k = pass.keys,
-                  .v = pass.values,
-                  .dtype = pass.dtype,
-                  .layout = Layout(pass, sizes),
-                  .out = context.Output<float>(Attributes::kAttended, q.shape),
-                  .rows = pass.rows.data(),
-                  .row_count = sizes.rows,
-                  .heads = attributes_.heads,
-                  .kv_heads = attributes_.kv_heads,
-                  .head_dim = sizes.head_dim,
-                  .causal = true,
-                  .window = attributes_.window > 0 ? attributes_.window : 0,
-                  .scale = attributes_.scale,
-                  .precision = attributes_.precision},
-                 *workspace, pool);
+  CheckNorm(node, "q_norm", q_norm, sizes.head_dim);
+  CheckNorm(node, "k_norm", k_norm, sizes.head_dim);
+  return sizes;
 }
 
 }  // namespace switchyard::ops

@@ -2,10 +2,9 @@
 // rows' caches and attend to these causally.
 #pragma once
 #include <string>
-#include <vector>
 
-#include "op_attributes.h"
-#include "session_context.h"
+#include "attention.h"
+#include "weight_attributes.h"
 
 namespace switchyard::ops {
 
@@ -22,37 +21,39 @@ namespace switchyard::ops {
 // `epsilon`; -1: none. Attribute `window`: how many of the newest positions a query sees; -1: all.
 //
 // Rows may share blocks of their pasts; a run fails where two rows would write to one block.
-class CachedAttention {
- public:
-  static OpSchema Schema(DType cache);
-  CachedAttention(const KernelInfo& info, SessionContext& session);
-  void Compute(KernelContext& context);
-
- private:
-  using Sizes = CachedAttentionAttributes::Sizes;
-  struct Pass {
-    std::vector<cpu::AttentionRow> rows;
-    const int32_t* tables;        // [rows, max_blocks]
-    std::vector<int64_t> places;  // [T]: elements from a cache's beginning to where head 0 of a token goes
-    DType dtype;                  // of the caches
-    char *keys, *values;
+struct CachedAttention : Attention {
+  // In the order of the op's inputs and outputs.
+  enum Input : size_t {
+    kQ,
+    kK,
+    kV,
+    kCos,
+    kSin,
+    kPastKey,
+    kPastValue,
+    kRowStarts,
+    kPastLengths,
+    kBlockTables
   };
-  std::vector<cpu::AttentionRow> ReadRows(KernelContext& context, const Sizes& sizes) const;
-  // Where each token's keys and values go; checks the tables on the way.
-  std::vector<int64_t> FindPlaces(const Pass& pass, const Sizes& sizes) const;
-  void CheckTable(const cpu::AttentionRow& row, int64_t index, const int32_t* table,
-                  const Sizes& sizes) const;
-  cpu::BlockLayout Layout(const Pass& pass, const Sizes& sizes) const;
-  // Norms and rotates the new keys into the cache; copies the new values there.
-  void Append(KernelContext& context, const Sizes& sizes, const Pass& pass, cpu::Workspace& workspace,
-              ThreadPool& pool) const;
-  cpu::HeadRotation Rotation(KernelContext& context, const Sizes& sizes,
-                             const std::vector<float>& norm) const;
+  enum Output : size_t { kAttended, kPresentKey, kPresentValue };
+  // What the shapes of one run say.
+  struct Sizes {
+    int64_t tokens, rows, head_dim;
+    int64_t rotated;  // pairs of values of a head that the rotation turns
+    int64_t blocks, block_size;
+    int64_t max_blocks;  // of a row
+  };
 
-  SessionContext& session_;
-  std::string node_;
-  CachedAttentionAttributes attributes_;
-  std::vector<float> q_norm_, k_norm_;  // empty: none
+  // For caches of one element type.
+  static OpSchema Schema(DType cache);
+  CachedAttention(const KernelInfo& info, const WeightStore& store);
+
+  // Throws std::runtime_error beginning with `node` unless the inputs of a run fit.
+  Sizes CheckShapes(const std::string& node, const KernelContext& context) const;
+
+  int64_t window;  // -1: none
+  float epsilon;
+  WeightRef q_norm, k_norm;  // [1, D], or empty
 };
 
 }  // namespace switchyard::ops

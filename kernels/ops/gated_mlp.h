@@ -1,22 +1,17 @@
 // Op GatedMlp: down(silu(gate x) * up x) for x […, H], times sigmoid(output_gate . x) where the node has one.
 #pragma once
-#include <string>
-
-#include "op_attributes.h"
-#include "session_context.h"
+#include "weight_attributes.h"
 
 namespace switchyard::ops {
 
-class GatedMlp {
- public:
-  static const OpSchema kSchema;
-  GatedMlp(const KernelInfo& info, SessionContext& session);
-  void Compute(KernelContext& context);
+struct GatedMlp {
+  static OpSchema Schema();
+  GatedMlp(const KernelInfo& info, const WeightStore& store);
 
- private:
-  SessionContext& session_;
-  std::string node_;
-  GatedMlpAttributes attributes_;
+  Precision precision;
+  WeightRef gate, up;     // [I, H]
+  WeightRef down;         // [H, I]
+  WeightRef output_gate;  // [1, H], or empty
 };
 
 }  // namespace switchyard::ops

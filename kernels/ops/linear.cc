@@ -1,34 +1,23 @@
 #include "linear.h"
 
-#include <vector>
-
 namespace switchyard::ops {
 
-const OpSchema Linear::kSchema = {"Linear", {{ort::kFloat}}, {{ort::kFloat, ort::kVariadic}}};
+OpSchema Linear::Schema() { return {"Linear", {{ort::kFloat}}, {{ort::kFloat, ort::kVariadic}}}; }
 
-Linear::Linear(const KernelInfo& info, SessionContext& session)
-    : session_(session), node_(info.node()), attributes_(info, *session.store) {}
-
-void Linear::Compute(KernelContext& context) {
-  const ort::TensorView x = context.Input(0);
-  const std::vector<WeightMatrix>& weights = attributes_.weights;
-  CheckLast(node_, "x", x.shape, weights[0].cols);
-  std::vector<float*> outputs;
-  for (size_t i = 0; i < weights.size(); i++) {
-    outputs.push_back(context.Output<float>(i, WithLast(x.shape, weights[i].rows)));
+Linear::Linear(const KernelInfo& info, const WeightStore& store) : precision(info.ReadPrecision()) {
+  const std::vector<int64_t> handles = info.Ints("weights");
+  std::vector<int64_t> bias_handles = info.IntsOrNone("biases");
+  if (bias_handles.empty()) bias_handles.assign(handles.size(), kNoWeight);
+  if (bias_handles.size() != handles.size() || info.OutputCount() != handles.size()) {
+    info.Fail("has " + std::to_string(handles.size()) + " weights, " + std::to_string(bias_handles.size()) +
+              " biases and " + std::to_string(info.OutputCount()) +
+              " outputs; expected one of each a weight");
   }
-  const int64_t tokens = LeadingCount(x.shape);
-  if (tokens == 0) return;
-  OrtThreadPool pool(context, session_.threads);
-  WorkspacePool::Lease workspace(session_.workspaces);
-  cpu::Linear({.x = x.As<float>(),
-               .tokens = tokens,
-               .weights = weights.data(),
-               .biases = attributes_.biases.data(),
-               .outputs = outputs.data(),
-               .count = static_cast<int>(weights.size()),
-               .precision = attributes_.precision},
-              *workspace, pool);
+  for (size_t i = 0; i < handles.size(); i++) {
+    const int64_t cols = i == 0 ? kAnyExtent : weights[0].cols;
+    weights.push_back(FindMatrix(info, store, {handles[i], Indexed("weights", i)}, kAnyExtent, cols));
+    biases.push_back(FindBias(info, store, {bias_handles[i], Indexed("biases", i)}, weights[i].rows));
+  }
 }
 
 }  // namespace switchyard::ops

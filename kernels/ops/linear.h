@@ -1,22 +1,18 @@
 // Op Linear: x […, K] times several stored matrices [Nᵢ, K] that share the input, one output […, Nᵢ] each.
 #pragma once
-#include <string>
+#include <vector>
 
-#include "op_attributes.h"
-#include "session_context.h"
+#include "weight_attributes.h"
 
 namespace switchyard::ops {
 
-class Linear {
- public:
-  static const OpSchema kSchema;
-  Linear(const KernelInfo& info, SessionContext& session);
-  void Compute(KernelContext& context);
+struct Linear {
+  static OpSchema Schema();
+  // Throws std::runtime_error naming node, attribute and tensor, as the constructor of every op does.
+  Linear(const KernelInfo& info, const WeightStore& store);
 
- private:
-  SessionContext& session_;
-  std::string node_;
-  LinearAttributes attributes_;
+  Precision precision;
+  std::vector<WeightRef> weights, biases;  // an empty bias where a weight has none
 };
 
 }  // namespace switchyard::ops

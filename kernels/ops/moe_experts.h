@@ -4,24 +4,34 @@
 #include <string>
 #include <vector>
 
-#include "op_attributes.h"
-#include "session_context.h"
+#include "weight_attributes.h"
 
 namespace switchyard::ops {
 
+struct ExpertRefs {
+  WeightRef gate, up;  // [intermediate, hidden]
+  WeightRef down;      // [hidden, intermediate]
+  auto operator<=>(const ExpertRefs&) const = default;
+};
+
 class MoeExperts {
  public:
-  static const OpSchema kSchema;
-  MoeExperts(const KernelInfo& info, SessionContext& session);
-  void Compute(KernelContext& context);
+  static OpSchema Schema();
+  MoeExperts(const KernelInfo& info, const WeightStore& store);
+
+  // Throw std::runtime_error beginning with `node` unless the inputs of a run fit.
+  ExpertsImplementation CheckImplementation(const std::string& node, const ort::TensorView& selector) const;
+  void CheckShapes(const std::string& node, const ort::TensorView& x, const ort::TensorView& indices,
+                   const ort::TensorView& weights, const ort::TensorView& calls) const;
+
+  Precision precision;
+  int64_t num_experts, hidden, intermediate;
+  bool fused;  // gate and up of an expert lie in one tensor, the gate first
+  std::vector<ExpertRefs> experts;
 
  private:
-  void CheckIndices(const ort::TensorView& indices) const;
-
-  SessionContext& session_;
-  std::string node_;
-  MoeExpertsAttributes attributes_;
-  std::vector<cpu::ExpertWeights> experts_;
+  void ReadSeparate(const KernelInfo& info, const WeightStore& store);
+  void ReadFused(const KernelInfo& info, const WeightStore& store, bool transposed);
 };
 
 }  // namespace switchyard::ops

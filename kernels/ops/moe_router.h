@@ -1,23 +1,18 @@
 // Op MoeRouter: logits x . weight^T […, E]; indices int32 and weights fp32 […, k] of the best experts by
 // softmax.
 #pragma once
-#include <string>
-
-#include "op_attributes.h"
-#include "session_context.h"
+#include "weight_attributes.h"
 
 namespace switchyard::ops {
 
-class MoeRouter {
- public:
-  static const OpSchema kSchema;
-  MoeRouter(const KernelInfo& info, SessionContext& session);
-  void Compute(KernelContext& context);
+struct MoeRouter {
+  static OpSchema Schema();
+  MoeRouter(const KernelInfo& info, const WeightStore& store);
 
- private:
-  SessionContext& session_;
-  std::string node_;
-  MoeRouterAttributes attributes_;
+  Precision precision;
+  WeightRef weight;  // [E, H]
+  int64_t top_k;
+  bool normalize;
 };
 
 }  // namespace switchyard::ops

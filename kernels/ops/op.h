@@ -4,9 +4,11 @@
 
 namespace switchyard::ops {
 
+// The domain of every custom op; src/graph uses the same string.
+constexpr const char* kDomain = "switchyard";
+
 using ort::Argument;
 using ort::CheckLast;
-using ort::CustomOp;
 using ort::KernelContext;
 using ort::KernelInfo;
 using ort::LeadingCount;

@@ -53,7 +53,4 @@ struct SessionContext {
   WorkspacePool workspaces;
 };
 
-template <typename Kernel>
-using CpuOp = CustomOp<Kernel, SessionContext>;
-
 }  // namespace switchyard::ops

@@ -1,48 +1,36 @@
 #include "top_candidates.h"
 
+#include <algorithm>
 #include <limits>
 #include <stdexcept>
 
+#include "../common/shape_text.h"
+
 namespace switchyard::ops {
 
-const OpSchema TopCandidates::kSchema = {
-    "TopCandidates", {{ort::kFloat}, {ort::kInt32}}, {{ort::kFloat}, {ort::kInt32}}};
-
-TopCandidates::TopCandidates(const KernelInfo& info, SessionContext& session)
-    : session_(session), node_(info.node()) {}
-
-int64_t TopCandidates::ReadCount(const ort::TensorView& count, int64_t vocab) const {
-  if (count.Count() != 1) {
-    throw std::runtime_error(node_ + ": input 'count' has shape " + ShapeText(count.shape) +
-                             "; expected a scalar");
-  }
-  const int64_t value = *count.As<int32_t>();
-  if (value >= 0 && value <= vocab) return value;
-  throw std::runtime_error(node_ + ": input 'count' is " + std::to_string(value) + "; expected 0 to " +
-                           std::to_string(vocab) + ", the number of logits of a row");
+OpSchema TopCandidates::Schema() {
+  return {"TopCandidates",
+          {{ort::kFloat}, {.type = ort::kInt32, .kind = ort::kRequired, .on_host = true}},
+          {{ort::kFloat}, {ort::kInt32}}};
 }
 
-void TopCandidates::Compute(KernelContext& context) {
-  const ort::TensorView logits = context.Input(0);
+TopCandidates::Sizes TopCandidates::CheckInputs(const std::string& node, const KernelContext& context,
+                                                int64_t most) {
+  const ort::TensorView logits = context.Input(0), count = context.Input(1);
   if (logits.shape.size() != 2 || logits.shape[1] > std::numeric_limits<int32_t>::max()) {
-    throw std::runtime_error(node_ + ": input 'logits' has shape " + ShapeText(logits.shape) +
+    throw std::runtime_error(node + ": input 'logits' has shape " + ShapeText(logits.shape) +
                              "; expected [rows, vocab]");
   }
-  const int64_t rows = logits.shape[0];
-  const int64_t vocab = logits.shape[1];
-  const int64_t count = ReadCount(context.Input(1), vocab);
-  float* values = context.Output<float>(0, {rows, count});
-  int32_t* ids = context.Output<int32_t>(1, {rows, count});
-  if (rows == 0 || count == 0) return;
-  OrtThreadPool pool(context, session_.threads);
-  WorkspacePool::Lease workspace(session_.workspaces);
-  cpu::TopCandidates({.logits = logits.As<float>(),
-                      .rows = rows,
-                      .vocab = vocab,
-                      .count = count,
-                      .values = values,
-                      .ids = ids},
-                     *workspace, pool);
+  if (count.Count() != 1) {
+    throw std::runtime_error(node + ": input 'count' has shape " + ShapeText(count.shape) +
+                             "; expected a scalar");
+  }
+  const Sizes sizes = {logits.shape[0], logits.shape[1], *count.As<int32_t>()};
+  if (sizes.count >= 0 && sizes.count <= std::min(sizes.vocab, most)) return sizes;
+  throw std::runtime_error(node + ": input 'count' is " + std::to_string(sizes.count) + "; expected 0 to " +
+                           (most < sizes.vocab
+                                ? std::to_string(most) + ", the most that this device lists"
+                                : std::to_string(sizes.vocab) + ", the number of logits of a row"));
 }
 
 }  // namespace switchyard::ops

@@ -3,21 +3,18 @@
 #pragma once
 #include <string>
 
-#include "session_context.h"
+#include "op.h"
 
 namespace switchyard::ops {
 
-class TopCandidates {
- public:
-  static const OpSchema kSchema;
-  TopCandidates(const KernelInfo& info, SessionContext& session);
-  void Compute(KernelContext& context);
-
- private:
-  int64_t ReadCount(const ort::TensorView& count, int64_t vocab) const;
-
-  SessionContext& session_;
-  std::string node_;
+struct TopCandidates {
+  // What the inputs of one run say.
+  struct Sizes {
+    int64_t rows, vocab, count;
+  };
+  static OpSchema Schema();
+  // Throws std::runtime_error beginning with `node` unless the inputs fit; `most` bounds count.
+  static Sizes CheckInputs(const std::string& node, const KernelContext& context, int64_t most);
 };
 
 }  // namespace switchyard::ops

@@ -1,6 +1,7 @@
 // Describes a C++ kernel class to ONNX Runtime as a custom op.
 #pragma once
 #include <exception>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -31,8 +32,6 @@ struct CustomOp : OrtCustomOp {
   Context* session;
   OpSchema schema;
   const char* provider;  // null: the CPU's
-
-  explicit CustomOp(Context& context) : CustomOp(context, Kernel::kSchema, nullptr) {}
 
   CustomOp(Context& context, OpSchema op_schema, const char* execution_provider)
       : OrtCustomOp{}, session(&context), schema(std::move(op_schema)), provider(execution_provider) {
@@ -80,6 +79,31 @@ struct CustomOp : OrtCustomOp {
       return Api().CreateStatus(kFail, error.what());
     }
   }
+};
+
+// An op of whatever kernel.
+using OpPtr = std::shared_ptr<OrtCustomOp>;
+
+template <typename Kernel, typename Context>
+OpPtr MakeOp(Context& context, OpSchema schema, const char* provider) {
+  return std::make_shared<CustomOp<Kernel, Context>>(context, std::move(schema), provider);
+}
+
+// Ops under one name. Must outlive the session it was added to.
+class OpDomain {
+ public:
+  OpDomain(const char* name, std::vector<OpPtr> ops) : ops_(std::move(ops)) {
+    OrtCustomOpDomain* domain = nullptr;
+    Check(Api().CreateCustomOpDomain(name, &domain));
+    domain_.reset(domain);
+    for (const OpPtr& op : ops_) Check(Api().CustomOpDomain_Add(domain, op.get()));
+  }
+
+  OrtCustomOpDomain* get() const { return domain_.get(); }
+
+ private:
+  std::vector<OpPtr> ops_;
+  DomainPtr domain_;  // freed before the ops that it names
 };
 
 }  // namespace switchyard::ort

@@ -4,7 +4,7 @@
 #include <cstdio>
 #include <stdexcept>
 
-#include "op_set.h"
+#include "ops/cuda_ops.h"
 #include "platform.h"
 #include "store.h"
 
@@ -133,7 +133,7 @@ std::shared_ptr<DeviceStore> CudaDevice::OpenStore(std::shared_ptr<const WeightS
 }
 
 std::unique_ptr<DeviceOps> CudaDevice::MakeOps(std::shared_ptr<DeviceStore> store) {
-  return MakeOpSet(shared_from_this(), std::static_pointer_cast<CudaStore>(std::move(store)));
+  return MakeCudaOps(shared_from_this(), std::static_pointer_cast<CudaStore>(std::move(store)));
 }
 
 void* CudaDevice::Allocate(size_t bytes, const std::string& purpose) {

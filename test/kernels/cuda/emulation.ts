@@ -1,16 +1,13 @@
-import { readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
+import { deviceSources, kernelSources, sharedSources } from '../../../scripts/cuda-sources.mjs';
 import { buildNative, filesIn, type NativeProgram, root } from '../native-program.ts';
 
-const kernels = join(root, 'kernels');
 const tests = join(root, 'test/kernels/cuda');
 
 /** The same for all that runs on the emulation, so that the kernels are compiled once. */
 const OPTIONS = ['-O1', '-Wno-unknown-pragmas', '-I', join(tests, 'emulator')];
 
-const cudaKernels = ['attention', 'elementwise', 'gemm', 'moe']
-  .flatMap((subject) => filesIn(join(kernels, 'cuda', subject), '.cu', '.cc'))
-  .filter((path) => basename(path) !== 'gemm_cublaslt.cc');
+const cudaKernels = kernelSources.filter((path) => basename(path) !== 'gemm_cublaslt.cc');
 
 /** The program that compares every CUDA kernel with plain loops. */
 export const KERNEL_TESTS: NativeProgram = {
@@ -48,15 +45,12 @@ export const KERNEL_CASES = [
 
 /** Builds the CUDA library over the emulation instead of a GPU. */
 export function buildEmulatedLibrary(): Promise<string> {
-  const shared = JSON.parse(
-    readFileSync(join(kernels, 'devices/cuda/shared_sources.json'), 'utf8'),
-  ) as string[];
   return buildNative({
     name: 'libswitchyard_emulated',
     sources: [
       ...cudaKernels,
-      ...filesIn(join(kernels, 'devices/cuda'), '.cc').filter((path) => basename(path) !== 'platform.cc'),
-      ...shared.map((name) => join(kernels, name)),
+      ...deviceSources.filter((path) => basename(path) !== 'platform.cc'),
+      ...sharedSources,
       join(tests, 'emulator/platform.cc'),
     ],
     options: OPTIONS,

@@ -3,7 +3,7 @@
 #include <string>
 #include <vector>
 
-#include "../common/types.h"
+#include "../weights/weight_ref.h"
 #include "../weights/widen.h"
 #include "op.h"
 
@@ -27,17 +27,13 @@ constexpr int64_t kNoWeight = -1;
 const StoredTensor& FindWeight(const KernelInfo& info, const WeightStore& store,
                                const WeightAttribute& attribute, const std::vector<int64_t>& expected);
 
-// A tensor of shape [rows, cols] as a matrix. Where `cols` is any extent, further dimensions are flattened
-// into it: a convolution whose stride is its kernel is a product with its flattened kernel.
-WeightMatrix FindMatrix(const KernelInfo& info, const WeightStore& store, const WeightAttribute& attribute,
-                        int64_t rows, int64_t cols);
+// A tensor of shape [rows, cols]. Where `cols` is any extent, further dimensions are flattened into it: a
+// convolution whose stride is its kernel is a product with its flattened kernel.
+WeightRef FindMatrix(const KernelInfo& info, const WeightStore& store, const WeightAttribute& attribute,
+                     int64_t rows, int64_t cols);
 
-// A tensor of shape [cols] as a matrix of one row; an empty matrix for kNoWeight.
-WeightMatrix FindBias(const KernelInfo& info, const WeightStore& store, const WeightAttribute& attribute,
-                      int64_t cols);
-
-// Part of a stored tensor: starts `first` elements in, rows `stride` elements apart.
-WeightMatrix Slice(const StoredTensor& tensor, int64_t first, int64_t rows, int64_t cols, int64_t stride,
-                   bool transposed);
+// A tensor of shape [cols] as a matrix of one row; an empty one for kNoWeight.
+WeightRef FindBias(const KernelInfo& info, const WeightStore& store, const WeightAttribute& attribute,
+                   int64_t cols);
 
 }  // namespace switchyard::ops

@@ -1,4 +1,4 @@
-#include "stored_weight.h"
+#include "weight_attributes.h"
 
 #include <algorithm>
 #include <stdexcept>
@@ -51,34 +51,35 @@ const StoredTensor& FindWeight(const KernelInfo& info, const WeightStore& store,
   return tensor;
 }
 
-WeightMatrix FindMatrix(const KernelInfo& info, const WeightStore& store, const WeightAttribute& attribute,
-                        int64_t rows, int64_t cols) {
+WeightRef FindMatrix(const KernelInfo& info, const WeightStore& store, const WeightAttribute& attribute,
+                     int64_t rows, int64_t cols) {
   std::vector<int64_t> expected = {rows, cols};
   if (cols == kAnyExtent)
     expected.resize(std::max<size_t>(2, Get(info, store, attribute).shape.size()), kAnyExtent);
   const StoredTensor& tensor = FindWeight(info, store, attribute, expected);
   int64_t width = 1;
   for (size_t i = 1; i < tensor.shape.size(); i++) width *= tensor.shape[i];
-  return Slice(tensor, 0, tensor.shape[0], width, width, false);
+  return {.values = &tensor,
+          .first_row = 0,
+          .first_col = 0,
+          .rows = tensor.shape[0],
+          .cols = width,
+          .stride = width,
+          .transposed = false};
 }
 
-WeightMatrix FindBias(const KernelInfo& info, const WeightStore& store, const WeightAttribute& attribute,
-                      int64_t cols) {
+WeightRef FindBias(const KernelInfo& info, const WeightStore& store, const WeightAttribute& attribute,
+                   int64_t cols) {
   if (attribute.handle == kNoWeight) return {};
-  return Slice(FindWeight(info, store, attribute, {cols}), 0, 1, cols, cols, false);
-}
-
-WeightMatrix Slice(const StoredTensor& tensor, int64_t first, int64_t rows, int64_t cols, int64_t stride,
-                   bool transposed) {
-  const size_t element = tensor.type == static_cast<int32_t>(DType::kFloat32) ? 4 : 2;
-  WeightMatrix matrix;
-  matrix.data = tensor.data + static_cast<size_t>(first) * element;
-  matrix.dtype = static_cast<DType>(tensor.type);
-  matrix.rows = rows;
-  matrix.cols = cols;
-  matrix.stride = stride;
-  matrix.transposed = transposed;
-  return matrix;
+  const StoredTensor& tensor = FindWeight(info, store, attribute, {cols});
+  const int64_t count = tensor.shape[0];
+  return {.values = &tensor,
+          .first_row = 0,
+          .first_col = 0,
+          .rows = 1,
+          .cols = count,
+          .stride = count,
+          .transposed = false};
 }
 
 }  // namespace switchyard::ops

@@ -1,0 +1,51 @@
+#include "cuda_ops.h"
+
+#include <stdexcept>
+
+#include "../../../common/float_types.h"
+
+namespace switchyard::ops {
+namespace {
+
+class CudaOps final : public DeviceOps {
+ public:
+  CudaOps(std::shared_ptr<CudaDevice> device, std::shared_ptr<CudaStore> store)
+      : session_{std::move(device), std::move(store)},
+        domain_(kDomain, {MakeLinear(session_), MakeEmbedding(session_), MakeGatedMlp(session_),
+                          MakeMoeRouter(session_), MakeMoeExperts(session_), MakeAttention(session_),
+                          MakeCachedAttention(session_), MakeTopCandidates(session_)}) {}
+  ort::OrtCustomOpDomain* domain() const override { return domain_.get(); }
+
+ private:
+  CudaSession session_;
+  ort::OpDomain domain_;
+};
+
+}  // namespace
+
+std::unique_ptr<DeviceOps> MakeCudaOps(std::shared_ptr<CudaDevice> device, std::shared_ptr<CudaStore> store) {
+  return std::make_unique<CudaOps>(std::move(device), std::move(store));
+}
+
+size_t Bytes(int64_t count, DType dtype) { return static_cast<size_t>(count * DTypeSize(dtype)); }
+
+void CheckLaunch(const std::string& node, cudaError_t status) {
+  if (status == cudaSuccess) return;
+  cudaGetLastError();
+  throw std::runtime_error(node + ": the GPU reports an error: " + CudaErrorText(status));
+}
+
+Activations::Activations(ScratchPieces& scratch, DType dtype, const void* fp32, int64_t count)
+    : dtype_(dtype), fp32_(fp32), count_(count) {
+  if (dtype != DType::kFloat32) piece_ = scratch.Add(Bytes(count, dtype));
+}
+
+const void* Activations::Convert(const CudaSession& session, const ScratchPieces& scratch) const {
+  if (dtype_ == DType::kFloat32) return fp32_;
+  CheckCuda(cuda::LaunchConvert(fp32_, DType::kFloat32, scratch[piece_], dtype_, count_,
+                                session.device->cuda_stream()),
+            "converting activations");
+  return scratch[piece_];
+}
+
+}  // namespace switchyard::ops

@@ -1,0 +1,60 @@
+// The ops on a GPU: each is made by the file of its name, for one session. Between nodes activations are
+// fp32; weights and caches are of the session's element type.
+#pragma once
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "../../../ops/op.h"
+#include "../store.h"
+
+namespace switchyard::ops {
+
+// What the kernels of one session share.
+struct CudaSession {
+  std::shared_ptr<CudaDevice> device;
+  std::shared_ptr<CudaStore> store;
+  DType dtype() const { return store->dtype(); }
+};
+
+ort::OpPtr MakeLinear(CudaSession& session);
+ort::OpPtr MakeEmbedding(CudaSession& session);
+ort::OpPtr MakeGatedMlp(CudaSession& session);
+ort::OpPtr MakeMoeRouter(CudaSession& session);
+ort::OpPtr MakeMoeExperts(CudaSession& session);
+ort::OpPtr MakeAttention(CudaSession& session);
+ort::OpPtr MakeCachedAttention(CudaSession& session);
+ort::OpPtr MakeTopCandidates(CudaSession& session);
+
+// By a kernel made of (KernelInfo, CudaSession&).
+template <typename Kernel>
+ort::OpPtr MakeCudaOp(CudaSession& session, OpSchema schema) {
+  return ort::MakeOp<Kernel>(session, std::move(schema), session.device->provider());
+}
+
+// All of them. They keep device and store alive.
+std::unique_ptr<DeviceOps> MakeCudaOps(std::shared_ptr<CudaDevice> device, std::shared_ptr<CudaStore> store);
+
+// Activations as a product wants them: fp32 ones converted to the session's element type in scratch memory.
+class Activations {
+ public:
+  // Reserves what is needed.
+  Activations(ScratchPieces& scratch, DType dtype, const void* fp32, int64_t count);
+  // After the scratch memory was allocated: enqueues the conversion, and says where the result is.
+  const void* Convert(const CudaSession& session, const ScratchPieces& scratch) const;
+
+ private:
+  DType dtype_;
+  const void* fp32_;
+  int64_t count_;
+  size_t piece_ = 0;
+};
+
+// Bytes of `count` elements.
+size_t Bytes(int64_t count, DType dtype);
+
+// Throws std::runtime_error beginning with the node for a failed launch.
+void CheckLaunch(const std::string& node, cudaError_t status);
+
+}  // namespace switchyard::ops

@@ -1,0 +1,39 @@
+#include "../../../ops/embedding.h"
+#include "cuda_ops.h"
+
+namespace switchyard::ops {
+namespace {
+
+class EmbeddingOnCuda {
+ public:
+  EmbeddingOnCuda(const KernelInfo& info, CudaSession& session);
+  void Compute(KernelContext& context);
+
+ private:
+  CudaSession& session_;
+  DeviceWeight table_;
+};
+
+EmbeddingOnCuda::EmbeddingOnCuda(const KernelInfo& info, CudaSession& session)
+    : session_(session), table_(session.store->Require(Embedding(info, session.store->weights()).table)) {}
+
+// Ids are on the device: whoever feeds them has checked them.
+void EmbeddingOnCuda::Compute(KernelContext& context) {
+  const ort::TensorView ids = context.Input(0);
+  std::vector<int64_t> shape = ids.shape;
+  shape.push_back(table_.ref.cols);
+  float* out = context.Output<float>(0, shape);
+  if (ids.Count() == 0) return;
+  CheckCuda(cuda::LaunchEmbeddingRows(table_.Data(session_.dtype()), session_.dtype(),
+                                      static_cast<int>(table_.ref.cols), ids.As<int64_t>(), ids.Count(), out,
+                                      DType::kFloat32, session_.device->cuda_stream()),
+            "looking up embeddings");
+}
+
+}  // namespace
+
+ort::OpPtr MakeEmbedding(CudaSession& session) {
+  return MakeCudaOp<EmbeddingOnCuda>(session, Embedding::Schema());
+}
+
+}  // namespace switchyard::ops

@@ -1,0 +1,18 @@
+#include "cpu_ops.h"
+
+namespace switchyard::ops {
+
+std::vector<ort::OpPtr> MakeCpuOps(SessionContext& session) {
+  return {MakeLinear(session),
+          MakeEmbedding(session),
+          MakeGatedMlp(session),
+          MakeMoeRouter(session),
+          MakeMoeExperts(session),
+          MakeAttention(session),
+          MakeCachedAttention(session, DType::kFloat32),
+          MakeCachedAttention(session, DType::kFloat16),
+          MakeCachedAttention(session, DType::kBFloat16),
+          MakeTopCandidates(session)};
+}
+
+}  // namespace switchyard::ops

@@ -1,0 +1,46 @@
+#include <stdexcept>
+
+#include "cpu_ops.h"
+#include "embedding.h"
+
+namespace switchyard::ops {
+namespace {
+
+class EmbeddingOnCpu {
+ public:
+  EmbeddingOnCpu(const KernelInfo& info, SessionContext& session);
+  void Compute(KernelContext& context);
+
+ private:
+  SessionContext& session_;
+  std::string node_;
+  WeightMatrix table_;
+};
+
+EmbeddingOnCpu::EmbeddingOnCpu(const KernelInfo& info, SessionContext& session)
+    : session_(session), node_(info.node()), table_(InPlace(Embedding(info, *session.store).table)) {}
+
+void EmbeddingOnCpu::Compute(KernelContext& context) {
+  const ort::TensorView ids = context.Input(0);
+  const int64_t count = ids.Count();
+  for (int64_t i = 0; i < count; i++) {
+    const int64_t id = ids.As<int64_t>()[i];
+    if (id >= 0 && id < table_.rows) continue;
+    throw std::runtime_error(node_ + ": id " + std::to_string(id) + " at position " + std::to_string(i) +
+                             " is outside the table of " + std::to_string(table_.rows) + " rows");
+  }
+  std::vector<int64_t> shape = ids.shape;
+  shape.push_back(table_.cols);
+  float* out = context.Output<float>(0, shape);
+  if (count == 0) return;
+  OrtThreadPool pool(context, session_.threads);
+  cpu::EmbeddingRows(table_, ids.As<int64_t>(), count, out, pool);
+}
+
+}  // namespace
+
+ort::OpPtr MakeEmbedding(SessionContext& session) {
+  return MakeCpuOp<EmbeddingOnCpu>(session, Embedding::Schema());
+}
+
+}  // namespace switchyard::ops

@@ -1,0 +1,46 @@
+#include "cpu_ops.h"
+#include "gated_mlp.h"
+
+namespace switchyard::ops {
+namespace {
+
+class GatedMlpOnCpu {
+ public:
+  GatedMlpOnCpu(const KernelInfo& info, SessionContext& session);
+  void Compute(KernelContext& context);
+
+ private:
+  SessionContext& session_;
+  std::string node_;
+  const GatedMlp op_;
+};
+
+GatedMlpOnCpu::GatedMlpOnCpu(const KernelInfo& info, SessionContext& session)
+    : session_(session), node_(info.node()), op_(info, *session.store) {}
+
+void GatedMlpOnCpu::Compute(KernelContext& context) {
+  const ort::TensorView x = context.Input(0);
+  CheckLast(node_, "x", x.shape, op_.gate.cols);
+  float* y = context.Output<float>(0, x.shape);
+  const int64_t tokens = LeadingCount(x.shape);
+  if (tokens == 0) return;
+  OrtThreadPool pool(context, session_.threads);
+  WorkspacePool::Lease workspace(session_.workspaces);
+  cpu::GatedMlp({.x = x.As<float>(),
+                 .tokens = tokens,
+                 .gate = InPlace(op_.gate),
+                 .up = InPlace(op_.up),
+                 .down = InPlace(op_.down),
+                 .output_gate = InPlace(op_.output_gate),
+                 .y = y,
+                 .precision = op_.precision},
+                *workspace, pool);
+}
+
+}  // namespace
+
+ort::OpPtr MakeGatedMlp(SessionContext& session) {
+  return MakeCpuOp<GatedMlpOnCpu>(session, GatedMlp::Schema());
+}
+
+}  // namespace switchyard::ops

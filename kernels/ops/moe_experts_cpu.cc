@@ -1,0 +1,82 @@
+#include <algorithm>
+#include <stdexcept>
+
+#include "cpu_ops.h"
+#include "moe_experts.h"
+
+namespace switchyard::ops {
+namespace {
+
+class MoeExpertsOnCpu {
+ public:
+  MoeExpertsOnCpu(const KernelInfo& info, SessionContext& session);
+  void Compute(KernelContext& context);
+
+ private:
+  void CheckIndices(const ort::TensorView& indices) const;
+
+  SessionContext& session_;
+  std::string node_;
+  const MoeExperts op_;
+  std::vector<cpu::ExpertWeights> experts_;
+};
+
+MoeExpertsOnCpu::MoeExpertsOnCpu(const KernelInfo& info, SessionContext& session)
+    : session_(session), node_(info.node()), op_(info, *session.store) {
+  for (const auto& [gate, up, down] : op_.experts)
+    experts_.push_back({InPlace(gate), InPlace(up), InPlace(down)});
+}
+
+void MoeExpertsOnCpu::CheckIndices(const ort::TensorView& indices) const {
+  const int64_t count = indices.Count();
+  for (int64_t i = 0; i < count; i++) {
+    const int32_t index = indices.As<int32_t>()[i];
+    if (index >= 0 && index < op_.num_experts) continue;
+    throw std::runtime_error(node_ + ": expert index " + std::to_string(index) + " at position " +
+                             std::to_string(i) + " is outside [0, " + std::to_string(op_.num_experts) + ")");
+  }
+}
+
+void MoeExpertsOnCpu::Compute(KernelContext& context) {
+  const ort::TensorView x = context.Input(0), indices = context.Input(1), weights = context.Input(2);
+  const ExpertsImplementation implementation = op_.CheckImplementation(node_, context.Input(3));
+  const ort::TensorView calls = context.Input(4);
+  op_.CheckShapes(node_, x, indices, weights, calls);
+  CheckIndices(indices);
+  float* y = context.Output<float>(0, x.shape);
+  int64_t* counted = context.Output<int64_t>(1, calls.shape);
+  // The engine may place both in one buffer.
+  if (counted != nullptr && counted != calls.data) std::copy_n(calls.As<int64_t>(), calls.Count(), counted);
+  if (counted != nullptr) counted[static_cast<int>(implementation)]++;
+
+  const int64_t tokens = LeadingCount(x.shape);
+  const int64_t top_k = indices.shape.back();
+  if (tokens == 0) return;
+  if (top_k == 0) {
+    std::fill_n(y, tokens * op_.hidden, 0.0f);
+    return;
+  }
+  OrtThreadPool pool(context, session_.threads);
+  WorkspacePool::Lease workspace(session_.workspaces);
+  cpu::MoeExperts({.x = x.As<float>(),
+                   .tokens = tokens,
+                   .experts = experts_.data(),
+                   .num_experts = op_.num_experts,
+                   .hidden = op_.hidden,
+                   .intermediate = op_.intermediate,
+                   .indices = indices.As<int32_t>(),
+                   .weights = weights.As<float>(),
+                   .top_k = static_cast<int>(top_k),
+                   .implementation = implementation,
+                   .y = y,
+                   .precision = op_.precision},
+                  *workspace, pool);
+}
+
+}  // namespace
+
+ort::OpPtr MakeMoeExperts(SessionContext& session) {
+  return MakeCpuOp<MoeExpertsOnCpu>(session, MoeExperts::Schema());
+}
+
+}  // namespace switchyard::ops

@@ -1,0 +1,41 @@
+// What kernels multiply with, as part of stored tensors.
+#pragma once
+#include <compare>
+#include <cstdint>
+
+#include "../common/float_types.h"
+#include "../common/types.h"
+#include "weight_store.h"
+
+namespace switchyard {
+
+// A matrix of logical shape [rows, cols] (out features, in features) in a stored tensor, seen as rows of
+// `stride` elements of which the matrix begins in row first_row at first_col. Element (n, k) is in row
+// first_row + n at first_col + k, or in row first_row + k at first_col + n when transposed. What ops, stores
+// and devices hand on; each device finds its own addresses for it, at the last moment.
+struct WeightRef {
+  const StoredTensor* values = nullptr;  // null: no weight
+  int64_t first_row = 0, first_col = 0;
+  int64_t rows = 0, cols = 0;
+  int64_t stride = 0;
+  bool transposed = false;
+
+  auto operator<=>(const WeightRef&) const = default;
+  bool empty() const { return values == nullptr || rows * cols == 0; }
+  DType dtype() const { return static_cast<DType>(values->type); }
+  // The tensor's element at which the matrix begins.
+  int64_t First() const { return first_row * stride + first_col; }
+};
+
+// The same in the mapped file, where the CPU reads it.
+inline WeightMatrix InPlace(const WeightRef& ref) {
+  if (ref.values == nullptr) return {};
+  return {.data = ref.values->data + ref.First() * DTypeSize(ref.dtype()),
+          .dtype = ref.dtype(),
+          .rows = ref.rows,
+          .cols = ref.cols,
+          .stride = ref.stride,
+          .transposed = ref.transposed};
+}
+
+}  // namespace switchyard
