@@ -5,19 +5,20 @@ import { fileURLToPath } from 'node:url';
 
 const kernels = fileURLToPath(new URL('../kernels', import.meta.url));
 
-/** Folders of CUDA kernels, by subject. */
-export const kernelFolders = foldersIn(join(kernels, 'cuda')).filter((folder) => !folder.endsWith('bench'));
-
-/** The kernels alone, those for either GEMM library. */
-export const kernelSources = kernelFolders.flatMap(sourcesIn);
+/** The kernels alone, in folders by subject; those for either GEMM library. */
+export const kernelSources = foldersIn(join(kernels, 'cuda'))
+  .filter((folder) => !folder.endsWith('bench'))
+  .flatMap(sourcesIn);
 
 /** The device that the library implements, with its ops. */
-export const deviceSources = ['devices/cuda', 'devices/cuda/ops'].flatMap((folder) => sourcesIn(join(kernels, folder)));
+export const deviceSources = ['devices/cuda', 'devices/cuda/ops'].flatMap((folder) =>
+  sourcesIn(join(kernels, folder)),
+);
 
 /** What it shares with the addon, which compiles the same files: what ops say of themselves, but not how the CPU does them. */
 export const sharedSources = ['ops', 'ort', 'weights']
   .flatMap((folder) => sourcesIn(join(kernels, folder)))
-  .filter((path) => !/_cpu\.cc$|ort.library\.cc$/.test(path));
+  .filter((path) => !/_cpu\.cc$|ort\/library\.cc$/.test(path));
 
 function foldersIn(folder) {
   return readdirSync(folder, { withFileTypes: true })
