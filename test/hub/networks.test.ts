@@ -121,7 +121,6 @@ describe('through a proxy', () => {
     'one that %s is named with its variable, at once',
     async (_, behaviour, start, message) => {
       for (const tls of [true, false]) {
-        if (!tls && behaviour.status) continue;
         await startHub({ ...HOSTS, tls });
         const { port, log } = await proxy(behaviour);
         vi.stubEnv('ALL_PROXY', `${start}127.0.0.1:${port}`);
@@ -171,6 +170,16 @@ describe('through a proxy', () => {
     const settings = { ...QUICK, retries: 0, metadataTimeoutMs: 50 };
     await expect(resolveRepo(ID, {}, settings)).rejects.toThrow(/went silent.*\(ALL_PROXY\)/);
   });
+});
+
+test('what a proxy answers in place of the hub is said to have come through it', async () => {
+  await startHub(HOSTS);
+  const { port, log } = await proxy({ status: 502 });
+  vi.stubEnv('http_proxy', `http://127.0.0.1:${port}`);
+  await expect(resolveRepo(ID, {}, { ...QUICK, retries: 1 })).rejects.toThrow(
+    new RegExp(`answered 502 through the proxy http://127\\.0\\.0\\.1:${port} \\(http_proxy\\)`),
+  );
+  expect(log).toHaveLength(2);
 });
 
 describe('a certificate', () => {

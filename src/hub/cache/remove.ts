@@ -1,9 +1,9 @@
 import { lstat, readdir, readFile, rm, stat } from 'node:fs/promises';
-import { basename, join, resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import { HubError, show } from '../../errors.ts';
 import { unreadable } from '../../files.ts';
 import { defaultCacheDir } from '../environment.ts';
-import { localFiles } from '../repo/local-files.ts';
+import { blobsByInode, localFiles } from '../repo/local-files.ts';
 import { checkRevision, isCommit, isRepoId } from '../repo/names.ts';
 import { CacheLayout } from './layout.ts';
 
@@ -40,7 +40,7 @@ export async function planRemoval(id: string, revision?: string, cacheDir?: stri
   const going = commit === undefined || commits.length === 1 ? commits : [commit];
   const whole = going.length === commits.length;
   const all = await names(join(layout.folder, 'blobs'));
-  const inodes = await inodesOf(all.map((name) => layout.blob(name)));
+  const inodes = await blobsByInode(join(layout.folder, 'blobs'));
   const blobs = whole ? all : await blobsOnlyIn(layout, commit as string, commits, inodes);
   const { bytes, linkedBlobs } = await weigh([
     ...blobs.map((name) => layout.blob(name)),
@@ -113,16 +113,6 @@ async function ownFiles(
   const files = await Promise.all(commits.map((commit) => localFiles(layout.snapshot(commit))));
   const own = files.flat().filter(({ etag, inode }) => etag === undefined && !inodes.has(inode));
   return own.map(({ path }) => path);
-}
-
-/** Which blob has which number on the disk. */
-async function inodesOf(blobs: readonly string[]): Promise<Map<number, string>> {
-  const found = await Promise.all(blobs.map((path) => lstat(path).catch(() => undefined)));
-  return new Map(
-    found.flatMap((entry, i) =>
-      entry?.isFile() ? [[entry.ino, basename(blobs[i] as string)] as const] : [],
-    ),
-  );
 }
 
 async function refsTo(folder: string, commit: string): Promise<string[]> {

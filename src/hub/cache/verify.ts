@@ -1,7 +1,7 @@
-import { dirname } from 'node:path';
+import { dirname, join } from 'node:path';
 import { abortIf } from '../../errors.ts';
 import { unreadable } from '../../files.ts';
-import { type LocalFile, localFiles } from '../repo/local-files.ts';
+import { blobsByInode, type LocalFile, localFiles } from '../repo/local-files.ts';
 import { ContentHash, type HashKind } from '../transfer/content-hash.ts';
 import type { Repo } from '../types.ts';
 
@@ -19,9 +19,17 @@ export interface FileReport {
 /** Reads every file of a folder or cached snapshot and compares it with the hash that its blob is named by. */
 export async function* verifyFiles(repo: Repo, signal?: AbortSignal): AsyncGenerator<FileReport, void, void> {
   const folder = dirname(await repo.require('config.json'));
+  // On a disk without symbolic links, a snapshot has hard links.
+  const blobs = await blobsByInode(join(folder, '../../blobs'));
   for (const file of await localFiles(folder)) {
     abortIf(signal, 'the check');
-    yield { ...(await verify(file, signal)), name: file.name, path: file.path, size: file.size ?? 0 };
+    const etag = file.etag ?? (repo.commit === undefined ? undefined : blobs.get(file.inode));
+    yield {
+      ...(await verify({ ...file, etag }, signal)),
+      name: file.name,
+      path: file.path,
+      size: file.size ?? 0,
+    };
   }
 }
 

@@ -51,3 +51,13 @@ async function blobName(path: string): Promise<string | undefined> {
   const target = await readlink(path);
   return basename(dirname(target)) === 'blobs' ? basename(target) : undefined;
 }
+
+/** Names of blobs by their numbers on the disk, which files that are hard links to them have as well. */
+export async function blobsByInode(folder: string): Promise<Map<number, string>> {
+  const blobs = new Map<number, string>();
+  for (const name of await readdir(folder).catch(() => [])) {
+    const found = await lstat(join(folder, name)).catch(() => undefined);
+    if (found?.isFile()) blobs.set(found.ino, name);
+  }
+  return blobs;
+}

@@ -95,8 +95,19 @@ export class Download {
     const shown = this.#options.force ? undefined : await this.#layout.cached(this.#commit, path);
     if (blob || shown?.size === size) this.#options.onBytes(size);
     if (shown?.size === size) return shown.path;
-    if (!blob) await this.#fetch(locked ? this.#layout.incomplete(etag) : this.#layout.incompleteOfOwn(etag));
+    if (!blob) await (locked ? this.#fetch(this.#layout.incomplete(etag)) : this.#fetchUnlocked());
     return this.#layout.link(this.#commit, path, etag, !blob);
+  }
+
+  /** Through a partial file that nobody else knows, and so nobody continues. */
+  async #fetchUnlocked(): Promise<void> {
+    const path = this.#layout.incompleteOfOwn(this.#file.etag);
+    try {
+      await this.#fetch(path);
+    } catch (error) {
+      await rm(path, { force: true });
+      throw error;
+    }
   }
 
   #tellWait(owner: number): void {

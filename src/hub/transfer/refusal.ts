@@ -1,5 +1,6 @@
 import { HubError } from '../../errors.ts';
 import type { HttpAnswer } from '../../net/get.ts';
+import { viaProxy } from '../../net/proxy.ts';
 import type { HubConnection } from './connection.ts';
 
 /** The hub will not serve this caller: the repo is gated, private, missing or disabled. Cached files may still serve. */
@@ -34,7 +35,8 @@ export function refusal(hub: HubConnection, { status, headers, url }: HttpAnswer
     );
   }
   const said = headers.get('x-error-message');
-  const words = said ? `, "${said.slice(0, 300)}"` : '';
+  // A proxy that refuses an address answers as if it were the server.
+  const words = said ? `, "${said.slice(0, 300)}"` : viaProxy(url);
   if (status === 401 && hub.state.answered) return new RefusedError(expired(hub));
   if (code === 'RepoNotFound' || status === 401) return new RefusedError(notFound(hub, status));
   if (status === 403 && url.origin !== new URL(endpoint).origin) {

@@ -81,7 +81,7 @@ export async function ask(
     const { status, headers, url: last } = answer.response;
     if (!TRANSIENT_STATUS.has(status)) return answer;
     discard(answer.response);
-    throw new TransientError(`${siteOf(hub, last)} answered ${status}`, {
+    throw new TransientError(`${siteOf(hub, last)} answered ${status}${viaProxy(last)}`, {
       retryAfterMs: parseRetryAfter(headers.get('retry-after')),
     });
   } catch (error) {
