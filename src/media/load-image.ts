@@ -29,7 +29,7 @@ export async function loadImage(
   options: LoadOptions = {},
   name = 'image',
 ): Promise<RgbImage> {
-  const limits = options.limits ?? DEFAULT_LIMITS;
+  const limits = { ...DEFAULT_LIMITS, ...options.limits };
   throwIfAborted(options.signal);
   const pacer = new Pacer(options.signal);
   if (isRawPixels(input)) return fromRawPixels(input, limits, name, pacer);

@@ -47,7 +47,7 @@ export interface ImageLimits {
 }
 
 export interface LoadOptions {
-  readonly limits?: ImageLimits;
+  readonly limits?: Partial<ImageLimits>;
   readonly signal?: AbortSignal | undefined;
 }
 
