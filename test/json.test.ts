@@ -2,7 +2,8 @@ import { truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { ConfigError } from '../src/errors.ts';
-import { JsonCursor, JsonEndError, MAX_JSON_DEPTH, parseJsonFile, readJsonFile } from '../src/json.ts';
+import { MAX_JSON_DEPTH, parseJsonFile, readJsonFile } from '../src/json.ts';
+import { JsonCursor, JsonEndError } from '../src/json-cursor.ts';
 import { temporaryFolder } from './hub/helpers.ts';
 
 const cursorOn = (text: string) => new JsonCursor(Buffer.from(text));

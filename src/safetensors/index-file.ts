@@ -2,7 +2,8 @@ import { open, stat } from 'node:fs/promises';
 import { setImmediate as turn } from 'node:timers/promises';
 import { CheckpointError } from '../errors.ts';
 import { reading } from '../files.ts';
-import { JsonCursor, JsonSyntaxError, MAX_JSON_DEPTH } from '../json.ts';
+import { MAX_JSON_DEPTH } from '../json.ts';
+import { JsonCursor, JsonSyntaxError } from '../json-cursor.ts';
 import { lfsPointerSize } from './lfs-pointer.ts';
 import { MAX_INDEX_BYTES, MAX_NAME_BYTES, MAX_SHARDS, MAX_TENSORS } from './limits.ts';
 

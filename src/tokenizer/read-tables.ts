@@ -2,7 +2,8 @@ import { readFile, stat } from 'node:fs/promises';
 import { setImmediate as turn } from 'node:timers/promises';
 import { show, TokenizerError } from '../errors.ts';
 import { reading } from '../files.ts';
-import { JsonCursor, JsonSyntaxError, MAX_JSON_DEPTH, parseJsonFile } from '../json.ts';
+import { MAX_JSON_DEPTH, parseJsonFile } from '../json.ts';
+import { JsonCursor, JsonSyntaxError } from '../json-cursor.ts';
 import { MergeTable } from './bpe/merges.ts';
 import { Vocabulary } from './bpe/vocabulary.ts';
 
