@@ -54,6 +54,17 @@ describe('a cache pool', () => {
     expect(pool.blocks).toBe(5);
   });
 
+  it('does not move for the tokens that follow a long prompt', async () => {
+    let moves = 0;
+    const pool = open(() => {
+      moves++;
+    });
+    const row = pool.open(130 * BLOCK);
+    await reserve(pool, row, 125 * BLOCK);
+    await reserve(pool, row, 130 * BLOCK);
+    expect(moves).toBe(1);
+  });
+
   it('uses the blocks of closed rows again, and says when its memory moves', async () => {
     let moves = 0;
     const pool = open(() => {
@@ -65,7 +76,7 @@ describe('a cache pool', () => {
     pool.close(a);
     pool.close(a);
     await reserve(pool, b, 4 * BLOCK);
-    expect([moves, pool.blocks]).toEqual([1, 4]);
+    expect([moves, pool.blocks]).toEqual([1, 5]);
   });
 
   it('keeps a little memory for the next call and gives back more than that', async () => {

@@ -105,7 +105,9 @@ export class CachePool {
 
   async #grow(needed: number): Promise<void> {
     const most = [...this.#rows].reduce((sum, row) => sum + blocksFor(row.limit), 0);
-    const blocks = Math.max(needed, Math.min(Math.max(2 * this.#blocks, FIRST_BLOCKS), most));
+    // Some more than is needed now: the next token should not move all that a long prompt has just filled.
+    const wanted = Math.max(2 * this.#blocks, needed + Math.ceil(needed / 16), FIRST_BLOCKS);
+    const blocks = Math.max(needed, Math.min(wanted, most));
     const tensors = new Map<string, Tensor>();
     this.#onMove();
     for (const [layer, { kvHeads, headDim }] of this.#specs.entries()) {
