@@ -27,6 +27,9 @@ const OPTIONAL_MODEL_FILES: readonly string[] = [
   'video_preprocessor_config.json',
 ];
 
+/** Chat templates beside the default one. */
+const TEMPLATES_FOLDER = 'additional_chat_templates';
+
 interface Flags {
   revision?: string;
   token?: string;
@@ -110,7 +113,9 @@ async function checkSupported(repo: Repo): Promise<void> {
 }
 
 async function optionalFiles(repo: Repo): Promise<string[]> {
-  const paths = await Promise.all(OPTIONAL_MODEL_FILES.map((name) => repo.file(name)));
+  const templates = (await repo.filesIn?.(TEMPLATES_FOLDER)) ?? [];
+  const names = [...OPTIONAL_MODEL_FILES, ...templates.map((name) => `${TEMPLATES_FOLDER}/${name}`)];
+  const paths = await Promise.all(names.map((name) => repo.file(name)));
   return paths.filter((path) => path !== undefined);
 }
 

@@ -4,11 +4,11 @@ import { show, TokenizerError } from '../errors.ts';
 import { reading } from '../files.ts';
 import type { Repo } from '../hub/types.ts';
 import { ChatTemplate } from './chat-template.ts';
-import { namedTemplates, readSettings, type TokenizerConfig } from './tokenizer-config.ts';
+import { readSettings, type TokenizerConfig, templatesSchema } from './tokenizer-config.ts';
 
 const FOLDER = 'additional_chat_templates';
 const LARGEST_TEMPLATE = 4 * 2 ** 20;
-const jsonSchema = z.looseObject({ chat_template: z.union([z.string(), namedTemplates]) });
+const jsonSchema = z.looseObject({ chat_template: templatesSchema });
 
 /**
  * The chat templates of a repo by name; a single one is called `default`. Files come before tokenizer_config.json:
@@ -60,13 +60,12 @@ async function readTemplate(path: string): Promise<string> {
   return (await reading(path, () => readFile(path, 'utf8'))).replace(/^\ufeff/, '');
 }
 
-function templatesOf(
-  value: string | z.output<typeof namedTemplates>,
-  file: string,
-): Map<string, ChatTemplate> {
+function templatesOf(value: z.output<typeof templatesSchema>, file: string): Map<string, ChatTemplate> {
   if (typeof value === 'string') return new Map([['default', new ChatTemplate(value, file)]]);
-  const templates = value.map(
-    ({ name, template }) => [name, new ChatTemplate(template, `${file} (${show(name)})`)] as const,
+  const named = Array.isArray(value)
+    ? value.map(({ name, template }) => [name, template] as const)
+    : Object.entries(value);
+  return new Map(
+    named.map(([name, template]) => [name, new ChatTemplate(template, `${file} (${show(name)})`)] as const),
   );
-  return new Map(templates);
 }

@@ -18,15 +18,19 @@ export function namedTokens(settings: Settings): NamedTokens {
   const fields = settings as Record<string, unknown>;
   for (const role of ROLES) {
     const token = fields[`${role}_token`] as NamedToken | null | undefined;
-    if (token !== undefined && token !== null) roles.set(`${role}_token`, token);
+    if (isToken(token)) roles.set(`${role}_token`, token);
   }
   for (const [field, value] of Object.entries(fields)) {
     if (field.endsWith('_token') && isToken(value) && !roles.has(field)) roles.set(field, value);
   }
   const extra = settings.extra_special_tokens ?? [];
-  if (!Array.isArray(extra)) for (const [role, token] of Object.entries(extra)) roles.set(role, token);
-  const listed = Array.isArray(extra) ? extra : [];
-  return { roles, further: listed.length > 0 ? listed : (settings.additional_special_tokens ?? []) };
+  if (!Array.isArray(extra))
+    for (const [role, token] of Object.entries(extra)) if (isToken(token)) roles.set(role, token);
+  const listed = Array.isArray(extra) ? extra.filter(isToken) : [];
+  return {
+    roles,
+    further: listed.length > 0 ? listed : (settings.additional_special_tokens ?? []).filter(isToken),
+  };
 }
 
 export function tokenText(token: NamedToken): string {

@@ -15,24 +15,33 @@ const special = z
 const normalized = z.boolean().nullish();
 
 const tokenId = z.int().min(0).max(LARGEST_ID);
-const tokenFields = z
-  .looseObject({ content: z.string().min(1), ...flags, special, normalized })
-  // As in Hugging Face tokenizers: ordinary tokens are looked for in normalized text, where nothing else is said.
-  .transform((token) => ({ ...token, normalized: token.normalized ?? !token.special }));
+const tokenShape = { content: z.string().min(1), ...flags, special, normalized };
+const tokenFields = z.looseObject(tokenShape).transform(withNormalized);
+
+/** As in Hugging Face tokenizers: ordinary tokens are looked for in normalized text, where nothing else is said. */
+function withNormalized<T extends { special: boolean; normalized?: boolean | null | undefined }>(token: T) {
+  return { ...token, normalized: token.normalized ?? !token.special };
+}
 
 /** A token without its id. */
 export type TokenFields = z.output<typeof tokenFields>;
 
 /** `added_tokens` of tokenizer.json. */
-export const addedTokensSchema = z.array(z.intersection(z.looseObject({ id: tokenId }), tokenFields));
+export const addedTokensSchema = z.array(
+  z.looseObject({ id: tokenId, ...tokenShape }).transform(withNormalized),
+);
 
 /** A token named by role: its text, or with flags. */
-const namedToken = z.union([z.string().min(1), tokenFields]);
+const namedToken = z.union([z.string(), tokenFields]);
 const optionalToken = namedToken.nullish();
 export type NamedToken = z.output<typeof namedToken>;
 
-/** Several chat templates, each under a name. */
-export const namedTemplates = z.array(z.looseObject({ name: z.string(), template: z.string() }));
+/** One chat template, or several, each under a name. */
+export const templatesSchema = z.union([
+  z.string(),
+  z.array(z.looseObject({ name: z.string(), template: z.string() })),
+  z.record(z.string(), z.string()),
+]);
 
 /** Roles that every tokenizer may name, in the order in which tokens without an id are numbered. */
 export const ROLES = ['bos', 'eos', 'unk', 'sep', 'pad', 'cls', 'mask'] as const;
@@ -57,7 +66,7 @@ export const configSchema = z.looseObject({
   add_prefix_space: z.boolean().nullish(),
   split_special_tokens: z.boolean().nullish(),
   added_tokens_decoder: z.record(z.string().regex(/^\d{1,8}$/), tokenFields).nullish(),
-  chat_template: z.union([z.string(), namedTemplates]).nullish(),
+  chat_template: templatesSchema.nullish(),
 });
 
 export type TokenizerConfig = z.output<typeof configSchema>;
