@@ -1,3 +1,5 @@
+import { setMaxListeners } from 'node:events';
+
 /**
  * Every failure Switchyard reports is a `SwitchyardError`. A message says what failed, where (file, tensor, field),
  * what was found, and what to do about it.
@@ -141,6 +143,18 @@ export async function abortable<T>(
   } catch (error) {
     throw signal?.aborted && !(error instanceof AbortError) ? abortError(signal, what) : error;
   }
+}
+
+/**
+ * Calls `listener` once when a signal fires. Any number of calls may share a signal, which is no leak: Node does not warn of it.
+ *
+ * @returns ends the listening
+ */
+export function onAbort(signal: AbortSignal | undefined, listener: () => void): () => void {
+  if (signal === undefined) return () => {};
+  setMaxListeners(0, signal);
+  signal.addEventListener('abort', listener, { once: true });
+  return () => signal.removeEventListener('abort', listener);
 }
 
 /** Tells something worth knowing that is no fault: to `onWarning`, else as a process warning. */

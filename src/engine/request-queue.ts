@@ -1,5 +1,5 @@
 import { setImmediate } from 'node:timers/promises';
-import { abortError } from '../errors.ts';
+import { abortError, onAbort } from '../errors.ts';
 import type { Chunk } from './batch.ts';
 import type { LogitsBuffer, LogitsBuffers } from './logits-buffers.ts';
 import type { PassRequest, PassResult } from './pass.ts';
@@ -66,6 +66,8 @@ class Entry {
   readonly #calls: Record<string, number> = {};
   readonly #rows: { readonly logits: SharedLogits; readonly row: number }[] = [];
   #settle!: { resolve: (scores: SequenceScores) => void; reject: (error: unknown) => void };
+  /** Ends the listening to the signal. */
+  readonly #stop: () => void;
   #left: number;
   #ended = false;
 
@@ -78,7 +80,7 @@ class Entry {
     this.scores = new Promise((resolve, reject) => {
       this.#settle = { resolve, reject };
     });
-    request.signal?.addEventListener('abort', this.#abort, { once: true });
+    this.#stop = onAbort(request.signal, this.#abort);
     if (request.signal?.aborted) this.#abort();
   }
 
@@ -125,7 +127,7 @@ class Entry {
 
   #end(): void {
     this.#ended = true;
-    this.request.signal?.removeEventListener('abort', this.#abort);
+    this.#stop();
   }
 
   async #logits(): Promise<Float32Array> {

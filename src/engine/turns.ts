@@ -1,4 +1,4 @@
-import { abortError } from '../errors.ts';
+import { abortError, onAbort } from '../errors.ts';
 
 /** Work that must not overlap takes turns, in the order it was asked for. */
 export class Turns {
@@ -23,9 +23,9 @@ function waitFor(before: Promise<unknown>, signal: AbortSignal | undefined, what
   return new Promise<void>((resolve, reject) => {
     const leave = () => reject(abortError(signal, what));
     if (signal.aborted) return leave();
-    signal.addEventListener('abort', leave, { once: true });
+    const stop = onAbort(signal, leave);
     before.then(() => {
-      signal.removeEventListener('abort', leave);
+      stop();
       resolve();
     });
   });

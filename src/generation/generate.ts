@@ -1,4 +1,4 @@
-import { AbortError, abortIf, InputError } from '../errors.ts';
+import { AbortError, abortIf, InputError, onAbort } from '../errors.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { GenerateOptions } from './generate-options.ts';
 import { type RowHistory, type ScoreProcessor, scoreProcessors } from './logits-processors.ts';
@@ -100,14 +100,13 @@ async function untilAborted(told: unknown, signal: AbortSignal | undefined): Pro
   if (signal === undefined) return void (await told);
   let stop = () => {};
   const aborted = new Promise<void>((resolve) => {
-    stop = resolve;
-    signal.addEventListener('abort', stop);
+    stop = onAbort(signal, resolve);
     if (signal.aborted) resolve();
   });
   try {
     await Promise.race([told, aborted]);
   } finally {
-    signal.removeEventListener('abort', stop);
+    stop();
   }
   abortIf(signal, 'generation');
 }

@@ -1,4 +1,4 @@
-import { setMaxListeners } from 'node:events';
+import { onAbort } from '../errors.ts';
 
 /** How long and how slowly a server may answer. */
 export interface Patience {
@@ -28,20 +28,15 @@ export class Watchdog {
   readonly #controller = new AbortController();
   readonly #silence: NodeJS.Timeout;
   #speed: NodeJS.Timeout | undefined;
-  readonly #caller: AbortSignal | undefined;
-  readonly #onAbort = () => this.#end('caller');
+  readonly #leave: () => void;
   readonly #patience: Patience;
   #bytes = 0;
 
   constructor(patience: Patience, caller: AbortSignal | undefined) {
     this.#patience = patience;
-    this.#caller = caller;
     this.#silence = setTimeout(() => this.#end('silent'), patience.silenceMs);
-    if (!caller) return;
-    // Every request in flight listens to its caller; that many do is no leak.
-    setMaxListeners(0, caller);
-    if (caller.aborted) this.#onAbort();
-    else caller.addEventListener('abort', this.#onAbort);
+    this.#leave = onAbort(caller, () => this.#end('caller'));
+    if (caller?.aborted) this.#end('caller');
   }
 
   get signal(): AbortSignal {
@@ -60,7 +55,7 @@ export class Watchdog {
   stop(): void {
     clearTimeout(this.#silence);
     clearInterval(this.#speed);
-    this.#caller?.removeEventListener('abort', this.#onAbort);
+    this.#leave();
   }
 
   #judgeSpeed(): void {

@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { type DType, ELEMENT_TYPES } from '../dtype.ts';
-import { AbortError, EngineError, InputError } from '../errors.ts';
+import { AbortError, EngineError, InputError, onAbort } from '../errors.ts';
 import {
   loadBinding,
   type NativeCapture,
@@ -193,7 +193,7 @@ export class DeviceWeights {
     const id = nextRunId();
     const cancel = () => loadBinding().cancelRun(id);
     const listener = new UploadListener(onProgress, cancel);
-    signal?.addEventListener('abort', cancel, { once: true });
+    const stop = onAbort(signal, cancel);
     try {
       listener.finish(await this.device.native.upload(this.native, listener.report, id));
     } catch (cause) {
@@ -203,7 +203,7 @@ export class DeviceWeights {
       if (message.startsWith('maxMemory')) throw new InputError(message, { cause });
       throw nativeError(cause);
     } finally {
-      signal?.removeEventListener('abort', cancel);
+      stop();
     }
     if (signal?.aborted) throw uploadAborted(signal);
   }

@@ -1,6 +1,6 @@
 /** Sessions on ONNX Runtime with Switchyard's custom ops. */
 import { arrayType, ELEMENT_TYPES } from '../dtype.ts';
-import { AbortError, didYouMean, EngineError, InputError, show, warn } from '../errors.ts';
+import { AbortError, didYouMean, EngineError, InputError, onAbort, show, warn } from '../errors.ts';
 import {
   loadBinding,
   type NativeCapture,
@@ -94,12 +94,11 @@ class SwitchyardSession implements RecordingSession {
     const { indices, targets } = this.#targets(names, fetches);
     if (signal === undefined) return this.#native.run(feeds, indices, targets, 0);
     const id = nextRunId();
-    const cancel = () => loadBinding().cancelRun(id);
-    signal.addEventListener('abort', cancel, { once: true });
+    const stop = onAbort(signal, () => loadBinding().cancelRun(id));
     try {
       return await this.#native.run(feeds, indices, targets, id);
     } finally {
-      signal.removeEventListener('abort', cancel);
+      stop();
     }
   }
 

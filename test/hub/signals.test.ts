@@ -1,5 +1,6 @@
 /** Whatever is loaded ends with its signal, as an AbortError whose cause is the signal's reason. */
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { onAbort } from '../../src/errors.ts';
 import { resolveRepo } from '../../src/hub/repo/resolve-repo.ts';
 import { AbortError, AutoConfig, AutoProcessor, AutoTokenizer } from '../../src/index.ts';
 import { goldenModel } from '../helpers/goldens.ts';
@@ -93,4 +94,18 @@ test('many loads on one signal are no leak, and leave no listener behind', async
   expect(warnings).toEqual([]);
   expect(listeners.added).toBeGreaterThan(40);
   expect(listeners.removed).toBe(listeners.added);
+});
+
+test('a signal calls each listener once, and none that has left', async () => {
+  const controller = new AbortController();
+  const called: number[] = [];
+  const warnings = await warningsOf(async () => {
+    const stops = Array.from({ length: 40 }, (_, i) => onAbort(controller.signal, () => called.push(i)));
+    for (const stop of stops.slice(2)) stop();
+  });
+  controller.abort();
+  controller.abort();
+  expect(called).toEqual([0, 1]);
+  expect(warnings).toEqual([]);
+  onAbort(undefined, () => called.push(2))();
 });

@@ -1,4 +1,3 @@
-import { setMaxListeners } from 'node:events';
 import { posix } from 'node:path';
 import { abortIf, HubError, warn } from '../../errors.ts';
 import { isReadableFile } from '../../files.ts';
@@ -67,7 +66,6 @@ export class HubRepo implements Repo {
 
   with(own: RepoOptions): HubRepo {
     const { signal = this.#hub.signal, onWarning = this.#hub.onWarning } = own;
-    if (signal) setMaxListeners(0, signal);
     const onProgress = own.onProgress ?? this.#options.onProgress;
     const refetched = this.#refetched;
     return new HubRepo({ ...this.#hub, signal, onWarning }, this.#layout, {

@@ -1,4 +1,4 @@
-import { setMaxListeners } from 'node:events';
+import { onAbort } from '../../errors.ts';
 
 /** Shares one run among all who ask; a failed one may be asked again. */
 export function once<T>(runs: Map<string, Promise<T>>, key: string, run: () => Promise<T>): Promise<T> {
@@ -21,10 +21,9 @@ export async function together<T>(
   task: (name: string, signal: AbortSignal) => Promise<T>,
 ): Promise<T[]> {
   const group = new AbortController();
-  setMaxListeners(0, group.signal);
   const end = () => group.abort(signal?.reason);
   if (signal?.aborted) end();
-  signal?.addEventListener('abort', end);
+  const stop = onAbort(signal, end);
   let failure: unknown;
   const running = names.map(async (name) => {
     try {
@@ -36,7 +35,7 @@ export async function together<T>(
     }
   });
   const results = await Promise.allSettled(running);
-  signal?.removeEventListener('abort', end);
+  stop();
   if (failure !== undefined) throw failure;
   return results.map((result) => (result as PromiseFulfilledResult<Awaited<T>>).value);
 }

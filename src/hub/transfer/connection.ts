@@ -1,4 +1,3 @@
-import { setMaxListeners } from 'node:events';
 import { HubError, show } from '../../errors.ts';
 import { minDownloadSpeed, SPEED_WINDOW_MS } from '../../net/watchdog.ts';
 import { checkToken, defaultToken, hubEndpoint, timeouts } from '../environment.ts';
@@ -54,7 +53,6 @@ export async function openConnection(
   settings: Partial<TransferSettings>,
 ): Promise<HubConnection> {
   const { metadata, download } = timeouts();
-  if (options.signal) setMaxListeners(0, options.signal);
   return {
     id,
     revision,
