@@ -12,6 +12,14 @@ std::string Mismatch(const char* kind, const ops::ValueInfo& info, ort::ElementT
          " in the graph, but the tensor given is " + ort::ElementName(given);
 }
 
+// Numbers by implementation.
+Napi::Array CallsArray(Napi::Env env, const ExpertsCalls& calls) {
+  Napi::Array array = Napi::Array::New(env, calls.size());
+  for (uint32_t i = 0; i < calls.size(); i++)
+    array[i] = Napi::Number::New(env, static_cast<double>(calls[i]));
+  return array;
+}
+
 }  // namespace
 
 RunJob::RunJob(Napi::Env env, std::shared_ptr<const ops::Session> session, Napi::Array feeds,
@@ -76,7 +84,7 @@ void RunJob::Keep(Napi::Env env, const WrappedTensor& tensor) {
     throw Napi::Error::New(env, "a tensor's device memory was freed");
 }
 
-void RunJob::Execute() { session_->Run(options_.get(), feeds_, output_indices_, outputs_); }
+void RunJob::Execute() { calls_ = session_->Run(options_.get(), feeds_, output_indices_, outputs_); }
 
 void RunJob::Interrupt() {
   // Only sets a flag that the engine reads between nodes; it cannot fail in a way to act upon.
@@ -88,7 +96,9 @@ void CaptureJob::Execute() {
   for (size_t j = 0; j < outputs_.size(); j++) {
     if (!preallocated_[j]) throw std::runtime_error("a captured run needs a tensor for every output");
   }
-  run_ = session_->Capture(feeds_, output_indices_, outputs_);
+  ops::Recording recording = session_->Capture(feeds_, output_indices_, outputs_);
+  run_ = std::move(recording.run);
+  calls_ = recording.calls;
 }
 
 Napi::Value CaptureJob::Result(Napi::Env env) {
@@ -98,7 +108,10 @@ Napi::Value CaptureJob::Result(Napi::Env env) {
   step->fetches = std::move(fetches_kept_);
   step->device_memory = std::move(device_memory_kept_);
   step->run = std::move(run_);
-  return Share(env, std::move(step));
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("run", Share(env, std::move(step)));
+  result.Set("expertsCalls", CallsArray(env, calls_));
+  return result;
 }
 
 Napi::Value RunJob::Result(Napi::Env env) {
@@ -112,7 +125,10 @@ Napi::Value RunJob::Result(Napi::Env env) {
       results[j] = TensorResult(env, std::move(value));
     }
   }
-  return results;
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("results", results);
+  result.Set("expertsCalls", CallsArray(env, calls_));
+  return result;
 }
 
 }  // namespace switchyard::binding

@@ -1,4 +1,4 @@
-// One run of a session.
+// One run of a session; resolves to { results, expertsCalls }.
 #pragma once
 #include <memory>
 #include <mutex>
@@ -30,6 +30,7 @@ class RunJob : public Job {
   std::vector<bool> preallocated_;                          // output j is a caller's tensor
   Napi::Reference<Napi::Array> feeds_kept_, fetches_kept_;  // keep the Externals, and through them the memory
   std::vector<std::shared_ptr<void>> device_memory_kept_;
+  ExpertsCalls calls_ = {};
 
  private:
   void Keep(Napi::Env env, const WrappedTensor& tensor);
@@ -47,7 +48,8 @@ struct CapturedStep {
   std::shared_ptr<ops::CapturedRun> run;
 };
 
-// Records a run instead of executing it; resolves to an External of a shared CapturedStep.
+// Records a run instead of executing it; resolves to { run, expertsCalls }, an External of a shared
+// CapturedStep and the calls of MoeExperts that a replay stands for.
 class CaptureJob final : public RunJob {
  public:
   using RunJob::RunJob;

@@ -245,10 +245,6 @@ struct TopCandidatesArgs {
 size_t TopCandidatesWorkspaceBytes(int64_t rows, int64_t vocab, int k);
 cudaError_t LaunchTopCandidates(const TopCandidatesArgs& args, cudaStream_t stream);
 
-// calls_out[i] = calls_in[i], one more at i == which; both may be the same memory.
-cudaError_t LaunchCountCall(const int64_t* calls_in, int64_t* calls_out, int count, int which,
-                            cudaStream_t stream);
-
 // Copies `blocks` blocks of from_bytes that lie side by side to places to_bytes (at least from_bytes) apart:
 // a cache of keys whose rows get room for more positions. The memory must not overlap.
 cudaError_t LaunchCopyBlocks(const void* from, void* to, int64_t blocks, size_t from_bytes, size_t to_bytes,

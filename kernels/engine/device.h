@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "../common/experts_calls.h"
 #include "../common/types.h"
 #include "../ort/api.h"
 #include "../weights/weight_store.h"
@@ -15,7 +16,7 @@
 namespace switchyard::ops {
 
 // Raised with every change of what is declared here or of ort::Functions: addon and library are built apart.
-constexpr int kDeviceAbi = 2;
+constexpr int kDeviceAbi = 3;
 
 struct DeviceInfo {
   std::string name;
@@ -75,8 +76,8 @@ class Device {
   // `max_bytes` bounds the weights' memory; 0: no bound.
   virtual std::shared_ptr<DeviceStore> OpenStore(std::shared_ptr<const WeightStore> store, DType dtype,
                                                  int64_t max_bytes) = 0;
-  // The ops keep device and store alive.
-  virtual std::unique_ptr<DeviceOps> MakeOps(std::shared_ptr<DeviceStore> store) = 0;
+  // The ops keep device and store alive; `calls`, which hears of every call of MoeExperts, must outlive them.
+  virtual std::unique_ptr<DeviceOps> MakeOps(std::shared_ptr<DeviceStore> store, ExpertsCounter& calls) = 0;
 
   // Memory for `purpose`, which an error names.
   virtual void* Allocate(size_t bytes, const std::string& purpose) = 0;

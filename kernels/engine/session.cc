@@ -107,9 +107,10 @@ void Session::AlignedFree::operator()(void* memory) const { std::free(memory); }
 
 Session::Session(const void* model, size_t bytes, SessionConfig config)
     : config_(std::move(config)),
-      context_{.threads = config_.threads, .store = config_.store, .workspaces = {}},
+      context_{.threads = config_.threads, .store = config_.store, .calls = &calls_, .workspaces = {}},
       domain_(kDomain, MakeCpuOps(context_)),
-      device_ops_(config_.device == nullptr ? nullptr : config_.device->MakeOps(config_.device_store)),
+      device_ops_(config_.device == nullptr ? nullptr
+                                            : config_.device->MakeOps(config_.device_store, calls_)),
       session_(OpenOrt(model, bytes, config_, device_ops_ ? device_ops_->domain() : domain_.get())),
       inputs_(ReadValues(session_.get(), Api().SessionGetInputCount, Api().SessionGetInputTypeInfo,
                          Api().SessionGetInputName)),
@@ -158,12 +159,14 @@ void Session::Bind(const BoundInput& bound) {
   inputs_.erase(input);
 }
 
-void Session::Run(const ort::OrtRunOptions* options, const std::vector<const ort::OrtValue*>& feeds,
-                  const std::vector<size_t>& output_indices, std::vector<ort::OrtValue*>& outputs) const {
+ExpertsCalls Session::Run(const ort::OrtRunOptions* options, const std::vector<const ort::OrtValue*>& feeds,
+                          const std::vector<size_t>& output_indices,
+                          std::vector<ort::OrtValue*>& outputs) const {
   const std::unique_lock<std::mutex> lock = LockRuns(config_.device.get());
   // On a device, whoever brings weights there looks at their files.
   const bool reads_files = config_.device == nullptr;
   if (reads_files) config_.store->CheckUnchanged();
+  const ExpertsCounter::Run counted(calls_);
   try {
     Enqueue(options, feeds, output_indices, outputs);
   } catch (const ort::OrtError&) {
@@ -171,11 +174,12 @@ void Session::Run(const ort::OrtRunOptions* options, const std::vector<const ort
     throw;
   }
   if (reads_files) config_.store->CheckUnchanged();
+  return counted.calls();
 }
 
-std::unique_ptr<CapturedRun> Session::Capture(const std::vector<const ort::OrtValue*>& feeds,
-                                              const std::vector<size_t>& output_indices,
-                                              const std::vector<ort::OrtValue*>& outputs) const {
+Recording Session::Capture(const std::vector<const ort::OrtValue*>& feeds,
+                           const std::vector<size_t>& output_indices,
+                           const std::vector<ort::OrtValue*>& outputs) const {
   if (config_.device == nullptr) throw std::runtime_error("runs on the CPU cannot be captured");
   ort::OrtRunOptions* raw = nullptr;
   Check(Api().CreateRunOptions(&raw));
@@ -183,10 +187,12 @@ std::unique_ptr<CapturedRun> Session::Capture(const std::vector<const ort::OrtVa
   // A stream that is being recorded cannot be waited for.
   Check(Api().AddRunConfigEntry(raw, "disable_synchronize_execution_providers", "1"));
   std::lock_guard<std::mutex> lock(config_.device->run_mutex());
-  return config_.device->Capture([this, options, feeds, output_indices, outputs] {
+  const ExpertsCounter::Run counted(calls_);
+  auto run = config_.device->Capture([this, options, feeds, output_indices, outputs] {
     std::vector<ort::OrtValue*> targets = outputs;
     Enqueue(options.get(), feeds, output_indices, targets);
   });
+  return {std::move(run), counted.calls()};
 }
 
 void Session::Enqueue(const ort::OrtRunOptions* options, const std::vector<const ort::OrtValue*>& feeds,

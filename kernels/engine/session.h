@@ -35,6 +35,12 @@ struct SessionConfig {
   std::shared_ptr<DeviceStore> device_store;
 };
 
+// A run that was recorded, and the calls that each replay of it stands for.
+struct Recording {
+  std::unique_ptr<CapturedRun> run;
+  ExpertsCalls calls;
+};
+
 // One thread-safe session: runs may overlap.
 class Session {
  public:
@@ -53,16 +59,16 @@ class Session {
   const std::vector<ValueInfo>& outputs() const { return outputs_; }
 
   // Runs the graph. feeds[i] belongs to inputs()[i]. outputs[j] becomes the value of
-  // outputs()[output_indices[j]]; one that is set on entry is written in place. Throws ort::OrtError, and
+  // outputs()[output_indices[j]]; one that is set on entry is written in place. Returns
+  // the calls of MoeExperts. Throws ort::OrtError, and
   // WeightFileError where a file of weights changed.
-  void Run(const ort::OrtRunOptions* options, const std::vector<const ort::OrtValue*>& feeds,
-           const std::vector<size_t>& output_indices, std::vector<ort::OrtValue*>& outputs) const;
+  ExpertsCalls Run(const ort::OrtRunOptions* options, const std::vector<const ort::OrtValue*>& feeds,
+                   const std::vector<size_t>& output_indices, std::vector<ort::OrtValue*>& outputs) const;
 
   // Records a run on the device, as Run describes it, with every output set. A run with the same values
   // should have preceded it. Throws std::runtime_error where the graph cannot be recorded.
-  std::unique_ptr<CapturedRun> Capture(const std::vector<const ort::OrtValue*>& feeds,
-                                       const std::vector<size_t>& output_indices,
-                                       const std::vector<ort::OrtValue*>& outputs) const;
+  Recording Capture(const std::vector<const ort::OrtValue*>& feeds, const std::vector<size_t>& output_indices,
+                    const std::vector<ort::OrtValue*>& outputs) const;
 
   // Of its pool, the calling thread included.
   int threads() const { return config_.threads; }
@@ -78,6 +84,7 @@ class Session {
                const std::vector<size_t>& output_indices, std::vector<ort::OrtValue*>& outputs) const;
 
   SessionConfig config_;
+  mutable ExpertsCounter calls_;
   SessionContext context_;
   ort::OpDomain domain_;
   std::unique_ptr<DeviceOps> device_ops_;

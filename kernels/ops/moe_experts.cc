@@ -10,9 +10,8 @@ OpSchema MoeExperts::Schema() {
           {{ort::kFloat},
            {ort::kInt32},
            {ort::kFloat},
-           {.type = ort::kInt32, .kind = ort::kRequired, .on_host = true},
-           {ort::kInt64}},
-          {{ort::kFloat}, {ort::kInt64}}};
+           {.type = ort::kInt32, .kind = ort::kRequired, .on_host = true}},
+          {{ort::kFloat}}};
 }
 
 MoeExperts::MoeExperts(const KernelInfo& info, const WeightStore& store)
@@ -100,8 +99,7 @@ ExpertsImplementation MoeExperts::CheckImplementation(const std::string& node,
 }
 
 void MoeExperts::CheckShapes(const std::string& node, const ort::TensorView& x,
-                             const ort::TensorView& indices, const ort::TensorView& weights,
-                             const ort::TensorView& calls) const {
+                             const ort::TensorView& indices, const ort::TensorView& weights) const {
   CheckLast(node, "x", x.shape, hidden);
   const bool same_leading = indices.shape.size() == x.shape.size() &&
                             std::equal(x.shape.begin(), x.shape.end() - 1, indices.shape.begin());
@@ -109,9 +107,6 @@ void MoeExperts::CheckShapes(const std::string& node, const ort::TensorView& x,
     throw std::runtime_error(node + ": indices have shape " + ShapeText(indices.shape) + " and weights " +
                              ShapeText(weights.shape) + "; both must be the leading dimensions of x " +
                              ShapeText(x.shape) + " and one number of experts a token");
-  }
-  if (calls.shape != std::vector<int64_t>{kImplementations}) {
-    throw std::runtime_error(node + ": input 'calls' has shape " + ShapeText(calls.shape) + "; expected [3]");
   }
 }
 

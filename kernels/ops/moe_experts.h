@@ -22,7 +22,7 @@ class MoeExperts {
   // Throw std::runtime_error beginning with `node` unless the inputs of a run fit.
   ExpertsImplementation CheckImplementation(const std::string& node, const ort::TensorView& selector) const;
   void CheckShapes(const std::string& node, const ort::TensorView& x, const ort::TensorView& indices,
-                   const ort::TensorView& weights, const ort::TensorView& calls) const;
+                   const ort::TensorView& weights) const;
 
   Precision precision;
   int64_t num_experts, hidden, intermediate;

@@ -40,14 +40,10 @@ void MoeExpertsOnCpu::CheckIndices(const ort::TensorView& indices) const {
 void MoeExpertsOnCpu::Compute(KernelContext& context) {
   const ort::TensorView x = context.Input(0), indices = context.Input(1), weights = context.Input(2);
   const ExpertsImplementation implementation = op_.CheckImplementation(node_, context.Input(3));
-  const ort::TensorView calls = context.Input(4);
-  op_.CheckShapes(node_, x, indices, weights, calls);
+  op_.CheckShapes(node_, x, indices, weights);
   CheckIndices(indices);
   float* y = context.Output<float>(0, x.shape);
-  int64_t* counted = context.Output<int64_t>(1, calls.shape);
-  // The engine may place both in one buffer.
-  if (counted != nullptr && counted != calls.data) std::copy_n(calls.As<int64_t>(), calls.Count(), counted);
-  if (counted != nullptr) counted[static_cast<int>(implementation)]++;
+  session_.calls->Count(implementation);
 
   const int64_t tokens = LeadingCount(x.shape);
   const int64_t top_k = indices.shape.back();

@@ -4,6 +4,7 @@
 #include <mutex>
 #include <vector>
 
+#include "../common/experts_calls.h"
 #include "../cpu/kernels.h"
 #include "../cpu/workspace.h"
 #include "../weights/weight_store.h"
@@ -50,6 +51,7 @@ class WorkspacePool {
 struct SessionContext {
   int threads = 1;  // of the session's pool, the calling thread included
   std::shared_ptr<const WeightStore> store;
+  ExpertsCounter* calls = nullptr;
   WorkspacePool workspaces;
 };
 

@@ -1,4 +1,3 @@
-import { CALLS, IMPLEMENTATIONS } from '../experts/moe-op.ts';
 import * as io from '../models/io.ts';
 import { CapturedRun, type Device, type DeviceMemory } from '../runtime/device.ts';
 import { Tensor } from '../runtime/ort.ts';
@@ -20,6 +19,8 @@ export interface Step {
 
 interface Recorded {
   readonly run: CapturedRun;
+  /** Calls of `MoeExperts` that a replay stands for, by implementation. */
+  readonly calls: readonly number[];
   readonly inputs: DeviceMemory;
   readonly outputs: readonly {
     readonly name: string;
@@ -70,19 +71,19 @@ export class RecordedSteps {
         fetches[io.presentName(state)] = tensor;
       }
       const outputs: Recorded['outputs'][number][] = [];
-      const fetch = async (name: string, type: 'float32' | 'int32' | 'int64', dims: number[]) => {
-        const bytes = dims.reduce((a, b) => a * b, type === 'int64' ? 8 : 4);
+      const fetch = async (name: string, type: 'float32' | 'int32', dims: number[]) => {
+        const bytes = dims.reduce((a, b) => a * b, 4);
         const memory = await allocate(bytes, 'the outputs of a step');
         outputs.push({ name, memory, bytes });
         fetches[name] = memory.tensor(type, dims);
       };
-      await fetch(CALLS, 'int64', [IMPLEMENTATIONS.length]);
       if (candidates > 0) {
         await fetch(io.CANDIDATE_LOGITS.name, 'float32', [rows, candidates]);
         await fetch(io.CANDIDATE_IDS.name, 'int32', [rows, candidates]);
       }
-      const run = new CapturedRun(this.#device, await session.capture(feeds, fetches));
-      const recorded = { run, inputs, outputs };
+      const recording = await session.capture(feeds, fetches);
+      const run = new CapturedRun(this.#device, recording.run);
+      const recorded = { run, calls: recording.expertsCalls, inputs, outputs };
       this.#recordings.captured(step.key, recorded);
       return recorded;
     } catch (error) {
@@ -91,21 +92,19 @@ export class RecordedSteps {
     }
   }
 
-  /** The step's outputs but the cache; the logits stay on the device. */
-  async replay({ run, inputs, outputs }: Recorded, step: Step): Promise<Record<string, Tensor>> {
+  /** The step's outputs but the cache, and its calls; the logits stay on the device. */
+  async replay({ run, calls, inputs, outputs }: Recorded, step: Step) {
     const { rows, candidates } = step.key;
     const buffers = await run.replay(inputs, inputBytes(step.batch), outputs);
     this.#recordings.replayed();
     const results: Record<string, Tensor> = { [io.LOGITS]: step.logits };
     for (const [i, { name }] of outputs.entries()) {
       const buffer = buffers[i] as ArrayBuffer;
-      if (name === CALLS)
-        results[name] = new Tensor('int64', new BigInt64Array(buffer), [IMPLEMENTATIONS.length]);
-      else if (name === io.CANDIDATE_IDS.name)
+      if (name === io.CANDIDATE_IDS.name)
         results[name] = new Tensor('int32', new Int32Array(buffer), [rows, candidates]);
       else results[name] = new Tensor('float32', new Float32Array(buffer), [rows, candidates]);
     }
-    return results;
+    return { outputs: results, calls };
   }
 }
 

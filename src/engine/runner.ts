@@ -1,5 +1,5 @@
 import { abortIf, EngineError } from '../errors.ts';
-import { CALLS, IMPLEMENTATIONS } from '../experts/moe-op.ts';
+import { IMPLEMENTATIONS } from '../experts/moe-op.ts';
 import { ExpertsInterface } from '../experts/registry.ts';
 import type { Model } from '../models/architecture.ts';
 import * as io from '../models/io.ts';
@@ -65,12 +65,9 @@ export class Runner {
 
   async run(request: RunRequest, signal?: AbortSignal): Promise<RunResult> {
     const session = await this.#sessions.get(request, request.experts);
-    const outputs =
+    const { outputs, calls } =
       (await this.#recordedRun(session, request, signal)) ?? (await this.#plainRun(session, request, signal));
-    return {
-      outputs,
-      expertsCalls: this.#countCalls(request.experts, outputs[CALLS]?.data as BigInt64Array),
-    };
+    return { outputs, expertsCalls: this.#nameCalls(request.experts, calls) };
   }
 
   async #plainRun(session: RecordingSession, request: RunRequest, signal?: AbortSignal) {
@@ -80,7 +77,12 @@ export class Runner {
       if (candidates || !CANDIDATE_OUTPUTS.includes(name)) fetches[name] = null;
     for (const [state, tensor] of cache) fetches[io.presentName(state)] = tensor;
     if (logits) fetches[io.LOGITS] = logits.buffer.tensor(logits.first, logits.count);
-    return session.run(runFeeds(request), fetches, signal ? { signal } : {});
+    let calls: readonly number[] = [];
+    const onExpertsCalls = (counted: readonly number[]) => {
+      calls = counted;
+    };
+    const outputs = await session.run(runFeeds(request), fetches, { signal, onExpertsCalls });
+    return { outputs, calls };
   }
 
   /** A decode step by recording or replaying it; undefined where it is to be run as any pass. */
@@ -108,9 +110,9 @@ export class Runner {
     }
   }
 
-  #countCalls(experts: string, counters: BigInt64Array): Record<string, number> {
+  #nameCalls(experts: string, counted: readonly number[]): Record<string, number> {
     const calls: Record<string, number> = {};
-    for (const [i, name] of IMPLEMENTATIONS.entries()) if (counters[i]) calls[name] = Number(counters[i]);
+    for (const [i, name] of IMPLEMENTATIONS.entries()) if (counted[i]) calls[name] = counted[i];
     // A registered backend is nodes of its own, without a counter: each of its layers runs once.
     if (!ExpertsInterface.isBuiltIn(experts)) calls[experts] = this.#model.routed?.layers.length ?? 0;
     return calls;

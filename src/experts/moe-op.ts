@@ -6,23 +6,20 @@ import type { ExpertsBackend, ExpertsInputs } from './interface.ts';
  * The built-in backends; a name's place is the value of the op's run-time selector, as in `kernels/common/types.h`.
  *
  * - `eager` loops over the experts that have tokens, in ascending order, one GEMM each, and adds every expert's share to the
- *   output before the next: the reference (HF `Qwen2MoeExperts.forward`). On a GPU: `kernels/cuda/moe_eager.cc`.
+ *   output before the next: the reference (HF `Qwen2MoeExperts.forward`). On a GPU: `kernels/cuda/moe/moe_eager.cc`.
  * - `batched_mm` multiplies every pair of token and expert on its own and sums once over the k choices; best for few tokens
- *   (HF `integrations/moe.py`, `batched_mm_experts_forward`). On a GPU: `kernels/cuda/moe_batched_mm.cu`.
+ *   (HF `integrations/moe.py`, `batched_mm_experts_forward`). On a GPU: `kernels/cuda/moe/moe_batched_mm.cu`.
  * - `grouped_mm` sorts the pairs by expert, multiplies each expert's group in one grouped GEMM, and sums once over the k
- *   choices; the default (HF `integrations/moe.py`, `grouped_mm_experts_forward`). On a GPU: `kernels/cuda/moe_grouped.cc`.
+ *   choices; the default (HF `integrations/moe.py`, `grouped_mm_experts_forward`). On a GPU: `kernels/cuda/moe/moe_grouped.cc`.
  *
  * On the CPU all three are in `kernels/cpu/moe_experts.cc`.
  */
 export const IMPLEMENTATIONS = ['eager', 'batched_mm', 'grouped_mm'] as const;
 export type BuiltInBackend = (typeof IMPLEMENTATIONS)[number];
 
-/** Name in `graph.shared` of the counters that the built-in backends thread through the graph. */
-export const CALLS = 'experts_calls';
-
 /**
  * The built-in backends are one op whose kernel is picked on every run by a scalar input, so that switching among them
- * needs no other graph. Each passes on the counters of calls with its own raised by one.
+ * needs no other graph. Sessions count its calls.
  */
 export const moeExperts: ExpertsBackend = {
   supports: () => true,
@@ -30,9 +27,9 @@ export const moeExperts: ExpertsBackend = {
   emit(graph: Graph, inputs: ExpertsInputs): Value {
     const { hiddenStates, topKIndices, topKWeights, implementation, weights, context } = inputs;
     const { numExperts, hiddenSize, intermediateSize, layout } = context;
-    const [output, calls] = graph.ownOps(
+    const [output] = graph.ownOps(
       'MoeExperts',
-      [hiddenStates, topKIndices, topKWeights, implementation, graph.shared.get(CALLS)],
+      [hiddenStates, topKIndices, topKWeights, implementation],
       {
         layout,
         num_experts: numExperts,
@@ -43,9 +40,8 @@ export const moeExperts: ExpertsBackend = {
         down: weights.down.map((name) => graph.weights.handle(name)),
         precision: PRECISION[context.dtype],
       },
-      2,
-    ) as [Value, Value];
-    graph.shared.set(CALLS, calls);
+      1,
+    ) as [Value];
     return output;
   },
 };

@@ -44,11 +44,6 @@ export interface SerializedGraph {
 export class Graph implements GraphBuilder {
   /** Where the weights are. */
   readonly weights: WeightSource;
-  /**
-   * Values every layer may read, and replace by a newer one: the experts selector and the call counters are threaded
-   * through the graph this way.
-   */
-  readonly shared = new Map<string, Value>();
 
   readonly #streamed = new Set<string>();
   readonly #boundInputs: Record<string, string> = {};

@@ -1,4 +1,3 @@
-import { CALLS, IMPLEMENTATIONS } from '../experts/moe-op.ts';
 import type { Value } from '../graph/graph.ts';
 import type { CacheSpec } from '../nn/cache-spec.ts';
 import { gatherRows } from '../nn/embedding.ts';
@@ -46,7 +45,6 @@ export class DecoderPass {
     this.#config = config;
     this.#caches = options.caches;
     this.ids = this.input(io.INPUT_IDS);
-    g.graph.shared.set(CALLS, g.graph.int64(IMPLEMENTATIONS.map(() => 0)));
     this.#shared = {
       implementation: this.input(io.EXPERTS_IMPLEMENTATION),
       rotary: options.rotary(this.input(io.positionIds(options.positionAxes))),
@@ -94,7 +92,6 @@ export class DecoderPass {
   finish(x: Value, head: (x: Value, candidates: Value) => Scores): void {
     const { hidden_size: hidden, vocab_size: vocab } = this.#config;
     this.#intermediate(x, io.hiddenStates(this.#caches.length, hidden));
-    this.#g.graph.output(this.#g.graph.shared.get(CALLS) as Value, CALLS, 'int64', [IMPLEMENTATIONS.length]);
     if (!this.#rows) {
       this.#output(x, io.lastHiddenState(hidden));
       return;

@@ -41,16 +41,17 @@ export interface NativeSession {
    * @param outputs indices of the outputs wanted
    * @param fetches for each of them the tensor to write, or null
    * @param id names the run for `cancelRun`; 0 for none
-   * @returns for each output null where it was written in place, else the result
+   * @returns for each output null where it was written in place, else the result; and the calls of MoeExperts, by
+   *   implementation
    */
   run(
     feeds: WrappedTensor[],
     outputs: number[],
     fetches: (WrappedTensor | null)[],
     id: number,
-  ): Promise<(NativeResult | null)[]>;
-  /** Records a run on a device instead of executing it. */
-  capture(feeds: WrappedTensor[], outputs: number[], fetches: WrappedTensor[]): Promise<NativeCapture>;
+  ): Promise<{ readonly results: (NativeResult | null)[]; readonly expertsCalls: number[] }>;
+  /** Records a run on a device instead of executing it; with the calls of MoeExperts that a replay stands for. */
+  capture(feeds: WrappedTensor[], outputs: number[], fetches: WrappedTensor[]): Promise<NativeRecording>;
   /** Frees the session; call once, when no run is in progress. */
   dispose(): Promise<void>;
 }
@@ -59,6 +60,10 @@ export interface NativeSession {
 export type NativeMemory = { readonly __brand: 'DeviceMemory' };
 export type NativeDeviceStore = { readonly __brand: 'DeviceStore' };
 export type NativeCapture = { readonly __brand: 'CapturedRun' };
+export interface NativeRecording {
+  readonly run: NativeCapture;
+  readonly expertsCalls: number[];
+}
 
 export interface NativeDeviceInfo {
   readonly name: string;

@@ -3,7 +3,7 @@ import { arrayType, ELEMENT_TYPES } from '../dtype.ts';
 import { AbortError, didYouMean, EngineError, InputError, onAbort, show, warn } from '../errors.ts';
 import {
   loadBinding,
-  type NativeCapture,
+  type NativeRecording,
   type NativeSession,
   type NativeValueInfo,
   nextRunId,
@@ -13,7 +13,7 @@ import { isCancelled, nativeError } from './native-error.ts';
 import type { Tensor } from './ort.ts';
 import { toTensor, wrapTensor } from './tensors.ts';
 import { defaultThreads } from './threads.ts';
-import type { OpenSession, RecordingSession } from './types.ts';
+import type { OpenSession, RecordingSession, RunOptions } from './types.ts';
 import { nativeStore } from './weight-store.ts';
 
 type Feeds = Readonly<Record<string, Tensor>>;
@@ -39,19 +39,16 @@ class SwitchyardSession implements RecordingSession {
     this.#outputIndex = new Map(this.outputNames.map((name, i) => [name, i]));
   }
 
-  async run(
-    feeds: Feeds,
-    fetches: Fetches,
-    options: { signal?: AbortSignal } = {},
-  ): Promise<Record<string, Tensor>> {
+  async run(feeds: Feeds, fetches: Fetches, options: RunOptions = {}): Promise<Record<string, Tensor>> {
     if (this.#disposal !== undefined) throw new EngineError('the session is disposed');
-    const { signal } = options;
+    const { signal, onExpertsCalls } = options;
     if (signal?.aborted) throw aborted(signal);
     const outputNames = Object.keys(fetches);
     const run = this.#start(this.#collectFeeds(feeds), outputNames, fetches, signal);
     this.#running.add(run);
     try {
-      const results = await run;
+      const { results, expertsCalls } = await run;
+      onExpertsCalls?.(expertsCalls);
       const tensors: Record<string, Tensor> = {};
       for (let j = 0; j < outputNames.length; j++) {
         const name = outputNames[j] as string;
@@ -106,7 +103,7 @@ class SwitchyardSession implements RecordingSession {
    * Records a run on the session's device for {@link CapturedRun.replay}. A run with the same tensors should have gone before.
    * @throws EngineError where the graph cannot be recorded
    */
-  async capture(feeds: Feeds, fetches: Readonly<Record<string, Tensor>>): Promise<NativeCapture> {
+  async capture(feeds: Feeds, fetches: Readonly<Record<string, Tensor>>): Promise<NativeRecording> {
     if (this.#disposal !== undefined) throw new EngineError('the session is disposed');
     const { indices, targets } = this.#targets(Object.keys(fetches), fetches);
     const recording = this.#native.capture(this.#collectFeeds(feeds), indices, targets as WrappedTensor[]);

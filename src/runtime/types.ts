@@ -1,5 +1,5 @@
 import type { TensorInfo } from '../safetensors/types.ts';
-import type { NativeCapture, NativeDevice, NativeDeviceStore } from './binding.ts';
+import type { NativeDevice, NativeDeviceStore, NativeRecording } from './binding.ts';
 import type { Tensor } from './ort.ts';
 
 /** Tensors of a checkpoint in mapped files, known to the native side by handle. Reference-counted: sessions keep it alive. */
@@ -34,6 +34,11 @@ export interface SessionOptions {
   boundInputs?: Readonly<Record<string, string>>;
 }
 
+export interface RunOptions {
+  readonly signal?: AbortSignal | undefined;
+  readonly onExpertsCalls?: ((calls: readonly number[]) => void) | undefined;
+}
+
 /** An open graph. Runs are asynchronous, off the event loop, and may overlap. */
 export interface Session {
   readonly inputNames: readonly string[];
@@ -42,11 +47,12 @@ export interface Session {
    * @param feeds every graph input that is not bound
    * @param fetches outputs wanted: a name maps to null (engine allocates) or to the tensor to write in place. The same tensor may be
    *   fed and fetched (KV cache).
+   * @param options `onExpertsCalls` hears how many `MoeExperts` nodes ran, by value of their selector
    */
   run(
     feeds: Readonly<Record<string, Tensor>>,
     fetches: Readonly<Record<string, Tensor | null>>,
-    options?: { signal?: AbortSignal },
+    options?: RunOptions,
   ): Promise<Record<string, Tensor>>;
   /** Waits for runs in progress, then frees. Idempotent. */
   dispose(): Promise<void>;
@@ -57,6 +63,6 @@ export interface RecordingSession extends Session {
   capture(
     feeds: Readonly<Record<string, Tensor>>,
     fetches: Readonly<Record<string, Tensor>>,
-  ): Promise<NativeCapture>;
+  ): Promise<NativeRecording>;
 }
 export type OpenSession = (model: Uint8Array, options: SessionOptions) => Promise<RecordingSession>;

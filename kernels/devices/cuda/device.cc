@@ -132,8 +132,8 @@ std::shared_ptr<DeviceStore> CudaDevice::OpenStore(std::shared_ptr<const WeightS
   return std::make_shared<CudaStore>(shared_from_this(), std::move(store), dtype, max_bytes);
 }
 
-std::unique_ptr<DeviceOps> CudaDevice::MakeOps(std::shared_ptr<DeviceStore> store) {
-  return MakeCudaOps(shared_from_this(), std::static_pointer_cast<CudaStore>(std::move(store)));
+std::unique_ptr<DeviceOps> CudaDevice::MakeOps(std::shared_ptr<DeviceStore> store, ExpertsCounter& calls) {
+  return MakeCudaOps(shared_from_this(), std::static_pointer_cast<CudaStore>(std::move(store)), calls);
 }
 
 void* CudaDevice::Allocate(size_t bytes, const std::string& purpose) {

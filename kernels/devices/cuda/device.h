@@ -35,7 +35,7 @@ class CudaDevice final : public Device, public std::enable_shared_from_this<Cuda
   std::mutex& run_mutex() override { return run_mutex_; }
   std::shared_ptr<DeviceStore> OpenStore(std::shared_ptr<const WeightStore> store, DType dtype,
                                          int64_t max_bytes) override;
-  std::unique_ptr<DeviceOps> MakeOps(std::shared_ptr<DeviceStore> store) override;
+  std::unique_ptr<DeviceOps> MakeOps(std::shared_ptr<DeviceStore> store, ExpertsCounter& calls) override;
   void* Allocate(size_t bytes, const std::string& purpose) override;
   void Free(void* memory) override;
   void Clear(void* memory, size_t bytes) override;

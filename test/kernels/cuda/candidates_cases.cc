@@ -60,17 +60,7 @@ void TopCandidatesMatchASort() {
   EXPECT(LaunchTopCandidates(args, nullptr) == cudaErrorInvalidValue, "more candidates than logits");
 }
 
-void CountersAndCopies() {
-  const std::vector<int64_t> calls = {3, int64_t{1} << 40, 0};
-  const Guarded raised(calls.size() * 8, 8);
-  EXPECT(LaunchCountCall(calls.data(), raised.As<int64_t>(), 3, 1, nullptr) == cudaSuccess, "launch");
-  EXPECT(LaunchCountCall(raised.As<int64_t>(), raised.As<int64_t>(), 3, 2, nullptr) == cudaSuccess,
-         "in place");
-  const std::vector<int64_t> expected = {3, (int64_t{1} << 40) + 1, 1};
-  EXPECT(std::equal(expected.begin(), expected.end(), raised.As<int64_t>()), "counts");
-  EXPECT(LaunchCountCall(calls.data(), raised.As<int64_t>(), 3, 3, nullptr) == cudaErrorInvalidValue,
-         "which");
-
+void Copies() {
   const Guarded from(3 * 10, 1), to(3 * 14, 1);
   for (int i = 0; i < 30; ++i) from.data()[i] = static_cast<unsigned char>(i);
   EXPECT(LaunchCopyBlocks(from.data(), to.data(), 3, 10, 14, nullptr) == cudaSuccess, "launch");

@@ -94,4 +94,4 @@ void AttentionInWideBlocks();
 void AttentionMatchesTheReference();
 void AttentionRefusesSizes();
 void TopCandidatesMatchASort();
-void CountersAndCopies();
+void Copies();

@@ -35,6 +35,7 @@ interface OpCall {
   attributes: Record<string, AttributeValue>;
   inputs: Record<string, Tensor>;
   outputs: ModelValue[];
+  onExpertsCalls?: (calls: readonly number[]) => void;
 }
 
 /** Builds a graph of one node and runs it. */
@@ -44,6 +45,7 @@ export async function runOp({
   attributes,
   inputs,
   outputs,
+  onExpertsCalls,
 }: OpCall): Promise<Record<string, Tensor>> {
   const names = Object.keys(inputs);
   const model = encodeModel({
@@ -68,7 +70,7 @@ export async function runOp({
   });
   const session = await openSession(model, { store: weights, threads: 2 });
   cleanups.push(() => session.dispose());
-  return session.run(inputs, Object.fromEntries(outputs.map((o) => [o.name, null])));
+  return session.run(inputs, Object.fromEntries(outputs.map((o) => [o.name, null])), { onExpertsCalls });
 }
 
 export const float = (name: string, rank: number): ModelValue => ({

@@ -9,8 +9,8 @@ namespace {
 
 class CudaOps final : public DeviceOps {
  public:
-  CudaOps(std::shared_ptr<CudaDevice> device, std::shared_ptr<CudaStore> store)
-      : session_{std::move(device), std::move(store)},
+  CudaOps(std::shared_ptr<CudaDevice> device, std::shared_ptr<CudaStore> store, ExpertsCounter& calls)
+      : session_{std::move(device), std::move(store), &calls},
         domain_(kDomain, {MakeLinear(session_), MakeEmbedding(session_), MakeGatedMlp(session_),
                           MakeMoeRouter(session_), MakeMoeExperts(session_), MakeAttention(session_),
                           MakeCachedAttention(session_), MakeTopCandidates(session_)}) {}
@@ -23,8 +23,9 @@ class CudaOps final : public DeviceOps {
 
 }  // namespace
 
-std::unique_ptr<DeviceOps> MakeCudaOps(std::shared_ptr<CudaDevice> device, std::shared_ptr<CudaStore> store) {
-  return std::make_unique<CudaOps>(std::move(device), std::move(store));
+std::unique_ptr<DeviceOps> MakeCudaOps(std::shared_ptr<CudaDevice> device, std::shared_ptr<CudaStore> store,
+                                       ExpertsCounter& calls) {
+  return std::make_unique<CudaOps>(std::move(device), std::move(store), calls);
 }
 
 size_t Bytes(int64_t count, DType dtype) { return static_cast<size_t>(count * DTypeSize(dtype)); }

@@ -15,6 +15,7 @@ namespace switchyard::ops {
 struct CudaSession {
   std::shared_ptr<CudaDevice> device;
   std::shared_ptr<CudaStore> store;
+  ExpertsCounter* calls;
   DType dtype() const { return store->dtype(); }
 };
 
@@ -34,7 +35,8 @@ ort::OpPtr MakeCudaOp(CudaSession& session, OpSchema schema) {
 }
 
 // All of them. They keep device and store alive.
-std::unique_ptr<DeviceOps> MakeCudaOps(std::shared_ptr<CudaDevice> device, std::shared_ptr<CudaStore> store);
+std::unique_ptr<DeviceOps> MakeCudaOps(std::shared_ptr<CudaDevice> device, std::shared_ptr<CudaStore> store,
+                                       ExpertsCounter& calls);
 
 // Activations as a product wants them: fp32 ones converted to the session's element type in scratch memory.
 class Activations {

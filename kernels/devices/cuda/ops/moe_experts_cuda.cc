@@ -28,15 +28,10 @@ MoeExpertsOnCuda::MoeExpertsOnCuda(const KernelInfo& info, CudaSession& session)
 void MoeExpertsOnCuda::Compute(KernelContext& context) {
   const ort::TensorView x = context.Input(0), indices = context.Input(1), weights = context.Input(2);
   const ExpertsImplementation implementation = op_.CheckImplementation(node_, context.Input(3));
-  const ort::TensorView calls = context.Input(4);
-  op_.CheckShapes(node_, x, indices, weights, calls);
+  op_.CheckShapes(node_, x, indices, weights);
   CudaDevice& device = *session_.device;
   float* y = context.Output<float>(0, x.shape);
-  int64_t* counted = context.Output<int64_t>(1, calls.shape);
-  if (counted != nullptr) {
-    CheckLaunch(node_, cuda::LaunchCountCall(calls.As<int64_t>(), counted, kImplementations,
-                                             static_cast<int>(implementation), device.cuda_stream()));
-  }
+  session_.calls->Count(implementation);
   const int64_t tokens = LeadingCount(x.shape);
   const int64_t top_k = indices.shape.back();
   if (tokens == 0) return;
