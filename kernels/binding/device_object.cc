@@ -83,56 +83,15 @@ Napi::ArrayBuffer ToBuffer(Napi::Env env, const std::vector<char>& bytes) {
   return buffer;
 }
 
-}  // namespace
-
-Napi::Function DeviceObject::Define(Napi::Env env) {
-  return DefineClass(
-      env, "Device",
-      {InstanceMethod<&DeviceObject::JsInfo>("info"), InstanceMethod<&DeviceObject::JsAllocate>("allocate"),
-       InstanceMethod<&DeviceObject::JsFree>("free"), InstanceMethod<&DeviceObject::JsTensor>("tensor"),
-       InstanceMethod<&DeviceObject::JsWrite>("write"), InstanceMethod<&DeviceObject::JsRead>("read"),
-       InstanceMethod<&DeviceObject::JsCopyBlocks>("copyBlocks"),
-       InstanceMethod<&DeviceObject::JsOpenStore>("openStore"),
-       InstanceMethod<&DeviceObject::JsCloseStore>("closeStore"),
-       InstanceMethod<&DeviceObject::JsUpload>("upload"),
-       InstanceMethod<&DeviceObject::JsStoreStatus>("storeStatus"),
-       InstanceMethod<&DeviceObject::JsReplay>("replay"), InstanceMethod<&DeviceObject::JsRelease>("release"),
-       InstanceMethod<&DeviceObject::JsCopyRate>("copyRate"),
-       InstanceMethod<&DeviceObject::JsDispose>("dispose")});
+Napi::Value Info(const Napi::CallbackInfo& info, const DevicePtr& device) {
+  return Describe(info.Env(), device->info());
 }
 
-DeviceObject::DeviceObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<DeviceObject>(info) {
-  if (info.Length() != 1 || !info[0].IsExternal())
-    throw Napi::TypeError::New(info.Env(), "a Device is made by openDevice()");
-  device_ = *info[0].As<Napi::External<DevicePtr>>().Data();
-}
-
-const DevicePtr& DeviceObject::device(Napi::Env env) const {
-  if (device_ == nullptr) throw Napi::Error::New(env, "the device is disposed");
-  return device_;
-}
-
-// Off this thread, because it waits for the device.
-Napi::Value DeviceObject::JsDispose(const Napi::CallbackInfo& info) {
-  const auto owned = std::make_shared<DevicePtr>(std::move(device_));
-  return StartFunction<Nothing>(
-      info.Env(),
-      [owned] {
-        *owned = nullptr;
-        return Nothing();
-      },
-      Undefined);
-}
-
-Napi::Value DeviceObject::JsInfo(const Napi::CallbackInfo& info) {
-  return Describe(info.Env(), device(info.Env())->info());
-}
-
-Napi::Value DeviceObject::JsAllocate(const Napi::CallbackInfo& info) {
+Napi::Value Allocate(const Napi::CallbackInfo& info, const DevicePtr& device) {
   const uint64_t bytes = Bytes(info, 0);
   return StartFunction<MemoryPtr>(
       info.Env(),
-      [device = device(info.Env()), bytes, purpose = info[1].ToString().Utf8Value()] {
+      [device, bytes, purpose = info[1].ToString().Utf8Value()] {
         std::lock_guard<std::mutex> lock(device->run_mutex());
         auto memory = std::make_shared<DeviceMemory>(device, device->Allocate(bytes, purpose), bytes);
         device->Clear(memory->data, bytes);
@@ -141,10 +100,12 @@ Napi::Value DeviceObject::JsAllocate(const Napi::CallbackInfo& info) {
       [](Napi::Env env, MemoryPtr& memory) { return Share(env, std::move(memory)); });
 }
 
-void DeviceObject::JsFree(const Napi::CallbackInfo& info) { Shared<DeviceMemory>(info[0]) = nullptr; }
+Napi::Value Free(const Napi::CallbackInfo& info) {
+  Shared<DeviceMemory>(info[0]) = nullptr;
+  return info.Env().Undefined();
+}
 
-Napi::Value DeviceObject::JsTensor(const Napi::CallbackInfo& info) {
-  const DevicePtr& device = this->device(info.Env());
+Napi::Value Tensor(const Napi::CallbackInfo& info, const DevicePtr& device) {
   const MemoryPtr& memory = Memory(info[0]);
   const uint64_t offset = Bytes(info, 1);
   const auto type = static_cast<ort::ElementType>(info[2].ToNumber().Int32Value());
@@ -169,14 +130,13 @@ Napi::Value DeviceObject::JsTensor(const Napi::CallbackInfo& info) {
   return MakeExternal(info.Env(), std::move(wrapped));
 }
 
-Napi::Value DeviceObject::JsWrite(const Napi::CallbackInfo& info) {
+Napi::Value Write(const Napi::CallbackInfo& info, const DevicePtr& device) {
   const MemoryPtr& memory = Memory(info[0]);
   const auto bytes = info[1].As<Napi::Uint8Array>();
   CheckRange(info.Env(), *memory, 0, bytes.ByteLength());
   return StartFunction<Nothing>(
       info.Env(),
-      [device = device(info.Env()), memory,
-       copy = std::vector<char>(bytes.Data(), bytes.Data() + bytes.ByteLength())] {
+      [device, memory, copy = std::vector<char>(bytes.Data(), bytes.Data() + bytes.ByteLength())] {
         std::lock_guard<std::mutex> lock(device->run_mutex());
         device->CopyToDevice(memory->data, copy.data(), copy.size());
         return Nothing();
@@ -184,13 +144,13 @@ Napi::Value DeviceObject::JsWrite(const Napi::CallbackInfo& info) {
       Undefined);
 }
 
-Napi::Value DeviceObject::JsRead(const Napi::CallbackInfo& info) {
+Napi::Value Read(const Napi::CallbackInfo& info, const DevicePtr& device) {
   const MemoryPtr& memory = Memory(info[0]);
   const uint64_t offset = Bytes(info, 1), bytes = Bytes(info, 2);
   CheckRange(info.Env(), *memory, offset, bytes);
   return StartFunction<std::vector<char>>(
       info.Env(),
-      [device = device(info.Env()), memory, offset, bytes] {
+      [device, memory, offset, bytes] {
         std::vector<char> copy(bytes);
         std::lock_guard<std::mutex> lock(device->run_mutex());
         device->CopyToHost(copy.data(), static_cast<char*>(memory->data) + offset, bytes);
@@ -199,31 +159,28 @@ Napi::Value DeviceObject::JsRead(const Napi::CallbackInfo& info) {
       [](Napi::Env env, std::vector<char>& copy) { return ToBuffer(env, copy); });
 }
 
-Napi::Value DeviceObject::JsCopyBlocks(const Napi::CallbackInfo& info) {
+Napi::Value Copy(const Napi::CallbackInfo& info, const DevicePtr& device) {
   const MemoryPtr& from = Memory(info[0]);
   const MemoryPtr& to = Memory(info[1]);
-  const auto blocks = static_cast<int64_t>(Bytes(info, 2));
-  const uint64_t from_bytes = Bytes(info, 3), to_bytes = Bytes(info, 4);
-  CheckRange(info.Env(), *from, 0, static_cast<uint64_t>(blocks) * from_bytes);
-  CheckRange(info.Env(), *to, 0, static_cast<uint64_t>(blocks) * to_bytes);
+  CheckRange(info.Env(), *to, 0, from->bytes);
   return StartFunction<Nothing>(
       info.Env(),
-      [device = device(info.Env()), from, to, blocks, from_bytes, to_bytes] {
+      [device, from, to] {
         std::lock_guard<std::mutex> lock(device->run_mutex());
-        device->CopyBlocks(from->data, to->data, blocks, from_bytes, to_bytes);
+        device->Copy(to->data, from->data, from->bytes);
         return Nothing();
       },
       Undefined);
 }
 
-Napi::Value DeviceObject::JsOpenStore(const Napi::CallbackInfo& info) {
+Napi::Value OpenStore(const Napi::CallbackInfo& info, const DevicePtr& device) {
   const auto store = WeightStoreObject::Unwrap(info[0].As<Napi::Object>())->store(info.Env());
   const auto dtype = static_cast<DType>(info[1].ToNumber().Int32Value());
-  return Share(info.Env(), device(info.Env())->OpenStore(store, dtype, static_cast<int64_t>(Bytes(info, 2))));
+  return Share(info.Env(), device->OpenStore(store, dtype, static_cast<int64_t>(Bytes(info, 2))));
 }
 
 // Off this thread, because freeing waits for the device.
-Napi::Value DeviceObject::JsCloseStore(const Napi::CallbackInfo& info) {
+Napi::Value CloseStore(const Napi::CallbackInfo& info) {
   const auto store = std::make_shared<StorePtr>(std::move(Shared<ops::DeviceStore>(info[0])));
   return StartFunction<Nothing>(
       info.Env(),
@@ -234,14 +191,14 @@ Napi::Value DeviceObject::JsCloseStore(const Napi::CallbackInfo& info) {
       Undefined);
 }
 
-Napi::Value DeviceObject::JsUpload(const Napi::CallbackInfo& info) {
+Napi::Value Upload(const Napi::CallbackInfo& info) {
   return Environment::Of(info.Env())
       .Start(
           std::make_unique<UploadJob>(info.Env(), UnwrapDeviceStore(info[0]), info[1].As<Napi::Function>()),
           info[2].ToNumber().Int64Value());
 }
 
-Napi::Value DeviceObject::JsStoreStatus(const Napi::CallbackInfo& info) {
+Napi::Value StoreStatus(const Napi::CallbackInfo& info) {
   const StorePtr store = UnwrapDeviceStore(info[0]);
   const ops::ResidencyCounts counts = store->counts();
   Napi::Object object = Napi::Object::New(info.Env());
@@ -252,7 +209,7 @@ Napi::Value DeviceObject::JsStoreStatus(const Napi::CallbackInfo& info) {
   return object;
 }
 
-Napi::Value DeviceObject::JsReplay(const Napi::CallbackInfo& info) {
+Napi::Value Replay(const Napi::CallbackInfo& info, const DevicePtr& device) {
   const std::shared_ptr<CapturedStep> captured = Shared<CapturedStep>(info[0]);
   if (captured == nullptr) throw Napi::Error::New(info.Env(), "the captured run was released");
   const MemoryPtr& inputs = Memory(info[1]);
@@ -268,7 +225,7 @@ Napi::Value DeviceObject::JsReplay(const Napi::CallbackInfo& info) {
   using Results = std::vector<std::vector<char>>;
   return StartFunction<Results>(
       info.Env(),
-      [device = device(info.Env()), captured, run = captured->run, inputs, written = std::move(written),
+      [device, captured, run = captured->run, inputs, written = std::move(written),
        reads = std::move(reads)] {
         Results results;
         std::lock_guard<std::mutex> lock(device->run_mutex());
@@ -288,7 +245,7 @@ Napi::Value DeviceObject::JsReplay(const Napi::CallbackInfo& info) {
 }
 
 // Off this thread, because it waits for the device.
-Napi::Value DeviceObject::JsRelease(const Napi::CallbackInfo& info) {
+Napi::Value Release(const Napi::CallbackInfo& info) {
   std::shared_ptr<CapturedStep>& shared = Shared<CapturedStep>(info[0]);
   const auto run = std::make_shared<std::shared_ptr<ops::CapturedRun>>();
   if (shared != nullptr) *run = std::move(shared->run);
@@ -302,10 +259,54 @@ Napi::Value DeviceObject::JsRelease(const Napi::CallbackInfo& info) {
       Undefined);
 }
 
-Napi::Value DeviceObject::JsCopyRate(const Napi::CallbackInfo& info) {
+Napi::Value CopyRate(const Napi::CallbackInfo& info, const DevicePtr& device) {
   return StartFunction<double>(
-      info.Env(), [device = device(info.Env())] { return device->MeasureCopyRate(); },
+      info.Env(), [device] { return device->MeasureCopyRate(); },
       [](Napi::Env env, double& rate) { return Napi::Number::New(env, rate); });
+}
+
+}  // namespace
+
+Napi::Function DeviceObject::Define(Napi::Env env) {
+  return DefineClass(
+      env, "Device",
+      {InstanceMethod<&DeviceObject::Call<Info>>("info"),
+       InstanceMethod<&DeviceObject::Call<Allocate>>("allocate"),
+       InstanceMethod<&DeviceObject::CallAnyTime<Free>>("free"),
+       InstanceMethod<&DeviceObject::Call<Tensor>>("tensor"),
+       InstanceMethod<&DeviceObject::Call<Write>>("write"), InstanceMethod<&DeviceObject::Call<Read>>("read"),
+       InstanceMethod<&DeviceObject::Call<Copy>>("copy"),
+       InstanceMethod<&DeviceObject::Call<OpenStore>>("openStore"),
+       InstanceMethod<&DeviceObject::CallAnyTime<CloseStore>>("closeStore"),
+       InstanceMethod<&DeviceObject::CallAnyTime<Upload>>("upload"),
+       InstanceMethod<&DeviceObject::CallAnyTime<StoreStatus>>("storeStatus"),
+       InstanceMethod<&DeviceObject::Call<Replay>>("replay"),
+       InstanceMethod<&DeviceObject::CallAnyTime<Release>>("release"),
+       InstanceMethod<&DeviceObject::Call<CopyRate>>("copyRate"),
+       InstanceMethod<&DeviceObject::Dispose>("dispose")});
+}
+
+DeviceObject::DeviceObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<DeviceObject>(info) {
+  if (info.Length() != 1 || !info[0].IsExternal())
+    throw Napi::TypeError::New(info.Env(), "a Device is made by openDevice()");
+  device_ = *info[0].As<Napi::External<DevicePtr>>().Data();
+}
+
+const DevicePtr& DeviceObject::device(Napi::Env env) const {
+  if (device_ == nullptr) throw Napi::Error::New(env, "the device is disposed");
+  return device_;
+}
+
+// Off this thread, because it waits for the device.
+Napi::Value DeviceObject::Dispose(const Napi::CallbackInfo& info) {
+  const auto owned = std::make_shared<DevicePtr>(std::move(device_));
+  return StartFunction<Nothing>(
+      info.Env(),
+      [owned] {
+        *owned = nullptr;
+        return Nothing();
+      },
+      Undefined);
 }
 
 StorePtr UnwrapDeviceStore(Napi::Value external) {

@@ -21,23 +21,8 @@ struct DeviceMemory {
   ~DeviceMemory() { device->Free(data); }
 };
 
-// Made by openDevice() only. Memory, stores and captured runs are Externals. JavaScript sees
-//   info(): { name, pciId, totalBytes, freeBytes, major, minor }
-//   allocate(bytes, purpose): Promise<memory>    filled with zeros
-//   free(memory)                                 memory that no tensor names any more
-//   tensor(memory, offset, type, dims): External as wrapTensor makes it
-//   write(memory, bytes: Uint8Array): Promise<void>
-//   read(memory, offset, bytes): Promise<ArrayBuffer>
-//   copyBlocks(from, to, blocks, fromBytes, toBytes): Promise<void>
-//   openStore(store: WeightStore, dtype, maxBytes): store
-//   upload(store, onProgress(done, total), id): Promise<number>    total bytes; cancelRun(id) ends it
-//   closeStore(store): Promise<void>    frees the weights once no session uses them
-//   storeStatus(store): { residentBytes, hits, fetches, fetchedBytes }
-//   replay(captured, inputs: memory, bytes: Uint8Array, outputs: memory[], sizes: number[]):
-//     Promise<ArrayBuffer[]>    writes the inputs, runs, reads the outputs
-//   release(captured): Promise<void>
-//   copyRate(): Promise<number>    bytes a second
-//   dispose(): Promise<void>    gives the device up once nothing uses it any more
+// Made by openDevice() only. Memory, stores and captured runs are Externals. What JavaScript sees of it is
+// NativeDevice in src/runtime/binding.ts; the methods are a table in device_object.cc.
 class DeviceObject : public Napi::ObjectWrap<DeviceObject> {
  public:
   static Napi::Function Define(Napi::Env env);
@@ -46,21 +31,16 @@ class DeviceObject : public Napi::ObjectWrap<DeviceObject> {
   const std::shared_ptr<ops::Device>& device(Napi::Env env) const;
 
  private:
-  Napi::Value JsInfo(const Napi::CallbackInfo& info);
-  Napi::Value JsAllocate(const Napi::CallbackInfo& info);
-  void JsFree(const Napi::CallbackInfo& info);
-  Napi::Value JsTensor(const Napi::CallbackInfo& info);
-  Napi::Value JsWrite(const Napi::CallbackInfo& info);
-  Napi::Value JsRead(const Napi::CallbackInfo& info);
-  Napi::Value JsCopyBlocks(const Napi::CallbackInfo& info);
-  Napi::Value JsOpenStore(const Napi::CallbackInfo& info);
-  Napi::Value JsCloseStore(const Napi::CallbackInfo& info);
-  Napi::Value JsUpload(const Napi::CallbackInfo& info);
-  Napi::Value JsStoreStatus(const Napi::CallbackInfo& info);
-  Napi::Value JsReplay(const Napi::CallbackInfo& info);
-  Napi::Value JsRelease(const Napi::CallbackInfo& info);
-  Napi::Value JsCopyRate(const Napi::CallbackInfo& info);
-  Napi::Value JsDispose(const Napi::CallbackInfo& info);
+  template <auto Body>
+  Napi::Value Call(const Napi::CallbackInfo& info) {
+    return Body(info, device(info.Env()));
+  }
+  // The same for bodies that may run after dispose().
+  template <auto Body>
+  Napi::Value CallAnyTime(const Napi::CallbackInfo& info) {
+    return Body(info);
+  }
+  Napi::Value Dispose(const Napi::CallbackInfo& info);
 
   std::shared_ptr<ops::Device> device_;
 };

@@ -245,9 +245,4 @@ struct TopCandidatesArgs {
 size_t TopCandidatesWorkspaceBytes(int64_t rows, int64_t vocab, int k);
 cudaError_t LaunchTopCandidates(const TopCandidatesArgs& args, cudaStream_t stream);
 
-// Copies `blocks` blocks of from_bytes that lie side by side to places to_bytes (at least from_bytes) apart:
-// a cache of keys whose rows get room for more positions. The memory must not overlap.
-cudaError_t LaunchCopyBlocks(const void* from, void* to, int64_t blocks, size_t from_bytes, size_t to_bytes,
-                             cudaStream_t stream);
-
 }  // namespace switchyard::cuda

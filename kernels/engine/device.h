@@ -86,8 +86,8 @@ class Device {
   // To the device: enqueued, `from` may be reused at once. To the host: waits for all work before.
   virtual void CopyToDevice(void* to, const void* from, size_t bytes) = 0;
   virtual void CopyToHost(void* to, const void* from, size_t bytes) = 0;
-  // Copies blocks that lie side by side to places to_bytes apart.
-  virtual void CopyBlocks(const void* from, void* to, int64_t blocks, size_t from_bytes, size_t to_bytes) = 0;
+  // Within the device: enqueued.
+  virtual void Copy(void* to, const void* from, size_t bytes) = 0;
   virtual void Wait() = 0;
 
   // Records what `run` enqueues on the stream. Throws std::runtime_error where that cannot be recorded.

@@ -83,14 +83,8 @@ export interface NativeDevice {
   tensor(memory: NativeMemory, offset: number, type: number, dims: readonly number[]): WrappedTensor;
   write(memory: NativeMemory, bytes: Uint8Array): Promise<void>;
   read(memory: NativeMemory, offset: number, bytes: number): Promise<ArrayBuffer>;
-  /** Copies blocks that lie side by side to places `toBytes` apart. */
-  copyBlocks(
-    from: NativeMemory,
-    to: NativeMemory,
-    blocks: number,
-    fromBytes: number,
-    toBytes: number,
-  ): Promise<void>;
+  /** All of `from`, to the beginning of `to`. */
+  copy(from: NativeMemory, to: NativeMemory): Promise<void>;
   /** @param dtype ONNX data type number of the weights on the device */
   openStore(store: NativeWeightStore, dtype: number, maxBytes: number): NativeDeviceStore;
   /** Returns how many bytes there were to bring; the last of `onProgress` may come after that. */

@@ -156,9 +156,9 @@ export class DeviceMemory {
     await guard(() => this.#device.native.write(this.native, bytes));
   }
 
-  /** Copies `blocks` blocks that lie side by side to places `toBytes` apart. */
-  async copyBlocksTo(to: DeviceMemory, blocks: number, fromBytes: number, toBytes: number): Promise<void> {
-    await guard(() => this.#device.native.copyBlocks(this.native, to.native, blocks, fromBytes, toBytes));
+  /** Copies all of it to the beginning of `to`. */
+  async copyTo(to: DeviceMemory): Promise<void> {
+    await guard(() => this.#device.native.copy(this.native, to.native));
   }
 
   dispose(): void {

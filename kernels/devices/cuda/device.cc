@@ -182,9 +182,9 @@ void CudaDevice::CopyToHost(void* to, const void* from, size_t bytes) {
   Wait();
 }
 
-void CudaDevice::CopyBlocks(const void* from, void* to, int64_t blocks, size_t from_bytes, size_t to_bytes) {
+void CudaDevice::Copy(void* to, const void* from, size_t bytes) {
   Enter();
-  CheckCuda(cuda::LaunchCopyBlocks(from, to, blocks, from_bytes, to_bytes, stream_), "copying a cache");
+  CheckCuda(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream_), "copying a cache");
 }
 
 void CudaDevice::Wait() {

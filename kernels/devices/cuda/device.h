@@ -41,7 +41,7 @@ class CudaDevice final : public Device, public std::enable_shared_from_this<Cuda
   void Clear(void* memory, size_t bytes) override;
   void CopyToDevice(void* to, const void* from, size_t bytes) override;
   void CopyToHost(void* to, const void* from, size_t bytes) override;
-  void CopyBlocks(const void* from, void* to, int64_t blocks, size_t from_bytes, size_t to_bytes) override;
+  void Copy(void* to, const void* from, size_t bytes) override;
   void Wait() override;
   std::unique_ptr<CapturedRun> Capture(const std::function<void()>& run) override;
   double MeasureCopyRate() override;

@@ -84,7 +84,7 @@ export class DeviceCacheMemory implements CacheMemory {
     const memory = await this.#device.allocate(bytes, `a KV cache of ${dims.join(' × ')}`);
     const from = (old as DeviceBuffer | undefined)?.memory;
     if (from) {
-      await from.copyBlocksTo(memory, 1, from.bytes, bytes);
+      await from.copyTo(memory);
       from.dispose();
     }
     return new DeviceBuffer(memory, this.dtype, dims);

@@ -59,15 +59,3 @@ void TopCandidatesMatchASort() {
   args.k = 2;
   EXPECT(LaunchTopCandidates(args, nullptr) == cudaErrorInvalidValue, "more candidates than logits");
 }
-
-void Copies() {
-  const Guarded from(3 * 10, 1), to(3 * 14, 1);
-  for (int i = 0; i < 30; ++i) from.data()[i] = static_cast<unsigned char>(i);
-  EXPECT(LaunchCopyBlocks(from.data(), to.data(), 3, 10, 14, nullptr) == cudaSuccess, "launch");
-  for (int i = 0; i < 42; ++i) {
-    const int byte = i % 14 < 10 ? i / 14 * 10 + i % 14 : 0xff;
-    EXPECT(to.data()[i] == byte, "byte %d is %d, not %d", i, to.data()[i], byte);
-  }
-  EXPECT(LaunchCopyBlocks(from.data(), to.data(), 3, 10, 9, nullptr) == cudaErrorInvalidValue,
-         "smaller blocks");
-}

@@ -94,4 +94,3 @@ void AttentionInWideBlocks();
 void AttentionMatchesTheReference();
 void AttentionRefusesSizes();
 void TopCandidatesMatchASort();
-void Copies();

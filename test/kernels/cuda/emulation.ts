@@ -40,7 +40,6 @@ export const KERNEL_CASES = [
   'attention without a cache matches the reference',
   'attention refuses sizes that do not fit',
   'top candidates match a sort',
-  'blocks are copied',
 ];
 
 /** Builds the CUDA library over the emulation instead of a GPU. */

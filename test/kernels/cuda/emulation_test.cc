@@ -489,6 +489,5 @@ int main(int argc, char** argv) {
                         {"attention in wide blocks", AttentionInWideBlocks},
                         {"attention without a cache matches the reference", AttentionMatchesTheReference},
                         {"attention refuses sizes that do not fit", AttentionRefusesSizes},
-                        {"top candidates match a sort", TopCandidatesMatchASort},
-                        {"blocks are copied", Copies}});
+                        {"top candidates match a sort", TopCandidatesMatchASort}});
 }
