@@ -11,10 +11,12 @@ namespace switchyard::binding {
 // Made by openSession() only. JavaScript sees
 //   threads: number    of its pool, perhaps fewer than were asked for
 //   inputs, outputs: { name, type: number, shape: (number | string)[] }[]   without the bound inputs
-//   run(feeds: External[], outputs: number[], fetches: (External | null)[], id): Promise<(result | null)[]>
+//   run(feeds: External[], outputs: number[], fetches: (External | null)[], id):
+//     Promise<{ results: (result | null)[], expertsCalls: number[] }>
 //     feeds in the order of `inputs`; fetches[j] belongs to output outputs[j]; a result for each null fetch;
 //     cancelRun(id) ends the run early
-//   capture(feeds, outputs, fetches): Promise<External>    records a run for Device.replay instead
+//   capture(feeds, outputs, fetches): Promise<{ run: External, expertsCalls: number[] }>    records a run for
+//     Device.replay instead
 //   dispose(): Promise<void>    frees the session, off this thread, when its last run has ended
 class SessionObject : public Napi::ObjectWrap<SessionObject> {
  public:
