@@ -57,7 +57,7 @@ export interface Decoding {
     candidates: number,
     signal?: AbortSignal,
   ): Promise<Scores>;
-  /** Calls of MoE layers so far by experts backend, counted by the kernels themselves. */
+  /** Calls of MoE layers so far by experts backend, counted as they run. */
   readonly expertsCalls: Readonly<Record<string, number>>;
   dispose(): void;
 }

@@ -6,7 +6,7 @@ import type { SafetensorsDType } from '../../src/dtype.ts';
 import type { ExpertsContext, ExpertsWeights } from '../../src/experts/interface.ts';
 import { IMPLEMENTATIONS } from '../../src/experts/moe-op.ts';
 import { ExpertsInterface } from '../../src/experts/registry.ts';
-import { Graph, type Value } from '../../src/graph/graph.ts';
+import { Graph } from '../../src/graph/graph.ts';
 import { Tensor } from '../../src/runtime/ort.ts';
 import { openSession } from '../../src/runtime/session.ts';
 import type { Session, WeightStore } from '../../src/runtime/types.ts';

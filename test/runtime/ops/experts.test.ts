@@ -3,7 +3,7 @@ import { Tensor } from '../../../src/runtime/ort.ts';
 import { gatedMlp, type Matrix, mapRows, multiply, route } from '../reference.ts';
 import { pattern, type TestTensor, type WeightDType } from '../stored-tensors.ts';
 
-import { elements, expectClose, float, matrix, runOp, store, stored } from './run-op.ts';
+import { elements, expectClose, float, matrix, openOp, runOp, store, stored } from './run-op.ts';
 
 describe('MoeRouter', () => {
   const weight = matrix(8, 6, 1);
@@ -113,10 +113,10 @@ describe('MoeExperts', () => {
   /** Of the last call, by implementation. */
   let calls: readonly number[] = [];
 
-  function call(layout: keyof typeof layouts, dtype: WeightDType, implementation: number, routing: Routing) {
+  function node(layout: keyof typeof layouts, dtype: WeightDType, implementation: number, routing: Routing) {
     const { weights, attributes } = layouts[layout](dtype);
     const tokens = routing.x.length / H;
-    return runOp({
+    return {
       op: 'MoeExperts',
       weights,
       attributes: { ...attributes, layout, num_experts: E, hidden: H, intermediate: I },
@@ -127,11 +127,12 @@ describe('MoeExperts', () => {
         implementation: new Tensor('int32', Int32Array.of(implementation), []),
       },
       outputs: [float('y', 2)],
-      onExpertsCalls: (counted) => {
+      onExpertsCalls: (counted: readonly number[]) => {
         calls = counted;
       },
-    });
+    };
   }
+  const call = (...parameters: Parameters<typeof node>) => runOp(node(...parameters));
 
   function expected({ x, indices, scores, k }: Routing): number[] {
     return mapRows(x, H, (row, t) => {
@@ -163,6 +164,23 @@ describe('MoeExperts', () => {
       const { y } = await call('separate', 'F32', implementation, nothing);
       expect(y?.dims).toEqual([0, H]);
     });
+  });
+
+  it('counts the calls of runs that overlap apart', async () => {
+    const { inputs, ...rest } = node('separate', 'F32', 0, routing);
+    const session = await openOp({ ...rest, inputs });
+    const counted = await Promise.all(
+      Array.from({ length: 12 }, async (_, i) => {
+        const implementation = new Tensor('int32', Int32Array.of(i % 3), []);
+        let own: readonly number[] = [];
+        const onExpertsCalls = (heard: readonly number[]) => {
+          own = heard;
+        };
+        await session.run({ ...inputs, implementation }, { y: null }, { onExpertsCalls });
+        return own;
+      }),
+    );
+    expect(counted).toEqual(counted.map((_, i) => [0, 1, 2].map((n) => (n === i % 3 ? 1 : 0))));
   });
 
   it('names an expert index outside the range', async () => {

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, expect } from 'vitest';
 import type { Tensor } from '../../../src/runtime/ort.ts';
 import { openSession } from '../../../src/runtime/session.ts';
-import type { WeightStore } from '../../../src/runtime/types.ts';
+import type { Session, WeightStore } from '../../../src/runtime/types.ts';
 import { openWeightStore } from '../../../src/runtime/weight-store.ts';
 import { type AttributeValue, encodeModel, type ModelValue } from '../onnx-model.ts';
 import type { Matrix } from '../reference.ts';
@@ -39,14 +39,14 @@ interface OpCall {
 }
 
 /** Builds a graph of one node and runs it. */
-export async function runOp({
-  op,
-  weights,
-  attributes,
-  inputs,
-  outputs,
-  onExpertsCalls,
-}: OpCall): Promise<Record<string, Tensor>> {
+export async function runOp(call: OpCall): Promise<Record<string, Tensor>> {
+  const { inputs, outputs, onExpertsCalls } = call;
+  const session = await openOp(call);
+  return session.run(inputs, Object.fromEntries(outputs.map((o) => [o.name, null])), { onExpertsCalls });
+}
+
+/** A session of one node, which is disposed of after the test. */
+export async function openOp({ op, weights, attributes, inputs, outputs }: OpCall): Promise<Session> {
   const names = Object.keys(inputs);
   const model = encodeModel({
     inputs: names.map((name) => {
@@ -70,7 +70,7 @@ export async function runOp({
   });
   const session = await openSession(model, { store: weights, threads: 2 });
   cleanups.push(() => session.dispose());
-  return session.run(inputs, Object.fromEntries(outputs.map((o) => [o.name, null])), { onExpertsCalls });
+  return session;
 }
 
 export const float = (name: string, rank: number): ModelValue => ({
