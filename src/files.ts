@@ -11,6 +11,8 @@ const CAUSES: Readonly<Record<string, string>> = {
   ENOENT: 'there is no such file (ENOENT)',
   ENOTDIR: 'a part of its path is no folder (ENOTDIR)',
   EISDIR: 'it is a folder (EISDIR)',
+  EFBIG: 'it is larger than this system can open (EFBIG)',
+  EOVERFLOW: 'it is larger than this system can open (EOVERFLOW)',
   EIO: 'the disk reports a fault (EIO)',
   ESTALE: 'the network share that it lies on has changed (ESTALE). Mount it anew',
   EMFILE: 'this process has too many files open (EMFILE). Raise the limit (ulimit -n)',

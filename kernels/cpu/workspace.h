@@ -3,9 +3,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
-#include <new>
 #include <utility>
 #include <vector>
+
+#include "../common/out_of_memory.h"
 
 namespace switchyard::cpu {
 
@@ -31,7 +32,7 @@ class Workspace {
   Workspace& operator=(const Workspace&) = delete;
   ~Workspace() { Release(); }
 
-  // Uninitialised room for n values of T; throws std::bad_alloc.
+  // Uninitialised room for n values of T; throws OutOfMemory.
   template <typename T>
   T* Take(int64_t n) {
     return static_cast<T*>(TakeBytes(static_cast<size_t>(n > 0 ? n : 1) * sizeof(T)));
@@ -78,7 +79,7 @@ class Workspace {
   void AddBlock(size_t bytes) {
     blocks_.reserve(blocks_.size() + 1);
     void* data = std::aligned_alloc(kAlignment, bytes);
-    if (data == nullptr) throw std::bad_alloc();
+    if (data == nullptr) throw OutOfMemory(bytes);
     blocks_.push_back({data, bytes});
   }
 

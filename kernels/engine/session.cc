@@ -7,6 +7,7 @@
 #include <new>
 #include <stdexcept>
 
+#include "../common/out_of_memory.h"
 #include "../ops/cpu_ops.h"
 #include "thread_grant.h"
 
@@ -149,7 +150,7 @@ void Session::Bind(const BoundInput& bound) {
   if (reinterpret_cast<uintptr_t>(data) % ort::ElementSize(type) != 0) {
     constexpr size_t kAlignment = 64;
     void* copy = std::aligned_alloc(kAlignment, (tensor.bytes + kAlignment - 1) / kAlignment * kAlignment);
-    if (copy == nullptr) throw std::bad_alloc();
+    if (copy == nullptr) throw OutOfMemory(tensor.bytes);
     aligned_copies_.emplace_back(copy);
     std::memcpy(copy, data, tensor.bytes);
     data = copy;

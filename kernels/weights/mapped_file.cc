@@ -16,7 +16,12 @@ namespace switchyard {
 namespace {
 
 [[noreturn]] void Fail(const std::string& path, const char* action) {
-  throw std::runtime_error(path + ": cannot " + action + ": " + std::strerror(errno));
+  const int error = errno;
+  const char* remedy = "";
+  if (error == EMFILE) remedy = ". Raise the limit on open files of this process (ulimit -n)";
+  if (error == ENOMEM) remedy = ". Raise the limit on the address space of this process (ulimit -v)";
+  if (error == ELOOP) remedy = ". Its symbolic links lead in a circle: mend them";
+  throw std::runtime_error(path + ": cannot " + action + ": " + std::strerror(error) + remedy);
 }
 
 std::pair<time_t, long> ModifiedAt(const struct stat& status) {

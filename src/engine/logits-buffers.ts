@@ -1,4 +1,5 @@
 import type { Device, DeviceMemory } from '../runtime/device.ts';
+import { allocate } from '../runtime/memory.ts';
 import { Tensor } from '../runtime/ort.ts';
 import { readTensor } from '../runtime/tensors.ts';
 
@@ -67,7 +68,14 @@ export class LogitsBuffer {
     this.rows = rows;
     this.#vocab = vocab;
     this.#memory = memory;
-    this.#data = memory ? undefined : new Float32Array(rows * vocab);
+    this.#data = memory
+      ? undefined
+      : allocate(
+          Float32Array,
+          rows * vocab,
+          `logits of ${rows} positions`,
+          'Run fewer rows at a time, or ask for the last ones only with logitsToKeep',
+        );
   }
 
   /** fp32 [count, vocab]: the rows from `first` on. */

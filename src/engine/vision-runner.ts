@@ -2,6 +2,7 @@ import { Graph } from '../graph/graph.ts';
 import type { Grid } from '../media/types.ts';
 import type { Model } from '../models/architecture.ts';
 import * as io from '../models/io.ts';
+import { allocate } from '../runtime/memory.ts';
 import { Tensor } from '../runtime/ort.ts';
 import type { Session, WeightStore } from '../runtime/types.ts';
 import type { Checkpoint } from '../safetensors/types.ts';
@@ -43,11 +44,15 @@ export class VisionRuntime {
   ): Promise<VisualFeatures> {
     const { hiddenSize, media } = this.#model;
     const tokens = grids.reduce((sum, grid) => sum + media.tokensOf(grid), 0);
-    const embeds = new Float32Array(tokens * hiddenSize);
-    const deepstack = Array.from(
-      { length: media.deepstackLayers },
-      () => new Float32Array(tokens * hiddenSize),
-    );
+    const room = () =>
+      allocate(
+        Float32Array,
+        tokens * hiddenSize,
+        `${tokens} tokens of pictures`,
+        'Show fewer pictures at a time',
+      );
+    const embeds = room();
+    const deepstack = Array.from({ length: media.deepstackLayers }, room);
     let patch = 0;
     let token = 0;
     for (const grid of grids) {

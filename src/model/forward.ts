@@ -7,6 +7,7 @@ import type { TokenRows } from '../generation/prompt.ts';
 import type { Model } from '../models/architecture.ts';
 import * as io from '../models/io.ts';
 import { checkInputs } from '../options.ts';
+import { allocate } from '../runtime/memory.ts';
 import { Tensor } from '../runtime/ort.ts';
 
 /** Arguments of a `forward` call. Rows of `inputIds` are padded on the left to one length. */
@@ -77,7 +78,13 @@ class Gathered {
 
   constructor(kind: 'float32' | 'int32', rows: number, positions: number, width: number, first = 0) {
     const size = rows * (positions - first) * width;
-    this.#data = kind === 'float32' ? new Float32Array(size) : new Int32Array(size);
+    const purpose = `a result of ${rows} × ${positions - first} × ${width}`;
+    const remedy =
+      'Run fewer rows at a time, or ask for less: logitsToKeep leaves all but the last logits out';
+    this.#data =
+      kind === 'float32'
+        ? allocate(Float32Array, size, purpose, remedy)
+        : allocate(Int32Array, size, purpose, remedy);
     this.#rows = rows;
     this.#positions = positions - first;
     this.#first = first;

@@ -1,5 +1,6 @@
 /** What the addon throws, as Switchyard's errors. */
 import { CheckpointError, EngineError, SwitchyardError } from '../errors.ts';
+import { exhaustedMessage } from './memory.ts';
 
 /** `code` of the error a cancelled run rejects with. */
 export const CANCELLED = 'SWITCHYARD_CANCELLED';
@@ -16,5 +17,5 @@ export function nativeError(cause: unknown): SwitchyardError {
   if (cause instanceof SwitchyardError) return cause;
   const { message, code } = cause as Error & { code?: string };
   if (code === WEIGHT_FILE) return new CheckpointError(message, { cause });
-  return new EngineError(message, { cause });
+  return new EngineError(exhaustedMessage(message) ?? message, { cause });
 }

@@ -1,6 +1,7 @@
 /** Where the blocks of a cache lie: in this process's memory, or on a device. */
 import { type DType, ELEMENT_TYPES } from '../../dtype.ts';
 import type { Device, DeviceMemory } from '../../runtime/device.ts';
+import { allocate } from '../../runtime/memory.ts';
 import type { Tensor } from '../../runtime/ort.ts';
 import { hostTensor } from '../../runtime/tensors.ts';
 
@@ -28,7 +29,12 @@ class HostBuffer implements CacheBuffer {
 
   constructor(dtype: DType, dims: readonly number[], old?: HostBuffer) {
     // Fresh memory of this size is zero pages that count only once they are written.
-    this.#memory = new Uint8Array(count(dims) * ELEMENT_TYPES[dtype].bytes);
+    this.#memory = allocate(
+      Uint8Array,
+      count(dims) * ELEMENT_TYPES[dtype].bytes,
+      `keys and values of ${dims.join(' × ')}`,
+      'Run fewer or shorter rows at a time, or bound them with maxCacheLength',
+    );
     if (old) this.#memory.set(old.#memory);
     this.tensor = hostTensor(dtype, this.#memory, dims);
   }
