@@ -15,7 +15,10 @@ const special = z
 const normalized = z.boolean().nullish();
 
 const tokenId = z.int().min(0).max(LARGEST_ID);
-const tokenShape = { content: z.string().min(1), ...flags, special, normalized };
+/** Looking for a token takes a time that grows with its length. */
+const LONGEST_TOKEN = 256;
+const tokenText = z.string().min(1).max(LONGEST_TOKEN);
+const tokenShape = { content: tokenText, ...flags, special, normalized };
 const tokenFields = z.looseObject(tokenShape).transform(withNormalized);
 
 /** As in Hugging Face tokenizers: ordinary tokens are looked for in normalized text, where nothing else is said. */
@@ -32,7 +35,7 @@ export const addedTokensSchema = z.array(
 );
 
 /** A token named by role: its text, or with flags. */
-const namedToken = z.union([z.string(), tokenFields]);
+const namedToken = z.union([z.string().max(LONGEST_TOKEN), tokenFields]);
 const optionalToken = namedToken.nullish();
 export type NamedToken = z.output<typeof namedToken>;
 
@@ -74,7 +77,7 @@ export type TokenizerConfig = z.output<typeof configSchema>;
 /** special_tokens_map.json */
 export const specialTokensMapSchema = z.looseObject(roleFields);
 /** added_tokens.json */
-export const addedTokensFileSchema = z.record(z.string().min(1), tokenId);
+export const addedTokensFileSchema = z.record(tokenText, tokenId);
 
 /**
  * Reads a JSON file of settings and checks it; without the file, an empty object.

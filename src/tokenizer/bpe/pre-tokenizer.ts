@@ -67,7 +67,7 @@ export interface PreTokenizer {
   batches(text: string): Generator<string[], void, undefined>;
   /** Whether the pieces stand for their bytes and the model is to write them so. */
   readonly isByteLevel: boolean;
-  /** Whether it matches patterns of the file, which need a time limit. */
+  /** Whether it matches patterns, which need a time limit. */
   readonly hasPatterns: boolean;
 }
 
@@ -86,7 +86,9 @@ export function buildPreTokenizer(
   const steps = configs.flatMap(([one, where], i) =>
     stepsOf(one, prefixSpace, where, isByteLevel && i === configs.length - 1),
   );
-  const hasPatterns = configs.some(([one]) => one.type === 'Split' && scannerOf(one) === undefined);
+  const hasPatterns = configs.some(([one]) =>
+    one.type === 'Split' ? !scannerOf(one) : one.type !== 'ByteLevel' || one.use_regex,
+  );
   return { batches: (text) => batches(text, steps), isByteLevel, hasPatterns };
 }
 

@@ -44,6 +44,8 @@ export function getAttribute(object: Value, name: string, runtime: Runtime): Val
 
 /** `object[key]` of a template: an item, else an attribute. Source: Jinja 3.1 `sandbox.py`, `getitem`. */
 export function getItem(object: Value, key: Value, runtime: Runtime): Value {
+  runtime.budget.read(key);
+  runtime.budget.read(object);
   if (object instanceof Undefined) throw new TemplateFault(object.message);
   const item = itemOf(object, key);
   if (item !== undefined) return item;
@@ -54,6 +56,7 @@ export function getItem(object: Value, key: Value, runtime: Runtime): Value {
 export function getSlice(object: Value, slice: Slice, runtime: Runtime): Value {
   if (object instanceof Undefined) throw new TemplateFault(object.message);
   const { budget } = runtime;
+  budget.read(object);
   if (typeof object === 'string') {
     const length = textLength(object);
     const [start, stop, step] = sliceBounds(slice, length);
@@ -101,7 +104,7 @@ function indices(start: number, stop: number, step: number): number[] {
 }
 
 function itemOf(object: Value, key: Value): Value | undefined {
-  if (object instanceof Dict) return isHashable(key) ? object.get(key) : undefined;
+  if (object instanceof Dict) return object.find(key);
   if (typeof key !== 'bigint' && typeof key !== 'boolean') return undefined;
   const index = Number(key);
   const pick = (length: number) => (index < 0 ? index + length : index);
@@ -114,12 +117,6 @@ function itemOf(object: Value, key: Value): Value | undefined {
   if (!(object instanceof Range)) return undefined;
   const at = pick(object.length);
   return at >= 0 && at < object.length ? object.at(at) : undefined;
-}
-
-function isHashable(key: Value): boolean {
-  return (
-    !(Array.isArray(key) || key instanceof Dict) && !(key instanceof Tuple && !key.items.every(isHashable))
-  );
 }
 
 function attributeOf(object: Value, name: string, runtime: Runtime): Value | undefined {
@@ -142,7 +139,10 @@ function attributeOf(object: Value, name: string, runtime: Runtime): Value | und
   if (typeof object === 'string') {
     if (name !== 'format') return method(object, name, STRING_METHODS);
     const lookup = { attribute: getAttribute, item: getItem };
-    return new Callable(name, (args, inside) => formatBraces(object, args, lookup, inside));
+    return new Callable(name, (args, inside) => {
+      inside.budget.text(object.length);
+      return formatBraces(object, args, lookup, inside);
+    });
   }
   if (Array.isArray(object)) return method(object, name, LIST_METHODS);
   return object === null ? undefined : method(object, name, NUMBER_METHODS);

@@ -49,6 +49,11 @@ export class Budget {
     }
   }
 
+  /** Pays for looking through a text. */
+  read(text: unknown): void {
+    if (typeof text === 'string') this.step(1 + Math.floor(text.length / CHARACTERS_PER_STEP));
+  }
+
   /** Pays for a text of this many characters, before it is made. */
   text(characters: number): void {
     if (characters > this.#mostText) {

@@ -34,7 +34,13 @@ export function evaluate(node: Expression, scope: Scope, runtime: Runtime): Valu
       return new Tuple(node.items.map(value));
     case 'dict':
       budget.items(node.entries.length);
-      return new Dict(node.entries.map(([key, item]) => [value(key), value(item)]));
+      return new Dict(
+        node.entries.map(([key, item]) => {
+          const name = value(key);
+          budget.read(name);
+          return [name, value(item)];
+        }),
+      );
     case 'attribute':
       return getAttribute(value(node.object), node.name, runtime);
     case 'item':

@@ -1,4 +1,5 @@
 import { getItem } from './access.ts';
+import type { Budget } from './budget.ts';
 import { toList } from './iterate.ts';
 import { isLess } from './operators.ts';
 import { type Runtime, Tuple, Undefined, type Value } from './values.ts';
@@ -35,7 +36,8 @@ function keyOf(part: string): Value {
   return /^\d+$/.test(part) ? BigInt(part) : part;
 }
 
-export function ignoreCase(value: Value): Value {
+export function ignoreCase(value: Value, budget: Budget): Value {
+  budget.read(value);
   return typeof value === 'string' ? value.toLowerCase() : value;
 }
 

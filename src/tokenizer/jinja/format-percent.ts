@@ -8,6 +8,7 @@ const FIELD = /%(?:\(([^)]*)\))?([-+ #0]*)(\*|\d+)?(?:\.(\*|\d+)?)?([hlL]?)(.)?/
 /** `format % values` of Python. */
 export function formatPercent(format: string, values: Value, budget: Budget): string {
   const list = values instanceof Tuple ? values.items : [values];
+  budget.text(format.length);
   let used = 0;
   let named = false;
   const next = (): Value => {

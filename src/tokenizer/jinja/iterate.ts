@@ -68,7 +68,8 @@ export function isIterable(value: Value): boolean {
 }
 
 /** `len(value)` of Python. */
-export function lengthOf(value: Value): number {
+export function lengthOf(value: Value, budget: Budget): number {
+  budget.read(value);
   if (typeof value === 'string') return textLength(value);
   if (Array.isArray(value) || value instanceof Range) return value.length;
   if (value instanceof Tuple) return value.items.length;

@@ -22,8 +22,8 @@ type Filter = Signature<Value>;
 
 /** Filters over lists and dicts. Source: Jinja 3.1 `jinja2/filters.py`. */
 export const LIST_FILTERS: Readonly<Record<string, Filter>> = {
-  length: ['', (value) => BigInt(lengthOf(value))],
-  count: ['', (value) => BigInt(lengthOf(value))],
+  length: ['', (value, _args, { budget }) => BigInt(lengthOf(value, budget))],
+  count: ['', (value, _args, { budget }) => BigInt(lengthOf(value, budget))],
   list: ['', (value, _args, { budget }) => toList(value, budget)],
   first: ['', (value, _args, runtime) => first(value, runtime)],
   last: ['', (value, _args, runtime) => first(reverse(value, runtime, true), runtime, 'last')],
@@ -34,7 +34,9 @@ export const LIST_FILTERS: Readonly<Record<string, Filter>> = {
     'reverse? case_sensitive? attribute?',
     (value, [reversed, sensitive, attribute], runtime) => {
       const get = multiAttributeGetter(attribute, runtime);
-      const key = flagOf(sensitive) ? get : (item: Value) => get(item).map(ignoreCase);
+      const key = flagOf(sensitive)
+        ? get
+        : (item: Value) => get(item).map((one) => ignoreCase(one, runtime.budget));
       return sortedBy(value, key, flagOf(reversed), runtime);
     },
   ],
@@ -46,7 +48,7 @@ export const LIST_FILTERS: Readonly<Record<string, Filter>> = {
       if (!(value instanceof Dict))
         throw new TemplateFault(`'${typeName(value)}' object has no attribute 'items'`);
       const key = (item: Value) => (item as Tuple).items[by === 'key' ? 0 : 1] as Value;
-      const folded = flagOf(sensitive) ? key : (item: Value) => ignoreCase(key(item));
+      const folded = flagOf(sensitive) ? key : (item: Value) => ignoreCase(key(item), runtime.budget);
       return sortedBy(new DictView('items', value), folded, flagOf(reversed), runtime);
     },
   ],
@@ -134,7 +136,7 @@ function* unique(
   const get = attributeGetter(attribute, runtime);
   const seen = new Dict();
   for (const item of iterate(value, runtime.budget)) {
-    const key = sensitive ? get(item) : ignoreCase(get(item));
+    const key = sensitive ? get(item) : ignoreCase(get(item), runtime.budget);
     if (seen.get(key) !== undefined) continue;
     seen.set(key, true);
     yield item;
@@ -149,7 +151,7 @@ function extreme(
 ): Value {
   const { budget } = runtime;
   const get = attributeGetter(attribute, runtime);
-  const key = (item: Value) => (flagOf(sensitive) ? get(item) : ignoreCase(get(item)));
+  const key = (item: Value) => (flagOf(sensitive) ? get(item) : ignoreCase(get(item), runtime.budget));
   let best: Value | undefined;
   for (const item of iterate(value, budget)) {
     if (best === undefined) best = item;
@@ -165,7 +167,7 @@ function groupBy(
   runtime: Runtime,
 ): Value {
   const get = attributeGetter(attribute, runtime, otherwise);
-  const key = (item: Value) => (flagOf(sensitive) ? get(item) : ignoreCase(get(item)));
+  const key = (item: Value) => (flagOf(sensitive) ? get(item) : ignoreCase(get(item), runtime.budget));
   const groups: { key: Value; items: Value[] }[] = [];
   for (const item of sortedBy(value, key, false, runtime)) {
     const last = groups.at(-1);

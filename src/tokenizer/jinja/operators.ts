@@ -150,6 +150,8 @@ export function compare(operator: Comparison, left: Value, right: Value, budget:
 
 export function isEqual(left: Value, right: Value, budget: Budget): boolean {
   budget.step();
+  if (typeof left === 'string' && typeof right === 'string' && left.length === right.length)
+    budget.read(left);
   if (isSame(left, right)) return !(typeof left === 'number' && Number.isNaN(left));
   const [a, b] = [asNumber(left), asNumber(right)];
   // biome-ignore lint/suspicious/noDoubleEquals: an int and a float are compared by value.
@@ -181,7 +183,11 @@ export function isLess(left: Value, right: Value, budget: Budget, shown = '<'): 
   refuseUndefined(left, right);
   const [a, b] = [asNumber(left), asNumber(right)];
   if (a !== undefined && b !== undefined) return a < b;
-  if (typeof left === 'string' && typeof right === 'string') return isTextLess(left, right);
+  if (typeof left === 'string' && typeof right === 'string') {
+    budget.read(left);
+    budget.read(right);
+    return isTextLess(left, right);
+  }
   if (Array.isArray(left) && Array.isArray(right)) return isListLess(left, right, budget, shown);
   if (left instanceof Tuple && right instanceof Tuple)
     return isListLess(left.items, right.items, budget, shown);
@@ -209,6 +215,7 @@ function isTextLess(left: string, right: string): boolean {
 
 /** `item in container` */
 export function contains(container: Value, item: Value, budget: Budget): boolean {
+  budget.read(item);
   budget.step();
   if (typeof container === 'string') {
     if (typeof item !== 'string') {

@@ -7,7 +7,7 @@ import { capitalize, lower, upper } from './letter-case.ts';
 import { refuseUndefined } from './operators.ts';
 import { splitLines, splitOnSpace, stripEnds } from './split.ts';
 import { padTo, replaceIn } from './string-methods.ts';
-import { toText } from './text.ts';
+import { replaceCharacters, toText } from './text.ts';
 import {
   type Arguments,
   characters,
@@ -114,9 +114,7 @@ const ENTITIES: Readonly<Record<string, string>> = {
 };
 
 function escapeHtml(text: string, budget: Budget): string {
-  const escaped = text.replace(/[&<>'"]/g, (character) => ENTITIES[character] as string);
-  budget.text(escaped.length);
-  return escaped;
+  return replaceCharacters(text, /[&<>'"]/g, (character) => ENTITIES[character] as string, budget);
 }
 
 function stripTags(text: string, budget: Budget): string {
@@ -171,7 +169,9 @@ function indent(
   const spaces = typeof width === 'string' ? 0 : Math.max(0, integerOf(width, 'width'));
   budget.text(spaces);
   const margin = typeof width === 'string' ? width : ' '.repeat(spaces);
-  const lines = splitLines(`${textOf(value, 'indent() argument')}\n`, false, budget);
+  const text = textOf(value, 'indent() argument');
+  budget.text(text.length);
+  const lines = splitLines(`${text}\n`, false, budget);
   budget.text(lines.reduce((sum, line) => sum + line.length + margin.length + 1, 0));
   const indented = lines.map((line, i) => {
     const isIndented = i === 0 ? flagOf(first) : line !== '' || flagOf(blank);

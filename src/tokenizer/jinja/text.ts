@@ -73,20 +73,40 @@ const SHORT: Readonly<Record<string, string>> = {
 function reprText(text: string, budget: Budget): string {
   budget.text(text.length + 2);
   const quote = text.includes("'") && !text.includes('"') ? '"' : "'";
-  let body = text;
-  if (UNPRINTABLE.test(text)) {
-    body = text.replace(UNPRINTABLES, (character) => {
-      const short = SHORT[character];
-      if (short !== undefined) return short;
-      const code = character.codePointAt(0) as number;
-      if (code < 0x100) return `\\x${code.toString(16).padStart(2, '0')}`;
-      if (code < 0x10000) return `\\u${code.toString(16).padStart(4, '0')}`;
-      return `\\U${code.toString(16).padStart(8, '0')}`;
-    });
-    budget.text(body.length - text.length);
-  }
+  let body = UNPRINTABLE.test(text) ? replaceCharacters(text, UNPRINTABLES, escapeCharacter, budget) : text;
   if (quote === "'") body = body.replaceAll("'", "\\'");
   return quote + body + quote;
+}
+
+function escapeCharacter(character: string): string {
+  const short = SHORT[character];
+  if (short !== undefined) return short;
+  const code = character.codePointAt(0) as number;
+  if (code < 0x100) return `\\x${code.toString(16).padStart(2, '0')}`;
+  if (code < 0x10000) return `\\u${code.toString(16).padStart(4, '0')}`;
+  return `\\U${code.toString(16).padStart(8, '0')}`;
+}
+
+// Characters looked through between two payments.
+const PART = 32_768;
+
+/** `text.replace` of single characters, in parts, because one go over a long text takes seconds. */
+export function replaceCharacters(
+  text: string,
+  pattern: RegExp,
+  replacement: (character: string) => string,
+  budget: Budget,
+): string {
+  const parts: string[] = [];
+  for (let at = 0; at < text.length; ) {
+    const end = Math.min(at + PART, text.length);
+    const cutsPair = end < text.length && (text.codePointAt(end - 1) as number) > 0xffff;
+    const part = text.slice(at, cutsPair ? end - 1 : end).replace(pattern, replacement);
+    budget.text(part.length);
+    parts.push(part);
+    at = cutsPair ? end - 1 : end;
+  }
+  return parts.length === 1 ? (parts[0] as string) : parts.join('');
 }
 
 /** `repr` of a float: the shortest digits that give it back, with an exponent below 1e-4 and from 1e16 on. */

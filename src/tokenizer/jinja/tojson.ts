@@ -1,6 +1,6 @@
 import { type Budget, TemplateFault } from './budget.ts';
 import { isLess } from './operators.ts';
-import { reprFloat } from './text.ts';
+import { replaceCharacters, reprFloat } from './text.ts';
 import { Dict, Tuple, typeName, type Value } from './values.ts';
 
 export interface JsonOptions {
@@ -89,11 +89,11 @@ const SHORT: Readonly<Record<string, string>> = {
 };
 
 function writeText(text: string, { ensureAscii }: JsonOptions, budget: Budget): string {
-  budget.text(text.length + 2);
-  const escaped = text.replace(
-    ensureAscii ? SPECIAL_OR_WIDE : SPECIAL,
-    (character) => SHORT[character] ?? `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
-  );
-  budget.text(escaped.length - text.length);
+  const pattern = ensureAscii ? SPECIAL_OR_WIDE : SPECIAL;
+  const escaped = replaceCharacters(text, pattern, escapeCharacter, budget);
   return `"${escaped}"`;
+}
+
+function escapeCharacter(character: string): string {
+  return SHORT[character] ?? `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
 }

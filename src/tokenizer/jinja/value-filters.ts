@@ -93,11 +93,15 @@ const PREFIXES: ReadonlyMap<string, number> = new Map([
   ['0x', 16],
 ]);
 
+// As Python reads at most.
+const LONGEST_NUMBER = 4_300;
+
 /** `int(value, base)` of Python, or undefined where it raises. */
 function parseInteger(value: Value, base: number): bigint | undefined {
   if (typeof value !== 'string') return truncated(value);
+  if (value.length > LONGEST_NUMBER) return undefined;
   const match = /^\s*([-+]?)(0[box])?(\w+)\s*$/i.exec(value);
-  if (match === null || value.length > 4_300) return undefined;
+  if (match === null) return undefined;
   const [, sign, prefix, rest] = match as unknown as [string, string, string | undefined, string];
   const prefixBase = prefix === undefined ? undefined : PREFIXES.get(prefix.toLowerCase());
   const known = prefixBase !== undefined && (base === prefixBase || base === 0);
@@ -124,7 +128,7 @@ function parseFloatText(value: Value): number | undefined {
   const number = asNumber(value);
   if (number !== undefined) return Number(number);
   refuseUndefined(value);
-  if (typeof value !== 'string') return undefined;
+  if (typeof value !== 'string' || value.length > LONGEST_NUMBER) return undefined;
   const text = value.trim().toLowerCase();
   const special = /^([-+]?)(inf|infinity|nan)$/.exec(text);
   if (special !== null) return special[2] === 'nan' ? Number.NaN : special[1] === '-' ? -Infinity : Infinity;

@@ -66,8 +66,14 @@ export class Dict extends PythonObject {
     return this.#entries.size;
   }
 
+  /** @throws {TemplateFault} a list or dict is no key. */
   get(key: Value): Value | undefined {
     return this.#entries.get(hashKey(key))?.[1];
+  }
+
+  /** As `get`, but what is no key is not found. */
+  find(key: Value): Value | undefined {
+    return isHashable(key, { left: MOST_KEY_PARTS }) ? this.get(key) : undefined;
   }
 
   set(key: Value, value: Value): void {
@@ -197,7 +203,21 @@ export function isSame(a: Value, b: Value): boolean {
 // Keys that are no strings begin with a character that strings do not begin with unmarked.
 const MARK = '\0';
 
-function hashKey(key: Value): string {
+// Tuples may share parts, so that looking through one of few lines takes for ever.
+const MOST_KEY_PARTS = 1_000;
+
+function isHashable(key: Value, room: { left: number }): boolean {
+  checkRoom(room);
+  if (key instanceof Tuple) return key.items.every((item) => isHashable(item, room));
+  return !Array.isArray(key) && (!(key instanceof PythonObject) || key instanceof Undefined);
+}
+
+function checkRoom(room: { left: number }): void {
+  if (--room.left < 0) throw new TemplateFault(`a key has more than ${MOST_KEY_PARTS} parts`);
+}
+
+function hashKey(key: Value, room: { left: number } = { left: MOST_KEY_PARTS }): string {
+  checkRoom(room);
   if (typeof key === 'string') return key.startsWith(MARK) ? `${MARK}s${key}` : key;
   if (key === null) return `${MARK}None`;
   if (typeof key === 'boolean') return `${MARK}n${Number(key)}`;
@@ -205,7 +225,7 @@ function hashKey(key: Value): string {
   if (typeof key === 'number') return Number.isInteger(key) ? `${MARK}n${BigInt(key)}` : `${MARK}f${key}`;
   if (key instanceof Undefined) return `${MARK}undefined`;
   if (key instanceof Tuple) {
-    const parts = key.items.map(hashKey);
+    const parts = key.items.map((item) => hashKey(item, room));
     return `${MARK}t${parts.map((part) => `${part.length}:${part}`).join('')}`;
   }
   throw new TemplateFault(`unhashable type: '${typeName(key)}'`);
