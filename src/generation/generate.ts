@@ -1,6 +1,7 @@
 import { AbortError, abortIf, InputError, onAbort } from '../errors.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { GenerateOptions } from './generate-options.ts';
+import { IdsViews } from './ids-view.ts';
 import { type RowHistory, type ScoreProcessor, scoreProcessors } from './logits-processors.ts';
 import type { GenerationConfig } from './parameters.ts';
 import { makePlan, type Plan } from './plan.ts';
@@ -127,6 +128,8 @@ class GenerationRun {
   readonly #chooser: TokenChooser;
   /** How many of the highest logits to fetch: those the choice needs, or none where processors may change any logit. */
   readonly #candidates: number;
+  /** What each stopping criterion sees. */
+  readonly #views: readonly IdsViews[];
   readonly #pace = new Pace();
   readonly #started = performance.now();
   /** Copy of a row's logits, for processors to change; made only if there are any. */
@@ -138,6 +141,7 @@ class GenerationRun {
   constructor(plan: Plan) {
     const { parameters, prompts } = plan;
     this.#plan = plan;
+    this.#views = parameters.stoppingCriteria.map(() => new IdsViews());
     this.#processors = scoreProcessors(parameters, plan.budget);
     this.#chooser = tokenChooser(parameters, plan.vocabSize);
     this.#candidates = this.#processors.length > 0 ? 0 : this.#chooser.candidates;
@@ -267,7 +271,7 @@ class GenerationRun {
   /** Criteria get ids of their own: how long a row is, is ours to know. */
   #meetsCriterion(row: Row): boolean {
     return this.#plan.parameters.stoppingCriteria.some((criterion, i) => {
-      const answer: unknown = criterion(row.tokens.slice(), row.index);
+      const answer: unknown = criterion((this.#views[i] as IdsViews).of(row), row.index);
       if (typeof (answer as PromiseLike<unknown> | undefined)?.then !== 'function') return answer;
       throw new InputError(`stoppingCriteria[${i}] returned a promise; expected true or false, at once`);
     });

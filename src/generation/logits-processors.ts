@@ -1,4 +1,5 @@
 import { InputError, show } from '../errors.ts';
+import { IdsViews } from './ids-view.ts';
 import type { LogitsProcessor } from './parameters.ts';
 import type { ResolvedParameters } from './resolve-parameters.ts';
 
@@ -56,17 +57,25 @@ export function scoreProcessors(parameters: ResolvedParameters, budget = Infinit
     chain.push((scores, row) => {
       if (newTokens(row) === 0) forbid(scores, beginSuppressTokens);
     });
-  for (const [i, own] of parameters.logitsProcessors.entries())
-    chain.push((scores, row) => runOwn(own, `logitsProcessors[${i}]`, scores, row));
+  for (const [i, own] of parameters.logitsProcessors.entries()) {
+    const views = new IdsViews();
+    chain.push((scores, row) => runOwn(own, `logitsProcessors[${i}]`, scores, row.index, views.of(row)));
+  }
   return chain;
 }
 
 const newTokens = (row: RowHistory) => row.tokens.length - row.promptLength;
 
 /** A processor of the caller's gets ids of its own, and must leave its result in the scores. */
-function runOwn(own: LogitsProcessor, name: string, scores: Float32Array, row: RowHistory): void {
+function runOwn(
+  own: LogitsProcessor,
+  name: string,
+  scores: Float32Array,
+  row: number,
+  tokens: readonly number[],
+): void {
   const { length } = scores;
-  const result: unknown = own(row.tokens.slice(), scores, row.index);
+  const result: unknown = own(tokens, scores, row);
   if (result !== undefined && result !== scores)
     throw new InputError(`${name} returned ${show(result)}; expected it to change scores in place, at once`);
   if (scores.length !== length)
