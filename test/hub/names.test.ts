@@ -58,6 +58,7 @@ describe('an address', () => {
     expect(await said('https://huggingface.co/datasets/a/b')).toMatch(/an address, and not of a model/);
     expect(await said('https://example.org/model.zip')).toMatch(/an address; .* repo id .*HF_ENDPOINT/);
     expect(await said('s3://bucket/model')).toMatch(/an address/);
+    expect(await said('file:///models/%zz')).toMatch(/is a URL; .* path, "\/models\/%zz"/);
     expect(await said('file:///models/my%20model')).toMatch(/is a URL; .* path, "\/models\/my model"/);
   });
 });

@@ -1,4 +1,5 @@
 import { HubError, show } from '../../errors.ts';
+import { percentDecoded } from '../../net/percent.ts';
 
 /** As huggingface_hub: `name` or `organisation/name` of letters, digits, `-`, `_` and `.`. */
 const REPO_ID = /^(?:\w(?:[\w.-]*\w)?\/)?\w(?:[\w.-]{0,94}\w)?$/;
@@ -46,7 +47,9 @@ export function unknownName(name: string, folder: string, endpoint: string): Hub
     address ?? (HUB_HOSTS.test(name) ? name.replace(HUB_HOSTS, '') : /^hf:\/\/(.*)$/i.exec(name)?.[1]);
   if (path !== undefined) return hubAddress(text, path.replace(/^(models\/|api\/models\/)/, ''));
   if (/^file:/i.test(name)) {
-    const local = URL.canParse(name) ? decodeURI(new URL(name).pathname) : name.replace(/^file:\/*/i, '/');
+    const local = URL.canParse(name)
+      ? percentDecoded(new URL(name).pathname)
+      : name.replace(/^file:\/*/i, '/');
     return new HubError(
       `${text} is a URL; a folder is named by its path, ${show(local)}. A repo id would do, too`,
     );

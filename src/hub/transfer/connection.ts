@@ -1,4 +1,5 @@
 import { HubError, show } from '../../errors.ts';
+import { percentDecoded } from '../../net/percent.ts';
 import { minDownloadSpeed, SPEED_WINDOW_MS } from '../../net/watchdog.ts';
 import { checkToken, defaultToken, hubEndpoint, timeouts } from '../environment.ts';
 import type { HubOptions } from '../types.ts';
@@ -87,6 +88,6 @@ function parseEndpoint(text: string): Pick<HubConnection, 'endpoint' | 'credenti
   const { username, password } = url;
   url.username = '';
   url.password = '';
-  const credentials = username === '' ? undefined : decodeURIComponent(`${username}:${password}`);
+  const credentials = username === '' ? undefined : percentDecoded(`${username}:${password}`);
   return { endpoint: url.href.replace(/\/+$/, ''), credentials };
 }
