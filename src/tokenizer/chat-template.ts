@@ -1,6 +1,6 @@
 import { TokenizerError } from '../errors.ts';
 import type { Statement } from './jinja/ast.ts';
-import { TemplateFault } from './jinja/budget.ts';
+import { TemplateFault, TemplateLimit } from './jinja/budget.ts';
 import { templateData } from './jinja/data.ts';
 import { render } from './jinja/render.ts';
 import { parseTemplate } from './jinja/statement-parser.ts';
@@ -37,11 +37,13 @@ export class ChatTemplate {
    */
   render(variables: Readonly<Record<string, unknown>>): string {
     const { values, budget } = templateData(variables);
+    let isParsed = this.#program !== undefined;
     try {
       this.#program ??= parseTemplate(this.source);
+      isParsed = true;
       return render(this.#program, values, budget);
     } catch (error) {
-      const reason = reasonOf(error);
+      const reason = reasonOf(error, isParsed);
       if (reason === undefined) throw error;
       throw new TokenizerError(
         `The chat template of ${this.#file} cannot render this conversation: ${reason}`,
@@ -51,8 +53,14 @@ export class ChatTemplate {
   }
 }
 
-function reasonOf(error: unknown): string | undefined {
-  if (error instanceof RangeError && error.message.includes('call stack')) return 'it is nested too deeply.';
+const REMEDY = 'Use the chat template that the model was published with.';
+
+/** What went wrong, and what helps where the conversation is not at fault; undefined for what no template does. */
+function reasonOf(error: unknown, isParsed: boolean): string | undefined {
+  if (error instanceof RangeError && error.message.includes('call stack')) {
+    return `it is nested too deeply. ${REMEDY}`;
+  }
   if (!(error instanceof TemplateFault)) return undefined;
-  return /[.!?]$/.test(error.message) ? error.message : `${error.message}.`;
+  const reason = /[.!?]$/.test(error.message) ? error.message : `${error.message}.`;
+  return error instanceof TemplateLimit || !isParsed ? `${reason} ${REMEDY}` : reason;
 }

@@ -3,6 +3,9 @@ export class TemplateFault extends Error {
   override name = 'TemplateFault';
 }
 
+/** A bound that a template met. */
+export class TemplateLimit extends TemplateFault {}
+
 // A template comes with the checkpoint, from strangers. These bounds are far above what a conversation needs.
 const MOST_STEPS = 5_000_000;
 const MOST_TEXT = 16 * 2 ** 20;
@@ -43,9 +46,9 @@ export class Budget {
     this.#steps += count;
     if (this.#steps < this.#nextLook) return;
     this.#nextLook = this.#steps + STEPS_BETWEEN_LOOKS;
-    if (this.#steps > MOST_STEPS) throw new TemplateFault(`it takes more than ${MOST_STEPS} steps`);
+    if (this.#steps > MOST_STEPS) throw new TemplateLimit(`it takes more than ${MOST_STEPS} steps`);
     if (performance.now() > this.#deadline) {
-      throw new TemplateFault(`it takes more than ${TIME_LIMIT_MS / 1000} s`);
+      throw new TemplateLimit(`it takes more than ${TIME_LIMIT_MS / 1000} s`);
     }
   }
 
@@ -57,11 +60,11 @@ export class Budget {
   /** Pays for a text of this many characters, before it is made. */
   text(characters: number): void {
     if (characters > this.#mostText) {
-      throw new TemplateFault(`it makes a text of more than ${this.#mostText} characters`);
+      throw new TemplateLimit(`it makes a text of more than ${this.#mostText} characters`);
     }
     this.#text += characters;
     if (this.#text > this.#mostTextInAll) {
-      throw new TemplateFault(`it makes texts of more than ${this.#mostTextInAll} characters in all`);
+      throw new TemplateLimit(`it makes texts of more than ${this.#mostTextInAll} characters in all`);
     }
     this.step(1 + Math.floor(characters / CHARACTERS_PER_STEP));
   }
@@ -76,10 +79,10 @@ export class Budget {
 
   /** Pays for a list of this many items, before it is made. */
   items(count: number): void {
-    if (count > MOST_ITEMS) throw new TemplateFault(`it makes a list of more than ${MOST_ITEMS} items`);
+    if (count > MOST_ITEMS) throw new TemplateLimit(`it makes a list of more than ${MOST_ITEMS} items`);
     this.#items += count;
     if (this.#items > this.#mostItemsInAll) {
-      throw new TemplateFault(`it makes lists of more than ${this.#mostItemsInAll} items in all`);
+      throw new TemplateLimit(`it makes lists of more than ${this.#mostItemsInAll} items in all`);
     }
     this.step(1 + count);
   }
