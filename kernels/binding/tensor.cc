@@ -18,7 +18,7 @@ Napi::ArrayBuffer HandOver(Napi::Env env, ort::ValuePtr value, void* data, size_
     };
     // Fails only where the host forbids external memory; then copy.
     if (napi_create_external_arraybuffer(env, data, bytes, release, value.get(), &buffer) == napi_ok) {
-      value.release();
+      static_cast<void>(value.release());
       return Napi::ArrayBuffer(env, buffer);
     }
   }
@@ -44,7 +44,7 @@ uint64_t BytesOf(ort::ElementType type, const std::vector<int64_t>& shape) {
 Napi::Value MakeExternal(Napi::Env env, std::unique_ptr<WrappedTensor> tensor) {
   Napi::Value external = Napi::External<WrappedTensor>::New(
       env, tensor.get(), [](Napi::Env, WrappedTensor* finished) { delete finished; });
-  tensor.release();
+  static_cast<void>(tensor.release());
   return external;
 }
 

@@ -2,7 +2,6 @@
 
 #include <dlfcn.h>
 
-#include <cstdio>
 #include <cstdlib>
 #include <mutex>
 
@@ -40,8 +39,10 @@ const OrtApiBase* ApiBase(const std::string& path) {
 
 const OrtApi* SupportedApi(const OrtApiBase* base, const std::string& path) {
   const std::string version = base->GetVersionString();
-  unsigned major = 0, minor = 0;
-  if (std::sscanf(version.c_str(), "%u.%u", &major, &minor) != 2 || major != 1 || minor < kApiVersion) {
+  char* end = nullptr;
+  const unsigned long major = std::strtoul(version.c_str(), &end, 10);
+  const unsigned long minor = *end == '.' ? std::strtoul(end + 1, nullptr, 10) : 0;
+  if (major != 1 || minor < kApiVersion) {
     throw std::runtime_error("ONNX Runtime " + version + " (" + path + ") does not fit: need 1." +
                              std::to_string(kApiVersion) + " or a later 1.x");
   }
