@@ -8,7 +8,7 @@
 #include <stdexcept>
 
 #include "../common/out_of_memory.h"
-#include "../ops/cpu_ops.h"
+#include "../ops/ops_cpu.h"
 #include "thread_grant.h"
 
 namespace switchyard::ops {

@@ -1,7 +1,7 @@
 #include <algorithm>
 
 #include "attention.h"
-#include "cpu_ops.h"
+#include "ops_cpu.h"
 
 namespace switchyard::ops {
 namespace {

@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "cached_attention.h"
-#include "cpu_ops.h"
+#include "ops_cpu.h"
 
 namespace switchyard::ops {
 namespace {

@@ -1,7 +1,7 @@
 #include <stdexcept>
 
-#include "cpu_ops.h"
 #include "embedding.h"
+#include "ops_cpu.h"
 
 namespace switchyard::ops {
 namespace {

@@ -1,5 +1,5 @@
-#include "cpu_ops.h"
 #include "linear.h"
+#include "ops_cpu.h"
 
 namespace switchyard::ops {
 namespace {

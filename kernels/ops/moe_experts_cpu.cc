@@ -1,8 +1,8 @@
 #include <algorithm>
 #include <stdexcept>
 
-#include "cpu_ops.h"
 #include "moe_experts.h"
+#include "ops_cpu.h"
 
 namespace switchyard::ops {
 namespace {

@@ -1,6 +1,6 @@
 #include <limits>
 
-#include "cpu_ops.h"
+#include "ops_cpu.h"
 #include "top_candidates.h"
 
 namespace switchyard::ops {

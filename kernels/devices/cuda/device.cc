@@ -4,7 +4,7 @@
 #include <cstdio>
 #include <stdexcept>
 
-#include "ops/cuda_ops.h"
+#include "ops/ops_cuda.h"
 #include "platform.h"
 #include "store.h"
 

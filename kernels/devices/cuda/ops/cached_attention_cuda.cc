@@ -2,7 +2,7 @@
 
 #include "../../../common/float_types.h"
 #include "../../../ops/cached_attention.h"
-#include "cuda_ops.h"
+#include "ops_cuda.h"
 
 namespace switchyard::ops {
 namespace {

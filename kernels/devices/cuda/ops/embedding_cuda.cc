@@ -1,5 +1,5 @@
 #include "../../../ops/embedding.h"
-#include "cuda_ops.h"
+#include "ops_cuda.h"
 
 namespace switchyard::ops {
 namespace {

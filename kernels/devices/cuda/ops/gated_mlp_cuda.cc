@@ -1,7 +1,7 @@
 #include <string>
 
 #include "../../../ops/gated_mlp.h"
-#include "cuda_ops.h"
+#include "ops_cuda.h"
 
 namespace switchyard::ops {
 namespace {

@@ -2,7 +2,7 @@
 #include <vector>
 
 #include "../../../ops/linear.h"
-#include "cuda_ops.h"
+#include "ops_cuda.h"
 
 namespace switchyard::ops {
 namespace {

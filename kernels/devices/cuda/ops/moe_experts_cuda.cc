@@ -2,7 +2,7 @@
 #include <string>
 
 #include "../../../ops/moe_experts.h"
-#include "cuda_ops.h"
+#include "ops_cuda.h"
 
 namespace switchyard::ops {
 namespace {

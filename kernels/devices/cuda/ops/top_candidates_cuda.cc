@@ -1,7 +1,7 @@
 #include <string>
 
 #include "../../../ops/top_candidates.h"
-#include "cuda_ops.h"
+#include "ops_cuda.h"
 
 namespace switchyard::ops {
 namespace {

@@ -1,4 +1,4 @@
-#include "cpu_ops.h"
+#include "ops_cpu.h"
 
 namespace switchyard::ops {
 

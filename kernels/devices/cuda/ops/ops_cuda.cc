@@ -1,4 +1,4 @@
-#include "cuda_ops.h"
+#include "ops_cuda.h"
 
 #include <stdexcept>
 
