@@ -1,7 +1,8 @@
+import { CHUNK_TOKENS } from './batch.ts';
+
 /** What others may wait for a part of somebody's prompt, in milliseconds. */
 const TARGET_MS = 250;
 const LEAST_TOKENS = 32;
-const MOST_TOKENS = 512;
 /** Weight of the newest measure. */
 const NEWEST = 0.3;
 /** Passes of fewer tokens say nothing about prompts. */
@@ -12,8 +13,8 @@ export class PromptPace {
   #tokensPerMs: number | undefined;
 
   get tokens(): number {
-    if (this.#tokensPerMs === undefined) return MOST_TOKENS / 4;
-    return Math.max(LEAST_TOKENS, Math.min(MOST_TOKENS, Math.floor(TARGET_MS * this.#tokensPerMs)));
+    if (this.#tokensPerMs === undefined) return CHUNK_TOKENS / 4;
+    return Math.max(LEAST_TOKENS, Math.min(CHUNK_TOKENS, Math.floor(TARGET_MS * this.#tokensPerMs)));
   }
 
   /** A pass of so many tokens took so long. */

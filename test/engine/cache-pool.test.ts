@@ -94,6 +94,32 @@ describe('a cache pool', () => {
     expect(next.blocks.length).toBe(1);
   });
 
+  it('goes on with what it has where memory runs out in the midst of growing', async () => {
+    let left = 100;
+    class ShortMemory extends HostCacheMemory {
+      override grow(...args: Parameters<HostCacheMemory['grow']>) {
+        if (left-- <= 0) return Promise.reject(new Error('no room'));
+        return super.grow(...args);
+      }
+    }
+    const pool = new CachePool(SPECS, new ShortMemory('float32'));
+    const row = pool.open(40 * BLOCK);
+    await reserve(pool, row, BLOCK);
+    const { blocks } = pool;
+    const before = [...row.blocks];
+    const values = () => pool.tensors.get(stateName(1, 'value'))?.data as Float32Array;
+    values().fill(3);
+    left = 1;
+    await expect(reserve(pool, row, 40 * BLOCK)).rejects.toThrow('no room');
+    expect([pool.blocks, row.blocks]).toEqual([blocks, before]);
+    for (const tensor of pool.tensors.values()) expect(tensor.dims[0]).toBe(blocks);
+    left = 100;
+    await reserve(pool, row, 20 * BLOCK);
+    expect(row.blocks.length).toBe(20);
+    for (const tensor of pool.tensors.values()) expect(tensor.dims[0]).toBe(pool.blocks);
+    expect(values()[0]).toBe(3);
+  });
+
   it('refuses what it cannot keep', () => {
     const specs = [{ kind: 'recurrent', states: { state: [2, 4] } }] as const;
     expect(() => new CachePool(specs, new HostCacheMemory('float32'))).toThrow(/recurrent state/);

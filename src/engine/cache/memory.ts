@@ -7,9 +7,11 @@ import { hostTensor } from '../../runtime/tensors.ts';
 
 /** One tensor's memory. */
 export interface CacheBuffer {
-  /** Fed as past and fetched as present, so that the engine extends it in place. */
-  readonly tensor: Tensor;
+  /** Sizes of all of it. */
+  readonly dims: readonly number[];
   readonly bytes: number;
+  /** Its first `blocks` blocks, fed as past and fetched as present, so that the engine extends it in place. */
+  tensor(blocks: number): Tensor;
   dispose(): void;
 }
 
@@ -24,10 +26,13 @@ export interface CacheMemory {
 }
 
 class HostBuffer implements CacheBuffer {
-  readonly tensor: Tensor;
+  readonly dims: readonly number[];
+  readonly #dtype: DType;
   readonly #memory: Uint8Array;
 
   constructor(dtype: DType, dims: readonly number[], old?: HostBuffer) {
+    this.dims = dims;
+    this.#dtype = dtype;
     // Fresh memory of this size is zero pages that count only once they are written.
     this.#memory = allocate(
       Uint8Array,
@@ -36,7 +41,12 @@ class HostBuffer implements CacheBuffer {
       'Run fewer or shorter rows at a time, or bound them with maxCacheLength',
     );
     if (old) this.#memory.set(old.#memory);
-    this.tensor = hostTensor(dtype, this.#memory, dims);
+  }
+
+  tensor(blocks: number): Tensor {
+    const [all = 1, ...rest] = this.dims;
+    const bytes = (this.bytes / all) * blocks;
+    return hostTensor(this.#dtype, this.#memory.subarray(0, bytes), [blocks, ...rest]);
   }
 
   get bytes(): number {
@@ -59,12 +69,18 @@ export class HostCacheMemory implements CacheMemory {
 }
 
 class DeviceBuffer implements CacheBuffer {
-  readonly tensor: Tensor;
+  readonly dims: readonly number[];
   readonly memory: DeviceMemory;
+  readonly #dtype: DType;
 
   constructor(memory: DeviceMemory, dtype: DType, dims: readonly number[]) {
+    this.dims = dims;
     this.memory = memory;
-    this.tensor = memory.tensor(dtype, dims);
+    this.#dtype = dtype;
+  }
+
+  tensor(blocks: number): Tensor {
+    return this.memory.tensor(this.#dtype, [blocks, ...this.dims.slice(1)]);
   }
 
   get bytes(): number {

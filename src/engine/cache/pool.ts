@@ -108,25 +108,34 @@ export class CachePool {
     // Some more than is needed now: the next token should not move all that a long prompt has just filled.
     const wanted = Math.max(2 * this.#blocks, needed + Math.ceil(needed / 16), FIRST_BLOCKS);
     const blocks = Math.max(needed, Math.min(wanted, most));
-    const tensors = new Map<string, Tensor>();
     this.#onMove();
+    try {
+      await this.#growBuffers(blocks);
+      for (let block = this.#blocks; block < blocks; block++) this.#free.push(block);
+      // Low numbers are handed out first.
+      this.#free.sort((a, b) => b - a);
+      this.#blocks = blocks;
+    } finally {
+      // Where memory ran out midway, some layers have moved, and all go on with the blocks there were.
+      if (this.#disposed || this.#blocks === 0) this.#clear();
+      const buffers = [...this.#buffers];
+      this.#tensors = new Map(buffers.map(([name, buffer]) => [name, buffer.tensor(this.#blocks)]));
+    }
+  }
+
+  async #growBuffers(blocks: number): Promise<void> {
     for (const [layer, { kvHeads, headDim }] of this.#specs.entries()) {
       for (const part of ['key', 'value'] as const) {
         const name = stateName(layer, part);
+        const old = this.#buffers.get(name);
+        // Already of this size where an earlier growth ended midway.
+        if (old && (old.dims[0] ?? 0) >= blocks) continue;
         const dims = [blocks, kvHeads, BLOCK_POSITIONS, headDim];
-        const buffer = await this.#memory.grow(this.#buffers.get(name), dims);
-        this.#buffers.set(name, buffer);
-        tensors.set(name, buffer.tensor);
+        this.#buffers.set(name, await this.#memory.grow(old, dims));
       }
       // Copying a long cache takes a while; the event loop gets its turn between layers.
       if (this.#blocks > 0) await setImmediate();
     }
-    // Low numbers are handed out first.
-    for (let block = blocks - 1; block >= this.#blocks; block--) this.#free.unshift(block);
-    this.#free.sort((a, b) => b - a);
-    this.#tensors = tensors;
-    this.#blocks = blocks;
-    if (this.#disposed) this.#clear();
   }
 
   #clear(): void {
