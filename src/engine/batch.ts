@@ -2,6 +2,7 @@
 import * as io from '../models/io.ts';
 import { Tensor } from '../runtime/ort.ts';
 import { blocksFor } from './cache/pool.ts';
+import { equalPart } from './scheduler.ts';
 import type { Sequence, VisualFeatures } from './sequence.ts';
 
 /** Most tokens of one pass over prompts: large enough for full GEMM speed, small enough to bound activations. */
@@ -92,8 +93,7 @@ export function planPrefill(sequences: readonly Sequence[]): Chunk[][] {
   for (const sequence of sequences) {
     const tokens = sequence.pending;
     if (tokens > CHUNK_TOKENS) {
-      const parts = Math.ceil(tokens / CHUNK_TOKENS);
-      const size = Math.ceil(tokens / parts);
+      const size = equalPart(tokens, CHUNK_TOKENS);
       for (let start = 0; start < tokens; start += size)
         passes.push([{ sequence, tokens: Math.min(size, tokens - start) }]);
       room = 0;

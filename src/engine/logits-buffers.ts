@@ -7,8 +7,8 @@ import { readTensor } from '../runtime/tensors.ts';
 const MOST_IDLE = 2;
 
 /**
- * Where passes write logits: a buffer for each decoding, so that what one has computed stays until its own next pass. Buffers are
- * used again, because recorded steps hold their addresses.
+ * Where passes write logits: a buffer for each pass whose results may still be read. Buffers are used again, because recorded steps hold
+ * their addresses.
  */
 export class LogitsBuffers {
   readonly #vocab: number;
@@ -54,7 +54,7 @@ export class LogitsBuffers {
   }
 }
 
-/** The logits of up to `rows` rows, in one place that every pass of a decoding writes anew. */
+/** The logits of up to `rows` rows, which a pass writes. */
 export class LogitsBuffer {
   readonly id: number;
   readonly rows: number;
@@ -86,7 +86,7 @@ export class LogitsBuffer {
     return tensor;
   }
 
-  /** What the last pass wrote to rows, fp32 [count, vocab]. */
+  /** What a pass wrote to rows, fp32 [count, vocab]. */
   async read(first: number, count: number): Promise<Float32Array> {
     return (await readTensor(this.tensor(first, count))) as Float32Array;
   }

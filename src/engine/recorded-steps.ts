@@ -62,8 +62,9 @@ export class RecordedSteps {
       return memory;
     };
     try {
-      const inputs = await allocate(inputBytes(step.batch).length, 'the inputs of a step');
-      await inputs.write(inputBytes(step.batch));
+      const bytes = inputBytes(step.batch);
+      const inputs = await allocate(bytes.length, 'the inputs of a step');
+      await inputs.write(bytes);
       const feeds = stepFeeds(inputs, step);
       const fetches: Record<string, Tensor> = { [io.LOGITS]: step.logits };
       for (const [state, tensor] of step.cache) {

@@ -70,6 +70,11 @@ function total({ pending }: Waiting): number {
   return pending.reduce((sum, count) => sum + count, 0);
 }
 
+/** So many tokens at a time in parts of at most `room`: equal ones, since a short last part would cost a pass of its own. */
+export function equalPart(tokens: number, room: number): number {
+  return tokens === 0 ? 0 : Math.ceil(tokens / Math.ceil(tokens / room));
+}
+
 /** Gives a prompt's sequences tokens in their order, up to `room`; returns how many. */
 function give(
   shares: Map<number, number[]>,
@@ -78,8 +83,7 @@ function give(
 ): number {
   let left = room;
   const tokens = pending.map((count) => {
-    // What does not fit goes in equal parts, since a short last one would cost a pass of its own.
-    const part = count <= left ? count : left > 0 ? Math.ceil(count / Math.ceil(count / left)) : 0;
+    const part = left > 0 ? equalPart(count, left) : 0;
     left -= part;
     // The next sequence starts only when this one has ended.
     if (part < count) left = 0;

@@ -89,10 +89,9 @@ function joinParameters(
     checkTokenIds(level, where, vocabSize);
   }
   const parameters = resolveParameters([atTemperatureZero(call), atTemperatureZero(passed), defaults]);
-  // generation_config.json may name ids the model does not have: they cannot come up, and cannot be fed.
+  // generation_config.json may name ids the model does not have: they cannot come up.
   const eosTokenIds = parameters.eosTokenIds.filter((id) => id < vocabSize);
-  const padTokenId = parameters.padTokenId < vocabSize ? parameters.padTokenId : (eosTokenIds[0] ?? 0);
-  return { ...parameters, eosTokenIds, padTokenId };
+  return { ...parameters, eosTokenIds };
 }
 
 /** A caller's temperature of 0 asks for greedy decoding. */
