@@ -13,7 +13,7 @@ import {
 import { run } from '../cli/capture.ts';
 import { goldenModel } from '../helpers/goldens.ts';
 import { FakeHub, type FakeRepo } from '../hub/fake-hub.ts';
-import { temporaryFolder, useHub } from '../hub/helpers.ts';
+import { startOver } from '../hub/helpers.ts';
 
 const ID = 'acme/sees';
 const OLD = 'a'.repeat(40);
@@ -27,13 +27,10 @@ beforeAll(async () => {
 });
 afterAll(() => hub.stop());
 beforeEach(async () => {
-  hub.reset();
   const names = readdirSync(FOLDER).filter((name) => statSync(join(FOLDER, name)).isFile());
   const files = Object.fromEntries(names.map((name) => [name, { bytes: readFileSync(join(FOLDER, name)) }]));
   repo = { commit: OLD, files, refs: { [OLD]: OLD } };
-  hub.repos.clear();
-  hub.repos.set(ID, repo);
-  useHub(hub, await temporaryFolder());
+  await startOver(hub, { [ID]: repo });
 });
 
 const asked = () => hub.log.filter(({ place }) => place === 'api').length;

@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, expect, test, vi } from 'vitest';
 import { FakeHub, type FakeRepo } from '../hub/fake-hub.ts';
-import { temporaryFolder, useHub } from '../hub/helpers.ts';
+import { startOver, temporaryFolder } from '../hub/helpers.ts';
 import { CACHED_COMMIT, CACHED_ID } from './cache-files.ts';
 import { run } from './capture.ts';
 
@@ -21,7 +21,6 @@ beforeAll(async () => {
 });
 afterAll(() => hub.stop());
 beforeEach(async () => {
-  hub.reset();
   repo = { commit: CACHED_COMMIT, refs: { 'v1.0': CACHED_COMMIT }, files: {} };
   for (const name of ['config.json', 'model.safetensors.index.json', ...SHARDS]) {
     repo.files[name] = {
@@ -32,10 +31,7 @@ beforeEach(async () => {
   for (const name of ['tokenizer.json', 'tokenizer_config.json', 'README.md', 'pytorch_model.bin']) {
     repo.files[name] = { bytes: Buffer.from(`{"${name}":1}`) };
   }
-  hub.repos.clear();
-  hub.repos.set(CACHED_ID, repo);
-  cache = await temporaryFolder();
-  useHub(hub, cache);
+  cache = await startOver(hub, { [CACHED_ID]: repo });
 });
 
 test('fetches what a load needs and nothing else, and prints the folder', async () => {

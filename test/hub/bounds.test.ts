@@ -6,7 +6,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { HubError } from '../../src/errors.ts';
 import { resolveRepo } from '../../src/hub/repo/resolve-repo.ts';
 import { etagOf, FakeHub, type FakeRepo, type Fault, type Seen } from './fake-hub.ts';
-import { QUICK, randomBytes, seededRandom, temporaryFolder, useHub } from './helpers.ts';
+import { QUICK, randomBytes, seededRandom, startOver } from './helpers.ts';
 
 const ID = 'acme/tiny-moe';
 const WEIGHTS = 'model.safetensors';
@@ -22,7 +22,6 @@ beforeAll(async () => {
 });
 afterAll(() => hub.stop());
 beforeEach(async () => {
-  hub.reset();
   repo = {
     commit: 'c'.repeat(40),
     files: {
@@ -30,10 +29,7 @@ beforeEach(async () => {
       [WEIGHTS]: { bytes, kind: 'lfs' },
     },
   };
-  hub.repos.clear();
-  hub.repos.set(ID, repo);
-  cache = await temporaryFolder();
-  useHub(hub, cache);
+  cache = await startOver(hub, { [ID]: repo });
 });
 
 const fetchFile = async (name = WEIGHTS, settings = {}) =>

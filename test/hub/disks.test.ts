@@ -21,7 +21,7 @@ import { scanCache } from '../../src/hub/cache/scan.ts';
 import { verifyFiles } from '../../src/hub/cache/verify.ts';
 import { resolveRepo } from '../../src/hub/repo/resolve-repo.ts';
 import { etagOf, FakeHub, type FakeRepo } from './fake-hub.ts';
-import { QUICK, randomBytes, seededRandom, temporaryFolder, treeOf, useHub, warningsOf } from './helpers.ts';
+import { QUICK, randomBytes, seededRandom, startOver, treeOf, warningsOf } from './helpers.ts';
 
 /** What the disk answers to some calls, instead of doing them. */
 const disk = vi.hoisted(() => ({ refuses: {} as Record<string, string>, below: '' }));
@@ -53,7 +53,6 @@ beforeAll(async () => {
 });
 afterAll(() => hub.stop());
 beforeEach(async () => {
-  hub.reset();
   repo = {
     commit: COMMIT,
     files: {
@@ -62,11 +61,8 @@ beforeEach(async () => {
       [WEIGHTS]: { bytes: randomBytes(seededRandom(1), 90_000), kind: 'lfs' },
     },
   };
-  hub.repos.clear();
-  hub.repos.set(ID, repo);
-  cache = await temporaryFolder();
+  cache = await startOver(hub, { [ID]: repo });
   disk.below = cache;
-  useHub(hub, cache);
 });
 afterEach(() => {
   disk.refuses = {};

@@ -13,9 +13,8 @@ import {
   QUICK,
   randomBytes,
   seededRandom,
-  temporaryFolder,
+  startOver,
   treeOf,
-  useHub,
   warningsOf,
 } from './helpers.ts';
 
@@ -37,7 +36,6 @@ beforeAll(async () => {
 });
 afterAll(() => hub.stop());
 beforeEach(async () => {
-  hub.reset();
   repo = {
     commit: COMMIT,
     files: {
@@ -49,10 +47,7 @@ beforeEach(async () => {
       [SHARDS[2] as string]: { bytes: randomBytes(random, 70_001), kind: 'lfs' },
     },
   };
-  hub.repos.clear();
-  hub.repos.set(ID, repo);
-  cache = await temporaryFolder();
-  useHub(hub, cache);
+  cache = await startOver(hub, { [ID]: repo });
 });
 
 const open = (options = {}, settings = {}) => resolveRepo(ID, options, { ...QUICK, ...settings });

@@ -52,6 +52,16 @@ export function useHub(hub: FakeHub, cacheDir: string): void {
   vi.stubEnv('HF_HUB_DOWNLOAD_TIMEOUT', '1200');
 }
 
+/** Begins anew: the hub has only these repos, and no memory; the environment points at it and at an empty cache, which is returned. */
+export async function startOver(hub: FakeHub, repos: Readonly<Record<string, FakeRepo>>): Promise<string> {
+  hub.reset();
+  hub.repos.clear();
+  for (const [id, repo] of Object.entries(repos)) hub.repos.set(id, repo);
+  const cache = await temporaryFolder();
+  useHub(hub, cache);
+  return cache;
+}
+
 const folders: string[] = [];
 
 export async function temporaryFolder(): Promise<string> {

@@ -7,7 +7,7 @@ import { HubError } from '../../src/errors.ts';
 import { resolveRepo } from '../../src/hub/repo/resolve-repo.ts';
 import { openCheckpoint } from '../../src/safetensors/checkpoint.ts';
 import { FakeHub } from './fake-hub.ts';
-import { QUICK, temporaryFolder, useHub } from './helpers.ts';
+import { QUICK, startOver, temporaryFolder } from './helpers.ts';
 
 let hub: FakeHub;
 let folder: string;
@@ -16,9 +16,7 @@ beforeAll(async () => {
 });
 afterAll(() => hub.stop());
 beforeEach(async () => {
-  hub.reset();
-  hub.repos.clear();
-  useHub(hub, await temporaryFolder());
+  await startOver(hub, {});
   folder = await temporaryFolder();
 });
 
