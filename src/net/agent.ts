@@ -1,9 +1,6 @@
 import http from 'node:http';
 import https from 'node:https';
 import type { SecureContext } from 'node:tls';
-import { HttpProxyAgent } from 'http-proxy-agent';
-import { HttpsProxyAgent } from 'https-proxy-agent';
-import { SocksProxyAgent } from 'socks-proxy-agent';
 import type { ProxyServer } from './proxy.ts';
 
 /**
@@ -13,24 +10,33 @@ import type { ProxyServer } from './proxy.ts';
  *
  * @param trusted root certificates for a proxy that speaks TLS itself, undefined: Node's own
  */
-export function agentFor(
+export async function agentFor(
   target: URL,
   proxy: ProxyServer | undefined,
   trusted: SecureContext | undefined,
   signal: AbortSignal,
-): http.Agent {
+): Promise<http.Agent> {
   const secure = target.protocol === 'https:';
   if (proxy) return proxyAgent(proxy.url, secure, trusted, signal);
   return secure ? https.globalAgent : http.globalAgent;
 }
 
-function proxyAgent(
+/** Only who has a proxy waits for the code that speaks with it. */
+async function proxyAgent(
   url: URL,
   secure: boolean,
   trusted: SecureContext | undefined,
   signal: AbortSignal,
-): http.Agent {
-  if (url.protocol.startsWith('socks')) return new SocksProxyAgent(url, { keepAlive: false });
+): Promise<http.Agent> {
+  if (url.protocol.startsWith('socks')) {
+    const { SocksProxyAgent } = await import('socks-proxy-agent');
+    return new SocksProxyAgent(url, { keepAlive: false });
+  }
   const options = { keepAlive: false, signal, ...(trusted && { secureContext: trusted }) };
-  return secure ? new HttpsProxyAgent(url.href, options) : new HttpProxyAgent(url.href, options);
+  if (secure) {
+    const { HttpsProxyAgent } = await import('https-proxy-agent');
+    return new HttpsProxyAgent(url.href, options);
+  }
+  const { HttpProxyAgent } = await import('http-proxy-agent');
+  return new HttpProxyAgent(url.href, options);
 }

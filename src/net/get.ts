@@ -27,13 +27,13 @@ const MAX_HEADER_BYTES = 128 * 1024;
  *
  * @throws ConnectionError where no answer comes, also after the signal has fired
  */
-export function get(
+export async function get(
   url: URL,
   headers: Readonly<Record<string, string>>,
   signal: AbortSignal,
 ): Promise<HttpAnswer> {
+  const route = await planRoute(url, signal);
   return new Promise((resolve, reject) => {
-    const route = planRoute(url, signal);
     const { request } = url.protocol === 'https:' ? https : http;
     const { agent, trusted } = route;
     const tls = trusted && { secureContext: trusted };
@@ -62,12 +62,12 @@ export function get(
   });
 }
 
-function planRoute(url: URL, signal: AbortSignal) {
+async function planRoute(url: URL, signal: AbortSignal) {
   try {
     const proxy = proxyFor(url);
     const secure = url.protocol === 'https:' || proxy?.url.protocol === 'https:';
     const trusted = secure ? trustedContext() : undefined;
-    return { proxy, trusted, agent: agentFor(url, proxy, trusted, signal) };
+    return { proxy, trusted, agent: await agentFor(url, proxy, trusted, signal) };
   } catch (error) {
     if (!(error instanceof ProxySettingError || error instanceof CertificateSettingError)) throw error;
     throw new ConnectionError(error.message, 'setting', { cause: error });
