@@ -62,7 +62,16 @@ export interface RopePlace {
   readonly layerTypes: readonly string[];
 }
 
+/** A dictionary of rope settings as the file has it. */
+export interface RopeDictionary {
+  /** Its full name, such as `text_config.rope_scaling`. */
+  readonly field: string;
+  readonly given: Record<string, unknown>;
+}
+
 export interface ParsedRope {
+  /** The dictionary in force. */
+  readonly dictionary: RopeDictionary;
   readonly parameters: RopeParameters;
   /** Most positions of a sequence: what the scaling reaches, where there is one, but no less than `max_position_embeddings`. */
   readonly contextLength: number;
@@ -76,7 +85,8 @@ export interface ParsedRope {
  */
 export function parseRope(config: RopeFields, place: RopePlace): ParsedRope {
   const { file, path, headDim } = place;
-  const { field, given } = ropeDictionary(config, place);
+  const dictionary = ropeDictionary(config, place);
+  const { field, given } = dictionary;
   const type = ropeType(given, field, file);
   const read = READ_BY_TYPE[type];
   const used = Object.entries(given).filter(([key]) => (read as readonly string[]).includes(key));
@@ -100,6 +110,7 @@ export function parseRope(config: RopeFields, place: RopePlace): ParsedRope {
   if (type === 'llama3') checkLlama3(settings, fault);
   if (type === 'longrope') checkLongrope(settings, headDim / 2, fault);
   return {
+    dictionary,
     parameters: {
       type,
       theta: settings.rope_theta,
@@ -123,8 +134,8 @@ export function parseRope(config: RopeFields, place: RopePlace): ParsedRope {
 
 type Fault = (name: SettingName, wanted: string) => Error;
 
-/** The dictionary in force. Kinds of attention may each have one; those that layers use must then agree. */
-function ropeDictionary(config: RopeFields, { file, path, layerTypes }: RopePlace) {
+/** The one in force. Kinds of attention may each have one; those that layers use must then agree. */
+function ropeDictionary(config: RopeFields, { file, path, layerTypes }: RopePlace): RopeDictionary {
   const scaling = config.rope_scaling && Object.keys(config.rope_scaling).length > 0;
   const name = `${path}${scaling ? 'rope_scaling' : 'rope_parameters'}`;
   const given = (scaling ? config.rope_scaling : config.rope_parameters) ?? {};

@@ -12,7 +12,7 @@ import {
   parseConfig,
   size,
 } from './config.ts';
-import { parseRope } from './rope-config.ts';
+import { parseRope, type RopeDictionary } from './rope-config.ts';
 
 /** Fields every Qwen MoE text config shares; class defaults of HF `Qwen2MoeConfig` and `Qwen3MoeConfig`. */
 export const textFields = {
@@ -53,6 +53,8 @@ type Fields = z.output<z.ZodObject<typeof textFields>>;
 export type TextConfig<F extends Fields = Fields> = F & {
   readonly head_dim: number;
   readonly rope: Rope;
+  /** The rope settings as the file has them, for what else a family keeps there. */
+  readonly ropeDictionary: RopeDictionary;
   /** Most positions of a sequence, with what the rope scaling adds. */
   readonly contextLength: number;
   /** Per layer: MoE block (true) or dense MLP (false). */
@@ -92,11 +94,12 @@ export function parseText<F extends Fields>(
     ...(window === undefined ? [] : [SLIDING]),
   ];
   const place = { file, path: at, headDim: head_dim, defaultTheta: theta, layerTypes: kinds };
-  const { parameters, contextLength } = parseRope(fields, place);
+  const { dictionary, parameters, contextLength } = parseRope(fields, place);
   return {
     ...fields,
     head_dim,
     rope: computeRope(parameters, head_dim),
+    ropeDictionary: dictionary,
     contextLength,
     isSparse: sparseLayers(fields),
     windows: isSliding.map((slides) => (slides ? window : undefined)),

@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { findArchitecture } from '../../src/auto/registry.ts';
 import { ConfigError } from '../../src/errors.ts';
 import { declaredDtype } from '../../src/models/config.ts';
+import { mropeAxes, parseQwen3Vl } from '../../src/models/qwen3_vl_moe/config.ts';
 
 const FAMILIES = ['qwen2_moe', 'qwen3_moe', 'qwen3_vl_moe'];
 /** A config.json of a family, with fields where its text settings lie. */
@@ -79,5 +80,32 @@ describe.each(FAMILIES)('config.json of %s', (modelType) => {
     ['mlp_only_layers', [1.5]],
   ])('is refused where %s is %s, at once', (field, value) => {
     expect(() => parse(modelType, { [field]: value })).toThrow(new RegExp(`config\\.json: ${at}${field}`));
+  });
+});
+
+describe('the sections of a rope with three axes', () => {
+  const parse = (rope: object) =>
+    parseQwen3Vl({ text_config: { hidden_size: 3584, ...rope } }, 'config.json');
+  const sections = { mrope_section: [4, 2, 2] };
+
+  it.each([
+    { rope_scaling: sections },
+    { rope_parameters: sections },
+    { rope_scaling: {}, rope_parameters: sections },
+    { rope_scaling: null, rope_parameters: sections },
+  ])('are of the dictionary in force: %j', (rope) => {
+    expect(parse(rope).ropeAxes).toEqual(mropeAxes(112, [4, 2, 2]));
+  });
+
+  it('are those of the class where the file has none', () => {
+    expect(parse({}).ropeAxes).toEqual(mropeAxes(112, [24, 20, 20]));
+  });
+
+  it('that cannot be are refused by the name the file has for them', () => {
+    const use = () => parse({ rope_scaling: {}, rope_parameters: { mrope_section: [4, 2] } });
+    expect(use).toThrow(ConfigError);
+    expect(use).toThrow(
+      /config\.json: text_config\.rope_parameters\.mrope_section is .*; expected three sizes/,
+    );
   });
 });

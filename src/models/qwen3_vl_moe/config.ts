@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { declaredDtype, fieldError, parseConfig, size, tokenId } from '../config.ts';
+import type { RopeDictionary } from '../rope-config.ts';
 import { parseText, type TextConfig, textFields } from '../text-config.ts';
 import { parseVision, type VisionConfig } from './vision-config.ts';
 
@@ -78,7 +79,7 @@ export function parseQwen3Vl(json: unknown, file: string): Config {
     vision,
     imageTokenId: config.image_token_id,
     videoTokenId: config.video_token_id,
-    ropeAxes: mropeAxes(pairs, parseSections(config.text_config, pairs, file)),
+    ropeAxes: mropeAxes(pairs, parseSections(text.ropeDictionary, pairs, file)),
   };
 }
 
@@ -86,16 +87,16 @@ function isDeclared({ declaredDtype: { dtype, fault } }: Pick<TextConfig, 'decla
   return dtype !== undefined || fault !== undefined;
 }
 
-function parseSections(text: Record<string, unknown>, pairs: number, file: string): [number, number, number] {
-  const rope = (text.rope_scaling ?? text.rope_parameters ?? {}) as { mrope_section?: unknown };
-  const given = rope.mrope_section ?? DEFAULT_SECTIONS;
+function parseSections(rope: RopeDictionary, pairs: number, file: string): [number, number, number] {
+  const field = `${rope.field}.mrope_section`;
+  const given = rope.given.mrope_section ?? DEFAULT_SECTIONS;
   const parsed = sections.safeParse(given);
-  if (!parsed.success) throw fieldError(file, 'text_config.rope_scaling.mrope_section', given, 'three sizes');
+  if (!parsed.success) throw fieldError(file, field, given, 'three sizes');
   const [time, height, width] = parsed.data;
   if (3 * Math.max(height, width) > pairs + 2)
     throw fieldError(
       file,
-      'text_config.rope_scaling.mrope_section',
+      field,
       given,
       `height and width that fit into head_dim / 2 = ${pairs} interleaved by three`,
     );

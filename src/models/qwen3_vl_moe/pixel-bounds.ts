@@ -1,6 +1,6 @@
 import { expected, InputError } from '../../errors.ts';
 import { checkOptions } from '../../options.ts';
-import type { ImageConfig } from './processor-config.ts';
+import { type ImageConfig, MOST_MIN_PIXELS } from './processor-config.ts';
 
 /** Bounds on the pixels of a picture after resizing, or of all frames of a video together. They decide how many tokens it costs. */
 export interface PixelBounds {
@@ -15,8 +15,6 @@ export interface PixelBounds {
 /** Names of the bounds, as options. */
 export const BOUNDS = ['minPixels', 'maxPixels', 'size'] as const satisfies readonly (keyof PixelBounds)[];
 
-/** Most pixels that a picture may be enlarged to. */
-export const MOST_MIN_PIXELS = 2 ** 24;
 const MOST_PIXELS = 2 ** 31 - 1;
 
 /**

@@ -2,6 +2,7 @@ import * as z from 'zod';
 import { ConfigError, expected, issueText } from '../../errors.ts';
 import type { Repo } from '../../hub/types.ts';
 import { readJsonFile } from '../../json.ts';
+import { size as positiveInt } from '../config.ts';
 import type { PatchRule } from './patches.ts';
 
 const PILLOW_BICUBIC = 3;
@@ -26,12 +27,9 @@ export interface ProcessorConfig {
   readonly video: VideoConfig;
 }
 
-const positiveInt = z
-  .int()
-  .positive()
-  .max(2 ** 31 - 1);
-/** Pixels that small pictures are enlarged to; the bound keeps a setting from filling the memory. */
-const leastPixels = positiveInt.max(2 ** 24);
+/** Most pixels that a picture may be enlarged to: keeps a setting from filling the memory. */
+export const MOST_MIN_PIXELS = 2 ** 24;
+const leastPixels = positiveInt.max(MOST_MIN_PIXELS);
 const perChannel = z.union([z.number(), z.array(z.number()).length(3)]);
 const deviation = z.union([z.number().positive(), z.array(z.number().positive()).length(3)]);
 const edges = z.looseObject({
