@@ -14,9 +14,7 @@ const QUOTE = 0x22;
 const MINUS = 0x2d;
 const OPEN_LIST = 0x5b;
 const BACKSLASH = 0x5c;
-const _CLOSE_LIST = 0x5d;
 const OPEN_OBJECT = 0x7b;
-const _CLOSE_OBJECT = 0x7d;
 const BYTE_ORDER_MARK = Buffer.from([0xef, 0xbb, 0xbf]);
 const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 /** What Python's json module writes beyond JSON. */

@@ -1,12 +1,12 @@
 import { stat } from 'node:fs/promises';
-import { dirname, join, relative } from 'node:path';
+import { basename, dirname, relative } from 'node:path';
 import type { Command } from 'commander';
 import { loadConfig } from '../auto/load-config.ts';
 import { refuseQuantized } from '../auto/quantization.ts';
 import { ConfigError } from '../errors.ts';
 import { resolveRepo } from '../hub/repo/resolve-repo.ts';
 import type { HubOptions, Repo } from '../hub/types.ts';
-import { INDEX_FILE, openCheckpoint } from '../safetensors/checkpoint.ts';
+import { INDEX_FILE, openCheckpoint, SINGLE_FILE } from '../safetensors/checkpoint.ts';
 import { formatBytes } from '../units.ts';
 import { type Io, UsageError } from './io.ts';
 import { createProgressDisplay } from './progress.ts';
@@ -122,9 +122,7 @@ async function optionalFiles(repo: Repo): Promise<string[]> {
 /** The shards and their index. Opening them shows at once whether the headers are sound. */
 async function weights(repo: Repo): Promise<string[]> {
   const { files } = await openCheckpoint(repo);
-  const index =
-    files.length === 1 && files[0]?.endsWith(join('/', 'model.safetensors'))
-      ? undefined
-      : await repo.file(INDEX_FILE);
+  const isSingle = files.length === 1 && basename(files[0] as string) === SINGLE_FILE;
+  const index = isSingle ? undefined : await repo.file(INDEX_FILE);
   return index === undefined ? [...files] : [index, ...files];
 }

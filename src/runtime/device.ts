@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { type DType, ELEMENT_TYPES } from '../dtype.ts';
-import { AbortError, EngineError, InputError, onAbort } from '../errors.ts';
+import { abortError, abortIf, EngineError, InputError, onAbort } from '../errors.ts';
 import {
   loadBinding,
   type NativeCapture,
@@ -12,11 +12,14 @@ import {
   type NativeMemory,
   nextRunId,
 } from './binding.ts';
-import { isCancelled, nativeError } from './native-error.ts';
+import { guard, isCancelled, nativeError } from './native-error.ts';
 import type { Tensor } from './ort.ts';
 import { type DeviceTensorType, deviceTensor } from './tensors.ts';
 import type { WeightStore } from './types.ts';
 import { nativeStore } from './weight-store.ts';
+
+/** What is aborted, in messages. */
+const UPLOAD = 'the upload of the weights';
 
 /** Name, PCI address, memory in bytes and compute capability of a GPU. */
 export type DeviceInfo = NativeDeviceInfo;
@@ -189,7 +192,7 @@ export class DeviceWeights {
     onProgress: (done: number, total: number) => void = () => {},
     signal?: AbortSignal,
   ): Promise<void> {
-    if (signal?.aborted) throw uploadAborted(signal);
+    abortIf(signal, UPLOAD);
     const id = nextRunId();
     const cancel = () => loadBinding().cancelRun(id);
     const listener = new UploadListener(onProgress, cancel);
@@ -198,14 +201,14 @@ export class DeviceWeights {
       listener.finish(await this.device.native.upload(this.native, listener.report, id));
     } catch (cause) {
       if (listener.fault) throw listener.fault.error;
-      if (signal?.aborted && isCancelled(cause)) throw uploadAborted(signal);
+      if (signal?.aborted && isCancelled(cause)) throw abortError(signal, UPLOAD);
       const { message } = cause as Error;
       if (message.startsWith('maxMemory')) throw new InputError(message, { cause });
       throw nativeError(cause);
     } finally {
       stop();
     }
-    if (signal?.aborted) throw uploadAborted(signal);
+    abortIf(signal, UPLOAD);
   }
 
   /** Frees the weights once no session uses them. */
@@ -251,10 +254,6 @@ class UploadListener {
   }
 }
 
-function uploadAborted({ reason }: AbortSignal): AbortError {
-  return new AbortError('the upload of the weights was aborted', { cause: reason });
-}
-
 /** A run recorded with `capture`, its inputs side by side in one piece of memory. */
 export class CapturedRun {
   readonly #device: Device;
@@ -280,14 +279,5 @@ export class CapturedRun {
   release(): Promise<void> {
     this.#releasing ??= guard(() => this.#device.native.release(this.#native));
     return this.#releasing;
-  }
-}
-
-/** Does native work, which may also refuse at once; what it throws becomes an EngineError. */
-async function guard<T>(work: () => Promise<T>): Promise<T> {
-  try {
-    return await work();
-  } catch (cause) {
-    throw nativeError(cause);
   }
 }

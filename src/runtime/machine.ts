@@ -1,7 +1,7 @@
 /** What this machine is and can do. */
 import { cpus } from 'node:os';
 import { loadBinding } from './binding.ts';
-import { nativeError } from './native-error.ts';
+import { guard } from './native-error.ts';
 import { defaultThreads } from './threads.ts';
 
 export interface CpuInfo {
@@ -37,7 +37,7 @@ export async function measureReadBandwidth(
   options: { bytes?: number; seconds?: number; threads?: number } = {},
 ): Promise<ReadBandwidth> {
   const { bytes = 512 * 1024 ** 2, seconds = 1, threads = defaultThreads() } = options;
-  return guard(loadBinding().measureReadBandwidth(bytes, seconds, threads));
+  return guard(() => loadBinding().measureReadBandwidth(bytes, seconds, threads));
 }
 
 /** GFLOP/s of the fastest product with bfloat16 weights held in cache, with all threads, off the event loop. */
@@ -46,13 +46,5 @@ export async function measureFlops(
   options: { seconds?: number; threads?: number } = {},
 ): Promise<number> {
   const { seconds = 1, threads = defaultThreads() } = options;
-  return guard(loadBinding().measureFlops(precision === 'bfloat16' ? 1 : 0, seconds, threads));
-}
-
-async function guard<T>(measurement: Promise<T>): Promise<T> {
-  try {
-    return await measurement;
-  } catch (cause) {
-    throw nativeError(cause);
-  }
+  return guard(() => loadBinding().measureFlops(precision === 'bfloat16' ? 1 : 0, seconds, threads));
 }

@@ -19,3 +19,12 @@ export function nativeError(cause: unknown): SwitchyardError {
   if (code === WEIGHT_FILE) return new CheckpointError(message, { cause });
   return new EngineError(exhaustedMessage(message) ?? message, { cause });
 }
+
+/** Does native work, which may also refuse at once; what it throws becomes one of Switchyard's errors. */
+export async function guard<T>(work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (cause) {
+    throw nativeError(cause);
+  }
+}

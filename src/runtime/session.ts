@@ -1,6 +1,6 @@
 /** Sessions on ONNX Runtime with Switchyard's custom ops. */
 import { arrayType, ELEMENT_TYPES } from '../dtype.ts';
-import { AbortError, didYouMean, EngineError, InputError, onAbort, show, warn } from '../errors.ts';
+import { abortError, abortIf, didYouMean, EngineError, InputError, onAbort, show, warn } from '../errors.ts';
 import {
   loadBinding,
   type NativeRecording,
@@ -15,6 +15,9 @@ import { toTensor, wrapTensor } from './tensors.ts';
 import { defaultThreads } from './threads.ts';
 import type { OpenSession, RecordingSession, RunOptions } from './types.ts';
 import { nativeStore } from './weight-store.ts';
+
+/** What is aborted, in messages. */
+const RUN = 'the run';
 
 type Feeds = Readonly<Record<string, Tensor>>;
 type Fetches = Readonly<Record<string, Tensor | null>>;
@@ -42,7 +45,7 @@ class SwitchyardSession implements RecordingSession {
   async run(feeds: Feeds, fetches: Fetches, options: RunOptions = {}): Promise<Record<string, Tensor>> {
     if (this.#disposal !== undefined) throw new EngineError('the session is disposed');
     const { signal, onExpertsCalls } = options;
-    if (signal?.aborted) throw aborted(signal);
+    abortIf(signal, RUN);
     const outputNames = Object.keys(fetches);
     const run = this.#start(this.#collectFeeds(feeds), outputNames, fetches, signal);
     this.#running.add(run);
@@ -57,7 +60,7 @@ class SwitchyardSession implements RecordingSession {
       }
       return tensors;
     } catch (cause) {
-      if (signal?.aborted && isCancelled(cause)) throw aborted(signal);
+      if (signal?.aborted && isCancelled(cause)) throw abortError(signal, RUN);
       throw nativeError(cause);
     } finally {
       this.#running.delete(run);
@@ -194,8 +197,4 @@ function checkType({ name, type }: NativeValueInfo, kind: string): void {
 function unknownName(kind: string, name: string, known: readonly string[]): EngineError {
   const hint = didYouMean(name, known) || `; it has ${known.slice(0, 8).map(show).join(', ')}`;
   return new EngineError(`the graph has no ${kind} ${show(name)}${hint}`);
-}
-
-function aborted(signal: AbortSignal): AbortError {
-  return new AbortError('the run was aborted', { cause: signal.reason });
 }

@@ -4,7 +4,7 @@ import { HubError, SwitchyardError, show } from '../../errors.ts';
 import { discard } from '../../net/get.ts';
 import type { HubConnection } from '../transfer/connection.ts';
 import { hashKind } from '../transfer/content-hash.ts';
-import { describeBody } from '../transfer/fitting-body.ts';
+import { describeBody, isPageInstead } from '../transfer/fitting-body.ts';
 import { notFound, RefusedError, refusal } from '../transfer/refusal.ts';
 import { encodePath, fileUrl, type RemoteFile } from '../transfer/remote-file.ts';
 import { type Answer, ask, isRefused, readBody, request, watched } from '../transfer/request.ts';
@@ -224,7 +224,7 @@ async function fetchFileHeaders(
     }
     hub.state.answered = true;
     const normal = normalize(answer);
-    const strayPage = /^text\/html/i.test(normal.get('content-type') ?? '') && !/\.html?$/i.test(path);
+    const strayPage = isPageInstead(normal, path);
     if (strayPage && !normal.has('etag') && !normal.has('x-linked-etag')) {
       throw new HubError(
         `${hub.endpoint} answered with an HTML page instead of ${path} of ${hub.id}. Look at ${url}: a sign-in page of the ` +

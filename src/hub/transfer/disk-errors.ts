@@ -1,3 +1,4 @@
+import type { StatsFs } from 'node:fs';
 import { stat, statfs } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { HubError } from '../../errors.ts';
@@ -53,7 +54,7 @@ export async function diskError(
 
 async function fullInWords(code: string, file: string, folder: string, bytesLeft: number): Promise<string> {
   const found = await statfs(folder).catch(() => undefined);
-  const free = await freeBytes(folder);
+  const free = found && freeBytes(found);
   const kept = 'What has arrived is kept and will be continued; free some space';
   const need = `${file} needs ${formatBytes(bytesLeft)} more`;
   if (code === 'EDQUOT') return `quota used up: ${need} in ${folder} (EDQUOT). ${kept}`;
@@ -65,16 +66,16 @@ async function fullInWords(code: string, file: string, folder: string, bytesLeft
   return `disk full: ${need}, and the file system of ${folder} takes ${what}, though ${formatBytes(free)} are free. ${kept}`;
 }
 
-/** Bytes this user may still write at `folder`, or undefined where the file system does not say. */
-async function freeBytes(folder: string): Promise<number | undefined> {
-  const found = await statfs(folder).catch(() => undefined);
-  return found && found.blocks > 0 ? found.bavail * found.bsize : undefined;
+/** Bytes this user may still write, or undefined where the file system does not say. */
+function freeBytes({ blocks, bavail, bsize }: StatsFs): number | undefined {
+  return blocks > 0 ? bavail * bsize : undefined;
 }
 
 /** @throws an error as the file system would, before the first byte of a file that does not fit */
 export async function checkSpace(partial: string, size: number): Promise<void> {
   const here = (await stat(partial).catch(() => undefined))?.size ?? 0;
-  const free = await freeBytes(dirname(partial));
+  const found = await statfs(dirname(partial)).catch(() => undefined);
+  const free = found && freeBytes(found);
   if (free !== undefined && size - here > free) {
     throw Object.assign(new Error('the file does not fit'), { code: 'ENOSPC' });
   }

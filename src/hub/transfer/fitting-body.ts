@@ -26,7 +26,7 @@ export async function findStrayBody(
   const encoding = headers.get('content-encoding') ?? 'identity';
   const length = headers.get('content-length');
   const whole = status === 200 ? length : (/\/(\d+)$/.exec(headers.get('content-range') ?? '')?.[1] ?? null);
-  const isPage = /^text\/html/i.test(headers.get('content-type') ?? '') && !/\.html?$/i.test(file.path);
+  const isPage = isPageInstead(headers, file.path);
   const name = `${file.path} of ${hub.id}`;
   if (status === 200 && (encoding !== 'identity' || (isPage && Number(length ?? -1) !== file.size))) {
     const { value: start = Buffer.alloc(0) } = await pieces.next();
@@ -45,6 +45,11 @@ export async function findStrayBody(
     `${name}: ${site} has ${found} that ${hub.endpoint} announced. The repo and its storage do not agree; ` +
     'try again later, or another revision'
   );
+}
+
+/** Whether an answer is an HTML page where the file asked for is none. */
+export function isPageInstead(headers: Headers, path: string): boolean {
+  return /^text\/html/i.test(headers.get('content-type') ?? '') && !/\.html?$/i.test(path);
 }
 
 /** What a body looks like that is not what was asked for: "an HTML page titled "Sign in"". */
