@@ -25,6 +25,7 @@ export {
 export type { ExpertsBackend, ExpertsContext, ExpertsInputs, ExpertsWeights } from './experts/interface.ts';
 export type { ExpertsRegistry } from './experts/registry.ts';
 export { ExpertsInterface } from './experts/registry.ts';
+export type { ConstraintFactory, TokenConstraint } from './generation/constraint.ts';
 export type {
   FinishReason,
   GenerateOutput,
@@ -33,7 +34,11 @@ export type {
 } from './generation/generate.ts';
 export { GenerationAbortError } from './generation/generate.ts';
 export type { GenerateOptions } from './generation/generate-options.ts';
-export type { GenerationParameters, LogitsProcessor } from './generation/parameters.ts';
+export type {
+  GenerationParameters,
+  LogitsProcessor,
+  PrefixAllowedTokensFn,
+} from './generation/parameters.ts';
 export type { TokenRows } from './generation/prompt.ts';
 export type { StoppingCriterion } from './generation/stopping-criteria.ts';
 export type { DecodingStreamer, Streamer, TextStreamerOptions } from './generation/streamers.ts';

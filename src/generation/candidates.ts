@@ -1,17 +1,28 @@
+import { kthHighest, type Shortlist, tieBound } from './shortlist.ts';
+
 /**
  * The tokens a draw may take, in order of id, with their logits. One object serves a whole generation: `count` says how
  * much of its arrays is in use. Tokens that are not listed have no chance.
  */
 export class Candidates {
-  readonly ids: Int32Array;
-  readonly logits: Float32Array;
+  ids!: Int32Array;
+  logits!: Float32Array;
   count = 0;
   /** Scratch of the filters: probability up to a common factor, and rank (lower goes first). */
-  readonly weights: Float64Array;
-  readonly ranks: Float64Array;
+  weights!: Float64Array;
+  ranks!: Float64Array;
 
-  /** @param capacity most tokens it will hold */
+  /** @param capacity tokens it will usually hold */
   constructor(capacity: number) {
+    this.#allocate(capacity);
+  }
+
+  /** Makes room for so many tokens; what it held is lost where there was too little. */
+  resize(capacity: number): void {
+    if (capacity > this.ids.length) this.#allocate(capacity);
+  }
+
+  #allocate(capacity: number): void {
     this.ids = new Int32Array(capacity);
     this.logits = new Float32Array(capacity);
     this.weights = new Float64Array(capacity);
@@ -64,6 +75,7 @@ export function fillCandidates(
   const kth = topK > 0 && topK < scores.length ? kthHighest(scores, topK) : -Infinity;
   const { last, lowest, lastScaled } = border(kth, temperature);
   let count = 0;
+  candidates.resize(scores.length);
   for (let id = 0; id < scores.length; id++) {
     const score = scores[id] as number;
     if (!(score > -Infinity && (last === -Infinity || score >= lowest))) continue;
@@ -76,22 +88,18 @@ export function fillCandidates(
 }
 
 /**
- * As {@link fillCandidates}, from the highest logits of the row alone.
+ * As {@link fillCandidates}, from the highest scores of the row alone.
  *
- * @param values best first
- * @returns false where more logits than these could belong to the candidates; nothing is filled then
+ * @returns false where scores that are not listed could belong to the candidates; nothing is filled then
  */
 export function fillFromTop(
   candidates: Candidates,
-  values: Float32Array,
-  ids: Int32Array,
+  { values, ids, floor }: Shortlist,
   temperature: number,
   topK: number,
 ): boolean {
-  const { last, lowest, lastScaled } = border(values[topK - 1] as number, temperature);
-  const listed = values[values.length - 1] as number;
-  // What is not listed is no higher than the last that is.
-  if (listed > -Infinity && (last === -Infinity || listed >= lowest)) return false;
+  const { last, lowest, lastScaled } = border(values[topK - 1] ?? -Infinity, temperature);
+  if (floor > -Infinity && (last === -Infinity || floor >= lowest)) return false;
   const kept: number[] = [];
   for (let i = 0; i < values.length; i++) {
     const value = values[i] as number;
@@ -99,6 +107,7 @@ export function fillFromTop(
     if (Math.fround(value / temperature) >= lastScaled) kept.push(i);
   }
   kept.sort((a, b) => (ids[a] as number) - (ids[b] as number));
+  candidates.resize(kept.length);
   for (const [at, i] of kept.entries()) {
     candidates.ids[at] = ids[i] as number;
     candidates.logits[at] = Math.fround((values[i] as number) / temperature);
@@ -107,33 +116,9 @@ export function fillFromTop(
   return true;
 }
 
-/** Which logits pass, given the last of the `topK` highest: those of at least `lowest` that are at least `lastScaled` once divided. */
+/** Which scores pass, given the last of the `topK` highest: those of at least `lowest` that are at least `lastScaled` once divided. */
 function border(last: number, temperature: number) {
-  // The division can round two different logits to one, so that a slightly lower one ties with the last.
-  return { last, lastScaled: Math.fround(last / temperature), lowest: last - Math.abs(last) * 1e-6 };
-}
-
-/** The k-th highest value, or −∞ where there are fewer above −∞: a heap of the k highest seen, its lowest on top. */
-function kthHighest(scores: Float32Array, k: number): number {
-  const heap = new Float32Array(k).fill(-Infinity);
-  for (let id = 0; id < scores.length; id++) {
-    const score = scores[id] as number;
-    if (score > (heap[0] as number)) replaceTop(heap, score);
-  }
-  return heap[0] as number;
-}
-
-function replaceTop(heap: Float32Array, value: number): void {
-  let at = 0;
-  for (;;) {
-    let child = 2 * at + 1;
-    if (child >= heap.length) break;
-    if (child + 1 < heap.length && (heap[child + 1] as number) < (heap[child] as number)) child++;
-    if ((heap[child] as number) >= value) break;
-    heap[at] = heap[child] as number;
-    at = child;
-  }
-  heap[at] = value;
+  return { last, lastScaled: Math.fround(last / temperature), lowest: tieBound(last) };
 }
 
 /**
@@ -151,6 +136,13 @@ export function keepTopP(candidates: Candidates, topP: number): void {
   const last = lastNeeded(candidates, topP * candidates.weigh());
   const lastRank = ranks[last] as number;
   candidates.keep((i) => (ranks[i] as number) < lastRank || (ranks[i] === lastRank && i >= last));
+}
+
+/** Keeps the `topK` highest candidates and all that tie with the last of them. */
+export function keepTopK(candidates: Candidates, topK: number): void {
+  if (topK === 0 || topK >= candidates.count) return;
+  const kth = kthHighest(candidates.logits.subarray(0, candidates.count), topK);
+  candidates.keep((i) => (candidates.logits[i] as number) >= kth);
 }
 
 /** Keeps candidates at least `minP` times as likely as the likeliest. Source: transformers `MinPLogitsWarper`. */
@@ -171,6 +163,35 @@ export function keepTypical(candidates: Candidates, typicalP: number): void {
   for (let i = 0; i < count; i++) ranks[i] = Math.abs((ranks[i] as number) - entropy);
   const lastRank = ranks[lastNeeded(candidates, typicalP * total)] as number;
   candidates.keep((i) => (ranks[i] as number) <= lastRank);
+}
+
+/** Candidates that top-h looks at, as in transformers. */
+export const TOP_H_CANDIDATES = 100;
+
+/**
+ * Keeps the likeliest candidates until the entropy of what is kept exceeds `topH` times that of the 100 likeliest, at least one.
+ * Source: transformers `TopHLogitsWarper`; "Top-H Decoding" (2025).
+ */
+export function keepTopH(candidates: Candidates, topH: number): void {
+  const { logits, weights } = candidates;
+  const order = [...logits.subarray(0, candidates.count).keys()]
+    .sort((a, b) => (logits[b] as number) - (logits[a] as number) || a - b)
+    .slice(0, TOP_H_CANDIDATES);
+  candidates.weigh();
+  const total = order.reduce((sum, i) => sum + (weights[i] as number), 0);
+  const terms = order.map((i) => {
+    const probability = (weights[i] as number) / total;
+    return probability > 0 ? -probability * Math.log(probability) : 0;
+  });
+  const most = topH * terms.reduce((sum, term) => sum + term, 0);
+  const kept = new Set<number>();
+  let entropy = 0;
+  for (const [rank, i] of order.entries()) {
+    entropy += terms[rank] as number;
+    if (rank > 0 && entropy > most) break;
+    kept.add(i);
+  }
+  candidates.keep((i) => kept.has(i));
 }
 
 /**

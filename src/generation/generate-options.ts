@@ -1,4 +1,5 @@
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import type { ConstraintFactory } from './constraint.ts';
 import type { GenerationParameters } from './parameters.ts';
 import type { TokenRows } from './prompt.ts';
 import type { Streamer } from './streamers.ts';
@@ -15,6 +16,8 @@ export interface GenerateOptions extends GenerationParameters {
   streamer?: Streamer | undefined;
   /** Ends the generation with an `AbortError` that carries what was generated. */
   signal?: AbortSignal | undefined;
+  /** Says for each row, by its index, which tokens may come. A constraint is a row's own and used once. */
+  constraint?: ConstraintFactory | undefined;
   /** For `stopStrings`. */
   tokenizer?: Tokenizer | undefined;
   /** Pins the experts backend of this call; without it every step reads the model's setting as it then is. */

@@ -2,13 +2,12 @@ import { AbortError, abortIf, InputError, onAbort } from '../errors.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { GenerateOptions } from './generate-options.ts';
 import { IdsViews } from './ids-view.ts';
-import { type RowHistory, type ScoreProcessor, scoreProcessors } from './logits-processors.ts';
 import type { GenerationConfig } from './parameters.ts';
 import { makePlan, type Plan } from './plan.ts';
 import type { Prompts } from './prompt.ts';
 import { Random, randomSeed } from './random.ts';
-import { type TokenChooser, tokenChooser } from './sampler.ts';
 import { StopStringMatcher } from './stopping-criteria.ts';
+import { type ChoosingRow, TokenChoice } from './token-choice.ts';
 import type { Decoding, Generator, Scores } from './types.ts';
 
 /** Why a row ended: an end token, the token limit or the context, a stop string or criterion, or `maxTime`. */
@@ -113,10 +112,10 @@ async function untilAborted(told: unknown, signal: AbortSignal | undefined): Pro
 }
 
 /** One row while it grows. */
-interface Row extends RowHistory {
+interface Row extends ChoosingRow {
   tokens: number[];
   seen: Set<number>;
-  random: Random;
+  counts: Map<number, number>;
   stop: StopStringMatcher | undefined;
   finish: FinishReason | undefined;
 }
@@ -124,16 +123,11 @@ interface Row extends RowHistory {
 class GenerationRun {
   readonly #plan: Plan;
   readonly #rows: Row[];
-  readonly #processors: ScoreProcessor[];
-  readonly #chooser: TokenChooser;
-  /** How many of the highest logits to fetch: those the choice needs, or none where processors may change any logit. */
-  readonly #candidates: number;
+  readonly #choice: TokenChoice;
   /** What each stopping criterion sees. */
   readonly #views: readonly IdsViews[];
   readonly #pace = new Pace();
   readonly #started = performance.now();
-  /** Copy of a row's logits, for processors to change; made only if there are any. */
-  #scratch: Float32Array | undefined;
   #prefillMs = 0;
   #decodeMs = 0;
   #expertsCalls: Readonly<Record<string, number>> = {};
@@ -142,9 +136,7 @@ class GenerationRun {
     const { parameters, prompts } = plan;
     this.#plan = plan;
     this.#views = parameters.stoppingCriteria.map(() => new IdsViews());
-    this.#processors = scoreProcessors(parameters, plan.budget);
-    this.#chooser = tokenChooser(parameters, plan.vocabSize);
-    this.#candidates = this.#processors.length > 0 ? 0 : this.#chooser.candidates;
+    this.#choice = new TokenChoice(parameters, plan.vocabSize, plan.budget, plan.constraint !== undefined);
     const seed = parameters.seed ?? randomSeed();
     this.#rows = prompts.rows.map(({ ids }, index) => {
       const tokens = [...ids];
@@ -157,6 +149,8 @@ class GenerationRun {
         tokens,
         promptLength: tokens.length,
         seen: new Set(tokens),
+        counts: new Map(),
+        constraint: plan.constraint?.(index),
         random: new Random(seed, index),
         stop,
         finish: undefined,
@@ -189,7 +183,7 @@ class GenerationRun {
     const decoding = await generator.openDecoding(request);
     try {
       const prefillStarted = performance.now();
-      const scores = await decoding.prefill(this.#candidates, signal);
+      const scores = await decoding.prefill(this.#choice.candidates, signal);
       const decodeStarted = performance.now();
       this.#prefillMs = decodeStarted - prefillStarted;
       try {
@@ -217,7 +211,7 @@ class GenerationRun {
       abortIf(signal, 'generation');
       const rows = live.map(({ index }) => index);
       const tokens = live.map((row) => row.tokens.at(-1) as number);
-      scores = await decoding.step(rows, tokens, this.#candidates, signal);
+      scores = await decoding.step(rows, tokens, this.#choice.candidates, signal);
     }
   }
 
@@ -234,36 +228,29 @@ class GenerationRun {
       const token = await this.#choose(scores, place, row);
       row.tokens.push(token);
       row.seen.add(token);
+      row.counts.set(token, (row.counts.get(token) ?? 0) + 1);
+      row.constraint?.advance(token);
       if (streamer) await this.#stream([token]);
       row.finish = this.#finishOf(row, token);
       await this.#pace.breathe();
     }
   }
 
-  async #choose({ top, logits }: Scores, index: number, row: Row): Promise<number> {
-    const { random } = row;
+  #choose({ top, logits }: Scores, index: number, row: Row): Promise<number> {
     const ofRow = <T extends Float32Array | Int32Array>(all: T, width: number) =>
       all.subarray(index * width, (index + 1) * width) as T;
-    if (top.count > 0) {
-      const token = this.#chooser.fromTop(ofRow(top.values, top.count), ofRow(top.ids, top.count), random);
-      if (token !== undefined) return token;
-    }
-    const scores = ofRow(await logits(), this.#plan.vocabSize);
-    return this.#chooser.fromLogits(this.#process(scores, row), random);
-  }
-
-  #process(logits: Float32Array, row: Row): Float32Array {
-    if (this.#processors.length === 0) return logits;
-    this.#scratch ??= new Float32Array(logits.length);
-    this.#scratch.set(logits);
-    for (const process of this.#processors) process(this.#scratch, row);
-    return this.#scratch;
+    const scores = {
+      values: ofRow(top.values, top.count),
+      ids: ofRow(top.ids, top.count),
+      logits: async () => ofRow(await logits(), this.#plan.vocabSize),
+    };
+    return this.#choice.choose(scores, row);
   }
 
   #finishOf(row: Row, token: number): FinishReason | undefined {
     const { parameters, budget } = this.#plan;
     if (parameters.eosTokenIds.includes(token)) return 'eos';
-    if (row.stop?.push(token)) return 'stop';
+    if (row.stop?.push(token) || row.constraint?.isComplete) return 'stop';
     if (this.#meetsCriterion(row)) return 'stop';
     return row.tokens.length - row.promptLength >= budget ? 'length' : undefined;
   }

@@ -3,7 +3,10 @@ import { snakeCase } from '../options.ts';
 import { type GenerationConfig, PARAMETER_NAMES, type ParameterName, wantedInstead } from './parameters.ts';
 
 /** Parameters that only code can give. */
-const NOT_IN_FILES: readonly ParameterName[] = ['seed', 'logitsProcessors', 'stoppingCriteria', 'numBeams'];
+const NOT_IN_FILES: readonly ParameterName[] = [
+  ...(['seed', 'logitBias', 'prefixAllowedTokensFn'] as const),
+  ...(['logitsProcessors', 'stoppingCriteria', 'numBeams'] as const),
+];
 /** Names in generation_config.json that are served, in snake_case. */
 const SERVED = new Map(
   PARAMETER_NAMES.filter((name) => !NOT_IN_FILES.includes(name)).map((name) => [snakeCase(name), name]),
@@ -18,7 +21,6 @@ const UNSERVED: Readonly<Record<string, readonly unknown[]>> = {
   num_beam_groups: [1],
   diversity_penalty: [0],
   penalty_alpha: [0],
-  top_h: [],
   guidance_scale: [1],
   encoder_repetition_penalty: [1],
   encoder_no_repeat_ngram_size: [0],

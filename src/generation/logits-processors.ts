@@ -1,7 +1,8 @@
-import { InputError, show } from '../errors.ts';
+import { expected, InputError, show } from '../errors.ts';
 import { IdsViews } from './ids-view.ts';
-import type { LogitsProcessor } from './parameters.ts';
+import type { LogitsProcessor, PrefixAllowedTokensFn } from './parameters.ts';
 import type { ResolvedParameters } from './resolve-parameters.ts';
+import { allowingOnly, forbidding, type ScoreEdit, type WholeEdit } from './score-edits.ts';
 
 /** What processors know of a row. */
 export interface RowHistory {
@@ -13,53 +14,83 @@ export interface RowHistory {
   readonly promptLength: number;
   /** The distinct ids among `tokens`. */
   readonly seen: ReadonlySet<number>;
+  /** How often each id is among the new tokens. */
+  readonly counts: ReadonlyMap<number, number>;
 }
 
-/** Changes the logits of one row in place. */
-export type ScoreProcessor = (scores: Float32Array, row: RowHistory) => void;
+/** Says what to change of the scores of a row's next token. */
+export interface ScoreProcessor {
+  /** Whether it changes all scores, or raises some, before every token. */
+  readonly needsAll: boolean;
+  /** Nothing where it changes none this time. */
+  edit(row: RowHistory): ScoreEdit | WholeEdit | undefined;
+}
 
 /**
  * The processors that hold for greedy decoding and sampling alike, in transformers' order: bias, repetition penalty, n-grams, bad words,
- * minimum length, minimum of new tokens, forced end token, invalid values, decay, suppressed tokens, the caller's own. Those without
- * effect are left out.
+ * minimum length, minimum of new tokens, allowed by prefix, forced end token, invalid values, decay, suppressed tokens, the caller's own.
+ * OpenAI's penalties, which transformers lacks, follow the repetition penalty. Those without effect are left out.
  * Source: transformers `generation/utils.py`, `_get_logits_processor`.
  * @param budget new tokens that a row may have
  */
 export function scoreProcessors(parameters: ResolvedParameters, budget = Infinity): ScoreProcessor[] {
-  const { repetitionPenalty, noRepeatNgramSize, eosTokenIds, minLength, minNewTokens } = parameters;
-  const { sequenceBias, suppressTokens, beginSuppressTokens, forcedEosTokenIds } = parameters;
+  const { eosTokenIds, minLength, minNewTokens, sequenceBias } = parameters;
+  const { suppressTokens, beginSuppressTokens, forcedEosTokenIds, prefixAllowedTokensFn } = parameters;
+  const { repetitionPenalty, presencePenalty, frequencyPenalty, noRepeatNgramSize } = parameters;
   const decay = parameters.exponentialDecayLengthPenalty;
   const badWords = parameters.badWordsIds.filter(
     (word) => !(word.length === 1 && eosTokenIds.includes(word[0] as number)),
   );
+  const ends = new Set(eosTokenIds);
   const chain: ScoreProcessor[] = [];
-  if (sequenceBias.length > 0) chain.push((scores, row) => addBias(scores, row.tokens, sequenceBias));
-  if (repetitionPenalty !== 1)
-    chain.push((scores, row) => penalizeRepetition(scores, row.seen, repetitionPenalty));
-  if (noRepeatNgramSize > 0)
-    chain.push((scores, row) => forbidRepeatedNgrams(scores, row.tokens, noRepeatNgramSize));
-  if (badWords.length > 0) chain.push((scores, row) => forbidBadWords(scores, row.tokens, badWords));
-  if (eosTokenIds.length > 0 && (minLength > 0 || minNewTokens > 0)) {
-    chain.push((scores, row) => {
-      const { length } = row.tokens;
-      if (length < minLength || length - row.promptLength < minNewTokens) forbid(scores, eosTokenIds);
-    });
+  const add = (isActive: boolean, edit: ScoreProcessor['edit'], needsAll = false) => {
+    if (isActive) chain.push({ needsAll, edit });
+  };
+  add(
+    sequenceBias.length > 0,
+    (row) => biasing(row.tokens, sequenceBias),
+    sequenceBias.some(([ids, bias]) => ids.length === 1 && bias > 0),
+  );
+  add(
+    repetitionPenalty !== 1,
+    (row) => penalizingRepetition(row.seen, repetitionPenalty),
+    repetitionPenalty < 1,
+  );
+  add(
+    presencePenalty !== 0 || frequencyPenalty !== 0,
+    (row) => penalizingCounts(row.counts, presencePenalty, frequencyPenalty),
+    presencePenalty < 0 || frequencyPenalty < 0,
+  );
+  add(noRepeatNgramSize > 0, (row) => forbidding(repeatedNgrams(row.tokens, noRepeatNgramSize)));
+  add(badWords.length > 0, (row) => forbidding(endsOf(row.tokens, badWords)));
+  add(eosTokenIds.length > 0 && (minLength > 0 || minNewTokens > 0), (row) =>
+    row.tokens.length < minLength || newTokens(row) < minNewTokens ? forbidding(ends) : undefined,
+  );
+  if (prefixAllowedTokensFn) {
+    const views = new IdsViews();
+    add(true, (row) => allowingOnly(new Set(runAllowed(prefixAllowedTokensFn, row, views.of(row)))));
   }
-  if (forcedEosTokenIds.length > 0)
-    chain.push((scores, row) => {
-      if (newTokens(row) === budget - 1) force(scores, forcedEosTokenIds);
-    });
-  if (parameters.removeInvalidValues) chain.push(removeInvalid);
+  add(forcedEosTokenIds.length > 0, (row) =>
+    newTokens(row) === budget - 1 ? forcing(forcedEosTokenIds) : undefined,
+  );
+  add(parameters.removeInvalidValues, () => ({ changeAll: removeInvalid }), true);
   if (decay !== undefined && eosTokenIds.length > 0)
-    chain.push((scores, row) => raiseWithLength(scores, eosTokenIds, newTokens(row) - decay[0], decay[1]));
-  if (suppressTokens.length > 0) chain.push((scores) => forbid(scores, suppressTokens));
-  if (beginSuppressTokens.length > 0)
-    chain.push((scores, row) => {
-      if (newTokens(row) === 0) forbid(scores, beginSuppressTokens);
+    add(true, (row) => {
+      const late = newTokens(row) - decay[0];
+      return late > 0 ? raisingWithLength(ends, late, decay[1]) : undefined;
     });
+  const suppressed = new Set(suppressTokens);
+  add(suppressed.size > 0, () => forbidding(suppressed));
+  const suppressedFirst = new Set(beginSuppressTokens);
+  add(suppressedFirst.size > 0, (row) => (newTokens(row) === 0 ? forbidding(suppressedFirst) : undefined));
   for (const [i, own] of parameters.logitsProcessors.entries()) {
     const views = new IdsViews();
-    chain.push((scores, row) => runOwn(own, `logitsProcessors[${i}]`, scores, row.index, views.of(row)));
+    const name = `logitsProcessors[${i}]`;
+    add(
+      true,
+      (row) => ({ changeAll: (scores) => runOwn(own, name, scores, row.index, views.of(row)) }),
+      true,
+    );
   }
   return chain;
 }
@@ -82,25 +113,76 @@ function runOwn(
     throw new InputError(`${name} gave the memory of scores away; expected it to keep it`);
 }
 
+/** What the caller's function allows. Source: `PrefixConstrainedLogitsProcessor`. */
+function runAllowed(
+  allowed: PrefixAllowedTokensFn,
+  { index }: RowHistory,
+  tokens: readonly number[],
+): readonly number[] {
+  const ids: unknown = allowed(tokens, index);
+  if (Array.isArray(ids) && ids.length > 0 && ids.every((id) => Number.isInteger(id))) return ids;
+  throw new InputError(
+    expected(
+      `What prefixAllowedTokensFn returned for row ${index}`,
+      ids,
+      'a list of token ids, at least one',
+    ),
+  );
+}
+
 /** Adds to the last token of each sequence whose other tokens end `tokens`. Source: `SequenceBiasLogitsProcessor`. */
-export function addBias(
-  scores: Float32Array,
+function biasing(
   tokens: readonly number[],
   biases: ResolvedParameters['sequenceBias'],
-): void {
+): ScoreEdit | undefined {
   const bias = new Map<number, number>();
   for (const [ids, value] of biases) {
     if (!isEndOf(ids, tokens)) continue;
     const last = ids.at(-1) as number;
     bias.set(last, (bias.get(last) ?? 0) + value);
   }
-  for (const [id, value] of bias) if (id < scores.length) scores[id] = (scores[id] as number) + value;
+  if (bias.size === 0) return undefined;
+  const lowers = [...bias.values()].every((value) => value <= 0);
+  return { ids: bias, lowers, change: (score, id) => score + (bias.get(id) as number) };
+}
+
+/**
+ * Divides positive logits of the given ids by `penalty` and multiplies negative ones.
+ * Source: transformers `RepetitionPenaltyLogitsProcessor`; Keskar et al., "CTRL" (2019), section 4.1.
+ */
+function penalizingRepetition(seen: ReadonlySet<number>, penalty: number): ScoreEdit {
+  return {
+    ids: seen,
+    lowers: penalty >= 1,
+    change: (score) => (score < 0 ? score * penalty : score / penalty),
+  };
+}
+
+/**
+ * Takes `presence` from the logit of every new token, and `frequency` for each time it has come.
+ * Source: OpenAI API reference, "presence and frequency penalties".
+ */
+function penalizingCounts(
+  counts: ReadonlyMap<number, number>,
+  presence: number,
+  frequency: number,
+): ScoreEdit | undefined {
+  if (counts.size === 0) return undefined;
+  return {
+    ids: counts,
+    lowers: presence >= 0 && frequency >= 0,
+    change: (score, id) => score - (presence + frequency * (counts.get(id) as number)),
+  };
 }
 
 /** Leaves no choice but these ids. Source: `ForcedEOSTokenLogitsProcessor`. */
-function force(scores: Float32Array, ids: readonly number[]): void {
-  scores.fill(-Infinity);
-  for (const id of ids) if (id < scores.length) scores[id] = 0;
+function forcing(ids: readonly number[]): WholeEdit {
+  return {
+    changeAll: (scores) => {
+      scores.fill(-Infinity);
+      for (const id of ids) if (id < scores.length) scores[id] = 0;
+    },
+  };
 }
 
 /** The largest finite fp32 number. */
@@ -115,54 +197,32 @@ function removeInvalid(scores: Float32Array): void {
 }
 
 /** Source: transformers `ExponentialDecayLengthPenalty`. @param late tokens since it started */
-function raiseWithLength(scores: Float32Array, ids: readonly number[], late: number, factor: number): void {
-  if (late <= 0) return;
-  for (const id of ids) {
-    if (id >= scores.length) continue;
-    const score = scores[id] as number;
-    scores[id] = score + Math.abs(score) * (factor ** late - 1);
-  }
+function raisingWithLength(ids: ReadonlySet<number>, late: number, factor: number): ScoreEdit {
+  return {
+    ids,
+    lowers: factor <= 1,
+    change: (score) => score + Math.abs(score) * (factor ** late - 1),
+  };
 }
 
-/**
- * Divides positive logits of the given ids by `penalty` and multiplies negative ones.
- * Source: transformers `RepetitionPenaltyLogitsProcessor`; Keskar et al., "CTRL" (2019), section 4.1.
- */
-export function penalizeRepetition(scores: Float32Array, seen: Iterable<number>, penalty: number): void {
-  for (const id of seen) {
-    const score = scores[id] as number;
-    scores[id] = score < 0 ? score * penalty : score / penalty;
-  }
-}
-
-/** Forbids every token that would complete an n-gram already in `tokens`. Source: `NoRepeatNGramLogitsProcessor`. */
-export function forbidRepeatedNgrams(scores: Float32Array, tokens: readonly number[], size: number): void {
+/** Tokens that would complete an n-gram already in `tokens`. Source: `NoRepeatNGramLogitsProcessor`. */
+function repeatedNgrams(tokens: readonly number[], size: number): Set<number> {
   const prefixStart = tokens.length - (size - 1);
-  for (let start = 0; start + size <= tokens.length; start++) {
-    if (matches(tokens, start, prefixStart, size - 1)) scores[tokens[start + size - 1] as number] = -Infinity;
-  }
+  const found = new Set<number>();
+  for (let start = 0; start + size <= tokens.length; start++)
+    if (matches(tokens, start, prefixStart, size - 1)) found.add(tokens[start + size - 1] as number);
+  return found;
 }
 
-/** Forbids the last token of each sequence whose other tokens end `tokens`. Source: `NoBadWordsLogitsProcessor`. */
-export function forbidBadWords(
-  scores: Float32Array,
-  tokens: readonly number[],
-  words: readonly (readonly number[])[],
-): void {
-  for (const word of words) {
-    if (isEndOf(word, tokens)) forbid(scores, [word.at(-1) as number]);
-  }
+/** The last token of each sequence whose other tokens end `tokens`. Source: `NoBadWordsLogitsProcessor`. */
+function endsOf(tokens: readonly number[], words: readonly (readonly number[])[]): Set<number> {
+  return new Set(words.filter((word) => isEndOf(word, tokens)).map((word) => word.at(-1) as number));
 }
 
 /** Whether all but the last of `sequence` ends `tokens`. */
 function isEndOf(sequence: readonly number[], tokens: readonly number[]): boolean {
   const start = tokens.length - (sequence.length - 1);
   return start >= 0 && sequence.every((id, i) => i === sequence.length - 1 || id === tokens[start + i]);
-}
-
-/** Sets the logits of these ids to −∞; ids outside the vocabulary have none. */
-export function forbid(scores: Float32Array, ids: Iterable<number>): void {
-  for (const id of ids) if (id < scores.length) scores[id] = -Infinity;
 }
 
 function matches(tokens: readonly number[], a: number, b: number, length: number): boolean {

@@ -6,6 +6,9 @@ import type { StoppingCriterion } from './stopping-criteria.ts';
 /** A logits processor of the caller's own: changes `scores` [vocab] in place, given the ids of the row so far. */
 export type LogitsProcessor = (tokens: readonly number[], scores: Float32Array, row: number) => void;
 
+/** Says which tokens may follow a row: at least one id. Called with the ids of the row so far. */
+export type PrefixAllowedTokensFn = (tokens: readonly number[], row: number) => readonly number[];
+
 /** How to generate. Names and meaning follow transformers' `GenerationConfig`. */
 export interface GenerationParameters {
   /** Most new tokens a row. Beats `maxLength` where both are set at the same level. Default 20. */
@@ -20,6 +23,8 @@ export interface GenerationParameters {
   doSample?: boolean | undefined;
   /** Divides the logits; 0 is greedy decoding. Only when sampling. Default 1. */
   temperature?: number | undefined;
+  /** Keeps likely tokens up to this share of the distribution's entropy; 0 keeps all. Only when sampling. Default 0. */
+  topH?: number | undefined;
   /** Keeps the k likeliest tokens, and ties of the last; 0 keeps all. Only when sampling. Default 50. */
   topK?: number | undefined;
   /** Keeps the likeliest tokens whose probabilities reach this sum. Only when sampling. Default 1. */
@@ -34,12 +39,18 @@ export interface GenerationParameters {
   etaCutoff?: number | undefined;
   /** Divides positive logits of tokens already in the row (prompt included, padding not), multiplies negative ones. */
   repetitionPenalty?: number | undefined;
+  /** Taken from the logit of every token generated so far; from −2 to 2. transformers has no such parameter. */
+  presencePenalty?: number | undefined;
+  /** Taken from a token's logit for each time it has been generated; from −2 to 2. transformers has no such parameter. */
+  frequencyPenalty?: number | undefined;
   /** No n-gram of this size may occur twice in a row; 0 allows all. */
   noRepeatNgramSize?: number | undefined;
   /** Token sequences that must not be generated. */
   badWordsIds?: readonly (readonly number[])[] | undefined;
   /** Added to the logit of each sequence's last token where its other tokens end the row: [ids, bias]. */
   sequenceBias?: readonly (readonly [readonly number[], number])[] | undefined;
+  /** Added to the logits of single tokens, by id: `{ 151643: -100 }`. As of OpenAI; adds to `sequenceBias`. */
+  logitBias?: Readonly<Record<number, number>> | undefined;
   /** Tokens that must not be generated. */
   suppressTokens?: readonly number[] | undefined;
   /** Tokens that must not be generated first. */
@@ -64,6 +75,8 @@ export interface GenerationParameters {
   seed?: number | undefined;
   /** Only 1 is supported: no beam search. */
   numBeams?: number | undefined;
+  /** Says which tokens may come next. */
+  prefixAllowedTokensFn?: PrefixAllowedTokensFn | undefined;
   /** Run after the built-in ones that hold for greedy decoding too, before the filters of sampling. */
   logitsProcessors?: readonly LogitsProcessor[] | undefined;
   stoppingCriteria?: readonly StoppingCriterion[] | undefined;
@@ -92,6 +105,7 @@ const PARAMETERS: Readonly<Record<ParameterName, readonly [schema: z.ZodType, wa
   minLength: above(0),
   doSample: [z.boolean(), 'true or false'],
   temperature: [z.number().min(0), 'a number above 0, or 0 for greedy decoding'],
+  topH: share,
   topK: above(0),
   topP: share,
   minP: share,
@@ -99,12 +113,15 @@ const PARAMETERS: Readonly<Record<ParameterName, readonly [schema: z.ZodType, wa
   epsilonCutoff: [z.number().min(0).lt(1), 'a number from 0, below 1'],
   etaCutoff: [z.number().min(0).lt(1), 'a number from 0, below 1'],
   repetitionPenalty: positive,
+  presencePenalty: [z.number().min(-2).max(2), 'a number from -2 to 2'],
+  frequencyPenalty: [z.number().min(-2).max(2), 'a number from -2 to 2'],
   noRepeatNgramSize: above(0),
   badWordsIds: [z.array(ids.min(1)), 'a list of lists of token ids, none of them empty'],
   sequenceBias: [
     z.array(z.tuple([ids.min(1), z.number()])),
     'a list of pairs: a list of token ids, and the number to add',
   ],
+  logitBias: [z.record(z.string().regex(/^\d+$/), z.number()), 'an object of numbers to add, by token id'],
   suppressTokens: [ids, 'a list of token ids'],
   beginSuppressTokens: [ids, 'a list of token ids'],
   forcedEosTokenId: [z.union([z.int().min(0), ids]).nullable(), 'a token id or a list of token ids'],
@@ -123,6 +140,7 @@ const PARAMETERS: Readonly<Record<ParameterName, readonly [schema: z.ZodType, wa
   maxTime: positive,
   seed: [z.int().min(0), 'a whole number from 0 to 2^53 - 1'],
   numBeams: [z.literal(1), '1; beam search is not supported'],
+  prefixAllowedTokensFn: [z.custom<never>((value) => typeof value === 'function'), 'a function'],
   logitsProcessors: [functions, 'a list of functions'],
   stoppingCriteria: [functions, 'a list of functions'],
 };

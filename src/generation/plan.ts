@@ -1,5 +1,6 @@
 import { expected, InputError, show } from '../errors.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import type { ConstraintFactory } from './constraint.ts';
 import type { GenerateOptions } from './generate-options.ts';
 import { checkParameters, type GenerationConfig, PARAMETER_NAMES } from './parameters.ts';
 import { checkPrompts, type Prompts } from './prompt.ts';
@@ -14,6 +15,7 @@ const OTHER_OPTIONS = [
   'generationConfig',
   'streamer',
   'signal',
+  'constraint',
   'tokenizer',
   'expertsImplementation',
 ] as const satisfies readonly (keyof GenerateOptions)[];
@@ -31,6 +33,7 @@ export interface Plan {
   streamer: Streamer | undefined;
   signal: AbortSignal | undefined;
   tokenizer: Tokenizer | undefined;
+  constraint: ConstraintFactory | undefined;
   request: DecodingRequest;
 }
 
@@ -54,6 +57,10 @@ export function makePlan(
     checked ?? checkPrompts(options.inputIds, options.attentionMask, vocabSize),
     parameters,
   );
+  if (options.constraint !== undefined && typeof options.constraint !== 'function')
+    throw new InputError(
+      expected('constraint', options.constraint, 'a function that makes the constraint of a row'),
+    );
   checkStreaming(options, prompts.rows.length, parameters);
   const width = Math.max(...prompts.rows.map(({ ids }) => ids.length));
   const budget = tokenBudget(parameters, width, generator.contextLength);
@@ -65,6 +72,7 @@ export function makePlan(
     streamer: options.streamer,
     signal: options.signal,
     tokenizer: options.tokenizer,
+    constraint: options.constraint,
     request: {
       prompts: prompts.rows,
       newTokens: budget,
@@ -106,6 +114,7 @@ function checkTokenIds(config: GenerationConfig, where: string, vocabSize: numbe
     forcedEosTokenId: config.forcedEosTokenId,
     badWordsIds: config.badWordsIds,
     sequenceBias: config.sequenceBias?.map(([sequence]) => sequence),
+    logitBias: Object.keys(config.logitBias ?? {}).map(Number),
     suppressTokens: config.suppressTokens,
     beginSuppressTokens: config.beginSuppressTokens,
   };

@@ -1,4 +1,9 @@
-import type { GenerationConfig, LogitsProcessor, ParameterName } from './parameters.ts';
+import type {
+  GenerationConfig,
+  LogitsProcessor,
+  ParameterName,
+  PrefixAllowedTokensFn,
+} from './parameters.ts';
 import type { StoppingCriterion } from './stopping-criteria.ts';
 
 /** Parameters with defaults filled in. */
@@ -11,6 +16,7 @@ export interface ResolvedParameters {
   minLength: number;
   doSample: boolean;
   temperature: number;
+  topH: number;
   topK: number;
   topP: number;
   minP: number;
@@ -18,8 +24,11 @@ export interface ResolvedParameters {
   epsilonCutoff: number;
   etaCutoff: number;
   repetitionPenalty: number;
+  presencePenalty: number;
+  frequencyPenalty: number;
   noRepeatNgramSize: number;
   badWordsIds: readonly (readonly number[])[];
+  /** With `logitBias`. */
   sequenceBias: readonly (readonly [readonly number[], number])[];
   suppressTokens: readonly number[];
   beginSuppressTokens: readonly number[];
@@ -32,6 +41,7 @@ export interface ResolvedParameters {
   stopStrings: readonly string[];
   maxTime: number | undefined;
   seed: number | undefined;
+  prefixAllowedTokensFn: PrefixAllowedTokensFn | undefined;
   logitsProcessors: readonly LogitsProcessor[];
   stoppingCriteria: readonly StoppingCriterion[];
 }
@@ -68,9 +78,11 @@ export function resolveParameters(levels: readonly GenerationConfig[]): Resolved
     minLength,
     ...sampling(pick),
     repetitionPenalty: pick('repetitionPenalty') ?? 1,
+    presencePenalty: pick('presencePenalty') ?? 0,
+    frequencyPenalty: pick('frequencyPenalty') ?? 0,
     noRepeatNgramSize: pick('noRepeatNgramSize') ?? 0,
     badWordsIds: pick('badWordsIds') ?? [],
-    sequenceBias: pick('sequenceBias') ?? [],
+    sequenceBias: [...(pick('sequenceBias') ?? []), ...biasesOf(pick('logitBias') ?? {})],
     suppressTokens: pick('suppressTokens') ?? [],
     beginSuppressTokens: pick('beginSuppressTokens') ?? [],
     forcedEosTokenIds: asList(pick('forcedEosTokenId')),
@@ -82,6 +94,7 @@ export function resolveParameters(levels: readonly GenerationConfig[]): Resolved
     stopStrings: asList(pick('stopStrings')),
     maxTime: pick('maxTime'),
     seed: pick('seed'),
+    prefixAllowedTokensFn: pick('prefixAllowedTokensFn'),
     logitsProcessors: pick('logitsProcessors') ?? [],
     stoppingCriteria: pick('stoppingCriteria') ?? [],
   };
@@ -90,6 +103,7 @@ export function resolveParameters(levels: readonly GenerationConfig[]): Resolved
 const GREEDY = {
   doSample: false,
   temperature: 1,
+  topH: 0,
   topK: 50,
   topP: 1,
   minP: 0,
@@ -106,6 +120,7 @@ function sampling(pick: <N extends ParameterName>(name: N) => GenerationConfig[N
   return {
     doSample: true,
     temperature,
+    topH: pick('topH') ?? GREEDY.topH,
     topK: pick('topK') ?? GREEDY.topK,
     topP: pick('topP') ?? GREEDY.topP,
     minP: pick('minP') ?? GREEDY.minP,
@@ -113,6 +128,10 @@ function sampling(pick: <N extends ParameterName>(name: N) => GenerationConfig[N
     epsilonCutoff: pick('epsilonCutoff') ?? GREEDY.epsilonCutoff,
     etaCutoff: pick('etaCutoff') ?? GREEDY.etaCutoff,
   };
+}
+
+function biasesOf(biases: Readonly<Record<string, number>>): (readonly [readonly number[], number])[] {
+  return Object.entries(biases).map(([id, bias]) => [[Number(id)], bias]);
 }
 
 function asList<T>(value: T | readonly T[] | null | undefined): readonly T[] {

@@ -80,7 +80,8 @@ it('asks for all logits only where a processor wants them or the list does not s
   expect(await fetched({ ...off, doSample: false })).toBe(0);
   expect(await fetched({ ...off, doSample: true, topK: 20, topP: 0.9, seed: 1 })).toBe(0);
   expect(await fetched({ ...off, doSample: true, topK: 0, topP: 1, seed: 1 })).toBe(4);
-  expect(await fetched({ repetitionPenalty: 1.2, doSample: false })).toBe(4);
+  expect(await fetched({ repetitionPenalty: 1.2, doSample: false })).toBe(0);
+  expect(await fetched({ repetitionPenalty: 0.9, doSample: false })).toBe(4);
 });
 
 it('says so when the model computes no numbers, greedily and sampling', async () => {

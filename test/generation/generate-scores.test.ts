@@ -1,8 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { generate } from '../../src/generation/generate.ts';
-import { scoreProcessors } from '../../src/generation/logits-processors.ts';
 import { resolveParameters } from '../../src/generation/resolve-parameters.ts';
-import { model, newTokens, PROMPT, run } from './generating.ts';
+import { edit, model, newTokens, PROMPT, run } from './generating.ts';
 import { LookupModel } from './lookup-model.ts';
 
 describe('processors', () => {
@@ -92,9 +91,9 @@ describe('processors', () => {
 
   it('numbers that are none can be taken as 0, infinite ones as the largest', async () => {
     const broken = (_: readonly number[], scores: Float32Array) => scores.fill(Number.NaN) && undefined;
-    const chain = scoreProcessors(resolveParameters([{ removeInvalidValues: true }]));
     const scores = Float32Array.of(Number.NaN, Infinity, -Infinity, 2);
-    for (const process of chain) process(scores, { index: 0, tokens: [], promptLength: 0, seen: new Set() });
+    const row = { index: 0, tokens: [], promptLength: 0, seen: new Set<number>(), counts: new Map() };
+    edit(scores, resolveParameters([{ removeInvalidValues: true }]), row);
     expect([...scores]).toEqual([0, 3.4028234663852886e38, -3.4028234663852886e38, 2]);
     await expect(run({ logitsProcessors: [broken] })).rejects.toThrow(/all logits are NaN/);
   });

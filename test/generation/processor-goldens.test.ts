@@ -2,9 +2,9 @@ import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { Candidates } from '../../src/generation/candidates.ts';
 import { parseGenerationConfig } from '../../src/generation/generation-config.ts';
-import { scoreProcessors } from '../../src/generation/logits-processors.ts';
 import { resolveParameters } from '../../src/generation/resolve-parameters.ts';
 import { filterScores } from '../../src/generation/sampler.ts';
+import { edit } from './generating.ts';
 
 interface Golden {
   scores: number[];
@@ -21,9 +21,14 @@ const golden: Golden = JSON.parse(readFileSync(path, 'utf8'));
 it.each(golden.processors)('scores after $params are those of transformers', ({ params, expected }) => {
   const scores = Float32Array.from(golden.scores);
   const tokens = golden.previous;
-  const row = { index: 0, tokens, promptLength: golden.prompt_length, seen: new Set(tokens) };
-  for (const process of scoreProcessors(resolveParameters([parseGenerationConfig(params)])))
-    process(scores, row);
+  const row = {
+    index: 0,
+    tokens,
+    promptLength: golden.prompt_length,
+    seen: new Set(tokens),
+    counts: new Map(),
+  };
+  edit(scores, resolveParameters([parseGenerationConfig(params)]), row);
   for (const [id, value] of expected.entries()) {
     if (value === null) expect(scores[id]).toBe(-Infinity);
     else expect(Math.abs((scores[id] as number) - value)).toBeLessThan(1e-5);

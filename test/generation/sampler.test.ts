@@ -7,9 +7,7 @@ import {
   probabilitiesOf,
 } from '../../src/generation/candidates.ts';
 import { Random, randomSeed } from '../../src/generation/random.ts';
-import { resolveParameters } from '../../src/generation/resolve-parameters.ts';
-import { chooseLikeliest, filterScores, tokenChooser } from '../../src/generation/sampler.ts';
-import { topLogits } from './lookup-model.ts';
+import { chooseLikeliest, filterScores } from '../../src/generation/sampler.ts';
 
 const OFF = { temperature: 1, topK: 0, topP: 1, minP: 0, typicalP: 1 };
 
@@ -190,77 +188,5 @@ describe('Random', () => {
       expect(u >= 0 && u < 1).toBe(true);
     }
     expect(Number.isSafeInteger(randomSeed())).toBe(true);
-  });
-});
-
-describe('the highest logits give the token that all logits give', () => {
-  /** A token by each way, and the draws that each took. */
-  function bothWays(scores: Float32Array, parameters: Parameters<typeof resolveParameters>[0][number]) {
-    const chooser = tokenChooser(resolveParameters([parameters]), scores.length);
-    const { values, ids } = topLogits(scores, 1, chooser.candidates);
-    const [first, second] = [new Random(5), new Random(5)];
-    const top = chooser.candidates === 0 ? undefined : chooser.fromTop(values, ids, first);
-    const all = chooser.fromLogits(scores, second);
-    return { candidates: chooser.candidates, top, all, draws: [first.uint32(), second.uint32()] };
-  }
-
-  it.each([
-    {},
-    { doSample: true },
-    { doSample: true, topK: 1, temperature: 0.7 },
-    { doSample: true, topK: 7, topP: 0.8 },
-    { doSample: true, topK: 200, minP: 0.02, temperature: 1.7 },
-    { doSample: true, topK: 40, typicalP: 0.6 },
-  ])('%o', (parameters) => {
-    let settled = 0;
-    for (let seed = 0; seed < 60; seed++) {
-      const random = new Random(seed);
-      const scores = Float32Array.from({ length: 900 }, () => 20 * random.uniform());
-      scores[seed] = seed % 3 === 0 ? Number.NaN : -Infinity;
-      const { top, all, draws } = bothWays(scores, parameters);
-      if (top === undefined) continue;
-      settled++;
-      expect(top).toBe(all);
-      expect(draws[0]).toBe(draws[1]);
-    }
-    expect(settled).toBe(60);
-  });
-
-  it('keeps ties with the last of the top-k that fit the list', () => {
-    const scores = Float32Array.from({ length: 500 }, (_, id) => (id % 50 === 0 ? 2 : -id));
-    const { candidates, top, all } = bothWays(scores, { doSample: true, topK: 3 });
-    expect(candidates).toBe(17);
-    expect(top).toBe(all);
-  });
-
-  it('asks for all logits where ties reach beyond the list', () => {
-    const scores = new Float32Array(500).fill(1);
-    expect(bothWays(scores, { doSample: true, topK: 3 })).toMatchObject({ top: undefined });
-    // Different logits that the division rounds to one.
-    const close = Float32Array.from({ length: 500 }, (_, id) => 1 + (id % 2) * 2 ** -23);
-    expect(bothWays(close, { doSample: true, topK: 250, temperature: 3 }).top).toBeUndefined();
-  });
-
-  it('lists as much as the vocabulary has', () => {
-    const scores = Float32Array.of(1, 4, 2, 3);
-    const { candidates, top, all } = bothWays(scores, { doSample: true, topK: 3 });
-    expect(candidates).toBe(4);
-    expect(top).toBe(all);
-  });
-
-  it('takes all logits without a top-k, and for one beyond the vocabulary or any use', () => {
-    const scores = new Float32Array(9000);
-    for (const topK of [0, 9000, 2000]) expect(bothWays(scores, { doSample: true, topK }).candidates).toBe(0);
-  });
-
-  it('leaves it to all logits to say what is wrong with them', () => {
-    expect(
-      tokenChooser(resolveParameters([]), 4).fromTop(
-        Float32Array.of(-Infinity),
-        Int32Array.of(0),
-        new Random(1),
-      ),
-    ).toBeUndefined();
-    expect(() => bothWays(new Float32Array(30).fill(Number.NaN), { doSample: true, topK: 5 })).toThrow(/NaN/);
   });
 });

@@ -3,10 +3,10 @@ import { describe, expect, it } from 'vitest';
 import { ConfigError, InputError } from '../../src/errors.ts';
 import { Candidates, probabilitiesOf } from '../../src/generation/candidates.ts';
 import { parseGenerationConfig } from '../../src/generation/generation-config.ts';
-import { scoreProcessors } from '../../src/generation/logits-processors.ts';
 import { checkParameters } from '../../src/generation/parameters.ts';
 import { resolveParameters } from '../../src/generation/resolve-parameters.ts';
 import { chooseLikeliest, filterScores } from '../../src/generation/sampler.ts';
+import { edit } from './generating.ts';
 
 interface Expected {
   vectors: Record<string, number[]>;
@@ -34,8 +34,14 @@ describe('filtering logits agrees with transformers', () => {
     const call = parseGenerationConfig({ top_k: 0, ...params, do_sample });
     const parameters = resolveParameters([call]);
     const scores = Float32Array.from(expected.vectors[vector] as number[]);
-    const row = { index: 0, tokens: previous, promptLength: previous.length, seen: new Set(previous) };
-    for (const process of scoreProcessors(parameters)) process(scores, row);
+    const row = {
+      index: 0,
+      tokens: previous,
+      promptLength: previous.length,
+      seen: new Set(previous),
+      counts: new Map(),
+    };
+    edit(scores, parameters, row);
     expect(chooseLikeliest(scores)).toBe(golden.argmax);
 
     const candidates = new Candidates(scores.length);
