@@ -22,7 +22,7 @@ const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const kernels = join(root, 'kernels');
 const build = join(kernels, 'build');
 const target = join(build, 'switchyard.node');
-const sourceFolders = ['binding', 'cpu', 'engine', 'ops', 'ort', 'weights'];
+const sourceFolders = ['binding', 'cpu', 'engine', 'ops', 'ort', 'platform/posix', 'weights'];
 const skippedFolders = new Set(['bench', 'cuda', 'test']);
 
 class BuildError extends Error {}

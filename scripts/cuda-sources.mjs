@@ -16,9 +16,9 @@ export const deviceSources = ['devices/cuda', 'devices/cuda/ops'].flatMap((folde
 );
 
 /** What it shares with the addon, which compiles the same files: what ops say of themselves, but not how the CPU does them. */
-export const sharedSources = ['ops', 'ort', 'weights']
+export const sharedSources = ['ops', 'ort', 'platform/posix', 'weights']
   .flatMap((folder) => sourcesIn(join(kernels, folder)))
-  .filter((path) => !/_cpu\.cc$|ort\/library\.cc$/.test(path));
+  .filter((path) => !/_cpu\.cc$|ort\/library\.cc$|posix\/(library_file|process)\.cc$/.test(path));
 
 function foldersIn(folder) {
   return readdirSync(folder, { withFileTypes: true })

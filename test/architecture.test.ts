@@ -289,15 +289,16 @@ function isOf(specifier: string, packageName: string): boolean {
 
 /** What each folder of `kernels/` may include, besides itself. */
 const NATIVE: Record<string, readonly string[]> = {
-  binding: ['engine', 'ort', 'weights', 'common'],
-  engine: ['ops', 'ort', 'cpu', 'weights', 'common'],
+  binding: ['engine', 'ort', 'weights', 'platform', 'common'],
+  engine: ['ops', 'ort', 'cpu', 'weights', 'platform', 'common'],
   // The library of one kind of device: what it must do stands in engine/device.h.
   devices: ['engine', 'ops', 'ort', 'cuda', 'weights', 'common'],
   ops: ['ort', 'cpu', 'weights', 'common'],
-  ort: ['common'],
+  ort: ['platform', 'common'],
   cpu: ['common'],
   cuda: ['common'],
-  weights: ['common'],
+  weights: ['platform', 'common'],
+  platform: [],
   common: [],
 };
 
@@ -332,6 +333,14 @@ describe('native code', () => {
     '%s does without the engine',
     (path) => {
       expect(includes(path).filter(({ header }) => /(^|\/)(ort_|onnxruntime)/.test(header))).toEqual([]);
+    },
+  );
+
+  test.each(files.filter((path) => !/^kernels\/(platform\/(posix|windows)|cpu\/bench)\//.test(path)))(
+    '%s leaves the operating system to platform/',
+    (path) => {
+      const OF_SYSTEMS = /^(dlfcn|fcntl|pthread|signal|unistd|windows)\.h$|^sys\//;
+      expect(includes(path).filter(({ header }) => OF_SYSTEMS.test(header))).toEqual([]);
     },
   );
 

@@ -2,8 +2,9 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstdlib>
 #include <thread>
+
+#include "../platform/process.h"
 
 namespace switchyard::binding {
 namespace {
@@ -23,7 +24,7 @@ JobThreads& JobThreads::Instance() {
 // Registered after ONNX Runtime was opened, so this runs before the library's own static destructors: a run
 // in progress would crash on what they destroy.
 JobThreads::JobThreads() {
-  std::atexit([] {
+  platform::AtExit([] {
     JobThreads& self = Instance();
     std::unique_lock<std::mutex> lock(self.mutex_);
     self.exiting_ = true;

@@ -1,8 +1,8 @@
 // What the addon exports. The classes and functions are described where they are defined.
-#include <dlfcn.h>
 #include <napi.h>
 
 #include "../ort/library.h"
+#include "../platform/library_file.h"
 #include "device_object.h"
 #include "environment.h"
 #include "job_threads.h"
@@ -13,14 +13,6 @@
 
 namespace switchyard::binding {
 namespace {
-
-// A worker that loaded the addon unloads it when it ends, but job threads and exit handlers still run its
-// code.
-void StayLoaded() {
-  Dl_info self;
-  if (dladdr(reinterpret_cast<void*>(&StayLoaded), &self) != 0)
-    dlopen(self.dli_fname, RTLD_NOW | RTLD_NODELETE);
-}
 
 // openEngine(path: string): string. Opens libonnxruntime, once a process; returns its version.
 Napi::Value OpenEngine(const Napi::CallbackInfo& info) {
@@ -36,7 +28,9 @@ void CancelRun(const Napi::CallbackInfo& info) {
 }
 
 Napi::Object Define(Napi::Env env, Napi::Object exports) {
-  StayLoaded();
+  // A worker that loaded the addon unloads it when it ends, but job threads and exit handlers still run its
+  // code.
+  platform::KeepLoaded(reinterpret_cast<void*>(&Define));
   Environment& environment = Environment::Create(env);
   environment.session_constructor = Napi::Persistent(SessionObject::Define(env));
   environment.device_constructor = Napi::Persistent(DeviceObject::Define(env));

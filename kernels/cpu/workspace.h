@@ -2,11 +2,10 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <utility>
 #include <vector>
 
-#include "../common/out_of_memory.h"
+#include "../common/aligned_memory.h"
 
 namespace switchyard::cpu {
 
@@ -30,7 +29,7 @@ class Workspace {
   }
   Workspace(const Workspace&) = delete;
   Workspace& operator=(const Workspace&) = delete;
-  ~Workspace() { Release(); }
+  ~Workspace() = default;
 
   // Uninitialised room for n values of T; throws OutOfMemory.
   template <typename T>
@@ -62,29 +61,23 @@ class Workspace {
 
  private:
   struct Block {
-    void* data;
+    AlignedMemory data;
     size_t size;
   };
-  static constexpr size_t kAlignment = 64;
 
   void* TakeBytes(size_t bytes) {
+    constexpr auto kAlignment = static_cast<size_t>(kMemoryAlignment);
     bytes = (bytes + kAlignment - 1) / kAlignment * kAlignment;
     while (at_.block < blocks_.size() && at_.used + bytes > blocks_[at_.block].size) at_ = {at_.block + 1, 0};
     if (at_.block == blocks_.size()) AddBlock(bytes);
-    void* result = static_cast<char*>(blocks_[at_.block].data) + at_.used;
+    void* result = blocks_[at_.block].data.get() + at_.used;
     at_.used += bytes;
     return result;
   }
 
-  void AddBlock(size_t bytes) {
-    blocks_.reserve(blocks_.size() + 1);
-    void* data = std::aligned_alloc(kAlignment, bytes);
-    if (data == nullptr) throw OutOfMemory(bytes);
-    blocks_.push_back({data, bytes});
-  }
+  void AddBlock(size_t bytes) { blocks_.push_back({AllocateAligned(bytes), bytes}); }
 
   void Release() {
-    for (const Block& block : blocks_) std::free(block.data);
     blocks_.clear();
     at_ = {0, 0};
   }

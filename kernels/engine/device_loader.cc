@@ -1,25 +1,25 @@
 #include "device_loader.h"
 
-#include <dlfcn.h>
-
 #include <map>
 #include <mutex>
 #include <stdexcept>
 
 #include "../ort/library.h"
+#include "../platform/library_file.h"
 
 namespace switchyard::ops {
 namespace {
 
 constexpr const char* kBuildIt = "; build it with: npm run build:cuda";
 
+platform::LibraryFile OpenFile(const std::string& path) try {
+  return platform::LibraryFile(path);
+} catch (const std::runtime_error& error) {
+  throw std::runtime_error("the CUDA library does not load: " + std::string(error.what()) + kBuildIt);
+}
+
 DeviceLibrary* Open(const std::string& path) {
-  void* file = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
-  if (file == nullptr) {
-    const char* reason = dlerror();
-    throw std::runtime_error("the CUDA library does not load: " + std::string(reason) + kBuildIt);
-  }
-  auto open = reinterpret_cast<OpenDeviceLibrary>(dlsym(file, kOpenDeviceLibrary));
+  auto open = OpenFile(path).Find<OpenDeviceLibrary>(kOpenDeviceLibrary);
   if (open == nullptr) {
     throw std::runtime_error(path + " is not Switchyard's CUDA library: it has no " + kOpenDeviceLibrary +
                              kBuildIt);

@@ -1,13 +1,10 @@
 #include "session.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 #include <mutex>
-#include <new>
 #include <stdexcept>
 
-#include "../common/out_of_memory.h"
 #include "../ops/ops_cpu.h"
 #include "thread_grant.h"
 
@@ -104,8 +101,6 @@ bool Fits(const std::vector<int64_t>& shape, const std::vector<int64_t>& declare
 
 }  // namespace
 
-void Session::AlignedFree::operator()(void* memory) const { std::free(memory); }
-
 Session::Session(const void* model, size_t bytes, SessionConfig config)
     : config_(std::move(config)),
       context_{.threads = config_.threads, .store = config_.store, .calls = &calls_, .workspaces = {}},
@@ -148,12 +143,8 @@ void Session::Bind(const BoundInput& bound) {
   // Elements must lie at a multiple of their size; files promise nothing.
   void* data = const_cast<std::byte*>(tensor.data);
   if (reinterpret_cast<uintptr_t>(data) % ort::ElementSize(type) != 0) {
-    constexpr size_t kAlignment = 64;
-    void* copy = std::aligned_alloc(kAlignment, (tensor.bytes + kAlignment - 1) / kAlignment * kAlignment);
-    if (copy == nullptr) throw OutOfMemory(tensor.bytes);
-    aligned_copies_.emplace_back(copy);
-    std::memcpy(copy, data, tensor.bytes);
-    data = copy;
+    aligned_copies_.push_back(AllocateAligned(tensor.bytes));
+    data = std::memcpy(aligned_copies_.back().get(), data, tensor.bytes);
   }
   bound_values_.push_back(ort::WrapMemory(data, tensor.bytes, type, tensor.shape));
   bound_names_.push_back(bound.input);

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "../common/aligned_memory.h"
 #include "../ops/session_context.h"
 #include "../ort/library.h"
 #include "../weights/weight_store.h"
@@ -76,9 +77,6 @@ class Session {
   const std::shared_ptr<Device>& device() const { return config_.device; }
 
  private:
-  struct AlignedFree {
-    void operator()(void* memory) const;
-  };
   void Bind(const BoundInput& bound);
   void Enqueue(const ort::OrtRunOptions* options, const std::vector<const ort::OrtValue*>& feeds,
                const std::vector<size_t>& output_indices, std::vector<ort::OrtValue*>& outputs) const;
@@ -90,7 +88,7 @@ class Session {
   std::unique_ptr<DeviceOps> device_ops_;
   ort::SessionPtr session_;  // after the ops: freed before them
   std::vector<ValueInfo> inputs_, outputs_;
-  std::vector<std::unique_ptr<void, AlignedFree>> aligned_copies_;
+  std::vector<AlignedMemory> aligned_copies_;
   std::vector<std::string> bound_names_;
   std::vector<ort::ValuePtr> bound_values_;
 };

@@ -114,6 +114,7 @@ struct OrtCustomOp {
   F(GetErrorCode, 1, ErrorCode, (const OrtStatus*))                                                     \
   F(GetErrorMessage, 2, const char*, (const OrtStatus*))                                                \
   F(CreateEnv, 3, OrtStatus*, (LoggingLevel, const char*, OrtEnv**))                                    \
+  F(DisableTelemetryEvents, 6, OrtStatus*, (const OrtEnv*))                                             \
   F(CreateSessionFromArray, 8, OrtStatus*,                                                              \
     (const OrtEnv*, const void*, size_t, const OrtSessionOptions*, OrtSession**))                       \
   F(Run, 9, OrtStatus*,                                                                                 \

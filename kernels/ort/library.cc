@@ -1,9 +1,10 @@
 #include "library.h"
 
-#include <dlfcn.h>
-
 #include <cstdlib>
 #include <mutex>
+
+#include "../platform/library_file.h"
+#include "../platform/process.h"
 
 namespace switchyard::ort {
 namespace {
@@ -21,17 +22,25 @@ Library* library = nullptr;
 std::mutex library_mutex;
 
 // From version 1.29 on, ONNX Runtime for Linux reports its use to its maker, with an id and a database in the
-// home folder, unless this is set before its environment is made. Whoever wants that sets it to 0.
-void DisableReports() {
-  constexpr const char* kVariable = "ORT_DISABLE_TELEMETRY";
-  const char* value = std::getenv(kVariable);
-  if (value == nullptr || *value == '\0') setenv(kVariable, "1", 1);
+// home folder, unless this variable is set before its environment is made; for Windows, it hands events to
+// the system unless it is told not to. Whoever wants reports sets the variable to 0.
+constexpr const char* kReportsOff = "ORT_DISABLE_TELEMETRY";
+
+bool ReportsWanted() {
+  const char* value = std::getenv(kReportsOff);
+  const std::string setting = value == nullptr ? "" : value;
+  if (setting.empty()) platform::SetEnvironment(kReportsOff, "1");
+  return setting == "0";
+}
+
+platform::LibraryFile OpenFile(const std::string& path) try {
+  return platform::LibraryFile(path);
+} catch (const std::runtime_error& error) {
+  throw std::runtime_error("cannot open ONNX Runtime: " + std::string(error.what()));
 }
 
 const OrtApiBase* ApiBase(const std::string& path) {
-  void* file = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-  if (file == nullptr) throw std::runtime_error("cannot open ONNX Runtime: " + std::string(dlerror()));
-  auto get_base = reinterpret_cast<const OrtApiBase* (*)()>(dlsym(file, "OrtGetApiBase"));
+  auto get_base = OpenFile(path).Find<const OrtApiBase* (*)()>("OrtGetApiBase");
   if (get_base == nullptr)
     throw std::runtime_error(path + " is not an ONNX Runtime library: it has no OrtGetApiBase");
   return get_base();
@@ -91,12 +100,13 @@ void OpenLibrary(const std::string& path) {
     throw std::runtime_error("ONNX Runtime is already open from " + library->path + "; cannot also open " +
                              path);
   }
-  DisableReports();
+  const bool reports = ReportsWanted();
   const OrtApiBase* base = ApiBase(path);
   const OrtApi* api = SupportedApi(base, path);
   library = new Library{path, base->GetVersionString(), LoadFunctions(api)};
   try {
     Check(Api().CreateEnv(kLogWarning, "switchyard", &library->environment));
+    if (!reports) Check(Api().DisableTelemetryEvents(library->environment));
     Check(Api().CreateCpuMemoryInfo(kDeviceAllocator, kMemoryDefault, &library->cpu_memory));
     CheckRoundTrips();
   } catch (...) {

@@ -1,10 +1,10 @@
 // A file mapped read-only.
 #pragma once
-#include <sys/stat.h>
-
 #include <atomic>
 #include <cstddef>
 #include <string>
+
+#include "../platform/file_view.h"
 
 namespace switchyard {
 
@@ -16,25 +16,25 @@ class MappedFile {
  public:
   // Throws std::runtime_error naming the file when it cannot be opened or mapped.
   explicit MappedFile(const std::string& path);
-  // `size` bytes of zeros that belong to no file (one shared page of the kernel's).
+  // `size` bytes of zeros that belong to no file.
   explicit MappedFile(size_t size);
   ~MappedFile();
   MappedFile(const MappedFile&) = delete;
   MappedFile& operator=(const MappedFile&) = delete;
 
   const std::string& path() const { return path_; }
-  size_t size() const { return size_; }
-  const std::byte* data() const { return data_; }
+  size_t size() const { return view_.size(); }
+  const std::byte* data() const { return view_.data(); }
 
   // What happened to the file since it was mapped, in words; empty when nothing did. Any thread.
   std::string Change() const;
 
  private:
+  bool is_guarded() const { return view_.is_file() && data() != nullptr; }
+
   std::string path_;
-  size_t size_ = 0;
-  const std::byte* data_ = nullptr;
-  int file_ = -1;       // open, to look at the file itself and not at what its path leads to by now
-  struct stat status_;  // when it was mapped
+  platform::FileView view_;
+  platform::FileState state_;  // when it was mapped
   std::atomic<bool> lost_{false};
 };
 

@@ -1,13 +1,10 @@
 #include "prefetch.h"
 
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <thread>
 
 #include "../common/start_threads.h"
+#include "../platform/pages.h"
 
 namespace switchyard {
 namespace {
@@ -39,26 +36,16 @@ std::vector<Range> PageRanges(const WeightStore& store, const std::vector<int64_
   return joined;
 }
 
-void MapPages(uintptr_t begin, uintptr_t end, uintptr_t page) {
-#ifdef MADV_POPULATE_READ
-  const int result = madvise(reinterpret_cast<void*>(begin), end - begin, MADV_POPULATE_READ);
-  if (result == 0 || errno != EINVAL) return;
-#endif
-  // Older kernels: one read of each page does the same, more slowly.
-  for (uintptr_t at = begin; at < end; at += page) (void)*reinterpret_cast<const volatile char*>(at);
-}
-
 }  // namespace
 
 void StartPrefetch(std::shared_ptr<const WeightStore> store, const std::vector<int64_t>& handles,
                    std::shared_ptr<const std::atomic<bool>> stop) {
-  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
-  std::vector<Range> ranges = PageRanges(*store, handles, page);
-  const auto walk = [store = std::move(store), ranges = std::move(ranges), stop = std::move(stop), page] {
+  std::vector<Range> ranges = PageRanges(*store, handles, platform::PageSize());
+  const auto walk = [store = std::move(store), ranges = std::move(ranges), stop = std::move(stop)] {
     for (const Range& range : ranges) {
       for (uintptr_t at = range.begin; at < range.end; at += kStepBytes) {
         if (stop->load(std::memory_order_relaxed)) return;
-        MapPages(at, std::min<uintptr_t>(at + kStepBytes, range.end), page);
+        platform::BringIn(at, std::min<uintptr_t>(at + kStepBytes, range.end));
       }
     }
   };

@@ -1,0 +1,42 @@
+// A file in the address space, as each system does it.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+namespace switchyard::platform {
+
+// What tells whether a file was changed.
+struct FileState {
+  uint64_t bytes = 0;
+  int64_t modified = 0;  // in the system's units; two writes within its clock's step look like one
+};
+
+// A whole file mapped read-only, shared with the page cache. It may be removed, or another renamed over it,
+// meanwhile. On Windows nobody can write to it; elsewhere Look() tells.
+class FileView {
+ public:
+  // `path` is in UTF-8. Throws std::runtime_error naming it where it cannot be opened or mapped.
+  explicit FileView(const std::string& path);
+  // `size` bytes of zeros that belong to no file.
+  explicit FileView(size_t size);
+  ~FileView();
+  FileView(const FileView&) = delete;
+  FileView& operator=(const FileView&) = delete;
+
+  // Null where there are no bytes.
+  const std::byte* data() const { return data_; }
+  size_t size() const { return size_; }
+  bool is_file() const { return file_ != kNoFile; }
+  // The file itself, and not what its path leads to by now. Throws std::runtime_error in the system's words.
+  FileState Look() const;
+
+ private:
+  static constexpr intptr_t kNoFile = -1;
+
+  intptr_t file_ = kNoFile;  // descriptor or handle
+  size_t size_ = 0;
+  const std::byte* data_ = nullptr;
+};
+
+}  // namespace switchyard::platform

@@ -1,0 +1,19 @@
+// Pages of the address space.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace switchyard::platform {
+
+size_t PageSize();
+
+// Brings the pages of [begin, end) in, so that nobody's first read of them faults. `begin` is the first byte
+// of a page.
+void BringIn(uintptr_t begin, uintptr_t end);
+
+// `bytes` of zeros that can only be read: at `place`, in the stead of the mapping that is there and that has
+// as many bytes, or anywhere where that is null. Null on failure. Readers of `place` may fault meanwhile
+// (read_faults.h).
+void* MapZeros(void* place, size_t bytes);
+
+}  // namespace switchyard::platform

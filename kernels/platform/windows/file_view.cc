@@ -1,0 +1,73 @@
+#include "../file_view.h"
+
+#include <stdexcept>
+
+#include "../pages.h"
+#include "text.h"
+
+namespace switchyard::platform {
+namespace {
+
+HANDLE Handle(intptr_t file) { return reinterpret_cast<HANDLE>(file); }
+
+[[noreturn]] void Fail(const std::string& path, const char* action, DWORD error) {
+  const char* remedy = "";
+  if (error == ERROR_SHARING_VIOLATION) remedy = ". A program is writing to it: wait until it has closed it";
+  if (error == ERROR_COMMITMENT_LIMIT) remedy = ". Free memory, or let Windows enlarge its page file";
+  throw std::runtime_error(path + ": cannot " + action + ": " + ErrorText(error) + remedy);
+}
+
+// Without FILE_SHARE_WRITE: whoever wants to write to weights in use is refused.
+HANDLE OpenForReading(const std::string& path) {
+  return CreateFileW(Utf16(path).c_str(), GENERIC_READ, FILE_SHARE_READ | FILE_SHARE_DELETE, nullptr,
+                     OPEN_EXISTING, FILE_ATTRIBUTE_NORMAL, nullptr);
+}
+
+const std::byte* Map(HANDLE file) {
+  HANDLE section = CreateFileMappingW(file, nullptr, PAGE_READONLY, 0, 0, nullptr);
+  if (section == nullptr) return nullptr;
+  // The view keeps the section.
+  void* view = MapViewOfFile(section, FILE_MAP_READ, 0, 0, 0);
+  const DWORD error = GetLastError();
+  CloseHandle(section);
+  SetLastError(error);
+  return static_cast<const std::byte*>(view);
+}
+
+}  // namespace
+
+FileView::FileView(const std::string& path) : file_(reinterpret_cast<intptr_t>(OpenForReading(path))) {
+  if (file_ == kNoFile) Fail(path, "open", GetLastError());
+  LARGE_INTEGER bytes;
+  bool mapped = GetFileSizeEx(Handle(file_), &bytes) != 0;
+  if (mapped && bytes.QuadPart > 0) {
+    size_ = static_cast<size_t>(bytes.QuadPart);
+    data_ = Map(Handle(file_));
+    mapped = data_ != nullptr;
+  }
+  if (mapped) return;
+  const DWORD error = GetLastError();
+  CloseHandle(Handle(file_));
+  Fail(path, "map", error);
+}
+
+FileView::FileView(size_t size) : size_(size), data_(static_cast<const std::byte*>(MapZeros(nullptr, size))) {
+  if (data_ == nullptr) Fail("(zeros)", "map", GetLastError());
+}
+
+FileView::~FileView() {
+  if (data_ != nullptr) UnmapViewOfFile(data_);
+  if (is_file()) CloseHandle(Handle(file_));
+}
+
+FileState FileView::Look() const {
+  BY_HANDLE_FILE_INFORMATION found;
+  if (GetFileInformationByHandle(Handle(file_), &found) == 0)
+    throw std::runtime_error(ErrorText(GetLastError()));
+  const auto wide = [](DWORD high, DWORD low) { return static_cast<uint64_t>(high) << 32 | low; };
+  const FILETIME& written = found.ftLastWriteTime;
+  return {wide(found.nFileSizeHigh, found.nFileSizeLow),
+          static_cast<int64_t>(wide(written.dwHighDateTime, written.dwLowDateTime))};
+}
+
+}  // namespace switchyard::platform

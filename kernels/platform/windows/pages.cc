@@ -1,0 +1,36 @@
+#include "../pages.h"
+
+#include "text.h"
+
+namespace switchyard::platform {
+
+size_t PageSize() {
+  SYSTEM_INFO info;
+  GetSystemInfo(&info);
+  return info.dwPageSize;
+}
+
+void BringIn(uintptr_t begin, uintptr_t end) {
+  // Reads from the disk in large pieces; the pages are still to be mapped, one by one.
+  WIN32_MEMORY_RANGE_ENTRY range = {reinterpret_cast<void*>(begin), end - begin};
+  PrefetchVirtualMemory(GetCurrentProcess(), 1, &range, 0);
+  const size_t page = PageSize();
+  for (uintptr_t at = begin; at < end; at += page) (void)*reinterpret_cast<const volatile char*>(at);
+}
+
+void* MapZeros(void* place, size_t bytes) {
+  const uint64_t size = bytes;
+  // Room in the page file is set aside for as many bytes.
+  HANDLE section = CreateFileMappingW(INVALID_HANDLE_VALUE, nullptr, PAGE_READONLY,
+                                      static_cast<DWORD>(size >> 32), static_cast<DWORD>(size), nullptr);
+  if (section == nullptr) return nullptr;
+  void* zeros = nullptr;
+  if (place == nullptr || UnmapViewOfFile(place) != 0)
+    zeros = MapViewOfFileEx(section, FILE_MAP_READ, 0, 0, 0, place);
+  const DWORD error = GetLastError();
+  CloseHandle(section);  // the view keeps it
+  SetLastError(error);
+  return zeros;
+}
+
+}  // namespace switchyard::platform
