@@ -98,7 +98,7 @@ const INSIDE: Record<string, readonly string[]> = {
   'models/text-model.ts': ['models/architecture.ts', 'models/tensor-use.ts', 'models/text-config.ts'],
   'nn/cache-spec.ts': [],
   'nn/scope.ts': [],
-  'runtime/requirements/': ['runtime/requirements/', 'runtime/engine-status.ts'],
+  'runtime/requirements/': ['runtime/requirements/', 'runtime/engine-status.ts', 'runtime/native-files.ts'],
   'runtime/ort.ts': [],
   'tokenizer/bpe/': ['tokenizer/bpe/'],
   'tokenizer/jinja/': ['tokenizer/jinja/'],

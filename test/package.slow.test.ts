@@ -10,9 +10,11 @@ import { pack } from './helpers/pack.ts';
 const exec = promisify(execFile);
 const root = fileURLToPath(new URL('..', import.meta.url));
 
-describe('the package, installed in an empty project', () => {
+describe('the package, compiled in an empty project', () => {
   /** Its other packages are those installed here. */
   let project: string;
+  let command: string;
+  const generate = ['generate', '--prompt', 'In the beginning', '--temperature', '0'];
   beforeAll(async () => {
     project = await mkdtemp(join(tmpdir(), 'switchyard-package-'));
     const packed = await pack(project);
@@ -25,9 +27,17 @@ describe('the package, installed in an empty project', () => {
       join(project, 'package.json'),
       JSON.stringify({ type: 'module', dependencies: { 'moe-switchyard': '*' } }),
     );
-    // npm runs the install script and links the command. Unoptimised code compiles several times as fast.
+    // Links the commands; there is no script to run.
+    await exec('npm', ['rebuild', 'moe-switchyard', '--offline'], { cwd: project });
+    command = join(project, 'node_modules', '.bin', 'moe-switchyard');
+    await rm(join(installed, 'prebuilds'), { recursive: true, force: true });
+    await expect(exec(command, generate, { cwd: project })).rejects.toThrow(
+      /the package is incomplete: .* npx moe-switchyard build/,
+    );
+    // Unoptimised code compiles several times as fast.
     const env = { ...process.env, CXXFLAGS: '-O0' };
-    await exec('npm', ['rebuild', 'moe-switchyard', '--offline'], { cwd: project, env });
+    const { stdout } = await exec(command, ['build'], { cwd: project, env });
+    expect(stdout).toBe('');
     await access(join(installed, 'kernels', 'build', 'switchyard.node'));
   });
   afterAll(() => rm(project, { recursive: true, force: true }));
@@ -51,14 +61,11 @@ describe('the package, installed in an empty project', () => {
   });
 
   test('the command generates without any option but the prompt', async () => {
-    const command = join(project, 'node_modules', '.bin', 'switchyard');
-    const { stdout } = await exec(
-      command,
-      ['generate', '--prompt', 'In the beginning', '--temperature', '0'],
-      { cwd: project },
-    );
+    const { stdout } = await exec(command, generate, { cwd: project });
     expect(stdout.trim().split(/\s+/).length).toBeGreaterThan(5);
-    expect((await exec(command, ['--version'])).stdout.trim()).toBe(await version());
+    const short = join(project, 'node_modules', '.bin', 'switchyard');
+    for (const name of [command, short])
+      expect((await exec(name, ['--version'])).stdout.trim()).toBe(await version());
   });
 });
 

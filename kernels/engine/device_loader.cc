@@ -10,7 +10,7 @@
 namespace switchyard::ops {
 namespace {
 
-constexpr const char* kBuildIt = "; build it with: npm run build:cuda";
+constexpr const char* kBuildIt = "; build it with: npx moe-switchyard build --cuda";
 
 platform::LibraryFile OpenFile(const std::string& path) try {
   return platform::LibraryFile(path);

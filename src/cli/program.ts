@@ -1,6 +1,7 @@
 import { Command, CommanderError } from 'commander';
 import { version } from '../runtime/package-root.ts';
 import { addBenchCommand } from './bench.ts';
+import { addBuildCommand } from './build.ts';
 import { addCacheCommand } from './cache.ts';
 import { addDoctorCommand } from './doctor.ts';
 import { addDownloadCommand } from './download.ts';
@@ -47,6 +48,7 @@ function buildProgram(io: Io): Command {
   addVerifyCommand(program, io);
   addBenchCommand(program, io);
   addDoctorCommand(program, io);
+  addBuildCommand(program, io);
   return program;
 }
 

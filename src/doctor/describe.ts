@@ -7,6 +7,8 @@ import type { Diagnosis, Step, Tool } from './diagnose.ts';
 
 type Row = readonly [label: string, text: string];
 
+const ADDON_ORIGINS = { compiled: ', compiled here', prebuilt: ', prebuilt', missing: ': missing' };
+
 /** The report `switchyard doctor` prints. */
 export function describeDiagnosis(diagnosis: Diagnosis): string {
   const { cuda, ok } = diagnosis;
@@ -26,13 +28,14 @@ function summary({ engine, threads, gpus, device }: Diagnosis): string {
 }
 
 function machineRows({ node, engine, threads, providers, compiler, nvcc }: Diagnosis): Row[] {
-  const { addon, library, working } = engine;
+  const { addon, library, libc, working } = engine;
   const named = library.fromEnvironment ? ' (named by SWITCHYARD_ONNXRUNTIME)' : '';
   return [
     ['Node.js', `${node.version}, ${node.platform} ${node.arch}`],
+    ...(libc ? [['C library', [libc.name, libc.version].filter(Boolean).join(' ')] as const] : []),
     ['engine', working ? `ONNX Runtime ${working.version}` : 'does not work'],
     ['', `${library.path ?? 'no file for this platform'}${library.found ? '' : ': missing'}${named}`],
-    ['addon', `${addon.path}${addon.built ? '' : ': not built'}`],
+    ['addon', `${addon.path}${ADDON_ORIGINS[addon.origin]}`],
     ['CPU can use', working?.cpu.features.join(', ') ?? 'unknown without the engine'],
     ['kernels', working?.cpu.isa ?? 'none'],
     ['threads', `${threads.threads}: ${threadReason(threads)}`],

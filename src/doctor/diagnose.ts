@@ -71,10 +71,11 @@ function steps(
   cuda: CudaReport,
 ): Step[] {
   const found: Step[] = [];
-  const { fault } = engine;
+  const { addon, fault } = engine;
   if (fault !== undefined) found.push({ neededFor: 'running', what: 'a working engine', step: fault });
-  if (!compiler) found.push({ neededFor: 'rebuilding', ...compilerLack(machine) });
-  if (!nvcc && machine.platform === 'linux') {
+  if (!compiler && addon.origin !== 'prebuilt')
+    found.push({ neededFor: 'rebuilding', ...compilerLack(machine) });
+  if (!nvcc && machine.platform === 'linux' && !cuda.kernels.path) {
     const step = 'install the CUDA toolkit, and set CUDA_HOME unless it is in /usr/local/cuda';
     found.push({ neededFor: 'rebuilding', what: 'nvcc, for the CUDA kernels only', step });
   }
@@ -95,7 +96,7 @@ function compilerLack(machine: Machine): Lack {
   const step =
     machine.platform === 'darwin'
       ? 'xcode-select --install'
-      : 'apt install g++ (Debian, Ubuntu), dnf install gcc-c++ (Fedora) or apk add g++ (Alpine); CXX names another compiler';
+      : 'apt install g++ (Debian, Ubuntu), dnf install gcc-c++ (Fedora); CXX names another compiler';
   return { what: `a C++20 compiler: tried ${tried}`, step };
 }
 

@@ -2,10 +2,19 @@
 import { existsSync, realpathSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { EngineError } from '../errors.ts';
 import { nativeError } from './native-error.ts';
+import {
+  ADDON,
+  findNativeFile,
+  missingAddon,
+  platformFault,
+  thisPlatform,
+  unloadableAddon,
+  unsupportedPlatform,
+} from './native-files.ts';
 import { nativeFolder, ortFault } from './ort.ts';
+import { packageRoot } from './package-root.ts';
 
 /** A tensor's memory as the engine sees it; made once a `Tensor`, see `tensors.ts`. */
 export type WrappedTensor = { readonly __brand: 'WrappedTensor' };
@@ -165,8 +174,6 @@ export function nextRunId(): number {
   return ++lastRunId;
 }
 
-/** Where the addon is once it is built. */
-export const addonPath = fileURLToPath(new URL('../../kernels/build/switchyard.node', import.meta.url));
 const libraryNames: Readonly<Record<string, string>> = {
   linux: 'libonnxruntime.so.1',
   darwin: 'libonnxruntime.1.dylib',
@@ -194,20 +201,13 @@ function load(): { binding: Binding; version: string } {
 }
 
 function loadAddon(): Binding {
-  if (!existsSync(addonPath)) {
-    throw new EngineError(
-      `the native engine is not built: there is no ${addonPath}. Build it (a C++20 compiler is needed) with: ` +
-        'npm rebuild moe-switchyard, or in a clone: npm run build:native',
-    );
-  }
+  const root = packageRoot();
+  const addon = findNativeFile(ADDON, root);
+  if (addon.origin === 'missing') throw new EngineError(missingAddon(root));
   try {
-    return createRequire(import.meta.url)(addonPath) as Binding;
+    return createRequire(import.meta.url)(addon.path) as Binding;
   } catch (cause) {
-    throw new EngineError(
-      `the native engine ${addonPath} does not load on ${process.platform} ${process.arch}, Node ${process.version}: ` +
-        `${(cause as Error).message}. Build it again with: npm rebuild moe-switchyard`,
-      { cause },
-    );
+    throw new EngineError(unloadableAddon(addon, root, cause as Error), { cause });
   }
 }
 
@@ -224,7 +224,8 @@ function openEngine(binding: Binding): string {
   try {
     return binding.openEngine(realpathSync(path));
   } catch (cause) {
-    throw nativeError(cause);
+    const fault = platformFault(thisPlatform());
+    throw fault === undefined ? nativeError(cause) : new EngineError(fault, { cause });
   }
 }
 
@@ -232,11 +233,7 @@ function openEngine(binding: Binding): string {
 export function libraryPath(): string {
   const override = process.env.SWITCHYARD_ONNXRUNTIME;
   if (override) return override;
-  const name = libraryNames[process.platform];
-  if (name === undefined) {
-    throw new EngineError(
-      `Switchyard's engine runs on Linux and macOS, not on ${process.platform}; on Windows, use WSL`,
-    );
-  }
-  return join(nativeFolder(), name);
+  const fault = unsupportedPlatform(process.platform, process.arch);
+  if (fault !== undefined) throw new EngineError(fault);
+  return join(nativeFolder(), libraryNames[process.platform] as string);
 }

@@ -1,6 +1,5 @@
 /** Devices that are not the CPU: opening one, its memory, weights on it, recorded runs. */
 import { existsSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
 import { type DType, ELEMENT_TYPES } from '../dtype.ts';
 import { abortError, abortIf, EngineError, InputError, onAbort } from '../errors.ts';
 import {
@@ -13,6 +12,7 @@ import {
   nextRunId,
 } from './binding.ts';
 import { guard, isCancelled, nativeError } from './native-error.ts';
+import { BUILD_CUDA, CUDA_LIBRARY, findNativeFile } from './native-files.ts';
 import type { Tensor } from './ort.ts';
 import { type DeviceTensorType, deviceTensor } from './tensors.ts';
 import type { WeightStore } from './types.ts';
@@ -35,11 +35,9 @@ export interface ResidencyStats {
   readonly fetchedBytes: number;
 }
 
-/** Where the CUDA library is once it is built, or the file that SWITCHYARD_CUDA_LIBRARY names. */
+/** Where the CUDA library is, or would be once it is built, or the file that SWITCHYARD_CUDA_LIBRARY names. */
 export function cudaLibraryPath(): string {
-  const override = process.env.SWITCHYARD_CUDA_LIBRARY;
-  if (override) return override;
-  return fileURLToPath(new URL('../../kernels/build/libswitchyard_cuda.so', import.meta.url));
+  return process.env.SWITCHYARD_CUDA_LIBRARY || findNativeFile(CUDA_LIBRARY).path;
 }
 
 /** The CUDA library's file. @throws EngineError when there is none, saying how to build it */
@@ -47,8 +45,8 @@ function existingLibrary(): string {
   const path = cudaLibraryPath();
   if (existsSync(path)) return path;
   const remedy = process.env.SWITCHYARD_CUDA_LIBRARY
-    ? 'SWITCHYARD_CUDA_LIBRARY names it; unset it, or build the library with: npm run build:cuda'
-    : 'build it with: npm run build:cuda (nvcc 12.4 or newer is needed)';
+    ? `SWITCHYARD_CUDA_LIBRARY names it; unset it, or build the library with: ${BUILD_CUDA}`
+    : `build it with: ${BUILD_CUDA} (nvcc 12.4 or newer is needed)`;
   throw new EngineError(`Switchyard's CUDA library is missing: there is no ${path}; ${remedy}`);
 }
 

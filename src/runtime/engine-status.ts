@@ -2,13 +2,17 @@
 import { existsSync, realpathSync } from 'node:fs';
 import { join } from 'node:path';
 import { EngineError } from '../errors.ts';
-import { addonPath, engineVersion, libraryPath } from './binding.ts';
+import { engineVersion, libraryPath } from './binding.ts';
 import { cudaLibraryPath, type DeviceInfo, listDevices } from './device.ts';
+import { type Libc, libc } from './libc.ts';
 import { type CpuInfo, cpuInfo } from './machine.ts';
+import { ADDON, findNativeFile, type NativeFile } from './native-files.ts';
 import { packageFolder } from './ort.ts';
 
 export interface EngineStatus {
-  readonly addon: { readonly path: string; readonly built: boolean };
+  readonly addon: NativeFile;
+  /** Undefined off Linux. */
+  readonly libc: Libc | undefined;
   readonly library: LibraryFile;
   /** Undefined where the engine cannot be loaded; `fault` then says why, and what to do. */
   readonly working: { readonly version: string; readonly cpu: CpuInfo } | undefined;
@@ -29,14 +33,13 @@ export interface LibraryFile {
 
 /** Loads the engine if it can be loaded. */
 export function engineStatus(): EngineStatus {
-  const addon = { path: addonPath, built: existsSync(addonPath) };
-  const library = libraryFile();
+  const found = { addon: findNativeFile(ADDON), libc: libc(), library: libraryFile() };
   try {
     const working = { version: engineVersion(), cpu: cpuInfo() };
-    return { addon, library, working, fault: undefined };
+    return { ...found, working, fault: undefined };
   } catch (error) {
     if (!(error instanceof EngineError)) throw error;
-    return { addon, library, working: undefined, fault: error.message };
+    return { ...found, working: undefined, fault: error.message };
   }
 }
 

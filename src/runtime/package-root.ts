@@ -1,21 +1,53 @@
 /** This package's own folder and version. */
 import { existsSync, readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { EngineError } from '../errors.ts';
 
-/** Folder of this package: the nearest above this file with a package.json, be it above `src` or above `dist`. */
+const NAME = 'moe-switchyard';
+
+let root: string | undefined;
+
+/**
+ * Folder of this package: the nearest above this file, be it in `src` or in `dist`; where a bundler has put this file into a program,
+ * the package as that program finds it.
+ *
+ * @throws EngineError when there is neither
+ */
 export function packageRoot(): string {
-  let folder = dirname(fileURLToPath(import.meta.url));
-  while (!existsSync(join(folder, 'package.json'))) {
-    const parent = dirname(folder);
-    if (parent === folder)
-      throw new Error('The package.json of moe-switchyard is missing; install the package again.');
-    folder = parent;
-  }
-  return folder;
+  root ??= folderAbove() ?? installedFolder();
+  return root;
 }
 
 export function version(): string {
   return (JSON.parse(readFileSync(join(packageRoot(), 'package.json'), 'utf8')) as { version: string })
     .version;
+}
+
+function folderAbove(): string | undefined {
+  let folder = dirname(fileURLToPath(import.meta.url));
+  while (!isPackage(folder)) {
+    const parent = dirname(folder);
+    if (parent === folder) return undefined;
+    folder = parent;
+  }
+  return folder;
+}
+
+function isPackage(folder: string): boolean {
+  const path = join(folder, 'package.json');
+  return existsSync(path) && (JSON.parse(readFileSync(path, 'utf8')) as { name?: unknown }).name === NAME;
+}
+
+function installedFolder(): string {
+  try {
+    return dirname(createRequire(import.meta.url).resolve(`${NAME}/package.json`));
+  } catch (cause) {
+    throw new EngineError(
+      `the files of ${NAME} are not beside its code, ${fileURLToPath(import.meta.url)}. If a bundler has put it there, tell the bundler ` +
+        `to leave ${NAME} out (esbuild: --external:${NAME}; Next.js: serverExternalPackages) and install it beside the program`,
+      { cause },
+    );
+  }
 }

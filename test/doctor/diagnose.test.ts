@@ -14,7 +14,8 @@ import {
 } from '../runtime/requirements/machines.ts';
 
 const WORKING: EngineStatus = {
-  addon: { path: '/app/switchyard.node', built: true },
+  addon: { path: '/app/kernels/build/switchyard.node', origin: 'compiled' },
+  libc: { name: 'glibc', version: '2.36' },
   library: ENGINE,
   working: { version: '1.30.0', cpu: { isa: 'avx2', features: ['avx2', 'portable'] } },
   fault: undefined,
@@ -54,9 +55,9 @@ describe('diagnose', () => {
   });
 
   test('a machine without compilers runs, but cannot rebuild', async () => {
-    const { ok, steps } = await diagnosisOf({ ...COMPLETE, programs: SMI });
+    const { ok, steps } = await diagnosisOf({ ...COMPLETE, files: {}, programs: SMI });
     expect(ok).toBe(true);
-    expect(steps).toEqual([
+    expect(steps.filter(({ neededFor }) => neededFor === 'rebuilding')).toEqual([
       {
         neededFor: 'rebuilding',
         what: 'a C++20 compiler: tried c++, g++, clang++',
@@ -68,6 +69,15 @@ describe('diagnose', () => {
         step: expect.stringContaining('CUDA_HOME'),
       },
     ]);
+  });
+
+  test('with a prebuilt addon and CUDA library no compiler is missed', async () => {
+    const addon = { path: '/app/prebuilds/linux-x64/switchyard.node', origin: 'prebuilt' } as const;
+    const diagnosis = await diagnosisOf({ ...COMPLETE, programs: SMI }, { ...WORKING, addon });
+    expect(diagnosis.steps).toEqual([]);
+    const text = describeDiagnosis(diagnosis);
+    expect(text).toMatch(/C library +glibc 2\.36\n/);
+    expect(text).toMatch(/addon +\/app\/prebuilds\/linux-x64\/switchyard\.node, prebuilt\n/);
   });
 
   test('tries the compiler that CXX names, as the build does, and nvcc where CUDA is', async () => {

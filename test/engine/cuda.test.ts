@@ -336,12 +336,12 @@ describe('the CUDA library', () => {
     const listing = listDevices();
     await expect(listing).rejects.toThrow(EngineError);
     await expect(listing).rejects.toThrow(
-      /no \/nowhere\/lib\.so; SWITCHYARD_CUDA_LIBRARY .*npm run build:cuda/,
+      /no \/nowhere\/lib\.so; SWITCHYARD_CUDA_LIBRARY .*npx moe-switchyard build --cuda/,
     );
   });
 
   it.each([
-    ['text.so', 'no library', /does not load: .*text\.so.*npm run build:cuda/],
+    ['text.so', 'no library', /does not load: .*text\.so.*npx moe-switchyard build --cuda/],
     [join(root, 'kernels/build/switchyard.node'), undefined, /is not Switchyard's CUDA library/],
   ])('is refused where it is none: %s', async (name, content, message) => {
     const path = content === undefined ? name : join(folder, name);

@@ -31,7 +31,10 @@ export async function compileSources(...wanted: string[]): Promise<CompiledSourc
       include: wanted.map((path) => join(root, 'src', path)),
     };
     await writeFile(join(copy, 'tsconfig.json'), JSON.stringify(config));
-    await writeFile(join(copy, 'package.json'), '{ "type": "module", "version": "0.0.0" }');
+    await writeFile(
+      join(copy, 'package.json'),
+      '{ "name": "moe-switchyard", "type": "module", "version": "0.0.0" }',
+    );
     await promisify(execFile)(process.execPath, [tsc, '-p', join(copy, 'tsconfig.json')]);
   } catch (error) {
     await remove();

@@ -31,9 +31,9 @@ describe('checkDevice', () => {
   test('refuses CUDA with everything that is missing for it, and where it looked', async () => {
     const message = await refusal('cuda', {});
     expect(message).toMatch(/^device is "cuda", but this machine lacks something for it/);
-    expect(message).toContain('→ npm run build:cuda');
+    expect(message).toContain('→ npx moe-switchyard build --cuda');
     expect(message).toContain("ONNX Runtime's CUDA provider: no libonnxruntime_providers_shared.so");
-    expect(message).toContain('→ node /app/ort/script/install.js --onnxruntime-node-install=cuda12');
+    expect(message).toContain('→ ONNXRUNTIME_NODE_INSTALL=cuda12 node /app/ort/script/install.js');
     expect(message).toContain('an NVIDIA driver: no libcuda.so.1');
     expect(message).toMatch(/looked for in LD_LIBRARY_PATH \(not set\), .*\/usr\/lib\.$/);
   });

@@ -60,7 +60,9 @@ class CountedRun final : public CapturedRun {
 std::string CudaErrorText(cudaError_t status) {
   std::string text = cudaGetErrorString(status);
   if (status == cudaErrorNoKernelImageForDevice)
-    text += "; build the kernels for its compute capability, such as 8.9: npm run build:cuda -- --arch 89";
+    text +=
+        "; build the kernels for its compute capability, such as 8.9: npx moe-switchyard build --cuda --arch "
+        "89";
   return text;
 }
 

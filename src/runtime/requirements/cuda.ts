@@ -1,6 +1,7 @@
 /** What CUDA needs, ONNX Runtime's provider above all, and what of it a machine has. Nothing is loaded. */
 import { dirname, join } from 'node:path';
 import type { LibraryFile } from '../engine-status.ts';
+import { BUILD_CUDA } from '../native-files.ts';
 import { readDependencies } from './elf.ts';
 import { type Library, searchLibraries } from './libraries.ts';
 import type { Machine } from './machine.ts';
@@ -104,9 +105,7 @@ function ownKernels(machine: Machine, { cudaLibrary }: LibraryFile): Library {
 
 function kernelLacks({ name, path }: Library): Lack[] {
   if (path !== undefined) return [];
-  return [
-    { what: `Switchyard's CUDA kernels: no ${name}`, step: 'npm run build:cuda, with nvcc 12.4 or newer' },
-  ];
+  return [{ what: `Switchyard's CUDA kernels: no ${name}`, step: `${BUILD_CUDA}, with nvcc 12.4 or newer` }];
 }
 
 function besideEngine(machine: Machine, folder: string | undefined, name: string): Library {
@@ -167,7 +166,7 @@ function providerStep(machine: Machine, engine: LibraryFile): string {
   if (engine.fromEnvironment)
     return 'put the CUDA provider of the same build beside the library that SWITCHYARD_ONNXRUNTIME names';
   if (machine.arch === 'x64' && engine.installer !== undefined)
-    return `node ${engine.installer} --onnxruntime-node-install=cuda12`;
+    return `ONNXRUNTIME_NODE_INSTALL=cuda12 node ${engine.installer}`;
   return `onnxruntime-node has none for ${machine.platform} ${machine.arch}; set SWITCHYARD_ONNXRUNTIME to a build that has one`;
 }
 
@@ -183,7 +182,15 @@ function libraryLacks(libraries: readonly Library[], major: number): Lack[] {
   ];
 }
 
-/** Names of packages in NVIDIA's repositories for apt and dnf. */
+/** What brings a library on Debian 13, whose section non-free has CUDA 12. */
+const DEBIAN_PACKAGES: Readonly<Record<string, string>> = {
+  'libcudart.so.12': 'libcudart12',
+  'libcublas.so.12': 'libcublas12',
+  'libcublasLt.so.12': 'libcublaslt12',
+  'libcurand.so.10': 'libcurand10',
+};
+
+/** Names of packages in NVIDIA's repositories for apt and dnf, and in Debian's own. */
 function installStep(missing: readonly Library[], major: number): string {
   const minor = major === 12 ? 9 : 0;
   const isCudnn = ({ name }: Library) => name.startsWith('libcudnn');
@@ -191,7 +198,11 @@ function installStep(missing: readonly Library[], major: number): string {
     ...(missing.some((library) => !isCudnn(library)) ? [`cuda-libraries-${major}-${minor}`] : []),
     ...(missing.some(isCudnn) ? [`libcudnn9-cuda-${major}`] : []),
   ];
-  return `install ${packages.join(' and ')} from NVIDIA's package repository, or add the folder that has them to LD_LIBRARY_PATH`;
+  const debian = missing.map(({ name }) => DEBIAN_PACKAGES[name]);
+  const fromDebian = debian.every(Boolean)
+    ? ` (on Debian 13: apt install ${debian.join(' ')}, from non-free)`
+    : '';
+  return `install ${packages.join(' and ')} from NVIDIA's package repository${fromDebian}, or add the folder that has them to LD_LIBRARY_PATH`;
 }
 
 function notSearched(libraries: readonly Library[]): Lack {

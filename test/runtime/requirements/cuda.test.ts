@@ -34,11 +34,11 @@ describe('examineCuda', () => {
     expect(lacks).toEqual([
       {
         what: "Switchyard's CUDA kernels: no /app/kernels/libswitchyard_cuda.so",
-        step: 'npm run build:cuda, with nvcc 12.4 or newer',
+        step: 'npx moe-switchyard build --cuda, with nvcc 12.4 or newer',
       },
       {
         what: "ONNX Runtime's CUDA provider: no libonnxruntime_providers_shared.so, libonnxruntime_providers_cuda.so in /app/ort",
-        step: 'node /app/ort/script/install.js --onnxruntime-node-install=cuda12',
+        step: 'ONNXRUNTIME_NODE_INSTALL=cuda12 node /app/ort/script/install.js',
       },
       {
         what: 'CUDA 12: no libcudart.so.12, libcublas.so.12, libcublasLt.so.12, libcurand.so.10',
