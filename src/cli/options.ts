@@ -56,7 +56,11 @@ export function addComputeOptions(command: Command): Command {
   return command
     .addOption(new Option('--dtype <dtype>', 'precision of the computation').choices(dtypes))
     .option('--device <device>', 'where to compute: cpu (default), cuda, cuda:N or auto', device)
-    .option('--compile [mode]', 'measure or record ahead: see the README', compileMode)
+    .option(
+      '--compile [mode]',
+      'measure or record ahead: default, reduce-overhead, max-autotune, max-autotune-no-cudagraphs',
+      compileMode,
+    )
     .option('--no-decode-with-batched-mm', 'on a GPU, keep grouped_mm for decoding too')
     .option('--max-memory <size>', 'most GPU memory for weights, such as 20GB; experts come as needed')
     .option('--threads <n>', 'threads to compute with', integer(1, 1024));
