@@ -11,9 +11,6 @@ inline constexpr int64_t kKeyBlock = 512;
 // Keys of one panel, whose scores are computed side by side while it stays in the first-level cache.
 inline constexpr int64_t kKeyGroup = 4 * kPanelColumns;
 
-// Values come in words of 32 bits: one fp32 value each, or two neighbouring ones as bf16 (see PanelKernel).
-inline constexpr int64_t kWordBytes = 4;
-
 // How the panels of one call's keys and values are made. A block's panels are, first, those of the keys,
 // words x kKeyGroup keys, one group after the other; then that of the values, words (of one or two keys) x
 // value_columns().

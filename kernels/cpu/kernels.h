@@ -149,6 +149,46 @@ struct CacheAppendArgs {
 };
 void CacheAppend(const CacheAppendArgs& args, Workspace& workspace, ThreadPool& pool);
 
+// Values of every token by key head: those of token t and key head g begin at data + t * token_stride + g *
+// head_stride.
+struct KeyHeadValues {
+  const float* data;
+  int64_t token_stride, head_stride;
+};
+
+// One row of a pass through a recurrent layer, and its states, which are updated in place.
+struct RecurrentRow {
+  int64_t first, tokens;
+  bool fresh;    // nothing came before: the states count as zeros, whatever they hold
+  float* conv;   // [kernel - 1, channels]: the convolution's last inputs, oldest first
+  float* state;  // [value_heads, key_dim, value_dim]
+};
+
+// The mixer of a linear attention layer between its projections (Yang et al. 2024, Gated Delta Networks,
+// arXiv:2412.06464; HF Qwen3NextGatedDeltaNet): a causal depthwise convolution and SiLU over q, k and v; the
+// gated delta rule with q and k normed to length 1, decay exp(-exp(a_log) softplus(a + dt_bias)) and step
+// sigmoid(b); an RMS norm of every head, times norm, times silu(z). Channels are all of q, then k, then v; a
+// key head has value_heads / key_heads value heads side by side. A row's bits do not depend on the other rows
+// or the number of threads; they do on how many of its tokens come in one call.
+struct GatedDeltaNetArgs {
+  KeyHeadValues q, k;  // [key_dim]
+  KeyHeadValues v, z;  // [value_heads / key_heads, value_dim]
+  KeyHeadValues b, a;  // [value_heads / key_heads]
+  const RecurrentRow* rows;
+  int64_t row_count;
+  int64_t tokens;  // of all rows
+  int64_t key_heads, value_heads, key_dim, value_dim;
+  int64_t kernel;        // taps, 1 to kMaxConvTaps
+  const float* conv;     // [kernel, channels]
+  const float* a_log;    // [value_heads]
+  const float* dt_bias;  // [value_heads]
+  const float* norm;     // [value_dim]
+  float epsilon;         // of that norm
+  float* out;            // [tokens, value_heads, value_dim]
+};
+inline constexpr int64_t kMaxConvTaps = 64;
+void GatedDeltaNet(const GatedDeltaNetArgs& args, Workspace& workspace, ThreadPool& pool);
+
 // out[i] = table[ids[i]] widened to fp32; the caller has checked the ids.
 void EmbeddingRows(const WeightMatrix& table, const int64_t* ids, int64_t count, float* out,
                    ThreadPool& pool);

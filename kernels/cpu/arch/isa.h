@@ -65,9 +65,12 @@ using AxpyFn = void (*)(const AxpyArgs& args);
 // Columns of a panel come in multiples of this; every instruction set's vectors divide it.
 inline constexpr int64_t kPanelColumns = 16;
 
+// Both factors of a panel's product lie in words: one fp32 value each, or two neighbouring depths as bf16
+// (see PanelKernel).
+inline constexpr int64_t kWordBytes = 4;
+
 // c[t * c_stride + n] = sum over k of x[t, k] * w[k, n], accumulated in fp32, added to c when `accumulate` is
-// set. Unlike a tile it meets columns side by side, so short depths cost no horizontal sums. Both factors lie
-// in words of 32 bits: one fp32 value each, or two neighbouring depths as bf16 (see PanelKernel).
+// set. Unlike a tile it meets columns side by side, so short depths cost no horizontal sums.
 struct PanelArgs {
   const char* x;     // token 0, word 0
   int64_t x_stride;  // bytes from token to token
@@ -94,6 +97,29 @@ struct PanelKernel {
 // 2 or 4 bytes.
 using TransposeFn = void (*)(const char* src, int64_t src_stride, int64_t rows, int64_t columns, char* dst,
                              int64_t dst_stride);
+
+// Tokens of one row and value head under the gated delta rule (Yang et al. 2024, arXiv:2412.06464), one after
+// the other: S <- decay S; S <- S + k (beta (v - S^T k))^T; out = S^T q.
+struct DeltaArgs {
+  float* state;  // S, [key_dim, value_dim]
+  int64_t key_dim, value_dim;
+  const float *q, *k;         // [key_dim] each token
+  const float* v;             // [value_dim] each token
+  int64_t stride;             // floats from token to token, in q, k and v
+  const float *decay, *beta;  // [tokens]
+  int64_t tokens;
+  float* out;  // [value_dim] each token
+  int64_t out_stride;
+};
+
+// out[i] = silu(sum over the taps j of w[j * w_stride + i] * x[j][i]).
+struct ConvArgs {
+  const float* const* x;  // [taps], oldest first
+  const float* w;
+  int64_t w_stride;
+  int64_t taps, channels;
+  float* out;
+};
 
 inline constexpr int kDTypes = 3;
 inline constexpr int kPrecisions = 2;
@@ -133,9 +159,13 @@ struct KernelTable {
   void (*scale_add)(const float* x, float scale, int64_t n, float* y, bool accumulate);
   // One head: x[0, n) divided by its root mean square and times norm[0, n), unless norm is null; then its
   // first 2 * pairs values, as halves a and b, rotated against each other: (a cos - b sin, b cos + a sin),
-  // cos and sin [pairs]. 2 * pairs <= n; out is not x.
+  // cos and sin [pairs]. 2 * pairs <= n; out may be x where nothing is rotated.
   void (*norm_rotate)(const float* x, const float* norm, float epsilon, const float* cos, const float* sin,
                       int64_t pairs, int64_t n, float* out);
+  // A causal convolution of one token, channel by channel.
+  void (*conv_silu)(const ConvArgs& args);
+  // Updates the state in place.
+  void (*delta_steps)(const DeltaArgs& args);
   PanelKernel panel[kPrecisions];  // [Precision]
 
   const Operand& operand(DType weights, Precision precision) const {

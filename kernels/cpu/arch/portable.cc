@@ -157,6 +157,33 @@ void NormRotate(const float* x, const float* norm, float epsilon, const float* c
   for (int64_t i = 2 * pairs; i < n; ++i) out[i] = value(i);
 }
 
+void ConvSilu(const ConvArgs& args) {
+  for (int64_t i = 0; i < args.channels; ++i) {
+    float sum = 0.0f;
+    for (int64_t tap = 0; tap < args.taps; ++tap) sum += args.x[tap][i] * args.w[tap * args.w_stride + i];
+    args.out[i] = sum / (1.0f + std::exp(-sum));
+  }
+}
+
+void DeltaSteps(const DeltaArgs& args) {
+  for (int64_t t = 0; t < args.tokens; ++t) {
+    const float* q = args.q + t * args.stride;
+    const float* k = args.k + t * args.stride;
+    for (int64_t n = 0; n < args.value_dim; ++n) {
+      float sum = 0.0f;
+      for (int64_t i = 0; i < args.key_dim; ++i) sum += args.state[i * args.value_dim + n] * k[i];
+      const float delta = (args.v[t * args.stride + n] - args.decay[t] * sum) * args.beta[t];
+      float out = 0.0f;
+      for (int64_t i = 0; i < args.key_dim; ++i) {
+        float& state = args.state[i * args.value_dim + n];
+        state = args.decay[t] * state + k[i] * delta;
+        out += state * q[i];
+      }
+      args.out[t * args.out_stride + n] = out;
+    }
+  }
+}
+
 void Panel(const PanelArgs& args) {
   for (int t = 0; t < args.tokens; ++t) {
     float* c = args.c + t * args.c_stride;
@@ -198,6 +225,8 @@ constexpr KernelTable kTable = {
     Max,
     ScaleAdd,
     NormRotate,
+    ConvSilu,
+    DeltaSteps,
     {{1, Convert<false>, Panel}, {1, Convert<true>, Panel}},
 };
 

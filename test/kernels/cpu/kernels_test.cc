@@ -16,7 +16,7 @@ namespace {
 const std::vector<Group> kGroups = [] {
   std::vector<Group> all;
   for (const auto groups : {MachineGroups, ElementwiseGroups, LinearGroups, RouterGroups, ExpertsGroups,
-                            TopCandidatesGroups, AttentionGroups, CacheAppendGroups}) {
+                            TopCandidatesGroups, AttentionGroups, CacheAppendGroups, GatedDeltaNetGroups}) {
     const std::vector<Group> own = groups();
     all.insert(all.end(), own.begin(), own.end());
   }

@@ -113,5 +113,6 @@ std::vector<Group> ExpertsGroups();
 std::vector<Group> TopCandidatesGroups();
 std::vector<Group> AttentionGroups();
 std::vector<Group> CacheAppendGroups();
+std::vector<Group> GatedDeltaNetGroups();
 
 }  // namespace switchyard::cpu
