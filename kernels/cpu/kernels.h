@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "../common/key_head_values.h"
 #include "../common/thread_pool.h"
 #include "../common/types.h"
 
@@ -148,13 +149,6 @@ struct CacheAppendArgs {
   const HeadRotation* rotation;  // null: x as it is
 };
 void CacheAppend(const CacheAppendArgs& args, Workspace& workspace, ThreadPool& pool);
-
-// Values of every token by key head: those of token t and key head g begin at data + t * token_stride + g *
-// head_stride.
-struct KeyHeadValues {
-  const float* data;
-  int64_t token_stride, head_stride;
-};
 
 // One row of a pass through a recurrent layer, and its states, which are updated in place.
 struct RecurrentRow {

@@ -1,10 +1,10 @@
 #include <algorithm>
-#include <cstring>
 #include <stdexcept>
 #include <utility>
 
 #include "cached_attention.h"
 #include "ops_cpu.h"
+#include "rows.h"
 
 namespace switchyard::ops {
 namespace {
@@ -17,19 +17,6 @@ std::vector<float> Widened(const WeightRef& norm) {
   Widen(*norm.values, values.data());
   return values;
 }
-
-// Output `index` with the contents of input `past`, ready to be extended.
-char* Present(KernelContext& context, size_t past, size_t index) {
-  const ort::TensorView before = context.Input(past);
-  char* cache = context.Output<char>(index, before.shape);
-  if (cache != before.data) {
-    const size_t bytes = static_cast<size_t>(before.Count()) * ort::ElementSize(before.type);
-    std::memcpy(cache, before.data, bytes);
-  }
-  return cache;
-}
-
-std::string RowText(int64_t row) { return "row " + std::to_string(row); }
 
 class CachedAttentionOnCpu {
  public:
@@ -72,28 +59,20 @@ CachedAttentionOnCpu::CachedAttentionOnCpu(const KernelInfo& info, SessionContex
 
 std::vector<cpu::AttentionRow> CachedAttentionOnCpu::ReadRows(KernelContext& context,
                                                               const Sizes& sizes) const {
-  const int32_t* starts = context.Input(Attributes::kRowStarts).As<int32_t>();
   const int32_t* lengths = context.Input(Attributes::kPastLengths).As<int32_t>();
   const int64_t capacity = sizes.max_blocks * sizes.block_size;
-  if (starts[0] != 0 || starts[sizes.rows] != sizes.tokens) {
-    throw std::runtime_error(node_ + ": input 'row_starts' goes from " + std::to_string(starts[0]) + " to " +
-                             std::to_string(starts[sizes.rows]) + "; expected 0 to " +
-                             std::to_string(sizes.tokens) + ", the number of tokens");
-  }
+  const std::vector<RowTokens> row_tokens =
+      ReadRowStarts(node_, context.Input(Attributes::kRowStarts).As<int32_t>(), sizes.rows, sizes.tokens);
   std::vector<cpu::AttentionRow> rows;
   for (int64_t r = 0; r < sizes.rows; r++) {
-    const int64_t tokens = int64_t{starts[r + 1]} - starts[r];
-    if (tokens < 0) {
-      throw std::runtime_error(node_ + ": input 'row_starts' falls from " + std::to_string(starts[r]) +
-                               " to " + std::to_string(starts[r + 1]) + " after " + RowText(r));
-    }
+    const auto [first, tokens] = row_tokens[static_cast<size_t>(r)];
     if (lengths[r] < 0 || lengths[r] + tokens > capacity) {
       throw std::runtime_error(node_ + ": input 'past_lengths' is " + std::to_string(lengths[r]) + " for " +
                                RowText(r) + ", which has " + std::to_string(tokens) + " new tokens; its " +
                                std::to_string(sizes.max_blocks) + " blocks of input 'block_tables' hold " +
                                std::to_string(capacity) + " positions");
     }
-    rows.push_back({.first = starts[r], .tokens = tokens, .past = lengths[r], .keys = lengths[r] + tokens});
+    rows.push_back({.first = first, .tokens = tokens, .past = lengths[r], .keys = lengths[r] + tokens});
   }
   return rows;
 }

@@ -12,6 +12,7 @@ std::vector<ort::OpPtr> MakeCpuOps(SessionContext& session) {
           MakeCachedAttention(session, DType::kFloat32),
           MakeCachedAttention(session, DType::kFloat16),
           MakeCachedAttention(session, DType::kBFloat16),
+          MakeGatedDeltaNet(session),
           MakeTopCandidates(session)};
 }
 

@@ -13,6 +13,7 @@ ort::OpPtr MakeMoeRouter(SessionContext& session);
 ort::OpPtr MakeMoeExperts(SessionContext& session);
 ort::OpPtr MakeAttention(SessionContext& session);
 ort::OpPtr MakeCachedAttention(SessionContext& session, DType cache);
+ort::OpPtr MakeGatedDeltaNet(SessionContext& session);
 ort::OpPtr MakeTopCandidates(SessionContext& session);
 
 // All of them.

@@ -1,0 +1,24 @@
+// Rows of a pass as ops of the CPU read them, and caches that they write in place.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "op.h"
+
+namespace switchyard::ops {
+
+// The tokens of one row, which lie side by side among those of all rows.
+struct RowTokens {
+  int64_t first, count;
+};
+
+// By input 'row_starts' int32 [rows + 1]: each row's first token, `tokens` at the end. Throws otherwise.
+std::vector<RowTokens> ReadRowStarts(const std::string& node, const int32_t* starts, int64_t rows,
+                                     int64_t tokens);
+
+std::string RowText(int64_t row);
+
+// Output `index` with the contents of input `past`, ready to be changed in place.
+char* Present(KernelContext& context, size_t past, size_t index);
+
+}  // namespace switchyard::ops
