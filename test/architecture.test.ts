@@ -62,6 +62,7 @@ const CONTRACTS: Record<string, readonly string[]> = {
   'hub/types.ts': ['cli', 'models', 'safetensors', 'tokenizer'],
   'media/types.ts': ['engine', 'model'],
   'safetensors/types.ts': ['bench', 'engine', 'weights'],
+  'weights/quantized-tensor.ts': ['runtime'],
 };
 
 /**

@@ -1,10 +1,13 @@
 #include "weight_store_object.h"
 
+#include <cmath>
 #include <utility>
 #include <vector>
 
 #include "../weights/prefetch.h"
+#include "../weights/quantized_parts.h"
 #include "../weights/widen.h"
+#include "function_job.h"
 #include "native_error.h"
 
 namespace switchyard::binding {
@@ -71,11 +74,66 @@ std::vector<TensorEntry> ReadEntries(const Napi::CallbackInfo& info, size_t file
   return entries;
 }
 
+// The numbers of one record, in order.
+class Record {
+ public:
+  Record(const double* numbers, std::string name) : next_(numbers), name_(std::move(name)) {}
+
+  double Number() { return *next_++; }
+  int64_t Whole(Napi::Env env) {
+    constexpr double kMost = 9007199254740991.0;
+    const double value = Number();
+    if (value >= -kMost && value <= kMost && value == std::floor(value)) return static_cast<int64_t>(value);
+    throw Napi::RangeError::New(env,
+                                "WeightStore: quantized tensor '" + name_ + "' has an impossible number");
+  }
+
+ private:
+  const double* next_;
+  std::string name_;
+};
+
+// Numbers of a record; shapes of fewer dimensions leave the last of them unused.
+constexpr size_t kRecordNumbers = 28;
+constexpr size_t kMostDims = 3;
+
+QuantizedEntry ReadQuantized(Napi::Env env, const double* numbers, const std::string& name) {
+  Record record(numbers, name);
+  QuantizedEntry entry;
+  entry.name = name;
+  for (int64_t* field : {&entry.codes,        &entry.code_type,      &entry.bits,        &entry.order,
+                         &entry.values,       &entry.scales,         &entry.scale_kind,  &entry.group_rows,
+                         &entry.group_cols,   &entry.transposed,     &entry.multiplier,  &entry.divisor,
+                         &entry.table_values, &entry.table_scales,   &entry.table_group, &entry.zeros,
+                         &entry.zero_order,   &entry.zeros_less_one, &entry.zero,        &entry.biases,
+                         &entry.column_groups}) {
+    *field = record.Whole(env);
+  }
+  for (double* field : {&entry.multiply, &entry.divide, &entry.table_offset}) *field = record.Number();
+  const int64_t rank = record.Whole(env);
+  for (int64_t i = 0; i < rank && i < static_cast<int64_t>(kMostDims); i++)
+    entry.shape.push_back(record.Whole(env));
+  return entry;
+}
+
+std::vector<QuantizedEntry> ReadAllQuantized(const Napi::CallbackInfo& info) {
+  const std::vector<std::string> names = ReadStrings(info, 8);
+  const auto numbers = ReadColumn<double>(info, 9, napi_float64_array);
+  if (numbers.size != names.size() * kRecordNumbers)
+    throw Napi::RangeError::New(info.Env(), "WeightStore: records of quantized tensors have another length");
+  std::vector<QuantizedEntry> entries;
+  entries.reserve(names.size());
+  for (size_t i = 0; i < names.size(); i++)
+    entries.push_back(ReadQuantized(info.Env(), numbers.data + i * kRecordNumbers, names[i]));
+  return entries;
+}
+
 }  // namespace
 
 Napi::Function WeightStoreObject::Define(Napi::Env env) {
   return DefineClass(env, "WeightStore",
                      {InstanceMethod<&WeightStoreObject::JsReadFloat32>("readFloat32"),
+                      InstanceMethod<&WeightStoreObject::JsCheckScales>("checkScales"),
                       InstanceMethod<&WeightStoreObject::JsPrefetch>("prefetch"),
                       InstanceMethod<&WeightStoreObject::JsDispose>("dispose")});
 }
@@ -84,7 +142,9 @@ WeightStoreObject::WeightStoreObject(const Napi::CallbackInfo& info)
     : Napi::ObjectWrap<WeightStoreObject>(info) {
   const std::vector<std::string> files = ReadStrings(info, 0);
   std::vector<TensorEntry> entries = ReadEntries(info, files.size());
-  store_ = WithCodes(info.Env(), [&] { return WeightStore::Open(files, std::move(entries)); });
+  std::vector<QuantizedEntry> quantized = ReadAllQuantized(info);
+  store_ = WithCodes(info.Env(),
+                     [&] { return WeightStore::Open(files, std::move(entries), std::move(quantized)); });
 }
 
 std::shared_ptr<const WeightStore> WeightStoreObject::store(Napi::Env env) const {
@@ -95,7 +155,7 @@ std::shared_ptr<const WeightStore> WeightStoreObject::store(Napi::Env env) const
 Napi::Value WeightStoreObject::JsReadFloat32(const Napi::CallbackInfo& info) {
   const auto open = store(info.Env());
   const StoredTensor& tensor = open->Get(info[0].ToNumber().Int64Value());
-  if (!IsWeightType(tensor.type)) {
+  if (!IsWeight(tensor)) {
     throw Napi::TypeError::New(info.Env(),
                                "tensor '" + tensor.name + "' is not bfloat16, float16 or float32");
   }
@@ -105,6 +165,20 @@ Napi::Value WeightStoreObject::JsReadFloat32(const Napi::CallbackInfo& info) {
   Widen(tensor, values.Data());
   WithCodes(info.Env(), [&] { open->CheckUnchanged(); });
   return values;
+}
+
+Napi::Value WeightStoreObject::JsCheckScales(const Napi::CallbackInfo& info) {
+  const auto handles = ReadColumn<int32_t>(info, 0, napi_int32_array);
+  const auto check = [open = store(info.Env()),
+                      all = std::vector<int64_t>(handles.data, handles.data + handles.size)] {
+    for (const int64_t handle : all) {
+      const StoredTensor& tensor = open->Get(handle);
+      if (tensor.quantized != nullptr) CheckScales(*open, tensor);
+    }
+    open->CheckUnchanged();
+    return true;
+  };
+  return StartFunction<bool>(info.Env(), check, [](Napi::Env env, bool&) { return env.Undefined(); });
 }
 
 void WeightStoreObject::JsPrefetch(const Napi::CallbackInfo& info) {

@@ -10,9 +10,11 @@
 namespace switchyard::binding {
 
 // new WeightStore(files: string[], names: string[], fileIndex: Uint32Array, offsets: Float64Array,
-//                 bytes: Float64Array, types: Int32Array, ranks: Int32Array, dims: Float64Array)
+//                 bytes: Float64Array, types: Int32Array, ranks: Int32Array, dims: Float64Array,
+//                 quantizedNames: string[], quantized: Float64Array)
 // One entry a tensor; `dims` holds all shapes one after another. Columns, because 20,000 objects would take a
-// second.
+// second. `quantized` holds a record of numbers for each quantized tensor, as
+// src/runtime/quantized-records.ts writes it.
 class WeightStoreObject : public Napi::ObjectWrap<WeightStoreObject> {
  public:
   static Napi::Function Define(Napi::Env env);
@@ -24,6 +26,7 @@ class WeightStoreObject : public Napi::ObjectWrap<WeightStoreObject> {
 
  private:
   Napi::Value JsReadFloat32(const Napi::CallbackInfo& info);  // (handle) → Float32Array
+  Napi::Value JsCheckScales(const Napi::CallbackInfo& info);  // (handles: Int32Array) → Promise<undefined>
   void JsPrefetch(const Napi::CallbackInfo& info);            // (handles: Int32Array)
   void JsDispose(const Napi::CallbackInfo& info);
 

@@ -19,10 +19,14 @@ struct Range {
 // Page-aligned ranges of the tensors, neighbours joined, in the order of their addresses.
 std::vector<Range> PageRanges(const WeightStore& store, const std::vector<int64_t>& handles, uintptr_t page) {
   std::vector<Range> ranges;
-  for (int64_t handle : handles) {
-    const StoredTensor& tensor = store.Get(handle);
+  const auto add = [&](const StoredTensor& tensor) {
     const auto begin = reinterpret_cast<uintptr_t>(tensor.data);
-    if (tensor.bytes > 0) ranges.push_back({begin / page * page, begin + tensor.bytes});
+    if (tensor.data != nullptr && tensor.bytes > 0)
+      ranges.push_back({begin / page * page, begin + tensor.bytes});
+  };
+  for (int64_t handle : handles) {
+    add(store.Get(handle));
+    for (int64_t part : store.Get(handle).parts) add(store.Get(part));
   }
   std::sort(ranges.begin(), ranges.end(), [](const Range& a, const Range& b) { return a.begin < b.begin; });
   std::vector<Range> joined;

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "quantized_parts.h"
+
 namespace switchyard {
 namespace {
 
@@ -44,7 +46,8 @@ size_t LongestZeros(const std::vector<std::string>& files, const std::vector<Ten
 }  // namespace
 
 std::shared_ptr<const WeightStore> WeightStore::Open(const std::vector<std::string>& files,
-                                                     std::vector<TensorEntry> entries) {
+                                                     std::vector<TensorEntry> entries,
+                                                     std::vector<QuantizedEntry> quantized) {
   std::shared_ptr<WeightStore> store(new WeightStore);
   try {
     for (const std::string& file : files) {
@@ -54,8 +57,9 @@ std::shared_ptr<const WeightStore> WeightStore::Open(const std::vector<std::stri
   } catch (const std::runtime_error& error) {
     throw WeightFileError(error.what());
   }
-  store->tensors_.reserve(entries.size());
+  store->tensors_.reserve(entries.size() + quantized.size());
   for (TensorEntry& entry : entries) store->Add(std::move(entry));
+  for (QuantizedEntry& entry : quantized) store->Add(std::move(entry));
   return store;
 }
 
@@ -82,8 +86,23 @@ void WeightStore::Add(TensorEntry entry) {
                           ", but the file has " + std::to_string(file.size()) +
                           " bytes; it is truncated: fetch it again");
   }
-  tensors_.push_back(
-      {std::move(entry.name), file.data() + entry.offset, entry.bytes, entry.type, std::move(entry.shape)});
+  tensors_.push_back({std::move(entry.name), file.data() + entry.offset, entry.bytes, entry.type,
+                      std::move(entry.shape), &file});
+}
+
+void WeightStore::Add(QuantizedEntry entry) {
+  const auto described = std::make_shared<const QuantizedTensor>(JoinParts(entry, *this));
+  StoredTensor tensor = {.name = std::move(entry.name),
+                         .shape = std::move(entry.shape),
+                         .file = Get(entry.codes).file,
+                         .quantized = described};
+  for (const int64_t part : {entry.codes, entry.scales, entry.zeros, entry.biases, entry.column_groups,
+                             entry.table_scales, entry.table_values, entry.values}) {
+    if (part < 0) continue;
+    tensor.parts.push_back(part);
+    tensor.bytes += Get(part).bytes;
+  }
+  tensors_.push_back(std::move(tensor));
 }
 
 const StoredTensor& WeightStore::Get(int64_t handle) const {

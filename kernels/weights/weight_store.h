@@ -6,19 +6,24 @@
 #include <string>
 #include <vector>
 
+#include "../common/quantized.h"
 #include "../common/shape_text.h"
 #include "../common/types.h"
 #include "mapped_file.h"
 
 namespace switchyard {
 
-// Where one tensor lies. `type` is an ONNX TensorProto.DataType number.
+// Where one tensor lies. `type` is an ONNX TensorProto.DataType number; 0 for a quantized one, whose parts
+// are tensors of the store themselves.
 struct StoredTensor {
   std::string name;
-  const std::byte* data = nullptr;
-  size_t bytes = 0;
+  const std::byte* data = nullptr;  // null: quantized
+  size_t bytes = 0;                 // of all parts
   int32_t type = 0;
   std::vector<int64_t> shape;
+  const MappedFile* file = nullptr;                            // of the data; of the codes
+  std::shared_ptr<const QuantizedTensor> quantized = nullptr;  // null: plain
+  std::vector<int64_t> parts = {};                             // handles, of a quantized one
 };
 
 // What the caller says about one tensor before it is checked against its file.
@@ -31,6 +36,20 @@ struct TensorEntry {
   std::vector<int64_t> shape;
 };
 
+// What the caller says about one quantized tensor. Parts are indices into the entries; -1 means none.
+struct QuantizedEntry {
+  std::string name;
+  std::vector<int64_t> shape;
+  int64_t codes = -1, code_type = 0, bits = 0, order = 0, values = -1;
+  int64_t scales = -1, scale_kind = 0, group_rows = 0, group_cols = 0, transposed = 0;
+  int64_t multiplier = -1, divisor = -1;
+  double multiply = 1.0, divide = 1.0;
+  int64_t table_values = -1, table_scales = -1, table_group = 1;
+  double table_offset = 0.0;
+  int64_t zeros = -1, zero_order = 0, zeros_less_one = 0, zero = 0;
+  int64_t biases = -1, column_groups = -1;
+};
+
 // A file that does not hold what it should. The message names file, tensor, expected and found sizes.
 class WeightFileError : public std::runtime_error {
  public:
@@ -41,9 +60,11 @@ class WeightFileError : public std::runtime_error {
 // unmapped when the last of them is gone.
 class WeightStore {
  public:
-  // Maps `files`. An empty file name stands for zeros. Throws WeightFileError.
+  // Maps `files`. An empty file name stands for zeros. Handles count the entries, then the quantized ones.
+  // Throws WeightFileError.
   static std::shared_ptr<const WeightStore> Open(const std::vector<std::string>& files,
-                                                 std::vector<TensorEntry> entries);
+                                                 std::vector<TensorEntry> entries,
+                                                 std::vector<QuantizedEntry> quantized = {});
   WeightStore(const WeightStore&) = delete;
   WeightStore& operator=(const WeightStore&) = delete;
 
@@ -57,6 +78,7 @@ class WeightStore {
  private:
   WeightStore() = default;
   void Add(TensorEntry entry);
+  void Add(QuantizedEntry entry);
 
   std::vector<std::unique_ptr<MappedFile>> files_;
   std::vector<StoredTensor> tensors_;

@@ -21,6 +21,7 @@ export type WrappedTensor = { readonly __brand: 'WrappedTensor' };
 
 export interface NativeWeightStore {
   readFloat32(handle: number): Float32Array;
+  checkScales(handles: Int32Array): Promise<void>;
   prefetch(handles: Int32Array): void;
   dispose(): void;
 }
@@ -58,7 +59,10 @@ export interface NativeSession {
     outputs: number[],
     fetches: (WrappedTensor | null)[],
     id: number,
-  ): Promise<{ readonly results: (NativeResult | null)[]; readonly expertsCalls: number[] }>;
+  ): Promise<{
+    readonly results: (NativeResult | null)[];
+    readonly expertsCalls: number[];
+  }>;
   /** Records a run on a device instead of executing it; with the calls of MoeExperts that a replay stands for. */
   capture(feeds: WrappedTensor[], outputs: number[], fetches: WrappedTensor[]): Promise<NativeRecording>;
   /** Frees the session; call once, when no run is in progress. */
@@ -138,6 +142,8 @@ export interface Binding {
     types: Int32Array,
     ranks: Int32Array,
     dims: Float64Array,
+    quantizedNames: string[],
+    quantized: Float64Array,
   ) => NativeWeightStore;
   openSession(
     model: Uint8Array,

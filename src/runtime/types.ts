@@ -1,4 +1,5 @@
 import type { TensorInfo } from '../safetensors/types.ts';
+import type { QuantizedTensor } from '../weights/quantized-tensor.ts';
 import type { NativeDevice, NativeDeviceStore, NativeRecording } from './binding.ts';
 import type { Tensor } from './ort.ts';
 
@@ -6,8 +7,13 @@ import type { Tensor } from './ort.ts';
 export interface WeightStore {
   /** Value of a weight attribute of our custom ops. Throws `EngineError` for an unknown name. */
   handle(name: string): number;
-  /** Elements of a small tensor widened to fp32 (norms); copies. */
+  /** Elements of a tensor as fp32, of a quantized one as its formula says; copies. For small tensors. */
   readFloat32(name: string): Float32Array;
+  /**
+   * Looks at every scale of the quantized tensors among these, off the event loop: a few hundredths of their bytes.
+   * @throws CheckpointError naming file and tensor of one that is no finite number
+   */
+  checkScales(names: Iterable<string>): Promise<void>;
   /**
    * Maps the pages of tensors in the background, before their first use would do so one fault at a time. Speed only; does
    * nothing where they would not fit into memory.
@@ -16,7 +22,11 @@ export interface WeightStore {
   /** Drops this owner's reference; the files are unmapped when no session uses them. */
   dispose(): void;
 }
-export type OpenWeightStore = (tensors: Iterable<TensorInfo>) => WeightStore;
+/** Opens tensors of files as they are, and quantized ones that are made of others. */
+export type OpenWeightStore = (
+  tensors: Iterable<TensorInfo>,
+  quantized?: Iterable<QuantizedTensor>,
+) => WeightStore;
 
 /** The weights of a model on a device, as a session needs to know them; `DeviceWeights` is one. */
 export interface StoredOnDevice {

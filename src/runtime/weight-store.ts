@@ -3,8 +3,10 @@ import { freemem } from 'node:os';
 import { ELEMENT_TYPES, elementType, type SafetensorsDType } from '../dtype.ts';
 import { CheckpointError, didYouMean, EngineError, show } from '../errors.ts';
 import type { TensorInfo } from '../safetensors/types.ts';
+import type { QuantizedTensor } from '../weights/quantized-tensor.ts';
 import { loadBinding, type NativeWeightStore } from './binding.ts';
-import { nativeError } from './native-error.ts';
+import { guard, nativeError } from './native-error.ts';
+import { quantizedRecord } from './quantized-records.ts';
 import type { OpenWeightStore, WeightStore } from './types.ts';
 
 /** Part of the available memory that mapped weights may fill ahead of their use. */
@@ -50,6 +52,12 @@ class MappedWeightStore implements WeightStore {
     }
   }
 
+  async checkScales(names: Iterable<string>): Promise<void> {
+    this.#checkOpen();
+    const handles = Int32Array.from(names, (name) => this.handle(name));
+    await guard(() => this.#native.checkScales(handles));
+  }
+
   prefetch(names: Iterable<string>): void {
     this.#checkOpen();
     const wanted = [...new Set(names)].filter((name) => !this.#prefetched.has(name));
@@ -80,11 +88,11 @@ class MappedWeightStore implements WeightStore {
  * Maps the files the tensors lie in, read-only and shared with the page cache; reads nothing. Where a file is written to or cut
  * short while it is open, reads and runs fail with CheckpointError; removing it, or renaming another over it, is safe.
  *
- * @throws CheckpointError when a file cannot be opened or does not hold a tensor's bytes.
+ * @throws CheckpointError when a file cannot be opened or does not hold a tensor's bytes, or parts of a quantized tensor do not fit.
  */
-export const openWeightStore: OpenWeightStore = (tensors) => {
+export const openWeightStore: OpenWeightStore = (tensors, quantized = []) => {
   const { WeightStore } = loadBinding();
-  const columns = toColumns([...tensors]);
+  const columns = toColumns([...tensors], [...quantized]);
   try {
     const native = new WeightStore(
       columns.files,
@@ -95,9 +103,10 @@ export const openWeightStore: OpenWeightStore = (tensors) => {
       columns.types,
       columns.ranks,
       columns.dims,
+      columns.quantizedNames,
+      columns.quantized,
     );
-    const sizes = new Map(columns.names.map((name, i) => [name, columns.bytes[i] as number]));
-    return new MappedWeightStore(native, columns.handles, sizes);
+    return new MappedWeightStore(native, columns.handles, columns.sizes);
   } catch (cause) {
     throw nativeError(cause);
   }
@@ -114,11 +123,47 @@ function typeNumber(dtype: SafetensorsDType): number | undefined {
   return ELEMENT_TYPES[elementType(dtype)].onnx;
 }
 
-function toColumns(all: readonly TensorInfo[]) {
+/** The dtype under which the addon holds a part of a quantized tensor: bytes, where it has no such type. */
+function asBytes(part: TensorInfo): TensorInfo {
+  return typeNumber(part.dtype) === undefined ? { ...part, dtype: 'U8', shape: [part.byteLength] } : part;
+}
+
+function toColumns(all: readonly TensorInfo[], quantized: readonly QuantizedTensor[]) {
   const tensors = all.filter(({ dtype }) => typeNumber(dtype) !== undefined);
+  const handles = new Map<string, number>();
+  const sizes = new Map<string, number>();
+  const name = (name: string, handle: number, bytes: number) => {
+    if (handles.has(name)) throw new CheckpointError(`tensor ${show(name)} is listed twice`);
+    handles.set(name, handle);
+    sizes.set(name, bytes);
+  };
+  tensors.forEach((tensor, i) => {
+    name(tensor.name, i, tensor.byteLength);
+  });
+  const records = quantized.map((tensor) => {
+    let bytes = 0;
+    const record = quantizedRecord(tensor, (part) => {
+      bytes += part.byteLength;
+      return tensors.push(asBytes(part)) - 1;
+    });
+    return { name: tensor.name, record, bytes };
+  });
+  records.forEach((tensor, i) => {
+    name(tensor.name, tensors.length + i, tensor.bytes);
+  });
+  return {
+    ...places(tensors),
+    handles,
+    sizes,
+    quantizedNames: quantized.map((tensor) => tensor.name),
+    quantized: Float64Array.from(records.flatMap(({ record }) => record)),
+  };
+}
+
+/** Where tensors lie, one entry a tensor in each column. */
+function places(tensors: readonly TensorInfo[]) {
   const count = tensors.length;
   const files = new Map<string, number>();
-  const handles = new Map<string, number>();
   const fileIndex = new Uint32Array(count);
   const offsets = new Float64Array(count);
   const bytes = new Float64Array(count);
@@ -126,8 +171,6 @@ function toColumns(all: readonly TensorInfo[]) {
   const ranks = new Int32Array(count);
   const dims: number[] = [];
   tensors.forEach((tensor, i) => {
-    if (handles.has(tensor.name)) throw new CheckpointError(`tensor ${show(tensor.name)} is listed twice`);
-    handles.set(tensor.name, i);
     const file = files.get(tensor.file) ?? files.size;
     files.set(tensor.file, file);
     fileIndex[i] = file;
@@ -139,8 +182,7 @@ function toColumns(all: readonly TensorInfo[]) {
   });
   return {
     files: [...files.keys()],
-    names: [...handles.keys()],
-    handles,
+    names: tensors.map((tensor) => tensor.name),
     fileIndex,
     offsets,
     bytes,
