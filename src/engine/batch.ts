@@ -1,5 +1,6 @@
 /** One pass: tokens of several sequences end to end. Only attention looks at the borders between them. */
 import * as io from '../models/io.ts';
+import type { CacheSpec } from '../nn/cache-spec.ts';
 import { Tensor } from '../runtime/ort.ts';
 import { blocksFor } from './cache/pool.ts';
 import { equalPart } from './scheduler.ts';
@@ -25,6 +26,8 @@ export interface Batch {
   readonly pastLengths: Int32Array;
   /** Blocks of every row's positions, int32 [rows, width]; -1 beyond them. */
   readonly blockTables: Int32Array;
+  /** Where every row's recurrent states lie, int32 [rows]. */
+  readonly stateSlots: Int32Array;
   /** Tokens whose logits are asked for, int64 [wanted]. */
   readonly wanted: BigInt64Array;
 }
@@ -47,12 +50,14 @@ export function makeBatch(
   const rowStarts = new Int32Array(rows + 1);
   const pastLengths = new Int32Array(rows);
   const blockTables = new Int32Array(rows * width).fill(-1);
+  const stateSlots = new Int32Array(rows);
   const asked: bigint[] = [];
   let token = 0;
   for (const [row, { sequence, tokens }] of chunks.entries()) {
     const past = sequence.computed;
     rowStarts[row] = token;
     pastLengths[row] = past;
+    stateSlots[row] = sequence.cache.slot;
     blockTables.set(sequence.cache.blocks.slice(0, blocksFor(past + tokens)), row * width);
     for (let place = past; place < past + tokens; place++, token++) {
       ids[token] = BigInt(sequence.idAt(place));
@@ -62,7 +67,8 @@ export function makeBatch(
     }
   }
   rowStarts[rows] = token;
-  return { ids, positions, rowStarts, pastLengths, blockTables, wanted: BigInt64Array.from(asked) };
+  const wantedTokens = BigInt64Array.from(asked);
+  return { ids, positions, rowStarts, pastLengths, blockTables, stateSlots, wanted: wantedTokens };
 }
 
 /** Blocks of the longest row; rounded up to a power of two, since a recorded step is of one width. */
@@ -71,16 +77,30 @@ function tableWidth(chunks: readonly Chunk[]): number {
   return 2 ** Math.ceil(Math.log2(Math.max(most, 1)));
 }
 
-/** The batch as inputs of a graph. */
-export function batchFeeds({ ids, positions, rowStarts, pastLengths, blockTables }: Batch) {
+/** Inputs of a graph before they are tensors. */
+export interface BatchInput {
+  readonly name: string;
+  readonly data: BigInt64Array | Int32Array;
+  readonly dims: readonly number[];
+}
+
+/** The batch as inputs of a model's graph with a head for logits, those of wide elements first. */
+export function batchInputs(batch: Batch, caches: readonly CacheSpec[]): BatchInput[] {
+  const { ids, positions, rowStarts, pastLengths, wanted } = batch;
   const [tokens, rows] = [ids.length, pastLengths.length];
-  return {
-    [io.INPUT_IDS.name]: new Tensor('int64', ids, [tokens]),
-    [io.POSITION_IDS]: new Tensor('int64', positions, [positions.length / tokens, tokens]),
-    [io.ROW_STARTS.name]: new Tensor('int32', rowStarts, [rows + 1]),
-    [io.PAST_LENGTHS.name]: new Tensor('int32', pastLengths, [rows]),
-    [io.BLOCK_TABLES.name]: new Tensor('int32', blockTables, [rows, blockTables.length / rows]),
-  };
+  const { blockTables, stateSlots } = io.cacheInputs(caches);
+  const input = ({ name }: { name: string }, data: BatchInput['data'], ...dims: number[]) => [
+    { name, data, dims },
+  ];
+  return [
+    ...input(io.INPUT_IDS, ids, tokens),
+    ...input({ name: io.POSITION_IDS }, positions, positions.length / tokens, tokens),
+    ...input(io.LOGITS_ROWS, wanted, wanted.length),
+    ...input(io.ROW_STARTS, rowStarts, rows + 1),
+    ...input(io.PAST_LENGTHS, pastLengths, rows),
+    ...(blockTables ? input(blockTables, batch.blockTables, rows, batch.blockTables.length / rows) : []),
+    ...(stateSlots ? input(stateSlots, batch.stateSlots, rows) : []),
+  ];
 }
 
 /**

@@ -47,11 +47,9 @@ export class Engine {
     this.#contexts = model.expertsContexts(new CheckpointWeights(checkpoint), targetOf(options));
     this.#sessions = new Sessions(model, checkpoint, store, options);
     this.#runner = new Runner(model, this.#sessions, options);
-    const memory = weights
-      ? new DeviceCacheMemory(weights.device, cacheDtype)
-      : new HostCacheMemory(cacheDtype);
+    const memory = weights ? new DeviceCacheMemory(weights.device) : new HostCacheMemory();
     const forget = () => this.#runner.forget();
-    this.#pool = new CachePool(model.caches, memory, forget);
+    this.#pool = new CachePool(model.caches, cacheDtype, memory, forget);
     this.#logits = new LogitsBuffers(model.vocabSize, weights?.device, forget);
     this.#queue = new RequestQueue(
       (prepare) =>
@@ -69,7 +67,7 @@ export class Engine {
     return this.#options.weights;
   }
 
-  /** Bytes of memory of keys and values, in use or kept for later. */
+  /** Bytes of memory of what layers keep, in use or kept for later. */
   get cacheBytes(): number {
     return this.#pool.bytes;
   }

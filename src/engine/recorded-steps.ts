@@ -2,14 +2,15 @@ import * as io from '../models/io.ts';
 import { CapturedRun, type Device, type DeviceMemory } from '../runtime/device.ts';
 import { Tensor } from '../runtime/ort.ts';
 import type { RecordingSession } from '../runtime/types.ts';
-import type { Batch } from './batch.ts';
-import type { CacheTensors } from './cache/pool.ts';
+import type { BatchInput } from './batch.ts';
+import type { CacheTensors } from './cache/slab.ts';
 import { type RecordingPolicy, Recordings, type StepAction, type StepKey } from './recording-policy.ts';
 
 /** A decode step: one token per row. */
 export interface Step {
   readonly key: StepKey;
-  readonly batch: Batch;
+  /** Those of wide elements first, so that all are aligned one after the other. */
+  readonly inputs: readonly BatchInput[];
   readonly cache: CacheTensors;
   /** Value of the experts selector. */
   readonly selector: number;
@@ -62,7 +63,7 @@ export class RecordedSteps {
       return memory;
     };
     try {
-      const bytes = inputBytes(step.batch);
+      const bytes = inputBytes(step.inputs);
       const inputs = await allocate(bytes.length, 'the inputs of a step');
       await inputs.write(bytes);
       const feeds = stepFeeds(inputs, step);
@@ -96,7 +97,7 @@ export class RecordedSteps {
   /** The step's outputs but the cache, and its calls; the logits stay on the device. */
   async replay({ run, calls, inputs, outputs }: Recorded, step: Step) {
     const { rows, candidates } = step.key;
-    const buffers = await run.replay(inputs, inputBytes(step.batch), outputs);
+    const buffers = await run.replay(inputs, inputBytes(step.inputs), outputs);
     this.#recordings.replayed();
     const results: Record<string, Tensor> = { [io.LOGITS]: step.logits };
     for (const [i, { name }] of outputs.entries()) {
@@ -109,44 +110,25 @@ export class RecordedSteps {
   }
 }
 
-/** The inputs in the order they lie on the device: wide elements first, so that all are aligned. */
-function inputParts({ ids, positions, wanted, rowStarts, pastLengths, blockTables }: Batch) {
-  return [ids, positions, wanted, rowStarts, pastLengths, blockTables] as const;
-}
-
-function inputBytes(batch: Batch): Uint8Array {
-  const parts = inputParts(batch);
-  return Buffer.concat(parts.map((part) => new Uint8Array(part.buffer, part.byteOffset, part.byteLength)));
+/** Inputs as they lie on the device. */
+function inputBytes(inputs: readonly BatchInput[]): Uint8Array {
+  return Buffer.concat(
+    inputs.map(({ data }) => new Uint8Array(data.buffer, data.byteOffset, data.byteLength)),
+  );
 }
 
 /** The inputs of a step but the cache, as they lie in device memory. */
-function stepFeeds(inputs: DeviceMemory, { key, batch, selector }: Step): Record<string, Tensor> {
-  const { rows } = key;
-  const dims = [
-    [rows],
-    [batch.positions.length / rows, rows],
-    [rows],
-    [rows + 1],
-    [rows],
-    [rows, key.tableWidth],
-  ];
-  let offset = 0;
-  const [ids, positions, wanted, rowStarts, pastLengths, blockTables] = inputParts(batch).map((part, i) => {
-    const type = part instanceof BigInt64Array ? 'int64' : 'int32';
-    const tensor = inputs.tensor(type, dims[i] as number[], offset);
-    offset += part.byteLength;
-    return tensor;
-  }) as [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor];
-  return {
-    [io.INPUT_IDS.name]: ids,
-    [io.POSITION_IDS]: positions,
-    [io.LOGITS_ROWS.name]: wanted,
-    [io.ROW_STARTS.name]: rowStarts,
-    [io.PAST_LENGTHS.name]: pastLengths,
-    [io.BLOCK_TABLES.name]: blockTables,
+function stepFeeds(memory: DeviceMemory, { key, inputs, selector }: Step): Record<string, Tensor> {
+  const feeds: Record<string, Tensor> = {
     [io.CANDIDATES.name]: new Tensor('int32', Int32Array.of(key.candidates), []),
     [io.EXPERTS_IMPLEMENTATION.name]: new Tensor('int32', Int32Array.of(selector), []),
   };
+  let offset = 0;
+  for (const { name, data, dims } of inputs) {
+    feeds[name] = memory.tensor(data instanceof BigInt64Array ? 'int64' : 'int32', dims, offset);
+    offset += data.byteLength;
+  }
+  return feeds;
 }
 
 function freeRecording({ run, inputs, outputs }: Recorded): void {

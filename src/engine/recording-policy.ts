@@ -5,8 +5,6 @@ export interface StepKey {
   readonly rows: number;
   /** Blocks in each row of the block table. */
   readonly tableWidth: number;
-  /** Blocks of the cache. */
-  readonly blocks: number;
   /** The buffer that takes the logits. */
   readonly buffer: number;
   readonly implementation: string;

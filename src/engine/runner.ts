@@ -5,8 +5,8 @@ import type { Model } from '../models/architecture.ts';
 import * as io from '../models/io.ts';
 import { Tensor } from '../runtime/ort.ts';
 import type { RecordingSession } from '../runtime/types.ts';
-import { type Batch, batchFeeds } from './batch.ts';
-import type { CacheTensors } from './cache/pool.ts';
+import { type Batch, type BatchInput, batchInputs } from './batch.ts';
+import type { CacheTensors } from './cache/slab.ts';
 import type { LogitsBuffer } from './logits-buffers.ts';
 import type { EngineOptions } from './open-graph.ts';
 import { RecordedSteps } from './recorded-steps.ts';
@@ -81,8 +81,21 @@ export class Runner {
     const onExpertsCalls = (counted: readonly number[]) => {
       calls = counted;
     };
-    const outputs = await session.run(runFeeds(request), fetches, { signal, onExpertsCalls });
+    const outputs = await session.run(this.#feeds(request), fetches, { signal, onExpertsCalls });
     return { outputs, calls };
+  }
+
+  /** All inputs of the request's graph. */
+  #feeds({ batch, cache, experts, head, candidates = 0, visualFeeds }: RunRequest): Record<string, Tensor> {
+    const feeds: Record<string, Tensor> = {
+      [io.EXPERTS_IMPLEMENTATION.name]: new Tensor('int32', Int32Array.of(selectorOf(experts)), []),
+      ...visualFeeds,
+    };
+    for (const input of batchInputs(batch, this.#model.caches))
+      if (head === 'logits' || input.name !== io.LOGITS_ROWS.name) feeds[input.name] = inputTensor(input);
+    if (head === 'logits') feeds[io.CANDIDATES.name] = new Tensor('int32', Int32Array.of(candidates), []);
+    for (const [state, tensor] of cache) feeds[io.pastName(state)] = tensor;
+    return feeds;
   }
 
   /** A decode step by recording or replaying it; undefined where it is to be run as any pass. */
@@ -94,7 +107,8 @@ export class Runner {
     if (action.kind === 'run') return undefined;
     abortIf(signal, 'the step');
     const step = {
-      ...{ key, batch: request.batch, cache: request.cache, selector: selectorOf(request.experts) },
+      ...{ key, cache: request.cache, selector: selectorOf(request.experts) },
+      inputs: batchInputs(request.batch, this.#model.caches),
       logits: (request.logits as { buffer: LogitsBuffer }).buffer.tensor(0, key.rows),
     };
     if (action.kind === 'replay') return steps.replay(action.captured, step);
@@ -119,20 +133,8 @@ export class Runner {
   }
 }
 
-/** All inputs of the request's graph. */
-function runFeeds(request: RunRequest): Record<string, Tensor> {
-  const { batch, cache, experts, head, candidates = 0, visualFeeds } = request;
-  const feeds: Record<string, Tensor> = {
-    ...batchFeeds(batch),
-    [io.EXPERTS_IMPLEMENTATION.name]: new Tensor('int32', Int32Array.of(selectorOf(experts)), []),
-    ...visualFeeds,
-  };
-  if (head === 'logits') {
-    feeds[io.LOGITS_ROWS.name] = new Tensor('int64', batch.wanted, [batch.wanted.length]);
-    feeds[io.CANDIDATES.name] = new Tensor('int32', Int32Array.of(candidates), []);
-  }
-  for (const [state, tensor] of cache) feeds[io.pastName(state)] = tensor;
-  return feeds;
+function inputTensor({ data, dims }: BatchInput): Tensor {
+  return data instanceof BigInt64Array ? new Tensor('int64', data, dims) : new Tensor('int32', data, dims);
 }
 
 /** Whether a pass is one new token per row with logits that stay where they are: such passes can be recorded. */
@@ -143,12 +145,11 @@ function isDecodeStep({ batch, head, intermediates, visual, logits }: RunRequest
   return isPlain && isStep && batch.wanted.length === rows;
 }
 
-function stepKey({ batch, cache, experts, candidates, logits }: RunRequest): StepKey {
+function stepKey({ batch, experts, candidates, logits }: RunRequest): StepKey {
   const rows = batch.pastLengths.length;
   return {
     rows,
     tableWidth: batch.blockTables.length / rows,
-    blocks: [...cache.values()][0]?.dims[0] ?? 0,
     buffer: logits?.buffer.id ?? 0,
     implementation: experts,
     candidates: candidates ?? 0,

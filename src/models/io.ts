@@ -4,7 +4,7 @@
  */
 import type { GraphType } from '../dtype.ts';
 import type { Dimension } from '../graph/parts.ts';
-import type { CacheSpec } from '../nn/cache-spec.ts';
+import type { CacheSpec, KeysValuesSpec, RecurrentSpec } from '../nn/cache-spec.ts';
 
 /** One input or output of a graph. */
 export interface Port {
@@ -37,6 +37,8 @@ export const ROW_STARTS = port('row_starts', 'int32', ['rows + 1']);
 export const PAST_LENGTHS = port('past_lengths', 'int32', ['rows']);
 /** The cache blocks that each row's positions lie in, in their order; what is beyond them is ignored. */
 export const BLOCK_TABLES = port('block_tables', 'int32', ['rows', 'width']);
+/** Where each row's recurrent states lie. A row without a past begins with zeros, whatever lies there. */
+export const STATE_SLOTS = port('state_slots', 'int32', ['rows']);
 /** Tokens whose logits are wanted. */
 export const LOGITS_ROWS = port('logits_rows', 'int64', ['wanted']);
 /** How many of the highest logits to list. */
@@ -52,6 +54,15 @@ export const visualEmbeds = (hidden: number): Port => port('visual_embeds', 'flo
 export const deepstack = (layer: number, hidden: number): Port =>
   port(`deepstack.${layer}`, 'float32', ['visual', hidden]);
 
+/** Of the inputs that say where rows have their caches, those that a model with such layers has. */
+export function cacheInputs(caches: readonly CacheSpec[]): { blockTables?: Port; stateSlots?: Port } {
+  const has = (kind: CacheSpec['kind']) => caches.some((spec) => spec.kind === kind);
+  return {
+    ...(has('keys_values') ? { blockTables: BLOCK_TABLES } : {}),
+    ...(has('recurrent') ? { stateSlots: STATE_SLOTS } : {}),
+  };
+}
+
 /** What a layer keeps, by one name in all of the engine: `N.key`, `N.value`, or `N.` and a recurrent state's own. */
 export const stateName = (layer: number, state: string): string => `${layer}.${state}`;
 export const pastName = (state: string): string => `past_key_values.${state}`;
@@ -63,17 +74,27 @@ export interface CachePorts {
   readonly present: Port;
 }
 
-export function cachePorts(layer: number, spec: CacheSpec, dtype: GraphType): CachePorts[] {
-  const shapes: Readonly<Record<string, readonly Dimension[]>> =
-    spec.kind === 'keys_values'
-      ? Object.fromEntries(
-          ['key', 'value'].map((part) => [part, ['blocks', spec.kvHeads, 'positions', spec.headDim]]),
-        )
-      : Object.fromEntries(Object.entries(spec.states).map(([name, shape]) => [name, ['rows', ...shape]]));
-  return Object.entries(shapes).map(([state, shape]) => ({
-    past: port(pastName(stateName(layer, state)), dtype, shape),
-    present: port(presentName(stateName(layer, state)), dtype, shape),
-  }));
+export function keysValuesPorts(
+  layer: number,
+  { kvHeads, headDim }: KeysValuesSpec,
+  dtype: GraphType,
+): { readonly key: CachePorts; readonly value: CachePorts } {
+  const shape = ['blocks', kvHeads, 'positions', headDim];
+  return { key: cachePorts(layer, 'key', dtype, shape), value: cachePorts(layer, 'value', dtype, shape) };
+}
+
+/** By the states' names. */
+export function statePorts(layer: number, { states }: RecurrentSpec): Readonly<Record<string, CachePorts>> {
+  const ports = Object.entries(states).map(([state, shape]) => [
+    state,
+    cachePorts(layer, state, 'float32', ['slots', ...shape]),
+  ]);
+  return Object.fromEntries(ports);
+}
+
+function cachePorts(layer: number, state: string, dtype: GraphType, shape: readonly Dimension[]): CachePorts {
+  const name = stateName(layer, state);
+  return { past: port(pastName(name), dtype, shape), present: port(presentName(name), dtype, shape) };
 }
 
 /** Logits of the wanted tokens. */

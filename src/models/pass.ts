@@ -1,5 +1,5 @@
 import type { Value } from '../graph/graph.ts';
-import type { CacheSpec } from '../nn/cache-spec.ts';
+import type { CacheSpec, KeysValuesSpec, RecurrentSpec } from '../nn/cache-spec.ts';
 import { gatherRows } from '../nn/embedding.ts';
 import type { Scores } from '../nn/lm-head.ts';
 import type { LayerPass } from '../nn/pass.ts';
@@ -33,7 +33,7 @@ export class DecoderPass {
   readonly #caches: readonly CacheSpec[];
   readonly #shared: Pick<
     LayerPass,
-    'rotary' | 'rowStarts' | 'pastLengths' | 'blockTables' | 'implementation'
+    'rotary' | 'rowStarts' | 'pastLengths' | 'blockTables' | 'stateSlots' | 'implementation'
   >;
   /** Tokens whose logits are wanted; undefined for graphs without a head. */
   readonly #rows: Value | undefined;
@@ -45,12 +45,14 @@ export class DecoderPass {
     this.#config = config;
     this.#caches = options.caches;
     this.ids = this.input(io.INPUT_IDS);
+    const { blockTables, stateSlots } = io.cacheInputs(options.caches);
     this.#shared = {
       implementation: this.input(io.EXPERTS_IMPLEMENTATION),
       rotary: options.rotary(this.input(io.positionIds(options.positionAxes))),
       rowStarts: this.input(io.ROW_STARTS),
       pastLengths: this.input(io.PAST_LENGTHS),
-      blockTables: this.input(io.BLOCK_TABLES),
+      blockTables: blockTables && this.input(blockTables),
+      stateSlots: stateSlots && this.input(stateSlots),
     };
     const { head, intermediates } = g.variant;
     this.#rows = head === 'logits' ? this.input(io.LOGITS_ROWS) : undefined;
@@ -65,15 +67,24 @@ export class DecoderPass {
   layer(n: number): LayerPass {
     const { hidden_size, num_experts: experts, num_experts_per_tok: topK } = this.#config;
     const isLast = n + 1 === this.#caches.length;
-    const spec = this.#caches[n] as CacheSpec;
-    const [key, value] = io.cachePorts(n, spec, this.#g.variant.cacheDtype) as [io.CachePorts, io.CachePorts];
+    const keysValues = () =>
+      io.keysValuesPorts(n, this.#caches[n] as KeysValuesSpec, this.#g.variant.cacheDtype);
+    const states = () => Object.entries(io.statePorts(n, this.#caches[n] as RecurrentSpec));
     return {
       ...this.#shared,
       rows: isLast && this.#dropsEarly ? this.#rows : undefined,
-      pastKeysValues: () => ({ key: this.input(key.past), value: this.input(value.past) }),
+      pastKeysValues: () => {
+        const { key, value } = keysValues();
+        return { key: this.input(key.past), value: this.input(value.past) };
+      },
       keepKeysValues: (present) => {
+        const { key, value } = keysValues();
         this.#output(present.key, key.present);
         this.#output(present.value, value.present);
+      },
+      pastStates: () => Object.fromEntries(states().map(([name, { past }]) => [name, this.input(past)])),
+      keepStates: (kept) => {
+        for (const [name, { present }] of states()) this.#output(kept[name] as Value, present);
       },
       keepHidden: (x) => this.#intermediate(x, io.hiddenStates(n, hidden_size)),
       keepRouting: (routing) => {

@@ -23,16 +23,22 @@ export interface LayerPass {
   readonly rowStarts: Value;
   /** int32 [rows]: positions of each row that the cache holds before the pass. */
   readonly pastLengths: Value;
-  /** int32 [rows, width]: the cache blocks that each row's positions lie in. */
-  readonly blockTables: Value;
+  /** int32 [rows, width]: the cache blocks that each row's positions lie in. Of models with layers that keep keys and values. */
+  readonly blockTables: Value | undefined;
+  /** int32 [rows]: where each row's recurrent states lie. Of models with layers that keep such. */
+  readonly stateSlots: Value | undefined;
   /** int32 []: which of the built-in experts backends a run asks for. */
   readonly implementation: Value;
   /** int64 [wanted]: tokens, where only these are wanted after attention; all of them without it. */
   readonly rows: Value | undefined;
-  /** This layer's cache as the pass finds it, each [blocks, kv heads, positions, head dim]. */
+  /** This layer's keys and values as the pass finds them, each [blocks, kv heads, positions, head dim]. */
   pastKeysValues(): KeysValues;
   /** The same memory with the pass's positions in it. */
   keepKeysValues(present: KeysValues): void;
+  /** This layer's recurrent states by name as the pass finds them, each fp32 [slots, …]; not to be read for rows without a past. */
+  pastStates(): Readonly<Record<string, Value>>;
+  /** The same memory with what the pass's rows leave in their slots. */
+  keepStates(present: Readonly<Record<string, Value>>): void;
   /** What goes into this layer, fp32 [tokens, hidden]; for variants that give intermediates. */
   keepHidden(x: Value): void;
   keepRouting(routing: Routing): void;

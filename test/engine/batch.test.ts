@@ -5,7 +5,7 @@ import { type Prompt, Sequence } from '../../src/engine/sequence.ts';
 
 const ids = (count: number, from = 0) => Array.from({ length: count }, (_, i) => from + i);
 const sequence = (prompt: Prompt, blocks: number[] = [0], computed = 0) => {
-  const made = new Sequence(prompt, { blocks });
+  const made = new Sequence(prompt, { blocks, slot: blocks[0] ?? -1 });
   made.computed = computed;
   return made;
 };
@@ -26,6 +26,7 @@ describe('a batch', () => {
     expect([...batch.rowStarts]).toEqual([0, 3, 4, 6]);
     expect([...batch.pastLengths]).toEqual([BLOCK_POSITIONS - 1, 5, 0]);
     expect([...batch.blockTables]).toEqual([7, 2, 3, -1, 5, -1]);
+    expect([...batch.stateSlots]).toEqual([7, 3, 5]);
     // The first row's prompt goes on after this chunk.
     expect([...batch.wanted]).toEqual([3n, 5n]);
   });

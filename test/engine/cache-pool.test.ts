@@ -9,7 +9,7 @@ const SPECS = [
 ] as const;
 const BLOCK = BLOCK_POSITIONS;
 
-const open = (onMove?: () => void) => new CachePool(SPECS, new HostCacheMemory('float32'), onMove);
+const open = (onMove?: () => void) => new CachePool(SPECS, 'float32', new HostCacheMemory(), onMove);
 const reserve = (pool: CachePool, row: CacheRow, positions: number) => pool.reserve([{ row, positions }]);
 
 describe('a cache pool', () => {
@@ -102,7 +102,7 @@ describe('a cache pool', () => {
         return super.grow(...args);
       }
     }
-    const pool = new CachePool(SPECS, new ShortMemory('float32'));
+    const pool = new CachePool(SPECS, 'float32', new ShortMemory());
     const row = pool.open(40 * BLOCK);
     await reserve(pool, row, BLOCK);
     const { blocks } = pool;
@@ -120,9 +120,27 @@ describe('a cache pool', () => {
     expect(values()[0]).toBe(3);
   });
 
-  it('refuses what it cannot keep', () => {
-    const specs = [{ kind: 'recurrent', states: { state: [2, 4] } }] as const;
-    expect(() => new CachePool(specs, new HostCacheMemory('float32'))).toThrow(/recurrent state/);
+  it('gives rows of a hybrid model a slot each for their recurrent states, in fp32', async () => {
+    const specs = [SPECS[0], { kind: 'recurrent', states: { conv: [3, 2], delta: [2, 4, 4] } }] as const;
+    const pool = new CachePool(specs, 'bfloat16', new HostCacheMemory());
+    const rows = [1, 2, 3].map(() => pool.open(3 * BLOCK));
+    for (const row of rows) await reserve(pool, row, 5);
+    expect(new Set(rows.map(({ slot }) => slot)).size).toBe(3);
+    const delta = pool.tensors.get(stateName(1, 'delta'));
+    expect([delta?.type, delta?.dims]).toEqual(['float32', [pool.slots, 2, 4, 4]]);
+    expect(pool.tensors.get(stateName(1, 'conv'))?.dims).toEqual([pool.slots, 3, 2]);
+    const data = () => pool.tensors.get(stateName(1, 'delta'))?.data as Float32Array;
+    const [first, second] = rows as [CacheRow, CacheRow];
+    data().fill(5, second.slot * 32, (second.slot + 1) * 32);
+    const freed = first.slot;
+    pool.close(first);
+    expect(first.slot).toBe(-1);
+    const more = [1, 2, 3].map(() => pool.open(BLOCK));
+    await pool.reserve(more.map((row) => ({ row, positions: 1 })));
+    expect(more.map(({ slot }) => slot)).toContain(freed);
+    expect(pool.slots).toBe(5);
+    const kept = data().subarray(second.slot * 32, (second.slot + 1) * 32);
+    expect(kept.every((value) => value === 5)).toBe(true);
   });
 
   it('holds what it should through random openings, growths and closings', async () => {

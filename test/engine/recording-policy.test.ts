@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { RecordingPolicy, Recordings } from '../../src/engine/recording-policy.ts';
 
-const KEY = { rows: 2, tableWidth: 4, blocks: 8, buffer: 0, implementation: 'grouped_mm', candidates: 1 };
+const KEY = { rows: 2, tableWidth: 4, buffer: 0, implementation: 'grouped_mm', candidates: 1 };
 
 function graphs(policy = new RecordingPolicy()) {
   policy.enabled = true;
@@ -26,7 +26,6 @@ describe('Recordings', () => {
   test.each([
     { rows: 3 },
     { tableWidth: 8 },
-    { blocks: 16 },
     { buffer: 1 },
     { implementation: 'batched_mm' },
     { candidates: 8 },

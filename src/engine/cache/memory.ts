@@ -1,4 +1,4 @@
-/** Where the blocks of a cache lie: in this process's memory, or on a device. */
+/** Where what layers keep lies: in this process's memory, or on a device. */
 import { type DType, ELEMENT_TYPES } from '../../dtype.ts';
 import type { Device, DeviceMemory } from '../../runtime/device.ts';
 import { allocate } from '../../runtime/memory.ts';
@@ -10,19 +10,17 @@ export interface CacheBuffer {
   /** Sizes of all of it. */
   readonly dims: readonly number[];
   readonly bytes: number;
-  /** Its first `blocks` blocks, fed as past and fetched as present, so that the engine extends it in place. */
-  tensor(blocks: number): Tensor;
+  /** Its first `pieces` of dimension 0, fed as past and fetched as present, so that the engine changes it in place. */
+  tensor(pieces: number): Tensor;
   dispose(): void;
 }
 
 export interface CacheMemory {
-  /** Element type of keys and values. */
-  readonly dtype: DType;
   /**
    * A buffer of `dims` that begins with what `old` holds; `old` is freed.
    * @throws EngineError where there is no room
    */
-  grow(old: CacheBuffer | undefined, dims: readonly number[]): Promise<CacheBuffer>;
+  grow(old: CacheBuffer | undefined, dtype: DType, dims: readonly number[]): Promise<CacheBuffer>;
 }
 
 class HostBuffer implements CacheBuffer {
@@ -37,16 +35,16 @@ class HostBuffer implements CacheBuffer {
     this.#memory = allocate(
       Uint8Array,
       count(dims) * ELEMENT_TYPES[dtype].bytes,
-      `keys and values of ${dims.join(' × ')}`,
+      `a cache of ${dims.join(' × ')}`,
       'Run fewer or shorter rows at a time, or bound them with maxCacheLength',
     );
     if (old) this.#memory.set(old.#memory);
   }
 
-  tensor(blocks: number): Tensor {
+  tensor(pieces: number): Tensor {
     const [all = 1, ...rest] = this.dims;
-    const bytes = (this.bytes / all) * blocks;
-    return hostTensor(this.#dtype, this.#memory.subarray(0, bytes), [blocks, ...rest]);
+    const bytes = (this.bytes / all) * pieces;
+    return hostTensor(this.#dtype, this.#memory.subarray(0, bytes), [pieces, ...rest]);
   }
 
   get bytes(): number {
@@ -57,14 +55,8 @@ class HostBuffer implements CacheBuffer {
 }
 
 export class HostCacheMemory implements CacheMemory {
-  readonly dtype: DType;
-
-  constructor(dtype: DType) {
-    this.dtype = dtype;
-  }
-
-  async grow(old: CacheBuffer | undefined, dims: readonly number[]): Promise<CacheBuffer> {
-    return new HostBuffer(this.dtype, dims, old as HostBuffer | undefined);
+  async grow(old: CacheBuffer | undefined, dtype: DType, dims: readonly number[]): Promise<CacheBuffer> {
+    return new HostBuffer(dtype, dims, old as HostBuffer | undefined);
   }
 }
 
@@ -79,8 +71,8 @@ class DeviceBuffer implements CacheBuffer {
     this.#dtype = dtype;
   }
 
-  tensor(blocks: number): Tensor {
-    return this.memory.tensor(this.#dtype, [blocks, ...this.dims.slice(1)]);
+  tensor(pieces: number): Tensor {
+    return this.memory.tensor(this.#dtype, [pieces, ...this.dims.slice(1)]);
   }
 
   get bytes(): number {
@@ -93,23 +85,21 @@ class DeviceBuffer implements CacheBuffer {
 }
 
 export class DeviceCacheMemory implements CacheMemory {
-  readonly dtype: DType;
   readonly #device: Device;
 
-  constructor(device: Device, dtype: DType) {
+  constructor(device: Device) {
     this.#device = device;
-    this.dtype = dtype;
   }
 
-  async grow(old: CacheBuffer | undefined, dims: readonly number[]): Promise<CacheBuffer> {
-    const bytes = count(dims) * ELEMENT_TYPES[this.dtype].bytes;
-    const memory = await this.#device.allocate(bytes, `a KV cache of ${dims.join(' × ')}`);
+  async grow(old: CacheBuffer | undefined, dtype: DType, dims: readonly number[]): Promise<CacheBuffer> {
+    const bytes = count(dims) * ELEMENT_TYPES[dtype].bytes;
+    const memory = await this.#device.allocate(bytes, `a cache of ${dims.join(' × ')}`);
     const from = (old as DeviceBuffer | undefined)?.memory;
     if (from) {
       await from.copyTo(memory);
       from.dispose();
     }
-    return new DeviceBuffer(memory, this.dtype, dims);
+    return new DeviceBuffer(memory, dtype, dims);
   }
 }
 

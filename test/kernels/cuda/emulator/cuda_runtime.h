@@ -67,7 +67,7 @@ inline cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const v
   return cudaSuccess;
 }
 inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t) {
-  std::memcpy(to, from, bytes);
+  if (!emulator::recording) std::memcpy(to, from, bytes);
   return cudaSuccess;
 }
 inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
@@ -84,6 +84,7 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
       config->dynamicSmemBytes > limit) {
     return cudaErrorInvalidConfiguration;
   }
+  if (emulator::recording) return cudaSuccess;
   emulator::RunGrid(grid, block.x, config->dynamicSmemBytes, [&] { kernel(arguments...); });
   return cudaSuccess;
 }

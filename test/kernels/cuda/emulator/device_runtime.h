@@ -108,7 +108,7 @@ inline cudaError_t cudaFreeHost(void* pointer) {
   return cudaSuccess;
 }
 inline cudaError_t cudaMemsetAsync(void* pointer, int value, size_t bytes, cudaStream_t) {
-  std::memset(pointer, value, bytes);
+  if (!emulator::recording) std::memset(pointer, value, bytes);
   return cudaSuccess;
 }
 inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {

@@ -30,7 +30,8 @@ constexpr size_t kSlotBytes = 32;
 
 inline int shared_memory_limit = 163 * 1024;  // what cudaDevAttrMaxSharedMemoryPerBlockOptin reports
 inline int compute_capability_major = 8;
-inline int kernel_threads_limit = 1024;  // what cudaFuncGetAttributes reports as a block's most threads
+inline thread_local bool recording = false;  // what this thread launches is noted, not executed
+inline int kernel_threads_limit = 1024;      // what cudaFuncGetAttributes reports as a block's most threads
 inline std::map<const void*, size_t> shared_memory_granted;
 inline int64_t bank_conflicts = 0;  // matrix loads whose eight rows met in a bank
 inline unsigned char* shared_memory = nullptr;

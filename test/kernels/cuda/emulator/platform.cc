@@ -1,6 +1,9 @@
 // kernels/ops/cuda/platform.h for the emulation: nodes of the CPU's provider share its memory, and a recorded
-// run is replayed by running it again. Recording runs it too, which a run that can be replayed does not mind.
+// run is replayed by running it again. Recording runs those nodes too, but, as on a card, no kernel and no
+// copy.
 #include "../../../../kernels/devices/cuda/platform.h"
+
+#include <cuda_runtime.h>
 
 namespace switchyard::ops {
 namespace {
@@ -14,12 +17,19 @@ class RepeatedRun final : public CapturedRun {
   std::function<void()> run_;
 };
 
+class Recording {
+ public:
+  Recording() { emulator::recording = true; }
+  ~Recording() { emulator::recording = false; }
+};
+
 }  // namespace
 
 const char* ProviderName() { return nullptr; }
 const char* MemoryName() { return nullptr; }
 
 std::unique_ptr<CapturedRun> CaptureOnStream(cudaStream_t, const std::function<void()>& run) {
+  const Recording recording;
   run();
   return std::make_unique<RepeatedRun>(run);
 }

@@ -1,0 +1,124 @@
+/** Recurrent states live in slots, beside keys and values or without them, on the CPU and on a device. */
+import { afterEach, describe, expect, it } from 'vitest';
+import { DecoderDecoding } from '../../src/engine/decoding.ts';
+import { Engine } from '../../src/engine/engine.ts';
+import { Graph } from '../../src/graph/graph.ts';
+import type { Model } from '../../src/models/architecture.ts';
+import { Device } from '../../src/runtime/device.ts';
+import { openWeightStore } from '../../src/runtime/weight-store.ts';
+import { useEmulatedGpu } from '../helpers/emulated-gpu.ts';
+import { nextBySum, summingModel } from '../helpers/summing-model.ts';
+
+const VOCAB = 97;
+const EXPERTS = { requested: () => 'grouped_mm', choose: () => 'grouped_mm' };
+const NO_FILES = { files: [], tensors: new Map() };
+
+const closing: (() => Promise<void> | void)[] = [];
+afterEach(async () => {
+  for (let close = closing.pop(); close; close = closing.pop()) await close();
+});
+
+async function open(model: Model, where: 'cpu' | 'cuda'): Promise<Engine> {
+  const store = openWeightStore([]);
+  closing.push(() => store.dispose());
+  const options = { dtype: 'float32', cacheDtype: 'float32', threads: 1 } as const;
+  const device = where === 'cuda' ? await Device.open() : undefined;
+  const weights = device?.openWeights(store, 'float32', 0);
+  if (weights)
+    closing.push(
+      () => device?.dispose(),
+      () => weights.dispose(),
+    );
+  const engine = new Engine(model, NO_FILES, store, { ...options, weights });
+  closing.push(() => engine.dispose());
+  return engine;
+}
+
+/** Greedy tokens after a prompt, beside whatever else the engine does. */
+async function generate(engine: Engine, ids: readonly number[], count: number): Promise<number[]> {
+  const decoding = new DecoderDecoding(engine, [{ ids }], count, EXPERTS);
+  try {
+    const tokens: number[] = [];
+    let scores = await decoding.prefill(1);
+    for (;;) {
+      tokens.push(scores.top.ids[0] as number);
+      if (tokens.length === count) return tokens;
+      scores = await decoding.step([0], [tokens.at(-1) as number], 1);
+    }
+  } finally {
+    decoding.dispose();
+  }
+}
+
+function sums(ids: readonly number[], count: number, layers: number): number[] {
+  const all = [...ids];
+  for (let i = 0; i < count; i++) all.push(nextBySum(all, VOCAB, layers));
+  return all.slice(ids.length);
+}
+
+const prompt = (length: number, seed: number) => Array.from({ length }, (_, i) => (seed + 5 * i) % VOCAB);
+
+const LAYERS = [['recurrent'], ['recurrent', 'keys_values', 'recurrent'], ['keys_values']] as const;
+
+function describeStates(where: 'cpu' | 'cuda', kinds: (typeof LAYERS)[number]): void {
+  const model = summingModel(VOCAB, kinds);
+
+  it('belong to one sequence each, however many share passes', async () => {
+    const engine = await open(model, where);
+    const requests = [
+      [prompt(3, 1), 9],
+      [prompt(70, 2), 6],
+      [prompt(600, 3), 4],
+      [prompt(1, 4), 12],
+      [prompt(65, 5), 3],
+    ] as const;
+    const results = await Promise.all(requests.map(([ids, count]) => generate(engine, ids, count)));
+    expect(results).toEqual(requests.map(([ids, count]) => sums(ids, count, kinds.length)));
+  });
+
+  it('begin with zeros, whatever the last sequence left in the slot', async () => {
+    const engine = await open(model, where);
+    for (const seed of [7, 8, 9]) {
+      const ids = prompt(4 * seed, seed);
+      expect(await generate(engine, ids, 3)).toEqual(sums(ids, 3, kinds.length));
+    }
+  });
+
+  it('stay right while recorded steps are replayed and the memory moves', async () => {
+    const engine = await open(model, where);
+    engine.recording.enabled = true;
+    const long = generate(engine, prompt(5, 1), 40);
+    const others = (async () => {
+      await generate(engine, prompt(9, 2), 8);
+      return Promise.all([3, 4, 5].map((seed) => generate(engine, prompt(60 * seed, seed), 20)));
+    })();
+    expect(await long).toEqual(sums(prompt(5, 1), 40, kinds.length));
+    const expected = [3, 4, 5].map((seed) => sums(prompt(60 * seed, seed), 20, kinds.length));
+    expect(await others).toEqual(expected);
+  });
+}
+
+describe.each(LAYERS.map((kinds) => [kinds.join(', '), kinds] as const))(
+  'states of %s layers',
+  (_, kinds) => {
+    it('ask for the inputs of their kinds and no others', () => {
+      const model = summingModel(VOCAB, kinds);
+      const graph = new Graph({ info: () => undefined } as never);
+      const variant = { device: 'cpu', dtype: 'float32', cacheDtype: 'float32', head: 'logits' } as const;
+      model.build(graph, { ...variant, intermediates: false, visual: false, experts: {} as never });
+      const inputs = ['block_tables', 'state_slots'].filter((name) => graph.listing().includes(name));
+      expect(inputs).toEqual([
+        ...(kinds.includes('keys_values' as never) ? ['block_tables'] : []),
+        ...(kinds.includes('recurrent' as never) ? ['state_slots'] : []),
+      ]);
+    });
+
+    describe('on the CPU', () => describeStates('cpu', kinds));
+
+    // The emulator switches threads with ucontext, which only Linux still offers in full.
+    describe.skipIf(process.platform !== 'linux')('on an emulated GPU', () => {
+      useEmulatedGpu();
+      describeStates('cuda', kinds);
+    });
+  },
+);
