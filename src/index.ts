@@ -26,14 +26,15 @@ export type { ExpertsBackend, ExpertsContext, ExpertsInputs, ExpertsWeights } fr
 export type { ExpertsRegistry } from './experts/registry.ts';
 export { ExpertsInterface } from './experts/registry.ts';
 export type { ConstraintFactory, TokenConstraint } from './generation/constraint.ts';
+export type { GenerateOptions } from './generation/generate-options.ts';
+export type { TokenLogprob, TokenLogprobs } from './generation/logprobs.ts';
 export type {
   FinishReason,
   GenerateOutput,
   GenerateStats,
   PartialOutput,
-} from './generation/generate.ts';
-export { GenerationAbortError } from './generation/generate.ts';
-export type { GenerateOptions } from './generation/generate-options.ts';
+} from './generation/output.ts';
+export { GenerationAbortError } from './generation/output.ts';
 export type {
   GenerationParameters,
   LogitsProcessor,

@@ -52,7 +52,8 @@ function isNear(name: string, known: readonly string[]): boolean {
   );
 }
 
-function checkSignal(signal: unknown, where: string): void {
+/** @throws InputError for a signal that is none */
+export function checkSignal(signal: unknown, where: string): void {
   const isSignal =
     typeof signal === 'object' && signal !== null && 'aborted' in signal && 'addEventListener' in signal;
   if (signal !== undefined && !isSignal)

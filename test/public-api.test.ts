@@ -192,6 +192,8 @@ describe('the public surface', () => {
         "TextStreamer",
         "TextStreamerOptions",
         "TokenConstraint",
+        "TokenLogprob",
+        "TokenLogprobs",
         "TokenRows",
         "TokenizeOptions",
         "TokenizedBatch",

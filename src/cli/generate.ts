@@ -36,9 +36,6 @@ import { createProgressDisplay, type ProgressDisplay } from './progress.ts';
 import { type Batch, encode, encodeWithImages, type Prompt, type PromptFlags, readPrompt } from './prompt.ts';
 import { describeStats, type Picture } from './stats.ts';
 
-/** New tokens when neither `--max-new-tokens` nor generation_config.json says. */
-const DEFAULT_NEW_TOKENS = 128;
-
 export interface Flags extends PromptFlags, ComputeFlags {
   model?: string;
   revision?: string;
@@ -68,11 +65,7 @@ export function addGenerateCommand(program: Command, io: Io): void {
     .option('--image <image>', 'a picture for an image-text model, as path or URL; repeatable', strings)
     .option('--experts <spec>', 'experts backend: a name, or key=name,key=name', experts);
   addComputeOptions(command)
-    .option(
-      '--max-new-tokens <n>',
-      `most tokens to generate (default: the model's, else ${DEFAULT_NEW_TOKENS})`,
-      integer(1),
-    )
+    .option('--max-new-tokens <n>', "most tokens to generate (default: the model's, else 256)", integer(1))
     .option('--temperature <t>', 'sample at this temperature; 0 is greedy', decimal({ least: 0 }))
     .option('--top-k <k>', 'sample among the k likeliest tokens; 0 is all', integer(0))
     .option('--top-p <p>', 'sample among the likeliest tokens of this sum', decimal({ least: 0, most: 1 }))
@@ -95,7 +88,7 @@ async function generate(flags: Flags, io: Io): Promise<void> {
     const streamer = chooseStreamer(flags, batch, loaded, io);
     const options = {
       ...batch,
-      ...generationOptions(flags, loaded.model.generationConfig),
+      ...generationOptions(flags),
       ...given({ streamer, tokenizer: await stopTokenizer(loaded) }),
       signal: io.stop,
     };
@@ -211,19 +204,14 @@ async function stopTokenizer({ repo, model, tokenizer }: Loaded) {
   return AutoTokenizer.fromPretrained(repo);
 }
 
-/**
- * Options of `generate` that the flags ask for.
- *
- * @param defaults the model's own settings, in snake_case
- */
-export function generationOptions(flags: Flags, defaults: Readonly<Record<string, unknown>>) {
+/** Options of `generate` that the flags ask for. */
+export function generationOptions(flags: Flags) {
   const { temperature, topK, topP, minP } = flags;
   const greedy = temperature === 0;
   const samples = !greedy && [temperature, topK, topP].some((value) => value !== undefined);
-  const isBounded = (defaults.max_new_tokens ?? defaults.max_length ?? null) !== null;
   return {
     ...given({
-      maxNewTokens: flags.maxNewTokens ?? (isBounded ? undefined : DEFAULT_NEW_TOKENS),
+      maxNewTokens: flags.maxNewTokens,
       repetitionPenalty: flags.repetitionPenalty,
       seed: flags.seed,
     }),

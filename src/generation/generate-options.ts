@@ -12,8 +12,11 @@ export interface GenerateOptions extends GenerationParameters {
   attentionMask?: TokenRows | undefined;
   /** Parameters that stand between those of the call and generation_config.json. */
   generationConfig?: GenerationParameters | undefined;
-  /** Receives the tokens of a single row as they come. */
-  streamer?: Streamer | undefined;
+  /**
+   * Receives the tokens of a single row as they come. A function gets the new text, piece by piece, without special tokens; a promise it
+   * returns is awaited. It needs `tokenizer`.
+   */
+  streamer?: Streamer | ((text: string) => unknown) | undefined;
   /** Ends the generation with an `AbortError` that carries what was generated. */
   signal?: AbortSignal | undefined;
   /** Says for each row, by its index, which tokens may come. A constraint is a row's own and used once. */

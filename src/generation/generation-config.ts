@@ -4,7 +4,7 @@ import { type GenerationConfig, PARAMETER_NAMES, type ParameterName, wantedInste
 
 /** Parameters that only code can give. */
 const NOT_IN_FILES: readonly ParameterName[] = [
-  ...(['seed', 'logitBias', 'prefixAllowedTokensFn'] as const),
+  ...(['seed', 'logitBias', 'prefixAllowedTokensFn', 'includeStopStrings', 'logprobs'] as const),
   ...(['logitsProcessors', 'stoppingCriteria', 'numBeams'] as const),
 ];
 /** Names in generation_config.json that are served, in snake_case. */

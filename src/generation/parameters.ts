@@ -1,7 +1,8 @@
 import * as z from 'zod';
-import { expected, InputError } from '../errors.ts';
-import { unknownOption } from '../options.ts';
+import { expected, InputError, show } from '../errors.ts';
+import { camelCase, unknownOption } from '../options.ts';
 import type { StoppingCriterion } from './stopping-criteria.ts';
+import { unsupportedReason } from './unsupported.ts';
 
 /** A logits processor of the caller's own: changes `scores` [vocab] in place, given the ids of the row so far. */
 export type LogitsProcessor = (tokens: readonly number[], scores: Float32Array, row: number) => void;
@@ -11,7 +12,7 @@ export type PrefixAllowedTokensFn = (tokens: readonly number[], row: number) => 
 
 /** How to generate. Names and meaning follow transformers' `GenerationConfig`. */
 export interface GenerationParameters {
-  /** Most new tokens a row. Beats `maxLength` where both are set at the same level. Default 20. */
+  /** Most new tokens a row. Beats `maxLength` where both are set at the same level. Default 256. */
   maxNewTokens?: number | undefined;
   /** Most tokens a row, prompt included. */
   maxLength?: number | undefined;
@@ -69,6 +70,10 @@ export interface GenerationParameters {
   numReturnSequences?: number | undefined;
   /** Texts that end a row once generated. Need `tokenizer`. */
   stopStrings?: string | readonly string[] | undefined;
+  /** Whether the stop string stays in the text, as in transformers. Default false. The tokens are always kept. */
+  includeStopStrings?: boolean | undefined;
+  /** Log-probabilities of each new token and of so many likeliest ones, 0 to 20. Every token then costs a look at all logits. */
+  logprobs?: number | undefined;
   /** Seconds after which generation ends; looked at after each token. */
   maxTime?: number | undefined;
   /** Makes sampling repeatable: an integer from 0 to 2^53 − 1. Default: random. transformers has no such parameter. */
@@ -93,6 +98,9 @@ const share = [z.number().min(0).max(1), 'a number from 0 to 1'] as const;
 const above = (least: 0 | 1) =>
   [z.int().min(least), least === 0 ? 'a whole number of at least 0' : 'a whole number above 0'] as const;
 const positive = [z.number().gt(0), 'a number above 0'] as const;
+
+/** New tokens a row may have where nobody sets a limit; transformers has 20. */
+export const DEFAULT_NEW_TOKENS = 256;
 
 /** Rows are held one by one, so that a number without measure would fill the memory before anything runs. */
 const MOST_SEQUENCES = 4096;
@@ -137,6 +145,8 @@ const PARAMETERS: Readonly<Record<ParameterName, readonly [schema: z.ZodType, wa
     z.union([z.string().min(1), z.array(z.string().min(1))]),
     'a text or a list of texts, none of them empty',
   ],
+  includeStopStrings: [z.boolean(), 'true or false'],
+  logprobs: [z.int().min(0).max(20), 'a whole number from 0 to 20'],
   maxTime: positive,
   seed: [z.int().min(0), 'a whole number from 0 to 2^53 - 1'],
   numBeams: [z.literal(1), '1; beam search is not supported'],
@@ -171,11 +181,20 @@ export function checkParameters(
   const config: Record<string, unknown> = {};
   for (const [name, value] of Object.entries(given)) {
     if (others.includes(name) || value === undefined) continue;
-    if (!Object.hasOwn(PARAMETERS, name)) throw unknownOption(name, [...PARAMETER_NAMES, ...others], where);
+    if (!Object.hasOwn(PARAMETERS, name))
+      throw unknownParameter(name, [...PARAMETER_NAMES, ...others], where);
     if (value === null && name !== 'eosTokenId' && name !== 'padTokenId') continue;
     const wanted = wantedInstead(name as ParameterName, value);
     if (wanted !== undefined) throw new InputError(expected(`${where}: ${name}`, value, wanted));
     config[name] = value;
   }
   return config;
+}
+
+/** The error for a name that no parameter has: one of transformers is refused by what stands for it here. */
+export function unknownParameter(name: string, known: readonly string[], where: string): InputError {
+  const reason = unsupportedReason(camelCase(name));
+  return reason === undefined
+    ? unknownOption(name, known, where)
+    : new InputError(`${where}: ${show(name)} is an option of transformers that is not supported: ${reason}`);
 }

@@ -1,11 +1,12 @@
 import { expected, InputError, show } from '../errors.ts';
+import { checkSignal, noMore } from '../options.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { ConstraintFactory } from './constraint.ts';
 import type { GenerateOptions } from './generate-options.ts';
-import { checkParameters, type GenerationConfig, PARAMETER_NAMES } from './parameters.ts';
+import { checkParameters, type GenerationConfig } from './parameters.ts';
 import { checkPrompts, type Prompts } from './prompt.ts';
 import { type ResolvedParameters, resolveParameters } from './resolve-parameters.ts';
-import type { Streamer } from './streamers.ts';
+import { type Streamer, TextStreamer } from './streamers.ts';
 import type { DecodingRequest, Generator } from './types.ts';
 
 /** Options of `generate` that are no parameters. */
@@ -20,8 +21,23 @@ const OTHER_OPTIONS = [
   'expertsImplementation',
 ] as const satisfies readonly (keyof GenerateOptions)[];
 
-/** All options of `generate`. */
-export const GENERATE_OPTIONS: readonly string[] = [...OTHER_OPTIONS, ...PARAMETER_NAMES];
+/**
+ * Checks names and values of the options of `generate`, before anything is done with them.
+ * @param rest what came after the options
+ * @param more names of options that the model adds
+ * @throws InputError names the option
+ */
+export function checkGenerateOptions(
+  options: unknown,
+  rest: readonly unknown[],
+  more: readonly string[] = [],
+): void {
+  if (typeof options !== 'object' || options === null || Array.isArray(options))
+    throw new InputError(expected('The argument of generate', options, 'an object with inputIds'));
+  checkParameters(options, 'generate', [...OTHER_OPTIONS, ...more]);
+  checkSignal((options as GenerateOptions).signal, 'generate');
+  noMore(rest, 'generate', 'options stand inside the first');
+}
 
 /** Everything that is settled before the model runs. */
 export interface Plan {
@@ -69,7 +85,7 @@ export function makePlan(
     parameters,
     vocabSize,
     budget,
-    streamer: options.streamer,
+    streamer: asStreamer(options),
     signal: options.signal,
     tokenizer: options.tokenizer,
     constraint: options.constraint,
@@ -142,8 +158,18 @@ function repeatRows(prompts: Prompts, { numReturnSequences, doSample }: Resolved
 
 function checkStreaming(options: GenerateOptions, rows: number, parameters: ResolvedParameters): void {
   const { streamer, tokenizer } = options;
-  if (streamer !== undefined && (typeof streamer?.put !== 'function' || typeof streamer.end !== 'function')) {
-    throw new InputError(expected('streamer', streamer, 'an object with the methods put and end'));
+  if (typeof streamer === 'function') {
+    if (tokenizer === undefined)
+      throw new InputError(
+        'A function as streamer gets text, and needs the tokenizer: pass it as the option tokenizer',
+      );
+  } else if (
+    streamer !== undefined &&
+    (typeof streamer?.put !== 'function' || typeof streamer.end !== 'function')
+  ) {
+    throw new InputError(
+      expected('streamer', streamer, 'a function that takes text, or an object with the methods put and end'),
+    );
   }
   if (streamer !== undefined && rows > 1) {
     throw new InputError(
@@ -158,6 +184,12 @@ function checkStreaming(options: GenerateOptions, rows: number, parameters: Reso
       `stopStrings (${texts}) need the tokenizer: pass it as the option tokenizer, or stopStrings: [] to go on past them`,
     );
   }
+}
+
+/** A function gets text by way of a text streamer. Checked before. */
+function asStreamer({ streamer, tokenizer }: GenerateOptions): Streamer | undefined {
+  if (typeof streamer !== 'function' || tokenizer === undefined) return streamer as Streamer | undefined;
+  return new TextStreamer(tokenizer, { skipPrompt: true, skipSpecialTokens: true, write: streamer });
 }
 
 function tokenBudget(parameters: ResolvedParameters, width: number, contextLength: number): number {

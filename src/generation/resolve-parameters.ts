@@ -1,8 +1,9 @@
-import type {
-  GenerationConfig,
-  LogitsProcessor,
-  ParameterName,
-  PrefixAllowedTokensFn,
+import {
+  DEFAULT_NEW_TOKENS,
+  type GenerationConfig,
+  type LogitsProcessor,
+  type ParameterName,
+  type PrefixAllowedTokensFn,
 } from './parameters.ts';
 import type { StoppingCriterion } from './stopping-criteria.ts';
 
@@ -12,6 +13,8 @@ export interface ResolvedParameters {
   maxNewTokens: number | undefined;
   /** Set where maxLength counts. */
   maxLength: number | undefined;
+  /** Whether somebody has set either. */
+  isLimited: boolean;
   minNewTokens: number;
   minLength: number;
   doSample: boolean;
@@ -39,6 +42,8 @@ export interface ResolvedParameters {
   padTokenId: number;
   numReturnSequences: number;
   stopStrings: readonly string[];
+  includeStopStrings: boolean;
+  logprobs: number | undefined;
   maxTime: number | undefined;
   seed: number | undefined;
   prefixAllowedTokensFn: PrefixAllowedTokensFn | undefined;
@@ -72,8 +77,9 @@ export function resolveParameters(levels: readonly GenerationConfig[]): Resolved
   const eosTokenIds = asList(pick('eosTokenId'));
   pick('numBeams');
   return {
-    maxNewTokens: maxLength === undefined ? (maxNewTokens ?? 20) : undefined,
+    maxNewTokens: maxLength === undefined ? (maxNewTokens ?? DEFAULT_NEW_TOKENS) : undefined,
     maxLength,
+    isLimited: (maxNewTokens ?? maxLength) !== undefined,
     minNewTokens,
     minLength,
     ...sampling(pick),
@@ -92,6 +98,8 @@ export function resolveParameters(levels: readonly GenerationConfig[]): Resolved
     padTokenId: pick('padTokenId') ?? eosTokenIds[0] ?? 0,
     numReturnSequences: pick('numReturnSequences') ?? 1,
     stopStrings: asList(pick('stopStrings')),
+    includeStopStrings: pick('includeStopStrings') ?? false,
+    logprobs: pick('logprobs'),
     maxTime: pick('maxTime'),
     seed: pick('seed'),
     prefixAllowedTokensFn: pick('prefixAllowedTokensFn'),

@@ -9,6 +9,8 @@ export type StoppingCriterion = (tokens: readonly number[], row: number) => bool
  * Source: transformers `StopStringCriteria`, which also looks back into the prompt.
  */
 export class StopStringMatcher {
+  /** The stop string that came first, once one has come. */
+  matched: string | undefined;
   readonly #stopStrings: readonly string[];
   readonly #detokenizer: Detokenizer;
   readonly #tailLength: number;
@@ -26,6 +28,11 @@ export class StopStringMatcher {
     // Text that is held back ends in half a character, but what stands before that may complete a stop string.
     const sofar = text + this.#detokenizer.pending;
     this.#tail = this.#tailLength > 0 ? text.slice(-this.#tailLength) : '';
-    return this.#stopStrings.some((stop) => sofar.includes(stop));
+    const found = this.#stopStrings
+      .map((stop) => ({ stop, at: sofar.indexOf(stop) }))
+      .filter(({ at }) => at !== -1)
+      .sort((a, b) => a.at - b.at);
+    this.matched = found[0]?.stop;
+    return this.matched !== undefined;
   }
 }

@@ -2,9 +2,12 @@ import { expected, InputError } from '../errors.ts';
 import { checkOptions } from '../options.ts';
 import type { Detokenizer } from '../tokenizer/detokenizer.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import { StopFilter } from './stop-filter.ts';
 
 /** Receives a generation of one row while it runs: the prompt first, then each new token, then the end. */
 export interface Streamer {
+  /** Called before all else where it exists. @param info.stopStrings texts that are to be cut at the end of the row */
+  begin?(info: { readonly stopStrings: readonly string[] }): void | Promise<void>;
   put(ids: readonly number[]): void | Promise<void>;
   /** The generation is over, or was aborted. */
   end(): void | Promise<void>;
@@ -24,7 +27,9 @@ export interface TextStreamerOptions {
 /** Decodes a row as it comes; subclasses say where the text goes. */
 export abstract class DecodingStreamer implements Streamer {
   readonly #detokenizer: Detokenizer;
-  #skipNext: boolean;
+  #stop = new StopFilter([]);
+  readonly #skipsPrompt: boolean;
+  #isPrompt = true;
 
   constructor(
     tokenizer: Tokenizer,
@@ -36,20 +41,27 @@ export abstract class DecodingStreamer implements Streamer {
     }
     checkOptions(options, ['skipPrompt', 'skipSpecialTokens', ...more], 'text streamer');
     this.#detokenizer = tokenizer.detokenizer({ skipSpecialTokens: options.skipSpecialTokens ?? false });
-    this.#skipNext = options.skipPrompt ?? false;
+    this.#skipsPrompt = options.skipPrompt ?? false;
+  }
+
+  /** Text that may be the beginning of a stop string is then held back until it is certain. */
+  begin({ stopStrings }: { readonly stopStrings: readonly string[] }): void {
+    this.#stop = new StopFilter(stopStrings);
   }
 
   async put(ids: readonly number[]): Promise<void> {
-    const skip = this.#skipNext;
-    this.#skipNext = false;
-    if (skip) return;
+    const isPrompt = this.#isPrompt;
+    this.#isPrompt = false;
+    if (isPrompt && this.#skipsPrompt) return;
     let text = '';
     for (const id of ids) text += this.#detokenizer.push(id);
+    // Stop strings of the prompt end nothing.
+    if (!isPrompt) text = this.#stop.push(text);
     if (text !== '') await this.onText(text);
   }
 
   async end(): Promise<void> {
-    const text = this.#detokenizer.flush();
+    const text = this.#stop.flush(this.#detokenizer.flush());
     if (text !== '') await this.onText(text);
     await this.onEnd();
   }

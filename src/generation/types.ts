@@ -5,6 +5,8 @@ export interface Generator {
   /** Most tokens (prompt + new) a row may have. */
   readonly contextLength: number;
   openDecoding(request: DecodingRequest): Promise<Decoding>;
+  /** Tells the user, once, what is worth knowing. */
+  warnOnce?(message: string): void;
 }
 
 export interface DecodingRequest {

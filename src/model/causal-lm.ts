@@ -2,13 +2,14 @@ import { DecoderDecoding } from '../engine/decoding.ts';
 import type { Prompt } from '../engine/sequence.ts';
 import { type BackendReader, chooseBackend } from '../engine/tuning/policy.ts';
 import { abortable } from '../errors.ts';
-import { type GenerateOutput, generate } from '../generation/generate.ts';
+import { generate } from '../generation/generate.ts';
 import type { GenerateOptions } from '../generation/generate-options.ts';
 import { parseGenerationConfig } from '../generation/generation-config.ts';
-import { GENERATE_OPTIONS } from '../generation/plan.ts';
+import type { GenerateOutput } from '../generation/output.ts';
+import { checkGenerateOptions } from '../generation/plan.ts';
 import type { Prompts } from '../generation/prompt.ts';
 import type { Decoding, DecodingRequest, Generator } from '../generation/types.ts';
-import { checkInputs, checkOptions, noMore } from '../options.ts';
+import { checkOptions, noMore } from '../options.ts';
 import type { ResidencyStats } from '../runtime/device.ts';
 import type { Tensor } from '../runtime/ort.ts';
 import {
@@ -70,6 +71,7 @@ export interface ExecutionStats {
 export abstract class GenerativeModel extends PreTrainedModel implements Generator {
   #mode: CompileMode = 'default';
   #compiling: Promise<void> = Promise.resolve();
+  readonly #warned = new Set<string>();
 
   get vocabSize(): number {
     return this.parts.model.vocabSize;
@@ -124,6 +126,13 @@ export abstract class GenerativeModel extends PreTrainedModel implements Generat
     };
   }
 
+  /** @internal */
+  warnOnce(message: string): void {
+    if (this.#warned.has(message)) return;
+    this.#warned.add(message);
+    this.parts.warn(message);
+  }
+
   /** Opens a decoding for `generate`. @internal */
   async openDecoding(request: DecodingRequest): Promise<Decoding> {
     const { prompts, newTokens, expertsImplementation } = request;
@@ -171,7 +180,7 @@ export class CausalLM extends GenerativeModel {
    * @throws InputError for ids, masks or options out of range; AbortError with what was generated so far
    */
   async generate(options: CausalLMGenerateOptions, ...more: never[]): Promise<GenerateOutput> {
-    checkInputs(options, more, GENERATE_OPTIONS, 'generate');
+    checkGenerateOptions(options, more);
     return this.continue(this.prompts(options.inputIds, options.attentionMask), options);
   }
 }

@@ -1,12 +1,11 @@
 import type { Prompt, VisualFeatures } from '../engine/sequence.ts';
 import { sees, type VisionRuntime } from '../engine/vision-runner.ts';
 import { abortable, InputError } from '../errors.ts';
-import type { GenerateOutput } from '../generation/generate.ts';
 import type { GenerateOptions } from '../generation/generate-options.ts';
-import { GENERATE_OPTIONS as TEXT_OPTIONS } from '../generation/plan.ts';
+import type { GenerateOutput } from '../generation/output.ts';
+import { checkGenerateOptions } from '../generation/plan.ts';
 import type { Grid, PixelValues } from '../media/types.ts';
 import { type MediaPart, TOKEN_TYPES } from '../models/architecture.ts';
-import { checkInputs } from '../options.ts';
 import { type CausalLMOutput, GenerativeModel } from './causal-lm.ts';
 import { checkForward, type ForwardInputs, LOGITS_OPTIONS } from './forward.ts';
 import type { ModelParts } from './model-parts.ts';
@@ -31,7 +30,6 @@ const VISUAL_OPTIONS = [
   'videoGridThw',
   'mmTokenTypeIds',
 ] as const satisfies readonly (keyof VisualInputs)[];
-const GENERATE_OPTIONS = [...TEXT_OPTIONS, ...VISUAL_OPTIONS];
 
 export type ImageTextForwardInputs = ForwardInputs & VisualInputs;
 export type ImageTextGenerateOptions = GenerateOptions &
@@ -75,7 +73,7 @@ export class ImageTextToText extends GenerativeModel {
    * @throws InputError for inputs out of range, and where placeholders and pictures do not agree; AbortError
    */
   async generate(options: ImageTextGenerateOptions, ...more: never[]): Promise<GenerateOutput> {
-    checkInputs(options, more, GENERATE_OPTIONS, 'generate');
+    checkGenerateOptions(options, more, VISUAL_OPTIONS);
     const { pixelValues, imageGridThw, pixelValuesVideos, videoGridThw, mmTokenTypeIds, ...rest } = options;
     const { given, rows } = this.prompts(options.inputIds, options.attentionMask);
     const prepared = await abortable(options.signal, 'generate', () => this.#prepare(rows, options));

@@ -156,6 +156,14 @@ export class Tokenizer extends CallableTokenizer {
   }
 
   /**
+   * The bytes a token stands for, which may be part of a character; of a special token those of its text. Undefined for an id that no
+   * token has.
+   */
+  tokenBytes(id: number): Uint8Array | undefined {
+    return this.#parts.bpe.bytesOf(id);
+  }
+
+  /**
    * Token ids of one text. Special tokens written out in the text become their ids, as in transformers, unless
    * `splitSpecialTokens` is set.
    *

@@ -173,28 +173,18 @@ describe('the demo model', () => {
 });
 
 describe('generation options', () => {
-  const none = { max_new_tokens: null };
-
-  test('are few when nothing is asked for', () => {
-    expect(generationOptions({}, none)).toEqual({ maxNewTokens: 128 });
+  test('are none when nothing is asked for: the model and the library have their own', () => {
+    expect(generationOptions({})).toEqual({});
+    expect(generationOptions({ maxNewTokens: 5 })).toEqual({ maxNewTokens: 5 });
   });
 
-  test.each([{ max_new_tokens: 64 }, { max_length: 64 }])(
-    'leave the length to %j of the model',
-    (defaults) => {
-      expect(generationOptions({}, defaults)).toEqual({});
-      expect(generationOptions({ maxNewTokens: 5 }, defaults)).toEqual({ maxNewTokens: 5 });
-    },
-  );
-
   test.each([{ temperature: 0.5 }, { topK: 0 }, { topP: 0.9 }])('sample when asked for %j', (flags) => {
-    expect(generationOptions(flags, none)).toEqual({ maxNewTokens: 128, doSample: true, ...flags });
+    expect(generationOptions(flags)).toEqual({ doSample: true, ...flags });
   });
 
   test('are greedy at temperature 0, whatever else is given', () => {
     const flags = { temperature: 0, topK: 5, topP: 0.5, minP: 0.1, seed: 0, repetitionPenalty: 1.1 };
-    expect(generationOptions(flags, none)).toEqual({
-      maxNewTokens: 128,
+    expect(generationOptions(flags)).toEqual({
       doSample: false,
       seed: 0,
       repetitionPenalty: 1.1,
@@ -202,8 +192,7 @@ describe('generation options', () => {
   });
 
   test('without end tokens on --ignore-eos; min-p alone does not sample', () => {
-    expect(generationOptions({ ignoreEos: true, minP: 0.1 }, none)).toEqual({
-      maxNewTokens: 128,
+    expect(generationOptions({ ignoreEos: true, minP: 0.1 })).toEqual({
       eosTokenId: [],
       minP: 0.1,
     });

@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { AbortError, InputError } from '../../src/errors.ts';
-import { GenerationAbortError, generate } from '../../src/generation/generate.ts';
+import { generate } from '../../src/generation/generate.ts';
 import type { GenerateOptions } from '../../src/generation/generate-options.ts';
+import { GenerationAbortError } from '../../src/generation/output.ts';
 import type { Streamer } from '../../src/generation/streamers.ts';
 import { model, newTokens, PROMPT, run } from './generating.ts';
 import { LookupModel } from './lookup-model.ts';
@@ -212,6 +213,19 @@ describe('generate refuses', () => {
     ['snake_case', { max_new_tokens: 5 }, /"max_new_tokens" is not an option\. Did you mean "maxNewTokens"/],
     ['a misspelt option', { tempratur: 5 }, /Did you mean "temperature"/],
     ['an unknown option', { zzzzzzzz: 5 }, /not an option; options are .*attentionMask/],
+    [
+      'what transformers has and we do not',
+      { outputScores: true },
+      /"outputScores" is an option of transformers .*logprobs/,
+    ],
+    [
+      'the same in its own spelling',
+      { penalty_alpha: 0.6 },
+      /"penalty_alpha" is .*there is no contrastive search/,
+    ],
+    ['a function as streamer without a tokenizer', { streamer: () => {} }, /needs the tokenizer/],
+    ['a bias for what is no id', { logitBias: { the: 1 } }, /logitBias is .*by token id/],
+    ['a bias outside the vocabulary', { logitBias: { 97: 1 } }, /logitBias has the id 97/],
     ['beam search', { numBeams: 4 }, /numBeams is 4; expected 1; beam search is not supported/],
     ['an end token outside the vocabulary', { eosTokenId: [1, 97] }, /eosTokenId has the id 97/],
     ['bad words outside the vocabulary', { badWordsIds: [[1, 200]] }, /badWordsIds has the id 200/],
@@ -219,7 +233,11 @@ describe('generate refuses', () => {
     ['a maxLength within the prompt', { maxLength: 3 }, /maxLength is 3, but the prompt alone has 3/],
     ['stop strings without a tokenizer', { stopStrings: ['x'] }, /pass it as the option tokenizer/],
     ['empty stop strings', { stopStrings: [''] }, /stopStrings is \[""\]/],
-    ['a streamer without methods', { streamer: {} }, /streamer is \{\}; expected an object with the methods/],
+    [
+      'a streamer without methods',
+      { streamer: {} },
+      /streamer is \{\}; expected a function that takes text, or an object with the methods/,
+    ],
     [
       'a streamer for two rows',
       { inputIds: [[1], [2]], streamer: { put() {}, end() {} } },

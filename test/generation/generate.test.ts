@@ -4,8 +4,8 @@ import { model, newTokens, PROMPT, run } from './generating.ts';
 import { LookupModel } from './lookup-model.ts';
 
 describe('greedy generation', () => {
-  it('takes the likeliest token, 20 times by default', async () => {
-    const { sequences, finishReasons, stats } = await run({});
+  it('takes the likeliest token', async () => {
+    const { sequences, finishReasons, stats } = await run({ maxNewTokens: 20 });
     expect(sequences).toEqual([[...PROMPT, ...model.greedy(PROMPT, 20)]]);
     expect(finishReasons).toEqual(['length']);
     expect(stats).toMatchObject({ promptTokens: 3, newTokens: 20, expertsCalls: { eager: 20 } });
@@ -93,6 +93,22 @@ describe('greedy generation', () => {
 });
 
 describe('lengths', () => {
+  it('without a limit it is 256 new tokens, and the model is told once it has cut', async () => {
+    const warnings: string[] = [];
+    const talkative = new LookupModel(97);
+    Object.assign(talkative, { warnOnce: (message: string) => warnings.push(message) });
+    const continued = async (options: object, defaults = {}) => {
+      const { sequences } = await generate(talkative, defaults, { inputIds: [PROMPT], ...options });
+      return (sequences[0]?.length ?? 0) - 3;
+    };
+    expect(await continued({})).toBe(256);
+    expect(warnings.splice(0)).toEqual([expect.stringMatching(/after 256 new tokens.*set maxNewTokens/)]);
+    expect(await continued({ maxNewTokens: 256 })).toBe(256);
+    expect(await continued({}, { maxLength: 259 })).toBe(256);
+    expect(await continued({ eosTokenId: model.greedy(PROMPT, 3)[2] as number })).toBeLessThan(256);
+    expect(warnings).toEqual([]);
+  });
+
   it('maxLength counts the prompt', async () => {
     expect(await newTokens({ maxLength: 8 })).toEqual([model.greedy(PROMPT, 5)]);
   });

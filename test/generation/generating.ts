@@ -7,8 +7,17 @@ import { LookupModel } from './lookup-model.ts';
 
 export const model = new LookupModel(97);
 export const PROMPT = [5, 17, 3];
-export const run = (options: Partial<GenerateOptions>, defaults = {}) =>
-  generate(model, defaults, { inputIds: [PROMPT], ...options });
+/** 20 new tokens where nobody says how many. */
+export const run = (options: Partial<GenerateOptions>, defaults = {}) => {
+  const isLimited = [options, options.generationConfig ?? {}, defaults].some(
+    (level) => 'maxNewTokens' in level || 'maxLength' in level,
+  );
+  return generate(model, defaults, {
+    inputIds: [PROMPT],
+    ...(!isLimited && { maxNewTokens: 20 }),
+    ...options,
+  });
+};
 export const newTokens = async (options: Partial<GenerateOptions>, defaults = {}) =>
   (await run(options, defaults)).sequences.map((row) => row.slice(PROMPT.length));
 

@@ -73,15 +73,14 @@ describe('parameters out of range are refused, in a file and in a call', () => {
   });
 });
 
-it('the defaults are those of transformers', () => {
-  const { doSample, temperature, topK, topP, repetitionPenalty, maxNewTokens } = resolveParameters([]);
+it('the defaults are those of transformers, but for the length', () => {
+  const { doSample, temperature, topK, topP, repetitionPenalty } = resolveParameters([]);
   const { defaults } = expected;
-  expect({ doSample, temperature, topK, topP, repetitionPenalty, maxNewTokens }).toEqual({
+  expect({ doSample, temperature, topK, topP, repetitionPenalty }).toEqual({
     doSample: defaults.do_sample,
     temperature: defaults.temperature,
     topK: defaults.top_k,
     topP: defaults.top_p,
     repetitionPenalty: defaults.repetition_penalty,
-    maxNewTokens: defaults.max_length,
   });
 });

@@ -158,6 +158,42 @@ describe('stop strings', () => {
     ]);
   });
 
+  it('are cut from the text, and what follows them in the same token, unless they are to be kept', async () => {
+    const tokenizer = await loaded;
+    const options = saying(tokenizer, 'plain words only, and more of them');
+    const textOf = async (more: Partial<GenerateOptions>) => {
+      const { text, stopStrings } = await generate(model, {}, { ...options, ...more });
+      return [text?.[0], stopStrings?.[0]];
+    };
+    expect(await textOf({ stopStrings: ['never', 'ords on'] })).toEqual(['plain w', 'ords on']);
+    expect(await textOf({ stopStrings: 'words', includeStopStrings: true })).toEqual([
+      'plain words',
+      'words',
+    ]);
+    expect(await textOf({ stopStrings: ['absent'] })).toEqual(['plain words only, and more of them', null]);
+    expect(await textOf({})).toEqual(['plain words only, and more of them', undefined]);
+  });
+
+  it('are never streamed, while what only begins like one is, when it is certain', async () => {
+    const tokenizer = await loaded;
+    const options = saying(tokenizer, 'a wo b wor c words d');
+    const streamed = async (more: Partial<GenerateOptions>) => {
+      const pieces: string[] = [];
+      const write = (piece: string) => pieces.push(piece);
+      const streamer = new TextStreamer(tokenizer, { skipPrompt: true, skipSpecialTokens: true, write });
+      await generate(model, {}, { ...options, streamer, ...more });
+      return pieces;
+    };
+    const cut = await streamed({ stopStrings: ['words', 'x'] });
+    expect(cut.join('')).toBe('a wo b wor c ');
+    expect(cut.every((piece) => !piece.endsWith('w') && !piece.endsWith('wo'))).toBe(true);
+    expect((await streamed({ stopStrings: ['words'], includeStopStrings: true })).join('')).toBe(
+      'a wo b wor c words',
+    );
+    // The end of the text settles what was held back.
+    expect((await streamed({ stopStrings: ['dx'] })).join('')).toBe('a wo b wor c words d');
+  });
+
   it('may hold characters of several tokens', async () => {
     expect(await endAt('Hi 😀 there', '😀')).toEqual(['Hi 😀', 'stop']);
   });

@@ -1,0 +1,54 @@
+import { abortIf } from '../errors.ts';
+import type { GenerationRun } from './generation-run.ts';
+import { logprobsOf } from './logprobs.ts';
+import type { Row } from './row.ts';
+import { type RowScores, TokenChoice } from './token-choice.ts';
+import type { Decoding, Scores } from './types.ts';
+
+/** Greedy decoding and sampling: all rows go on together, each by itself, a token a step. */
+export async function decodeRows(run: GenerationRun, decoding: Decoding): Promise<void> {
+  const { signal, parameters, vocabSize, budget, constraint } = run.plan;
+  const choice = new TokenChoice(parameters, vocabSize, budget, constraint !== undefined);
+  let scores = await run.prefill(decoding, choice.candidates);
+  let live = run.rows;
+  for (;;) {
+    abortIf(signal, 'generation');
+    for (const [place, row] of live.entries())
+      await run.accept(row, await choose(run, choice, row, rowScores(scores, place, vocabSize)));
+    run.endLateRows();
+    live = live.filter((row) => row.finish === undefined);
+    if (live.length === 0) return;
+    abortIf(signal, 'generation');
+    const tokens = live.map((row) => row.tokens.at(-1) as number);
+    scores = await decoding.step(
+      live.map(({ index }) => index),
+      tokens,
+      choice.candidates,
+      signal,
+    );
+  }
+}
+
+async function choose(
+  { plan }: GenerationRun,
+  choice: TokenChoice,
+  row: Row,
+  scores: RowScores,
+): Promise<number> {
+  const token = await choice.choose(scores, row);
+  const { logprobs } = plan.parameters;
+  if (logprobs !== undefined)
+    row.logprobs.push(logprobsOf(await scores.logits(), token, logprobs, plan.tokenizer));
+  return token;
+}
+
+/** The scores that a pass gave for the row at `place`. */
+export function rowScores({ top, logits }: Scores, place: number, vocabSize: number): RowScores {
+  const ofRow = <T extends Float32Array | Int32Array>(all: T, width: number) =>
+    all.subarray(place * width, (place + 1) * width) as T;
+  return {
+    values: ofRow(top.values, top.count),
+    ids: ofRow(top.ids, top.count),
+    logits: async () => ofRow(await logits(), vocabSize),
+  };
+}

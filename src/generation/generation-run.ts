@@ -1,0 +1,172 @@
+import { abortIf, InputError } from '../errors.ts';
+import { IdsViews } from './ids-view.ts';
+import {
+  type FinishReason,
+  type GenerateOutput,
+  type GenerateStats,
+  GenerationAbortError,
+  type PartialOutput,
+} from './output.ts';
+import { DEFAULT_NEW_TOKENS } from './parameters.ts';
+import type { Plan } from './plan.ts';
+import { randomSeed } from './random.ts';
+import { Row } from './row.ts';
+import { untilAborted } from './streaming.ts';
+import type { Decoding, Generator, Scores } from './types.ts';
+
+/** How tokens follow from scores: runs the prompts with `run.prefill`, then steps, until every row has ended. */
+export type Strategy = (run: GenerationRun, decoding: Decoding) => Promise<void>;
+
+const CUT = `generation stopped after ${DEFAULT_NEW_TOKENS} new tokens, the limit where none is set; set maxNewTokens to have more or fewer`;
+
+/** One call of `generate` while it runs: its rows, its clock, and what it tells. */
+export class GenerationRun {
+  readonly plan: Plan;
+  /** In the order of the output. */
+  rows: readonly Row[];
+  /** What each stopping criterion sees. */
+  readonly #views: readonly IdsViews[];
+  readonly #pace = new Pace();
+  readonly #started = performance.now();
+  #prefillMs = 0;
+  #decodeMs = 0;
+  #expertsCalls: Readonly<Record<string, number>> = {};
+
+  constructor(plan: Plan) {
+    this.plan = plan;
+    this.#views = plan.parameters.stoppingCriteria.map(() => new IdsViews());
+    const seed = plan.parameters.seed ?? randomSeed();
+    this.rows = plan.prompts.rows.map(({ ids }, index) => new Row(plan, ids, index, seed));
+  }
+
+  async toEnd(generator: Generator, strategy: Strategy): Promise<GenerateOutput> {
+    const { streamer, prompts, budget, signal, parameters } = this.plan;
+    abortIf(signal, 'generation');
+    await this.#begin();
+    if (streamer) await this.#stream(prompts.given[0] as readonly number[]);
+    if (budget > 0) await this.#decode(generator, strategy);
+    await untilAborted(streamer?.end(), signal);
+    if (!parameters.isLimited && this.rows.some(({ newTokens }) => newTokens.length === DEFAULT_NEW_TOKENS))
+      generator.warnOnce?.(CUT);
+    return {
+      ...this.#output(),
+      finishReasons: this.rows.map((row) => row.finish ?? 'length'),
+      ...(parameters.stopStrings.length > 0 && {
+        stopStrings: this.rows.map((row) => row.stop?.matched ?? null),
+      }),
+    };
+  }
+
+  /** The error for an abort, with what there is. */
+  aborted(): GenerationAbortError {
+    return new GenerationAbortError(this.#output(), this.plan.signal?.reason);
+  }
+
+  /** Runs the prompts; the clock of decoding starts after them. */
+  async prefill(decoding: Decoding, candidates: number): Promise<Scores> {
+    const started = performance.now();
+    try {
+      return await decoding.prefill(candidates, this.plan.signal);
+    } finally {
+      this.#prefillMs = performance.now() - started;
+    }
+  }
+
+  /** Adds a token to a row, tells the streamer, and finds out whether the row has ended. */
+  async accept(row: Row, token: number): Promise<void> {
+    row.push(token);
+    if (this.plan.streamer) await this.#stream([token]);
+    row.finish = this.finishOf(row, token);
+    await this.#pace.breathe();
+  }
+
+  /** Why a row ends with its last token; undefined where it goes on. Asked once a token. */
+  finishOf(row: Row, token: number): FinishReason | undefined {
+    const { parameters, budget } = this.plan;
+    if (parameters.eosTokenIds.includes(token)) return 'eos';
+    if (row.stop?.push(token) || row.constraint?.isComplete) return 'stop';
+    if (this.#meetsCriterion(row)) return 'stop';
+    return row.tokens.length - row.promptLength >= budget ? 'length' : undefined;
+  }
+
+  /** Ends all rows once `maxTime` is over. */
+  endLateRows(): void {
+    const { maxTime } = this.plan.parameters;
+    if (maxTime === undefined || (performance.now() - this.#started) / 1000 < maxTime) return;
+    for (const row of this.rows) row.finish ??= 'time';
+  }
+
+  async #begin(): Promise<void> {
+    const { streamer, signal, parameters } = this.plan;
+    const { stopStrings, includeStopStrings } = parameters;
+    await untilAborted(streamer?.begin?.({ stopStrings: includeStopStrings ? [] : stopStrings }), signal);
+  }
+
+  /** Hands a streamer ids of its own. */
+  #stream(ids: readonly number[]): Promise<void> {
+    return untilAborted(this.plan.streamer?.put(ids.slice()), this.plan.signal);
+  }
+
+  async #decode(generator: Generator, strategy: Strategy): Promise<void> {
+    const { signal, request } = this.plan;
+    abortIf(signal, 'generation');
+    const decoding = await generator.openDecoding(request);
+    const started = performance.now();
+    try {
+      await strategy(this, decoding);
+    } finally {
+      this.#decodeMs = performance.now() - started - this.#prefillMs;
+      this.#expertsCalls = { ...decoding.expertsCalls };
+      decoding.dispose();
+    }
+  }
+
+  /** Criteria get ids of their own: how long a row is, is ours to know. */
+  #meetsCriterion(row: Row): boolean {
+    return this.plan.parameters.stoppingCriteria.some((criterion, i) => {
+      const answer: unknown = criterion((this.#views[i] as IdsViews).of(row), row.index);
+      if (typeof (answer as PromiseLike<unknown> | undefined)?.then !== 'function') return answer;
+      throw new InputError(`stoppingCriteria[${i}] returned a promise; expected true or false, at once`);
+    });
+  }
+
+  #output(): PartialOutput {
+    const { prompts, tokenizer, parameters } = this.plan;
+    const given = (row: Row) => prompts.given[row.index] as readonly number[];
+    return {
+      sequences: this.rows.map((row) => [...given(row), ...row.newTokens]),
+      ...(tokenizer && { text: this.rows.map((row) => row.text(this.plan)) }),
+      ...(parameters.logprobs !== undefined && { logprobs: this.rows.map((row) => row.logprobs) }),
+      stats: this.#stats(),
+    };
+  }
+
+  #stats(): GenerateStats {
+    const promptTokens = this.rows.reduce((sum, row) => sum + row.promptLength, 0);
+    const newTokens = this.rows.reduce((sum, row) => sum + row.newTokens.length, 0);
+    const perSecond = (tokens: number, ms: number) => (ms > 0 ? (tokens * 1000) / ms : 0);
+    return {
+      promptTokens,
+      newTokens,
+      prefillMs: this.#prefillMs,
+      decodeMs: this.#decodeMs,
+      prefillTokensPerSecond: perSecond(promptTokens, this.#prefillMs),
+      decodeTokensPerSecond: perSecond(Math.max(0, newTokens - this.rows.length), this.#decodeMs),
+      expertsCalls: this.#expertsCalls,
+    };
+  }
+}
+
+// Longest stretch of work between two turns of the event loop, a quarter of what callers may expect at most.
+const BUSY_MS = 12;
+
+/** Gives the event loop a turn now and then, also with a model that answers without one. */
+class Pace {
+  #since = performance.now();
+
+  async breathe(): Promise<void> {
+    if (performance.now() - this.#since < BUSY_MS) return;
+    await new Promise((resolve) => setImmediate(resolve));
+    this.#since = performance.now();
+  }
+}
