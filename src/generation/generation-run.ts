@@ -1,4 +1,5 @@
 import { abortIf, InputError } from '../errors.ts';
+import { disownPromise } from './disown.ts';
 import { IdsViews } from './ids-view.ts';
 import {
   type FinishReason,
@@ -125,7 +126,7 @@ export class GenerationRun {
   #meetsCriterion(row: Row): boolean {
     return this.plan.parameters.stoppingCriteria.some((criterion, i) => {
       const answer: unknown = criterion((this.#views[i] as IdsViews).of(row), row.index);
-      if (typeof (answer as PromiseLike<unknown> | undefined)?.then !== 'function') return answer;
+      if (!disownPromise(answer)) return answer;
       throw new InputError(`stoppingCriteria[${i}] returned a promise; expected true or false, at once`);
     });
   }

@@ -1,4 +1,5 @@
 import { expected, InputError, show } from '../errors.ts';
+import { disownPromise } from './disown.ts';
 import { IdsViews } from './ids-view.ts';
 import type { LogitsProcessor, PrefixAllowedTokensFn } from './parameters.ts';
 import type { ResolvedParameters } from './resolve-parameters.ts';
@@ -107,8 +108,10 @@ function runOwn(
 ): void {
   const { length } = scores;
   const result: unknown = own(tokens, scores, row);
-  if (result !== undefined && result !== scores)
+  if (result !== undefined && result !== scores) {
+    disownPromise(result);
     throw new InputError(`${name} returned ${show(result)}; expected it to change scores in place, at once`);
+  }
   if (scores.length !== length)
     throw new InputError(`${name} gave the memory of scores away; expected it to keep it`);
 }
@@ -121,6 +124,7 @@ function runAllowed(
 ): readonly number[] {
   const ids: unknown = allowed(tokens, index);
   if (Array.isArray(ids) && ids.length > 0 && ids.every((id) => Number.isInteger(id))) return ids;
+  disownPromise(ids);
   throw new InputError(
     expected(
       `What prefixAllowedTokensFn returned for row ${index}`,

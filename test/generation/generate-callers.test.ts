@@ -87,7 +87,8 @@ describe('what a caller does to what it is given', () => {
   it.each<[string, Partial<GenerateOptions>, RegExp]>([
     [
       'a criterion',
-      { stoppingCriteria: [async () => false] as never },
+      // Its rejection is nobody's and must not end the process.
+      { stoppingCriteria: [async () => Promise.reject(new Error('late'))] as never },
       /stoppingCriteria\[0\] returned a promise/,
     ],
     [

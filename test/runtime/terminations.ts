@@ -19,7 +19,7 @@ const WORK = `
     const uses = [
       (model) => model.generate({ ...inputs, maxNewTokens: 3 }),
       (model) => model.forward(inputs),
-      (model) => model.compile({ mode: 'max-autotune', cache: false }),
+      (model) => model.compile({ mode: 'max-autotune', tokenCounts: [1, 2] }),
       () => {},
     ];
     for (let turn = workerData.turn; ; turn++) {
@@ -64,9 +64,10 @@ export async function terminateWorkers(count: number): Promise<number> {
   try {
     const script = join(folder, 'main.mjs');
     writeFileSync(script, MAIN);
+    const env = { ...process.env, SWITCHYARD_CACHE: folder };
     const library = pathToFileURL(join(compiled.folder, 'index.js')).href;
     const run = (left: number) =>
-      promisify(execFile)(process.execPath, [script, library, demo, WORK, String(left)]).catch(
+      promisify(execFile)(process.execPath, [script, library, demo, WORK, String(left)], { env }).catch(
         (error: ExecFileException) => {
           if (NODES_FAULT.test(error.stderr ?? '')) return { stdout: `${error.stdout}.` };
           throw error;
