@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 import { terminateWorkers } from './terminations.ts';
 
-it('workers may be terminated while they load, generate, run, compile and dispose', async () => {
+it('workers may be terminated while they load, generate, run, compile, download and dispose', async () => {
   expect(await terminateWorkers(30)).toBe(30);
 });

@@ -1,11 +1,12 @@
 /** Workers that are ended in the middle of anything, all in one process. */
 import { type ExecFileException, execFile } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
 import { compileSources } from '../helpers/compile-sources.ts';
+import { type FakeFile, FakeHub, type FakeRepo } from '../hub/fake-hub.ts';
 
 const demo = fileURLToPath(new URL('../../configs/demo-model', import.meta.url));
 
@@ -23,7 +24,11 @@ const WORK = `
       () => {},
     ];
     for (let turn = workerData.turn; ; turn++) {
-      const model = await AutoModelForCausalLM.fromPretrained(workerData.model, { threads: 1 });
+      const download = turn % 5 === 0;
+      const model = await AutoModelForCausalLM.fromPretrained(download ? 'acme/demo' : workerData.model, {
+        threads: 1,
+        forceDownload: download,
+      });
       const use = Promise.resolve(uses[turn % uses.length](model)).catch(() => {});
       if (turn % 3 > 0) await use;
       await model.dispose();
@@ -57,14 +62,30 @@ const MAIN = `
  */
 const NODES_FAULT = /node::fs::[^\n]*\n[^\n]*Assertion failed: \(req_wrap\) != nullptr/;
 
+/** The demo model as a hub has it. */
+function demoRepo(): FakeRepo {
+  const files = readdirSync(demo).map((name): [string, FakeFile] => {
+    const bytes = readFileSync(join(demo, name));
+    return [name, { bytes, kind: name.endsWith('.safetensors') ? 'lfs' : 'git' }];
+  });
+  return { commit: 'd'.repeat(40), files: Object.fromEntries(files) };
+}
+
 /** Ends `count` workers in one process, or in a further one after Node's fault. Resolves to how many ended; rejects when a process dies. */
 export async function terminateWorkers(count: number): Promise<number> {
   const folder = mkdtempSync(join(tmpdir(), 'switchyard-terminations-'));
-  const compiled = await compileSources('index.ts');
+  const [compiled, hub] = await Promise.all([compileSources('index.ts'), FakeHub.start()]);
+  hub.repos.set('acme/demo', demoRepo());
   try {
     const script = join(folder, 'main.mjs');
     writeFileSync(script, MAIN);
-    const env = { ...process.env, SWITCHYARD_CACHE: folder };
+    const env = {
+      ...process.env,
+      SWITCHYARD_CACHE: folder,
+      HF_ENDPOINT: hub.url,
+      HF_HUB_CACHE: join(folder, 'hub'),
+      HF_HUB_OFFLINE: '',
+    };
     const library = pathToFileURL(join(compiled.folder, 'index.js')).href;
     const run = (left: number) =>
       promisify(execFile)(process.execPath, [script, library, demo, WORK, String(left)], { env }).catch(
@@ -78,6 +99,7 @@ export async function terminateWorkers(count: number): Promise<number> {
     return Math.min(ended, count);
   } finally {
     rmSync(folder, { recursive: true });
+    await hub.stop();
     await compiled.remove();
   }
 }

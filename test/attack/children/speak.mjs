@@ -5,6 +5,7 @@ const { AutoModelForCausalLM, AutoTokenizer, SwitchyardError } = await import(li
 
 async function speak() {
   const tokenizer = await AutoTokenizer.fromPretrained(folder);
+  tokenizer.applyChatTemplate([{ role: 'user', content: 'Where?' }], { tokenize: false });
   const inputIds = [tokenizer.encode('In the beginning')];
   const model = await AutoModelForCausalLM.fromPretrained(folder, { threads: 1 });
   try {
