@@ -63,6 +63,7 @@ Napi::Value CpuInfo(const Napi::CallbackInfo& info) {
   object.Set("isa", cpu.isa);
   object.Set("features", features);
   object.Set("problem", cpu.problem);
+  object.Set("cores", cpu.cores);
   return object;
 }
 

@@ -4,8 +4,8 @@
 
 namespace switchyard::binding {
 
-// cpuInfo(): { isa: string, features: string[], problem: string }. `problem` says why SWITCHYARD_CPU_ISA was
-// not followed.
+// cpuInfo(): { isa: string, features: string[], problem: string, cores: number }. `problem` says why
+// SWITCHYARD_CPU_ISA was not followed; `cores` are platform::PhysicalCores().
 Napi::Value CpuInfo(const Napi::CallbackInfo& info);
 
 // measureReadBandwidth(bytes, seconds, threads): Promise<{ gigabytesPerSecond: number, pattern: string }>

@@ -5,6 +5,7 @@
 
 #include "../cpu/arch/isa.h"
 #include "../cpu/machine.h"
+#include "../platform/processors.h"
 #include "standalone_pool.h"
 
 namespace switchyard::ops {
@@ -12,7 +13,8 @@ namespace switchyard::ops {
 CpuInfo DescribeCpu() {
   std::vector<const char*> names(16);
   names.resize(static_cast<size_t>(cpu::AvailableIsas(names.data(), static_cast<int>(names.size()))));
-  return {cpu::IsaName(), std::vector<std::string>(names.begin(), names.end()), cpu::IsaError()};
+  return {cpu::IsaName(), std::vector<std::string>(names.begin(), names.end()), cpu::IsaError(),
+          platform::PhysicalCores()};
 }
 
 ReadBandwidth MeasureReadBandwidth(int64_t bytes, double seconds, int threads) {

@@ -12,6 +12,7 @@ struct CpuInfo {
   std::string isa;                     // instruction set of the kernels in use
   std::vector<std::string> available;  // best first
   std::string problem;                 // why SWITCHYARD_CPU_ISA was not followed; empty when it was
+  int cores;                           // physical ones of this process; 0 where the system's files say it
 };
 CpuInfo DescribeCpu();
 

@@ -3,7 +3,7 @@ import type { DeviceInfo } from '../runtime/device.ts';
 import type { CudaReport, Gpu } from '../runtime/requirements/cuda.ts';
 import type { Library } from '../runtime/requirements/libraries.ts';
 import type { ThreadBudget } from '../runtime/threads.ts';
-import type { Diagnosis, Step, Tool } from './diagnose.ts';
+import { type Diagnosis, hasCuda, isCompiledHere, type Step, type Tool } from './diagnose.ts';
 
 type Row = readonly [label: string, text: string];
 
@@ -11,15 +11,22 @@ const ADDON_ORIGINS = { compiled: ', compiled here', prebuilt: ', prebuilt', mis
 
 /** The report `switchyard doctor` prints. */
 export function describeDiagnosis(diagnosis: Diagnosis): string {
-  const { cuda, ok } = diagnosis;
+  const { ok } = diagnosis;
   const verdict = ok ? `models run here, ${summary(diagnosis)}` : 'models cannot run here';
   const blocks = [
     table(machineRows(diagnosis)),
-    `what device cuda needs, for CUDA ${cuda.major}\n${table(cudaRows(diagnosis))}`,
+    cudaBlock(diagnosis),
     `${verdict}\n`,
     ...(diagnosis.steps.length > 0 ? [`missing, and what to do\n${diagnosis.steps.map(item).join('')}`] : []),
   ];
   return blocks.join('\n');
+}
+
+/** Where there is no CUDA, neither is there anything to list. */
+function cudaBlock(diagnosis: Diagnosis): string {
+  const { cuda, node } = diagnosis;
+  if (!hasCuda(node.platform)) return 'device cuda is for Linux; models run on the CPU here\n';
+  return `what device cuda needs, for CUDA ${cuda.major}\n${table(cudaRows(diagnosis))}`;
 }
 
 function summary({ engine, threads, gpus, device }: Diagnosis): string {
@@ -40,15 +47,15 @@ function machineRows({ node, engine, threads, providers, compiler, nvcc }: Diagn
     ['kernels', working?.cpu.isa ?? 'none'],
     ['threads', `${threads.threads}: ${threadReason(threads)}`],
     ['providers', providers.join(', ') || 'none'],
-    ['compiler', toolText(compiler)],
-    ['nvcc', toolText(nvcc)],
+    ...(isCompiledHere(node.platform) ? [['compiler', toolText(compiler)] as const] : []),
+    ...(hasCuda(node.platform) ? [['nvcc', toolText(nvcc)] as const] : []),
   ];
 }
 
 function threadReason({ cpus, cores, quota }: ThreadBudget): string {
   const allowed =
     cpus === undefined
-      ? `${count(cores, 'core')} as Node.js reports`
+      ? `${count(cores, 'core')} as the system reports`
       : `${count(cores, 'physical core')} among the ${count(cpus, 'CPU')} this process may use`;
   return quota === undefined ? allowed : `${allowed}, and a quota of ${count(quota, 'CPU')}`;
 }

@@ -34,6 +34,16 @@ export interface Step extends Lack {
   readonly neededFor: 'running' | 'rebuilding' | 'CUDA';
 }
 
+/** Whether there are GPUs for Switchyard on a platform. */
+export function hasCuda(platform: string): boolean {
+  return platform === 'linux';
+}
+
+/** Whether the addon can be compiled on a platform; that of Windows is compiled on Linux. */
+export function isCompiledHere(platform: string): boolean {
+  return platform !== 'win32';
+}
+
 /** @param machine with `engine`, `threads` and `gpus` for tests: another machine than this one */
 export async function diagnose(
   machine: Machine = thisMachine,
@@ -73,9 +83,10 @@ function steps(
   const found: Step[] = [];
   const { addon, fault } = engine;
   if (fault !== undefined) found.push({ neededFor: 'running', what: 'a working engine', step: fault });
-  if (!compiler && addon.origin !== 'prebuilt')
+  if (!compiler && addon.origin !== 'prebuilt' && isCompiledHere(machine.platform))
     found.push({ neededFor: 'rebuilding', ...compilerLack(machine) });
-  if (!nvcc && machine.platform === 'linux' && !cuda.kernels.path) {
+  if (!hasCuda(machine.platform)) return found;
+  if (!nvcc && !cuda.kernels.path) {
     const step = 'install the CUDA toolkit, and set CUDA_HOME unless it is in /usr/local/cuda';
     found.push({ neededFor: 'rebuilding', what: 'nvcc, for the CUDA kernels only', step });
   }
@@ -121,12 +132,12 @@ async function firstTool(
   return undefined;
 }
 
-/** `libonnxruntime_providers_cuda.so` → `CUDA`; the shared part is no provider. */
+/** `libonnxruntime_providers_cuda.so`, or without `lib` a dll → `CUDA`; the shared part is no provider. */
 function providersBeside(machine: Machine, library: string | undefined): string[] {
   if (library === undefined) return [];
   return machine
     .list(dirname(library))
-    .flatMap((name) => name.match(/^libonnxruntime_providers_(\w+)\.(?:so|dylib)$/)?.[1] ?? [])
+    .flatMap((name) => name.match(/^(?:lib)?onnxruntime_providers_(\w+)\.(?:so|dylib|dll)$/)?.[1] ?? [])
     .filter((name) => name !== 'shared')
     .map((name) => name.toUpperCase());
 }

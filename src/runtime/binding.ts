@@ -162,8 +162,11 @@ export interface Binding {
   wrapTensor(bytes: Uint8Array, type: number, dims: readonly number[]): WrappedTensor;
   /** Ends a run early; it then rejects with the `code` that `isCancelled` knows. */
   cancelRun(id: number): void;
-  /** `problem` says why the environment's SWITCHYARD_CPU_ISA was not followed; empty otherwise. */
-  cpuInfo(): { isa: string; features: string[]; problem: string };
+  /**
+   * `problem` says why the environment's SWITCHYARD_CPU_ISA was not followed; empty otherwise. `cores` are the physical ones that this
+   * process may use; 0 off Windows.
+   */
+  cpuInfo(): { isa: string; features: string[]; problem: string; cores: number };
   measureReadBandwidth(
     bytes: number,
     seconds: number,

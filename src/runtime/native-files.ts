@@ -31,6 +31,7 @@ export interface Platform {
 const PLATFORMS: Readonly<Record<string, { readonly prebuilt: boolean }>> = {
   'linux-x64': { prebuilt: true },
   'linux-arm64': { prebuilt: true },
+  'win32-x64': { prebuilt: true },
   'darwin-arm64': { prebuilt: false },
 };
 
@@ -56,8 +57,7 @@ export function findNativeFile(name: string, root: string = packageRoot()): Nati
 /** Why there is no engine for a platform; undefined where there is one. */
 export function unsupportedPlatform(platform: string, arch: string): string | undefined {
   if (`${platform}-${arch}` in PLATFORMS) return undefined;
-  const remedy = platform === 'win32' ? '; on Windows, use WSL' : '';
-  return `Switchyard's engine runs on ${Object.keys(PLATFORMS).join(', ')}, not on ${platform}-${arch}${remedy}`;
+  return `Switchyard's engine runs on ${Object.keys(PLATFORMS).join(', ')}, not on ${platform}-${arch}`;
 }
 
 /** Why no compiling helps on a system; undefined where models can run. */
@@ -85,7 +85,8 @@ export function missingAddon(root: string, on: Platform = thisPlatform()): strin
   if (!PLATFORMS[name]?.prebuilt)
     return `the native engine is not built: for ${name} the package brings none so far. ${compileStep(root, on)}`;
   const path = join(root, 'prebuilds', name, ADDON);
-  return `the package is incomplete: there is no ${path}. Install moe-switchyard again. Or: ${compileStep(root, on)}`;
+  const compile = canCompile(on) ? ` Or: ${compileStep(root, on)}` : '';
+  return `the package is incomplete: there is no ${path}. Install moe-switchyard again.${compile}`;
 }
 
 /** What to say where an addon does not load. */
@@ -97,13 +98,21 @@ export function unloadableAddon(
 ): string {
   const fault = platformFault(on);
   if (fault !== undefined) return fault;
+  const remedy = canCompile(on) || isClone(root) ? compileStep(root, on) : 'Install moe-switchyard again';
   const what = origin === 'prebuilt' ? 'prebuilt native engine' : 'native engine';
   const place = `${on.platform} ${on.arch}${on.libc ? `, ${on.libc.name} ${on.libc.version}` : ''}, Node ${process.version}`;
-  return `the ${what} ${path} does not load on ${place}: ${cause.message}. ${compileStep(root, on)}`;
+  return `the ${what} ${path} does not load on ${place}: ${cause.message}. ${remedy}`;
+}
+
+/** Windows has no compiler that one may count on: its addon is compiled on Linux. */
+function canCompile({ platform }: Platform): boolean {
+  return platform !== 'win32';
 }
 
 /** How to compile the addon in the package at hand. */
-function compileStep(root: string, { platform }: Platform): string {
+function compileStep(root: string, { platform, arch }: Platform): string {
+  if (platform === 'win32')
+    return `Compile it on Linux with: node scripts/build-native.mjs --target ${platform}-${arch} --out prebuilds`;
   const source = platform === 'darwin' ? '; xcode-select --install brings one' : '';
   const command = isClone(root) ? 'npm run build:native' : BUILD;
   return `Compile it (a C++20 compiler is needed${source}) with: ${command}`;

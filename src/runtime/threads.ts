@@ -1,15 +1,29 @@
 /** How many threads a session uses by default. */
 import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
+import { EngineError } from '../errors.ts';
+import { loadBinding } from './binding.ts';
 
 /** Reads a file of /proc or /sys as text; undefined where it does not exist. */
 export type ReadText = (path: string) => string | undefined;
 
 function readText(path: string): string | undefined {
+  if (process.platform !== 'linux') return undefined;
   try {
     return readFileSync(path, 'utf8');
   } catch {
     return undefined;
+  }
+}
+
+/** Windows tells the cores by a function; elsewhere Node tells the CPUs. */
+function reportedCores(): number {
+  if (process.platform !== 'win32') return availableParallelism();
+  try {
+    return loadBinding().cpuInfo().cores || availableParallelism();
+  } catch (error) {
+    if (error instanceof EngineError) return availableParallelism();
+    throw error;
   }
 }
 
@@ -19,7 +33,7 @@ export interface ThreadBudget {
   readonly threads: number;
   /** CPUs of the affinity mask; undefined where it cannot be read. */
   readonly cpus: number | undefined;
-  /** Physical cores among them, or what Node reports. */
+  /** Physical cores among them, or what the system reports. */
   readonly cores: number;
   /** CPUs' worth of time of the cgroup's quota, rounded up; undefined without one. */
   readonly quota: number | undefined;
@@ -27,20 +41,17 @@ export interface ThreadBudget {
 
 /**
  * Physical cores this process may use: the CPUs of its affinity mask with hyper-threads counted once (they share the
- * units matrix products keep busy), at most its cgroup's CPU quota, rounded up. Where none of that can be read, what Node reports.
+ * units matrix products keep busy), at most its cgroup's CPU quota, rounded up. Where none of that can be read, what the system reports.
  *
  * @param read for tests: stands in for the files of /proc and /sys
  * @param fallback threads where nothing can be read
  */
-export function defaultThreads(read: ReadText = readText, fallback: number = availableParallelism()): number {
+export function defaultThreads(read: ReadText = readText, fallback: number = reportedCores()): number {
   return threadBudget(read, fallback).threads;
 }
 
 /** {@link defaultThreads} with its reasons. */
-export function threadBudget(
-  read: ReadText = readText,
-  fallback: number = availableParallelism(),
-): ThreadBudget {
+export function threadBudget(read: ReadText = readText, fallback: number = reportedCores()): ThreadBudget {
   const allowed = allowedCpus(read);
   const cores = allowed === undefined ? fallback : countCores(allowed, read);
   const quota = cgroupQuota(read);

@@ -110,4 +110,22 @@ describe('diagnose', () => {
       /^4\. for CUDA: an NVIDIA driver.*\n {3}→ install NVIDIA's/m,
     );
   });
+
+  test.each(['win32', 'darwin'])(
+    'says nothing of what CUDA would need on %s, where it cannot be',
+    async (platform) => {
+      const diagnosis = await diagnosisOf({ platform, programs: COMPILERS });
+      expect(diagnosis).toMatchObject({ ok: true, device: 'cpu', steps: [] });
+      const text = describeDiagnosis(diagnosis);
+      expect(text).toContain('device cuda is for Linux; models run on the CPU here\n');
+      expect(text).not.toMatch(/nvcc|libcuda|driver|missing/);
+    },
+  );
+
+  test('wants no compiler on Windows', async () => {
+    const addon = { path: 'C:\\p\\switchyard.node', origin: 'missing' } as const;
+    const diagnosis = await diagnosisOf({ platform: 'win32' }, { ...WORKING, addon });
+    expect(diagnosis.steps).toEqual([]);
+    expect(describeDiagnosis(diagnosis)).not.toMatch(/compiler|apt install/);
+  });
 });

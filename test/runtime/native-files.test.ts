@@ -13,6 +13,7 @@ import {
 } from '../../src/runtime/native-files.ts';
 
 const LINUX: Platform = { platform: 'linux', arch: 'x64', libc: { name: 'glibc', version: '2.36' } };
+const WINDOWS = { platform: 'win32', arch: 'x64', libc: undefined };
 const MAC: Platform = { platform: 'darwin', arch: 'arm64', libc: undefined };
 const ALPINE: Platform = { ...LINUX, libc: { name: 'musl', version: undefined } };
 const OLD: Platform = { ...LINUX, libc: { name: 'glibc', version: '2.17' } };
@@ -84,9 +85,16 @@ describe('where there is no addon', () => {
     );
   });
 
+  test('on Windows the package is all there is', () => {
+    expect(missingAddon(root, WINDOWS)).toMatch(
+      /^the package is incomplete: there is no .*win32-x64.switchyard\.node\. Install moe-switchyard again\.$/,
+    );
+  });
+
   test('a clone builds it', () => {
     put('src', 'index.ts');
     expect(missingAddon(root, LINUX)).toMatch(/is not built: .* with: npm run build:native$/);
+    expect(missingAddon(root, WINDOWS)).toMatch(/ on Linux with: .* --target win32-x64 --out prebuilds$/);
   });
 });
 
@@ -94,6 +102,15 @@ test('an addon that does not load is named with its system, the reason and the w
   const cause = new Error('libgcc_s.so.1: cannot open shared object file');
   expect(unloadableAddon({ path: '/p/switchyard.node', origin: 'prebuilt' }, root, cause, LINUX)).toMatch(
     /^the prebuilt native engine \/p\/switchyard\.node does not load on linux x64, glibc 2\.36, Node v\S+: libgcc_s\.so\.1: .* npx moe-switchyard build$/,
+  );
+});
+
+test('on Windows an addon that does not load is to be installed again', () => {
+  const cause = new Error('The specified module could not be found');
+  expect(
+    unloadableAddon({ path: 'C:\\p\\switchyard.node', origin: 'prebuilt' }, root, cause, WINDOWS),
+  ).toMatch(
+    /does not load on win32 x64, Node v\S+: The specified module could not be found\. Install moe-switchyard again$/,
   );
 });
 
