@@ -1,4 +1,5 @@
-import { access, constants, lstat, readlink, stat } from 'node:fs/promises';
+import { access, constants, lstat, readlink, rename, stat } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { HubError } from './errors.ts';
 
 /** Why a path cannot be read, and what to do, by the system's code. */
@@ -68,5 +69,30 @@ export async function reading<T>(path: string, read: () => Promise<T>): Promise<
     return await read();
   } catch (error) {
     throw (error as NodeJS.ErrnoException).syscall === undefined ? error : unreadable(path, error);
+  }
+}
+
+/** How Windows refuses what a file in use does not allow; permission may be missing as well. */
+const IN_USE = /^(EPERM|EACCES|EBUSY)$/;
+const FIRST_PAUSE_MS = 10;
+const LONGEST_PAUSE_MS = 1000;
+
+/**
+ * Gives a file another name on its disk, in one step, in place of whatever has that name. Windows refuses that while somebody has
+ * one of them open, as scanners do with new files for a moment: there it is tried for two seconds.
+ */
+export async function replaceFile(
+  from: string,
+  to: string,
+  platform: NodeJS.Platform = process.platform,
+): Promise<void> {
+  for (let pause = FIRST_PAUSE_MS; ; pause *= 2) {
+    try {
+      return await rename(from, to);
+    } catch (error) {
+      const isPassing = platform === 'win32' && IN_USE.test((error as NodeJS.ErrnoException).code ?? '');
+      if (!isPassing || pause > LONGEST_PAUSE_MS) throw error;
+      await sleep(pause);
+    }
   }
 }

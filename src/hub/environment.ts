@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { homedir, userInfo } from 'node:os';
-import { isAbsolute, join, resolve } from 'node:path';
+import { isAbsolute, join, resolve, sep } from 'node:path';
 import { HUB_URL } from '@huggingface/hub';
 import { HubError } from '../errors.ts';
 
@@ -20,21 +20,31 @@ function hubHome(env: Environment): string {
 
 /** An absolute path; `~` is the home folder. */
 export function expand(path: string): string {
-  return resolve(path === '~' || path.startsWith('~/') ? join(homeFolder(), path.slice(1)) : path);
+  return resolve(
+    path === '~' || path.startsWith('~/') || path.startsWith(`~${sep}`)
+      ? join(homeFolder(), path.slice(1))
+      : path,
+  );
 }
 
 /** The home folder, also where HOME is set to nothing, as some containers and services do. */
 function homeFolder(): string {
   const home = homedir() || userInfo().homedir;
   if (isAbsolute(home)) return home;
+  const variable = process.platform === 'win32' ? 'USERPROFILE' : 'HOME';
   throw new HubError(
-    'this user has no home folder (HOME is empty). Set HOME, or HF_HOME to a folder for the cache',
+    `this user has no home folder (${variable} is empty). Set ${variable}, or HF_HOME to a folder for the cache`,
   );
 }
 
 /** True when HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE forbids the network. */
 export function isOffline(env: Environment = process.env): boolean {
   return isTrue(env.HF_HUB_OFFLINE) || isTrue(env.TRANSFORMERS_OFFLINE);
+}
+
+/** True when HF_HUB_DISABLE_SYMLINKS wants a cache without symbolic links. */
+export function symlinksDisabled(env: Environment = process.env): boolean {
+  return isTrue(env.HF_HUB_DISABLE_SYMLINKS);
 }
 
 /** True when HF_HUB_DISABLE_PROGRESS_BARS asks for silence. */

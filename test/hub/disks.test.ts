@@ -16,10 +16,12 @@ import {
   vi,
 } from 'vitest';
 import { AbortError, HubError } from '../../src/errors.ts';
+import { replaceFile } from '../../src/files.ts';
 import { planRemoval, remove } from '../../src/hub/cache/remove.ts';
 import { scanCache } from '../../src/hub/cache/scan.ts';
 import { verifyFiles } from '../../src/hub/cache/verify.ts';
 import { resolveRepo } from '../../src/hub/repo/resolve-repo.ts';
+import { diskError } from '../../src/hub/transfer/disk-errors.ts';
 import { etagOf, FakeHub, type FakeRepo } from './fake-hub.ts';
 import { QUICK, randomBytes, seededRandom, startOver, treeOf, warningsOf } from './helpers.ts';
 
@@ -141,6 +143,49 @@ test('a cache with files instead of links, as huggingface_hub writes them on suc
   await expectWhole(await fetchAll());
   await expectWhole(await fetchAll({ localFilesOnly: true }));
   expect(hub.transfers()).toEqual([]);
+});
+
+test('HF_HUB_DISABLE_SYMLINKS wants none where they could be', async () => {
+  vi.stubEnv('HF_HUB_DISABLE_SYMLINKS', '1');
+  await expectWhole(await fetchAll());
+  expect(Object.values(await treeOf(cache)).some((entry) => entry.startsWith('->'))).toBe(false);
+});
+
+describe('a file that somebody has open on Windows', () => {
+  beforeEach(async () => {
+    await mkdir(cache, { recursive: true });
+    await writeFile(join(cache, 'new'), 'new');
+    await writeFile(join(cache, 'old'), 'old');
+  });
+  const replace = (platform: NodeJS.Platform) =>
+    replaceFile(join(cache, 'new'), join(cache, 'old'), platform);
+
+  test.each(['EPERM', 'EACCES', 'EBUSY'])('is replaced as soon as that is allowed (%s)', async (code) => {
+    disk.refuses = { rename: code };
+    const done = replace('win32');
+    setTimeout(() => {
+      disk.refuses = {};
+    }, 15);
+    await done;
+    expect(await readFile(join(cache, 'old'), 'utf8')).toBe('new');
+  });
+
+  test('is left as it is where that stays forbidden, and other systems do not wait', async () => {
+    disk.refuses = { rename: 'EBUSY' };
+    await expect(replace('win32')).rejects.toThrow('EBUSY');
+    expect(await readFile(join(cache, 'old'), 'utf8')).toBe('old');
+    const refused = replace('linux');
+    disk.refuses = {};
+    await expect(refused).rejects.toThrow('EBUSY');
+  });
+
+  test('is what a failed download names', async () => {
+    const refused = Object.assign(new Error(), { code: 'EBUSY', path: 'C:\\cache\\x', syscall: 'rename' });
+    const error = (await diskError(refused, 'x', 'C:\\cache', 1, 'win32')) as Error;
+    expect(error.message).toMatch(
+      /^C:\\cache\\x cannot be written: a program has it open, .*\(EBUSY\)\. End what uses the model/,
+    );
+  });
 });
 
 test('of a hard link, its blob stays while another commit has it, and goes with the last', async () => {

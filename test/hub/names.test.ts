@@ -4,6 +4,7 @@ import { chmod, mkdir, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { HubError } from '../../src/errors.ts';
+import { checkFileName } from '../../src/hub/repo/names.ts';
 import { resolveRepo } from '../../src/hub/repo/resolve-repo.ts';
 import { openCheckpoint } from '../../src/safetensors/checkpoint.ts';
 import { FakeHub } from './fake-hub.ts';
@@ -253,4 +254,34 @@ describe('a token', () => {
 test.each(['9'.repeat(400), '999999999999'])('a Retry-After of %s is not printed as it is', async (wait) => {
   hub.fault = () => ({ status: 429, headers: { 'retry-after': wait } });
   expect(await said('acme/busy')).toMatch(/429 \(the hub asks to wait for more than a day\)/);
+});
+
+describe('a file of a repo on Windows', () => {
+  const refusal = (name: string, platform: NodeJS.Platform) => {
+    try {
+      checkFileName(name, 'file name', platform);
+      return '';
+    } catch (error) {
+      return (error as Error).message;
+    }
+  };
+
+  test.each([
+    ...['con', 'NUL.json', 'aux/config.json', 'sub/COM1', 'lpt9.safetensors', 'com².txt', 'nul .json'],
+    ...['model:1.safetensors', 'a/bc:stream', 'what?.json', '<x>', 'a|b', 'a"b', '*.json', 'end.', 'a /b'],
+  ])('may not be %j, which is a name like any other elsewhere', (name) => {
+    expect(refusal(name, 'win32')).toMatch(
+      /cannot be on Windows, which reserves ".+"\. Use the repo under WSL/,
+    );
+    expect(refusal(name, 'linux')).toBe('');
+  });
+
+  test.each([
+    'config.json',
+    'console.json',
+    'sub/null.txt',
+    'com10.bin',
+    'model-00001-of-00002.safetensors',
+    '.gitattributes',
+  ])('may be %j', (name) => expect(refusal(name, 'win32')).toBe(''));
 });

@@ -209,5 +209,8 @@ describe('measuring', () => {
 it('the folder follows SWITCHYARD_CACHE, then XDG_CACHE_HOME', () => {
   expect(autotuneFolder({ SWITCHYARD_CACHE: '/a', XDG_CACHE_HOME: '/b' })).toBe(join('/a', 'autotune'));
   expect(autotuneFolder({ XDG_CACHE_HOME: '/b' })).toBe(join('/b', 'switchyard', 'autotune'));
-  expect(autotuneFolder({ HOME: '/c' })).toMatch(/\.cache.switchyard.autotune$/);
+  expect(autotuneFolder({ HOME: '/c' }, 'linux')).toMatch(/\.cache.switchyard.autotune$/);
+  const windows = { LOCALAPPDATA: 'C:\\Users\\me\\AppData\\Local' };
+  expect(autotuneFolder(windows, 'win32')).toBe(join(windows.LOCALAPPDATA, 'switchyard', 'autotune'));
+  expect(autotuneFolder(windows, 'linux')).not.toContain('AppData');
 });

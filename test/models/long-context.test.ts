@@ -1,3 +1,4 @@
+import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { findArchitecture } from '../../src/auto/registry.ts';
 import { ConfigError } from '../../src/errors.ts';
@@ -20,7 +21,7 @@ interface Golden {
   }[];
 }
 /** From transformers 5.18, in float32. */
-const golden: Golden = readJson(new URL('../fixtures/goldens', import.meta.url).pathname, 'rope.json');
+const golden: Golden = readJson(fileURLToPath(new URL('../fixtures/goldens', import.meta.url)), 'rope.json');
 
 const place: RopePlace = {
   file: 'config.json',

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
-import { access, constants, mkdir, readFile, rename, stat, writeFile } from 'node:fs/promises';
+import { access, constants, mkdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { unreadable } from '../../files.ts';
+import { replaceFile, unreadable } from '../../files.ts';
 import { isCommit } from '../repo/names.ts';
 import { showBlob } from './links.ts';
 
@@ -66,7 +66,7 @@ export class CacheLayout {
       await mkdir(dirname(this.ref(revision)), { recursive: true });
       const temporary = await this.#temporary();
       await writeFile(temporary, commit);
-      await rename(temporary, this.ref(revision));
+      await replaceFile(temporary, this.ref(revision));
     });
   }
 

@@ -21,6 +21,10 @@ const HEARTBEAT_MS = 2000;
 const SILENT_MS = 30_000;
 const FIRST_POLL_MS = 20;
 const LONGEST_POLL_MS = 250;
+/** Windows makes no symbolic links without a privilege, and changes what they lead to: there a lock is always a file. */
+const AS_FILE = process.platform === 'win32';
+/** And it refuses a name for a moment after its file was removed while somebody read it. */
+const REFUSALS = AS_FILE ? 20 : 0;
 
 /** Who holds a lock, enough to tell a living owner from a killed one whose process id was given away again. */
 interface Owner {
@@ -69,9 +73,13 @@ async function acquire(
   let seen = { state: '', since: 0 };
   let pollMs = FIRST_POLL_MS;
   let told = false;
-  for (;;) {
+  for (let refusals = 0; ; ) {
     abortIf(signal, 'the download');
     const created = await create(path, own);
+    if (created === 'impossible' && refusals++ < REFUSALS) {
+      await sleep(FIRST_POLL_MS);
+      continue;
+    }
     if (created !== 'taken') return created === 'created';
     const holder = await holderOf(path);
     if (holder === undefined) continue;
@@ -92,10 +100,14 @@ const UNWRITABLE = /^(EACCES|EPERM|EROFS)$/;
 async function create(path: string, own: string): Promise<'created' | 'taken' | 'impossible'> {
   try {
     await mkdir(dirname(path), { recursive: true });
-    await symlink(own, path).catch((error) => {
-      if (!lacksSymlinks(error)) throw error;
-      return writeFile(path, own, { flag: 'wx' });
-    });
+    const asFile = () => writeFile(path, own, { flag: 'wx' });
+    if (AS_FILE) await asFile();
+    else {
+      await symlink(own, path).catch((error) => {
+        if (!lacksSymlinks(error)) throw error;
+        return asFile();
+      });
+    }
     return 'created';
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code ?? '';
@@ -108,9 +120,9 @@ async function create(path: string, own: string): Promise<'created' | 'taken' | 
 /** The owner's text, empty for something else than a lock of ours, undefined when the lock has just been given back. */
 async function holderOf(path: string): Promise<string | undefined> {
   const gone = (error: NodeJS.ErrnoException) => (error.code === 'ENOENT' ? undefined : '');
-  return readlink(path).catch((error) =>
-    error.code === 'EINVAL' ? readFile(path, 'utf8').catch(gone) : gone(error),
-  );
+  const inFile = () => readFile(path, 'utf8').catch(gone);
+  if (AS_FILE) return inFile();
+  return readlink(path).catch((error) => (error.code === 'EINVAL' ? inFile() : gone(error)));
 }
 
 /** Takes an abandoned lock away. If a new owner slipped in between, its lock is put back. */

@@ -57,12 +57,16 @@ export async function planRemoval(id: string, revision?: string, cacheDir?: stri
   return { id, commits: going, bytes, linkedBlobs, paths };
 }
 
+/** While a file is open, Windows lets nobody remove it; scanners of viruses open files for a moment. */
+const RETRIES = process.platform === 'win32' ? 5 : 0;
+
 /** Carries a removal out. */
 export async function remove({ paths }: Removal): Promise<void> {
   // `rm` takes symlinks away and never follows them.
   for (const path of paths) {
-    await rm(path, { recursive: true, force: true }).catch((error) => {
-      throw new HubError(`${path} cannot be removed: ${error.message}. Change its permissions`, {
+    await rm(path, { recursive: true, force: true, maxRetries: RETRIES }).catch((error) => {
+      const cause = process.platform === 'win32' ? 'End what has it open, or change' : 'Change';
+      throw new HubError(`${path} cannot be removed: ${error.message}. ${cause} its permissions`, {
         cause: error,
       });
     });
@@ -87,7 +91,7 @@ async function blobsOnlyIn(
   layout: CacheLayout,
   commit: string,
   commits: readonly string[],
-  inodes: ReadonlyMap<number, string>,
+  inodes: ReadonlyMap<bigint, string>,
 ): Promise<string[]> {
   const own = await blobsOf(layout.snapshot(commit), inodes);
   for (const other of commits) {
@@ -98,7 +102,7 @@ async function blobsOnlyIn(
 }
 
 /** Names of the blobs that a snapshot's links, of either kind, lead to. */
-async function blobsOf(snapshot: string, inodes: ReadonlyMap<number, string>): Promise<Set<string>> {
+async function blobsOf(snapshot: string, inodes: ReadonlyMap<bigint, string>): Promise<Set<string>> {
   const files = await localFiles(snapshot);
   const etags = files.map(({ etag, inode }) => etag ?? inodes.get(inode));
   return new Set(etags.filter((etag) => etag !== undefined));
@@ -108,7 +112,7 @@ async function blobsOf(snapshot: string, inodes: ReadonlyMap<number, string>): P
 async function ownFiles(
   layout: CacheLayout,
   commits: readonly string[],
-  inodes: ReadonlyMap<number, string>,
+  inodes: ReadonlyMap<bigint, string>,
 ): Promise<string[]> {
   const files = await Promise.all(commits.map((commit) => localFiles(layout.snapshot(commit))));
   const own = files.flat().filter(({ etag, inode }) => etag === undefined && !inodes.has(inode));

@@ -13,7 +13,7 @@ export interface LocalFile {
   /** Name of the blob that the file points to, which is a hash of its content; undefined outside a cache. */
   readonly etag: string | undefined;
   /** Number of the file itself on its disk; that of a blob that it is a hard link to. */
-  readonly inode: number;
+  readonly inode: bigint;
 }
 
 /**
@@ -30,8 +30,9 @@ export async function localFiles(folder: string, prefix = ''): Promise<LocalFile
   for (const entry of entries.sort()) {
     const name = prefix === '' ? entry : `${prefix}/${entry}`;
     const path = join(folder, name);
-    const own = await lstat(path);
-    const size = own.isSymbolicLink() ? await sizeBehind(path) : own.size;
+    // Windows numbers files by 64 bits.
+    const own = await lstat(path, { bigint: true });
+    const size = own.isSymbolicLink() ? await sizeBehind(path) : Number(own.size);
     if (own.isDirectory()) files.push(...(await localFiles(folder, name)));
     else {
       const etag = own.isSymbolicLink() ? await blobName(path) : undefined;
@@ -53,10 +54,10 @@ async function blobName(path: string): Promise<string | undefined> {
 }
 
 /** Names of blobs by their numbers on the disk, which files that are hard links to them have as well. */
-export async function blobsByInode(folder: string): Promise<Map<number, string>> {
-  const blobs = new Map<number, string>();
+export async function blobsByInode(folder: string): Promise<Map<bigint, string>> {
+  const blobs = new Map<bigint, string>();
   for (const name of await readdir(folder).catch(() => [])) {
-    const found = await lstat(join(folder, name)).catch(() => undefined);
+    const found = await lstat(join(folder, name), { bigint: true }).catch(() => undefined);
     if (found?.isFile()) blobs.set(found.ino, name);
   }
   return blobs;

@@ -8,8 +8,15 @@ export function isRepoId(text: string): boolean {
   return REPO_ID.test(text) && !text.includes('--') && !text.includes('..') && !text.endsWith('.git');
 }
 
-/** @throws HubError unless `name` is a relative path that stays inside its folder on every operating system. */
-export function checkFileName(name: string, what = 'file name'): void {
+/**
+ * @param platform which may allow fewer names than others
+ * @throws HubError unless `name` is a relative path that stays inside its folder on every operating system, and that this one can hold
+ */
+export function checkFileName(
+  name: string,
+  what = 'file name',
+  platform: NodeJS.Platform = process.platform,
+): void {
   const parts = typeof name === 'string' ? name.split('/') : [''];
   const bad = parts.some((part) => part === '' || part === '.' || part === '..' || /^[a-z]:/i.test(part));
   if (bad || name.includes('\\') || hasControlCharacter(name) || name.length > 1024) {
@@ -17,6 +24,19 @@ export function checkFileName(name: string, what = 'file name'): void {
       `${what} ${show(name)} is not a path inside the repo; "..", absolute and empty parts are refused`,
     );
   }
+  const unfit = platform === 'win32' ? parts.find(isUnfitForWindows) : undefined;
+  if (unfit !== undefined) {
+    throw new HubError(
+      `${what} ${show(name)} cannot be on Windows, which reserves ${show(unfit)}. Use the repo under WSL, or ask its owner to rename it`,
+    );
+  }
+}
+
+/** Devices, whatever their ending; characters that mean something else, above all the colon of a second stream; ends that get lost. */
+function isUnfitForWindows(part: string): boolean {
+  return (
+    /^(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[\d¹²³]) *(\.|$)/i.test(part) || /[<>:"|?*]|[. ]$/.test(part)
+  );
 }
 
 /** @throws HubError unless `revision` can be a branch, tag or commit (and a path below `refs/`). */
@@ -48,7 +68,7 @@ export function unknownName(name: string, folder: string, endpoint: string): Hub
   if (path !== undefined) return hubAddress(text, path.replace(/^(models\/|api\/models\/)/, ''));
   if (/^file:/i.test(name)) {
     const local = URL.canParse(name)
-      ? percentDecoded(new URL(name).pathname)
+      ? percentDecoded(new URL(name).pathname).replace(/^\/(?=[a-z]:)/i, '')
       : name.replace(/^file:\/*/i, '/');
     return new HubError(
       `${text} is a URL; a folder is named by its path, ${show(local)}. A repo id would do, too`,

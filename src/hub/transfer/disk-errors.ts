@@ -21,12 +21,23 @@ const REFUSALS: Readonly<Record<string, string>> = {
   ENFILE: 'cannot be opened: this machine has too many files open (ENFILE)',
 };
 
+/** On Windows, a file that somebody has open cannot be replaced or removed, and mostly that is why. */
+const IN_USE_ON_WINDOWS =
+  'cannot be written: a program has it open, or permission is missing (CODE). End what uses the model, change the permissions, or set HF_HUB_CACHE';
+
+function refusalOf(code: string, platform: NodeJS.Platform): string | undefined {
+  if (platform === 'win32' && /^(EACCES|EPERM|EBUSY)$/.test(code))
+    return IN_USE_ON_WINDOWS.replace('CODE', code);
+  return REFUSALS[code];
+}
+
 /** Turns what the file system says while a blob is written into an error with a remedy; other errors pass through. */
 export async function diskError(
   error: unknown,
   file: string,
   folder: string,
   bytesLeft: number,
+  platform: NodeJS.Platform = process.platform,
 ): Promise<unknown> {
   const { code = '', path, syscall } = error as NodeJS.ErrnoException;
   const options = { cause: error };
@@ -43,7 +54,7 @@ export async function diskError(
       options,
     );
   }
-  const refusal = REFUSALS[code];
+  const refusal = refusalOf(code, platform);
   if (refusal) return new HubError(`${path ?? folder} ${refusal}`, options);
   if (syscall === undefined || error instanceof HubError) return error;
   return new HubError(

@@ -1,6 +1,7 @@
-import { mkdir, rename, rm, stat } from 'node:fs/promises';
+import { mkdir, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { HubError, warn } from '../../errors.ts';
+import { replaceFile } from '../../files.ts';
 import { discard } from '../../net/get.ts';
 import { formatBytes } from '../../units.ts';
 import { waitForForeignLock } from '../cache/foreign-lock.ts';
@@ -131,7 +132,7 @@ export class Download {
         this.#furthest = 0;
       }
     }
-    await rename(path, this.#layout.blob(this.#file.etag));
+    await replaceFile(path, this.#layout.blob(this.#file.etag));
   }
 
   /** Fills the partial file, and compares it with what was announced. */
