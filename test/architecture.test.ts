@@ -61,7 +61,7 @@ const CONTRACTS: Record<string, readonly string[]> = {
   'generation/types.ts': ['engine'],
   'hub/types.ts': ['cli', 'models', 'safetensors', 'tokenizer'],
   'media/types.ts': ['engine', 'model'],
-  'safetensors/types.ts': ['bench', 'engine', 'weights'],
+  'safetensors/types.ts': ['weights'],
   'weights/quantized-tensor.ts': ['runtime'],
 };
 

@@ -4,11 +4,11 @@ import { Graph } from '../graph/graph.ts';
 import type { WeightSource } from '../graph/weight-source.ts';
 import type { Repo } from '../hub/types.ts';
 import type { Model } from '../models/architecture.ts';
-import type { Checkpoint } from '../safetensors/types.ts';
 import { CheckpointWeights, type LoadReport } from '../weights/checkpoint-weights.ts';
+import type { ModelCheckpoint } from '../weights/quantized-checkpoint.ts';
 import { loadConfig } from './load-config.ts';
 import { openModelCheckpoint } from './model-checkpoint.ts';
-import { refuseQuantized } from './quantization.ts';
+import { openQuantization } from './quantization.ts';
 
 /** How a checkpoint fits its architecture. */
 export interface ModelReport extends LoadReport {
@@ -20,8 +20,7 @@ export interface ModelReport extends LoadReport {
 /** Matches every tensor of a repo against what its architecture needs, without reading one. */
 export async function checkModel(repo: Repo): Promise<ModelReport> {
   const { model, json } = await loadConfig(repo);
-  await refuseQuantized(repo, json);
-  const checkpoint = await openModelCheckpoint(repo, model);
+  const checkpoint = await openModelCheckpoint(repo, model, await openQuantization(repo, json));
   const { report } = matchWeights(model, checkpoint, isBare(json) ? 'last_hidden_state' : 'logits');
   return { architecture: model.modelType, tensors: checkpoint.tensors.size, ...report };
 }
@@ -38,7 +37,7 @@ function isBare({ architectures }: Readonly<Record<string, unknown>>): boolean {
  */
 export function matchWeights(
   model: Model,
-  checkpoint: Checkpoint,
+  checkpoint: ModelCheckpoint,
   head: Head,
 ): { report: LoadReport; weights: CheckpointWeights } {
   const weights = new CheckpointWeights(checkpoint);

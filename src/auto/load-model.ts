@@ -23,8 +23,8 @@ import { checkDevice, type Device, openDevice, parseMemory } from '../runtime/ch
 import type { DeviceWeights } from '../runtime/device.ts';
 import type { WeightStore } from '../runtime/types.ts';
 import { openWeightStore } from '../runtime/weight-store.ts';
-import type { Checkpoint } from '../safetensors/types.ts';
 import { assertComplete, listed } from '../weights/checkpoint-weights.ts';
+import type { ModelCheckpoint } from '../weights/quantized-checkpoint.ts';
 import { matchWeights } from './check-model.ts';
 import {
   type ConfigOverride,
@@ -34,7 +34,8 @@ import {
 } from './load-config.ts';
 import { openModelCheckpoint } from './model-checkpoint.ts';
 import { HUB_OPTIONS, type ModelSource, openRepo } from './open-repo.ts';
-import { refuseQuantized } from './quantization.ts';
+import { openQuantization } from './quantization.ts';
+import { assertZero } from './surplus-biases.ts';
 
 /** Options of `fromPretrained`. */
 export interface LoadOptions extends HubOptions {
@@ -97,15 +98,16 @@ export async function loadModel(
     hasExperts: model.routed !== undefined,
     fromConfig: json,
   };
-  await refuseQuantized(repo, json);
+  const quantization = await openQuantization(repo, json, (message) => warn(message, options.onWarning));
   const experts = resolveExperts(options.expertsImplementation, expertsModel);
   const generationConfig = await loadGenerationConfig(repo, json);
-  const checkpoint = fillMissing(model, await openModelCheckpoint(repo, model), head, options);
+  const checkpoint = fillMissing(model, await openModelCheckpoint(repo, model, quantization), head, options);
   abortIf(options.signal, `loading ${idOrFolder}`);
   const dtype = chooseDtype(options.dtype, model, checkpoint);
   const { report } = matchWeights(model, checkpoint, head);
   assertHead(model, report.missing, idOrFolder);
   assertComplete(report, checkpoint.files);
+  await assertZero(checkpoint, report.surplusBiases);
   warnUnexpected(report.unexpected, idOrFolder, options);
   warnUnserved(generationConfig, options);
   const request = {
@@ -133,7 +135,7 @@ export async function loadModel(
 /** What the runtimes of a checked model are made of. */
 interface RuntimesRequest {
   readonly model: Model;
-  readonly checkpoint: Checkpoint;
+  readonly checkpoint: ModelCheckpoint;
   readonly dtype: DType;
   readonly cacheDtype: DType;
   readonly head: Head;
@@ -152,8 +154,15 @@ async function openRuntimes(request: RuntimesRequest, options: LoadOptions) {
     for (let free = opened.pop(); free; free = opened.pop()) await free();
   };
   try {
-    const store = openWeightStore(checkpoint.tensors.values());
+    const { tensors, quantized = new Map() } = checkpoint;
+    const store = openWeightStore(tensors.values(), quantized.values());
     opened.push(() => store.dispose());
+    await store.checkScales(quantized.keys());
+    if (quantized.size > 0)
+      throw new CheckpointError(
+        `${checkpoint.files.join(', ')}: the weights are quantized, and products with such weights are not there yet. ` +
+          'Take the repo of the same model with bfloat16 weights',
+      );
     const weights = await openDeviceWeights(store, dtype, options.device, maxMemory);
     if (weights)
       opened.push(
@@ -195,7 +204,7 @@ async function openDeviceWeights(
 }
 
 /** Reports the upload of weights to a device as the loading of the checkpoint. */
-function uploadProgress({ files }: Checkpoint, { onProgress }: LoadOptions) {
+function uploadProgress({ files }: ModelCheckpoint, { onProgress }: LoadOptions) {
   const file = files[0] ?? '';
   return (done: number, total: number) =>
     onProgress?.({
@@ -211,17 +220,17 @@ function uploadProgress({ files }: Checkpoint, { onProgress }: LoadOptions) {
 /** The checkpoint, with zeros for those missing tensors that the caller can do without. */
 function fillMissing(
   model: Model,
-  checkpoint: Checkpoint,
+  checkpoint: ModelCheckpoint,
   head: Head,
   { allowMissing = [], onWarning }: LoadOptions,
-): Checkpoint {
+): ModelCheckpoint {
   if (allowMissing.length === 0) return checkpoint;
   const { report, weights } = matchWeights(model, checkpoint, head);
   const filled = report.missing.filter((name) => allowMissing.includes(name));
   if (filled.length > 0)
     warn(`missing tensors are taken as zeros, as allowMissing says: ${listed(filled)}`, onWarning);
   const zeros = filled.map((name) => [name, weights.zeros(name)] as const);
-  return { files: checkpoint.files, tensors: new Map([...checkpoint.tensors, ...zeros]) };
+  return { ...checkpoint, tensors: new Map([...checkpoint.tensors, ...zeros]) };
 }
 
 /** A checkpoint that lacks nothing but the output head was saved without one. */
@@ -271,7 +280,7 @@ function checkMaxMemory({ maxMemory, device }: LoadOptions): number | undefined 
 }
 
 /** HF: the config's dtype, else that of the first floating-point tensor. */
-function chooseDtype(asked: LoadOptions['dtype'], { declared }: Model, checkpoint: Checkpoint): DType {
+function chooseDtype(asked: LoadOptions['dtype'], { declared }: Model, checkpoint: ModelCheckpoint): DType {
   if (asked !== undefined && asked !== 'auto') return asked;
   if (declared.dtype) return declared.dtype;
   if (declared.fault !== undefined)

@@ -1,23 +1,72 @@
+import { CheckpointError } from '../errors.ts';
 import type { Repo } from '../hub/types.ts';
 import type { Model } from '../models/architecture.ts';
 import { openCheckpoint } from '../safetensors/checkpoint.ts';
-import type { Checkpoint, TensorInfo } from '../safetensors/types.ts';
+import { MAX_TENSORS } from '../safetensors/limits.ts';
+import { readTensors } from '../safetensors/read-tensors.ts';
+import type { TensorInfo } from '../safetensors/types.ts';
+import type { ModuleReader } from '../weights/formats/format.ts';
+import { findCodes, type ModelCheckpoint, readQuantized } from '../weights/quantized-checkpoint.ts';
+import { SETTINGS_PLACES } from './quantization.ts';
 
 /** What torch puts before the names of a model that is saved inside a wrapper: of `torch.compile`, of data parallelism. */
 const WRAPPER = /^(?:_orig_mod\.|module\.)+/;
 
 /**
- * Opens the weights of a repo or folder, with tensors under the names that the model asks for.
- * @throws CheckpointError, HubError: see `openCheckpoint`
+ * Opens the weights of a repo or folder, with tensors under the names that the model asks for. Of quantized ones only what is small
+ * is read.
+ * @param reader of quantized modules, where the repo says that it has such: see `openQuantization`
+ * @throws CheckpointError, HubError: see `openCheckpoint`, and for quantized weights whose parts do not fit
  */
-export async function openModelCheckpoint(repo: Repo, model: Model): Promise<Checkpoint> {
-  const { files, tensors } = await openCheckpoint(repo);
-  const named = new Map<string, TensorInfo>();
-  for (const [stored, tensor] of tensors) {
-    const name = model.canonicalName(stored.replace(WRAPPER, ''));
+export async function openModelCheckpoint(
+  repo: Repo,
+  model: Model,
+  reader: ModuleReader | undefined,
+): Promise<ModelCheckpoint> {
+  const { files, tensors: stored } = await openCheckpoint(repo);
+  const tensors = named(stored, model);
+  if (reader) return readQuantized({ files, tensors }, reader, readTensors);
+  const codes = findCodes(tensors);
+  if (codes)
+    throw new CheckpointError(
+      `${codes.file}: ${codes.name} (${codes.dtype} [${codes.shape}]) is part of a quantized weight, but nothing says how to read it. ` +
+        `Fetch what does from the same repo: ${SETTINGS_PLACES}`,
+    );
+  return { files, tensors };
+}
+
+/** Tensors by the names of the model. */
+function named(stored: ReadonlyMap<string, TensorInfo>, model: Model): Map<string, TensorInfo> {
+  const tensors = new Map<string, TensorInfo>();
+  for (const [given, tensor] of stored) {
+    const name = model.canonicalName(given.replace(WRAPPER, ''));
+    const expertName = isStack(tensor) ? model.stackedExperts?.(name) : undefined;
+    if (expertName) {
+      for (const slice of slices(tensor, expertName)) tensors.set(slice.name, slice);
+      continue;
+    }
     // Beside a tensor that has the name already, a second one of it stays what it is.
-    const free = name === stored || tensors.has(name) || named.has(name) ? stored : name;
-    named.set(free, free === stored ? tensor : { ...tensor, name: free });
+    const free = name === given || stored.has(name) || tensors.has(name) ? given : name;
+    tensors.set(free, free === given ? tensor : { ...tensor, name: free, storedName: given });
   }
-  return { files, tensors: named };
+  return tensors;
+}
+
+/** What could hold a matrix for each expert. */
+function isStack({ shape: [count = 0, ...matrix] }: TensorInfo): boolean {
+  return matrix.length === 2 && count <= MAX_TENSORS;
+}
+
+/** The matrices of a stack, one for each expert, where they lie. */
+function slices(stack: TensorInfo, nameOf: (expert: number) => string): TensorInfo[] {
+  const [count = 0, ...shape] = stack.shape;
+  const byteLength = stack.byteLength / Math.max(1, count);
+  return Array.from({ length: count }, (_, expert) => ({
+    ...stack,
+    name: nameOf(expert),
+    storedName: stack.name,
+    offset: stack.offset + expert * byteLength,
+    byteLength,
+    shape,
+  }));
 }

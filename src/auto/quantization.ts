@@ -1,54 +1,67 @@
 import { ConfigError } from '../errors.ts';
 import type { Repo } from '../hub/types.ts';
 import { readJsonFile } from '../json.ts';
-
-/** How a checkpoint is quantized, as far as its settings tell. */
-export interface Quantization {
-  /** Name of the method, such as `gptq`. */
-  readonly method: string;
-  /** Bits of a weight, where they are said. */
-  readonly bits: number | undefined;
-  /** Where it stands: a file, and a field of config.json. */
-  readonly source: string;
-}
-
-type Settings = Readonly<Record<string, unknown>>;
+import type { ModuleReader, QuantizationSettings, Settings } from '../weights/formats/format.ts';
+import { openFormat } from '../weights/formats/registry.ts';
 
 /** Fields of config.json that hold the settings of a quantizer, and what it is where they do not name it. */
-const FIELDS: readonly (readonly [field: string, method: string])[] = [
-  ['quantization_config', 'an unnamed method'],
+const FIELDS: readonly (readonly [field: string, method: string | undefined])[] = [
+  ['quantization_config', undefined],
   // Written by MLX beside or instead of the former.
   ['quantization', 'mlx'],
   ['compression_config', 'compressed-tensors'],
 ];
 
-/** Files that hold them where config.json says nothing, and who writes them. */
-const FILES: readonly (readonly [file: string, method: string])[] = [
-  ['quantize_config.json', 'gptq'],
-  ['quant_config.json', 'awq'],
-  ['hf_quant_config.json', 'modelopt'],
+/** Files that hold them where config.json says nothing, who writes them, and the field in which they stand. */
+const FILES: readonly (readonly [file: string, method: string, field: string])[] = [
+  ['quantize_config.json', 'gptq', ''],
+  ['quant_config.json', 'awq', ''],
+  ['hf_quant_config.json', 'modelopt', 'quantization'],
 ];
+
+/** Everything that may say how a checkpoint is quantized, in words. */
+export const SETTINGS_PLACES = `quantization_config in config.json, or ${FILES.map(([file]) => file).join(', ')}`;
 
 /**
  * What a repo says about its quantization: in config.json, or in the file of a tool that leaves config.json alone. No weight is
  * looked at or fetched.
  * @param json config.json
  * @returns undefined for a checkpoint that does not say it is quantized
+ * @throws ConfigError for settings without a method by which they could be read
  */
-export async function findQuantization(repo: Repo, json: Settings): Promise<Quantization | undefined> {
+export async function findQuantization(
+  repo: Repo,
+  json: Settings,
+): Promise<QuantizationSettings | undefined> {
   const told = quantizationOf(json);
   if (told) return told;
   const paths = await Promise.all(FILES.map(([file]) => repo.file(file)));
   for (const [i, path] of paths.entries()) {
-    const [, method] = FILES[i] as (typeof FILES)[number];
-    const settings = path === undefined ? undefined : asSettings(await readJsonFile(path));
-    if (settings) return describe(settings, method, path as string);
+    const [, method, field] = FILES[i] as (typeof FILES)[number];
+    const content = path === undefined ? undefined : asSettings(await readJsonFile(path));
+    const settings = field === '' ? content : asSettings(content?.[field]);
+    if (settings) return describe(settings, method, path as string, field);
   }
   return undefined;
 }
 
+/**
+ * How the quantized weights of a repo are read; no weight is looked at or fetched.
+ * @param json config.json
+ * @returns undefined for a checkpoint that does not say it is quantized
+ * @throws ConfigError for a method that is not known, with the list of those that are, and for settings that are not served
+ */
+export async function openQuantization(
+  repo: Repo,
+  json: Settings,
+  onWarning: (message: string) => void = () => {},
+): Promise<ModuleReader | undefined> {
+  const settings = await findQuantization(repo, json);
+  return settings && openFormat(settings, onWarning);
+}
+
 /** What config.json says about quantization, at its top level or in a sub-config. */
-export function quantizationOf(json: Settings): Quantization | undefined {
+export function quantizationOf(json: Settings): QuantizationSettings | undefined {
   const levels = [
     ['', json],
     ...Object.entries(json)
@@ -61,38 +74,24 @@ export function quantizationOf(json: Settings): Quantization | undefined {
       const settings =
         typeof given === 'string' && given !== '' ? { quant_method: given } : asSettings(given);
       if (settings && Object.keys(settings).length > 0)
-        return describe(settings, method, `config.json: ${path}${field}`);
+        return describe(settings, method, 'config.json', `${path}${field}`);
     }
   }
   return undefined;
 }
 
-/**
- * Refuses a quantized checkpoint before its weights are fetched or opened.
- * @throws ConfigError naming method, bits and a way out
- */
-export async function refuseQuantized(repo: Repo, json: Settings): Promise<void> {
-  const found = await findQuantization(repo, json);
-  if (!found) return;
-  const { method, bits, source } = found;
+function describe(
+  json: Settings,
+  unnamed: string | undefined,
+  file: string,
+  field: string,
+): QuantizationSettings {
+  const { quant_method: named } = json;
+  const method = typeof named === 'string' && named !== '' ? named : (toolOf(json) ?? unnamed);
+  if (method !== undefined) return { method, json, file, field };
   throw new ConfigError(
-    `${repo.id} is quantized (${method}${bits === undefined ? '' : `, ${bits} bits`}), which is not supported: ${source} says so. ` +
-      'Take the repo of the same model with bfloat16, float16 or float32 weights, usually the one without a suffix such as -FP8, ' +
-      '-GPTQ-Int4 or -AWQ',
+    `${file}: ${field}.quant_method is not given, and its other fields (${Object.keys(json).slice(0, 10).join(', ')}) are of no tool that is known`,
   );
-}
-
-function describe(given: Settings, unnamed: string, source: string): Quantization {
-  // ModelOpt nests its settings.
-  const settings = { ...given, ...asSettings(given.quantization) };
-  const method = methodOf(settings, unnamed);
-  return { method, bits: bitsOf(settings) ?? bitsOfName(method), source };
-}
-
-function methodOf(settings: Settings, unnamed: string): string {
-  const { quant_method: method = toolOf(settings) ?? unnamed, quant_algo: algorithm, format } = settings;
-  const named = [method, algorithm ?? format].filter((name) => typeof name === 'string' && name !== '');
-  return named.length > 0 ? [...new Set(named)].join(' ') : unnamed;
 }
 
 /** Who writes such settings without a name. */
@@ -101,41 +100,6 @@ function toolOf(settings: Settings): string | undefined {
   if ('quant_algo' in settings) return 'modelopt';
   if (!('group_size' in settings && 'bits' in settings)) return undefined;
   return 'checkpoint_format' in settings || 'desc_act' in settings ? 'gptq' : 'mlx';
-}
-
-/** Names under which tools state the bits, at the top or further inside. */
-const BITS = ['bits', 'w_bit', 'nbits', 'num_bits', 'weight_bits', 'wbits'];
-/** Where they may lie further inside. */
-const INSIDE = [
-  ...['weights', 'weight_quant_params', 'quant_config', 'weight', 'quant_type', 'default'],
-  'global_quant_config',
-];
-
-function bitsOf(settings: Settings, depth = 4): number | undefined {
-  if (settings.load_in_4bit === true) return 4;
-  if (settings.load_in_8bit === true) return 8;
-  for (const name of BITS) if (typeof settings[name] === 'number') return settings[name];
-  for (const name of ['weights', 'quant_type', 'weights_dtype', 'dtype', 'fmt', '_type', 'quant_algo']) {
-    const bits = bitsOfName(settings[name]);
-    if (bits !== undefined) return bits;
-  }
-  if (depth === 0) return undefined;
-  const groups = asSettings(settings.config_groups);
-  const inner = [...Object.values(groups ?? {}), ...INSIDE.map((name) => settings[name])];
-  for (const level of inner) {
-    const found = asSettings(level);
-    const bits = found && bitsOf(found, depth - 1);
-    if (bits !== undefined) return bits;
-  }
-  return undefined;
-}
-
-/** Bits in words such as `int4_weight_only`, `fp8`, `NVFP4`, `qint8`, `e4m3`. */
-function bitsOfName(name: unknown): number | undefined {
-  if (typeof name !== 'string') return undefined;
-  if (/e4m3|e5m2/i.test(name)) return 8;
-  const [, bits] = /(?:int|fp|float|nf|w|mxfp|nvfp)(2|3|4|5|6|8)(?!\d)/i.exec(name) ?? [];
-  return bits === undefined ? undefined : Number(bits);
 }
 
 function asSettings(value: unknown): Settings | undefined {

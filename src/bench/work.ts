@@ -1,6 +1,12 @@
 /** How much a model must read and multiply, from config.json and the shapes of its weights. */
 import type { TokenWork } from '../models/architecture.ts';
-import type { TensorInfo } from '../safetensors/types.ts';
+
+/** A stored weight, be it plain or quantized. */
+interface Weight {
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly byteLength: number;
+}
 
 /** Bytes and matrix elements of a part of the model, counting of the routed experts only those that serve one token. */
 interface Part {
@@ -22,9 +28,9 @@ export interface WeightWork {
 /**
  * Sorts the weights of a decoder by when they are used. Vision towers and rows of the embedding table do not count.
  *
- * @param tensors all tensors of the checkpoint
+ * @param weights all of the checkpoint
  */
-export function weightWork(tensors: Iterable<TensorInfo>, work: TokenWork): WeightWork {
+export function weightWork(weights: Iterable<Weight>, work: TokenWork): WeightWork {
   const empty = (): Part => ({ bytes: 0, elements: 0 });
   const sorted = {
     head: empty(),
@@ -32,24 +38,24 @@ export function weightWork(tensors: Iterable<TensorInfo>, work: TokenWork): Weig
     rest: work.attention.map(empty),
     attention: work.attention,
   };
-  let table: TensorInfo | undefined;
+  let table: Weight | undefined;
   let hasHead = false;
-  for (const tensor of tensors) {
-    const { part, layer = -1, share } = work.use(tensor.name);
-    if (part === 'embedding') table = tensor;
+  for (const weight of weights) {
+    const { part, layer = -1, share } = work.use(weight.name);
+    if (part === 'embedding') table = weight;
     if (part === 'head') {
       hasHead = true;
-      add(sorted.head, tensor, share);
+      add(sorted.head, weight, share);
     }
     if (part !== 'projections' && part !== 'rest') continue;
     const target = sorted[part][layer];
-    if (target) add(target, tensor, share);
+    if (target) add(target, weight, share);
   }
   if (!hasHead && table) add(sorted.head, table, 1);
   return sorted;
 }
 
-function add(part: Part, { shape, byteLength }: TensorInfo, share: number): void {
+function add(part: Part, { shape, byteLength }: Weight, share: number): void {
   part.bytes += byteLength * share;
   // Vectors are added or scaled, not multiplied.
   if (shape.length > 1) part.elements += shape.reduce((a, b) => a * b, 1) * share;

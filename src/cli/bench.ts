@@ -1,7 +1,7 @@
 import { type Command, InvalidArgumentError } from 'commander';
 import { generativeAuto } from '../auto/auto-classes.ts';
 import { type LoadedConfig, loadConfig, publicConfig } from '../auto/load-config.ts';
-import { openModelCheckpoint } from '../auto/model-checkpoint.ts';
+import { listStoredWeights, type StoredWeight } from '../auto/stored-weights.ts';
 import { CpuGauge, type Gauge, GpuGauge } from '../bench/machine.ts';
 import { type Candidate, DECODE_PROMPT, measure, type Plan, type Samples } from '../bench/measure.ts';
 import {
@@ -22,7 +22,6 @@ import {
 } from '../index.ts';
 import { openDevice } from '../runtime/choose-device.ts';
 import { defaultThreads } from '../runtime/threads.ts';
-import type { TensorInfo } from '../safetensors/types.ts';
 import { demoModel } from './demo-model.ts';
 import { type Io, UsageError } from './io.ts';
 import { openModelRepo } from './open-model-repo.ts';
@@ -222,14 +221,13 @@ async function full(
   loadedBytes: number | undefined,
   samples: readonly Samples[],
   plan: Plan,
-  { model }: LoadedConfig,
+  config: LoadedConfig,
   repo: ResolvedRepo,
 ) {
-  const { tensors } = await openModelCheckpoint(repo, model);
-  const stored = [...tensors.values()];
+  const { weights: stored } = await listStoredWeights(repo, config);
   // A GPU holds the weights in the dtype of the computation, whatever the files have.
-  const read = setting.machine.gpu ? stored.map((tensor) => inDtype(tensor, setting.dtype)) : stored;
-  const weights = weightWork(read, model.work);
+  const read = setting.machine.gpu ? stored.map((weight) => inDtype(weight, setting.dtype)) : stored;
+  const weights = weightWork(read, config.model.work);
   const work = {
     bytesPerDecodedToken: bytesPerDecodedToken(weights),
     prefillFlops: new Map(
@@ -241,7 +239,7 @@ async function full(
   return { json, text: describeBench(json) };
 }
 
-function inDtype(tensor: TensorInfo, dtype: DType): TensorInfo {
-  const elements = tensor.shape.reduce((a, b) => a * b, 1);
-  return { ...tensor, byteLength: elements * ELEMENT_TYPES[dtype].bytes };
+function inDtype(weight: StoredWeight, dtype: DType): StoredWeight {
+  const elements = weight.shape.reduce((a, b) => a * b, 1);
+  return { ...weight, byteLength: elements * ELEMENT_TYPES[dtype].bytes };
 }

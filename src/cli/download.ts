@@ -2,7 +2,7 @@ import { stat } from 'node:fs/promises';
 import { basename, dirname, relative } from 'node:path';
 import type { Command } from 'commander';
 import { loadConfig } from '../auto/load-config.ts';
-import { refuseQuantized } from '../auto/quantization.ts';
+import { openQuantization } from '../auto/quantization.ts';
 import { ConfigError } from '../errors.ts';
 import { resolveRepo } from '../hub/repo/resolve-repo.ts';
 import type { HubOptions, Repo } from '../hub/types.ts';
@@ -103,7 +103,7 @@ async function download(model: string, options: HubOptions, anyway: boolean): Pr
 async function checkSupported(repo: Repo): Promise<void> {
   try {
     const { json } = await loadConfig(repo);
-    await refuseQuantized(repo, json);
+    await openQuantization(repo, json);
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     throw new ConfigError(`${error.message}. Nothing more was fetched; --anyway fetches it all the same`, {

@@ -25,6 +25,13 @@ export function addInfoCommand(program: Command, io: Io): void {
     });
 }
 
+function sizeRows({ bitsPerWeight, bytesPerDecodedToken }: ModelInfo): [string, string][] {
+  if (bitsPerWeight === undefined || bytesPerDecodedToken === undefined) return [];
+  return [
+    ['weights', `${bitsPerWeight} bits each, ${formatBytes(bytesPerDecodedToken)} for a decoded token`],
+  ];
+}
+
 function describe(info: ModelInfo): string {
   const { parameters, files } = info;
   const bytes = files.reduce((sum, file) => sum + file.bytes, 0);
@@ -44,7 +51,11 @@ function describe(info: ModelInfo): string {
     ['hidden size', String(info.hiddenSize)],
     ['vocabulary', String(info.vocabSize)],
     ['context', `${info.contextLength} tokens`],
-    ['dtype', info.dtype],
+    [
+      'dtype',
+      info.quantization === undefined ? info.dtype : `${info.dtype}, quantized as ${info.quantization}`,
+    ],
+    ...sizeRows(info),
     [
       'size',
       files.length === 0

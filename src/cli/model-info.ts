@@ -1,15 +1,15 @@
 import { stat } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { type ExpectedTensor, expectedWeights } from '../auto/expected-weights.ts';
-import { loadConfig } from '../auto/load-config.ts';
-import { openModelCheckpoint } from '../auto/model-checkpoint.ts';
-import { refuseQuantized } from '../auto/quantization.ts';
+import { type LoadedConfig, loadConfig } from '../auto/load-config.ts';
+import { findQuantization } from '../auto/quantization.ts';
+import { listStoredWeights, type StoredWeight } from '../auto/stored-weights.ts';
+import { bytesPerDecodedToken, weightWork } from '../bench/work.ts';
 import { dtypeOf } from '../dtype.ts';
 import { HubError } from '../errors.ts';
 import { resolveRepo } from '../hub/repo/resolve-repo.ts';
 import type { HubOptions, Repo } from '../hub/types.ts';
-import type { Model, TokenWork } from '../models/architecture.ts';
-import type { TensorInfo } from '../safetensors/types.ts';
+import type { TokenWork } from '../models/architecture.ts';
 
 /** What config.json and the headers of the weights tell about a model. */
 export interface ModelInfo {
@@ -28,8 +28,13 @@ export interface ModelInfo {
   vocabSize: number;
   /** Positions. */
   contextLength: number;
-  /** Element type that most weights are stored in; without weights, what config.json says. */
+  /** What most weights are stored as, such as `bfloat16` or `int4`; without weights, what config.json says. */
   dtype: string;
+  /** How the repo says that it is quantized, such as `gptq`; absent where it does not. */
+  quantization?: string;
+  /** Bits that a weight takes on average, scales included, and bytes of weights that one decoded token reads; absent without weights. */
+  bitsPerWeight?: number;
+  bytesPerDecodedToken?: number;
   /** Weights on this disk; empty where they are not, and the numbers follow from config.json. */
   files: { name: string; bytes: number }[];
 }
@@ -40,9 +45,10 @@ export interface ModelInfo {
  */
 export async function modelInfo(idOrFolder: string, options: HubOptions): Promise<ModelInfo> {
   const repo = await resolveRepo(idOrFolder, options);
-  const { model, json } = await loadConfig(repo);
-  await refuseQuantized(repo, json);
-  const stored = await storedWeights(idOrFolder, repo, model, options);
+  const config = await loadConfig(repo);
+  const { model, json } = config;
+  const quantization = await findQuantization(repo, json);
+  const stored = await weightsOnDisk(idOrFolder, repo, config, options);
   const { routed, caches } = model;
   return {
     model: repo.id,
@@ -57,17 +63,32 @@ export async function modelInfo(idOrFolder: string, options: HubOptions): Promis
     vocabSize: model.vocabSize,
     contextLength: model.contextLength,
     dtype: stored ? commonDtype(stored.weights) : (model.declared.dtype ?? 'unknown'),
+    ...(quantization && { quantization: quantization.method }),
+    ...(stored && sizesOf(stored.weights, model.work)),
     files: stored?.files ?? [],
   };
 }
 
+function sizesOf(weights: readonly StoredWeight[], work: TokenWork) {
+  const bytes = weights.reduce((sum, { byteLength }) => sum + byteLength, 0);
+  const elements = weights.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
+  return {
+    bitsPerWeight: Number(((8 * bytes) / Math.max(1, elements)).toFixed(3)),
+    bytesPerDecodedToken: bytesPerDecodedToken(weightWork(weights, work)),
+  };
+}
+
 /** The weights as far as they are on this disk in full; undefined otherwise. */
-async function storedWeights(idOrFolder: string, { commit }: Repo, model: Model, options: HubOptions) {
+async function weightsOnDisk(
+  idOrFolder: string,
+  { commit }: Repo,
+  config: LoadedConfig,
+  options: HubOptions,
+) {
   try {
     const pinned = commit === undefined ? {} : { revision: commit };
     const repo = await resolveRepo(idOrFolder, { ...options, ...pinned, localFilesOnly: true });
-    const { files, tensors } = await openModelCheckpoint(repo, model);
-    const weights = [...tensors.values()].filter(({ name }) => model.work.use(name).part !== 'computed');
+    const { files, weights } = await listStoredWeights(repo, config);
     const sizes = files.map(async (file) => ({ name: basename(file), bytes: (await stat(file)).size }));
     return { weights, files: await Promise.all(sizes) };
   } catch (error) {
@@ -83,9 +104,9 @@ export function countParameters(weights: readonly ExpectedTensor[], work: TokenW
   return { total: count(() => 1), active: Math.round(count((name) => work.use(name).share)) };
 }
 
-function commonDtype(weights: readonly TensorInfo[]): string {
+function commonDtype(weights: readonly StoredWeight[]): string {
   const bytes = new Map<string, number>();
-  for (const { dtype, byteLength } of weights) bytes.set(dtype, (bytes.get(dtype) ?? 0) + byteLength);
+  for (const { storage, byteLength } of weights) bytes.set(storage, (bytes.get(storage) ?? 0) + byteLength);
   const [first] = [...bytes].sort((a, b) => b[1] - a[1]);
   const stored = first?.[0] ?? 'none';
   return dtypeOf(stored) ?? stored;

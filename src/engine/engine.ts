@@ -5,8 +5,8 @@ import type { Model } from '../models/architecture.ts';
 import * as io from '../models/io.ts';
 import type { DeviceWeights } from '../runtime/device.ts';
 import type { WeightStore } from '../runtime/types.ts';
-import type { Checkpoint } from '../safetensors/types.ts';
 import { CheckpointWeights } from '../weights/checkpoint-weights.ts';
+import type { ModelCheckpoint } from '../weights/quantized-checkpoint.ts';
 import { CHUNK_TOKENS, makeBatch, visualFeeds } from './batch.ts';
 import { DeviceCacheMemory, HostCacheMemory } from './cache/memory.ts';
 import { CachePool } from './cache/pool.ts';
@@ -40,7 +40,7 @@ export class Engine {
   #running = new Set<Sequence>();
   readonly #closing = new Set<Sequence>();
 
-  constructor(model: Model, checkpoint: Checkpoint, store: WeightStore, options: DecoderOptions) {
+  constructor(model: Model, checkpoint: ModelCheckpoint, store: WeightStore, options: DecoderOptions) {
     const { weights, cacheDtype } = options;
     this.model = model;
     this.#options = options;

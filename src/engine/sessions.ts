@@ -4,8 +4,8 @@ import { Graph } from '../graph/graph.ts';
 import type { Model } from '../models/architecture.ts';
 import type { Variant } from '../nn/scope.ts';
 import type { RecordingSession, WeightStore } from '../runtime/types.ts';
-import type { Checkpoint } from '../safetensors/types.ts';
 import { CheckpointWeights } from '../weights/checkpoint-weights.ts';
+import type { ModelCheckpoint } from '../weights/quantized-checkpoint.ts';
 import { type DecoderOptions, disposedError, openGraph, targetOf } from './open-graph.ts';
 
 /** What distinguishes one graph of a loaded model from another. */
@@ -17,13 +17,13 @@ export type Head = Variant['head'];
 /** The sessions of a loaded decoder: one for each graph variant, opened when first wanted, all over the same weights. */
 export class Sessions {
   readonly #model: Model;
-  readonly #checkpoint: Checkpoint;
+  readonly #checkpoint: ModelCheckpoint;
   readonly #store: WeightStore;
   readonly #options: DecoderOptions;
   readonly #sessions = new Map<string, Promise<RecordingSession>>();
   #disposed = false;
 
-  constructor(model: Model, checkpoint: Checkpoint, store: WeightStore, options: DecoderOptions) {
+  constructor(model: Model, checkpoint: ModelCheckpoint, store: WeightStore, options: DecoderOptions) {
     this.#model = model;
     this.#checkpoint = checkpoint;
     this.#store = store;

@@ -5,8 +5,8 @@ import * as io from '../models/io.ts';
 import { allocate } from '../runtime/memory.ts';
 import { Tensor } from '../runtime/ort.ts';
 import type { Session, WeightStore } from '../runtime/types.ts';
-import type { Checkpoint } from '../safetensors/types.ts';
 import { CheckpointWeights } from '../weights/checkpoint-weights.ts';
+import type { ModelCheckpoint } from '../weights/quantized-checkpoint.ts';
 import { disposedError, type EngineOptions, openGraph, targetOf } from './open-graph.ts';
 import type { VisualFeatures } from './sequence.ts';
 
@@ -20,13 +20,13 @@ export function sees(model: Model): model is SeeingModel {
 /** The vision tower of a loaded model. Its session opens, and its weights are first touched, with the first picture. */
 export class VisionRuntime {
   readonly #model: SeeingModel;
-  readonly #checkpoint: Checkpoint;
+  readonly #checkpoint: ModelCheckpoint;
   readonly #store: WeightStore;
   readonly #engine: EngineOptions;
   #session: Promise<Session> | undefined;
   #disposed = false;
 
-  constructor(model: SeeingModel, checkpoint: Checkpoint, store: WeightStore, options: EngineOptions) {
+  constructor(model: SeeingModel, checkpoint: ModelCheckpoint, store: WeightStore, options: EngineOptions) {
     this.#model = model;
     this.#checkpoint = checkpoint;
     this.#store = store;

@@ -6,8 +6,13 @@ export interface ExpertsContext {
   readonly device: 'cpu' | 'cuda';
   /** Precision of the computation. Activations are fp32 values whatever it says. */
   readonly dtype: DType;
-  /** Type of the stored weights. */
+  /** Type of the stored weights; of quantized ones `F32`, as which `graph.value` gives them. */
   readonly weightDtype: WeightDType;
+  /**
+   * How weights are stored that are quantized: what a code is, such as `uint` or `float8_e4m3`, and its bits. A backend that reads weights
+   * through `graph.value` gets them dequantized, at 4 bytes a weight; one for which that is too much refuses here.
+   */
+  readonly quantized?: { readonly type: string; readonly bits: number };
   /**
    * `separate`: a matrix each, gate and up [I,H], down [H,I]. `fused`: gate‖up [E,2I,H], down [E,H,I].
    * `fused_transposed`: gate‖up [E,H,2I], down [E,I,H].

@@ -2,6 +2,8 @@
 export interface WeightInfo {
   readonly dtype: string;
   readonly shape: readonly number[];
+  /** How a weight is stored that is no plain tensor: what its codes are, and the bits of one. */
+  readonly quantized?: { readonly type: string; readonly bits: number };
 }
 
 /** Where a graph finds its weights. Requests are recorded, so that one build of the graph is also the check of the load. */

@@ -45,6 +45,11 @@ export interface Model {
   readonly media?: MediaPart;
   /** The name by which the model asks for a tensor that may be stored under another, as by the bare model or by earlier versions. */
   canonicalName(stored: string): string;
+  /**
+   * For a stored tensor in which the matrices of all experts of a layer lie one after another, apart for gate, up and down (MLX): the name
+   * that the model has for the one of an expert. Undefined for any other.
+   */
+  stackedExperts?(name: string): ((expert: number) => string) | undefined;
   /** Where the routed experts run and how a checkpoint stores them, by MoE layer. Asks for no tensor. */
   expertsContexts(stored: WeightSource, target: Target): ExpertsContext[];
   /** Emits the decoder of a variant. Inputs and outputs: see `io.ts`. Every weight is asked for, so that building is the load check. */

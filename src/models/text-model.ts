@@ -10,6 +10,9 @@ import type { TextConfig } from './text-config.ts';
 /** Tensors of a decoder saved by itself, as HF `Qwen3MoeModel` is: its prefix is missing. */
 const BARE = /^(?:layers|embed_tokens|norm)\./;
 
+/** MLX's name for the experts of a layer, whose matrices it stacks. */
+const STACKED = /^(.*\.mlp\.)switch_mlp(\.(?:gate|up|down)_proj\.\w+)$/;
+
 interface TextModelOptions {
   readonly modelType: string;
   /** Prefix of the decoder's tensors, such as `model`. */
@@ -55,9 +58,15 @@ export function describeText(
       use: (tensor) => tensorUse(tensor, config, prefix, tower),
     },
     canonicalName: (stored) => (BARE.test(stored) ? `${prefix}.${stored}` : stored),
+    stackedExperts,
     expertsContexts: (stored: WeightSource, target: Target) =>
       sparse.map((layer) => expertsContext(stored, `${prefix}.layers.${layer}.mlp.experts`, config, target)),
   };
+}
+
+function stackedExperts(name: string): ((expert: number) => string) | undefined {
+  const [, layer, part] = STACKED.exec(name) ?? [];
+  return layer === undefined ? undefined : (expert) => `${layer}experts.${expert}${part}`;
 }
 
 /**

@@ -26,13 +26,14 @@ export function expertsContext(
   };
   const layout = storedLayout(stored, prefix, sizes);
   const [first] = expertsWeights(prefix, { ...sizes, layout }).gate;
-  const found = stored.info(first as string)?.dtype ?? '';
+  const found = stored.info(first as string);
   return {
     device,
     dtype,
     ...sizes,
     layout,
-    weightDtype: ELEMENT_TYPES[dtypeOf(found) ?? 'float32'].safetensors,
+    weightDtype: ELEMENT_TYPES[dtypeOf(found?.dtype ?? '') ?? 'float32'].safetensors,
+    ...(found?.quantized && { quantized: found.quantized }),
   };
 }
 

@@ -6,6 +6,8 @@ export const ZEROS = '';
 /** Where one tensor lies on disk. Nothing of it has been read. */
 export interface TensorInfo {
   readonly name: string;
+  /** Its name in the file, where the model calls it otherwise. */
+  readonly storedName?: string;
   /** Absolute path of the shard, or `ZEROS` for a tensor that lies in no file. */
   readonly file: string;
   /** Absolute byte offset of the first element in the file. */

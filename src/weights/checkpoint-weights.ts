@@ -1,7 +1,9 @@
 import { isWeightDType } from '../dtype.ts';
 import { CheckpointError } from '../errors.ts';
 import type { WeightInfo, WeightSource } from '../graph/weight-source.ts';
-import { type Checkpoint, type TensorInfo, ZEROS } from '../safetensors/types.ts';
+import { type TensorInfo, ZEROS } from '../safetensors/types.ts';
+import type { ModelCheckpoint } from './quantized-checkpoint.ts';
+import type { QuantizedTensor } from './quantized-tensor.ts';
 
 /** What the engine's weight store offers a graph. */
 interface Store {
@@ -21,6 +23,8 @@ export interface LoadReport {
   readonly unexpected: readonly string[];
   /** Those of them that belong to experts beyond the configured count: config.json and weights are of different models. */
   readonly surplusExperts: readonly string[];
+  /** Biases of quantized weights that nobody asked for: some tools store zeros beside every module. Not among `unexpected`. */
+  readonly surplusBiases: readonly string[];
 }
 
 /** What the model says about a tensor by its name. */
@@ -38,7 +42,8 @@ const MOST_MISSING = 10_000;
 
 /** A checkpoint as a source of graph weights, recording what is asked for and what does not fit. */
 export class CheckpointWeights implements WeightSource {
-  readonly #checkpoint: Checkpoint;
+  readonly #checkpoint: ModelCheckpoint;
+  readonly #quantized: ReadonlyMap<string, QuantizedTensor>;
   readonly #store: Store | undefined;
   readonly #requested = new Set<string>();
   readonly #missing = new Map<string, readonly number[]>();
@@ -46,17 +51,21 @@ export class CheckpointWeights implements WeightSource {
   #hasOtherDtypes = false;
 
   /** @param store without one the graph can be built to check the checkpoint, but not run */
-  constructor(checkpoint: Checkpoint, store?: Store) {
+  constructor(checkpoint: ModelCheckpoint, store?: Store) {
     this.#checkpoint = checkpoint;
+    this.#quantized = checkpoint.quantized ?? new Map();
     this.#store = store;
   }
 
   info(name: string): WeightInfo | undefined {
-    return this.#checkpoint.tensors.get(name);
+    const weight = this.#quantized.get(name);
+    return weight ? quantizedInfo(weight) : this.#checkpoint.tensors.get(name);
   }
 
   request(name: string, shape: readonly number[]): WeightInfo | undefined {
     this.#requested.add(name);
+    const weight = this.#quantized.get(name);
+    if (weight) return this.#requestQuantized(weight, shape);
     const tensor = this.#checkpoint.tensors.get(name);
     if (!tensor) {
       this.#missing.set(name, shape);
@@ -69,11 +78,21 @@ export class CheckpointWeights implements WeightSource {
       this.#mismatched.set(name, `${where} has dtype ${tensor.dtype}; expected F32, F16 or BF16`);
       return undefined;
     }
-    if (tensor.shape.length !== shape.length || tensor.shape.some((size, i) => size !== shape[i])) {
+    if (!sameShape(tensor.shape, shape)) {
       this.#mismatched.set(name, `${where} has shape [${tensor.shape}]; expected [${shape}] by config.json`);
       return undefined;
     }
     return tensor;
+  }
+
+  #requestQuantized(weight: QuantizedTensor, shape: readonly number[]): WeightInfo | undefined {
+    if (sameShape(weight.shape, shape)) return quantizedInfo(weight);
+    const { name, file } = weight.codes.tensor;
+    this.#mismatched.set(
+      weight.name,
+      `${name} in ${file} holds a weight of shape [${weight.shape}]; expected [${shape}] by config.json`,
+    );
+    return undefined;
   }
 
   handle(name: string): number {
@@ -104,19 +123,34 @@ export class CheckpointWeights implements WeightSource {
     return !this.#missing.has(name) && !this.#mismatched.has(name);
   }
 
+  #isBiasOfQuantized(name: string): boolean {
+    return name.endsWith('.bias') && this.#quantized.has(`${name.slice(0, -'.bias'.length)}.weight`);
+  }
+
   /** @param use what the model says about a tensor; buffers that it computes itself are not reported */
   report(use: (tensor: string) => Use): LoadReport {
-    const unexpected = [...this.#checkpoint.tensors.keys()].filter(
+    const left = [...this.#checkpoint.tensors.keys(), ...this.#quantized.keys()].filter(
       (name) => !this.#requested.has(name) && use(name).part !== 'computed',
     );
+    const surplusBiases = left.filter((name) => this.#isBiasOfQuantized(name));
+    const unexpected = left.filter((name) => !this.#isBiasOfQuantized(name));
     return {
       missing: [...this.#missing.keys()],
       mismatched: [...this.#mismatched.values()],
       hasOtherDtypes: this.#hasOtherDtypes,
       unexpected,
+      surplusBiases,
       surplusExperts: unexpected.filter((name) => use(name).isSurplusExpert),
     };
   }
+}
+
+function quantizedInfo({ shape, codes }: QuantizedTensor): WeightInfo {
+  return { dtype: codes.tensor.dtype, shape, quantized: { type: codes.type, bits: codes.bits } };
+}
+
+function sameShape(found: readonly number[], wanted: readonly number[]): boolean {
+  return found.length === wanted.length && found.every((size, i) => size === wanted[i]);
 }
 
 /**

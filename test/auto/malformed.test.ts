@@ -7,6 +7,8 @@ import { maxDifference, readJson } from '../helpers/goldens.ts';
 
 interface MalformedCase {
   name: string;
+  /** Among the goldens. */
+  folder: string;
   defect: string;
   expect: 'error' | 'either' | 'load';
   file?: string | string[];
@@ -15,12 +17,18 @@ interface MalformedCase {
   logits_first8?: number[];
 }
 
-const FOLDER = join(import.meta.dirname, '../fixtures/goldens/malformed');
-const { cases } = readJson<{ cases: MalformedCase[] }>(FOLDER, 'manifest.json');
+const GOLDENS = join(import.meta.dirname, '../fixtures/goldens');
+const FOLDER = join(GOLDENS, 'malformed');
+const casesIn = (folder: string) =>
+  readJson<{ cases: Omit<MalformedCase, 'folder'>[] }>(GOLDENS, folder, 'manifest.json').cases.map((one) => ({
+    ...one,
+    folder,
+  }));
+const cases = [...casesIn('malformed'), ...casesIn('quantized-malformed')];
 
 async function lastLogits(one: MalformedCase): Promise<Float32Array> {
   const autoClass = one.name.includes('vl_') ? AutoModelForImageTextToText : AutoModelForCausalLM;
-  const model = await autoClass.fromPretrained(join(FOLDER, one.name), {
+  const model = await autoClass.fromPretrained(join(GOLDENS, one.folder, one.name), {
     dtype: 'float32',
     onWarning: () => {},
   });
@@ -50,7 +58,9 @@ describe('opening a damaged or unusual checkpoint', () => {
     expectNamed((error as Error).message, one.subject);
   });
 
-  it.each(cases.filter((one) => one.expect !== 'error'))('handles $name: $defect', async (one) => {
+  // Products with quantized weights are not there yet.
+  const loading = cases.filter((one) => one.expect !== 'error' && one.folder === 'malformed');
+  it.each(loading)('handles $name: $defect', async (one) => {
     const logits = await lastLogits(one).catch((cause: unknown) => {
       if (one.expect === 'either' && cause instanceof SwitchyardError) return undefined;
       throw cause;

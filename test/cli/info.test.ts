@@ -42,8 +42,18 @@ describe('switchyard info', () => {
       vocabSize: 1024,
       contextLength: 512,
       dtype: 'bfloat16',
+      bitsPerWeight: 16,
+      bytesPerDecodedToken: 588800,
       files: names.map((name) => ({ name, bytes: statSync(join(folder, name)).size })),
     });
+  });
+
+  test('tells how a quantized checkpoint is stored, and what a token reads of it', async () => {
+    const folder = join(goldenModel(''), '../quantized/qwen3_moe_gptq');
+    expect(await info(folder)).toMatchObject({ dtype: 'int4', quantization: 'gptq' });
+    const { stdout } = await run(['info', folder]);
+    expect(stdout).toMatch(/^dtype +int4, quantized as gptq$/m);
+    expect(stdout).toMatch(/^weights +\d\.\d+ bits each, .* for a decoded token$/m);
   });
 
   test('tells dense layers from those with experts', async () => {
@@ -62,7 +72,8 @@ describe('switchyard info', () => {
     async (name) => {
       const folder = await mkdtemp(join(tmpdir(), 'switchyard-info-'));
       await copyFile(join(goldenModel(name), 'config.json'), join(folder, 'config.json'));
-      const [bare, full] = [await info(folder), await info(goldenModel(name))];
+      const bare = await info(folder);
+      const { bitsPerWeight, bytesPerDecodedToken, ...full } = await info(goldenModel(name));
       const { stdout } = await run(['info', folder]);
       await rm(folder, { recursive: true });
       expect(bare).toEqual({ ...full, model: folder, files: [] });
