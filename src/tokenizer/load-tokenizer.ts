@@ -7,9 +7,11 @@ import { BpeTokenizer } from './bpe/bpe-tokenizer.ts';
 import { buildNormalizer, normalizerSchema } from './bpe/normalizer.ts';
 import { postProcessorSchema, surroundingsOf } from './bpe/post-processor.ts';
 import { buildPreTokenizer, preTokenizerSchema } from './bpe/pre-tokenizer.ts';
+import type { ChatTemplate } from './chat-template.ts';
 import { readChatTemplates } from './chat-template-files.ts';
 import { qwen2TokenizerHead } from './qwen2-tokenizer.ts';
 import { readTables, type TokenizerPaths } from './read-tables.ts';
+import { builtInStyle, type ResponseStyle, responseTemplateSchema, styleOf } from './response/style.ts';
 import { assembleAddedTokens, type NamedTokens, namedTokens, tokenText } from './special-tokens.ts';
 import { Tokenizer } from './tokenizer.ts';
 import {
@@ -67,8 +69,28 @@ export async function loadTokenizer(repo: Repo): Promise<Tokenizer> {
     additionalSpecialTokens: named.further.map(tokenText),
     splitSpecialTokens: config.split_special_tokens ?? false,
     chatTemplates,
+    responseStyle: responseStyleOf(config, configPath, chatTemplates),
     source: repo.id,
   });
+}
+
+/** Read when an answer is first taken apart: a repo whose words we do not follow is of use without. */
+function responseStyleOf(
+  { response_template: template }: TokenizerConfig,
+  path: string | undefined,
+  chatTemplates: ReadonlyMap<string, ChatTemplate>,
+): () => ResponseStyle {
+  let style: ResponseStyle | undefined;
+  const file = path ?? 'tokenizer_config.json';
+  const read = () => {
+    if (template === undefined || template === null)
+      return builtInStyle([...chatTemplates.values()].map(({ source }) => source).join('\n'));
+    return styleOf(checkFile(responseTemplateSchema, template, `${file}: response_template`), file);
+  };
+  return () => {
+    style ??= read();
+    return style;
+  };
 }
 
 /** vocab.json and merges.txt are fetched only where tokenizer.json is missing. */

@@ -70,6 +70,8 @@ export const configSchema = z.looseObject({
   split_special_tokens: z.boolean().nullish(),
   added_tokens_decoder: z.record(z.string().regex(/^\d{1,8}$/), tokenFields).nullish(),
   chat_template: templatesSchema.nullish(),
+  /** How answers are written; checked where it is used. */
+  response_template: z.unknown().optional(),
 });
 
 export type TokenizerConfig = z.output<typeof configSchema>;

@@ -1,11 +1,18 @@
 import { setImmediate as turn } from 'node:timers/promises';
-import { abortIf, InputError, show, TokenizerError } from '../errors.ts';
+import { abortIf, expected, InputError, show, TokenizerError } from '../errors.ts';
 import { checkOpenOptions, checkOptions, noMore } from '../options.ts';
 import type { AddedToken } from './bpe/added-tokens.ts';
 import type { BpeTokenizer } from './bpe/bpe-tokenizer.ts';
 import type { ChatTemplate } from './chat-template.ts';
 import { type ChatMessage, checkMessages, checkObjects, forTemplate, renderOpen } from './conversation.ts';
 import { Detokenizer } from './detokenizer.ts';
+import {
+  endsReasoning,
+  type ParsedResponse,
+  type ParseResponseOptions,
+  ResponseParser,
+} from './response/parser.ts';
+import type { ResponseStyle } from './response/style.ts';
 
 /** Token ids of one or more texts. Rows are equally long unless `padding` is false. */
 export interface TokenizedBatch {
@@ -65,6 +72,7 @@ const DECODE_OPTIONS = [
   'skipSpecialTokens',
   'unknownIds',
 ] as const satisfies readonly (keyof DecodeOptions)[];
+const PARSE_OPTIONS = ['prompt', 'tools'] as const satisfies readonly (keyof ParseResponseOptions)[];
 const CHAT_OPTIONS = [
   ...['tools', 'documents', 'addGenerationPrompt', 'continueFinalMessage', 'tokenize', 'chatTemplate'],
 ];
@@ -82,6 +90,8 @@ export interface TokenizerParts {
   splitSpecialTokens: boolean;
   /** By name; a single template is called `default`. */
   chatTemplates: ReadonlyMap<string, ChatTemplate>;
+  /** How the model writes its answers. @throws TokenizerError where the repo says it in words that are not followed */
+  responseStyle: () => ResponseStyle;
   /** The id or folder, for messages. */
   source: string;
 }
@@ -257,6 +267,45 @@ export class Tokenizer extends CallableTokenizer {
     checkOptions(options, ['skipSpecialTokens'], 'detokenizer');
     const skip = options.skipSpecialTokens ? this.#specialIds : undefined;
     return new Detokenizer((id) => (skip?.has(id) ? undefined : this.#parts.bpe.bytesOf(id)));
+  }
+
+  /**
+   * Takes an answer apart: its reasoning, its text, and the functions it calls, with arguments of the types that the functions' schemas name.
+   * Counterpart of transformers' `parse_response`; the result is a message that `applyChatTemplate` takes back.
+   *
+   * @param response the text that was generated, or its ids; special tokens may be in it
+   * @throws {InputError} the response is neither, or an option has the wrong type.
+   */
+  parseResponse(response: string | readonly number[], options: ParseResponseOptions = {}): ParsedResponse {
+    const text = typeof response === 'string' ? response : this.decode(response, { unknownIds: 'skip' });
+    const parser = this.responseParser(options);
+    const style = this.#parts.responseStyle();
+    if (options.prompt === undefined && endsReasoning(text, style)) parser.push(style.reasoning?.open ?? '');
+    parser.push(text);
+    parser.end();
+    return parser.message;
+  }
+
+  /**
+   * Takes an answer apart piece by piece, as it is generated.
+   * @throws {InputError} an option has the wrong type.
+   */
+  responseParser(options: ParseResponseOptions = {}): ResponseParser {
+    const { prompt, tools } = checkOptions(options, PARSE_OPTIONS, 'parseResponse');
+    if (prompt !== undefined && typeof prompt !== 'string')
+      throw new InputError(expected('parseResponse: prompt', prompt, 'the text that was continued'));
+    checkObjects(tools, 'tools');
+    return new ResponseParser(this.#parts.responseStyle(), options);
+  }
+
+  /** How the model writes reasoning and calls. @internal */
+  get responseStyle(): ResponseStyle {
+    return this.#parts.responseStyle();
+  }
+
+  /** Whether the token is no text, such as the end of a turn. @internal */
+  isSpecial(id: number): boolean {
+    return this.#specialIds.has(id);
   }
 
   /**
