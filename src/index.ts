@@ -25,6 +25,7 @@ export {
 export type { ExpertsBackend, ExpertsContext, ExpertsInputs, ExpertsWeights } from './experts/interface.ts';
 export type { ExpertsRegistry } from './experts/registry.ts';
 export { ExpertsInterface } from './experts/registry.ts';
+export type { AnswerOptions, ResponseFormat, ToolChoice } from './generation/answer-options.ts';
 export type { ConstraintFactory, TokenConstraint } from './generation/constraint.ts';
 export type { GenerateOptions } from './generation/generate-options.ts';
 export type { TokenLogprob, TokenLogprobs } from './generation/logprobs.ts';
@@ -92,6 +93,13 @@ export type { ResidencyStats } from './runtime/device.ts';
 export { Tensor } from './runtime/ort.ts';
 export type { ChatMessage } from './tokenizer/conversation.ts';
 export type { Detokenizer } from './tokenizer/detokenizer.ts';
+export type { ResponseDelta } from './tokenizer/response/events.ts';
+export type {
+  ParsedResponse,
+  ParseResponseOptions,
+  ResponseParser,
+  ToolCall,
+} from './tokenizer/response/parser.ts';
 export type {
   ChatTemplateOptions,
   DecodeOptions,

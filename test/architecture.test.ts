@@ -47,7 +47,8 @@ const TYPESCRIPT: Record<string, readonly string[]> = {
   weights: ['graph'],
   experts: ['graph'],
   graph: [],
-  generation: ['tokenizer'],
+  generation: ['structured', 'tokenizer'],
+  structured: [],
   hub: ['net'],
   media: ['net'],
   net: [],
@@ -101,8 +102,10 @@ const INSIDE: Record<string, readonly string[]> = {
   'nn/scope.ts': [],
   'runtime/requirements/': ['runtime/requirements/', 'runtime/engine-status.ts', 'runtime/native-files.ts'],
   'runtime/ort.ts': [],
+  'structured/regex/': ['structured/regex/', 'structured/characters.ts', 'structured/grammar.ts'],
   'tokenizer/bpe/': ['tokenizer/bpe/'],
   'tokenizer/jinja/': ['tokenizer/jinja/'],
+  'tokenizer/response/': ['tokenizer/response/'],
 };
 /** Folders that others know by these files alone, but for those that make a whole of the parts. */
 const FRONTS: Record<string, readonly string[]> = { models: ['models/architecture.ts', 'models/io.ts'] };
@@ -113,6 +116,7 @@ const PURE: Record<string, readonly string[]> = {
   'engine/scheduler.ts': [],
   'engine/tuning/policy.ts': ['experts/moe-op.ts'],
   'generation/random.ts': [],
+  'structured/automaton.ts': ['structured/grammar.ts'],
 };
 
 /** Names of inputs and outputs that name something else as well: a key of config.json, a variant of a graph. */

@@ -1,11 +1,12 @@
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import type { AnswerOptions } from './answer-options.ts';
 import type { ConstraintFactory } from './constraint.ts';
 import type { GenerationParameters } from './parameters.ts';
 import type { TokenRows } from './prompt.ts';
 import type { Streamer } from './streamers.ts';
 
 /** Arguments of `generate`. */
-export interface GenerateOptions extends GenerationParameters {
+export interface GenerateOptions extends GenerationParameters, AnswerOptions {
   /** Prompts [rows, tokens], rows of one length, shorter prompts padded on the left. */
   inputIds: TokenRows;
   /** [rows, tokens]: 1 for a token, 0 for padding. Default: no padding. */
@@ -21,7 +22,7 @@ export interface GenerateOptions extends GenerationParameters {
   signal?: AbortSignal | undefined;
   /** Says for each row, by its index, which tokens may come. A constraint is a row's own and used once. */
   constraint?: ConstraintFactory | undefined;
-  /** For `stopStrings`. */
+  /** For `stopStrings`, `responseFormat` and `tools`. */
   tokenizer?: Tokenizer | undefined;
   /** Pins the experts backend of this call; without it every step reads the model's setting as it then is. */
   expertsImplementation?: unknown;

@@ -1,6 +1,7 @@
 import { expected, InputError, show } from '../errors.ts';
 import { checkSignal, noMore } from '../options.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import { ANSWER_OPTIONS, answerConstraint } from './answer-options.ts';
 import type { ConstraintFactory } from './constraint.ts';
 import type { GenerateOptions } from './generate-options.ts';
 import { checkParameters, type GenerationConfig } from './parameters.ts';
@@ -19,6 +20,7 @@ const OTHER_OPTIONS = [
   'constraint',
   'tokenizer',
   'expertsImplementation',
+  ...ANSWER_OPTIONS,
 ] as const satisfies readonly (keyof GenerateOptions)[];
 
 /**
@@ -73,10 +75,6 @@ export function makePlan(
     checked ?? checkPrompts(options.inputIds, options.attentionMask, vocabSize),
     parameters,
   );
-  if (options.constraint !== undefined && typeof options.constraint !== 'function')
-    throw new InputError(
-      expected('constraint', options.constraint, 'a function that makes the constraint of a row'),
-    );
   checkStreaming(options, prompts.rows.length, parameters);
   const width = Math.max(...prompts.rows.map(({ ids }) => ids.length));
   const budget = tokenBudget(parameters, width, generator.contextLength);
@@ -88,7 +86,7 @@ export function makePlan(
     streamer: asStreamer(options),
     signal: options.signal,
     tokenizer: options.tokenizer,
-    constraint: options.constraint,
+    constraint: constraintOf(options, prompts, parameters, vocabSize),
     request: {
       prompts: prompts.rows,
       newTokens: budget,
@@ -97,6 +95,24 @@ export function makePlan(
         : { expertsImplementation: options.expertsImplementation }),
     },
   };
+}
+
+function constraintOf(
+  options: GenerateOptions,
+  { rows }: Prompts,
+  { eosTokenIds }: ResolvedParameters,
+  vocabSize: number,
+): ConstraintFactory | undefined {
+  const { constraint: own, tokenizer } = options;
+  if (own !== undefined && typeof own !== 'function')
+    throw new InputError(expected('constraint', own, 'a function that makes the constraint of a row'));
+  const prompts = rows.map(({ ids }) => ids);
+  const answer = answerConstraint(options, tokenizer, prompts, eosTokenIds, vocabSize);
+  if (own && answer)
+    throw new InputError(
+      'constraint excludes responseFormat and tools, which are a constraint too: leave one of them out',
+    );
+  return own ?? answer;
 }
 
 function joinParameters(
