@@ -193,6 +193,7 @@ struct CachedAttentionArgs {
   const void* q_norm = nullptr;           // [head_dim], or null for none
   const void* k_norm = nullptr;           // like q_norm
   float epsilon = 0.0f;                   // added to the mean square
+  float norm_offset = 0.0f;               // added to the norms' weights
   void* keys = nullptr;                   // [blocks, kv_heads, block_size, head_dim]
   void* values = nullptr;                 // like keys
   const int32_t* row_starts = nullptr;    // [rows + 1] on the device, as the next two: each row's first token

@@ -42,6 +42,7 @@ CachedAttention::CachedAttention(const KernelInfo& info, const WeightStore& stor
     : Attention(info),
       window(info.IntOr("window", -1)),
       epsilon(info.FloatOr("epsilon", 0.0f)),
+      norm_offset(info.FloatOr("norm_offset", 0.0f)),
       q_norm(FindNorm(info, store, "q_norm")),
       k_norm(FindNorm(info, store, "k_norm")) {
   if (window != -1 && window < 1) {

@@ -18,7 +18,8 @@ namespace switchyard::ops {
 // place.
 //
 // Attributes `q_norm`, `k_norm`: weights [D] of an RMS norm over each head, before the rotation, with
-// `epsilon`; -1: none. Attribute `window`: how many of the newest positions a query sees; -1: all.
+// `epsilon`, and `norm_offset` added to the weights; -1: none. Attribute `window`: how many of the newest
+// positions a query sees; -1: all.
 //
 // Rows may share blocks of their pasts; a run fails where two rows would write to one block.
 struct CachedAttention : Attention {
@@ -52,7 +53,7 @@ struct CachedAttention : Attention {
   Sizes CheckShapes(const std::string& node, const KernelContext& context) const;
 
   int64_t window;  // -1: none
-  float epsilon;
+  float epsilon, norm_offset;
   WeightRef q_norm, k_norm;  // [1, D], or empty
 };
 

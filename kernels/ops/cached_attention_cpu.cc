@@ -11,10 +11,12 @@ namespace {
 
 using Attributes = CachedAttention;
 
-std::vector<float> Widened(const WeightRef& norm) {
+// The weights of a norm as they multiply.
+std::vector<float> Widened(const WeightRef& norm, float offset) {
   if (norm.empty()) return {};
   std::vector<float> values(static_cast<size_t>(norm.cols));
   Widen(*norm.values, values.data());
+  for (float& value : values) value += offset;
   return values;
 }
 
@@ -54,8 +56,8 @@ CachedAttentionOnCpu::CachedAttentionOnCpu(const KernelInfo& info, SessionContex
     : session_(session),
       node_(info.node()),
       op_(info, *session.store),
-      q_norm_(Widened(op_.q_norm)),
-      k_norm_(Widened(op_.k_norm)) {}
+      q_norm_(Widened(op_.q_norm, op_.norm_offset)),
+      k_norm_(Widened(op_.k_norm, op_.norm_offset)) {}
 
 std::vector<cpu::AttentionRow> CachedAttentionOnCpu::ReadRows(KernelContext& context,
                                                               const Sizes& sizes) const {

@@ -54,7 +54,8 @@ class NotedWeights implements WeightSource {
     return 0;
   }
 
-  readFloat32(name: string): Float32Array {
-    return new Float32Array(this.shapes.get(name)?.reduce((a, b) => a * b, 1) ?? 0);
+  /** Nothing runs what is built of it. */
+  readFloat32(): Float32Array {
+    return new Float32Array(0);
   }
 }

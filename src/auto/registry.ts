@@ -1,11 +1,20 @@
 import { ConfigError, didYouMean, expected, show } from '../errors.ts';
 import type { Architecture } from '../models/architecture.ts';
 import { qwen2_moe } from '../models/qwen2_moe.ts';
+import { qwen3_5_moe, qwen3_5_moe_text } from '../models/qwen3_5_moe/model.ts';
 import { qwen3_moe } from '../models/qwen3_moe.ts';
+import { qwen3_next } from '../models/qwen3_next.ts';
 import { qwen3_vl_moe } from '../models/qwen3_vl_moe/model.ts';
 
 /** Every architecture by its HF `model_type`. */
-const ARCHITECTURES: Readonly<Record<string, Architecture>> = { qwen2_moe, qwen3_moe, qwen3_vl_moe };
+const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
+  qwen2_moe,
+  qwen3_moe,
+  qwen3_vl_moe,
+  qwen3_next,
+  qwen3_5_moe,
+  qwen3_5_moe_text,
+};
 
 /**
  * The architecture a config.json asks for.

@@ -15,6 +15,6 @@ export async function listStoredWeights(
   { json, model }: LoadedConfig,
 ): Promise<{ readonly files: readonly string[]; readonly weights: readonly StoredWeight[] }> {
   const checkpoint = await openModelCheckpoint(repo, model, await openQuantization(repo, json));
-  const weights = storedWeights(checkpoint).filter(({ name }) => model.work.use(name).part !== 'computed');
+  const weights = storedWeights(checkpoint).filter(({ name }) => model.work.use(name).part !== 'unread');
   return { files: checkpoint.files, weights };
 }

@@ -27,6 +27,12 @@ export type { Attribute, Dimension } from './parts.ts';
 /** A float attribute, also for integral values such as 1. */
 export const float = (value: number): FloatAttribute => ({ float: value });
 
+/** How a stored tensor differs from what is written into the graph. */
+export interface VectorChange {
+  values?(stored: Float32Array): Float32Array;
+  readonly shape?: readonly number[];
+}
+
 /** A finished graph, and what a session has to know of its weights. */
 export interface SerializedGraph {
   /** `onnx.ModelProto` bytes. */
@@ -144,13 +150,17 @@ export class Graph implements GraphBuilder {
     return this.weights.request(name, shape) ? this.weights.handle(name) : -1;
   }
 
-  /** A small stored tensor (a norm's weight), widened to fp32 and written into the graph. */
-  vector(name: string, shape: readonly number[]): Value {
+  /**
+   * A small stored tensor (a norm's weight), widened to fp32 and written into the graph.
+   * @param change what stands there instead, and its shape
+   */
+  vector(name: string, shape: readonly number[], change: VectorChange = {}): Value {
     const cached = this.#widened.get(name);
     if (cached) return cached;
-    const size = shape.reduce((a, b) => a * b, 1);
-    const data = this.weights.request(name, shape) ? this.weights.readFloat32(name) : new Float32Array(size);
-    const value = this.#constant('float32', shape, data, undefined, name);
+    // A graph that lacks a tensor is built to find out what it lacks, and never runs.
+    const stored = this.weights.request(name, shape) ? this.weights.readFloat32(name) : new Float32Array(0);
+    const data = change.values?.(stored) ?? stored;
+    const value = this.#constant('float32', change.shape ?? shape, data, undefined, name);
     this.#widened.set(name, value);
     return value;
   }

@@ -43,6 +43,8 @@ export interface Model {
   readonly work: TokenWork;
   /** What a model that sees has besides; absent for text models. */
   readonly media?: MediaPart;
+  /** The decoder as a text model, for a model that sees and whose family has such a class. */
+  readonly languageModel?: Model;
   /** The name by which the model asks for a tensor that may be stored under another, as by the bare model or by earlier versions. */
   canonicalName(stored: string): string;
   /**
@@ -77,10 +79,11 @@ export interface TokenWork {
 export interface TensorUse {
   /**
    * `embedding`: a table of which a token reads a row. `projections`: up to a layer's queries, keys and values, which every position
-   * goes through. `rest`: a layer behind that. `norm`: the final norm. `head`: the output head. `tower`: the vision tower. `computed`: a
-   * buffer that old checkpoints carry and every implementation computes itself. `unknown`: none of these.
+   * goes through. `rest`: a layer behind that. `norm`: the final norm. `head`: the output head. `tower`: the vision tower. `unread`: a
+   * buffer that old checkpoints carry and every implementation computes itself, or of a part that never runs, such as layers that
+   * draft several tokens. `unknown`: none of these.
    */
-  readonly part: 'embedding' | 'projections' | 'rest' | 'norm' | 'head' | 'tower' | 'computed' | 'unknown';
+  readonly part: 'embedding' | 'projections' | 'rest' | 'norm' | 'head' | 'tower' | 'unread' | 'unknown';
   readonly layer?: number;
   /** Part of it that a token reads: k of E for routed experts, else all. */
   readonly share: number;

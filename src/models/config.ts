@@ -96,6 +96,11 @@ export function declaredDtype(
   };
 }
 
+/** What a sub-config declares, else what the level above does. */
+export function declaredIn(inner: DeclaredDtype, outer: DeclaredDtype): DeclaredDtype {
+  return inner.dtype !== undefined || inner.fault !== undefined ? inner : outer;
+}
+
 /** Copies `from` to `to` where only `from` is given: older and newer names of one field. */
 export function alias(json: unknown, from: string, to: string): unknown {
   if (typeof json !== 'object' || json === null || Array.isArray(json)) return json;

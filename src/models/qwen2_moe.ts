@@ -4,7 +4,6 @@ import { attention } from '../nn/attention.ts';
 import { embedding, gatherRows } from '../nn/embedding.ts';
 import { lmHead } from '../nn/lm-head.ts';
 import { gatedMlp } from '../nn/mlp.ts';
-import { routedExperts } from '../nn/moe.ts';
 import { rmsNorm } from '../nn/norm.ts';
 import type { LayerPass } from '../nn/pass.ts';
 import { rotaryTables } from '../nn/rope.ts';
@@ -12,6 +11,7 @@ import { Scope, type Variant } from '../nn/scope.ts';
 import type { Architecture, Model } from './architecture.ts';
 import { size } from './config.ts';
 import { DecoderPass } from './pass.ts';
+import { expertsWithShared } from './shared-expert.ts';
 import { parseText, type TextConfig, textFields } from './text-config.ts';
 import { describeText, tableNames } from './text-model.ts';
 
@@ -81,15 +81,7 @@ function layer(
   if (pass.rows) residual = gatherRows(g, residual, pass.rows);
   [x, residual] = rmsNorm(g.at('post_attention_layernorm'), x, residual, config);
   x = config.isSparse[n]
-    ? sparseBlock(g.at('mlp'), x, pass, config)
+    ? expertsWithShared(g.at('mlp'), x, pass, config)
     : gatedMlp(g.at('mlp'), x, config.hidden_size, config.intermediate_size);
   return [x, residual];
-}
-
-/** Routed experts plus a shared expert behind a sigmoid gate: HF `Qwen2MoeSparseMoeBlock`. */
-function sparseBlock(g: Scope<Variant>, x: Value, pass: LayerPass, config: Config): Value {
-  const { hidden_size: hidden, shared_expert_intermediate_size: intermediate } = config;
-  const routed = routedExperts(g, x, pass, config);
-  const gate = g.weight('shared_expert_gate.weight', [1, hidden]);
-  return g.op('Add', [routed, gatedMlp(g.at('shared_expert'), x, hidden, intermediate, gate)]);
 }

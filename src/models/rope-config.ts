@@ -58,6 +58,8 @@ export interface RopePlace {
   readonly headDim: number;
   /** Of the model's class. */
   readonly defaultTheta: number;
+  /** Of the model's class, where it rotates the first dimensions of a head and leaves the rest: their share of them. */
+  readonly defaultPartial?: number | undefined;
   /** Kinds of attention that layers have, for settings kind by kind. */
   readonly layerTypes: readonly string[];
 }
@@ -73,6 +75,8 @@ export interface ParsedRope {
   /** The dictionary in force. */
   readonly dictionary: RopeDictionary;
   readonly parameters: RopeParameters;
+  /** Dimensions of a head that are rotated, its first ones. */
+  readonly rotaryDim: number;
   /** Most positions of a sequence: what the scaling reaches, where there is one, but no less than `max_position_embeddings`. */
   readonly contextLength: number;
 }
@@ -96,9 +100,10 @@ export function parseRope(config: RopeFields, place: RopePlace): ParsedRope {
   const settings = parseConfig(ropeSchema, { ...Object.fromEntries(used), rope_theta: theta }, file, field);
   const fault = (name: SettingName, wanted: string) =>
     fieldError(file, `${field}.${name}`, given[name], wanted);
-  const partial = given.partial_rotary_factor ?? config.partial_rotary_factor ?? 1;
-  if (partial !== 1 && type !== 'default' && type !== 'proportional')
+  const partial = given.partial_rotary_factor ?? config.partial_rotary_factor ?? place.defaultPartial ?? 1;
+  if (partial !== 1 && type !== 'default' && type !== 'proportional' && place.defaultPartial === undefined)
     throw fieldError(file, `${path}partial_rotary_factor`, partial, `1 with rope type ${type}`);
+  const rotaryDim = place.defaultPartial === undefined ? headDim : rotatedDimensions(partial, place);
 
   const { max_position_embeddings: max } = config;
   const stated = WITH_ORIGINAL.includes(type)
@@ -108,9 +113,10 @@ export function parseRope(config: RopeFields, place: RopePlace): ParsedRope {
   const factor = scalingFactor(type, settings, stated, max);
   if (factor === undefined) throw fault('factor', `a number above 0, as rope type ${type} scales by it`);
   if (type === 'llama3') checkLlama3(settings, fault);
-  if (type === 'longrope') checkLongrope(settings, headDim / 2, fault);
+  if (type === 'longrope') checkLongrope(settings, rotaryDim / 2, fault);
   return {
     dictionary,
+    rotaryDim,
     parameters: {
       type,
       theta: settings.rope_theta,
@@ -130,6 +136,18 @@ export function parseRope(config: RopeFields, place: RopePlace): ParsedRope {
     },
     contextLength: type === 'default' ? max : Math.max(max, Math.floor(factor * original)),
   };
+}
+
+/** HF truncates, and completes the last pair. */
+function rotatedDimensions(partial: unknown, { file, path, headDim }: RopePlace): number {
+  const dimensions = typeof partial === 'number' && partial <= 1 ? Math.trunc(headDim * partial) : 0;
+  if (dimensions > 0) return dimensions + (dimensions % 2);
+  throw fieldError(
+    file,
+    `${path}partial_rotary_factor`,
+    partial,
+    `at least 1 / head_dim (${headDim}), at most 1`,
+  );
 }
 
 type Fault = (name: SettingName, wanted: string) => Error;

@@ -7,22 +7,29 @@ interface UseConfig {
 
 const LAYER = /^layers\.(\d+)\.(.+)$/;
 const EXPERT = /^mlp\.experts\.(?:(\d+)\.)?/;
-const PROJECTION = /^(?:input_layernorm|self_attn\.[qkv]_(?:proj|norm))\./;
+const PROJECTION =
+  /^(?:input_layernorm|self_attn\.[qkv]_(?:proj|norm)|linear_attn\.(?:in_proj_\w+|conv1d|A_log|dt_bias))(?:\.|$)/;
 const COMPUTED = /\.rotary_emb\.inv_freq$/;
+/** Layers that draft several tokens at a time. */
+const DRAFT = /^mtp\./;
 
 /**
  * Where Qwen's MoE decoders use a tensor.
- * @param prefix of the decoder's tensors, such as `model`
- * @param tower prefix of the vision tower's, where there is one
+ * @param prefixes of the decoder's tensors, such as `model`; of the vision tower's, where there is one; of what is never read
  */
-export function tensorUse(name: string, config: UseConfig, prefix: string, tower?: string): TensorUse {
+export function tensorUse(
+  name: string,
+  config: UseConfig,
+  { prefix, tower, unread }: { readonly prefix: string; readonly tower?: string; readonly unread?: string },
+): TensorUse {
   const use = (part: TensorUse['part'], more: Partial<TensorUse> = {}): TensorUse => ({
     part,
     share: 1,
     isSurplusExpert: false,
     ...more,
   });
-  if (COMPUTED.test(name)) return use('computed');
+  const isSpare = unread !== undefined && name.startsWith(`${unread}.`);
+  if (isSpare || COMPUTED.test(name) || DRAFT.test(name)) return use('unread', { share: 0 });
   if (tower !== undefined && name.startsWith(`${tower}.`)) return use('tower');
   if (name === 'lm_head.weight') return use('head');
   if (!name.startsWith(`${prefix}.`)) return use('unknown');

@@ -64,11 +64,15 @@ export type TextConfig<F extends Fields = Fields> = F & {
   readonly declaredDtype: DeclaredDtype;
 };
 
-interface TextDefaults<F extends Fields> {
+export interface TextDefaults<F extends Fields> {
   /** Of the model's class. */
   readonly theta: number;
+  /** Share of a head's dimensions that are rotated, of the model's class; without it, always all. */
+  readonly partial?: number;
   /** Where the config lies in the file, such as `text_config`. */
   readonly path?: string;
+  /** Values of `layer_types` besides those of attention. */
+  readonly otherLayerTypes?: readonly string[];
   /** Which layers have a sliding window, where the config uses one and has no `layer_types`. Without it none ever has. */
   slides?(layer: number, fields: F): boolean;
 }
@@ -83,22 +87,25 @@ export function parseText<F extends Fields>(
   file: string,
   defaults: TextDefaults<F>,
 ): TextConfig<F> {
-  const { theta, path = '' } = defaults;
+  const { theta, partial, path = '' } = defaults;
   const fields = parseConfig(schema, alias(json, 'num_local_experts', 'num_experts'), file, path);
   const at = path === '' ? '' : `${path}.`;
   const head_dim = checkText(fields, file, at);
-  const isSliding = slidingLayers(fields, file, at, defaults.slides);
+  const isSliding = slidingLayers(fields, file, at, defaults);
   const window = isSliding.includes(true) ? windowSize(fields, file, at) : undefined;
   const kinds = [
     ...(isSliding.includes(false) || window === undefined ? [FULL] : []),
     ...(window === undefined ? [] : [SLIDING]),
   ];
-  const place = { file, path: at, headDim: head_dim, defaultTheta: theta, layerTypes: kinds };
-  const { dictionary, parameters, contextLength } = parseRope(fields, place);
+  const place = {
+    ...{ file, path: at, headDim: head_dim, defaultTheta: theta, defaultPartial: partial },
+    layerTypes: kinds,
+  };
+  const { dictionary, parameters, rotaryDim, contextLength } = parseRope(fields, place);
   return {
     ...fields,
     head_dim,
-    rope: computeRope(parameters, head_dim),
+    rope: computeRope(parameters, rotaryDim),
     ropeDictionary: dictionary,
     contextLength,
     isSparse: sparseLayers(fields),
@@ -117,17 +124,19 @@ function slidingLayers<F extends Fields>(
   fields: F,
   file: string,
   path: string,
-  slides: TextDefaults<F>['slides'],
+  { slides, otherLayerTypes = [] }: TextDefaults<F>,
 ): boolean[] {
   const { num_hidden_layers: layers, use_sliding_window: uses, layer_types: types } = fields;
   if (types === undefined)
     return Array.from({ length: layers }, (_, n) => uses && (slides?.(n, fields) ?? false));
   if (types.length !== layers)
     throw fieldError(file, `${path}layer_types`, types, `${layers} entries, as num_hidden_layers says`);
+  const others = otherLayerTypes.length > 0 ? otherLayerTypes : [SLIDING];
   return types.map((type, n) => {
     const known = RENAMED[type] ?? type;
+    if (otherLayerTypes.includes(known)) return false;
     if (known !== FULL && known !== SLIDING)
-      throw fieldError(file, `${path}layer_types.${n}`, type, `${FULL} or ${SLIDING}`);
+      throw fieldError(file, `${path}layer_types.${n}`, type, [FULL, ...others].join(' or '));
     if (known === SLIDING && !(uses && slides))
       throw fieldError(
         file,

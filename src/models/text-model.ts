@@ -13,18 +13,20 @@ const BARE = /^(?:layers|embed_tokens|norm)\./;
 /** MLX's name for the experts of a layer, whose matrices it stacks. */
 const STACKED = /^(.*\.mlp\.)switch_mlp(\.(?:gate|up|down)_proj\.\w+)$/;
 
-interface TextModelOptions {
+export interface TextModelOptions {
   readonly modelType: string;
   /** Prefix of the decoder's tensors, such as `model`. */
   readonly prefix: string;
   /** Prefix of the vision tower's tensors, where there is one. */
   readonly tower?: string;
+  /** Prefix of tensors that may be stored beside it and are never read, such as a tower that this model does without. */
+  readonly unread?: string;
 }
 
 /** What follows alike from the config of every Qwen MoE decoder; the rest of a `Model` is the family's own. */
 export function describeText(
   config: TextConfig,
-  { modelType, prefix, tower }: TextModelOptions,
+  { modelType, prefix, ...others }: TextModelOptions,
 ): Omit<Model, 'build'> {
   const { hidden_size: hidden, num_hidden_layers: layers, num_experts: experts } = config;
   const { num_attention_heads: heads, num_key_value_heads: kvHeads, head_dim: headDim } = config;
@@ -55,7 +57,7 @@ export function describeText(
     work: {
       // Scores and weighted sums: headDim multiply-adds each, for every head.
       attention: config.isSparse.map(() => 2 * heads * headDim),
-      use: (tensor) => tensorUse(tensor, config, prefix, tower),
+      use: (tensor) => tensorUse(tensor, config, { prefix, ...others }),
     },
     canonicalName: (stored) => (BARE.test(stored) ? `${prefix}.${stored}` : stored),
     stackedExperts,

@@ -11,6 +11,8 @@ export interface AttentionConfig {
   readonly num_key_value_heads: number;
   readonly head_dim: number;
   readonly rms_norm_eps: number;
+  /** Added to the weights of the heads' norms; see `NormConfig`. */
+  readonly normOffset?: number;
 }
 
 /** In what the attention of one family differs from that of another. */
@@ -21,6 +23,8 @@ export interface AttentionOptions {
   readonly headNorm: boolean;
   /** Sliding window in positions; without it every position sees all before it. */
   readonly window: number | undefined;
+  /** Whether `q_proj` gives each head a gate behind its query: its sigmoid scales what the head has attended to. */
+  readonly gated?: boolean;
 }
 
 /** What a layer of attention keeps. */
@@ -30,7 +34,8 @@ export function attentionCache(config: AttentionConfig, window?: number): CacheS
 }
 
 /**
- * Causal grouped-query attention over a cache that is written in place (HF `Qwen2MoeAttention`, `Qwen3MoeAttention`).
+ * Causal grouped-query attention over a cache that is written in place (HF `Qwen2MoeAttention`, `Qwen3MoeAttention`,
+ * `Qwen3NextAttention`).
  * @param x fp32 [tokens, hidden]
  * @returns fp32 [tokens, hidden], or [wanted, hidden] of the tokens that the pass wants
  */
@@ -47,10 +52,26 @@ export function attention(
     outFeatures: count * head_dim,
     bias: options.bias.qkv,
   });
-  const projections = [project('q_proj', heads), project('k_proj', kvHeads), project('v_proj', kvHeads)];
-  const attended = cachedAttention(g, linears(g, x, hidden, projections), pass, config, options);
+  const { gated = false } = options;
+  const projections = [
+    project('q_proj', gated ? 2 * heads : heads),
+    project('k_proj', kvHeads),
+    project('v_proj', kvHeads),
+  ];
+  const [q, k, v] = linears(g, x, hidden, projections) as [Value, Value, Value];
+  const [queries, gates] = gated ? splitHeads(g, q, heads, head_dim) : [q];
+  let attended = cachedAttention(g, [queries, k, v], pass, config, options);
+  if (gates) attended = g.op('Mul', [attended, g.op('Sigmoid', [gates])]);
   const wanted = pass.rows ? gatherRows(g, attended, pass.rows) : attended;
   return linear(g.at('o_proj'), wanted, heads * head_dim, hidden, options.bias.o);
+}
+
+/** Queries and gates, which `q_proj` gives head by head; each fp32 [tokens, heads · headDim]. */
+function splitHeads(g: Scope, q: Value, heads: number, headDim: number): [queries: Value, gates: Value] {
+  const byHead = g.op('Reshape', [q, g.graph.int64([0, heads, 2 * headDim])]);
+  const parts = g.ops('Split', [byHead], { axis: 2, num_outputs: 2 }, { outputs: 2 });
+  const flat = g.graph.int64([0, heads * headDim]);
+  return parts.map((part) => g.op('Reshape', [part, flat])) as [Value, Value];
 }
 
 /** Norms and rotates queries and keys, and extends this layer's cache: past and present are the same memory at run time. */
@@ -77,6 +98,7 @@ function cachedAttention(
       q_norm: norm('q_norm'),
       k_norm: norm('k_norm'),
       epsilon: float(config.rms_norm_eps),
+      ...(config.normOffset ? { norm_offset: float(config.normOffset) } : {}),
     },
     3,
   ) as [Value, Value, Value];

@@ -4,6 +4,14 @@ import type { Scope } from './scope.ts';
 export interface NormConfig {
   readonly hidden_size: number;
   readonly rms_norm_eps: number;
+  /** Added to every weight: newer families store norms as their distance from 1. */
+  readonly normOffset?: number;
+}
+
+/** The weight of an RMS norm, as it multiplies. */
+function normWeight(g: Scope, size: number, offset = 0): Value {
+  const values = (stored: Float32Array) => stored.map((weight) => weight + offset);
+  return g.vector('weight', [size], offset === 0 ? {} : { values });
 }
 
 /**
@@ -16,9 +24,9 @@ export function rmsNorm(
   g: Scope,
   x: Value,
   residual: Value | undefined,
-  { hidden_size: hidden, rms_norm_eps }: NormConfig,
+  { hidden_size: hidden, rms_norm_eps, normOffset }: NormConfig,
 ): [normed: Value, sum: Value] {
-  const weight = g.vector('weight', [hidden]);
+  const weight = normWeight(g, hidden, normOffset);
   const epsilon = float(rms_norm_eps);
   if (!residual) return [g.op('RMSNormalization', [x, weight], { axis: -1, epsilon }), x];
   const [normed, , , sum] = g.ops(

@@ -1,6 +1,13 @@
 import type { DType } from '../dtype.ts';
 import type { ExpertsBackend } from '../experts/interface.ts';
-import { type Attribute, type Graph, type OpOptions, SWITCHYARD_DOMAIN, type Value } from '../graph/graph.ts';
+import {
+  type Attribute,
+  type Graph,
+  type OpOptions,
+  SWITCHYARD_DOMAIN,
+  type Value,
+  type VectorChange,
+} from '../graph/graph.ts';
 import { PRECISION } from '../graph/precision.ts';
 
 /** Where and in which precision a graph computes. */
@@ -68,9 +75,9 @@ export class Scope<T extends Target = Target> {
     return this.graph.table(this.name(name), shape);
   }
 
-  /** A small weight as a constant, widened to fp32. */
-  vector(name: string, shape: readonly number[]): Value {
-    return this.graph.vector(this.name(name), shape);
+  /** A small weight as a constant, widened to fp32; see `Graph.vector`. */
+  vector(name: string, shape: readonly number[], change?: VectorChange): Value {
+    return this.graph.vector(this.name(name), shape, change);
   }
 
   /** A node of one output; see `Graph.op`. */

@@ -127,10 +127,10 @@ export class CheckpointWeights implements WeightSource {
     return name.endsWith('.bias') && this.#quantized.has(`${name.slice(0, -'.bias'.length)}.weight`);
   }
 
-  /** @param use what the model says about a tensor; buffers that it computes itself are not reported */
+  /** @param use what the model says about a tensor; what it knows of and does not read is not reported */
   report(use: (tensor: string) => Use): LoadReport {
     const left = [...this.#checkpoint.tensors.keys(), ...this.#quantized.keys()].filter(
-      (name) => !this.#requested.has(name) && use(name).part !== 'computed',
+      (name) => !this.#requested.has(name) && use(name).part !== 'unread',
     );
     const surplusBiases = left.filter((name) => this.#isBiasOfQuantized(name));
     const unexpected = left.filter((name) => !this.#isBiasOfQuantized(name));

@@ -19,7 +19,8 @@ function tensors(shapes: Record<string, number[]>): TensorInfo[] {
 /** Two layers of two heads of three. */
 const config: TokenWork = {
   attention: [12, 12],
-  use: (name) => tensorUse(name, { num_experts: 8, num_experts_per_tok: 2 }, 'model', 'model.visual'),
+  use: (name) =>
+    tensorUse(name, { num_experts: 8, num_experts_per_tok: 2 }, { prefix: 'model', tower: 'model.visual' }),
 };
 
 const layer = (prefix: string) => ({

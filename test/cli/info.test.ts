@@ -67,19 +67,19 @@ describe('switchyard info', () => {
     });
   });
 
-  test.each(['qwen2_moe_a', 'qwen2_moe_b', 'qwen3_moe_c', 'qwen3_moe_d', 'qwen3_vl_moe_e'])(
-    'counts the parameters of %s from config.json alone, too',
-    async (name) => {
-      const folder = await mkdtemp(join(tmpdir(), 'switchyard-info-'));
-      await copyFile(join(goldenModel(name), 'config.json'), join(folder, 'config.json'));
-      const bare = await info(folder);
-      const { bitsPerWeight, bytesPerDecodedToken, ...full } = await info(goldenModel(name));
-      const { stdout } = await run(['info', folder]);
-      await rm(folder, { recursive: true });
-      expect(bare).toEqual({ ...full, model: folder, files: [] });
-      expect(stdout).toMatch(/^size +the weights are not on this disk$/m);
-    },
-  );
+  test.each([
+    ...['qwen2_moe_a', 'qwen2_moe_b', 'qwen3_moe_c', 'qwen3_moe_d', 'qwen3_vl_moe_e'],
+    ...['qwen3_next_g', 'qwen3_next_h', 'qwen3_5_moe_text_i', 'qwen3_5_moe_j'],
+  ])('counts the parameters of %s from config.json alone, too', async (name) => {
+    const folder = await mkdtemp(join(tmpdir(), 'switchyard-info-'));
+    await copyFile(join(goldenModel(name), 'config.json'), join(folder, 'config.json'));
+    const bare = await info(folder);
+    const { bitsPerWeight, bytesPerDecodedToken, ...full } = await info(goldenModel(name));
+    const { stdout } = await run(['info', folder]);
+    await rm(folder, { recursive: true });
+    expect(bare).toEqual({ ...full, model: folder, files: [] });
+    expect(stdout).toMatch(/^size +the weights are not on this disk$/m);
+  });
 
   test.each([
     ['Qwen1.5-MoE-A2.7B', { model_type: 'qwen2_moe' }, 14_315_784_192],
@@ -140,7 +140,7 @@ test('fused experts count by their share, a shared expert in full', () => {
     tensor('model.layers.0.mlp.gate.weight', [8, 6]),
   ];
   const config = { num_experts: 8, num_experts_per_tok: 2 };
-  const work = { attention: [], use: (name: string) => tensorUse(name, config, 'model') };
+  const work = { attention: [], use: (name: string) => tensorUse(name, config, { prefix: 'model' }) };
   expect(countParameters(weights, work)).toEqual({
     total: 192 + 96 + 12 + 48,
     active: (192 + 96) / 4 + 12 + 48,

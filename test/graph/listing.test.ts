@@ -38,6 +38,26 @@ const vl = {
   vision_config: vision,
 };
 
+const hybrid = {
+  ...text,
+  num_hidden_layers: 3,
+  full_attention_interval: 2,
+  linear_num_key_heads: 2,
+  linear_num_value_heads: 4,
+  linear_key_head_dim: 6,
+  linear_value_head_dim: 5,
+  linear_conv_kernel_dim: 3,
+  shared_expert_intermediate_size: 20,
+  partial_rotary_factor: 0.5,
+};
+const next = { ...hybrid, model_type: 'qwen3_next' };
+const qwen35Text = { ...hybrid, model_type: 'qwen3_5_moe_text' };
+const qwen35 = {
+  model_type: 'qwen3_5_moe',
+  text_config: { ...hybrid, num_hidden_layers: 2, rope_parameters: { mrope_section: [1, 1, 1] } },
+  vision_config: { ...vision, deepstack_visual_indexes: [] },
+};
+
 const plain = {
   device: 'cpu',
   dtype: 'float32',
@@ -99,6 +119,23 @@ const CASES: Readonly<Record<string, Case>> = {
     layout: 'fused',
     variant: { visual: true },
   },
+  qwen3_next: { config: next },
+  'qwen3_next hidden states with intermediates': {
+    config: next,
+    variant: { head: 'last_hidden_state', intermediates: true },
+  },
+  'qwen3_next with bias, a dense layer and layer types': {
+    config: {
+      ...next,
+      attention_bias: true,
+      mlp_only_layers: [0],
+      layer_types: ['full_attention', 'linear_attention', 'full_attention'],
+    },
+  },
+  'qwen3_next on a gpu': { config: next, variant: { device: 'cuda', dtype: 'bfloat16' } },
+  qwen3_5_moe_text: { config: qwen35Text, layout: 'fused' },
+  qwen3_5_moe: { config: qwen35, layout: 'fused' },
+  'qwen3_5_moe visual': { config: qwen35, layout: 'fused', variant: { visual: true } },
 };
 
 const EXPERTS = [3, 16, 12] as const;

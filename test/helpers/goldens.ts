@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 /** Golden checkpoints of text models. */
@@ -9,6 +9,15 @@ export const TEXT_MODELS = [
   'qwen3_moe_c',
   'qwen3_moe_c_resaved',
   'qwen3_moe_d',
+];
+
+/** Golden checkpoints of hybrid models, as text models. */
+export const HYBRID_MODELS = [
+  'qwen3_next_g',
+  'qwen3_next_h',
+  'qwen3_5_moe_text_i',
+  'qwen3_5_moe_j',
+  'qwen3_5_moe_j_resaved',
 ];
 
 /** Folder of a golden checkpoint. */
@@ -33,6 +42,8 @@ export interface GoldenPrompt {
 
 export interface GoldenModel {
   same_as?: string;
+  /** Results of plain tokens, of a model that sees. */
+  text?: GoldenModel;
   moe_layers: number[];
   prompts: GoldenPrompt[];
   greedy_repetition_penalty?: { input_ids: number[]; repetition_penalty: number; tokens: number[] };
@@ -45,7 +56,15 @@ export interface GoldenModel {
     tokens: number[][];
   };
   perplexity?: { input_ids: number[]; nll_mean: number; perplexity: number };
-  bf16?: { prompts: { name: string; positions_with_changed_routing: number[] }[] };
+  long?: {
+    input_ids: number[];
+    argmax: number[];
+    argmax_close: number[];
+    greedy: { tokens: number[] };
+  };
+  bf16?: {
+    prompts: { name: string; positions_with_changed_routing: number[]; mean_abs_diff_all: number }[];
+  };
 }
 
 type Numbers = Float32Array | Int32Array;
@@ -68,6 +87,23 @@ export function readTensors(file: string): Map<string, { shape: number[]; data: 
     else throw new Error(`${file}: ${name} has dtype ${entry.dtype}`);
   }
   return tensors;
+}
+
+/** What is known of a golden checkpoint as a text model. */
+export interface TextGolden {
+  readonly golden: GoldenModel;
+  /** By prompt and name, such as `p0.hidden`. */
+  tensor(key: string): { shape: number[]; data: Numbers } | undefined;
+}
+
+export function textGolden(name: string): TextGolden {
+  const own: GoldenModel = readJson(goldenModel(name), 'expected.json');
+  const source = goldenModel(own.same_as ?? name);
+  const whole: GoldenModel = own.same_as ? readJson(source, 'expected.json') : own;
+  const file = join(source, 'expected.safetensors');
+  const tensors = existsSync(file) ? readTensors(file) : new Map<string, never>();
+  const prefix = whole.text ? 'text.' : '';
+  return { golden: whole.text ?? whole, tensor: (key) => tensors.get(`${prefix}${key}`) };
 }
 
 /** Largest absolute difference; NaN anywhere makes it NaN. */

@@ -9,7 +9,7 @@ import { AutoConfig } from '../../src/index.ts';
 import type { Model } from '../../src/models/architecture.ts';
 import { openCheckpoint } from '../../src/safetensors/checkpoint.ts';
 import { CheckpointWeights } from '../../src/weights/checkpoint-weights.ts';
-import { goldenModel, TEXT_MODELS } from '../helpers/goldens.ts';
+import { goldenModel, HYBRID_MODELS, TEXT_MODELS } from '../helpers/goldens.ts';
 
 const parse = (config: object): Model => findArchitecture(config, 'config.json').parse(config, 'config.json');
 
@@ -100,19 +100,23 @@ describe('tied tables', () => {
 });
 
 describe('the use of tensors', () => {
-  it.each([...TEXT_MODELS, 'qwen3_vl_moe_e'])('is known for every tensor of %s', async (name) => {
-    const repo = await resolveRepo(goldenModel(name), {});
-    const { model } = await loadConfig(repo);
-    const { tensors } = await openCheckpoint(repo);
-    const uses = [...tensors.keys()].map((tensor) => [tensor, model.work.use(tensor)] as const);
-    expect(uses.filter(([, { part }]) => part === 'unknown').map(([tensor]) => tensor)).toEqual([]);
-    expect(uses.filter(([, { isSurplusExpert }]) => isSurplusExpert)).toEqual([]);
-    for (const [tensor, { layer, share }] of uses) {
-      if (layer !== undefined) expect(layer, tensor).toBeLessThan(model.caches.length);
-      const perToken = (model.routed?.perToken ?? 0) / (model.routed?.count ?? 1);
-      expect(share, tensor).toBe(/\.mlp\.experts\./.test(tensor) ? perToken : 1);
-    }
-  });
+  it.each([...TEXT_MODELS, ...HYBRID_MODELS, 'qwen3_vl_moe_e'])(
+    'is known for every tensor of %s',
+    async (name) => {
+      const repo = await resolveRepo(goldenModel(name), {});
+      const { model } = await loadConfig(repo);
+      const { tensors } = await openCheckpoint(repo);
+      const uses = [...tensors.keys()].map((tensor) => [tensor, model.work.use(tensor)] as const);
+      expect(uses.filter(([, { part }]) => part === 'unknown').map(([tensor]) => tensor)).toEqual([]);
+      expect(uses.filter(([, { isSurplusExpert }]) => isSurplusExpert)).toEqual([]);
+      for (const [tensor, { part, layer, share }] of uses) {
+        if (layer !== undefined) expect(layer, tensor).toBeLessThan(model.caches.length);
+        const perToken = (model.routed?.perToken ?? 0) / (model.routed?.count ?? 1);
+        const isRouted = /\.mlp\.experts\./.test(tensor);
+        expect(share, tensor).toBe(part === 'unread' ? 0 : isRouted ? perToken : 1);
+      }
+    },
+  );
 
   it('tells experts that the config does not count from those that it does', () => {
     const { work } = parse({ ...small, model_type: 'qwen3_moe' });
@@ -123,7 +127,7 @@ describe('the use of tensors', () => {
 
   it('knows a buffer that everybody computes, and strangers', () => {
     const { work } = parse({ ...small, model_type: 'qwen2_moe' });
-    expect(work.use('model.layers.0.self_attn.rotary_emb.inv_freq').part).toBe('computed');
+    expect(work.use('model.layers.0.self_attn.rotary_emb.inv_freq').part).toBe('unread');
     expect(work.use('model.visual.blocks.0.norm1.weight').part).toBe('unknown');
     expect(work.use('classifier.weight').part).toBe('unknown');
   });

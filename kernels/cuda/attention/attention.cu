@@ -223,7 +223,7 @@ cudaError_t LaunchCachedAttention(const CachedAttentionArgs& args, cudaStream_t 
   if (args.tokens == 0) return cudaSuccess;
   return Launch(args,
                 {args.q, args.k, args.v, static_cast<int>(args.tokens), args.q_norm, args.k_norm,
-                 args.epsilon, args.cos, args.sin, args.pairs},
+                 args.epsilon, args.norm_offset, args.cos, args.sin, args.pairs},
                 stream);
 }
 
@@ -231,7 +231,7 @@ cudaError_t LaunchAttention(const AttentionArgs& args, cudaStream_t stream) {
   SWITCHYARD_RETURN_IF_CUDA_ERROR(CheckArgs(args));
   if (args.batch == 0 || args.queries == 0) return cudaSuccess;
   const int key_tokens = static_cast<int>(args.batch * args.keys);
-  return Launch(args, {args.q, args.k, args.v, key_tokens, nullptr, nullptr, 0.0f, nullptr, nullptr, 0},
+  return Launch(args, {args.q, args.k, args.v, key_tokens, nullptr, nullptr, 0.0f, 0.0f, nullptr, nullptr, 0},
                 stream);
 }
 

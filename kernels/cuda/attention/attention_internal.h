@@ -187,7 +187,7 @@ struct PrepareParams {
   int key_tokens;
   const void* q_norm;  // [head_dim], or null
   const void* k_norm;
-  float epsilon;
+  float epsilon, norm_offset;
   const float* cos;  // [tokens, pairs]
   const float* sin;
   int pairs;

@@ -24,7 +24,7 @@ struct StreamParams {
   const float* cos;
   const float* sin;
   int pairs;
-  float epsilon;
+  float epsilon, norm_offset;
 };
 
 // Where a head of a token goes, in elements; -1 for nowhere.
@@ -60,7 +60,7 @@ __device__ void PrepareHead(const AttentionParams& p, const StreamParams& s, con
   const float factor =
       norm == nullptr ? 1.0f : 1.0f / sqrtf(WarpSum(squares) / static_cast<float>(dim) + s.epsilon);
   const auto scale = [&](float value, int d) {
-    return norm == nullptr ? value : value * factor * ToFloat(norm[d]);
+    return norm == nullptr ? value : value * factor * (s.norm_offset + ToFloat(norm[d]));
   };
   const int pairs = stream.rotated ? s.pairs : 0;
   const int64_t angles = static_cast<int64_t>(token) * pairs;
@@ -108,7 +108,8 @@ cudaError_t LaunchAttentionPrepare(const AttentionParams& p, const PrepareParams
       prepare.cos,
       prepare.sin,
       prepare.pairs,
-      prepare.epsilon};
+      prepare.epsilon,
+      prepare.norm_offset};
   int64_t heads = 0;
   for (const HeadStream& of : streams.streams) heads += static_cast<int64_t>(of.tokens) * of.heads;
   return DispatchType(dtype, [&](auto tag) {

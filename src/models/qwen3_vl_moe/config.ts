@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { declaredDtype, fieldError, parseConfig, size, tokenId } from '../config.ts';
+import { declaredDtype, declaredIn, fieldError, parseConfig, size, tokenId } from '../config.ts';
 import type { RopeDictionary } from '../rope-config.ts';
 import { parseText, type TextConfig, textFields } from '../text-config.ts';
 import { parseVision, type VisionConfig } from './vision-config.ts';
@@ -54,6 +54,28 @@ export function parseQwen3Vl(json: unknown, file: string): Config {
   const config = parseConfig(schema, json, file);
   const text = parseText(textSchema, config.text_config, file, { theta: 5e5, path: 'text_config' });
   const vision = parseVision(config.vision_config, file);
+  checkSeeing(text, vision, file);
+  const pairs = text.head_dim / 2;
+  return {
+    text: {
+      ...text,
+      // HF ties by the top-level field alone.
+      tie_word_embeddings: config.tie_word_embeddings,
+      declaredDtype: declaredIn(text.declaredDtype, declaredDtype(config, file)),
+    },
+    vision,
+    imageTokenId: config.image_token_id,
+    videoTokenId: config.video_token_id,
+    ropeAxes: mropeAxes(pairs, parseSections(text.ropeDictionary, pairs, file)),
+  };
+}
+
+/** What holds for every decoder that sees by this tower. @throws ConfigError */
+export function checkSeeing(
+  text: Pick<TextConfig, 'hidden_size' | 'rope'>,
+  vision: VisionConfig,
+  file: string,
+): void {
   if (vision.out_hidden_size !== text.hidden_size)
     throw fieldError(
       file,
@@ -68,23 +90,6 @@ export function parseQwen3Vl(json: unknown, file: string): Config {
       text.rope.byLength.kind,
       'a type whose frequencies do not depend on the length, such as yarn',
     );
-  const pairs = text.head_dim / 2;
-  return {
-    text: {
-      ...text,
-      // HF ties by the top-level field alone.
-      tie_word_embeddings: config.tie_word_embeddings,
-      declaredDtype: isDeclared(text) ? text.declaredDtype : declaredDtype(config, file),
-    },
-    vision,
-    imageTokenId: config.image_token_id,
-    videoTokenId: config.video_token_id,
-    ropeAxes: mropeAxes(pairs, parseSections(text.ropeDictionary, pairs, file)),
-  };
-}
-
-function isDeclared({ declaredDtype: { dtype, fault } }: Pick<TextConfig, 'declaredDtype'>): boolean {
-  return dtype !== undefined || fault !== undefined;
 }
 
 function parseSections(rope: RopeDictionary, pairs: number, file: string): [number, number, number] {

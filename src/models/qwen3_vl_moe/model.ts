@@ -2,15 +2,12 @@ import { embedding } from '../../nn/embedding.ts';
 import { lmHead } from '../../nn/lm-head.ts';
 import { rotaryTables } from '../../nn/rope.ts';
 import { Scope, type Variant } from '../../nn/scope.ts';
-import type { Architecture, MediaPart, Model } from '../architecture.ts';
+import type { Architecture, Model } from '../architecture.ts';
 import { DecoderPass } from '../pass.ts';
 import { describeText, tableNames } from '../text-model.ts';
 import { type Config, parseQwen3Vl } from './config.ts';
-import { tokenTypes } from './placeholders.ts';
-import { mropePositions } from './positions.ts';
+import { mediaPart } from './media-part.ts';
 import { decoder } from './text.ts';
-import { buildVisionTower } from './vision.ts';
-import { towerFeeds } from './vision-feeds.ts';
 import { VisualFeatures } from './visual-features.ts';
 
 const PREFIX = 'model.language_model';
@@ -28,7 +25,7 @@ export const qwen3_vl_moe: Architecture = {
       subConfigs: ['text_config', 'vision_config'],
       positionAxes: AXES,
       canonicalName,
-      media: mediaPart(config),
+      media: mediaPart(config, TOWER),
     };
     return { ...model, build: (graph, variant) => conditionalLm(new Scope(graph, variant), config, model) };
   },
@@ -61,23 +58,4 @@ function canonicalName(stored: string): string {
     .replace(/^(?:model\.)?(?:language_model\.model\.)?(?=(?:layers|embed_tokens|norm)\.)/, `${PREFIX}.`)
     .replace(/^language_model\.(?=(?:layers|embed_tokens|norm)\.)/, `${PREFIX}.`)
     .replace(/^visual\./, `${TOWER}.`);
-}
-
-function mediaPart({ vision, imageTokenId, videoTokenId }: Config): MediaPart {
-  const { in_channels, temporal_patch_size, patch_size, spatial_merge_size: merge } = vision;
-  const ids = { image: imageTokenId, video: videoTokenId };
-  return {
-    deepstackLayers: vision.deepstack_visual_indexes.length,
-    patchValues: in_channels * temporal_patch_size * patch_size ** 2,
-    tokensOf: ([time, height, width]) => (time * height * width) / merge ** 2,
-    tokenTypes: (row) => tokenTypes([row], ids)[0] ?? [],
-    positions(types, { images, videos }) {
-      const grids = { imageGridThw: images, videoGridThw: videos, spatialMergeSize: merge };
-      const { positionIds, ropeDeltas } = mropePositions({ mmTokenTypeIds: [types], ...grids });
-      const axis = (n: number) => positionIds.subarray(n * types.length, (n + 1) * types.length);
-      return { positions: [axis(0), axis(1), axis(2)], delta: ropeDeltas[0] as number };
-    },
-    buildTower: (graph, target) => buildVisionTower(new Scope(graph, target, TOWER), vision),
-    towerFeeds: (pixels, grid) => towerFeeds(pixels, grid, vision),
-  };
 }

@@ -19,10 +19,14 @@ const schema = z.object({
 
 export type VisionConfig = z.output<typeof schema>;
 
-/** @throws ConfigError naming file, field and value */
-export function parseVision(json: unknown, file: string): VisionConfig {
+/** @param defaults of the model's class, where they differ @throws ConfigError naming file, field and value */
+export function parseVision(
+  json: Readonly<Record<string, unknown>>,
+  file: string,
+  defaults: Partial<VisionConfig> = {},
+): VisionConfig {
   const path = 'vision_config';
-  const config = parseConfig(schema, json, file, path);
+  const config = parseConfig(schema, { ...defaults, ...json }, file, path);
   const { hidden_size: hidden, num_heads: heads, num_position_embeddings: positions, depth } = config;
   if (hidden % (4 * heads) !== 0)
     throw fieldError(file, `${path}.hidden_size`, hidden, `a multiple of 4 · num_heads (${4 * heads})`);

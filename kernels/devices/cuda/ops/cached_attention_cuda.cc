@@ -65,6 +65,7 @@ void CachedAttentionOnCuda::Compute(KernelContext& context) {
   args.q_norm = q_norm_.Data(dtype);
   args.k_norm = k_norm_.Data(dtype);
   args.epsilon = op_.epsilon;
+  args.norm_offset = op_.norm_offset;
   args.keys = Present(context, CachedAttention::kPastKey, CachedAttention::kPresentKey);
   args.values = Present(context, CachedAttention::kPastValue, CachedAttention::kPresentValue);
   args.row_starts = context.Input(CachedAttention::kRowStarts).As<int32_t>();

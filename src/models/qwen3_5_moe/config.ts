@@ -1,0 +1,85 @@
+import { z } from 'zod';
+import { declaredDtype, declaredIn, fieldError, layerCount, parseConfig, size, tokenId } from '../config.ts';
+import { type HybridConfig, hybridFields, parseHybrid } from '../hybrid-config.ts';
+import { checkSeeing, mropeAxes } from '../qwen3_vl_moe/config.ts';
+import { parseVision, type VisionConfig } from '../qwen3_vl_moe/vision-config.ts';
+
+/** HF `Qwen3_5MoeTextConfig`. */
+const textSchema = z
+  .object({
+    ...hybridFields,
+    vocab_size: size.default(248320),
+    num_hidden_layers: layerCount.default(40),
+    // No layer is dense.
+    intermediate_size: size.default(1),
+    num_experts: hybridFields.num_experts.min(1).default(256),
+    num_experts_per_tok: size.default(8),
+  })
+  .transform((fields) => ({
+    ...fields,
+    // HF always divides the routing weights by their sum, and every layer routes, whatever these fields say.
+    norm_topk_prob: true,
+    decoder_sparse_step: 1,
+    mlp_only_layers: [],
+  }));
+export type TextConfig = HybridConfig<z.output<typeof textSchema>>;
+
+/** HF `Qwen3_5MoeConfig`. */
+const schema = z.object({
+  text_config: z.record(z.string(), z.unknown()).default({}),
+  vision_config: z.record(z.string(), z.unknown()).default({}),
+  tie_word_embeddings: z.boolean().default(false),
+  image_token_id: tokenId.default(248056),
+  video_token_id: tokenId.default(248057),
+  dtype: z.unknown().optional(),
+  torch_dtype: z.unknown().optional(),
+});
+
+export interface Config {
+  readonly text: TextConfig;
+  readonly vision: VisionConfig;
+  readonly imageTokenId: number;
+  readonly videoTokenId: number;
+  /** Which of time (0), height (1) and width (2) turns each rotary pair. */
+  readonly ropeAxes: readonly number[];
+}
+
+const THETA = 1e4;
+const DEFAULT_SECTIONS = [11, 11, 10];
+const sections = z.tuple([size, size, size]);
+
+/** The config of a decoder by itself. @throws ConfigError naming file, field and value */
+export function parseTextConfig(json: unknown, file: string): TextConfig {
+  return parseHybrid(textSchema, json, file, { theta: THETA });
+}
+
+/** @throws ConfigError naming file, field and value */
+export function parseQwen35(json: unknown, file: string): Config {
+  const config = parseConfig(schema, json, file);
+  const text = parseHybrid(textSchema, config.text_config, file, { theta: THETA, path: 'text_config' });
+  const vision = parseVision(config.vision_config, file, { deepstack_visual_indexes: [] });
+  checkSeeing(text, vision, file);
+  return {
+    text: {
+      ...text,
+      // HF looks at the level of the class that opens the model, and leaves a head that is then missing random.
+      tie_word_embeddings: config.tie_word_embeddings || text.tie_word_embeddings,
+      declaredDtype: declaredIn(text.declaredDtype, declaredDtype(config, file)),
+    },
+    vision,
+    imageTokenId: config.image_token_id,
+    videoTokenId: config.video_token_id,
+    ropeAxes: mropeAxes(text.rope.inverseFrequencies.length, parseSections(text, file)),
+  };
+}
+
+/** Sections reach beyond the pairs of small heads, where they end. */
+function parseSections(
+  { ropeDictionary: { field, given } }: TextConfig,
+  file: string,
+): [number, number, number] {
+  const value = given.mrope_section ?? DEFAULT_SECTIONS;
+  const parsed = sections.safeParse(value);
+  if (!parsed.success) throw fieldError(file, `${field}.mrope_section`, value, 'three sizes');
+  return parsed.data;
+}

@@ -1,0 +1,33 @@
+import { Scope } from '../../nn/scope.ts';
+import type { MediaPart } from '../architecture.ts';
+import { tokenTypes } from './placeholders.ts';
+import { mropePositions } from './positions.ts';
+import { buildVisionTower } from './vision.ts';
+import type { VisionConfig } from './vision-config.ts';
+import { towerFeeds } from './vision-feeds.ts';
+
+export interface MediaConfig {
+  readonly vision: VisionConfig;
+  readonly imageTokenId: number;
+  readonly videoTokenId: number;
+}
+
+/** What a model with the vision tower of Qwen3-VL has besides its decoder. @param tower prefix of the tower's tensors */
+export function mediaPart({ vision, imageTokenId, videoTokenId }: MediaConfig, tower: string): MediaPart {
+  const { in_channels, temporal_patch_size, patch_size, spatial_merge_size: merge } = vision;
+  const ids = { image: imageTokenId, video: videoTokenId };
+  return {
+    deepstackLayers: vision.deepstack_visual_indexes.length,
+    patchValues: in_channels * temporal_patch_size * patch_size ** 2,
+    tokensOf: ([time, height, width]) => (time * height * width) / merge ** 2,
+    tokenTypes: (row) => tokenTypes([row], ids)[0] ?? [],
+    positions(types, { images, videos }) {
+      const grids = { imageGridThw: images, videoGridThw: videos, spatialMergeSize: merge };
+      const { positionIds, ropeDeltas } = mropePositions({ mmTokenTypeIds: [types], ...grids });
+      const axis = (n: number) => positionIds.subarray(n * types.length, (n + 1) * types.length);
+      return { positions: [axis(0), axis(1), axis(2)], delta: ropeDeltas[0] as number };
+    },
+    buildTower: (graph, target) => buildVisionTower(new Scope(graph, target, tower), vision),
+    towerFeeds: (pixels, grid) => towerFeeds(pixels, grid, vision),
+  };
+}
