@@ -1,51 +1,126 @@
 import { setMaxListeners } from 'node:events';
 
+/** Marks our errors with their kinds, for all copies of the package in a process. */
+const KINDS = Symbol.for('moe-switchyard.error.kinds');
+
+/** What kind of failure it is, for programs. */
+export type ErrorCode =
+  | 'SWITCHYARD_ERROR'
+  | 'SWITCHYARD_CONFIG'
+  | 'SWITCHYARD_CHECKPOINT'
+  | 'SWITCHYARD_HUB'
+  | 'SWITCHYARD_EXPERTS'
+  | 'SWITCHYARD_TOKENIZER'
+  | 'SWITCHYARD_INPUT'
+  | 'SWITCHYARD_ENGINE'
+  | 'SWITCHYARD_ABORT';
+
 /**
  * Every failure Switchyard reports is a `SwitchyardError`. A message says what failed, where (file, tensor, field),
- * what was found, and what to do about it.
+ * what was found, and what to do about it. `instanceof` also holds for errors of another copy of the package.
  */
 export class SwitchyardError extends Error {
   override name = 'SwitchyardError';
+  /** The kind of failure, the same in every version: to be compared, while messages are to be read. */
+  readonly code: ErrorCode = 'SWITCHYARD_ERROR';
+
+  /** The names of the classes of this error that the package has. @internal */
+  get [KINDS](): readonly string[] {
+    return kindsOf(this);
+  }
+
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    // biome-ignore lint/complexity/noThisInStatic: each class of errors inherits it, and asks for itself.
+    return isOfKind(this, value);
+  }
 }
 
 /** config.json, generation_config.json or another JSON file has a field that is missing, malformed or unsupported. */
 export class ConfigError extends SwitchyardError {
   override name = 'ConfigError';
+  override readonly code = 'SWITCHYARD_CONFIG';
 }
 
 /** A weights file is damaged, or the tensors in it are not the ones the architecture needs. */
 export class CheckpointError extends SwitchyardError {
   override name = 'CheckpointError';
+  override readonly code = 'SWITCHYARD_CHECKPOINT';
 }
 
 /** A repo or file cannot be found, reached, downloaded or read from the cache. */
 export class HubError extends SwitchyardError {
   override name = 'HubError';
+  override readonly code = 'SWITCHYARD_HUB';
 }
 
 /** An experts implementation is unknown, malformed, or cannot serve the model. */
 export class ExpertsError extends SwitchyardError {
   override name = 'ExpertsError';
+  override readonly code = 'SWITCHYARD_EXPERTS';
 }
 
 /** A tokenizer file or chat template is damaged, unsupported, or refuses the conversation. */
 export class TokenizerError extends SwitchyardError {
   override name = 'TokenizerError';
+  override readonly code = 'SWITCHYARD_TOKENIZER';
 }
 
 /** An argument of a call is out of range or of the wrong type. */
 export class InputError extends SwitchyardError {
   override name = 'InputError';
+  override readonly code = 'SWITCHYARD_INPUT';
 }
 
 /** The native engine is missing, does not fit this machine, or failed during a run. */
 export class EngineError extends SwitchyardError {
   override name = 'EngineError';
+  override readonly code = 'SWITCHYARD_ENGINE';
 }
 
 /** A call was ended through its `AbortSignal`. `cause` is the signal's reason. */
 export class AbortError extends SwitchyardError {
   override name = 'AbortError';
+  override readonly code = 'SWITCHYARD_ABORT';
+}
+
+/** By class, the name that holds across copies; a bundler may have changed the class's own. */
+const KIND_NAMES = new Map<unknown, string>();
+
+/** Gives a class of errors the name by which other copies of the package know it. */
+export function nameKind(type: { readonly prototype: SwitchyardError }, name: string): void {
+  KIND_NAMES.set(type, name);
+}
+
+nameKind(SwitchyardError, 'SwitchyardError');
+nameKind(ConfigError, 'ConfigError');
+nameKind(CheckpointError, 'CheckpointError');
+nameKind(HubError, 'HubError');
+nameKind(ExpertsError, 'ExpertsError');
+nameKind(TokenizerError, 'TokenizerError');
+nameKind(InputError, 'InputError');
+nameKind(EngineError, 'EngineError');
+nameKind(AbortError, 'AbortError');
+
+function isOfKind(type: typeof SwitchyardError, value: unknown): boolean {
+  const name = KIND_NAMES.get(type);
+  // A class derived elsewhere has no name that another copy would know.
+  if (name === undefined) return Function.prototype[Symbol.hasInstance].call(type, value);
+  const kinds: unknown =
+    typeof value === 'object' ? (value as { [KINDS]?: unknown } | null)?.[KINDS] : undefined;
+  return Array.isArray(kinds) && kinds.includes(name);
+}
+
+function kindsOf(error: SwitchyardError): string[] {
+  const kinds: string[] = [];
+  for (
+    let proto: unknown = Object.getPrototypeOf(error);
+    proto !== null;
+    proto = Object.getPrototypeOf(proto)
+  ) {
+    const name = KIND_NAMES.get((proto as { constructor: unknown }).constructor);
+    if (name !== undefined) kinds.push(name);
+  }
+  return kinds;
 }
 
 /** Renders a value for an error message: JSON, at most 80 characters. */

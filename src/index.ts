@@ -8,9 +8,10 @@ export {
 export { AutoProcessor, type ProcessorLoadOptions } from './auto/auto-processor.ts';
 export type { ConfigOverride, PretrainedConfig } from './auto/load-config.ts';
 export type { LoadOptions } from './auto/load-model.ts';
-export { type ModelSource, resolveRepo } from './auto/open-repo.ts';
+export { DEMO_MODEL, type ModelSource, resolveRepo } from './auto/open-repo.ts';
 export type { DType, WeightDType } from './dtype.ts';
 export type { BuiltInBackend, RecordableBackend, TuningEntry, TuningTable } from './engine/tuning/policy.ts';
+export type { ErrorCode } from './errors.ts';
 export {
   AbortError,
   CheckpointError,
@@ -28,6 +29,7 @@ export { ExpertsInterface } from './experts/registry.ts';
 export type { AnswerOptions, ResponseFormat, ToolChoice } from './generation/answer-options.ts';
 export type { ConstraintFactory, TokenConstraint } from './generation/constraint.ts';
 export type { GenerateOptions } from './generation/generate-options.ts';
+export type { GenerationStream } from './generation/generation-stream.ts';
 export type { TokenLogprob, TokenLogprobs } from './generation/logprobs.ts';
 export type {
   FinishReason,
@@ -58,23 +60,30 @@ export type {
   RawPixels,
   VideoInput,
 } from './media/types.ts';
+export type { BaseModelOutput } from './model/causal-lm.ts';
+export { BaseModel, CausalLM } from './model/causal-lm.ts';
 export type {
-  BaseModelOutput,
-  CausalLMGenerateOptions,
-  CausalLMOutput,
-  ExecutionStats,
-} from './model/causal-lm.ts';
-export { BaseModel, CausalLM, GenerativeModel } from './model/causal-lm.ts';
+  Chat,
+  ChatInput,
+  ChatOptions,
+  ChatReply,
+  ChatStream,
+  ReplyOptions,
+} from './model/chat.ts';
 export type { CompileMode, CompileOptions, Tuning } from './model/compile.ts';
 export type { ForwardInputs, Intermediates } from './model/forward.ts';
+export type { CausalLMGenerateOptions } from './model/generate-options.ts';
+export type { CausalLMOutput, ExecutionStats } from './model/generative-model.ts';
+export { GenerativeModel } from './model/generative-model.ts';
 export type {
   ImageTextForwardInputs,
   ImageTextGenerateOptions,
   VisualInputs,
 } from './model/image-text-to-text.ts';
 export { ImageTextToText } from './model/image-text-to-text.ts';
-export type { ExpertsImplementation } from './model/pretrained-model.ts';
+export type { ExpertsImplementation, ExpertsName } from './model/pretrained-model.ts';
 export { PreTrainedModel } from './model/pretrained-model.ts';
+export type { PromptOptions } from './model/prompt-options.ts';
 export type { ProcessorMessage } from './models/qwen3_vl_moe/messages.ts';
 export type { PatchRule } from './models/qwen3_vl_moe/patches.ts';
 export type { PixelBounds } from './models/qwen3_vl_moe/pixel-bounds.ts';

@@ -39,7 +39,7 @@ const TYPESCRIPT: Record<string, readonly string[]> = {
     'tokenizer',
     'weights',
   ],
-  model: ['engine', 'experts', 'generation', 'graph', 'models', 'runtime'],
+  model: ['engine', 'experts', 'generation', 'graph', 'models', 'runtime', 'tokenizer'],
   engine: ['experts', 'graph', 'models', 'nn', 'runtime', 'weights'],
   doctor: ['runtime'],
   models: ['experts', 'graph', 'media', 'nn'],

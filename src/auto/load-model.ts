@@ -34,6 +34,7 @@ import {
 } from './load-config.ts';
 import { openModelCheckpoint } from './model-checkpoint.ts';
 import { HUB_OPTIONS, type ModelSource, openRepo } from './open-repo.ts';
+import { ImageTextPromptReader, TextPromptReader } from './prompt-reader.ts';
 import { openQuantization } from './quantization.ts';
 import { assertZero } from './surplus-biases.ts';
 
@@ -126,6 +127,7 @@ export async function loadModel(
   return {
     ...{ idOrFolder, model, config: json, generationConfig, dtype },
     ...{ engine, contextLength, expertsModel, experts, release },
+    prompts: kind === 'text' ? new TextPromptReader(repo) : new ImageTextPromptReader(repo),
     warn: (message) => warn(message, options.onWarning),
     decodeWithBatchedMm: options.decodeWithBatchedMm ?? true,
     threads: options.threads,

@@ -1,7 +1,9 @@
+import { join } from 'node:path';
 import { abortable, InputError, show } from '../errors.ts';
 import { resolveRepo as resolve } from '../hub/repo/resolve-repo.ts';
 import type { HubOptions, Repo } from '../hub/types.ts';
 import { checkOptions, noMore, type OptionNames } from '../options.ts';
+import { packageRoot } from '../runtime/package-root.ts';
 
 const NAMES: OptionNames<HubOptions> = {
   ...{ revision: true, token: true, cacheDir: true, subfolder: true, localFilesOnly: true },
@@ -10,8 +12,16 @@ const NAMES: OptionNames<HubOptions> = {
 /** Options of everything that comes from a repo or folder. */
 export const HUB_OPTIONS: readonly string[] = Object.keys(NAMES);
 
-/** What `fromPretrained` loads from: a repo id on the Hub, a folder, or either as `resolveRepo` has resolved it. */
-export type ModelSource = string | Repo;
+/** The bundled demo, wherever a repo id is expected; a folder of that name is `./demo`. */
+export const DEMO_MODEL = 'demo';
+
+/** What `fromPretrained` loads from: a repo id on the Hub, a folder, {@link DEMO_MODEL}, or any of these as `resolveRepo` has resolved it. */
+export type ModelSource = typeof DEMO_MODEL | (string & Record<never, never>) | Repo;
+
+/** Where the files of an id or folder are looked for. */
+function placeOf(idOrFolder: string): string {
+  return idOrFolder === DEMO_MODEL ? join(packageRoot(), 'configs', 'demo-model') : idOrFolder;
+}
 
 /**
  * Resolves a repo or folder once, for several loads: they all see the same commit, also when the branch moves meanwhile, and the
@@ -27,7 +37,7 @@ export async function resolveRepo(
 ): Promise<Repo> {
   checkOptions(options, HUB_OPTIONS, 'resolveRepo');
   noMore(rest, 'resolveRepo', 'options go into the second');
-  return abortable(options.signal, 'resolving the repo', () => resolve(idOrFolder, options));
+  return abortable(options.signal, 'resolving the repo', () => resolve(placeOf(idOrFolder), options));
 }
 
 /** Options that say which repo is meant and where its files come from: settled, once it is resolved. */
@@ -39,7 +49,7 @@ const SETTLED = ['revision', 'token', 'cacheDir', 'subfolder', 'localFilesOnly',
  * @throws InputError for an option that a resolved repo leaves no room for
  */
 export async function openRepo(source: ModelSource, options: HubOptions): Promise<Repo> {
-  if (!isResolved(source)) return resolve(source, options);
+  if (!isResolved(source)) return resolve(placeOf(source), options);
   const late = SETTLED.find((name) => (options[name] ?? false) !== false);
   if (late !== undefined) {
     throw new InputError(

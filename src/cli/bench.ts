@@ -15,6 +15,7 @@ import { bytesPerDecodedToken, prefillFlops, weightWork } from '../bench/work.ts
 import { type DType, ELEMENT_TYPES } from '../dtype.ts';
 import {
   type CausalLM,
+  DEMO_MODEL,
   ExpertsInterface,
   type ImageTextToText,
   type LoadOptions,
@@ -22,7 +23,6 @@ import {
 } from '../index.ts';
 import { openDevice } from '../runtime/choose-device.ts';
 import { defaultThreads } from '../runtime/threads.ts';
-import { demoModel } from './demo-model.ts';
 import { type Io, UsageError } from './io.ts';
 import { openModelRepo } from './open-model-repo.ts';
 import {
@@ -95,7 +95,7 @@ function lengths(text: string): number[] {
 
 async function bench(flags: Flags, io: Io): Promise<void> {
   await requireDevice(flags.device);
-  const source = flags.model ?? demoModel();
+  const source = flags.model ?? DEMO_MODEL;
   const repo = await openModelRepo(source, flags, io);
   const config = await loadConfig(repo);
   // Of its own, beside the model's: the gauge opens before there is a model, and outlives it.

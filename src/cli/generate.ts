@@ -6,6 +6,7 @@ import {
   AutoProcessor,
   AutoTokenizer,
   type CausalLM,
+  DEMO_MODEL,
   type GenerateStats,
   GenerationAbortError,
   ImageTextToText,
@@ -15,7 +16,6 @@ import {
   type Streamer,
   type Tokenizer,
 } from '../index.ts';
-import { demoModel } from './demo-model.ts';
 import type { Io } from './io.ts';
 import { openModelRepo } from './open-model-repo.ts';
 import {
@@ -89,7 +89,7 @@ async function generate(flags: Flags, io: Io): Promise<void> {
     const options = {
       ...batch,
       ...generationOptions(flags),
-      ...given({ streamer, tokenizer: await stopTokenizer(loaded) }),
+      ...given({ streamer, tokenizer: loaded.tokenizer }),
       signal: io.stop,
     };
     const output = await loaded.model.generate(options).catch((error: unknown) => {
@@ -156,7 +156,7 @@ interface Loaded {
 async function load(flags: Flags, prompt: Prompt, io: Io): Promise<Loaded> {
   const started = performance.now();
   const display = createProgressDisplay(io.stderr);
-  const repo = await openModelRepo(flags.model ?? demoModel(), flags, io, display);
+  const repo = await openModelRepo(flags.model ?? DEMO_MODEL, flags, io, display);
   const [model, tokenizer] = await Promise.allSettled([
     loadModel(repo, flags, display, io),
     loadTokenizer(repo, flags, prompt, io),
@@ -196,12 +196,6 @@ async function loadTokenizer(repo: ResolvedRepo, flags: Flags, prompt: Prompt, i
     io.stderr.write(`warning: the output has no text: ${error.message}\n`);
     return undefined;
   });
-}
-
-/** What finds the model's stop strings: raw ids need it for these alone. */
-async function stopTokenizer({ repo, model, tokenizer }: Loaded) {
-  if (tokenizer || (model.generationConfig.stop_strings ?? null) === null) return tokenizer;
-  return AutoTokenizer.fromPretrained(repo);
 }
 
 /** Options of `generate` that the flags ask for. */

@@ -1,4 +1,4 @@
-import { AbortError } from '../errors.ts';
+import { AbortError, nameKind } from '../errors.ts';
 import type { TokenLogprobs } from './logprobs.ts';
 
 /** Why a row ended: an end token, the token limit or the context, a stop string, criterion or constraint, or `maxTime`. */
@@ -53,3 +53,5 @@ export class GenerationAbortError extends AbortError {
     this.partial = partial;
   }
 }
+
+nameKind(GenerationAbortError, 'GenerationAbortError');

@@ -33,12 +33,13 @@ export function checkGenerateOptions(
   options: unknown,
   rest: readonly unknown[],
   more: readonly string[] = [],
+  where = 'generate',
 ): void {
   if (typeof options !== 'object' || options === null || Array.isArray(options))
-    throw new InputError(expected('The argument of generate', options, 'an object with inputIds'));
-  checkParameters(options, 'generate', [...OTHER_OPTIONS, ...more]);
-  checkSignal((options as GenerateOptions).signal, 'generate');
-  noMore(rest, 'generate', 'options stand inside the first');
+    throw new InputError(expected(`The argument of ${where}`, options, 'an object of options'));
+  checkParameters(options, where, [...OTHER_OPTIONS, ...more]);
+  checkSignal((options as GenerateOptions).signal, where);
+  noMore(rest, where, 'options stand inside the first');
 }
 
 /** Everything that is settled before the model runs. */

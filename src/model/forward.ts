@@ -9,6 +9,7 @@ import * as io from '../models/io.ts';
 import { checkInputs } from '../options.ts';
 import { allocate } from '../runtime/memory.ts';
 import { Tensor } from '../runtime/ort.ts';
+import type { ExpertsImplementation } from './pretrained-model.ts';
 
 /** Arguments of a `forward` call. Rows of `inputIds` are padded on the left to one length. */
 export interface ForwardInputs {
@@ -20,7 +21,7 @@ export interface ForwardInputs {
   outputHiddenStates?: boolean;
   outputRouterLogits?: boolean;
   /** Backend of this call alone. */
-  expertsImplementation?: string | Readonly<Record<string, string | null>>;
+  expertsImplementation?: ExpertsImplementation;
   signal?: AbortSignal;
 }
 

@@ -1,15 +1,14 @@
 import type { Prompt, VisualFeatures } from '../engine/sequence.ts';
 import { sees, type VisionRuntime } from '../engine/vision-runner.ts';
 import { abortable, InputError } from '../errors.ts';
-import type { GenerateOptions } from '../generation/generate-options.ts';
-import type { GenerateOutput } from '../generation/output.ts';
-import { checkGenerateOptions } from '../generation/plan.ts';
+import type { Prompts } from '../generation/prompt.ts';
 import type { Grid, PixelValues } from '../media/types.ts';
 import { type MediaPart, TOKEN_TYPES } from '../models/architecture.ts';
-import { type CausalLMOutput, GenerativeModel } from './causal-lm.ts';
+
 import { checkForward, type ForwardInputs, LOGITS_OPTIONS } from './forward.ts';
+import type { CausalLMGenerateOptions } from './generate-options.ts';
+import { type CausalLMOutput, GenerativeModel } from './generative-model.ts';
 import type { ModelParts } from './model-parts.ts';
-import type { ExpertsImplementation } from './pretrained-model.ts';
 
 /** Pictures and clips beside the token ids, as a `Processor` returns them. */
 export interface VisualInputs {
@@ -32,8 +31,7 @@ const VISUAL_OPTIONS = [
 ] as const satisfies readonly (keyof VisualInputs)[];
 
 export type ImageTextForwardInputs = ForwardInputs & VisualInputs;
-export type ImageTextGenerateOptions = GenerateOptions &
-  VisualInputs & { expertsImplementation?: ExpertsImplementation };
+export interface ImageTextGenerateOptions extends CausalLMGenerateOptions, VisualInputs {}
 
 /** Features of one modality, handed out in the order of the placeholders. */
 interface FeatureStream {
@@ -42,7 +40,7 @@ interface FeatureStream {
 }
 
 /** A decoder that sees. Counterpart of HF `Qwen3VLMoeForConditionalGeneration`. */
-export class ImageTextToText extends GenerativeModel {
+export class ImageTextToText extends GenerativeModel<ImageTextGenerateOptions> {
   readonly #vision: VisionRuntime;
   readonly #media: MediaPart;
 
@@ -68,16 +66,14 @@ export class ImageTextToText extends GenerativeModel {
     });
   }
 
-  /**
-   * Continues a batch of prompts. Pictures pass through the vision tower once, before the first token.
-   * @throws InputError for inputs out of range, and where placeholders and pictures do not agree; AbortError
-   */
-  async generate(options: ImageTextGenerateOptions, ...more: never[]): Promise<GenerateOutput> {
-    checkGenerateOptions(options, more, VISUAL_OPTIONS);
-    const { pixelValues, imageGridThw, pixelValuesVideos, videoGridThw, mmTokenTypeIds, ...rest } = options;
-    const { given, rows } = this.prompts(options.inputIds, options.attentionMask);
-    const prepared = await abortable(options.signal, 'generate', () => this.#prepare(rows, options));
-    return this.continue({ given, rows: prepared }, rest);
+  protected override get inputOptions(): readonly string[] {
+    return VISUAL_OPTIONS;
+  }
+
+  /** Pictures pass through the vision tower once, before the first token. */
+  protected override async prepare(inputs: ImageTextGenerateOptions): Promise<Prompts> {
+    const { given, rows } = this.prompts(inputs.inputIds, inputs.attentionMask);
+    return { given, rows: await this.#prepare(rows, inputs) };
   }
 
   /** Prompts with their rotary positions, and with features in place of placeholders. */

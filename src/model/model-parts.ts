@@ -3,6 +3,7 @@ import type { Engine } from '../engine/engine.ts';
 import type { VisionRuntime } from '../engine/vision-runner.ts';
 import type { ExpertsModel, ExpertsSetting } from '../experts/resolve.ts';
 import type { Model } from '../models/architecture.ts';
+import type { PromptReader } from './prompt-options.ts';
 
 /** What a loaded model is made of. */
 export interface ModelParts {
@@ -28,6 +29,8 @@ export interface ModelParts {
   /** As asked for. */
   readonly threads: number | undefined;
   readonly maxMemory: number | undefined;
+  /** Reads texts and conversations. */
+  readonly prompts: PromptReader;
   readonly warn: (message: string) => void;
   /** Frees what the parts hold. */
   readonly release: () => Promise<void>;

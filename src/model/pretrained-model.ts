@@ -1,5 +1,11 @@
+import { inspect } from 'node:util';
 import type { DType } from '../dtype.ts';
-import { type BackendPolicy, type BackendReader, chooseBackend } from '../engine/tuning/policy.ts';
+import {
+  type BackendPolicy,
+  type BackendReader,
+  type BuiltInBackend,
+  chooseBackend,
+} from '../engine/tuning/policy.ts';
 import { InputError } from '../errors.ts';
 import { applyExperts, type ExpertsSetting } from '../experts/resolve.ts';
 import { checkPrompts, type Prompts } from '../generation/prompt.ts';
@@ -11,7 +17,10 @@ import type { ModelParts } from './model-parts.ts';
  * A backend name for everything, or names by sub-config; `""` speaks for what the map does not name. `vision_config` is a key of
  * models that see, as in transformers, but has no effect: a vision tower has no experts.
  */
-export type ExpertsImplementation = string | Readonly<Record<string, string | null>>;
+export type ExpertsImplementation = ExpertsName | Readonly<Record<string, ExpertsName | null>>;
+
+/** A built-in experts backend, or one that has been registered. */
+export type ExpertsName = BuiltInBackend | (string & Record<never, never>);
 
 /** What every loaded model has, whatever comes out of it. Counterpart of HF `PreTrainedModel`. */
 export abstract class PreTrainedModel {
@@ -84,6 +93,21 @@ export abstract class PreTrainedModel {
     noMore(rest, 'dispose', 'call it without any');
     this.#disposed ??= this.parts.release();
     return this.#disposed;
+  }
+
+  /** As `dispose`: `await using model = …`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.dispose();
+  }
+
+  /** One line for `console.log`. */
+  [inspect.custom](): string {
+    const { device } = this.parts.engine.weights ?? {};
+    const experts = Object.entries(this.#experts).map(([key, name]) =>
+      key === '' ? name : `${key}=${name}`,
+    );
+    const where = `${this.dtype} on ${device?.name ?? 'the CPU'}`;
+    return `${this.constructor.name}(${this.nameOrPath}: ${this.modelType}, ${where}, experts ${experts.join(', ')}, context ${this.contextLength})`;
   }
 
   /**

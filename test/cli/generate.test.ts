@@ -2,11 +2,10 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test, vi } from 'vitest';
-import { demoModel } from '../../src/cli/demo-model.ts';
 import { generationOptions } from '../../src/cli/generate.ts';
 import { Stop } from '../../src/cli/io.ts';
 import { CausalLM } from '../../src/index.ts';
-import { type GoldenModel, goldenModel, readJson } from '../helpers/goldens.ts';
+import { DEMO_FOLDER, type GoldenModel, goldenModel, readJson } from '../helpers/goldens.ts';
 import { run } from './capture.ts';
 
 /** A run that must succeed in silence. */
@@ -302,7 +301,7 @@ describe('what the command line alone shows to be wrong ends with 2', () => {
 describe('any other fault ends with 1', () => {
   test.each([
     [['--model', './no/such/folder', '--prompt', 'a'], /no\/such\/folder/],
-    [['--model', demoModel(), '--input-ids', '1,999999'], /999999.*0 to 3071/],
+    [['--model', DEMO_FOLDER, '--input-ids', '1,999999'], /999999.*0 to 3071/],
     [['--prompt', 'a', '--experts', 'text_config=eager'], /Unknown key "text_config"/],
     [['--model', goldenModel('qwen2_moe_b'), '--prompt', 'a'], /tokenizer/],
     [['--input-ids', new Array(1025).fill(1).join(',')], /1025 tokens.*1024/],

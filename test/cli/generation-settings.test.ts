@@ -1,11 +1,11 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
-import { demoModel } from '../../src/cli/demo-model.ts';
 import { linkedModel } from '../helpers/checkpoints.ts';
+import { DEMO_FOLDER } from '../helpers/goldens.ts';
 import { run } from './capture.ts';
 
-const DEMO = demoModel();
+const DEMO = DEMO_FOLDER;
 const prompt = ['--prompt', 'In the beginning', '--max-new-tokens'];
 const made: (() => void)[] = [];
 afterAll(() => made.forEach((remove) => void remove()));

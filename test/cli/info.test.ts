@@ -3,11 +3,10 @@ import { copyFile, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { demoModel } from '../../src/cli/demo-model.ts';
 import { formatCount } from '../../src/cli/format.ts';
 import { countParameters } from '../../src/cli/model-info.ts';
 import { tensorUse } from '../../src/models/tensor-use.ts';
-import { goldenModel } from '../helpers/goldens.ts';
+import { DEMO_FOLDER, goldenModel } from '../helpers/goldens.ts';
 import { run } from './capture.ts';
 
 const info = async (model: string) => JSON.parse((await run(['info', model, '--json'])).stdout);
@@ -93,7 +92,7 @@ describe('switchyard info', () => {
   });
 
   test('describes the demo model to people', async () => {
-    const { exitCode, stdout, stderr } = await run(['info', demoModel()]);
+    const { exitCode, stdout, stderr } = await run(['info', DEMO_FOLDER]);
     expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: '' });
     expect(stdout).toMatch(/^architecture +qwen3_moe$/m);
     expect(stdout).toMatch(/^parameters +2\.\d\d million in total, 1\.\d\d million active per token$/m);

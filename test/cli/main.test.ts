@@ -8,8 +8,8 @@ import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { demoModel } from '../../src/cli/demo-model.ts';
 import { version } from '../../src/runtime/package-root.ts';
+import { DEMO_FOLDER } from '../helpers/goldens.ts';
 import { run } from './capture.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -83,7 +83,7 @@ describe('the process', () => {
 
   test.runIf(existsSync('/dev/full'))('output that cannot be written is an error', async () => {
     const full = await open('/dev/full', 'w');
-    const args = [join(compiled, 'cli', 'main.js'), 'info', demoModel()];
+    const args = [join(compiled, 'cli', 'main.js'), 'info', DEMO_FOLDER];
     const child = spawn(process.execPath, args, { stdio: ['ignore', full.fd, 'pipe'] });
     const exit = exitOf(child);
     expect(await text(child.stderr as Readable)).toMatch(/^error: the output cannot be written: ENOSPC/);

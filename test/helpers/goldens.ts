@@ -20,6 +20,9 @@ export const HYBRID_MODELS = [
   'qwen3_5_moe_j_resaved',
 ];
 
+/** Folder of the bundled demo. */
+export const DEMO_FOLDER = join(import.meta.dirname, '../../configs/demo-model');
+
 /** Folder of a golden checkpoint. */
 export function goldenModel(name: string): string {
   return join(import.meta.dirname, '../fixtures/goldens/models', name);

@@ -1,0 +1,61 @@
+import type { Repo } from '../hub/types.ts';
+import type { PromptInputs, PromptReader, RenderOptions } from '../model/prompt-options.ts';
+import { loadProcessor, type Processor } from '../models/qwen3_vl_moe/processor.ts';
+import type { ChatMessage } from '../tokenizer/conversation.ts';
+import { loadTokenizer } from '../tokenizer/load-tokenizer.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+
+/** Reads prompts with the tokenizer of a repo, which is loaded when the first one needs it. */
+export class TextPromptReader implements PromptReader {
+  protected readonly repo: Repo;
+  #tokenizer: Tokenizer | undefined;
+  #loading: Promise<Tokenizer> | undefined;
+
+  constructor(repo: Repo) {
+    this.repo = repo;
+  }
+
+  get tokenizer(): Tokenizer | undefined {
+    return this.#tokenizer;
+  }
+
+  loadTokenizer(): Promise<Tokenizer> {
+    this.#loading ??= loadTokenizer(this.repo).then(
+      (tokenizer) => {
+        this.#tokenizer = tokenizer;
+        return tokenizer;
+      },
+      (error: unknown) => {
+        // What failed may succeed the next time, as where the network was away.
+        this.#loading = undefined;
+        throw error;
+      },
+    );
+    return this.#loading;
+  }
+
+  async readMessages(
+    messages: readonly ChatMessage[],
+    { signal: _, ...options }: RenderOptions,
+    tokenizer: Tokenizer,
+  ): Promise<PromptInputs> {
+    return tokenizer.applyChatTemplate(messages, options);
+  }
+}
+
+/** Takes the pictures of messages along. */
+export class ImageTextPromptReader extends TextPromptReader {
+  readonly #processors = new WeakMap<Tokenizer, Promise<Processor<Tokenizer>>>();
+
+  override async readMessages(
+    messages: readonly ChatMessage[],
+    options: RenderOptions,
+    tokenizer: Tokenizer,
+  ): Promise<PromptInputs> {
+    const processor = this.#processors.get(tokenizer) ?? loadProcessor(this.repo, tokenizer);
+    this.#processors.set(tokenizer, processor);
+    processor.catch(() => this.#processors.delete(tokenizer));
+    const { documents, ...rest } = options;
+    return (await processor).applyChatTemplate(messages, { ...rest, ...(documents && { documents }) });
+  }
+}

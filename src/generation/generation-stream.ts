@@ -1,0 +1,54 @@
+import { InputError } from '../errors.ts';
+import type { GenerateOutput } from './output.ts';
+
+/** Starts a generation that hands its text to `write`. */
+export type StartGeneration = (write: (text: string) => void, signal: AbortSignal) => Promise<GenerateOutput>;
+
+/**
+ * A generation whose text is read as it comes: `for await (const text of stream)`. It runs from the start, whether or not it is read.
+ * Leaving the loop, by `break` or an error, aborts it. The loop throws what the generation fails with.
+ */
+export class GenerationStream implements AsyncIterable<string> {
+  /** The whole result; rejects as `generate` does, also after the loop has been left early. */
+  readonly output: Promise<GenerateOutput>;
+  readonly #pieces: string[] = [];
+  readonly #abort = new AbortController();
+  #isOver = false;
+  #isRead = false;
+  #wake: () => void = () => {};
+
+  constructor(start: StartGeneration, signal: AbortSignal | undefined) {
+    const both = signal ? AbortSignal.any([signal, this.#abort.signal]) : this.#abort.signal;
+    this.output = start((text) => {
+      this.#pieces.push(text);
+      this.#wake();
+    }, both).finally(() => {
+      this.#isOver = true;
+      this.#wake();
+    });
+    // Whoever reads the pieces only learns of a failure there.
+    this.output.catch(() => {});
+  }
+
+  /** Ends the generation; `output` rejects with what there is. */
+  abort(reason?: unknown): void {
+    this.#abort.abort(reason);
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<string, void, undefined> {
+    if (this.#isRead) throw new InputError('a stream is read once; its whole text is in output');
+    this.#isRead = true;
+    try {
+      for (;;) {
+        while (this.#pieces.length > 0) yield this.#pieces.shift() as string;
+        if (this.#isOver) break;
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve;
+        });
+      }
+      await this.output;
+    } finally {
+      this.abort(new InputError('the stream was left before its end'));
+    }
+  }
+}

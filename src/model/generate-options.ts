@@ -1,0 +1,10 @@
+import type { GenerateOptions } from '../generation/generate-options.ts';
+import type { ExpertsImplementation } from './pretrained-model.ts';
+import type { PromptOptions } from './prompt-options.ts';
+
+/** Arguments of `generate`: what to continue (one of `inputIds`, `prompt` and `messages`), and how. */
+export interface CausalLMGenerateOptions extends Omit<GenerateOptions, 'inputIds'>, PromptOptions {
+  /** Prompts [rows, tokens], rows of one length, shorter prompts padded on the left. */
+  inputIds?: GenerateOptions['inputIds'] | undefined;
+  expertsImplementation?: ExpertsImplementation | undefined;
+}

@@ -1,0 +1,220 @@
+import { DecoderDecoding } from '../engine/decoding.ts';
+import type { Prompt } from '../engine/sequence.ts';
+import { type BackendReader, chooseBackend } from '../engine/tuning/policy.ts';
+import { abortable, InputError } from '../errors.ts';
+import { generate } from '../generation/generate.ts';
+import { parseGenerationConfig } from '../generation/generation-config.ts';
+import { GenerationStream } from '../generation/generation-stream.ts';
+import type { GenerateOutput } from '../generation/output.ts';
+import type { GenerationConfig } from '../generation/parameters.ts';
+import { checkGenerateOptions } from '../generation/plan.ts';
+import type { Prompts } from '../generation/prompt.ts';
+import type { Decoding, DecodingRequest, Generator } from '../generation/types.ts';
+import { checkOptions, noMore } from '../options.ts';
+import type { ResidencyStats } from '../runtime/device.ts';
+import type { Tensor } from '../runtime/ort.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import { Chat, type ChatOptions } from './chat.ts';
+import {
+  COMPILE_OPTIONS,
+  type CompileMode,
+  type CompileOptions,
+  checkCompileMode,
+  checkTokenCounts,
+  isTuned,
+  type Tuning,
+  tune,
+  usesGraphs,
+} from './compile.ts';
+import { type ForwardInputs, forwardPass, type Intermediates } from './forward.ts';
+import type { CausalLMGenerateOptions } from './generate-options.ts';
+import { PreTrainedModel } from './pretrained-model.ts';
+import { PROMPT_OPTIONS, promptKind, readPrompt } from './prompt-options.ts';
+
+/** Result of `forward` of a model with a head. */
+export interface CausalLMOutput extends Intermediates {
+  /** fp32 [batch, positions kept, vocab] */
+  logits: Tensor;
+}
+
+/** How a model computes at the moment. */
+export interface ExecutionStats {
+  /** `cpu`, or the name of the GPU. */
+  readonly device: string;
+  readonly compileMode: CompileMode;
+  /** The experts backend that a decode step of a single row runs on. */
+  readonly decodeBackend: string;
+  readonly tuning: Tuning | undefined;
+  /** Decode steps recorded on a GPU, and why those of some backends are not where that was asked for. */
+  readonly graphs?: {
+    readonly captures: number;
+    /** Steps that a recording has executed. */
+    readonly replays: number;
+    readonly fault: string | undefined;
+  };
+  /** Weights on a GPU, and experts that were brought there on demand. */
+  readonly residency?: ResidencyStats;
+}
+
+/** A decoder with a language-modelling head, whatever its prompts are made of. */
+export abstract class GenerativeModel<O extends CausalLMGenerateOptions = CausalLMGenerateOptions>
+  extends PreTrainedModel
+  implements Generator
+{
+  #mode: CompileMode = 'default';
+  #compiling: Promise<void> = Promise.resolve();
+  readonly #warned = new Set<string>();
+
+  get vocabSize(): number {
+    return this.parts.model.vocabSize;
+  }
+
+  /** The mode that `compile` set last. */
+  get compileMode(): CompileMode {
+    return this.#mode;
+  }
+
+  /**
+   * Counterpart of `torch.compile`. `reduce-overhead` replays decode steps as CUDA graphs; `max-autotune` does so too and finds out
+   * which experts backend is fastest for how many tokens, for models set to `grouped_mm`; `max-autotune-no-cudagraphs` only the
+   * latter; `default` neither. Without a GPU there are no graphs. What was measured is kept in a file for the next time.
+   *
+   * May be called at any time, and again with another mode; it takes effect at the next pass.
+   * @throws InputError for an unknown mode or impossible token counts; AbortError; the mode stays as it was then
+   */
+  async compile(options: CompileOptions = {}, ...rest: never[]): Promise<void> {
+    checkOptions(options, COMPILE_OPTIONS, 'compile');
+    noMore(rest, 'compile', 'options go into the first');
+    const work = this.#compiling.then(() => this.#compile(options));
+    this.#compiling = work.catch(() => {});
+    await work;
+  }
+
+  async #compile(options: CompileOptions): Promise<void> {
+    const { signal } = options;
+    const mode = checkCompileMode(options.mode ?? 'default');
+    const counts = checkTokenCounts(options.tokenCounts, this.contextLength);
+    const { engine, expertsModel } = this.parts;
+    const wantsTable = isTuned(mode) && expertsModel.hasExperts;
+    this.tuning = await abortable(signal, 'compile', async () =>
+      wantsTable ? tune(this.parts, counts, this.tuning, signal) : undefined,
+    );
+    engine.recording.enabled = usesGraphs(mode);
+    this.#mode = mode;
+  }
+
+  /** What `--stats` tells besides the numbers of a generation. */
+  get executionStats(): ExecutionStats {
+    const { recording, weights } = this.parts.engine;
+    return {
+      device: weights?.device.name ?? 'cpu',
+      compileMode: this.#mode,
+      decodeBackend: chooseBackend(this.textBackend, { tokens: 1, phase: 'decode' }, this.policy),
+      tuning: this.tuning,
+      ...(weights && {
+        graphs: { captures: recording.captures, replays: recording.replays, fault: recording.fault },
+        residency: weights.stats,
+      }),
+    };
+  }
+
+  /** @internal */
+  warnOnce(message: string): void {
+    if (this.#warned.has(message)) return;
+    this.#warned.add(message);
+    this.parts.warn(message);
+  }
+
+  /** Opens a decoding for `generate`. @internal */
+  async openDecoding(request: DecodingRequest): Promise<Decoding> {
+    const { prompts, newTokens, expertsImplementation } = request;
+    return new DecoderDecoding(
+      this.parts.engine,
+      prompts,
+      newTokens,
+      this.backendReader(expertsImplementation),
+    );
+  }
+
+  protected async logits(
+    prompts: readonly Prompt[],
+    inputs: ForwardInputs,
+    experts: BackendReader,
+  ): Promise<CausalLMOutput> {
+    const { main, ...rest } = await forwardPass(this.parts.engine, prompts, inputs, 'logits', experts);
+    return { logits: main, ...rest };
+  }
+
+  /**
+   * Continues a batch of prompts, a text or a conversation. Options not given come from generation_config.json, then from the library's
+   * defaults.
+   * @throws InputError for ids, masks or options out of range; TokenizerError; AbortError with what was generated so far
+   */
+  async generate(options: O, ...more: never[]): Promise<GenerateOutput> {
+    checkGenerateOptions(options, more, [...PROMPT_OPTIONS, ...this.inputOptions]);
+    const kind = promptKind(options, 'generate');
+    const tokenizer = await this.#tokenizerFor(options, kind !== 'inputIds');
+    const inputs =
+      kind === 'inputIds' || !tokenizer ? options : await readPrompt(options, this.parts.prompts, tokenizer);
+    const prompts = await abortable(options.signal, 'generate', () =>
+      this.prepare({ ...options, ...inputs }),
+    );
+    const left: ReadonlySet<string> = new Set([...PROMPT_OPTIONS, ...this.inputOptions]);
+    const rest = Object.fromEntries(Object.entries(options).filter(([name]) => !left.has(name)));
+    return generate(this, this.#defaults, { ...rest, inputIds: prompts.given, tokenizer }, prompts);
+  }
+
+  /**
+   * As `generate` for one row, whose text is read as it comes: `for await (const text of model.stream({ prompt }))`. Leaving the loop
+   * aborts it; `output` is the whole result.
+   */
+  stream(options: O, ...more: never[]): GenerationStream {
+    noMore(more, 'stream', 'options stand inside the first');
+    if ((options as Partial<O> | undefined)?.streamer !== undefined)
+      throw new InputError('stream is read by its loop and takes no streamer; give that to generate');
+    return new GenerationStream(
+      (streamer, signal) => this.generate({ ...options, streamer, signal }),
+      options?.signal,
+    );
+  }
+
+  /**
+   * Opens a conversation that remembers what has been said: `const chat = await model.chat({ system })`, then `await chat.send('…')` or
+   * `for await (const text of chat.stream('…'))`. Options of `generate` given here hold for every answer.
+   * @throws InputError; HubError, TokenizerError where the tokenizer cannot be loaded
+   */
+  async chat(options: ChatOptions = {}, ...more: never[]): Promise<Chat> {
+    const chat = new Chat(this, options);
+    const { system: _, ...rest } = options;
+    checkGenerateOptions(rest, more, PROMPT_OPTIONS, 'chat');
+    if (options.tokenizer === undefined) await this.tokenizer();
+    return chat;
+  }
+
+  /** The model's tokenizer, loaded once. @throws HubError; TokenizerError */
+  tokenizer(): Promise<Tokenizer> {
+    return this.parts.prompts.loadTokenizer();
+  }
+
+  /** Options of `generate` that say what a prompt consists of besides ids. */
+  protected get inputOptions(): readonly string[] {
+    return [];
+  }
+
+  /** Checked prompts, with whatever the model puts into them. */
+  protected abstract prepare(inputs: O): Promise<Prompts>;
+
+  /** What generation_config.json says. */
+  get #defaults(): GenerationConfig {
+    const { json, file } = this.parts.generationConfig;
+    return parseGenerationConfig(json, file);
+  }
+
+  /** The tokenizer of a call: its own, or the model's, which is loaded only where the call cannot do without. */
+  async #tokenizerFor(options: O, isText: boolean): Promise<Tokenizer | undefined> {
+    if (options.tokenizer !== undefined) return options.tokenizer;
+    const stops = options.stopStrings ?? options.generationConfig?.stopStrings ?? this.#defaults.stopStrings;
+    const needsText = isText || typeof options.streamer === 'function' || (stops ?? []).length > 0;
+    return needsText ? this.tokenizer() : this.parts.prompts.tokenizer;
+  }
+}

@@ -1,0 +1,102 @@
+import { expected, InputError } from '../errors.ts';
+import type { ChatMessage } from '../tokenizer/conversation.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+
+/** What to continue, instead of `inputIds`: a text, or a conversation. */
+export interface PromptOptions {
+  /** A text to continue, or several. */
+  prompt?: string | readonly string[] | undefined;
+  /** A conversation to answer, laid out by the model's chat template. */
+  messages?: readonly ChatMessage[] | undefined;
+  /** Tool descriptions (JSON schema objects) that the model may call. With `messages`. */
+  tools?: readonly unknown[] | undefined;
+  /** Documents for templates that take them. With `messages`. */
+  documents?: readonly unknown[] | undefined;
+  /** Leaves the last message open, for the model to go on with. With `messages`. Default false. */
+  continueFinalMessage?: boolean | undefined;
+  /** The name of one of the tokenizer's templates. With `messages`. */
+  chatTemplate?: string | undefined;
+  /** Variables of the template, such as `{ enable_thinking: false }`. With `messages`. */
+  templateArguments?: Readonly<Record<string, unknown>> | undefined;
+}
+
+const CHAT_OPTIONS = [
+  ...(['tools', 'documents', 'continueFinalMessage', 'chatTemplate', 'templateArguments'] as const),
+] satisfies (keyof PromptOptions)[];
+export const PROMPT_OPTIONS: readonly (keyof PromptOptions)[] = ['prompt', 'messages', ...CHAT_OPTIONS];
+
+/** How conversations are rendered. */
+export interface RenderOptions
+  extends Omit<PromptOptions, 'prompt' | 'messages' | 'templateArguments' | 'continueFinalMessage'> {
+  readonly addGenerationPrompt: boolean;
+  readonly continueFinalMessage: boolean;
+  readonly signal: AbortSignal | undefined;
+  readonly [templateArgument: string]: unknown;
+}
+
+/** Inputs of a model as a tokenizer or processor makes them. */
+export interface PromptInputs {
+  readonly inputIds: number[][];
+  readonly attentionMask: number[][];
+}
+
+/** Makes inputs of texts and conversations, with what belongs to the model's repo. */
+export interface PromptReader {
+  /** The tokenizer, where it has been loaded. */
+  readonly tokenizer: Tokenizer | undefined;
+  /** Loads the tokenizer, once. @throws HubError; TokenizerError */
+  loadTokenizer(): Promise<Tokenizer>;
+  /** Inputs of a conversation, one row, with its pictures where the model sees. */
+  readMessages(
+    messages: readonly ChatMessage[],
+    options: RenderOptions,
+    tokenizer: Tokenizer,
+  ): Promise<PromptInputs>;
+}
+
+/** Where the prompt of a call stands: ids, text or messages. @throws InputError for none, several, or what does not belong to it */
+export function promptKind(options: PromptOptions & { inputIds?: unknown }, where: string) {
+  const kinds = (['inputIds', 'prompt', 'messages'] as const).filter((name) => options[name] !== undefined);
+  const [kind] = kinds;
+  if (kind === undefined || kinds.length > 1)
+    throw new InputError(
+      kind === undefined
+        ? `${where} has nothing to continue; expected inputIds, prompt or messages`
+        : `${where}: ${kinds.join(' and ')} exclude each other; give one of them`,
+    );
+  const stray = CHAT_OPTIONS.find((name) => kind !== 'messages' && options[name] !== undefined);
+  if (stray !== undefined)
+    throw new InputError(`${where}: ${stray} belongs to messages, but ${kind} is given`);
+  return kind;
+}
+
+/** Inputs of the text or conversation of a call. */
+export async function readPrompt(
+  options: PromptOptions & { signal?: AbortSignal | undefined },
+  reader: PromptReader,
+  tokenizer: Tokenizer,
+): Promise<PromptInputs> {
+  const { prompt, messages, templateArguments = {}, signal } = options;
+  if (prompt !== undefined) return tokenizer(checkTexts(prompt));
+  if (typeof templateArguments !== 'object' || templateArguments === null || Array.isArray(templateArguments))
+    throw new InputError(expected('templateArguments', templateArguments, 'an object of template variables'));
+  const { tools, documents, chatTemplate, continueFinalMessage = false } = options;
+  if (typeof continueFinalMessage !== 'boolean')
+    throw new InputError(expected('continueFinalMessage', continueFinalMessage, 'true or false'));
+  const render = { tools, documents, chatTemplate, continueFinalMessage, signal };
+  const settings = { ...templateArguments, ...render, addGenerationPrompt: !continueFinalMessage };
+  return reader.readMessages(messages as readonly ChatMessage[], settings, tokenizer);
+}
+
+function checkTexts(prompt: unknown): string | string[] {
+  const texts = Array.isArray(prompt) ? prompt : [prompt];
+  const faulty = texts.findIndex((text) => typeof text !== 'string' || text === '');
+  if (texts.length > 0 && faulty === -1) return prompt as string | string[];
+  throw new InputError(
+    expected(
+      'prompt',
+      texts.length > 0 ? texts[faulty] : prompt,
+      'a text, or a list of texts, none of them empty',
+    ),
+  );
+}

@@ -1,0 +1,328 @@
+/** Text and conversations in, text out: what a model does with its own tokenizer. On the bundled demo. */
+import { inspect } from 'node:util';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import {
+  AutoModelForCausalLM,
+  AutoModelForImageTextToText,
+  AutoProcessor,
+  AutoTokenizer,
+  type CausalLM,
+  DEMO_MODEL,
+  GenerationAbortError,
+  InputError,
+  SwitchyardError,
+  type Tokenizer,
+} from '../../src/index.ts';
+import { goldenModel } from '../helpers/goldens.ts';
+
+const GREEDY = { doSample: false, maxNewTokens: 8 };
+const QUESTION = [{ role: 'user', content: 'Speak of Moses.' }];
+
+let model: CausalLM;
+let tokenizer: Tokenizer;
+beforeAll(async () => {
+  model = await AutoModelForCausalLM.fromPretrained(DEMO_MODEL);
+  tokenizer = await AutoTokenizer.fromPretrained(DEMO_MODEL);
+});
+afterAll(() => model.dispose());
+
+/** The continuation of ids, as text. */
+async function continued(inputs: { inputIds: number[][]; attentionMask: number[][] }, options = {}) {
+  const { sequences } = await model.generate({ ...inputs, ...GREEDY, ...options });
+  const width = inputs.inputIds[0]?.length;
+  return sequences.map((row) => tokenizer.decode(row.slice(width), { skipSpecialTokens: true }));
+}
+
+describe('generate', () => {
+  it('has no text for ids before a tokenizer is known', async () => {
+    const fresh = await AutoModelForCausalLM.fromPretrained(DEMO_MODEL);
+    const inputs = { inputIds: [[5, 6]], ...GREEDY };
+    expect((await fresh.generate(inputs)).text).toBeUndefined();
+    expect((await fresh.generate({ ...inputs, tokenizer })).text).toHaveLength(1);
+    await fresh.tokenizer();
+    expect((await fresh.generate(inputs)).text).toHaveLength(1);
+    await fresh.dispose();
+  });
+
+  it('takes texts, of one length or not', async () => {
+    const prompt = ['In the beginning', 'And God said unto Moses'];
+    const { text, sequences } = await model.generate({ prompt, ...GREEDY });
+    expect(text).toEqual(await continued(tokenizer(prompt)));
+    expect(sequences[0]?.length).toBe(sequences[1]?.length);
+    expect((await model.generate({ prompt: prompt[0] as string, ...GREEDY })).text).toEqual([text?.[0]]);
+  });
+
+  it('answers messages, with what the template is told', async () => {
+    const { text } = await model.generate({ messages: QUESTION, ...GREEDY });
+    expect(text).toEqual(
+      await continued(tokenizer.applyChatTemplate(QUESTION, { addGenerationPrompt: true })),
+    );
+    const own = { addGenerationPrompt: true, enable_thinking: false };
+    const options = { messages: QUESTION, templateArguments: { enable_thinking: false } };
+    const answer = await model.generate({ ...options, ...GREEDY });
+    expect(answer.sequences[0]?.slice(0, -8)).toEqual(tokenizer.applyChatTemplate(QUESTION, own).inputIds[0]);
+  });
+
+  it('goes on with the last message', async () => {
+    const messages = [...QUESTION, { role: 'assistant', content: 'Moses went up' }];
+    const { text } = await model.generate({ messages, continueFinalMessage: true, ...GREEDY });
+    expect(text).toEqual(
+      await continued(tokenizer.applyChatTemplate(messages, { continueFinalMessage: true })),
+    );
+  });
+
+  it('finds stop strings with the model’s own tokenizer, and hands text to a function', async () => {
+    const inputIds = tokenizer('In the beginning').inputIds;
+    const [whole] = (await model.generate({ inputIds, ...GREEDY })).text as string[];
+    const stop = (whole as string).slice(6, 10);
+    let streamed = '';
+    const streamer = (piece: string) => {
+      streamed += piece;
+    };
+    const { text, stopStrings } = await model.generate({ inputIds, ...GREEDY, stopStrings: stop, streamer });
+    expect([text?.[0], stopStrings?.[0]]).toEqual([(whole as string).slice(0, whole?.indexOf(stop)), stop]);
+    expect(streamed).toBe(text?.[0]);
+  });
+
+  it.each<[string, object, RegExp]>([
+    ['nothing to continue', {}, /generate has nothing to continue; expected inputIds, prompt or messages/],
+    ['two prompts', { inputIds: [[1]], prompt: 'x' }, /inputIds and prompt exclude each other/],
+    ['tools without messages', { prompt: 'x', tools: [] }, /tools belongs to messages, but prompt is given/],
+    ['an empty text', { prompt: '' }, /prompt is ""; expected a text/],
+    ['an empty list', { prompt: [] }, /prompt is \[\]; expected a text/],
+    [
+      'messages that are none',
+      { messages: [{ role: 'user', text: 'hi' }] },
+      /messages\[0\]\.content is undefined/,
+    ],
+    [
+      'a template that is not there',
+      { messages: QUESTION, chatTemplate: 'rag' },
+      /no chat template named "rag"/,
+    ],
+    ['variables that are none', { messages: QUESTION, templateArguments: 3 }, /templateArguments is 3/],
+    ['a misspelt option', { message: QUESTION }, /"message" is not an option\. Did you mean "messages"/],
+  ])('refuses %s', async (_, options, message) => {
+    const promise = model.generate(options);
+    await expect(promise).rejects.toThrow(message);
+    await expect(promise).rejects.toBeInstanceOf(InputError);
+  });
+});
+
+describe('stream', () => {
+  it('gives the text as it comes, and the whole result', async () => {
+    const stream = model.stream({ prompt: 'In the beginning', ...GREEDY });
+    const pieces: string[] = [];
+    for await (const piece of stream) pieces.push(piece);
+    const { text, sequences } = await stream.output;
+    expect(pieces.join('')).toBe(text?.[0]);
+    expect(pieces.length).toBeGreaterThan(2);
+    expect(sequences).toEqual((await model.generate({ prompt: 'In the beginning', ...GREEDY })).sequences);
+    await expect(stream[Symbol.asyncIterator]().next()).rejects.toThrow(/read once/);
+  });
+
+  it('is aborted by leaving the loop', async () => {
+    const stream = model.stream({
+      prompt: 'In the beginning',
+      doSample: false,
+      maxNewTokens: 900,
+      eosTokenId: [],
+    });
+    for await (const _ of stream) break;
+    const error = await stream.output.catch((failure: unknown) => failure);
+    expect(error).toBeInstanceOf(GenerationAbortError);
+    expect((error as GenerationAbortError).partial.stats.newTokens).toBeLessThan(900);
+  });
+
+  it('is aborted by its signal, and throws in the loop what ended it', async () => {
+    const abort = new AbortController();
+    const stream = model.stream({
+      prompt: 'In the beginning',
+      maxNewTokens: 900,
+      eosTokenId: [],
+      signal: abort.signal,
+    });
+    const read = async () => {
+      for await (const _ of stream) abort.abort('enough');
+    };
+    await expect(read()).rejects.toMatchObject({ name: 'AbortError', cause: 'enough' });
+  });
+
+  it('throws what is wrong with its options', async () => {
+    const read = async (options: object) => {
+      for await (const _ of model.stream(options));
+    };
+    await expect(read({ prompt: 'x', topP: 3 })).rejects.toThrow(/topP is 3/);
+    await expect(read({ prompt: ['x', 'y'] })).rejects.toThrow(/follows one row/);
+    expect(() => model.stream({ prompt: 'x', streamer: () => {} })).toThrow(/takes no streamer/);
+    expect(() => model.stream({ prompt: 'x' }, {} as never)).toThrow(/takes no further argument/);
+  });
+
+  it('that nobody reads fails without a word', async () => {
+    const stream = model.stream({});
+    await expect(stream.output).rejects.toThrow(/nothing to continue/);
+  });
+});
+
+describe('chat', () => {
+  const rendered = (messages: { role: string; content: string }[]) =>
+    tokenizer.applyChatTemplate(messages, { addGenerationPrompt: true });
+
+  it('remembers', async () => {
+    const chat = await model.chat({ system: 'Thou art a prophet.', ...GREEDY });
+    const first = await chat.send('Speak of Moses.');
+    const said = [
+      { role: 'system', content: 'Thou art a prophet.' },
+      { role: 'user', content: 'Speak of Moses.' },
+    ];
+    expect([first.text]).toEqual(await continued(rendered(said)));
+    const second = await chat.send('And of Aaron?');
+    const asked = [
+      ...said,
+      { role: 'assistant', content: first.text },
+      { role: 'user', content: 'And of Aaron?' },
+    ];
+    expect([second.text]).toEqual(await continued(rendered(asked)));
+    expect(chat.messages).toEqual([...asked, second.message]);
+    chat.messages.pop();
+    expect(chat.messages).toHaveLength(5);
+  });
+
+  it('streams, and takes options for one answer', async () => {
+    const chat = await model.chat({
+      ...GREEDY,
+      messages: QUESTION.concat({ role: 'assistant', content: 'Yea.' }),
+    });
+    const stream = chat.stream('More.', { maxNewTokens: 3 });
+    let text = '';
+    for await (const piece of stream) text += piece;
+    expect((await stream.reply).text).toBe(text);
+    expect((await stream.reply).output.stats.newTokens).toBe(3);
+    expect(chat.messages.map(({ role }) => role)).toEqual(['user', 'assistant', 'user', 'assistant']);
+  });
+
+  it('is as before where an answer fails or is left, and goes on', async () => {
+    const chat = await model.chat({ doSample: false, maxNewTokens: 500, eosTokenId: [] });
+    const left = chat.stream('Speak of Moses.');
+    for await (const _ of left) break;
+    await expect(left.reply).rejects.toBeInstanceOf(GenerationAbortError);
+    expect(chat.messages).toEqual([]);
+    await expect(chat.send('Speak.', { topP: 7 })).rejects.toThrow(/topP is 7/);
+    await expect(chat.send([{ role: 'user', content: 4 }])).rejects.toThrow(/messages\[0\]\.content is 4/);
+    expect((await chat.send('Speak.', { maxNewTokens: 2 })).text).not.toBe('');
+    expect(chat.messages).toHaveLength(2);
+  });
+
+  it('takes one turn at a time', async () => {
+    const chat = await model.chat(GREEDY);
+    const first = chat.send('Speak.');
+    await expect(chat.send('Now!')).rejects.toThrow(/answering another turn/);
+    await first;
+    await chat.send('Again.');
+  });
+
+  it('takes parts and messages for a turn', async () => {
+    const chat = await model.chat(GREEDY);
+    await chat.send([
+      { type: 'text', text: 'Speak' },
+      { type: 'text', text: ' of Moses.' },
+    ]);
+    const whole = await model.generate({ messages: QUESTION, ...GREEDY });
+    expect(chat.messages[1]?.content).toBe(whole.text?.[0]);
+    await chat.send({ role: 'user', content: 'More.' });
+    expect(chat.messages).toHaveLength(4);
+  });
+
+  it.each<[object, RegExp]>([
+    [{ system: 3 }, /chat: system is 3; expected a text/],
+    [{ sytem: 'x' }, /chat: "sytem" is not an option/],
+    [{ prompt: 'x' }, /prompt is the chat's own/],
+    [{ messages: [{ content: 'x' }] }, /messages\[0\]\.role is undefined/],
+    [{ maxNewTokens: 0 }, /maxNewTokens is 0/],
+  ])('refuses %o', async (options, message) => {
+    await expect(model.chat(options)).rejects.toThrow(message);
+  });
+
+  it.each([
+    { turn: undefined },
+    { turn: 3 },
+    { turn: [] },
+    { turn: [{ type: 'text', text: 'x' }, QUESTION[0]] },
+  ])('refuses the turn $turn', async ({ turn }) => {
+    const chat = await model.chat();
+    await expect(chat.send(turn as never)).rejects.toThrow(/turn is .*expected a text/);
+  });
+});
+
+describe('a model', () => {
+  it('is one line on the console', () => {
+    expect(inspect(model)).toMatch(
+      /^CausalLM\(.*demo-model: qwen3_moe, bfloat16 on the CPU, experts grouped_mm, context \d+\)$/,
+    );
+  });
+
+  it('is disposed of at the end of its block', async () => {
+    let kept: CausalLM;
+    {
+      await using inside = await AutoModelForCausalLM.fromPretrained(DEMO_MODEL);
+      kept = inside;
+    }
+    await expect(kept.generate({ inputIds: [[1]] })).rejects.toThrow(/was disposed/);
+  });
+
+  it('says once that the default length has cut', async () => {
+    const warnings: string[] = [];
+    const told = await AutoModelForCausalLM.fromPretrained(DEMO_MODEL, {
+      onWarning: (text) => warnings.push(text),
+    });
+    for (let i = 0; i < 2; i++) await told.generate({ inputIds: [[1, 2]], doSample: false, eosTokenId: [] });
+    expect(warnings).toEqual([expect.stringMatching(/after 256 new tokens/)]);
+    await told.dispose();
+  });
+});
+
+describe('a model that sees', () => {
+  it('takes messages with their pictures, as its processor does', async () => {
+    const folder = goldenModel('qwen3_vl_moe_e');
+    await using sees = await AutoModelForImageTextToText.fromPretrained(folder);
+    const processor = await AutoProcessor.fromPretrained(folder);
+    const image = {
+      data: new Uint8Array(3 * 64 * 64).map((_, i) => i),
+      width: 64,
+      height: 64,
+      channels: 3,
+    } as const;
+    const messages = [
+      {
+        role: 'user',
+        content: [
+          { type: 'image', image },
+          { type: 'text', text: 'What?' },
+        ],
+      },
+    ];
+    const inputs = await processor.applyChatTemplate(messages, { addGenerationPrompt: true });
+    const expected = await sees.generate({ ...inputs, maxNewTokens: 4, doSample: false });
+    expect((await sees.generate({ messages, maxNewTokens: 4, doSample: false })).sequences).toEqual(
+      expected.sequences,
+    );
+    const chat = await sees.chat({ maxNewTokens: 4, doSample: false });
+    await chat.send(messages[0]?.content ?? '');
+    await chat.send('And now?');
+    expect(chat.messages).toHaveLength(4);
+  });
+
+  it('of text alone refuses pictures by index', async () => {
+    const content = [{ type: 'image', image: 'x.png' }];
+    await expect(model.generate({ messages: [{ role: 'user', content }] })).rejects.toThrow(
+      /messages\[0\]\.content\[0\]/,
+    );
+  });
+});
+
+it('a repo without a tokenizer says so when text is asked for', async () => {
+  await using plain = await AutoModelForCausalLM.fromPretrained(goldenModel('qwen2_moe_window'));
+  const promise = plain.generate({ prompt: 'x' });
+  await expect(promise).rejects.toBeInstanceOf(SwitchyardError);
+  await expect(promise).rejects.toThrow(/tokenizer/);
+});
