@@ -1,8 +1,36 @@
 import { InputError } from '../errors.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { GenerateOutput } from './output.ts';
+import { DecodingStreamer } from './streamers.ts';
 
-/** Starts a generation that hands its text to `write`. */
-export type StartGeneration = (write: (text: string) => void, signal: AbortSignal) => Promise<GenerateOutput>;
+/** Takes what a stream hands out. */
+interface Sink {
+  prompt(ids: readonly number[]): void;
+  write(text: string): void;
+}
+
+/** Starts a generation that hands its text to a sink. */
+export type StartGeneration = (sink: Sink, signal: AbortSignal) => Promise<GenerateOutput>;
+
+/** The new text of a row, without special tokens, for a sink. */
+export class SinkStreamer extends DecodingStreamer {
+  readonly #sink: Sink;
+
+  constructor(tokenizer: Tokenizer, sink: Sink) {
+    super(tokenizer, { skipPrompt: true, skipSpecialTokens: true });
+    this.#sink = sink;
+  }
+
+  protected override onPrompt(ids: readonly number[]): void {
+    this.#sink.prompt(ids);
+  }
+
+  protected override onText(text: string): void {
+    this.#sink.write(text);
+  }
+
+  protected override onEnd(): void {}
+}
 
 /**
  * A generation whose text is read as it comes: `for await (const text of stream)`. It runs from the start, whether or not it is read.
@@ -11,6 +39,8 @@ export type StartGeneration = (write: (text: string) => void, signal: AbortSigna
 export class GenerationStream implements AsyncIterable<string> {
   /** The whole result; rejects as `generate` does, also after the loop has been left early. */
   readonly output: Promise<GenerateOutput>;
+  /** The ids that are continued, once they are known; none where the generation fails before. */
+  readonly promptIds: Promise<readonly number[]>;
   readonly #pieces: string[] = [];
   readonly #abort = new AbortController();
   #isOver = false;
@@ -19,10 +49,16 @@ export class GenerationStream implements AsyncIterable<string> {
 
   constructor(start: StartGeneration, signal: AbortSignal | undefined) {
     const both = signal ? AbortSignal.any([signal, this.#abort.signal]) : this.#abort.signal;
-    this.output = start((text) => {
+    let prompt: (ids: readonly number[]) => void = () => {};
+    this.promptIds = new Promise((resolve) => {
+      prompt = resolve;
+    });
+    const write = (text: string) => {
       this.#pieces.push(text);
       this.#wake();
-    }, both).finally(() => {
+    };
+    this.output = start({ prompt, write }, both).finally(() => {
+      prompt([]);
       this.#isOver = true;
       this.#wake();
     });

@@ -52,6 +52,7 @@ export abstract class DecodingStreamer implements Streamer {
   async put(ids: readonly number[]): Promise<void> {
     const isPrompt = this.#isPrompt;
     this.#isPrompt = false;
+    if (isPrompt) this.onPrompt(ids);
     if (isPrompt && this.#skipsPrompt) return;
     let text = '';
     for (const id of ids) text += this.#detokenizer.push(id);
@@ -66,6 +67,8 @@ export abstract class DecodingStreamer implements Streamer {
     await this.onEnd();
   }
 
+  /** The prompt's ids have come, before all text. */
+  protected onPrompt(_ids: readonly number[]): void {}
   protected abstract onText(text: string): unknown;
   protected abstract onEnd(): unknown;
 }

@@ -3,6 +3,9 @@ import type { GenerationStream } from '../generation/generation-stream.ts';
 import type { GenerateOutput } from '../generation/output.ts';
 import { noMore } from '../options.ts';
 import { type ChatMessage, checkMessages } from '../tokenizer/conversation.ts';
+import type { ResponseDelta } from '../tokenizer/response/events.ts';
+import type { ResponseParser, ToolCall } from '../tokenizer/response/parser.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { CausalLMGenerateOptions } from './generate-options.ts';
 
 /** Options of `chat`: those of `generate` that shall hold for every answer, and how the conversation begins. */
@@ -24,23 +27,19 @@ export type ChatInput = string | readonly Readonly<Record<string, unknown>>[] | 
 
 /** An answer. */
 export interface ChatReply {
-  /** Text of the answer, without special tokens. */
+  /** What the model says, without its reasoning and calls. */
   readonly text: string;
+  /** Only where the model reasoned. */
+  readonly reasoning?: string;
+  /** Only where it calls functions; their results go into the next turn, as messages of the role `tool`. */
+  readonly toolCalls?: readonly ToolCall[];
   /** The message that has been added to the conversation. */
   readonly message: ChatMessage;
   readonly output: GenerateOutput;
 }
 
-/** An answer whose text is read as it comes: `for await (const text of chat.stream('…'))`. */
-export interface ChatStream extends AsyncIterable<string> {
-  /** The whole answer; rejects where it has failed or been left early, and the conversation is as before then. */
-  readonly reply: Promise<ChatReply>;
-  abort(reason?: unknown): void;
-}
-
 /** What a chat needs of a model. */
 export interface ChatModel {
-  generate(options: CausalLMGenerateOptions): Promise<GenerateOutput>;
   stream(options: CausalLMGenerateOptions): GenerationStream;
 }
 
@@ -50,19 +49,16 @@ export interface ChatModel {
  */
 export class Chat {
   readonly #model: ChatModel;
+  readonly #tokenizer: Tokenizer;
   readonly #options: Omit<ChatOptions, 'system' | 'messages'>;
   #messages: readonly ChatMessage[];
   #isBusy = false;
 
-  /** @throws InputError for messages and a system text that cannot be */
-  constructor(model: ChatModel, { system, messages = [], ...options }: ChatOptions) {
-    if (system !== undefined && typeof system !== 'string')
-      throw new InputError(expected('chat: system', system, 'a text'));
-    const given = own(options);
-    if (given) throw new InputError(`chat: ${given} is the chat's own; give it to generate instead`);
-    if (!Array.isArray(messages) || messages.length > 0) checkMessages(messages);
+  /** @param options checked with {@link checkChatOptions} */
+  constructor(model: ChatModel, tokenizer: Tokenizer, { system, messages = [], ...options }: ChatOptions) {
     const first = system === undefined ? [] : [{ role: 'system', content: system }];
     this.#model = model;
+    this.#tokenizer = tokenizer;
     this.#options = options;
     this.#messages = [...first, ...messages];
   }
@@ -76,63 +72,129 @@ export class Chat {
    * Answers a turn.
    * @throws InputError while another answer is on its way; what `generate` throws
    */
-  async send(
+  send(
     input: ChatInput | readonly ChatMessage[],
     options: ReplyOptions = {},
     ...more: never[]
   ): Promise<ChatReply> {
-    noMore(more, 'chat.send', 'options go into the second');
-    const messages = this.#begin(input, options);
     try {
-      return this.#end(messages, await this.#model.generate({ ...this.#options, ...options, messages }));
-    } finally {
-      this.#isBusy = false;
+      return this.stream(input, options, ...more).reply;
+    } catch (error) {
+      return Promise.reject(error);
     }
   }
 
-  /** As `send`, with the text as it comes. */
+  /**
+   * As `send`, with the text as it comes.
+   * @throws InputError while another answer is on its way, and for a turn that is none
+   */
   stream(
     input: ChatInput | readonly ChatMessage[],
     options: ReplyOptions = {},
     ...more: never[]
   ): ChatStream {
     noMore(more, 'chat.stream', 'options go into the second');
-    const messages = this.#begin(input, options);
-    const stream = this.#model.stream({ ...this.#options, ...options, messages });
-    const reply = stream.output
-      .then((output) => this.#end(messages, output))
-      .finally(() => {
-        this.#isBusy = false;
-      });
-    // Whoever reads the pieces only learns of a failure there.
-    reply.catch(() => {});
-    return {
-      reply,
-      abort: (reason) => stream.abort(reason),
-      async *[Symbol.asyncIterator]() {
-        yield* stream;
-        await reply;
-      },
-    };
-  }
-
-  #begin(input: ChatInput | readonly ChatMessage[], options: ReplyOptions): ChatMessage[] {
-    const given = own(options);
-    if (given) throw new InputError(`chat: ${given} is the chat's own; give it to generate instead`);
+    assertOurs(options);
     if (this.#isBusy)
       throw new InputError('the chat is answering another turn; await it first, or open a second chat');
     const messages = [...this.#messages, ...turnOf(input)];
     checkMessages(messages);
+    const tokenizer = this.#tokenizer;
+    const settings = { ...this.#options, ...options, tokenizer, messages };
     this.#isBusy = true;
-    return messages;
+    const stream = this.#model.stream(settings);
+    const parser = async () => {
+      const prompt = (await stream.promptIds).slice(-PROMPT_TAIL);
+      return tokenizer.responseParser({
+        prompt: tokenizer.decode(prompt, { unknownIds: 'skip' }),
+        ...(settings.tools && { tools: settings.tools }),
+      });
+    };
+    const done = (reply: ChatReply) => {
+      this.#messages = [...messages, reply.message];
+    };
+    const over = () => {
+      this.#isBusy = false;
+    };
+    return new ChatStream(stream, parser, done, over);
+  }
+}
+
+/** Tokens at the end of the prompt, in which it stands whether the model is about to reason. */
+const PROMPT_TAIL = 4096;
+
+/**
+ * An answer that is read as it comes: `for await (const text of chat.stream('…'))` gives what the model says, `deltas()` reasoning and
+ * calls too. Leaving the loop aborts it.
+ */
+export class ChatStream implements AsyncIterable<string> {
+  /** The whole answer; rejects where it has failed or been left early, and the conversation is as before then. */
+  readonly reply: Promise<ChatReply>;
+  readonly #stream: GenerationStream;
+  readonly #parser: () => Promise<ResponseParser>;
+
+  /**
+   * @param parser makes one that stands before the answer
+   * @param done told the whole answer
+   * @param over told that the generation has ended, well or not
+   */
+  constructor(
+    stream: GenerationStream,
+    parser: () => Promise<ResponseParser>,
+    done: (reply: ChatReply) => void,
+    over: () => void,
+  ) {
+    this.#stream = stream;
+    this.#parser = parser;
+    this.reply = stream.output
+      .then(async (output) => {
+        const reply = replyOf(await parser(), output);
+        done(reply);
+        return reply;
+      })
+      .finally(over);
+    // Whoever reads the pieces only learns of a failure there.
+    this.reply.catch(() => {});
   }
 
-  #end(messages: readonly ChatMessage[], output: GenerateOutput): ChatReply {
-    const text = output.text?.[0] ?? '';
-    const message = { role: 'assistant', content: text };
-    this.#messages = [...messages, message];
-    return { text, message, output };
+  /** Ends the answer; `reply` rejects. */
+  abort(reason?: unknown): void {
+    this.#stream.abort(reason);
   }
+
+  /** Pieces of reasoning, text and calls, as they become certain. */
+  async *deltas(): AsyncGenerator<ResponseDelta, void, undefined> {
+    const parser = await this.#parser();
+    for await (const text of this.#stream) yield* parser.push(text);
+    yield* parser.end();
+    await this.reply;
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<string, void, undefined> {
+    for await (const delta of this.deltas()) if (delta.type === 'content') yield delta.text;
+  }
+}
+
+function replyOf(parser: ResponseParser, output: GenerateOutput): ChatReply {
+  parser.push(output.text?.[0] ?? '');
+  parser.end();
+  const { message } = parser;
+  return {
+    text: message.content,
+    ...(message.reasoning_content !== undefined && { reasoning: message.reasoning_content }),
+    ...(message.tool_calls && { toolCalls: message.tool_calls }),
+    message,
+    output,
+  };
+}
+
+/** @throws InputError for a system text and messages that cannot be, and for options that are the chat's own */
+export function checkChatOptions(options: ChatOptions): void {
+  assertOurs({ ...options, messages: undefined });
+  const { system, messages } = options;
+  if (system !== undefined && typeof system !== 'string')
+    throw new InputError(expected('chat: system', system, 'a text'));
+  if (messages !== undefined && !(Array.isArray(messages) && messages.length === 0)) checkMessages(messages);
 }
 
 const OWN: readonly string[] = [
@@ -143,11 +205,12 @@ const OWN: readonly string[] = [
   'numReturnSequences',
 ] satisfies (keyof CausalLMGenerateOptions)[];
 
-/** An option among these that is the chat's own. */
-function own(options: object): string | undefined {
+/** @throws InputError for an option that is the chat's own */
+function assertOurs(options: object): void {
   if (typeof options !== 'object' || options === null)
     throw new InputError(expected('chat: the options', options, 'an object'));
-  return Object.entries(options).find(([name, value]) => OWN.includes(name) && value !== undefined)?.[0];
+  const given = Object.entries(options).find(([name, value]) => OWN.includes(name) && value !== undefined);
+  if (given) throw new InputError(`chat: ${given[0]} is the chat's own; give it to generate instead`);
 }
 
 /** The messages of a turn. */

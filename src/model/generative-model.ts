@@ -2,9 +2,10 @@ import { DecoderDecoding } from '../engine/decoding.ts';
 import type { Prompt } from '../engine/sequence.ts';
 import { type BackendReader, chooseBackend } from '../engine/tuning/policy.ts';
 import { abortable, InputError } from '../errors.ts';
+import { ANSWER_OPTIONS } from '../generation/answer-options.ts';
 import { generate } from '../generation/generate.ts';
 import { parseGenerationConfig } from '../generation/generation-config.ts';
-import { GenerationStream } from '../generation/generation-stream.ts';
+import { GenerationStream, SinkStreamer } from '../generation/generation-stream.ts';
 import type { GenerateOutput } from '../generation/output.ts';
 import type { GenerationConfig } from '../generation/parameters.ts';
 import { checkGenerateOptions } from '../generation/plan.ts';
@@ -14,7 +15,7 @@ import { checkOptions, noMore } from '../options.ts';
 import type { ResidencyStats } from '../runtime/device.ts';
 import type { Tensor } from '../runtime/ort.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
-import { Chat, type ChatOptions } from './chat.ts';
+import { Chat, type ChatOptions, checkChatOptions } from './chat.ts';
 import {
   COMPILE_OPTIONS,
   type CompileMode,
@@ -172,10 +173,10 @@ export abstract class GenerativeModel<O extends CausalLMGenerateOptions = Causal
     noMore(more, 'stream', 'options stand inside the first');
     if ((options as Partial<O> | undefined)?.streamer !== undefined)
       throw new InputError('stream is read by its loop and takes no streamer; give that to generate');
-    return new GenerationStream(
-      (streamer, signal) => this.generate({ ...options, streamer, signal }),
-      options?.signal,
-    );
+    return new GenerationStream(async (sink, signal) => {
+      const tokenizer = options?.tokenizer ?? (await this.tokenizer());
+      return this.generate({ ...options, tokenizer, streamer: new SinkStreamer(tokenizer, sink), signal });
+    }, options?.signal);
   }
 
   /**
@@ -184,11 +185,10 @@ export abstract class GenerativeModel<O extends CausalLMGenerateOptions = Causal
    * @throws InputError; HubError, TokenizerError where the tokenizer cannot be loaded
    */
   async chat(options: ChatOptions = {}, ...more: never[]): Promise<Chat> {
-    const chat = new Chat(this, options);
+    checkChatOptions(options);
     const { system: _, ...rest } = options;
     checkGenerateOptions(rest, more, PROMPT_OPTIONS, 'chat');
-    if (options.tokenizer === undefined) await this.tokenizer();
-    return chat;
+    return new Chat(this, options.tokenizer ?? (await this.tokenizer()), options);
   }
 
   /** The model's tokenizer, loaded once. @throws HubError; TokenizerError */
@@ -214,7 +214,11 @@ export abstract class GenerativeModel<O extends CausalLMGenerateOptions = Causal
   async #tokenizerFor(options: O, isText: boolean): Promise<Tokenizer | undefined> {
     if (options.tokenizer !== undefined) return options.tokenizer;
     const stops = options.stopStrings ?? options.generationConfig?.stopStrings ?? this.#defaults.stopStrings;
-    const needsText = isText || typeof options.streamer === 'function' || (stops ?? []).length > 0;
+    const needsText =
+      isText ||
+      typeof options.streamer === 'function' ||
+      (stops ?? []).length > 0 ||
+      ANSWER_OPTIONS.some((name) => options[name] !== undefined);
     return needsText ? this.tokenizer() : this.parts.prompts.tokenizer;
   }
 }

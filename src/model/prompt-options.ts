@@ -8,8 +8,6 @@ export interface PromptOptions {
   prompt?: string | readonly string[] | undefined;
   /** A conversation to answer, laid out by the model's chat template. */
   messages?: readonly ChatMessage[] | undefined;
-  /** Tool descriptions (JSON schema objects) that the model may call. With `messages`. */
-  tools?: readonly unknown[] | undefined;
   /** Documents for templates that take them. With `messages`. */
   documents?: readonly unknown[] | undefined;
   /** Leaves the last message open, for the model to go on with. With `messages`. Default false. */
@@ -21,13 +19,14 @@ export interface PromptOptions {
 }
 
 const CHAT_OPTIONS = [
-  ...(['tools', 'documents', 'continueFinalMessage', 'chatTemplate', 'templateArguments'] as const),
+  ...(['documents', 'continueFinalMessage', 'chatTemplate', 'templateArguments'] as const),
 ] satisfies (keyof PromptOptions)[];
 export const PROMPT_OPTIONS: readonly (keyof PromptOptions)[] = ['prompt', 'messages', ...CHAT_OPTIONS];
 
 /** How conversations are rendered. */
 export interface RenderOptions
   extends Omit<PromptOptions, 'prompt' | 'messages' | 'templateArguments' | 'continueFinalMessage'> {
+  readonly tools: readonly unknown[] | undefined;
   readonly addGenerationPrompt: boolean;
   readonly continueFinalMessage: boolean;
   readonly signal: AbortSignal | undefined;
@@ -72,7 +71,7 @@ export function promptKind(options: PromptOptions & { inputIds?: unknown }, wher
 
 /** Inputs of the text or conversation of a call. */
 export async function readPrompt(
-  options: PromptOptions & { signal?: AbortSignal | undefined },
+  options: PromptOptions & { tools?: readonly unknown[] | undefined; signal?: AbortSignal | undefined },
   reader: PromptReader,
   tokenizer: Tokenizer,
 ): Promise<PromptInputs> {

@@ -87,6 +87,11 @@ describe('an answer in a format', () => {
     ]);
   });
 
+  it('is held to a schema with the model’s own tokenizer, too', async () => {
+    const own = await answer({ responseFormat: { type: 'json_object' }, tokenizer: undefined });
+    expect(own.texts).toEqual((await answer({ responseFormat: { type: 'json_object' } })).texts);
+  });
+
   it('costs nothing where it asks for nothing', async () => {
     const free = await answer({ maxNewTokens: 12 });
     const asked = await answer({
@@ -109,7 +114,6 @@ describe('an answer in a format', () => {
       'the schema of zod has no JSON schema',
     ],
     [{ responseFormat: { type: 'regex', pattern: 'a(?=b)' } }, 'looks ahead'],
-    [{ responseFormat: { type: 'json_object' }, tokenizer: undefined }, 'responseFormat needs the tokenizer'],
     [{ tools: [{ function: {} }] }, 'tools[0].function.name is undefined'],
     [{ toolChoice: 'required' }, 'there are no tools'],
     [

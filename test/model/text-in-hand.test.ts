@@ -87,7 +87,11 @@ describe('generate', () => {
   it.each<[string, object, RegExp]>([
     ['nothing to continue', {}, /generate has nothing to continue; expected inputIds, prompt or messages/],
     ['two prompts', { inputIds: [[1]], prompt: 'x' }, /inputIds and prompt exclude each other/],
-    ['tools without messages', { prompt: 'x', tools: [] }, /tools belongs to messages, but prompt is given/],
+    [
+      'documents without messages',
+      { prompt: 'x', documents: [] },
+      /documents belongs to messages, but prompt is given/,
+    ],
     ['an empty text', { prompt: '' }, /prompt is ""; expected a text/],
     ['an empty list', { prompt: [] }, /prompt is \[\]; expected a text/],
     [
@@ -219,6 +223,30 @@ describe('chat', () => {
     await expect(chat.send('Now!')).rejects.toThrow(/answering another turn/);
     await first;
     await chat.send('Again.');
+  });
+
+  it('tells calls of tools from text, and takes their results', async () => {
+    const parameters = {
+      type: 'object',
+      properties: { days: { type: 'integer', minimum: 1, maximum: 9 } },
+      required: ['days'],
+    };
+    const tools = [{ type: 'function', function: { name: 'weather', parameters } }];
+    const chat = await model.chat({ tools, parallelToolCalls: false, frequencyPenalty: 2, seed: 3 });
+    const stream = chat.stream('Will it rain?', { toolChoice: 'required' });
+    const deltas = [];
+    for await (const delta of stream.deltas()) deltas.push(delta);
+    const { text, toolCalls, message } = await stream.reply;
+    expect(text).toBe('');
+    expect(toolCalls).toMatchObject([
+      { function: { name: 'weather', arguments: { days: expect.any(Number) } } },
+    ]);
+    expect(deltas[0]).toEqual({ type: 'tool_call', index: 0, name: 'weather' });
+    const pieces = deltas.flatMap((delta) => (delta.type === 'tool_call_arguments' ? delta.text : []));
+    expect(JSON.parse(pieces.join(''))).toEqual(toolCalls?.[0]?.function.arguments);
+    expect(chat.messages[1]).toEqual(message);
+    await chat.send({ role: 'tool', content: 'No.' }, { toolChoice: 'none', maxNewTokens: 3 });
+    expect(chat.messages.map(({ role }) => role)).toEqual(['user', 'assistant', 'tool', 'assistant']);
   });
 
   it('takes parts and messages for a turn', async () => {
