@@ -186,6 +186,7 @@ export function nextRunId(): number {
 const libraryNames: Readonly<Record<string, string>> = {
   linux: 'libonnxruntime.so.1',
   darwin: 'libonnxruntime.1.dylib',
+  win32: 'onnxruntime.dll',
 };
 
 let loaded: { binding: Binding; version: string } | undefined;

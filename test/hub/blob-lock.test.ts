@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { mkdir, readlink, symlink } from 'node:fs/promises';
+import { mkdir, readFile, readlink, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { beforeEach, expect, test } from 'vitest';
 import { AbortError } from '../../src/errors.ts';
@@ -17,14 +17,15 @@ beforeEach(async () => {
 async function ownerOf(lock: string): Promise<Record<string, unknown>> {
   let owner = '';
   await withLock(lock, undefined, async () => {
-    owner = await readlink(lock);
+    owner = process.platform === 'win32' ? await readFile(lock, 'utf8') : await readlink(lock);
   });
   return JSON.parse(owner);
 }
 
 async function leave(owner: Record<string, unknown> | string): Promise<void> {
   await mkdir(dirname(path), { recursive: true });
-  await symlink(typeof owner === 'string' ? owner : JSON.stringify(owner), path);
+  const text = typeof owner === 'string' ? owner : JSON.stringify(owner);
+  await (process.platform === 'win32' ? writeFile(path, text) : symlink(text, path));
 }
 
 test('lets one in at a time, in this process too, and leaves nothing behind', async () => {

@@ -23,7 +23,7 @@ import { verifyFiles } from '../../src/hub/cache/verify.ts';
 import { resolveRepo } from '../../src/hub/repo/resolve-repo.ts';
 import { diskError } from '../../src/hub/transfer/disk-errors.ts';
 import { etagOf, FakeHub, type FakeRepo } from './fake-hub.ts';
-import { QUICK, randomBytes, seededRandom, startOver, treeOf, warningsOf } from './helpers.ts';
+import { literally, QUICK, randomBytes, seededRandom, startOver, treeOf, warningsOf } from './helpers.ts';
 
 /** What the disk answers to some calls, instead of doing them. */
 const disk = vi.hoisted(() => ({ refuses: {} as Record<string, string>, below: '' }));
@@ -256,7 +256,7 @@ describe.each(['EACCES', 'EROFS'])('a cache whose disk answers %s to every write
     freeze();
     const failed = fetchAll();
     await expect(failed).rejects.toThrow(HubError);
-    await expect(failed).rejects.toThrow(new RegExp(`${cache}.*${code}.*HF_HUB_CACHE`));
+    await expect(failed).rejects.toThrow(new RegExp(`${literally(cache)}.*${code}.*HF_HUB_CACHE`));
   });
 });
 
@@ -295,7 +295,7 @@ test('a cache folder that is a file is named', async () => {
   await writeFile(file, '');
   const failed = fetchAll({ cacheDir: file });
   await expect(failed).rejects.toThrow(HubError);
-  await expect(failed).rejects.toThrow(new RegExp(`${file}.* is no folder`));
+  await expect(failed).rejects.toThrow(new RegExp(`${literally(file)}.* is no folder`));
 });
 
 test('a cache whose folder may not be searched says so, offline too', async () => {

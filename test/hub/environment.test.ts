@@ -1,6 +1,6 @@
 import { writeFile } from 'node:fs/promises';
 import { homedir, userInfo } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { expect, test, vi } from 'vitest';
 import {
   defaultCacheDir,
@@ -14,9 +14,9 @@ import { temporaryFolder } from './helpers.ts';
 
 test('HF_HUB_CACHE beats HF_HOME beats XDG_CACHE_HOME beats the home folder', () => {
   const all = { HF_HUB_CACHE: '/a', HF_HOME: '/b', XDG_CACHE_HOME: '/c' };
-  expect(defaultCacheDir(all)).toBe('/a');
-  expect(defaultCacheDir({ ...all, HF_HUB_CACHE: '' })).toBe('/b/hub');
-  expect(defaultCacheDir({ XDG_CACHE_HOME: '/c' })).toBe('/c/huggingface/hub');
+  expect(defaultCacheDir(all)).toBe(resolve('/a'));
+  expect(defaultCacheDir({ ...all, HF_HUB_CACHE: '' })).toBe(resolve('/b/hub'));
+  expect(defaultCacheDir({ XDG_CACHE_HOME: '/c' })).toBe(resolve('/c/huggingface/hub'));
   expect(defaultCacheDir({})).toBe(join(homedir(), '.cache/huggingface/hub'));
   expect(defaultCacheDir({ HF_HOME: '~/x' })).toBe(join(homedir(), 'x/hub'));
 });

@@ -8,7 +8,15 @@ import { resolveRepo } from '../../src/hub/repo/resolve-repo.ts';
 import { type ProxyBehaviour, startProxy, startSocksProxy } from '../net/proxy-server.ts';
 import { CERTIFICATE } from '../net/tls.ts';
 import { FakeHub, type FakeHubOptions, type FakeRepo } from './fake-hub.ts';
-import { QUICK, randomBytes, seededRandom, temporaryFolder, useHub, warningsOf } from './helpers.ts';
+import {
+  literally,
+  QUICK,
+  randomBytes,
+  seededRandom,
+  temporaryFolder,
+  useHub,
+  warningsOf,
+} from './helpers.ts';
 
 const ID = 'acme/tiny-moe';
 const WEIGHTS = 'model.safetensors';
@@ -218,7 +226,9 @@ describe('a certificate', () => {
     await writeFile(empty, 'nothing');
     for (const path of ['/no/such.pem', empty]) {
       vi.stubEnv('SSL_CERT_FILE', path);
-      await expect(resolveRepo(ID, {}, QUICK)).rejects.toThrow(new RegExp(`SSL_CERT_FILE.*${path}`));
+      await expect(resolveRepo(ID, {}, QUICK)).rejects.toThrow(
+        new RegExp(`SSL_CERT_FILE.*${literally(path)}`),
+      );
     }
   });
 

@@ -1,7 +1,9 @@
 import { spawnSync } from 'node:child_process';
 import {
   appendFileSync,
+  closeSync,
   copyFileSync,
+  openSync,
   readFileSync,
   renameSync,
   rmSync,
@@ -62,25 +64,63 @@ async function expectNamed(run: Promise<unknown>, file: string, change: RegExp):
   expect(error.message).toMatch(/Load the model again/);
 }
 
-describe('a file of weights that changes while it is mapped', () => {
-  const later = (file: string) => utimesSync(file, new Date(), new Date(Date.now() + 60_000));
-  const changes: [string, (file: string) => void, RegExp][] = [
-    ['is cut short', (file) => truncateSync(file, 5000), /it had 1048577 bytes, now it has 5000/],
-    ['is emptied', (file) => truncateSync(file, 0), /now it has 0/],
-    ['grows', (file) => appendFileSync(file, 'more'), /now it has 1048581/],
-    ['is overwritten by a shorter one', (file) => writeFileSync(file, 'short'), /now it has 5/],
-    [
-      'is overwritten by one of the same size',
-      (file) => {
-        const other = `${file}.other`;
-        writeFileSync(other, new Uint8Array(readFileSync(file).length));
-        copyFileSync(other, file);
-        later(file);
-      },
-      /it was written to/,
-    ],
-  ];
+const later = (file: string) => utimesSync(file, new Date(), new Date(Date.now() + 60_000));
+const changes: [string, (file: string) => void, RegExp][] = [
+  ['is cut short', (file) => truncateSync(file, 5000), /it had 1048577 bytes, now it has 5000/],
+  ['is emptied', (file) => truncateSync(file, 0), /now it has 0/],
+  ['grows', (file) => appendFileSync(file, 'more'), /now it has 1048581/],
+  ['is overwritten by a shorter one', (file) => writeFileSync(file, 'short'), /now it has 5/],
+  [
+    'is overwritten by one of the same size',
+    (file) => {
+      const other = `${file}.other`;
+      writeFileSync(other, new Uint8Array(readFileSync(file).length));
+      copyFileSync(other, file);
+      later(file);
+    },
+    /it was written to/,
+  ],
+];
 
+const exchanges: [string, (file: string) => void][] = [
+  ['is removed', (file) => rmSync(file)],
+  [
+    'has another renamed over it',
+    (file) => {
+      writeFileSync(`${file}.new`, 'short');
+      renameSync(`${file}.new`, file);
+    },
+  ],
+];
+
+describe.runIf(process.platform === 'win32')('a file of weights on Windows', () => {
+  it.each([...changes.map(([name, change]) => [name, change] as const), ...exchanges])(
+    'is not one that %s, until the model is gone',
+    async (_, change) => {
+      const { file, run, session, store } = await load();
+      const before = await run();
+      expect(() => change(file)).toThrow(/EBUSY|EPERM|EACCES/);
+      expect(await run()).toEqual(before);
+      await session.dispose();
+      store.dispose();
+      change(file);
+    },
+  );
+
+  it('is not opened while somebody writes to it', async () => {
+    const { file, session, store } = await load();
+    await session.dispose();
+    store.dispose();
+    const writer = openSync(file, 'a');
+    try {
+      await expect(load(1, file)).rejects.toThrow(/A program is writing to it: wait until it has closed it/);
+    } finally {
+      closeSync(writer);
+    }
+  });
+});
+
+describe.skipIf(process.platform === 'win32')('a file of weights that changes while it is mapped', () => {
   it.each(changes)('that %s fails every run from then on, and reads', async (_, change, words) => {
     const { file, store, run } = await load();
     await run();
@@ -90,16 +130,7 @@ describe('a file of weights that changes while it is mapped', () => {
     expect(() => store.readFloat32('big')).toThrow(CheckpointError);
   });
 
-  it.each<[string, (file: string) => void]>([
-    ['is removed', (file) => rmSync(file)],
-    [
-      'has another renamed over it',
-      (file) => {
-        writeFileSync(`${file}.new`, 'short');
-        renameSync(`${file}.new`, file);
-      },
-    ],
-  ])('that %s stays as it was', async (_, change) => {
+  it.each(exchanges)('that %s stays as it was', async (_, change) => {
     const { file, run } = await load();
     const before = await run();
     change(file);
@@ -142,7 +173,7 @@ describe('a file of weights that changes while it is mapped', () => {
   });
 });
 
-describe('SIGBUS from elsewhere', () => {
+describe.skipIf(process.platform === 'win32')('SIGBUS from elsewhere', () => {
   /** Runs a script with a weight store open. */
   async function withStore(before: string, after: string) {
     const compiled = await compileSources('runtime');

@@ -1,5 +1,5 @@
 import { truncate } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { HubError } from '../../src/errors.ts';
 import { openCheckpoint } from '../../src/safetensors/checkpoint.ts';
@@ -32,8 +32,8 @@ describe('openCheckpoint', () => {
       '1.safetensors': shard('a'),
       '2.safetensors': shard('b', 'c'),
     });
-    expect(found.files.map((file) => file.split('/').at(-1))).toEqual(['1.safetensors', '2.safetensors']);
-    expect([...found.tensors.values()].map(({ name, file }) => [name, file.split('/').at(-1)])).toEqual([
+    expect(found.files.map((file) => basename(file))).toEqual(['1.safetensors', '2.safetensors']);
+    expect([...found.tensors.values()].map(({ name, file }) => [name, basename(file)])).toEqual([
       ['a', '1.safetensors'],
       ['b', '2.safetensors'],
       ['c', '2.safetensors'],

@@ -1,5 +1,5 @@
 import { readFile, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { join, posix } from 'node:path';
 import { expect, test } from 'vitest';
 import { loadConfig } from '../../src/auto/load-config.ts';
 import { CheckpointError, SwitchyardError } from '../../src/errors.ts';
@@ -160,9 +160,10 @@ export function testMutations({
       const { weight_map } = JSON.parse(text) as { weight_map: Record<string, string> };
       expect(Object.fromEntries(index.shardOf), text).toEqual({ ...weight_map });
       for (const shard of index.shards) {
-        expect(join('/model', shard).startsWith('/model/') && shard.endsWith('.safetensors'), text).toBe(
-          true,
-        );
+        expect(
+          posix.join('/model', shard).startsWith('/model/') && shard.endsWith('.safetensors'),
+          text,
+        ).toBe(true);
       }
       expect(hasRepeatedKey(text, 'weight_map'), text).toBe(false);
     }
