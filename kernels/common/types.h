@@ -17,8 +17,13 @@ enum class Precision : int32_t {
 enum class ExpertsImplementation : int32_t { kEager = 0, kBatchedMm = 1, kGroupedMm = 2 };
 constexpr int64_t kImplementations = 3;
 
+struct QuantizedTensor;
+
 // A weight matrix of logical shape [rows, cols] (out features, in features), read where it lies: no alignment
-// is promised. Element (n, k) is at data[n * stride + k], or at data[k * stride + n] when transposed.
+// is promised. Element (n, k) is at data[n * stride + k], or at data[k * stride + n] when transposed. One
+// that is stored as codes begins in row first_row at column first_col of a stored matrix, and its element (n,
+// k) is there in row n, column k, or in row k, column n when transposed; data, dtype and stride say nothing
+// then.
 struct WeightMatrix {
   const void* data = nullptr;
   DType dtype = DType::kFloat32;
@@ -26,6 +31,10 @@ struct WeightMatrix {
   int64_t cols = 0;
   int64_t stride = 0;  // in elements
   bool transposed = false;
+  const QuantizedTensor* quantized = nullptr;
+  int64_t matrix = 0, first_row = 0, first_col = 0;
+
+  bool empty() const { return data == nullptr && quantized == nullptr; }
 };
 
 }  // namespace switchyard

@@ -1,13 +1,22 @@
+#include <vector>
+
 #include "../common/float_types.h"
 #include "arch/isa.h"
 #include "kernels.h"
 #include "parallel.h"
+#include "quantized/expand.h"
 #include "widen.h"
 
 namespace switchyard::cpu {
 namespace {
 
 constexpr int64_t kInlineValues = 64 * 1024;
+
+// Row `id` of a table of codes.
+void ExpandRow(const WeightMatrix& table, int64_t id, float* out) {
+  std::vector<char> scratch(static_cast<size_t>(ExpandScratch(table, 1)));
+  ExpandRows(Kernels(), table, id, id + 1, DType::kFloat32, reinterpret_cast<char*>(out), 0, scratch.data());
+}
 
 // Row `id` of a table whose columns lie apart.
 void GatherTransposedRow(const WeightMatrix& table, int64_t id, float* out) {
@@ -28,6 +37,7 @@ void EmbeddingRows(const WeightMatrix& table, const int64_t* ids, int64_t count,
                    ThreadPool& pool) {
   const auto copy = [&](int64_t, int64_t i) {
     float* row = out + i * table.cols;
+    if (table.quantized != nullptr) return ExpandRow(table, ids[i], row);
     if (table.transposed) return GatherTransposedRow(table, ids[i], row);
     Widen(static_cast<const char*>(table.data) + ids[i] * table.stride * DTypeSize(table.dtype), table.dtype,
           table.cols, row);

@@ -18,7 +18,7 @@ constexpr int64_t kInlineValues = 64 * 1024;
 // sigmoid(output_gate . x[t]) for each token, computed like any other product; empty without a gate.
 std::vector<float> OutputScales(const GatedMlpArgs& args, const float* x, int64_t tokens,
                                 Workspace& workspace, ThreadPool& pool) {
-  if (args.output_gate.data == nullptr) return {};
+  if (args.output_gate.empty()) return {};
   std::vector<float> scales(static_cast<size_t>(tokens));
   float* out = scales.data();
   Linear({x, tokens, &args.output_gate, nullptr, &out, 1, args.precision}, workspace, pool);

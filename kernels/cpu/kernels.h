@@ -19,14 +19,14 @@ struct LinearArgs {
   const float* x;
   int64_t tokens;
   const WeightMatrix* weights;
-  const WeightMatrix* biases;  // [1, rows] each; data == nullptr: none
+  const WeightMatrix* biases;  // [1, rows] each, not quantized; data == nullptr: none
   float* const* outputs;
   int count;
   Precision precision;
 };
 void Linear(const LinearArgs& args, Workspace& workspace, ThreadPool& pool);
 
-// y = down(silu(gate x) * up x), times sigmoid(output_gate . x) when output_gate.data is set.
+// y = down(silu(gate x) * up x), times sigmoid(output_gate . x) unless output_gate is empty.
 struct GatedMlpArgs {
   const float* x;  // [tokens, hidden]
   int64_t tokens;

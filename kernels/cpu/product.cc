@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "../common/float_types.h"
+#include "quantized/expand.h"
 
 namespace switchyard::cpu {
 namespace {
@@ -12,6 +12,9 @@ constexpr int64_t kPanelBytes = 1024 * 1024;
 
 // Packed activations that stay in the second-level cache while rows pass by.
 constexpr int64_t kTogetherBytes = 512 * 1024;
+
+// Of expanded ones: these are written and read again at once, and half a cache is left for activations.
+constexpr int64_t kExpandedBytes = 256 * 1024;
 
 // Most rows of a block whose weights are read in place.
 constexpr int64_t kMaxInPlaceRows = 512;
@@ -23,15 +26,23 @@ int64_t ElementOffset(const WeightMatrix& weights, int64_t elements) {
   return elements * DTypeSize(weights.dtype);
 }
 
+// Bytes from row to row of a panel. One cache line more than needed: rows a power of two apart would all fall
+// into the same few sets of the cache.
+int64_t PanelStride(const KernelTable& table, const WeightMatrix& weights, Precision precision) {
+  const int64_t row = RoundUp(weights.cols, table.block) * DTypeSize(TileType(weights, precision));
+  return RoundUp(row, 64) + 64;
+}
+
 }  // namespace
 
 XForm::XForm(const KernelTable& table, const WeightMatrix& weights, Precision precision, int64_t tokens)
     : table_(&table),
-      operand_(&table.operand(weights.dtype, precision)),
+      type_(TileType(weights, precision)),
+      operand_(&table.operand(type_, precision)),
       tokens_(tokens),
       depth_(weights.cols),
-      plain_(weights.transposed && tokens <= kAxpyTokens),
-      round_(RoundsActivations(weights.dtype, precision)) {}
+      plain_(weights.transposed && weights.quantized == nullptr && tokens <= kAxpyTokens),
+      round_(RoundsActivations(type_, precision)) {}
 
 int64_t XForm::TileSize(int64_t tile) const {
   return plain_ ? tokens_ : std::min<int64_t>(kTileTokens, tokens_ - tile * kTileTokens);
@@ -63,11 +74,11 @@ bool XForm::operator==(const XForm& other) const {
          tokens_ == other.tokens_ && round_ == other.round_;
 }
 
-int64_t RowBlock::PanelBytes(const KernelTable& table, const WeightMatrix& weights, int64_t rows) {
-  if (!weights.transposed) return 0;
-  // One cache line more than needed: rows a power of two apart would all fall into the same few sets of the
-  // cache.
-  return rows * (RoundUp(ElementOffset(weights, RoundUp(weights.cols, table.block)), 64) + 64);
+int64_t RowBlock::PanelBytes(const KernelTable& table, const WeightMatrix& weights, Precision precision,
+                             int64_t rows) {
+  if (!weights.transposed && weights.quantized == nullptr) return 0;
+  const int64_t scratch = weights.quantized == nullptr ? 0 : ExpandScratch(weights, rows);
+  return rows * PanelStride(table, weights, precision) + scratch;
 }
 
 RowBlock::RowBlock(const KernelTable& table, const WeightMatrix& weights, Precision precision,
@@ -75,9 +86,16 @@ RowBlock::RowBlock(const KernelTable& table, const WeightMatrix& weights, Precis
     : table_(&table),
       weights_(&weights),
       form_(&form),
-      operand_(&table.operand(weights.dtype, precision)),
+      operand_(&table.operand(TileType(weights, precision), precision)),
       row_count_(row1 - row0),
-      in_memory_(!weights.transposed || form.plain()) {
+      in_memory_(weights.quantized == nullptr && (!weights.transposed || form.plain())) {
+  if (weights.quantized != nullptr) {
+    row_stride_ = PanelStride(table, weights, precision);
+    rows_ = panel;
+    ExpandRows(table, weights, row0, row1, TileType(weights, precision), panel, row_stride_,
+               panel + row_count_ * row_stride_);
+    return;
+  }
   const char* data = static_cast<const char*>(weights.data);
   const int64_t stride = ElementOffset(weights, weights.stride);
   if (form.plain()) {
@@ -87,7 +105,7 @@ RowBlock::RowBlock(const KernelTable& table, const WeightMatrix& weights, Precis
     rows_ = data + row0 * stride;
     row_stride_ = stride;
   } else {
-    row_stride_ = PanelBytes(table, weights, 1);
+    row_stride_ = PanelStride(table, weights, precision);
     const TransposeFn transpose = DTypeSize(weights.dtype) == 2 ? table.transpose16 : table.transpose32;
     transpose(data + ElementOffset(weights, row0), stride, weights.cols, row_count_, panel, row_stride_);
     rows_ = panel;
@@ -157,7 +175,11 @@ int64_t RowsPerBlock(const StageWork& work, const WeightMatrix& weights, int64_t
   // Several blocks for each thread, so that the last ones even out the load.
   const int64_t fair = RoundUp(std::max<int64_t>(work.rows / (work.threads * 12), 1), kRowUnit);
   int64_t most = std::min(fair, kMaxInPlaceRows);
-  if (form.plain()) {
+  if (weights.quantized != nullptr) {
+    const int64_t row_bytes = matrices * weights.cols * form.WeightBytes();
+    most =
+        std::min(fair, std::clamp<int64_t>(kExpandedBytes / row_bytes / kRowUnit * kRowUnit, kRowUnit, 256));
+  } else if (form.plain()) {
     most = std::clamp<int64_t>(2 * fair, 512, kMaxBlockRows);
   } else if (weights.transposed) {
     const int64_t row_bytes = matrices * ElementOffset(weights, weights.cols);

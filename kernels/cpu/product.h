@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 
+#include "../common/float_types.h"
 #include "arch/isa.h"
 #include "kernels.h"
 #include "workspace.h"
@@ -14,6 +15,12 @@ inline constexpr int64_t kAxpyTokens = 12;
 inline int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 inline int64_t RoundUp(int64_t a, int64_t b) { return CeilDiv(a, b) * b; }
 
+// The type in which tiles meet a matrix: its own, or that into which codes are expanded.
+inline DType TileType(const WeightMatrix& weights, Precision precision) {
+  if (weights.quantized == nullptr) return weights.dtype;
+  return precision == Precision::kBFloat16 ? DType::kBFloat16 : DType::kFloat32;
+}
+
 // The form in which `tokens` rows of activations meet one weight matrix: packed groups for the tile kernels,
 // or plain fp32 rows for the axpy kernels (transposed weights and few tokens).
 class XForm {
@@ -23,6 +30,8 @@ class XForm {
   bool plain() const { return plain_; }
   // Whether weights are best walked from end to end, because they are used once.
   bool Streams() const { return plain_ || tokens_ == 1; }
+  // Bytes of one weight as tiles read it.
+  int64_t WeightBytes() const { return DTypeSize(type_); }
   // Plain rows make one tile.
   int64_t tiles() const { return plain_ ? 1 : CeilDiv(tokens_, kTileTokens); }
   int64_t TileSize(int64_t tile) const;
@@ -42,6 +51,7 @@ class XForm {
 
  private:
   const KernelTable* table_;
+  DType type_;
   const Operand* operand_;
   int64_t tokens_;
   int64_t depth_;
@@ -52,8 +62,10 @@ class XForm {
 // Rows [row0, row1) of a weight matrix, ready to meet activations.
 class RowBlock {
  public:
-  // Bytes of `panel` that a block of `rows` rows needs: transposed weights are turned there, once per block.
-  static int64_t PanelBytes(const KernelTable& table, const WeightMatrix& weights, int64_t rows);
+  // Bytes of `panel` that a block of `rows` rows needs: transposed weights are turned there, and codes
+  // expanded, once per block.
+  static int64_t PanelBytes(const KernelTable& table, const WeightMatrix& weights, Precision precision,
+                            int64_t rows);
 
   RowBlock(const KernelTable& table, const WeightMatrix& weights, Precision precision, const XForm& form,
            int64_t row0, int64_t row1, char* panel);

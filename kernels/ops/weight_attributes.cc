@@ -41,7 +41,7 @@ const StoredTensor& FindWeight(const KernelInfo& info, const WeightStore& store,
                                const WeightAttribute& attribute, const std::vector<int64_t>& expected) {
   const StoredTensor& tensor = Get(info, store, attribute);
   const std::string where = "attribute '" + attribute.name + "': tensor '" + tensor.name + "'";
-  if (!IsWeightType(tensor.type)) {
+  if (!IsWeight(tensor)) {
     info.Fail(where + " is " + ort::ElementName(static_cast<ort::ElementType>(tensor.type)) +
               "; expected bfloat16, float16 or float32");
   }
@@ -57,6 +57,10 @@ WeightRef FindMatrix(const KernelInfo& info, const WeightStore& store, const Wei
   if (cols == kAnyExtent)
     expected.resize(std::max<size_t>(2, Get(info, store, attribute).shape.size()), kAnyExtent);
   const StoredTensor& tensor = FindWeight(info, store, attribute, expected);
+  if (tensor.quantized != nullptr && tensor.shape.size() != 2) {
+    info.Fail("attribute '" + attribute.name + "': tensor '" + tensor.name + "' is quantized and has shape " +
+              ShapeText(tensor.shape) + "; expected two dimensions");
+  }
   int64_t width = 1;
   for (size_t i = 1; i < tensor.shape.size(); i++) width *= tensor.shape[i];
   return {.values = &tensor,

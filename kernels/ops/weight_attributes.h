@@ -23,7 +23,7 @@ constexpr int64_t kAnyExtent = -1;
 // The handle that means "no tensor".
 constexpr int64_t kNoWeight = -1;
 
-// The tensor behind a handle, which must be bf16, fp16 or fp32 and match `expected`.
+// The tensor behind a handle, which must be bf16, fp16, fp32 or quantized and match `expected`.
 const StoredTensor& FindWeight(const KernelInfo& info, const WeightStore& store,
                                const WeightAttribute& attribute, const std::vector<int64_t>& expected);
 

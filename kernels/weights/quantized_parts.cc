@@ -140,7 +140,8 @@ class Parts {
     if (q_.flat()) {
       if (entry_.transposed != 0) Refuse("has groups that cross rows, and scales with their columns first");
       scale_count_ = CeilDiv(q_.matrices * q_.rows * q_.cols, q_.group_cols);
-      return;
+      if (q_.cols % q_.group_cols != 0) return;
+      q_.group_rows = 1;
     }
     const int64_t rows = CeilDiv(q_.rows, q_.group_rows);
     q_.row_step = entry_.transposed != 0 ? 1 : q_.col_groups();

@@ -30,6 +30,14 @@ struct WeightRef {
 // The same in the mapped file, where the CPU reads it.
 inline WeightMatrix InPlace(const WeightRef& ref) {
   if (ref.values == nullptr) return {};
+  if (const QuantizedTensor* quantized = ref.values->quantized.get(); quantized != nullptr) {
+    WeightMatrix matrix = {.rows = ref.rows, .cols = ref.cols, .transposed = ref.transposed};
+    matrix.quantized = quantized;
+    matrix.matrix = ref.first_row / quantized->rows;
+    matrix.first_row = ref.first_row % quantized->rows;
+    matrix.first_col = ref.first_col;
+    return matrix;
+  }
   return {.data = ref.values->data + ref.First() * DTypeSize(ref.dtype()),
           .dtype = ref.dtype(),
           .rows = ref.rows,

@@ -6,8 +6,8 @@ const at = (...paths: string[]) => paths.map((path) => join(root, path));
 /** Every CPU kernel against plain loops, on every instruction set of this machine. It runs all of its groups when given none. */
 export const CPU_KERNELS: NativeProgram = {
   name: 'kernels_test',
-  sources: at('test/kernels/cpu', 'kernels/cpu', 'kernels/cpu/arch').flatMap((folder) =>
-    filesIn(folder, '.cc'),
+  sources: at('test/kernels/cpu', 'kernels/cpu', 'kernels/cpu/arch', 'kernels/cpu/quantized').flatMap(
+    (folder) => filesIn(folder, '.cc'),
   ),
   options: ['-O2'],
 };

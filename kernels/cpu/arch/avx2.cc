@@ -103,6 +103,27 @@ struct Vec {
   }
   static F Clamp(F x, F low, F high) { return _mm256_min_ps(high, _mm256_max_ps(low, x)); }
 
+  static F Nibbles(const char* p, const float* values) {
+    int word;
+    __builtin_memcpy(&word, p, sizeof(word));
+    const __m256i shifts = _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28);
+    const __m256i codes = _mm256_srlv_epi32(_mm256_set1_epi32(word), shifts);
+    const F low = _mm256_permutevar8x32_ps(_mm256_loadu_ps(values), codes);
+    const F high = _mm256_permutevar8x32_ps(_mm256_loadu_ps(values + 8), codes);
+    return _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32(codes, 28)));
+  }
+  static F Bytes(const char* p) { return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(LoadBytes(p))); }
+  static F SignedBytes(const char* p) { return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(LoadBytes(p))); }
+  // By way of fp16, whose bias is 8 more and which converts its subnormals whatever the processor is told.
+  static F E4m3(const char* p) {
+    const __m128i bits = _mm_cvtepu8_epi16(LoadBytes(p));
+    const __m128i magnitude = _mm_slli_epi16(_mm_and_si128(bits, _mm_set1_epi16(0x7f)), 7);
+    const __m128i sign = _mm_slli_epi16(_mm_and_si128(bits, _mm_set1_epi16(0x80)), 8);
+    const __m128i nan =
+        _mm_and_si128(_mm_cmpeq_epi16(magnitude, _mm_set1_epi16(0x3f80)), _mm_set1_epi16(0x7e00));
+    return Mul(_mm256_cvtph_ps(_mm_or_si128(_mm_or_si128(magnitude, sign), nan)), Set(256.0f));
+  }
+
   // Four horizontal sums for little more than the price of one.
   static void Sums(const F* v, int n, float* out) {
     const F a = v[0];
@@ -114,6 +135,8 @@ struct Vec {
   }
 
  private:
+  static __m128i LoadBytes(const char* p) { return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)); }
+
   // The upper 16 bits of every lane.
   static __m128i UpperHalves(F v) {
     const __m256i bits = _mm256_srli_epi32(_mm256_castps_si256(v), 16);

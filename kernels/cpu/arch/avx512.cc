@@ -114,6 +114,25 @@ struct Vec {
   }
   static F Clamp(F x, F low, F high) { return _mm512_min_ps(high, _mm512_max_ps(low, x)); }
 
+  static F Nibbles(const char* p, const float* values) {
+    const __m512i words = _mm512_castsi128_si512(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+    const __m512i half = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
+    const __m512i shifts = _mm512_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28, 0, 4, 8, 12, 16, 20, 24, 28);
+    const __m512i codes = _mm512_srlv_epi32(_mm512_permutexvar_epi32(half, words), shifts);
+    return _mm512_permutexvar_ps(codes, _mm512_loadu_ps(values));
+  }
+  static F Bytes(const char* p) { return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(LoadBytes(p))); }
+  static F SignedBytes(const char* p) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(LoadBytes(p))); }
+  // By way of fp16, whose bias is 8 more and which converts its subnormals whatever the processor is told.
+  static F E4m3(const char* p) {
+    const __m256i bits = _mm256_cvtepu8_epi16(LoadBytes(p));
+    const __m256i magnitude = _mm256_slli_epi16(_mm256_and_si256(bits, _mm256_set1_epi16(0x7f)), 7);
+    const __m256i sign = _mm256_slli_epi16(_mm256_and_si256(bits, _mm256_set1_epi16(0x80)), 8);
+    const __m256i nan =
+        _mm256_and_si256(_mm256_cmpeq_epi16(magnitude, _mm256_set1_epi16(0x3f80)), _mm256_set1_epi16(0x7e00));
+    return Mul(_mm512_cvtph_ps(_mm256_or_si256(_mm256_or_si256(magnitude, sign), nan)), Set(256.0f));
+  }
+
   // Four horizontal sums for little more than the price of one.
   static void Sums(const F* v, int n, float* out) {
     const F a = v[0];
@@ -130,6 +149,9 @@ struct Vec {
     const __m128 sums = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
     _mm_storeu_ps(out, sums);
   }
+
+ private:
+  static __m128i LoadBytes(const char* p) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)); }
 };
 
 #include "simd/kernels.inc"

@@ -121,6 +121,25 @@ struct ConvArgs {
   float* out;
 };
 
+// Codes of a quantized weight that lie side by side: of 4 bits, the low half of a byte first, or of 8.
+enum class CodeKind : int { kNibbles = 0, kBytes = 1, kSignedBytes = 2, kE4m3 = 3 };
+inline constexpr int kCodeKinds = 4;
+
+// out[i] = (value of code i - zeros[g]) * scales[g] (+ biases[g]), g = (phase + i) / group, each operation
+// rounded to fp32; in the end to bf16 where that is asked for.
+struct ExpandArgs {
+  const char* codes;
+  int64_t n;
+  int64_t group;
+  int64_t phase;  // codes of the first group that come before these, below `group`
+  const float* scales;
+  const float* zeros;
+  const float* biases;  // null: none
+  const float* values;  // [16], what nibbles stand for
+  char* out;
+};
+using ExpandFn = void (*)(const ExpandArgs& args);
+
 inline constexpr int kDTypes = 3;
 inline constexpr int kPrecisions = 2;
 
@@ -166,7 +185,8 @@ struct KernelTable {
   void (*conv_silu)(const ConvArgs& args);
   // Updates the state in place.
   void (*delta_steps)(const DeltaArgs& args);
-  PanelKernel panel[kPrecisions];  // [Precision]
+  PanelKernel panel[kPrecisions];                 // [Precision]
+  ExpandFn expand[kCodeKinds][kPrecisions] = {};  // [CodeKind], to fp32 and to bf16
 
   const Operand& operand(DType weights, Precision precision) const {
     return operands[DTypeIndex(weights)][static_cast<int>(precision)];

@@ -100,11 +100,45 @@ struct Vec {
   }
   static F Clamp(F x, F low, F high) { return vminq_f32(high, vmaxq_f32(low, x)); }
 
+  static F Nibbles(const char* p, const float* values) {
+    uint16_t bits;
+    __builtin_memcpy(&bits, p, sizeof(bits));
+    const int32_t shifts[4] = {0, -4, -8, -12};
+    const uint32x4_t codes = vandq_u32(vshlq_u32(vdupq_n_u32(bits), vld1q_s32(shifts)), vdupq_n_u32(15));
+    // The four bytes of each value: 4 * code + 0, 1, 2, 3.
+    const uint32x4_t places = vaddq_u32(vmulq_n_u32(codes, 0x04040404u), vdupq_n_u32(0x03020100u));
+    const auto* bytes = reinterpret_cast<const uint8_t*>(values);
+    const uint8x16x4_t table = {
+        {vld1q_u8(bytes), vld1q_u8(bytes + 16), vld1q_u8(bytes + 32), vld1q_u8(bytes + 48)}};
+    return vreinterpretq_f32_u8(vqtbl4q_u8(table, vreinterpretq_u8_u32(places)));
+  }
+  static F Bytes(const char* p) { return vcvtq_f32_u32(vmovl_u16(FourBytes(p))); }
+  static F SignedBytes(const char* p) {
+    const int16x8_t wide = vmovl_s8(vreinterpret_s8_u32(LoadWord(p)));
+    return vcvtq_f32_s32(vmovl_s16(vget_low_s16(wide)));
+  }
+  // By way of fp16, whose bias is 8 more.
+  static F E4m3(const char* p) {
+    const uint16x4_t bits = FourBytes(p);
+    const uint16x4_t magnitude = vshl_n_u16(vand_u16(bits, vdup_n_u16(0x7f)), 7);
+    const uint16x4_t sign = vshl_n_u16(vand_u16(bits, vdup_n_u16(0x80)), 8);
+    const uint16x4_t nan = vand_u16(vceq_u16(magnitude, vdup_n_u16(0x3f80)), vdup_n_u16(0x7e00));
+    return vmulq_n_f32(vcvt_f32_f16(vreinterpret_f16_u16(vorr_u16(vorr_u16(magnitude, sign), nan))), 256.0f);
+  }
+
   static void Sums(const F* v, int n, float* out) {
     for (int i = 0; i < n; ++i) out[i] = vaddvq_f32(v[i]);
   }
 
  private:
+  static uint32x2_t LoadWord(const char* p) {
+    uint32_t word;
+    __builtin_memcpy(&word, p, sizeof(word));
+    return vdup_n_u32(word);
+  }
+  static uint16x4_t FourBytes(const char* p) {
+    return vget_low_u16(vmovl_u8(vreinterpret_u8_u32(LoadWord(p))));
+  }
   static uint8x8_t LoadBytes(const char* p) { return vld1_u8(reinterpret_cast<const uint8_t*>(p)); }
 };
 

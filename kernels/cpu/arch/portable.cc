@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "../../common/float_types.h"
+#include "../../common/quantized_elements.h"
 #include "isa.h"
 
 namespace switchyard::cpu {
@@ -202,6 +202,34 @@ void Convert(const float* x, int64_t n, void* out) {
   for (int64_t i = 0; i < n; ++i) words[i] = kRound ? RoundToBf16(x[i]) : x[i];
 }
 
+template <CodeKind kKind>
+float ValueAt(const ExpandArgs& args, int64_t i) {
+  const auto* codes = reinterpret_cast<const uint8_t*>(args.codes);
+  switch (kKind) {
+    case CodeKind::kNibbles:
+      return args.values[(codes[i / 2] >> (i % 2 == 0 ? 0 : 4)) & 15];
+    case CodeKind::kBytes:
+      return static_cast<float>(codes[i]);
+    case CodeKind::kSignedBytes:
+      return static_cast<float>(static_cast<int8_t>(codes[i]));
+    case CodeKind::kE4m3:
+      return E4m3ToFloat(codes[i]);
+  }
+  return 0.0f;
+}
+
+template <CodeKind kKind, DType kOut>
+void Expand(const ExpandArgs& args) {
+  int64_t group = 0;
+  int64_t left = args.group - args.phase;
+  for (int64_t i = 0; i < args.n; ++i, --left) {
+    if (left == 0) ++group, left = args.group;
+    float value = (ValueAt<kKind>(args, i) - args.zeros[group]) * args.scales[group];
+    if (args.biases != nullptr) value += args.biases[group];
+    Narrow<kOut>(&value, 1, args.out + i * DTypeSize(kOut));
+  }
+}
+
 template <DType kType>
 constexpr Operand Plain() {
   return {Pack<false>, Tile<kType>, 4};
@@ -228,6 +256,10 @@ constexpr KernelTable kTable = {
     ConvSilu,
     DeltaSteps,
     {{1, Convert<false>, Panel}, {1, Convert<true>, Panel}},
+    {{Expand<CodeKind::kNibbles, DType::kFloat32>, Expand<CodeKind::kNibbles, DType::kBFloat16>},
+     {Expand<CodeKind::kBytes, DType::kFloat32>, Expand<CodeKind::kBytes, DType::kBFloat16>},
+     {Expand<CodeKind::kSignedBytes, DType::kFloat32>, Expand<CodeKind::kSignedBytes, DType::kBFloat16>},
+     {Expand<CodeKind::kE4m3, DType::kFloat32>, Expand<CodeKind::kE4m3, DType::kBFloat16>}},
 };
 
 }  // namespace

@@ -1,5 +1,7 @@
 #include "tensors.h"
 
+#include <stdexcept>
+
 namespace switchyard::ops {
 
 int64_t Aligned(int64_t bytes) {
@@ -15,6 +17,8 @@ const void* DeviceWeight::Data(DType dtype) const {
 DeviceWeight DeviceTensors::Require(const WeightRef& ref) {
   if (ref.empty()) return {nullptr, ref};
   const StoredTensor& source = *ref.values;
+  if (source.quantized != nullptr)
+    throw std::runtime_error("tensor '" + source.name + "' is quantized; a GPU reads plain weights only");
   std::lock_guard<std::mutex> lock(mutex_);
   std::unique_ptr<DeviceTensor>& tensor = tensors_[{source.data, source.bytes}];
   if (tensor == nullptr) {

@@ -15,8 +15,9 @@ namespace {
 
 const std::vector<Group> kGroups = [] {
   std::vector<Group> all;
-  for (const auto groups : {MachineGroups, ElementwiseGroups, LinearGroups, RouterGroups, ExpertsGroups,
-                            TopCandidatesGroups, AttentionGroups, CacheAppendGroups, GatedDeltaNetGroups}) {
+  for (const auto groups :
+       {MachineGroups, ElementwiseGroups, LinearGroups, RouterGroups, ExpertsGroups, TopCandidatesGroups,
+        AttentionGroups, CacheAppendGroups, GatedDeltaNetGroups, QuantizedGroups}) {
     const std::vector<Group> own = groups();
     all.insert(all.end(), own.begin(), own.end());
   }

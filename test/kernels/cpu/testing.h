@@ -113,6 +113,7 @@ std::vector<Group> ExpertsGroups();
 std::vector<Group> TopCandidatesGroups();
 std::vector<Group> AttentionGroups();
 std::vector<Group> CacheAppendGroups();
+std::vector<Group> QuantizedGroups();
 std::vector<Group> GatedDeltaNetGroups();
 
 }  // namespace switchyard::cpu

@@ -1,0 +1,27 @@
+// Scales, zero points and biases of one row of a quantized tensor as fp32.
+#pragma once
+#include <cstdint>
+
+#include "../../common/quantized.h"
+#include "../arch/isa.h"
+
+namespace switchyard::cpu {
+
+// One of each a group of columns; biases is null where the tensor has none.
+struct RowGroups {
+  float* scales;
+  float* zeros;
+  float* biases;
+
+  // Room for `groups` of them at `memory`.
+  static int64_t Bytes(int64_t groups) {
+    return (groups * 3 * static_cast<int64_t>(sizeof(float)) + 63) / 64 * 64;
+  }
+  static RowGroups At(char* memory, const QuantizedTensor& tensor, int64_t groups);
+};
+
+// Reads groups [group0, group1) of a row; not of a tensor whose groups cross rows.
+void ReadRowGroups(const KernelTable& table, const QuantizedTensor& tensor, int64_t matrix, int64_t row,
+                   int64_t group0, int64_t group1, const RowGroups& out);
+
+}  // namespace switchyard::cpu

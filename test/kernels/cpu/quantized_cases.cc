@@ -1,0 +1,244 @@
+// Products with quantized weights of every storage, against double precision over single elements.
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "../../../kernels/cpu/quantized/expand.h"
+#include "../../../kernels/cpu/workspace.h"
+#include "testing_quantized.h"
+
+namespace switchyard::cpu {
+namespace {
+
+std::string Name(const Storage& storage, const QuantizedWeights& weights) {
+  const WeightMatrix& m = weights.matrix();
+  return std::string(storage.name) + " [" + IsaName() + "] [" + std::to_string(m.rows) + ", " +
+         std::to_string(m.cols) + "]";
+}
+
+// All rows of a matrix, expanded to a type: the very bits of the specification.
+void CheckExpanded(const Storage& storage, const QuantizedWeights& weights, int64_t row0, int64_t row1,
+                   DType to) {
+  const WeightMatrix& matrix = weights.matrix();
+  const int64_t bytes = matrix.cols * DTypeSize(to);
+  std::vector<char> panel(static_cast<size_t>((row1 - row0) * bytes), 'x');
+  std::vector<char> scratch(static_cast<size_t>(ExpandScratch(matrix, row1 - row0)));
+  ExpandRows(Kernels(), matrix, row0, row1, to, panel.data(), bytes, scratch.data());
+  for (int64_t n = row0; n < row1; ++n) {
+    for (int64_t k = 0; k < matrix.cols; ++k) {
+      const float actual = LoadElement(panel.data() + (n - row0) * bytes + k * DTypeSize(to), to);
+      const float value = weights.Value(n, k);
+      const float expected = to == DType::kBFloat16 ? RoundToBf16(value) : value;
+      if (actual == expected) continue;
+      Fail("%s: element (%lld, %lld) is %.9g, expected %.9g", Name(storage, weights).c_str(),
+           static_cast<long long>(n), static_cast<long long>(k), static_cast<double>(actual),
+           static_cast<double>(expected));
+      return;
+    }
+  }
+}
+
+void Expansion() {
+  Random random(31);
+  const int64_t shapes[][2] = {{1, 1}, {3, 5}, {17, 33}, {40, 100}, {9, 300}};
+  for (const Storage& storage : AllStorages()) {
+    for (const auto& shape : shapes) {
+      const QuantizedWeights weights(random, storage, shape[0], shape[1], 1.0f);
+      const int64_t rows = weights.matrix().rows;
+      const int64_t row0 = storage.order == CodeOrder::kAwq ? 0 : random.Int(0, rows - 1);
+      for (const char* isa : Isas()) {
+        SelectIsa(isa);
+        CheckExpanded(storage, weights, row0, rows, DType::kFloat32);
+        CheckExpanded(storage, weights, row0, rows, DType::kBFloat16);
+      }
+    }
+  }
+}
+
+// Every code of each kind, in every table.
+void EveryCode() {
+  std::vector<char> codes(256);
+  for (size_t i = 0; i < codes.size(); ++i) codes[i] = static_cast<char>(i);
+  const float scale = 0.75f;
+  const float zero = 3.0f;
+  float values[16];
+  for (int i = 0; i < 16; ++i) values[i] = kE2m1[i];
+  for (const char* isa : Isas()) {
+    SelectIsa(isa);
+    for (int kind = 0; kind < kCodeKinds; ++kind) {
+      const int64_t n = kind == 0 ? 512 : 256;
+      std::vector<float> actual(static_cast<size_t>(n));
+      std::vector<float> expected(static_cast<size_t>(n));
+      const auto run = [&](const KernelTable& table, std::vector<float>& out) {
+        table.expand[kind][0](
+            {codes.data(), n, n, 0, &scale, &zero, nullptr, values, reinterpret_cast<char*>(out.data())});
+      };
+      run(Kernels(), actual);
+      run(*PortableTable(), expected);
+      for (int64_t i = 0; i < n; ++i) {
+        const float a = actual[static_cast<size_t>(i)];
+        const float e = expected[static_cast<size_t>(i)];
+        if (a != e && !(std::isnan(a) && std::isnan(e)))
+          Fail("[%s] code %lld of kind %d is %g, expected %g", isa, static_cast<long long>(i), kind,
+               static_cast<double>(a), static_cast<double>(e));
+      }
+    }
+  }
+}
+
+void CheckProduct(const Storage& storage, int64_t tokens, int64_t rows, int64_t cols, Precision precision,
+                  Random& random, Workspace& workspace) {
+  const QuantizedWeights weights(random, storage, rows, cols, 0.1f);
+  const WeightMatrix& matrix = weights.matrix();
+  const std::vector<float> x = random.Normals(tokens * matrix.cols);
+  TestPool pool(static_cast<int>(random.Int(1, 4)));
+  for (const char* isa : Isas()) {
+    SelectIsa(isa);
+    Output y(tokens * matrix.rows);
+    float* out = y.data();
+    Linear({x.data(), tokens, &matrix, nullptr, &out, 1, precision}, workspace, pool);
+    y.CheckGuards(Name(storage, weights));
+    for (int64_t t = 0; t < tokens; ++t) {
+      const std::vector<double> row = Doubles(x.data() + t * matrix.cols, matrix.cols);
+      for (int64_t n = 0; n < matrix.rows; ++n) {
+        double magnitude = 0.0;
+        const double expected = weights.Dot(n, row.data(), precision, &magnitude);
+        if (std::fabs(y[t * matrix.rows + n] - expected) <= 1e-6 * magnitude + 1e-7) continue;
+        Fail("Linear, %s, %lld tokens: (%lld, %lld) is %g, expected %g", Name(storage, weights).c_str(),
+             static_cast<long long>(tokens), static_cast<long long>(t), static_cast<long long>(n),
+             static_cast<double>(y[t * matrix.rows + n]), expected);
+        return;
+      }
+    }
+  }
+}
+
+void Products() {
+  Random random(32);
+  Workspace workspace;
+  for (const Storage& storage : AllStorages()) {
+    for (const Precision precision : kAllPrecisions) {
+      for (const int64_t tokens : {int64_t{1}, random.Int(2, 6), random.Int(7, 30)}) {
+        CheckProduct(storage, tokens, random.Int(1, 90), random.Int(1, 200), precision, random, workspace);
+      }
+    }
+  }
+}
+
+void Embeddings() {
+  Random random(33);
+  TestPool pool(2);
+  for (const Storage& storage : AllStorages()) {
+    if (storage.transposed) continue;
+    const QuantizedWeights weights(random, storage, 21, 50, 1.0f);
+    const int64_t cols = weights.matrix().cols;
+    const int64_t ids[] = {20, 0, 7, 7};
+    for (const char* isa : Isas()) {
+      SelectIsa(isa);
+      Output out(4 * cols);
+      EmbeddingRows(weights.matrix(), ids, 4, out.data(), pool);
+      out.CheckGuards(storage.name);
+      for (int64_t i = 0; i < 4 * cols; ++i) {
+        if (out[i] == weights.Value(ids[i / cols], i % cols)) continue;
+        Fail("Embedding, %s: value %lld is %g", Name(storage, weights).c_str(), static_cast<long long>(i),
+             static_cast<double>(out[i]));
+        break;
+      }
+    }
+  }
+}
+
+struct QuantizedExpert {
+  QuantizedWeights gate, up, down;
+
+  QuantizedExpert(Random& random, const Storage& storage, int64_t hidden, int64_t intermediate)
+      : gate(random, storage, intermediate, hidden, Scale(hidden)),
+        up(random, storage, intermediate, hidden, Scale(hidden)),
+        down(random, storage, hidden, intermediate, Scale(intermediate)) {}
+
+  static float Scale(int64_t depth) { return 1.0f / std::sqrt(static_cast<float>(depth)); }
+
+  void AddTo(const double* x, double scale, Precision precision, double* y) const {
+    std::vector<double> h(static_cast<size_t>(gate.matrix().rows));
+    for (size_t i = 0; i < h.size(); ++i) {
+      const double g = gate.Dot(static_cast<int64_t>(i), x, precision);
+      h[i] = g / (1.0 + std::exp(-g)) * up.Dot(static_cast<int64_t>(i), x, precision);
+    }
+    for (int64_t n = 0; n < down.matrix().rows; ++n) y[n] += scale * down.Dot(n, h.data(), precision);
+  }
+};
+
+// All implementations against each expert's own sum. Sizes are multiples of 16, which every storage has.
+void CheckExperts(const Storage& storage, int64_t tokens, Precision precision, Random& random,
+                  Workspace& workspace) {
+  const int64_t experts = 4;
+  const int64_t hidden = 16 * random.Int(1, 6);
+  const int64_t intermediate = 16 * random.Int(1, 5);
+  const int top_k = 2;
+  std::vector<std::unique_ptr<QuantizedExpert>> all;
+  std::vector<ExpertWeights> weights;
+  for (int64_t e = 0; e < experts; ++e) {
+    all.push_back(std::make_unique<QuantizedExpert>(random, storage, hidden, intermediate));
+    weights.push_back({all.back()->gate.matrix(), all.back()->up.matrix(), all.back()->down.matrix()});
+  }
+  const std::vector<float> x = random.Normals(tokens * hidden);
+  const std::vector<float> mix = random.Normals(tokens * top_k);
+  std::vector<int32_t> indices;
+  std::vector<double> expected(static_cast<size_t>(tokens * hidden));
+  for (int64_t p = 0; p < tokens * top_k; ++p) {
+    indices.push_back(static_cast<int32_t>(random.Int(0, experts - 1)));
+    const std::vector<double> row = Doubles(x.data() + p / top_k * hidden, hidden);
+    all[static_cast<size_t>(indices.back())]->AddTo(row.data(), mix[static_cast<size_t>(p)], precision,
+                                                    expected.data() + p / top_k * hidden);
+  }
+  double square = 0.0;
+  for (const double value : expected) square += value * value;
+  const double tolerance = (precision == Precision::kBFloat16 ? 8e-3 : 1e-5) *
+                               std::sqrt(square / static_cast<double>(expected.size())) +
+                           1e-7;
+  TestPool pool(static_cast<int>(random.Int(1, 4)));
+  for (const char* isa : Isas()) {
+    SelectIsa(isa);
+    for (const ExpertsImplementation implementation : kAllImplementations) {
+      Output y(tokens * hidden);
+      MoeExperts({x.data(), tokens, weights.data(), experts, hidden, intermediate, indices.data(), mix.data(),
+                  top_k, implementation, y.data(), precision},
+                 workspace, pool);
+      y.CheckGuards(storage.name);
+      for (int64_t i = 0; i < y.size(); ++i) {
+        if (std::fabs(y[i] - expected[static_cast<size_t>(i)]) <= tolerance) continue;
+        Fail("MoeExperts, %s [%s], implementation %d, %lld tokens: value %lld is %g, expected %g",
+             storage.name, isa, static_cast<int>(implementation), static_cast<long long>(tokens),
+             static_cast<long long>(i), static_cast<double>(y[i]), expected[static_cast<size_t>(i)]);
+        break;
+      }
+    }
+  }
+}
+
+void Experts() {
+  Random random(34);
+  Workspace workspace;
+  for (const Storage& storage : AllStorages()) {
+    for (const Precision precision : kAllPrecisions) {
+      for (const int64_t tokens : {int64_t{1}, random.Int(2, 40)})
+        CheckExperts(storage, tokens, precision, random, workspace);
+    }
+  }
+}
+
+}  // namespace
+
+std::vector<Group> QuantizedGroups() {
+  return {
+      {"quantized: every code of every kind", EveryCode},
+      {"quantized: rows of every storage, bit by bit", Expansion},
+      {"quantized: products with every storage", Products},
+      {"quantized: embeddings of every storage", Embeddings},
+      {"quantized: experts of every storage", Experts},
+  };
+}
+
+}  // namespace switchyard::cpu

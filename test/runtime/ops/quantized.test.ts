@@ -1,0 +1,169 @@
+/** Ops over quantized weights, beside the same ops over the float32 values of these. */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, afterEach, describe, expect, it } from 'vitest';
+import { Tensor } from '../../../src/runtime/ort.ts';
+import type { WeightStore } from '../../../src/runtime/types.ts';
+import { openWeightStore } from '../../../src/runtime/weight-store.ts';
+import type { TensorInfo } from '../../../src/safetensors/types.ts';
+import type { QuantizedTensor } from '../../../src/weights/quantized-tensor.ts';
+import { pattern, temporaryFolder, writeTensors } from '../stored-tensors.ts';
+import { elements, expectClose, float, runOp, store } from './run-op.ts';
+
+const { folder, remove } = temporaryFolder();
+afterAll(remove);
+const stores: WeightStore[] = [];
+afterEach(() => {
+  for (const open of stores.splice(0)) open.dispose();
+});
+
+let files = 0;
+
+/** A weight in 8 bits with a scale for each block of 4 × 4, last dimensions first. */
+function int8(name: string, shape: number[]): QuantizedTensor {
+  const [rows, columns] = shape.slice(-2) as [number, number];
+  const count = shape.reduce((a, b) => a * b, 1);
+  const matrices = count / rows / columns;
+  const file = join(folder, `${files++}.bin`);
+  writeFileSync(
+    file,
+    Int8Array.from(pattern(count, files), (value) => value * 100),
+  );
+  const codes: TensorInfo = { name: `${name}.codes`, file, offset: 0, byteLength: count, dtype: 'I8', shape };
+  const grid = [matrices, Math.ceil(rows / 4), Math.ceil(columns / 4)];
+  const scales = pattern(
+    grid.reduce((a, b) => a * b, 1),
+    files + 50,
+  );
+  const [tensor] = writeTensors(join(folder, `${files++}.bin`), [
+    { name: `${name}.scales`, shape: grid, values: scales },
+  ]);
+  return {
+    name,
+    shape,
+    codes: { tensor: codes, type: 'int', bits: 8, order: 'rows' },
+    scales: { tensor: tensor as TensorInfo, type: 'float', group: [4, 4], divisor: 64 },
+  };
+}
+
+/** A store of quantized weights, and one of their values. */
+function both(quantized: readonly QuantizedTensor[]): [coded: WeightStore, plain: WeightStore] {
+  const coded = openWeightStore([], quantized);
+  stores.push(coded);
+  const plain = store(
+    quantized.map(({ name, shape }) => ({ name, shape: [...shape], values: coded.readFloat32(name) })),
+  );
+  return [coded, plain];
+}
+
+const x = new Tensor('float32', pattern(3 * 10, 9), [3, 10]);
+
+describe('ops over quantized weights', () => {
+  it('Linear and Embedding', async () => {
+    const stores = both([int8('w', [7, 10])]);
+    const [coded, plain] = await Promise.all(
+      stores.map(async (weights) => {
+        const linear = await runOp({
+          op: 'Linear',
+          weights,
+          attributes: { weights: [weights.handle('w')] },
+          inputs: { x },
+          outputs: [float('y', 2)],
+        });
+        const embedding = await runOp({
+          op: 'Embedding',
+          weights,
+          attributes: { weight: weights.handle('w') },
+          inputs: { ids: new Tensor('int64', BigInt64Array.of(6n, 0n, 3n), [3]) },
+          outputs: [float('y', 2)],
+        });
+        return [linear.y, embedding.y];
+      }),
+    );
+    expectClose(coded?.[0], elements(plain?.[0]));
+    expect(elements(coded?.[1])).toEqual(elements(plain?.[1]));
+  });
+
+  it('GatedMlp with a gate for its output', async () => {
+    const weights = [int8('g', [6, 10]), int8('u', [6, 10]), int8('d', [10, 6]), int8('o', [1, 10])];
+    const [coded, plain] = await Promise.all(
+      both(weights).map((weights) =>
+        runOp({
+          op: 'GatedMlp',
+          weights,
+          attributes: {
+            gate: weights.handle('g'),
+            up: weights.handle('u'),
+            down: weights.handle('d'),
+            output_gate: weights.handle('o'),
+          },
+          inputs: { x },
+          outputs: [float('y', 2)],
+        }),
+      ),
+    );
+    expectClose(coded?.y, elements(plain?.y));
+  });
+
+  const [E, H, I] = [3, 10, 7];
+  const layouts = {
+    separate: [0, 1, 2].flatMap((e) => [
+      int8(`gate.${e}`, [I, H]),
+      int8(`up.${e}`, [I, H]),
+      int8(`down.${e}`, [H, I]),
+    ]),
+    fused: [int8('gate', [E, 2 * I, H]), int8('down', [E, H, I])],
+    fused_transposed: [int8('gate', [E, H, 2 * I]), int8('down', [E, I, H])],
+  };
+
+  it.each(
+    (['separate', 'fused', 'fused_transposed'] as const).flatMap((layout) =>
+      [0, 1, 2].map((i) => [layout, i] as const),
+    ),
+  )('MoeExperts of layout %s, implementation %i', async (layout, implementation) => {
+    const [coded, plain] = await Promise.all(
+      both(layouts[layout]).map((weights) => {
+        const handles = (part: string) =>
+          layout === 'separate'
+            ? [0, 1, 2].map((e) => weights.handle(`${part}.${e}`))
+            : part === 'up'
+              ? []
+              : [weights.handle(part)];
+        return runOp({
+          op: 'MoeExperts',
+          weights,
+          attributes: {
+            layout,
+            num_experts: E,
+            hidden: H,
+            intermediate: I,
+            gate: handles('gate'),
+            ...(layout === 'separate' ? { up: handles('up') } : {}),
+            down: handles('down'),
+          },
+          inputs: {
+            x,
+            indices: new Tensor('int32', Int32Array.of(0, 2, 2, 1, 1, 0), [3, 2]),
+            scores: new Tensor('float32', pattern(6, 8), [3, 2]),
+            implementation: new Tensor('int32', Int32Array.of(implementation), []),
+          },
+          outputs: [float('y', 2)],
+        });
+      }),
+    );
+    expectClose(coded?.y, elements(plain?.y));
+  });
+
+  it('refuses a bias that is quantized', async () => {
+    const weights = openWeightStore([], [int8('w', [7, 10]), int8('b', [1, 7])]);
+    stores.push(weights);
+    const run = runOp({
+      op: 'Linear',
+      weights,
+      attributes: { weights: [weights.handle('w')], biases: [weights.handle('b')] },
+      inputs: { x },
+      outputs: [float('y', 2)],
+    });
+    await expect(run).rejects.toThrow(/'biases\[0\]': tensor 'b' has shape \[1, 7\]; expected \[7\]/);
+  });
+});
