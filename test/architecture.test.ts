@@ -26,6 +26,7 @@ const read = (path: string) => readFileSync(join(root, path), 'utf8');
 const TYPESCRIPT: Record<string, readonly string[]> = {
   cli: ['index.ts', 'auto', 'bench', 'doctor', 'hub', 'model', 'models', 'runtime', 'safetensors'],
   bench: ['generation', 'models', 'runtime'],
+  server: ['index.ts'],
   auto: [
     'engine',
     'experts',
@@ -124,13 +125,16 @@ const OTHER_MEANING = ['keys_values', 'experts_implementation', 'last_hidden_sta
 
 /** Packages that only one part of the code may know. */
 const PACKAGES: Record<string, string> = {
+  '@hono/node-server': 'src/server/',
   '@huggingface/hub': 'src/hub/',
   commander: 'src/cli/',
+  hono: 'src/server/',
   'http-proxy-agent': 'src/net/',
   'https-proxy-agent': 'src/net/',
   'oniguruma-to-es': 'src/tokenizer/bpe/',
   'onnxruntime-common': 'src/runtime/ort.ts',
   'onnxruntime-node': 'src/runtime/ort.ts',
+  'prom-client': 'src/server/',
   protobufjs: 'src/graph/',
   sharp: 'src/media/',
   'socks-proxy-agent': 'src/net/',

@@ -1,0 +1,173 @@
+import type {
+  CausalLMGenerateOptions,
+  GenerateOutput,
+  ParsedResponse,
+  ResponseDelta,
+  ResponseParser,
+  Streamer,
+  Tokenizer,
+  TokenLogprobs,
+} from '../index.ts';
+import type { AnswerRequest } from './answer-request.ts';
+import { AsyncQueue } from './async-queue.ts';
+import { promptOptions, type ServedModel } from './served-model.ts';
+import { StopCutter } from './stop-cutter.ts';
+
+/** An answer as it comes. */
+export type AnswerEvent =
+  | { readonly type: 'start'; readonly promptTokens: number }
+  | ResponseDelta
+  | ({ readonly type: 'end' } & AnswerEnd);
+
+export interface AnswerEnd {
+  readonly finish: 'stop' | 'length' | 'tool_calls';
+  /** The stop string that ended it. */
+  readonly stop: string | undefined;
+  readonly message: ParsedResponse;
+  /** Of each new token, where they were asked for. */
+  readonly logprobs: readonly TokenLogprobs[] | undefined;
+  readonly usage: Usage;
+}
+
+export interface Usage {
+  readonly promptTokens: number;
+  readonly newTokens: number;
+  /** Of the new ones, those of reasoning. */
+  readonly reasoningTokens: number;
+}
+
+/**
+ * Has a model answer. Reading ends it: who leaves the loop aborts the generation.
+ * @throws what `generate` throws, where the first event would come if the request is at fault
+ */
+export async function* answer(
+  served: ServedModel,
+  request: AnswerRequest,
+  signal: AbortSignal,
+): AsyncGenerator<AnswerEvent, void, undefined> {
+  const { model } = served;
+  const { prompt, tools, options } = request;
+  const tokenizer = await model.tokenizer();
+  const inputs = await promptOptions(served, prompt);
+  const abort = new AbortController();
+  const reader = new AnswerReader(tokenizer, request);
+  model
+    .generate({
+      ...options,
+      ...inputs,
+      ...(tools && { tools }),
+      tokenizer,
+      streamer: reader,
+      stoppingCriteria: [() => reader.hasStopped],
+      signal: AbortSignal.any([signal, abort.signal]),
+    } as CausalLMGenerateOptions)
+    .then(
+      (output) => reader.finish(output),
+      (error: unknown) => reader.events.end({ error }),
+    );
+  try {
+    yield* reader.events;
+  } finally {
+    abort.abort();
+  }
+}
+
+/** Makes events of the tokens of one row. */
+class AnswerReader implements Streamer {
+  readonly events = new AsyncQueue<AnswerEvent>();
+  readonly #tokenizer: Tokenizer;
+  readonly #request: AnswerRequest;
+  readonly #stop: StopCutter;
+  readonly #detokenizer;
+  #parser: ResponseParser | undefined;
+  #isPrompt = true;
+  #content = '';
+  #promptTokens = 0;
+  #newTokens = 0;
+  #reasoningTokens = 0;
+
+  constructor(tokenizer: Tokenizer, request: AnswerRequest) {
+    this.#tokenizer = tokenizer;
+    this.#request = request;
+    this.#stop = new StopCutter(request.stops);
+    this.#detokenizer = tokenizer.detokenizer({ skipSpecialTokens: true });
+  }
+
+  /** Whether a stop string has come. */
+  get hasStopped(): boolean {
+    return this.#stop.found !== undefined;
+  }
+
+  put(ids: readonly number[]): void {
+    if (this.#isPrompt) this.#begin(ids);
+    else for (const id of ids) this.#take(id);
+  }
+
+  #take(id: number): void {
+    this.#newTokens++;
+    if (this.#parser?.reasoning === 'inside') this.#reasoningTokens++;
+    this.#read(this.#detokenizer.push(id));
+  }
+
+  end(): void {}
+
+  finish(output: GenerateOutput): void {
+    this.#read(this.#detokenizer.flush());
+    for (const delta of this.#parser?.end() ?? []) this.#tell(delta);
+    if (!this.hasStopped) this.#say(this.#stop.flush());
+    const parsed = this.#parser?.message ?? { role: 'assistant', content: '' };
+    const [reason] = output.finishReasons;
+    const isCut = reason === 'length' || reason === 'time';
+    this.events.push({
+      type: 'end',
+      // A call that the limit has cut is no call to be made.
+      finish: isCut ? 'length' : parsed.tool_calls ? 'tool_calls' : 'stop',
+      stop: this.#stop.found,
+      message: { ...parsed, content: this.#content },
+      logprobs: output.logprobs?.[0],
+      usage: {
+        promptTokens: this.#promptTokens,
+        newTokens: this.#newTokens,
+        reasoningTokens: this.#reasoningTokens,
+      },
+    });
+    this.events.end();
+  }
+
+  #begin(ids: readonly number[]): void {
+    this.#isPrompt = false;
+    this.#promptTokens = ids.length;
+    if ('messages' in this.#request.prompt) {
+      const { tools } = this.#request;
+      const isFree = this.#request.options.toolChoice === 'none';
+      const prompt = this.#tokenizer.decode(ids, { unknownIds: 'skip' });
+      this.#parser = this.#tokenizer.responseParser({ prompt, tools: isFree ? [] : (tools ?? []) });
+    }
+    this.events.push({ type: 'start', promptTokens: ids.length });
+  }
+
+  #read(text: string): void {
+    if (text === '') return;
+    if (!this.#parser) this.#say(this.#stop.push(text));
+    else for (const delta of this.#parser.push(text)) this.#tell(delta);
+  }
+
+  #tell(delta: ResponseDelta): void {
+    if (delta.type === 'content') this.#say(this.#stop.push(delta.text));
+    else this.events.push(delta);
+  }
+
+  #say(text: string): void {
+    if (text === '') return;
+    this.#content += text;
+    this.events.push({ type: 'content', text });
+  }
+}
+
+/** The whole of an answer. */
+export async function wholeAnswer(events: AsyncIterable<AnswerEvent>): Promise<AnswerEnd> {
+  let end: AnswerEnd | undefined;
+  for await (const event of events) if (event.type === 'end') end = event;
+  if (!end) throw new Error('an answer ended without its end');
+  return end;
+}

@@ -1,0 +1,108 @@
+import type { ChatMessage } from '../index.ts';
+import { badField } from './api-error.ts';
+
+/** A message as clients send it. */
+export interface ClientMessage {
+  readonly role: string;
+  readonly content?: unknown;
+  readonly tool_calls?:
+    | readonly {
+        readonly id?: string | undefined;
+        readonly function: { readonly name: string; readonly arguments?: unknown };
+      }[]
+    | undefined;
+  readonly [field: string]: unknown;
+}
+
+type Part = Readonly<Record<string, unknown>>;
+
+/**
+ * A conversation as chat templates want it: what the system says stands first, in one message; arguments of calls are objects; pictures are parts
+ * that a processor reads.
+ *
+ * @throws ApiError for content that no model here takes, and for pictures that lie elsewhere: a server fetches nothing for strangers
+ */
+export function conversationOf(messages: readonly ClientMessage[]): ChatMessage[] {
+  const system: string[] = [];
+  const others: ChatMessage[] = [];
+  for (const [i, message] of messages.entries()) {
+    const content = contentOf(message.content, `messages.${i}.content`);
+    if (message.role === 'system' || message.role === 'developer') {
+      system.push(
+        typeof content === 'string' ? content : content.map((part) => String(part.text ?? '')).join('\n'),
+      );
+      continue;
+    }
+    others.push(turnOf(message, content));
+  }
+  const said = system.filter((text) => text !== '').join('\n\n');
+  return said === '' ? others : [{ role: 'system', content: said }, ...others];
+}
+
+function turnOf(
+  { role, tool_calls: calls, name, tool_call_id: id, ...rest }: ClientMessage,
+  content: string | Part[],
+): ChatMessage {
+  const reasoning = [rest.reasoning_content, rest.reasoning].find((one) => typeof one === 'string');
+  return {
+    role: role === 'function' ? 'tool' : role,
+    content,
+    ...(name !== undefined && { name }),
+    ...(id !== undefined && { tool_call_id: id }),
+    ...(reasoning !== undefined && { reasoning_content: reasoning }),
+    ...(calls && calls.length > 0 && { tool_calls: calls.map(callOf) }),
+  };
+}
+
+function callOf({
+  id,
+  function: { name, arguments: given },
+}: NonNullable<ClientMessage['tool_calls']>[number]) {
+  return {
+    ...(id !== undefined && { id }),
+    type: 'function',
+    function: { name, arguments: argumentsOf(given) },
+  };
+}
+
+/** Templates go through arguments by name; what is no JSON object stays the text it is. */
+function argumentsOf(given: unknown): unknown {
+  if (typeof given !== 'string') return given ?? {};
+  try {
+    const value: unknown = JSON.parse(given === '' ? '{}' : given);
+    return typeof value === 'object' && value !== null ? value : given;
+  } catch {
+    return given;
+  }
+}
+
+function contentOf(content: unknown, path: string): string | Part[] {
+  if (content === undefined || content === null) return '';
+  if (typeof content === 'string') return content;
+  return (content as Part[]).map((part, i) => partOf(part, `${path}.${i}`));
+}
+
+function partOf(part: Part, path: string): Part {
+  switch (part.type) {
+    case 'text':
+    case 'input_text':
+    case 'output_text':
+      if (typeof part.text !== 'string') throw badField(`${path}.text`, 'expected a text');
+      return { type: 'text', text: part.text };
+    case 'refusal':
+      return { type: 'text', text: String(part.refusal ?? '') };
+    case 'image_url':
+    case 'input_image': {
+      const url =
+        typeof part.image_url === 'string' ? part.image_url : (part.image_url as Part | undefined)?.url;
+      if (typeof url !== 'string' || !/^data:image\/[\w.+-]+;base64,/.test(url))
+        throw badField(
+          path,
+          'pictures are taken as data URLs (data:image/png;base64,…); this server fetches none',
+        );
+      return { type: 'image', image: url };
+    }
+    default:
+      throw badField(`${path}.type`, `${JSON.stringify(part.type)} is not taken; text and image_url are`);
+  }
+}

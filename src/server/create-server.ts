@@ -1,0 +1,96 @@
+import { randomUUID } from 'node:crypto';
+import { Hono } from 'hono';
+import { bodyLimit } from 'hono/body-limit';
+import { routePath } from 'hono/route';
+import { expected, InputError } from '../errors.ts';
+import type { CausalLM, ImageTextToText } from '../index.ts';
+import { Api } from './api.ts';
+import { ApiError, anthropicBody, apiErrorOf, openAiBody } from './api-error.ts';
+import { Gate } from './gate.ts';
+import { checkSource, requireKey } from './guard.ts';
+import { Metrics } from './metrics.ts';
+import { addChatRoutes } from './openai/routes.ts';
+import { type ServerOptions, settingsOf } from './options.ts';
+import type { ServedModel } from './served-model.ts';
+
+/** A model to be served, under a name of its own. */
+export interface ModelToServe {
+  model: CausalLM | ImageTextToText;
+  /** The name by which clients ask for it. Default: the repo or folder that the model came from. */
+  name?: string | undefined;
+}
+
+type Servable = CausalLM | ImageTextToText | ModelToServe;
+
+/** A server that is not bound to any port yet. */
+export interface Server {
+  /** To be mounted in an application of hono, or served by `@hono/node-server`. */
+  readonly app: Hono;
+  /** Takes no more requests, and resolves when those it has taken are answered. The models stay. */
+  drain(): Promise<void>;
+}
+
+/**
+ * Makes an HTTP server of models that are loaded: OpenAI's API and what goes with it. It opens no port.
+ *
+ * @throws InputError for options out of range, and for two models of one name
+ */
+export function createServer(models: Servable | readonly Servable[], options: ServerOptions = {}): Server {
+  const settings = settingsOf(options);
+  const served = servedModels([models].flat() as Servable[]);
+  const gate = new Gate(settings.maxRunning, settings.maxWaiting);
+  const metrics = new Metrics(gate);
+  const api = new Api(served, settings, gate, metrics);
+  const app = new Hono();
+
+  app.use(async (c, next) => {
+    const started = performance.now();
+    c.header('x-request-id', c.req.header('x-request-id')?.slice(0, 128) ?? randomUUID());
+    await next();
+    metrics.responded(routePath(c, -1), c.res.status, (performance.now() - started) / 1000);
+  });
+  app.use(checkSource(settings), requireKey(settings));
+  app.use(
+    bodyLimit({
+      maxSize: settings.maxBody,
+      onError: () => {
+        throw new ApiError(413, `The request is larger than ${settings.maxBody} bytes`);
+      },
+    }),
+  );
+  app.onError((error, c) => {
+    const told = apiErrorOf(error, settings.onError);
+    if (told.retryAfter !== undefined) c.header('retry-after', String(told.retryAfter));
+    const isAnthropic = c.req.path.startsWith('/v1/messages');
+    return c.json(isAnthropic ? anthropicBody(told) : openAiBody(told), told.status as 400);
+  });
+  app.notFound((c) => {
+    throw new ApiError(404, `There is no ${c.req.method} ${c.req.path}`);
+  });
+
+  app.get('/health', (c) => c.json({ status: 'ok' }));
+  app.get('/ready', (c) =>
+    gate.isClosed ? c.json({ status: 'draining' }, 503) : c.json({ status: 'ready' }),
+  );
+  app.get('/metrics', async (c) =>
+    c.body(await metrics.text(), 200, { 'content-type': metrics.contentType }),
+  );
+  addChatRoutes(app, api);
+  return { app, drain: () => gate.close() };
+}
+
+function servedModels(models: readonly Servable[]): Map<string, ServedModel> {
+  const served = new Map<string, ServedModel>();
+  for (const one of models) {
+    const { model, name = model?.nameOrPath } = 'generate' in one ? { model: one } : one;
+    if (typeof model?.generate !== 'function')
+      throw new InputError(expected('createServer: model', model, 'a model that generates'));
+    if (served.has(name))
+      throw new InputError(
+        `createServer: two models are named ${JSON.stringify(name)}; give one another name`,
+      );
+    served.set(name, { name, model, created: Math.floor(Date.now() / 1000) });
+  }
+  if (served.size === 0) throw new InputError('createServer: there is no model to serve');
+  return served;
+}

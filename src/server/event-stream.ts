@@ -1,0 +1,69 @@
+/** One event of a stream, as `text/event-stream` has it. */
+export interface ServerEvent {
+  readonly event?: string;
+  /** JSON, or a text that stands as it is. */
+  readonly data: unknown;
+}
+
+const HEADERS = {
+  'content-type': 'text/event-stream; charset=utf-8',
+  'cache-control': 'no-cache, no-transform',
+  // Proxies of the kind of nginx would hold it back otherwise.
+  'x-accel-buffering': 'no',
+};
+
+/**
+ * Answers with events as they come. Nothing is made that is not read: a reader that stops has the stream wait, one that goes away ends it. Where
+ * nothing comes, comments keep the connection open.
+ *
+ * @param failed what is sent of an error in the midst of the stream
+ * @param left the reader has gone, or the stream is over
+ */
+export function eventStream(
+  events: AsyncGenerator<ServerEvent, void, undefined>,
+  pingInterval: number,
+  failed: (error: unknown) => ServerEvent,
+  left: () => void,
+): Response {
+  const encoder = new TextEncoder();
+  let pending: Promise<IteratorResult<ServerEvent, void>> | undefined;
+  const body = new ReadableStream<Uint8Array>({
+    async pull(controller) {
+      pending ??= events.next();
+      try {
+        const next = await withPing(pending, pingInterval);
+        if (next === PING) return controller.enqueue(encoder.encode(': ping\n\n'));
+        pending = undefined;
+        if (!next.done) return controller.enqueue(encoder.encode(lines(next.value)));
+      } catch (error) {
+        controller.enqueue(encoder.encode(lines(failed(error))));
+      }
+      left();
+      controller.close();
+    },
+    cancel() {
+      left();
+      events.return().catch(() => {});
+    },
+  });
+  return new Response(body, { headers: HEADERS });
+}
+
+function lines({ event, data }: ServerEvent): string {
+  const text = typeof data === 'string' ? data : JSON.stringify(data);
+  return `${event === undefined ? '' : `event: ${event}\n`}data: ${text}\n\n`;
+}
+
+const PING = Symbol('nothing has come for a while');
+
+async function withPing<T>(pending: Promise<T>, interval: number): Promise<T | typeof PING> {
+  let timer: NodeJS.Timeout | undefined;
+  const ping = new Promise<typeof PING>((resolve) => {
+    timer = setTimeout(() => resolve(PING), interval);
+  });
+  try {
+    return await Promise.race([pending, ping]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

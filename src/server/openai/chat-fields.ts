@@ -1,0 +1,72 @@
+import * as z from 'zod';
+import { maybe } from '../request.ts';
+import { samplingFields } from '../sampling.ts';
+
+const part = z.looseObject({ type: z.string() });
+const content = z.union([z.string(), z.array(part)]);
+
+const toolCall = z.looseObject({
+  id: z.string().optional(),
+  type: z.literal('function').optional(),
+  function: z.looseObject({
+    name: z.string(),
+    arguments: z.union([z.string(), z.record(z.string(), z.unknown())]).optional(),
+  }),
+});
+
+const message = z.looseObject({
+  role: z.enum(['system', 'developer', 'user', 'assistant', 'tool', 'function']),
+  content: maybe(content),
+  name: maybe(z.string()),
+  tool_calls: maybe(z.array(toolCall)),
+  tool_call_id: maybe(z.string()),
+  reasoning_content: maybe(z.string()),
+  reasoning: maybe(z.unknown()),
+});
+export type ChatRequestMessage = z.output<typeof message>;
+
+const tool = z.looseObject({
+  type: z.literal('function'),
+  function: z.looseObject({
+    name: z.string().min(1),
+    description: maybe(z.string()),
+    parameters: maybe(z.record(z.string(), z.unknown())),
+    strict: maybe(z.boolean()),
+  }),
+});
+
+const toolChoice = z.union([
+  z.enum(['auto', 'none', 'required']),
+  z.looseObject({ type: z.literal('function'), function: z.looseObject({ name: z.string() }) }),
+]);
+
+const responseFormat = z.discriminatedUnion('type', [
+  z.looseObject({ type: z.literal('text') }),
+  z.looseObject({ type: z.literal('json_object') }),
+  z.looseObject({
+    type: z.literal('json_schema'),
+    json_schema: z.looseObject({ name: z.string().optional(), schema: z.record(z.string(), z.unknown()) }),
+  }),
+]);
+
+/** A request of `/v1/chat/completions`. */
+export const chatSchema = z.looseObject({
+  ...samplingFields,
+  model: maybe(z.string()),
+  messages: z.array(message).min(1),
+  tools: maybe(z.array(tool).max(512)),
+  tool_choice: maybe(toolChoice),
+  parallel_tool_calls: maybe(z.boolean()),
+  response_format: maybe(responseFormat),
+  max_tokens: maybe(z.int().min(1)),
+  max_completion_tokens: maybe(z.int().min(1)),
+  n: maybe(z.int().min(1)),
+  stream: maybe(z.boolean()),
+  stream_options: maybe(z.looseObject({ include_usage: maybe(z.boolean()) })),
+  logprobs: maybe(z.boolean()),
+  top_logprobs: maybe(z.int().min(0).max(20)),
+  reasoning_effort: maybe(z.string()),
+  chat_template_kwargs: maybe(z.record(z.string(), z.unknown())),
+  continue_final_message: maybe(z.boolean()),
+});
+export type ChatRequest = z.output<typeof chatSchema>;

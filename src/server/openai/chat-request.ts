@@ -1,0 +1,84 @@
+import type { AnswerOptions } from '../../index.ts';
+import type { AnswerRequest } from '../answer-request.ts';
+import { badField } from '../api-error.ts';
+import { conversationOf } from '../conversation.ts';
+import type { Settings } from '../options.ts';
+import { defined, samplingOptions, stopsOf } from '../sampling.ts';
+import type { ChatRequest } from './chat-fields.ts';
+
+/**
+ * What a request of `/v1/chat/completions` asks of a model.
+ * @param choice which of its `n` answers
+ * @throws ApiError for what cannot be done
+ */
+export function chatAnswer(
+  body: ChatRequest,
+  settings: Settings,
+  contextLength: number,
+  choice: number,
+): AnswerRequest {
+  const { tools, logprobs, top_logprobs: top } = body;
+  if (top !== undefined && !logprobs) throw badField('top_logprobs', 'needs logprobs: true');
+  const maxTokens = body.max_completion_tokens ?? body.max_tokens;
+  return {
+    prompt: {
+      messages: conversationOf(body.messages),
+      continueFinalMessage: body.continue_final_message ?? false,
+      templateArguments: {
+        ...thinking(body.reasoning_effort),
+        ...templateArguments(body.chat_template_kwargs),
+      },
+    },
+    tools,
+    stops: stopsOf(body),
+    options: {
+      ...samplingOptions(body, maxTokens, settings, contextLength, choice),
+      ...defined({
+        ...answerOptions(body),
+        parallelToolCalls: body.parallel_tool_calls,
+        logprobs: logprobs ? (top ?? 0) : undefined,
+      }),
+    },
+  };
+}
+
+function answerOptions({ response_format: format, tool_choice: choice, tools }: ChatRequest): AnswerOptions {
+  return {
+    responseFormat:
+      format?.type === 'json_schema'
+        ? { type: 'json_schema', schema: format.json_schema.schema }
+        : (format as { type: 'text' } | undefined),
+    // Without tools there is nothing to choose from.
+    toolChoice:
+      typeof choice === 'object'
+        ? { name: choice.function.name }
+        : tools || choice === 'required'
+          ? choice
+          : undefined,
+  };
+}
+
+/** Names that mean something else to tokenizers and processors than a variable of a template: files to read, say. */
+const RESERVED = [
+  ...[
+    'messages',
+    'tools',
+    'documents',
+    'add_generation_prompt',
+    'addGenerationPrompt',
+    'continueFinalMessage',
+  ],
+  ...['tokenize', 'chatTemplate', 'images', 'videos', 'limits', 'signal', 'minPixels', 'maxPixels'],
+];
+
+function templateArguments(given: Readonly<Record<string, unknown>> = {}): Readonly<Record<string, unknown>> {
+  const reserved = Object.keys(given).find((name) => RESERVED.includes(name));
+  if (reserved !== undefined)
+    throw badField(`chat_template_kwargs.${reserved}`, 'is no variable of a template');
+  return given;
+}
+
+/** Qwen's templates know reasoning as on or off. */
+export function thinking(effort: string | undefined): { enable_thinking?: boolean } {
+  return effort === undefined ? {} : { enable_thinking: !['none', 'minimal'].includes(effort) };
+}

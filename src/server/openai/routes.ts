@@ -1,0 +1,41 @@
+import type { Hono } from 'hono';
+import type { Api } from '../api.ts';
+import { ApiError, openAiBody } from '../api-error.ts';
+import { readBody } from '../request.ts';
+import type { ServedModel } from '../served-model.ts';
+import { chatChunks, chatCompletion } from './chat-completions.ts';
+import { chatSchema } from './chat-fields.ts';
+import { chatAnswer } from './chat-request.ts';
+
+const failed = (error: ApiError) => ({ data: openAiBody(error) });
+
+/** `/v1/chat/completions`, `/v1/models`, and `/v1/embeddings`, which is refused. */
+export function addChatRoutes(app: Hono, api: Api): void {
+  app.post('/v1/chat/completions', async (c) => {
+    const body = await readBody(c, chatSchema);
+    const served = api.model(body.model);
+    const { contextLength } = served.model;
+    const requests = Array.from({ length: api.choices(body.n) }, (_, i) =>
+      chatAnswer(body, api.settings, contextLength, i),
+    );
+    return body.stream
+      ? api.stream(c, served, requests, (answers) => chatChunks(served.name, answers, body), failed)
+      : api.respond(c, served, requests, (answers) => chatCompletion(served.name, answers));
+  });
+
+  app.get('/v1/models', (c) => c.json({ object: 'list', data: [...api.models.values()].map(modelEntry) }));
+  app.get('/v1/models/:name{.+}', (c) => c.json(modelEntry(api.model(c.req.param('name')))));
+  app.post('/v1/embeddings', () => {
+    throw new ApiError(
+      400,
+      'The models served here generate text and give no embeddings; use an embedding model for them',
+      {
+        code: 'unsupported_model',
+      },
+    );
+  });
+}
+
+function modelEntry({ name, created, model }: ServedModel) {
+  return { id: name, object: 'model', created, owned_by: 'switchyard', max_model_len: model.contextLength };
+}

@@ -1,0 +1,82 @@
+import * as z from 'zod';
+import { InputError, issueText } from '../errors.ts';
+import { checkOptions } from '../options.ts';
+
+/** Settings of a server. */
+export interface ServerOptions {
+  /** Key that clients must send, as `Authorization: Bearer …` or `x-api-key`. Default: none is asked for. */
+  apiKey?: string | undefined;
+  /** Names under which the server may be called (the `Host` header, without port), against pages that point their own names to it. Default: any. */
+  hosts?: readonly string[] | undefined;
+  /** Origins of pages that may call it, or `*`. Default: none but pages that it has sent itself. */
+  origins?: readonly string[] | undefined;
+  /** Requests that are answered at once; they share the model's passes. Default 8. */
+  maxRunning?: number | undefined;
+  /** Requests that wait for those, beyond which others are refused (429). Default 64. */
+  maxWaiting?: number | undefined;
+  /** Bytes of a request. Default 32 MiB, for pictures. */
+  maxBody?: number | undefined;
+  /** Most new tokens of an answer. Default: what the model's context leaves. */
+  maxTokens?: number | undefined;
+  /** Answers to one request (`n`). Default 8. */
+  maxChoices?: number | undefined;
+  /** Seconds an answer may take, from when it starts; it ends there as it stands. Default: no limit. */
+  maxTime?: number | undefined;
+  /** Milliseconds between comments that keep a silent stream open. Default 15000. */
+  pingInterval?: number | undefined;
+  /** Told of what clients are not: faults of the server. Default: standard error. */
+  onError?: ((error: unknown) => void) | undefined;
+}
+
+/** Settings with defaults filled in. */
+export interface Settings {
+  readonly apiKey: string | undefined;
+  readonly hosts: readonly string[] | undefined;
+  readonly origins: readonly string[];
+  readonly maxRunning: number;
+  readonly maxWaiting: number;
+  readonly maxBody: number;
+  readonly maxTokens: number | undefined;
+  readonly maxChoices: number;
+  readonly maxTime: number | undefined;
+  readonly pingInterval: number;
+  readonly onError: (error: unknown) => void;
+}
+
+const count = (least: number) => z.int().min(least).optional();
+const schema = z.object({
+  apiKey: z.string().min(1).optional(),
+  hosts: z.array(z.string()).optional(),
+  origins: z.array(z.string()).optional(),
+  maxRunning: count(1),
+  maxWaiting: count(0),
+  maxBody: count(1),
+  maxTokens: count(1),
+  maxChoices: count(1),
+  maxTime: z.number().gt(0).optional(),
+  pingInterval: count(1),
+  onError: z.custom<(error: unknown) => void>((value) => typeof value === 'function').optional(),
+});
+
+export const SERVER_OPTIONS = Object.keys(schema.shape) as (keyof ServerOptions)[];
+
+/** @throws InputError names the option */
+export function settingsOf(options: ServerOptions): Settings {
+  checkOptions(options, SERVER_OPTIONS, 'createServer');
+  const result = schema.safeParse(options);
+  if (!result.success)
+    throw new InputError(`createServer: ${issueText(result.error.issues[0] as z.core.$ZodIssue, options)}`);
+  return {
+    apiKey: options.apiKey,
+    hosts: options.hosts,
+    origins: options.origins ?? [],
+    maxRunning: options.maxRunning ?? 8,
+    maxWaiting: options.maxWaiting ?? 64,
+    maxBody: options.maxBody ?? 32 * 2 ** 20,
+    maxTokens: options.maxTokens,
+    maxChoices: options.maxChoices ?? 8,
+    maxTime: options.maxTime,
+    pingInterval: options.pingInterval ?? 15_000,
+    onError: options.onError ?? ((error) => console.error(error)),
+  };
+}

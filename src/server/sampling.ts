@@ -1,0 +1,63 @@
+import * as z from 'zod';
+import type { CausalLMGenerateOptions } from '../index.ts';
+import type { Settings } from './options.ts';
+import { maybe } from './request.ts';
+
+/** How tokens are chosen, as the APIs and the servers of others name it. */
+export const samplingFields = {
+  temperature: maybe(z.number().min(0).max(10)),
+  top_p: maybe(z.number().min(0).max(1)),
+  top_k: maybe(z.int().min(-1)),
+  min_p: maybe(z.number().min(0).max(1)),
+  presence_penalty: maybe(z.number().min(-2).max(2)),
+  frequency_penalty: maybe(z.number().min(-2).max(2)),
+  repetition_penalty: maybe(z.number().gt(0)),
+  logit_bias: maybe(z.record(z.string().regex(/^\d+$/), z.number().min(-100).max(100))),
+  seed: maybe(z.int()),
+  stop: maybe(z.union([z.string(), z.array(z.string()).max(16)])),
+  /** Ours: the experts backend that this request runs on. */
+  experts: maybe(z.string()),
+};
+
+const fields = z.object(samplingFields);
+export type SamplingFields = z.output<typeof fields>;
+
+/**
+ * Options of `generate`. What a request does not say is as the model's generation_config.json has it, also the temperature.
+ * @param choice of several answers, which the seed tells apart
+ */
+export function samplingOptions(
+  given: SamplingFields,
+  maxTokens: number | undefined,
+  settings: Settings,
+  contextLength: number,
+  choice = 0,
+): Partial<CausalLMGenerateOptions> {
+  const { temperature, top_p: topP, top_k: topK, min_p: minP, seed } = given;
+  const samples = [temperature, topP, topK, minP].some((value) => value !== undefined);
+  const limits = [maxTokens, settings.maxTokens].filter((one) => one !== undefined);
+  return defined({
+    ...(temperature === 0 ? { doSample: false } : samples ? { doSample: true, temperature, topP, minP } : {}),
+    topK: temperature === 0 || topK === undefined ? undefined : Math.max(0, topK),
+    presencePenalty: given.presence_penalty,
+    frequencyPenalty: given.frequency_penalty,
+    repetitionPenalty: given.repetition_penalty,
+    logitBias: given.logit_bias,
+    // Clients send negative ones too.
+    seed: seed === undefined ? undefined : Math.abs(seed) + choice,
+    ...(limits.length > 0 ? { maxNewTokens: Math.min(...limits) } : { maxLength: contextLength }),
+    maxTime: settings.maxTime,
+    // Stops are found in the text of the answer, where reasoning does not count.
+    stopStrings: [],
+    expertsImplementation: given.experts,
+  }) as Partial<CausalLMGenerateOptions>;
+}
+
+export function stopsOf({ stop }: SamplingFields): string[] {
+  return [stop ?? []].flat().filter((text) => text !== '');
+}
+
+/** Without members that are undefined. */
+export function defined<T extends object>(object: T): Partial<T> {
+  return Object.fromEntries(Object.entries(object).filter(([, value]) => value !== undefined)) as Partial<T>;
+}

@@ -1,0 +1,42 @@
+/** Cuts text, as it comes, where the first of some stop strings begins; what may be the beginning of one is held back. */
+export class StopCutter {
+  readonly #stops: readonly string[];
+  #held = '';
+  /** The stop string that was found. */
+  found: string | undefined;
+
+  constructor(stops: readonly string[]) {
+    this.#stops = stops;
+  }
+
+  /** @returns what is certain to stay */
+  push(text: string): string {
+    if (this.found !== undefined) return '';
+    const all = this.#held + text;
+    let cut = all.length;
+    for (const stop of this.#stops) {
+      const at = all.indexOf(stop);
+      if (at === -1 || at >= cut) continue;
+      cut = at;
+      this.found = stop;
+    }
+    const certain = this.found === undefined ? all.length - this.#openEnd(all) : cut;
+    this.#held = this.found === undefined ? all.slice(certain) : '';
+    return all.slice(0, certain);
+  }
+
+  /** Ends the text. @returns what was held back */
+  flush(): string {
+    const held = this.#held;
+    this.#held = '';
+    return held;
+  }
+
+  #openEnd(text: string): number {
+    const longest = Math.max(0, ...this.#stops.map((stop) => stop.length - 1));
+    for (let length = Math.min(longest, text.length); length > 0; length--)
+      if (this.#stops.some((stop) => stop.length > length && text.endsWith(stop.slice(0, length))))
+        return length;
+    return 0;
+  }
+}

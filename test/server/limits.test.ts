@@ -1,0 +1,138 @@
+import { request } from 'node:http';
+import { afterEach, describe, expect, it } from 'vitest';
+import { InputError } from '../../src/index.ts';
+import { createServer, type ServerOptions } from '../../src/server/index.ts';
+import { post, type Serving, serveDemo } from './serving.ts';
+
+let serving: Serving | undefined;
+const serve = async (options: ServerOptions) => {
+  serving = await serveDemo(options);
+  return serving;
+};
+afterEach(async () => {
+  await serving?.stop();
+  serving = undefined;
+});
+const question = { messages: [{ role: 'user', content: 'Hello' }], max_tokens: 4, temperature: 0 };
+
+/** The status of a request with headers that fetch sets by itself. */
+const statusOf = (url: string, headers: Record<string, string>) =>
+  new Promise<number>((resolve, reject) => {
+    request(url, { headers }, (response) => {
+      response.resume();
+      resolve(response.statusCode ?? 0);
+    })
+      .on('error', reject)
+      .end();
+  });
+
+describe('a server', () => {
+  it('with a key answers only those who have it, but tells anybody that it lives', async () => {
+    const { url } = await serve({ apiKey: 'secret' });
+    const ask = (headers: Record<string, string>) => post(`${url}/v1/chat/completions`, question, headers);
+    expect((await ask({})).status).toBe(401);
+    expect((await ask({ authorization: 'Bearer secreT' })).body.error).toMatchObject({
+      type: 'authentication_error',
+      code: 'invalid_api_key',
+    });
+    expect((await ask({ authorization: 'Bearer secret' })).status).toBe(200);
+    expect((await ask({ 'x-api-key': 'secret' })).status).toBe(200);
+    expect((await fetch(`${url}/health`)).status).toBe(200);
+    expect((await fetch(`${url}/metrics`)).status).toBe(401);
+  });
+
+  it('answers only under its own names, and only pages that it knows', async () => {
+    const { url } = await serve({ hosts: ['127.0.0.1', '[::1]'], origins: ['https://app.example'] });
+    const models = `${url}/v1/models`;
+    expect(await statusOf(models, { host: 'evil.example' })).toBe(403);
+    expect(await statusOf(models, { origin: 'https://evil.example' })).toBe(403);
+    expect(await statusOf(models, { origin: url })).toBe(200);
+    const listed = await fetch(models, { headers: { origin: 'https://app.example' } });
+    expect(listed.headers.get('access-control-allow-origin')).toBe('https://app.example');
+    const asked = await fetch(models, {
+      method: 'OPTIONS',
+      headers: {
+        origin: 'https://app.example',
+        'access-control-request-method': 'POST',
+        'access-control-request-headers': 'authorization',
+      },
+    });
+    expect([asked.status, asked.headers.get('access-control-allow-headers')]).toEqual([204, 'authorization']);
+  });
+
+  it('refuses what is too large, and what nobody serves', async () => {
+    const { url } = await serve({ maxBody: 1000 });
+    const { status, body } = await post(`${url}/v1/chat/completions`, {
+      ...question,
+      padding: 'x'.repeat(2000),
+    });
+    expect([status, body.error]).toEqual([
+      413,
+      expect.objectContaining({ message: 'The request is larger than 1000 bytes' }),
+    ]);
+    expect((await post(`${url}/v1/nothing`, {})).body.error).toMatchObject({
+      message: 'There is no POST /v1/nothing',
+    });
+  });
+
+  it('has requests wait in turn, and refuses those beyond', async () => {
+    const { url } = await serve({ maxRunning: 1, maxWaiting: 1 });
+    const ask = () => post(`${url}/v1/chat/completions`, { ...question, max_tokens: 60 });
+    const all = await Promise.all([ask(), ask(), ask(), ask()]);
+    const statuses = all.map(({ status }) => status).sort();
+    expect(statuses).toEqual([200, 200, 429, 429]);
+    const refused = all.find(({ status }) => status === 429);
+    expect(refused?.headers.get('retry-after')).toBe('1');
+    expect(refused?.body.error).toMatchObject({ type: 'rate_limit_error' });
+  });
+
+  it('bounds answers by its own limits', async () => {
+    const { url } = await serve({ maxTokens: 3 });
+    const { body } = await post(`${url}/v1/chat/completions`, { ...question, max_tokens: 60 });
+    expect(body.usage).toMatchObject({ completion_tokens: 3 });
+  });
+
+  it('keeps a silent stream open by comments', async () => {
+    const { url } = await serve({ pingInterval: 1 });
+    const response = await fetch(`${url}/v1/chat/completions`, {
+      method: 'POST',
+      body: JSON.stringify({ ...question, stream: true }),
+    });
+    expect(await response.text()).toContain(': ping\n\n');
+  });
+
+  it('that is drained finishes what it has accepted and takes nothing more', async () => {
+    const { url, server } = await serve({});
+    const answer = post(`${url}/v1/chat/completions`, { ...question, max_tokens: 80 });
+    await expect
+      .poll(async () => (await fetch(`${url}/metrics`)).text())
+      .toContain('switchyard_requests_running 1');
+    const drained = server.drain();
+    expect((await fetch(`${url}/ready`)).status).toBe(503);
+    expect((await fetch(`${url}/health`)).status).toBe(200);
+    const late = await post(`${url}/v1/chat/completions`, question);
+    expect([late.status, late.headers.get('retry-after')]).toEqual([503, '1']);
+    expect((await answer).status).toBe(200);
+    await drained;
+  });
+
+  it('hands out request ids, and figures by path', async () => {
+    const { url } = await serve({});
+    const { headers } = await post(`${url}/v1/chat/completions`, question, { 'x-request-id': 'mine' });
+    expect(headers.get('x-request-id')).toBe('mine');
+    const text = await (await fetch(`${url}/metrics`)).text();
+    expect(text).toContain('switchyard_requests_total{path="/v1/chat/completions",status="200"} 1');
+    expect(text).toContain('switchyard_tokens_total{kind="generated"} 4');
+  });
+});
+
+describe('createServer', () => {
+  it('refuses what is no model, no setting, or one name for two', async () => {
+    const { model } = await serve({});
+    expect(() => createServer({ model: {} } as never)).toThrow(InputError);
+    expect(() => createServer([])).toThrow('there is no model to serve');
+    expect(() => createServer(model, { maxRuning: 2 } as never)).toThrow('Did you mean "maxRunning"?');
+    expect(() => createServer(model, { maxRunning: 0 })).toThrow('createServer: maxRunning is 0');
+    expect(() => createServer([model, { model }])).toThrow('give one another name');
+  });
+});
