@@ -53,7 +53,7 @@ describe('the tarball', () => {
 
   test('has nothing else', () => {
     const expected =
-      /^(LICENSE|README\.md|ARCHITECTURE\.md|package\.json|scripts\/(build-cuda|build-native|cuda-sources)\.mjs)$|^(dist|kernels|configs\/demo-model)\//;
+      /^(LICENSE|README\.md|ARCHITECTURE\.md|package\.json|scripts\/(build-cuda|build-native|cuda-sources|native\/build)\.mjs)$|^(dist|kernels|configs\/demo-model)\//;
     expect(paths().filter((path) => !expected.test(path))).toEqual([]);
     expect(paths().filter((path) => /^kernels\/(build|test)\/|\.test\./.test(path))).toEqual([]);
   });

@@ -1,0 +1,5 @@
+export const targetNames: readonly string[];
+export function targetRecipe(
+  name: string,
+  out: string,
+): { readonly target: string; readonly compilerName: string };
