@@ -2,13 +2,15 @@
 // Builds the CUDA library kernels/build/libswitchyard_cuda.so with nvcc, and with --bench the bench program
 // kernels/build/cuda/bench.
 //
-//   node scripts/build-cuda.mjs [--arch 80,90a] [--bench] [--if-available] [--nvcc FILE]
+//   node scripts/build-cuda.mjs [--arch 80,90a] [--bench] [--if-available] [--nvcc FILE] [--release DIR]
 //
 // --arch          compute capabilities to build machine code for (default 80,90a: all of 8.x, and 9.0); the first also as PTX, which
 //                 the driver compiles for newer cards
 // --bench         also builds and links the bench program
 // --if-available  without nvcc, says so and succeeds
 // --nvcc          the compiler to use
+// --release       puts the library into DIR, and makes it fit for other machines: linked against an old glibc, with libstdc++ inside,
+//                 stripped, and without cuBLASLt, whose place on another machine nobody knows
 //
 // Unless given, nvcc is taken from CUDA_HOME, CUDA_PATH, the PATH or /usr/local/cuda. cuBLASLt is used when its header lies beside nvcc's own or
 // under CUBLAS_DIR (include/cublasLt.h, lib/libcublasLt.so*). ptxas' registers and spills of every kernel go to ptxas.txt, and
@@ -34,7 +36,7 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const kernels = join(root, 'kernels');
 const sourceFolder = join(kernels, 'cuda');
 const buildFolder = join(kernels, 'build/cuda');
-const target = join(kernels, 'build/libswitchyard_cuda.so');
+const LIBRARY = 'libswitchyard_cuda.so';
 const oldestNvcc = [12, 4];
 
 function fail(message) {
@@ -190,7 +192,9 @@ function cublasOptions(cublasLt) {
 }
 
 /** Only one of the objects' symbols leaves the library; the file is replaced in one step, since it may be open. */
-async function linkLibrary(nvcc, objects, cublasLt) {
+async function linkLibrary(nvcc, objects, cublasLt, release) {
+  const target = join(release?.folder ?? join(kernels, 'build'), LIBRARY);
+  mkdirSync(dirname(target), { recursive: true });
   const temporary = `${target}.${process.pid}`;
   const symbols = join(buildFolder, 'symbols.map');
   writeFileSync(symbols, '{ global: switchyard_open_device_library; local: *; };\n');
@@ -202,12 +206,36 @@ async function linkLibrary(nvcc, objects, cublasLt) {
     `--version-script=${symbols}`,
     '-Xlinker',
     '-z,defs',
+    ...(release?.options ?? []),
   ];
   const linked = [...objects, ...cublasOptions(cublasLt), '-lpthread', '-ldl', '-lrt', '-o', temporary];
   const { code, output } = await run(nvcc, [...options, ...linked]);
   if (code !== 0) fail(`${target} does not link:\n${output}`);
   renameSync(temporary, target);
   console.log(`build-cuda: ${target}; registers and spills in ${join(buildFolder, 'ptxas.txt')}`);
+}
+
+/** What linking takes besides, for a library that runs on other machines. */
+async function releaseOptions(nvcc, out) {
+  const { glibcShim, oldGlibc } = await import('./release/targets.mjs');
+  mkdirSync(buildFolder, { recursive: true });
+  const shim = join(buildFolder, 'glibc-shim.o');
+  const { code, output } = await run(nvcc, [
+    '-std=c++20',
+    '-O3',
+    '-Xcompiler',
+    '-fPIC',
+    '-c',
+    glibcShim,
+    '-o',
+    shim,
+  ]);
+  if (code !== 0) fail(`${glibcShim} does not compile:\n${output}`);
+  const options = [...oldGlibc('amd64'), '-static-libstdc++', '-shared-libgcc'].flatMap((flag) => [
+    '-Xcompiler',
+    flag,
+  ]);
+  return { folder: out, objects: [shim], options: [...options, '-Xlinker', '--strip-all'] };
 }
 
 async function linkBench(nvcc, objects, cublasLt) {
@@ -231,6 +259,7 @@ async function main() {
       bench: { type: 'boolean', default: false },
       'if-available': { type: 'boolean', default: false },
       nvcc: { type: 'string' },
+      release: { type: 'string' },
     },
   });
   const nvcc = findNvcc(values.nvcc);
@@ -246,12 +275,13 @@ async function main() {
     fail(`${nvcc} is release ${version.join('.')}; ${oldestNvcc.join('.')} or newer is needed`);
   }
   const archs = values.arch.split(',');
-  const cublasLt = findCublasLt(nvcc);
+  const release = values.release && (await releaseOptions(nvcc, values.release));
+  const cublasLt = release ? undefined : findCublasLt(nvcc);
   console.log(`build-cuda: nvcc ${version.join('.')}, sm_${archs.join(', sm_')}`);
   console.log(
     cublasLt
       ? `build-cuda: cuBLASLt from ${cublasLt.include}`
-      : 'build-cuda: cuBLASLt left out: no cublasLt.h beside nvcc; set CUBLAS_DIR to a folder with include/ and lib/',
+      : `build-cuda: cuBLASLt left out: ${release ? 'of a release' : 'no cublasLt.h beside nvcc; set CUBLAS_DIR to a folder with include/ and lib/'}`,
   );
   if (cublasLt && !cublasLt.library) fail(`no libcublasLt.so beside ${cublasLt.include}`);
   mkdirSync(join(buildFolder, 'objects'), { recursive: true });
@@ -266,7 +296,8 @@ async function main() {
     `${compiled.flatMap(({ log }) => ptxasFigures(log)).join('\n')}\n`,
   );
   const objects = compiled.map(({ object }) => object);
-  await linkLibrary(nvcc, objects.slice(0, library.length), cublasLt);
+  const own = objects.slice(0, library.length);
+  await linkLibrary(nvcc, [...own, ...(release?.objects ?? [])], cublasLt, release);
   if (values.bench) await linkBench(nvcc, objects, cublasLt);
 }
 
