@@ -9,6 +9,7 @@ export { AutoProcessor, type ProcessorLoadOptions } from './auto/auto-processor.
 export type { ConfigOverride, PretrainedConfig } from './auto/load-config.ts';
 export type { LoadOptions } from './auto/load-model.ts';
 export { DEMO_MODEL, type ModelSource, resolveRepo } from './auto/open-repo.ts';
+export type { PrefixCacheOptions } from './auto/prefix-cache-options.ts';
 export type { DType, WeightDType } from './dtype.ts';
 export type { BuiltInBackend, RecordableBackend, TuningEntry, TuningTable } from './engine/tuning/policy.ts';
 export type { ErrorCode } from './errors.ts';

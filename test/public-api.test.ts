@@ -180,6 +180,7 @@ describe('the public surface', () => {
         "PixelValues",
         "PreTrainedModel",
         "PrefixAllowedTokensFn",
+        "PrefixCacheOptions",
         "PretrainedConfig",
         "Processor",
         "ProcessorCall",

@@ -132,13 +132,14 @@ Napi::Value Tensor(const Napi::CallbackInfo& info, const DevicePtr& device) {
 
 Napi::Value Write(const Napi::CallbackInfo& info, const DevicePtr& device) {
   const MemoryPtr& memory = Memory(info[0]);
-  const auto bytes = info[1].As<Napi::Uint8Array>();
-  CheckRange(info.Env(), *memory, 0, bytes.ByteLength());
+  const uint64_t offset = Bytes(info, 1);
+  const auto bytes = info[2].As<Napi::Uint8Array>();
+  CheckRange(info.Env(), *memory, offset, bytes.ByteLength());
   return StartFunction<Nothing>(
       info.Env(),
-      [device, memory, copy = std::vector<char>(bytes.Data(), bytes.Data() + bytes.ByteLength())] {
+      [device, memory, offset, copy = std::vector<char>(bytes.Data(), bytes.Data() + bytes.ByteLength())] {
         std::lock_guard<std::mutex> lock(device->run_mutex());
-        device->CopyToDevice(memory->data, copy.data(), copy.size());
+        device->CopyToDevice(static_cast<char*>(memory->data) + offset, copy.data(), copy.size());
         return Nothing();
       },
       Undefined);
@@ -159,15 +160,34 @@ Napi::Value Read(const Napi::CallbackInfo& info, const DevicePtr& device) {
       [](Napi::Env env, std::vector<char>& copy) { return ToBuffer(env, copy); });
 }
 
+// A stretch of one memory that goes to another.
+struct Stretch {
+  MemoryPtr from, to;
+  uint64_t from_offset, to_offset, bytes;
+};
+
 Napi::Value Copy(const Napi::CallbackInfo& info, const DevicePtr& device) {
-  const MemoryPtr& from = Memory(info[0]);
-  const MemoryPtr& to = Memory(info[1]);
-  CheckRange(info.Env(), *to, 0, from->bytes);
+  const auto list = info[0].As<Napi::Array>();
+  std::vector<Stretch> stretches;
+  for (uint32_t i = 0; i < list.Length(); i++) {
+    const auto part = list.Get(i).As<Napi::Object>();
+    const auto size = [&](const char* name) {
+      return static_cast<uint64_t>(part.Get(name).ToNumber().Int64Value());
+    };
+    const Stretch stretch = {Memory(part.Get("from")), Memory(part.Get("to")), size("fromOffset"),
+                             size("toOffset"), size("bytes")};
+    CheckRange(info.Env(), *stretch.from, stretch.from_offset, stretch.bytes);
+    CheckRange(info.Env(), *stretch.to, stretch.to_offset, stretch.bytes);
+    stretches.push_back(stretch);
+  }
   return StartFunction<Nothing>(
       info.Env(),
-      [device, from, to] {
+      [device, stretches = std::move(stretches)] {
         std::lock_guard<std::mutex> lock(device->run_mutex());
-        device->Copy(to->data, from->data, from->bytes);
+        for (const Stretch& stretch : stretches) {
+          device->Copy(static_cast<char*>(stretch.to->data) + stretch.to_offset,
+                       static_cast<const char*>(stretch.from->data) + stretch.from_offset, stretch.bytes);
+        }
         return Nothing();
       },
       Undefined);

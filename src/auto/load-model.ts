@@ -34,6 +34,7 @@ import {
 } from './load-config.ts';
 import { openModelCheckpoint } from './model-checkpoint.ts';
 import { HUB_OPTIONS, type ModelSource, openRepo } from './open-repo.ts';
+import { checkPrefixCache, defaultPrefixBytes, type PrefixCacheOptions } from './prefix-cache-options.ts';
 import { ImageTextPromptReader, TextPromptReader } from './prompt-reader.ts';
 import { openQuantization } from './quantization.ts';
 import { assertZero } from './surplus-biases.ts';
@@ -66,6 +67,11 @@ export interface LoadOptions extends HubOptions {
    * `bfloat16` and `float16`. Default: `dtype`.
    */
   cacheDtype?: DType;
+  /**
+   * What is kept of keys and values when a generation ends, so that prompts that begin alike, as the next turn of a chat, are computed
+   * from there on only; `false` for nothing. Default: a sixteenth of the memory of the machine, or of the GPU.
+   */
+  prefixCache?: PrefixCacheOptions | false;
   /** Names of tensors that may be missing from the checkpoint; they are taken as zeros, with a warning. */
   allowMissing?: readonly string[];
 }
@@ -73,6 +79,7 @@ export interface LoadOptions extends HubOptions {
 const NAMES: OptionNames<Omit<LoadOptions, keyof HubOptions>> = {
   ...{ config: true, dtype: true, device: true, maxMemory: true, expertsImplementation: true },
   ...{ decodeWithBatchedMm: true, threads: true, cacheDtype: true, maxCacheLength: true, allowMissing: true },
+  prefixCache: true,
 };
 /** Options of models. */
 export const LOAD_OPTIONS: readonly string[] = [...HUB_OPTIONS, ...Object.keys(NAMES)];
@@ -89,6 +96,7 @@ export async function loadModel(
 ): Promise<ModelParts> {
   checkOptions(options);
   const maxMemory = checkMaxMemory(options);
+  const prefixBytes = checkPrefixCache(options.prefixCache);
   await checkDevice(options.device);
   const repo = await openRepo(source, options);
   const idOrFolder = repo.id;
@@ -120,6 +128,7 @@ export async function loadModel(
     cacheDtype: chooseCacheDtype(options, dtype),
     head,
     maxMemory,
+    prefixBytes,
     backend: textBackend(experts),
   };
   const { engine, vision, release } = await openRuntimes(request, options);
@@ -145,6 +154,8 @@ interface RuntimesRequest {
   readonly head: Head;
   /** Bytes. */
   readonly maxMemory: number | undefined;
+  /** Bytes. */
+  readonly prefixBytes: number | undefined;
   /** Of the text model. */
   readonly backend: string;
 }
@@ -175,10 +186,11 @@ async function openRuntimes(request: RuntimesRequest, options: LoadOptions) {
       );
     const onUpload = uploadProgress(checkpoint, options);
     const onWarning = (message: string) => warn(message, options.onWarning);
+    const { prefixBytes = defaultPrefixBytes(weights?.device) } = request;
     const common = { dtype, threads: options.threads, weights, onUpload, onWarning };
     const vision = sees(model) ? new VisionRuntime(model, checkpoint, store, common) : undefined;
     if (vision) opened.push(() => vision.dispose());
-    const engine = new Engine(model, checkpoint, store, { ...common, cacheDtype });
+    const engine = new Engine(model, checkpoint, store, { ...common, cacheDtype, prefixBytes });
     opened.push(() => engine.dispose());
     engine.assertSupported(backend);
     if (weights) await vision?.prepare(options.signal);

@@ -159,6 +159,8 @@ async function timedLoad(
   const display = createProgressDisplay(io.stderr);
   const options: LoadOptions = {
     ...computeOptions(flags),
+    // Every run is to compute its prompt.
+    prefixCache: false,
     signal: io.stop,
     onProgress: display.onProgress.bind(display),
     // What the first load says, the others need not repeat.

@@ -8,12 +8,13 @@ import type { BackendReader } from './tuning/policy.ts';
 export class DecoderDecoding implements Decoding {
   readonly expertsCalls: Record<string, number> = {};
   readonly #engine: Engine;
-  readonly #sequences: readonly Sequence[];
+  #sequences: readonly Sequence[];
   readonly #experts: BackendReader;
   #live: readonly number[];
   #scores: SequenceScores | undefined;
   /** Whether the engine has served it, and it has not asked since. */
   #isServed = false;
+  #cachedTokens = 0;
 
   /**
    * @param newTokens most tokens that will follow a prompt
@@ -21,14 +22,16 @@ export class DecoderDecoding implements Decoding {
    */
   constructor(engine: Engine, prompts: readonly Prompt[], newTokens: number, experts: BackendReader) {
     this.#engine = engine;
-    this.#sequences = prompts.map((prompt) => engine.open(prompt, newTokens));
+    this.#sequences = prompts.map((prompt) => engine.open(prompt, newTokens, experts.requested()));
     this.#experts = experts;
     this.#live = [...prompts.keys()];
   }
 
   async prefill(candidates: number, signal?: AbortSignal): Promise<Scores> {
     await this.#engine.reserve(this.#sequences, signal);
-    return this.#ask(candidates, signal);
+    const scores = await this.#ask(candidates, signal);
+    this.#cachedTokens = this.#sequences.reduce((sum, sequence) => sum + sequence.cachedTokens, 0);
+    return scores;
   }
 
   step(
@@ -40,6 +43,21 @@ export class DecoderDecoding implements Decoding {
     this.#leave(rows);
     for (const [i, row] of rows.entries()) (this.#sequences[row] as Sequence).append(tokens[i] as number);
     return this.#ask(candidates, signal);
+  }
+
+  get cachedTokens(): number {
+    return this.#cachedTokens;
+  }
+
+  fork(parents: readonly number[]): void {
+    this.#leave(this.#live.filter((row) => parents.includes(row)));
+    const sequenceOf = (row: number) => this.#sequences[row] as Sequence;
+    // A row is its own first heir.
+    const heirs = parents.map((row, i) =>
+      parents.indexOf(row) === i ? sequenceOf(row) : this.#engine.fork(sequenceOf(row)),
+    );
+    this.#sequences = heirs;
+    this.#live = [...heirs.keys()];
   }
 
   dispose(): void {

@@ -13,6 +13,7 @@ import { CachePool } from './cache/pool.ts';
 import { LogitsBuffers } from './logits-buffers.ts';
 import { type DecoderOptions, targetOf } from './open-graph.ts';
 import type { PassRequest, PassResult } from './pass.ts';
+import { PrefixCache } from './prefix-cache.ts';
 import { PromptPace } from './prompt-pace.ts';
 import type { RecordingPolicy } from './recording-policy.ts';
 import { RequestQueue, type ScoreRequest, type SequenceScores } from './request-queue.ts';
@@ -33,6 +34,7 @@ export class Engine {
   readonly #sessions: Sessions;
   readonly #runner: Runner;
   readonly #pool: CachePool;
+  readonly #prefixes: PrefixCache;
   readonly #turns = new Turns();
   readonly #queue: RequestQueue;
   readonly #pace = new PromptPace();
@@ -41,7 +43,7 @@ export class Engine {
   readonly #closing = new Set<Sequence>();
 
   constructor(model: Model, checkpoint: ModelCheckpoint, store: WeightStore, options: DecoderOptions) {
-    const { weights, cacheDtype } = options;
+    const { weights, cacheDtype: dtype, prefixBytes = 0 } = options;
     this.model = model;
     this.#options = options;
     this.#contexts = model.expertsContexts(new CheckpointWeights(checkpoint), targetOf(options));
@@ -49,12 +51,13 @@ export class Engine {
     this.#runner = new Runner(model, this.#sessions, options);
     const memory = weights ? new DeviceCacheMemory(weights.device) : new HostCacheMemory();
     const forget = () => this.#runner.forget();
-    this.#pool = new CachePool(model.caches, cacheDtype, memory, forget);
+    this.#pool = new CachePool(model.caches, { dtype, memory, prefixBytes, onMove: forget });
+    this.#prefixes = new PrefixCache(this.#pool);
     this.#logits = new LogitsBuffers(model.vocabSize, weights?.device, forget);
     this.#queue = new RequestQueue(
       (prepare) =>
         this.#turns.take(async () => {
-          const next = await prepare();
+          const next = await prepare((sequence) => this.#prefixes.begin(sequence));
           return next && this.#run(next.pass, next.signal);
         }),
       this.#logits,
@@ -70,6 +73,11 @@ export class Engine {
   /** Bytes of memory of what layers keep, in use or kept for later. */
   get cacheBytes(): number {
     return this.#pool.bytes;
+  }
+
+  /** Blocks of keys and values, in use or kept for later. */
+  get cacheBlocks(): number {
+    return this.#pool.blocks;
   }
 
   /** Whether decode steps are recorded on a device, and how that goes. */
@@ -100,17 +108,24 @@ export class Engine {
   /**
    * A sequence with nothing computed yet.
    * @param newTokens most tokens that will follow the prompt
+   * @param kind the experts backend, where what has been computed by it may be used, and what will be is kept
    * @throws EngineError after `dispose`
    */
-  open(prompt: Prompt, newTokens = 0): Sequence {
+  open(prompt: Prompt, newTokens = 0, kind?: string): Sequence {
     this.#sessions.assertOpen();
-    return new Sequence(prompt, this.#pool.open(prompt.ids.length + newTokens));
+    return new Sequence(prompt, this.#pool.open(prompt.ids.length + newTokens), kind);
+  }
+
+  /** A sequence that goes on from where another is, of which no pass is running. */
+  fork(sequence: Sequence): Sequence {
+    this.#sessions.assertOpen();
+    return sequence.fork(this.#pool.fork(sequence.cache, sequence.computed));
   }
 
   /** Gives up what a sequence holds, once no pass of it is running. Idempotent. */
   close(sequence: Sequence): void {
     if (this.#running.has(sequence)) this.#closing.add(sequence);
-    else this.#pool.close(sequence.cache);
+    else this.#close(sequence);
   }
 
   /**
@@ -128,9 +143,13 @@ export class Engine {
     this.#queue.leave();
   }
 
-  /** Makes room in the cache for all tokens of the sequences, before passes over parts of them would do so bit by bit. */
+  /** Begins sequences with what is known of them, and makes room in the cache for all of their tokens, before passes over parts of them would do so bit by bit. */
   reserve(sequences: readonly Sequence[], signal?: AbortSignal): Promise<void> {
-    return this.#turns.take(() => this.#reserve(sequences), signal, 'the pass');
+    const begin = () => {
+      for (const sequence of sequences) this.#prefixes.begin(sequence);
+      return this.#reserve(sequences);
+    };
+    return this.#turns.take(begin, signal, 'the pass');
   }
 
   /**
@@ -151,7 +170,16 @@ export class Engine {
 
   async #reserve(sequences: readonly Sequence[]): Promise<void> {
     this.#sessions.assertOpen();
-    await this.#pool.reserve(sequences.map(({ cache, length }) => ({ row: cache, positions: length })));
+    await this.#pool.reserve(
+      sequences.map(({ cache, computed, length }) => ({ row: cache, computed, positions: length })),
+    );
+  }
+
+  #close(sequence: Sequence): void {
+    this.#prefixes.end(sequence);
+    this.#pool.close(sequence.cache);
+    // Memory goes back when no pass is running; where that fails, it stays.
+    if (this.#pool.isTooLarge) this.#turns.take(() => this.#pool.trim()).catch(() => {});
   }
 
   async #run(request: PassRequest, signal?: AbortSignal): Promise<PassResult> {
@@ -160,7 +188,7 @@ export class Engine {
       return await this.#pass(request, signal);
     } finally {
       this.#running = new Set();
-      for (const sequence of this.#closing) this.#pool.close(sequence.cache);
+      for (const sequence of this.#closing) this.#close(sequence);
       this.#closing.clear();
     }
   }
@@ -172,7 +200,10 @@ export class Engine {
     const visual = visualFeeds(chunks, this.model.hiddenSize);
     const run = { ...request, batch, visual: visual !== undefined, visualFeeds: visual };
     const result = await this.#runner.run({ ...run, cache: this.#pool.tensors }, signal);
-    for (const { sequence, tokens } of chunks) sequence.computed += tokens;
+    for (const { sequence, tokens } of chunks) {
+      sequence.computed += tokens;
+      this.#prefixes.keep(sequence, request.kind);
+    }
     this.#pace.passed(batch.ids.length, performance.now() - started);
     const { [io.CANDIDATE_LOGITS.name]: values, [io.CANDIDATE_IDS.name]: ids } = result.outputs;
     if (!values || !ids) return result;

@@ -20,6 +20,8 @@ export interface EngineOptions {
 export interface DecoderOptions extends EngineOptions {
   /** Element type of keys and values in the cache. */
   readonly cacheDtype: DType;
+  /** Most bytes of keys and values that are kept of sequences that have ended. */
+  readonly prefixBytes?: number;
 }
 
 /** What graphs are built for. */

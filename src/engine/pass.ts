@@ -17,6 +17,8 @@ export interface PassRequest extends Omit<GraphVariant, 'visual'> {
     | undefined;
   /** Name of the experts backend. */
   readonly experts: string;
+  /** Of the one that was asked for: what is computed for different ones is not mixed. */
+  readonly kind: string;
 }
 
 export interface PassResult extends RunResult {

@@ -30,11 +30,14 @@ export interface SequenceScores {
 }
 
 /**
- * Runs a pass when its turn has come; `prepare` then says which, or that there is none after all.
+ * Runs a pass when its turn has come; `prepare` then says which, or that there is none after all. It gives sequences of which nothing is
+ * computed to `begin`, which may know their first tokens.
  * @throws EngineError; AbortError where the pass's own signal ended it
  */
 export type RunPass = (
-  prepare: () => Promise<{ pass: PassRequest; signal: AbortSignal | undefined } | undefined>,
+  prepare: (
+    begin: (sequence: Sequence) => void,
+  ) => Promise<{ pass: PassRequest; signal: AbortSignal | undefined } | undefined>,
 ) => Promise<PassResult | undefined>;
 
 /** A buffer of one pass, given back once no request needs it. */
@@ -199,7 +202,8 @@ export class RequestQueue {
     let parts: readonly Part[] = [];
     let logits: SharedLogits | undefined;
     // What is in the pass is settled when its turn has come: until then requests come, and are aborted.
-    const prepare = async () => {
+    const prepare = async (begin: (sequence: Sequence) => void) => {
+      for (const { request } of this.#waiting) request.sequences.forEach(begin);
       const planned = this.#plan();
       const rows = planned.filter(({ isLast }) => isLast).length;
       if (rows > 0) logits = new SharedLogits(await this.#logits.take(rows), this.#logits);
@@ -262,6 +266,7 @@ function request(parts: readonly Part[], logits: SharedLogits | undefined) {
     candidates: Math.max(...entries.map((entry) => entry.request.candidates)),
     logits: logits && count > 0 ? { buffer: logits.buffer, first: 0, count } : undefined,
     experts: first.request.experts.choose({ tokens, phase }),
+    kind: first.request.experts.requested(),
   };
   // A pass that serves several goes on for the others when one of them is aborted.
   return { pass, signal: entries.length === 1 ? first.request.signal : undefined };

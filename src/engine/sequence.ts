@@ -1,4 +1,6 @@
+import { createHash } from 'node:crypto';
 import type { CacheRow } from './cache/pool.ts';
+import type { PrefixPlace, TokenKey } from './cache/prefix-tree.ts';
 
 /** What the vision tower makes of the pictures of one prompt, in the order of their placeholders. */
 export interface VisualFeatures {
@@ -25,12 +27,37 @@ export class Sequence {
   readonly cache: CacheRow;
   /** Tokens whose keys and values the cache holds. */
   computed = 0;
+  /** Where it is among the sequences that may share what they compute; undefined where it is none of them. */
+  readonly prefix: PrefixPlace | undefined;
   readonly #ids: number[];
+  #cachedTokens = 0;
 
-  constructor(prompt: Prompt, cache: CacheRow) {
+  /** @param kind what computes it; see `PrefixPlace` */
+  constructor(prompt: Prompt, cache: CacheRow, kind?: string) {
     this.prompt = prompt;
     this.cache = cache;
+    this.prefix = kind === undefined ? undefined : { kind, node: undefined, blocks: 0 };
     this.#ids = [...prompt.ids];
+  }
+
+  /** Tokens of its prompt that were computed before it began. */
+  get cachedTokens(): number {
+    return this.#cachedTokens;
+  }
+
+  /** A sequence of the same tokens. @param cache holds what the cache of this one does */
+  fork(cache: CacheRow): Sequence {
+    const fork = new Sequence(this.prompt, cache, this.prefix?.kind);
+    fork.#ids.push(...this.#ids.slice(this.prompt.ids.length));
+    fork.takeUp(this.computed);
+    Object.assign(fork.prefix ?? {}, this.prefix);
+    return fork;
+  }
+
+  /** Its first tokens have been computed by others. */
+  takeUp(tokens: number): void {
+    this.computed = tokens;
+    this.#cachedTokens = tokens;
   }
 
   /** Tokens so far, of the prompt and after it. */
@@ -57,4 +84,35 @@ export class Sequence {
     const { positions, positionDelta = 0 } = this.prompt;
     return positions?.[axis]?.[place] ?? place + positionDelta;
   }
+
+  /** What the keys and values of the token at `place` follow from, besides those before it. */
+  keyAt(place: number): TokenKey {
+    const id = this.idAt(place);
+    const { positions, positionDelta, visual } = this.prompt;
+    if (!positions && !positionDelta && !visual) return id;
+    const axes = Array.from({ length: positions?.length ?? 1 }, (_, axis) => this.positionAt(place, axis));
+    const feature = visual && featureHashes(visual).get(place);
+    return [id, ...axes, ...(feature ? [feature] : [])].join(' ');
+  }
+}
+
+type Visual = NonNullable<Prompt['visual']>;
+const hashed = new WeakMap<Visual, ReadonlyMap<number, string>>();
+
+/** Of what stands for each placeholder, by its place. */
+function featureHashes(visual: Visual): ReadonlyMap<number, string> {
+  const known = hashed.get(visual);
+  if (known) return known;
+  const { places, features } = visual;
+  const hashOf = (index: number) => {
+    const hash = createHash('sha256');
+    for (const { buffer, byteOffset, byteLength } of [features.embeds, ...features.deepstack]) {
+      const bytes = byteLength / places.length;
+      hash.update(new Uint8Array(buffer, byteOffset + index * bytes, bytes));
+    }
+    return hash.digest('base64');
+  };
+  const hashes = new Map(places.map((place, index) => [place, hashOf(index)]));
+  hashed.set(visual, hashes);
+  return hashes;
 }

@@ -31,6 +31,7 @@ export class GenerationRun {
   readonly #started = performance.now();
   #prefillMs = 0;
   #decodeMs = 0;
+  #cachedTokens = 0;
   #expertsCalls: Readonly<Record<string, number>> = {};
 
   constructor(plan: Plan) {
@@ -118,6 +119,7 @@ export class GenerationRun {
     } finally {
       this.#decodeMs = performance.now() - started - this.#prefillMs;
       this.#expertsCalls = { ...decoding.expertsCalls };
+      this.#cachedTokens = decoding.cachedTokens;
       decoding.dispose();
     }
   }
@@ -148,10 +150,11 @@ export class GenerationRun {
     const perSecond = (tokens: number, ms: number) => (ms > 0 ? (tokens * 1000) / ms : 0);
     return {
       promptTokens,
+      cachedTokens: this.#cachedTokens,
       newTokens,
       prefillMs: this.#prefillMs,
       decodeMs: this.#decodeMs,
-      prefillTokensPerSecond: perSecond(promptTokens, this.#prefillMs),
+      prefillTokensPerSecond: perSecond(promptTokens - this.#cachedTokens, this.#prefillMs),
       decodeTokensPerSecond: perSecond(Math.max(0, newTokens - this.rows.length), this.#decodeMs),
       expertsCalls: this.#expertsCalls,
     };

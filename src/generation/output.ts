@@ -7,12 +7,15 @@ export type FinishReason = 'eos' | 'length' | 'stop' | 'time';
 export interface GenerateStats {
   /** Tokens of all prompts, without padding. */
   promptTokens: number;
+  /** Of these, the tokens that did not run, because an earlier generation had computed them. */
+  cachedTokens: number;
   /** New tokens of all rows. */
   newTokens: number;
   /** Milliseconds the prompts took. */
   prefillMs: number;
   /** Milliseconds from the end of the prompts to the last token. */
   decodeMs: number;
+  /** Of the prompt tokens that did run. */
   prefillTokensPerSecond: number;
   /** Tokens after the first of each row, per second of `decodeMs`. */
   decodeTokensPerSecond: number;

@@ -59,7 +59,14 @@ export interface Decoding {
     candidates: number,
     signal?: AbortSignal,
   ): Promise<Scores>;
+  /** Tokens of all prompts that did not run, because they had been computed before. */
+  readonly cachedTokens: number;
   /** Calls of MoE layers so far by experts backend, counted as they run. */
   readonly expertsCalls: Readonly<Record<string, number>>;
+  /**
+   * Begins anew with rows that go on from where others are: row i from where row `parents[i]` is, as often as it is named. Rows that
+   * nobody names have ended. The scores of the last pass stay as they were, by the old rows.
+   */
+  fork(parents: readonly number[]): void;
   dispose(): void;
 }

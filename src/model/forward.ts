@@ -146,6 +146,7 @@ export async function forwardPass(
       const tokens = chunks.reduce((sum, chunk) => sum + chunk.tokens, 0);
       const request = {
         ...{ chunks, head, intermediates, experts: experts.choose({ tokens, phase: 'prefill' }) },
+        kind: experts.requested(),
         wanted: ({ length }: Sequence, place: number) => positions - length + place >= first,
       };
       const { outputs } = await engine.run(request, inputs.signal);

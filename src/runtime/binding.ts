@@ -88,16 +88,25 @@ export interface NativeDeviceInfo {
   readonly minor: number;
 }
 
+/** Bytes of one memory that go to another. */
+export interface NativeStretch {
+  readonly from: NativeMemory;
+  readonly fromOffset: number;
+  readonly to: NativeMemory;
+  readonly toOffset: number;
+  readonly bytes: number;
+}
+
 export interface NativeDevice {
   info(): NativeDeviceInfo;
   /** Memory filled with zeros. */
   allocate(bytes: number, purpose: string): Promise<NativeMemory>;
   free(memory: NativeMemory): void;
   tensor(memory: NativeMemory, offset: number, type: number, dims: readonly number[]): WrappedTensor;
-  write(memory: NativeMemory, bytes: Uint8Array): Promise<void>;
+  write(memory: NativeMemory, offset: number, bytes: Uint8Array): Promise<void>;
   read(memory: NativeMemory, offset: number, bytes: number): Promise<ArrayBuffer>;
-  /** All of `from`, to the beginning of `to`. */
-  copy(from: NativeMemory, to: NativeMemory): Promise<void>;
+  /** One after the other; what a stretch is copied from and to must not overlap. */
+  copy(stretches: readonly NativeStretch[]): Promise<void>;
   /** @param dtype ONNX data type number of the weights on the device */
   openStore(store: NativeWeightStore, dtype: number, maxBytes: number): NativeDeviceStore;
   /** Returns how many bytes there were to bring; the last of `onProgress` may come after that. */

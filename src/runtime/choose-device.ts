@@ -78,12 +78,12 @@ const UNITS: Readonly<Record<string, number>> = {
 };
 
 /**
- * Bytes of a `maxMemory`: a number, or text such as `20GB`, `1.5 GiB`.
+ * Bytes of an option such as `maxMemory`: a number, or text such as `20GB`, `1.5 GiB`.
  * @throws InputError for anything else
  */
-export function parseMemory(value: unknown): number {
+export function parseMemory(value: unknown, option = 'maxMemory'): number {
   const [, digits, unit] = String(value).match(/^\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*$/i) ?? [];
   const bytes = Number(digits) * (UNITS[(unit ?? '').toUpperCase()] ?? Number.NaN);
   if (['number', 'string'].includes(typeof value) && bytes >= 1) return Math.floor(bytes);
-  throw new InputError(expected('maxMemory', value, 'a number of bytes, or text such as 20GB or 1.5GiB'));
+  throw new InputError(expected(option, value, 'a number of bytes, or text such as 20GB or 1.5GiB'));
 }

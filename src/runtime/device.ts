@@ -113,6 +113,15 @@ export class Device {
     return new DeviceMemory(this, await guard(() => this.native.allocate(bytes, purpose)), bytes);
   }
 
+  /** Copies stretches of memory one after the other; no stretch may overlap with where it goes. */
+  async copy(stretches: readonly MemoryStretch[]): Promise<void> {
+    await guard(() =>
+      this.native.copy(
+        stretches.map(({ from, to, ...where }) => ({ from: from.native, to: to.native, ...where })),
+      ),
+    );
+  }
+
   /** @param maxBytes bound on the memory of the weights; 0: none */
   openWeights(store: WeightStore, dtype: DType, maxBytes: number): DeviceWeights {
     const opened = this.native.openStore(nativeStore(store), ELEMENT_TYPES[dtype].onnx, maxBytes);
@@ -129,6 +138,15 @@ export class Device {
   async measureCopyRate(): Promise<number> {
     return (await guard(() => this.native.copyRate())) / 1e9;
   }
+}
+
+/** Bytes of one memory that go to another. */
+export interface MemoryStretch {
+  readonly from: DeviceMemory;
+  readonly fromOffset: number;
+  readonly to: DeviceMemory;
+  readonly toOffset: number;
+  readonly bytes: number;
 }
 
 /** A piece of a device's memory. Freed by `dispose`, or with the last tensor on it. */
@@ -148,18 +166,16 @@ export class DeviceMemory {
     const { onnx: number, bytes: elementBytes } = ELEMENT_TYPES[type];
     const bytes = dims.reduce((a, b) => a * b, 1) * elementBytes;
     const wrapped = this.#device.native.tensor(this.native, offset, number, dims);
-    const read = () => guard(() => this.#device.native.read(this.native, offset, bytes));
+    const read = () => this.read(offset, bytes);
     return deviceTensor(type === 'bfloat16' ? 'float16' : type, dims, wrapped, read);
   }
 
-  /** Writes the first bytes. */
-  async write(bytes: Uint8Array): Promise<void> {
-    await guard(() => this.#device.native.write(this.native, bytes));
+  async write(bytes: Uint8Array, offset = 0): Promise<void> {
+    await guard(() => this.#device.native.write(this.native, offset, bytes));
   }
 
-  /** Copies all of it to the beginning of `to`. */
-  async copyTo(to: DeviceMemory): Promise<void> {
-    await guard(() => this.#device.native.copy(this.native, to.native));
+  async read(offset: number, bytes: number): Promise<ArrayBuffer> {
+    return guard(() => this.#device.native.read(this.native, offset, bytes));
   }
 
   dispose(): void {

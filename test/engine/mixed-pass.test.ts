@@ -33,7 +33,7 @@ describe.each([
   /** Logits of every token that a pass over these chunks computes, chunk after chunk. */
   const run = async (chunks: readonly Chunk[], experts: string): Promise<Float32Array> => {
     const { outputs } = await engine.run({
-      ...{ chunks, experts, head: 'logits', intermediates: false },
+      ...{ chunks, experts, kind: experts, head: 'logits', intermediates: false },
       wanted: () => true,
     });
     return outputs.logits?.data as Float32Array;

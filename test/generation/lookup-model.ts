@@ -67,7 +67,7 @@ export class LookupModel implements Generator {
   async openDecoding(request: DecodingRequest): Promise<Decoding> {
     this.requests.push(request);
     this.open++;
-    const rows = request.prompts.map(({ ids }) => [...ids]);
+    let rows = request.prompts.map(({ ids }) => [...ids]);
     let live = [...rows.keys()];
     let steps = 0;
     let calls = 0;
@@ -107,6 +107,12 @@ export class LookupModel implements Generator {
         steps++;
         return answer(candidates, signal);
       },
+      fork: (parents) => {
+        if (parents.some((row) => !live.includes(row))) throw new Error('a fork of an ended row');
+        rows = parents.map((row) => [...(rows[row] as number[])]);
+        live = [...rows.keys()];
+      },
+      cachedTokens: 0,
       get expertsCalls() {
         return { eager: calls };
       },

@@ -15,12 +15,21 @@ export interface CacheBuffer {
   dispose(): void;
 }
 
+/** Where a piece of a buffer goes to in the same buffer. */
+export interface PieceCopy {
+  readonly buffer: CacheBuffer;
+  readonly from: number;
+  readonly to: number;
+}
+
 export interface CacheMemory {
   /**
-   * A buffer of `dims` that begins with what `old` holds; `old` is freed.
+   * A buffer of `dims` that holds what `old` holds, as far as there is room for it; `old` is freed.
    * @throws EngineError where there is no room
    */
-  grow(old: CacheBuffer | undefined, dtype: DType, dims: readonly number[]): Promise<CacheBuffer>;
+  resize(old: CacheBuffer | undefined, dtype: DType, dims: readonly number[]): Promise<CacheBuffer>;
+  /** Copies pieces one after the other. */
+  copy(copies: readonly PieceCopy[]): Promise<void>;
 }
 
 class HostBuffer implements CacheBuffer {
@@ -38,25 +47,33 @@ class HostBuffer implements CacheBuffer {
       `a cache of ${dims.join(' × ')}`,
       'Run fewer or shorter rows at a time, or bound them with maxCacheLength',
     );
-    if (old) this.#memory.set(old.#memory);
+    if (old) this.#memory.set(old.#memory.subarray(0, Math.min(old.bytes, this.bytes)));
   }
 
   tensor(pieces: number): Tensor {
-    const [all = 1, ...rest] = this.dims;
-    const bytes = (this.bytes / all) * pieces;
-    return hostTensor(this.#dtype, this.#memory.subarray(0, bytes), [pieces, ...rest]);
+    const bytes = pieceBytes(this) * pieces;
+    return hostTensor(this.#dtype, this.#memory.subarray(0, bytes), [pieces, ...this.dims.slice(1)]);
   }
 
   get bytes(): number {
     return this.#memory.byteLength;
   }
 
+  copyPiece(from: number, to: number): void {
+    const bytes = pieceBytes(this);
+    this.#memory.copyWithin(to * bytes, from * bytes, (from + 1) * bytes);
+  }
+
   dispose(): void {}
 }
 
 export class HostCacheMemory implements CacheMemory {
-  async grow(old: CacheBuffer | undefined, dtype: DType, dims: readonly number[]): Promise<CacheBuffer> {
+  async resize(old: CacheBuffer | undefined, dtype: DType, dims: readonly number[]): Promise<CacheBuffer> {
     return new HostBuffer(dtype, dims, old as HostBuffer | undefined);
+  }
+
+  async copy(copies: readonly PieceCopy[]): Promise<void> {
+    for (const { buffer, from, to } of copies) (buffer as HostBuffer).copyPiece(from, to);
   }
 }
 
@@ -91,16 +108,32 @@ export class DeviceCacheMemory implements CacheMemory {
     this.#device = device;
   }
 
-  async grow(old: CacheBuffer | undefined, dtype: DType, dims: readonly number[]): Promise<CacheBuffer> {
-    const bytes = count(dims) * ELEMENT_TYPES[dtype].bytes;
-    const memory = await this.#device.allocate(bytes, `a cache of ${dims.join(' × ')}`);
+  async resize(old: CacheBuffer | undefined, dtype: DType, dims: readonly number[]): Promise<CacheBuffer> {
+    const wanted = count(dims) * ELEMENT_TYPES[dtype].bytes;
+    const memory = await this.#device.allocate(wanted, `a cache of ${dims.join(' × ')}`);
     const from = (old as DeviceBuffer | undefined)?.memory;
     if (from) {
-      await from.copyTo(memory);
+      const bytes = Math.min(from.bytes, memory.bytes);
+      await this.#device.copy([{ from, fromOffset: 0, to: memory, toOffset: 0, bytes }]);
       from.dispose();
     }
     return new DeviceBuffer(memory, dtype, dims);
   }
+
+  async copy(copies: readonly PieceCopy[]): Promise<void> {
+    await this.#device.copy(
+      copies.map(({ buffer, from, to }) => {
+        const { memory } = buffer as DeviceBuffer;
+        const bytes = pieceBytes(buffer);
+        return { from: memory, fromOffset: from * bytes, to: memory, toOffset: to * bytes, bytes };
+      }),
+    );
+  }
+}
+
+/** Of one entry of dimension 0. */
+export function pieceBytes({ bytes, dims }: CacheBuffer): number {
+  return bytes / (dims[0] ?? 1);
 }
 
 function count(dims: readonly number[]): number {

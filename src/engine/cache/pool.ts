@@ -2,12 +2,13 @@ import type { DType } from '../../dtype.ts';
 import { stateName } from '../../models/io.ts';
 import type { CacheSpec } from '../../nn/cache-spec.ts';
 import type { CacheMemory } from './memory.ts';
+import { PrefixTree } from './prefix-tree.ts';
 import { type CacheTensors, Slab, type SlabPart } from './slab.ts';
 
 /** Positions of one block: a whole number of the key tiles that attention kernels read. */
 export const BLOCK_POSITIONS = 64;
 
-/** Blocks a pool starts with. */
+/** Blocks a pool starts with that keeps no prefixes; otherwise as many as when it is idle. */
 const FIRST_BLOCKS = 4;
 /** Blocks and slots a pool keeps while no row is open, so that the next call finds its memory, and recorded steps their addresses. */
 const IDLE_BLOCKS = 64;
@@ -28,6 +29,24 @@ interface OpenRow extends CacheRow {
   readonly limit: number;
 }
 
+/** What a row is to hold. */
+export interface Reservation {
+  readonly row: CacheRow;
+  /** Positions it holds, which stay. */
+  readonly computed: number;
+  readonly positions: number;
+}
+
+export interface PoolOptions {
+  /** Of keys and values. */
+  readonly dtype: DType;
+  readonly memory: CacheMemory;
+  /** Most bytes of blocks that are kept of sequences that have ended; 0: none. */
+  readonly prefixBytes?: number;
+  /** Called before the memory moves or is freed: recordings hold addresses. */
+  readonly onMove?: () => void;
+}
+
 /**
  * The memory of what layers keep between passes, for all sequences of a model:
  *
@@ -36,24 +55,29 @@ interface OpenRow extends CacheRow {
  * - recurrent states in slots, fp32 [slots, …] for each layer and state. A row has one slot, whatever its length. A new row's slot holds
  *   what another left there: layers begin with zeros where a row has no past.
  *
- * Whoever reserves or closes must see to it that no pass is running.
+ * Rows that begin alike share blocks, and so do a row and its forks; whoever writes to one that others hold gets a copy of it first. Blocks
+ * of rows that were closed stay in the tree of prefixes until they are needed otherwise.
+ *
+ * Whoever reserves or trims must see to it that no pass is running.
  */
 export class CachePool {
+  /** Beginnings of sequences whose keys and values are known. */
+  readonly prefixes: PrefixTree;
   readonly #blocks: Slab;
   readonly #slots: Slab;
   readonly #keeps: { readonly blocks: boolean; readonly slots: boolean };
   readonly #rows = new Set<OpenRow>();
 
-  /**
-   * @param dtype of keys and values
-   * @param onMove called before the memory moves or is freed: recordings hold addresses
-   */
-  constructor(specs: readonly CacheSpec[], dtype: DType, memory: CacheMemory, onMove: () => void = () => {}) {
+  constructor(specs: readonly CacheSpec[], options: PoolOptions) {
+    const { dtype, memory, prefixBytes = 0, onMove = () => {} } = options;
     const blockParts = specs.flatMap((spec, layer) => keysValuesParts(spec, layer, dtype));
     const slotParts = specs.flatMap(stateParts);
     this.#blocks = new Slab(blockParts, memory, onMove);
     this.#slots = new Slab(slotParts, memory, onMove);
     this.#keeps = { blocks: blockParts.length > 0, slots: slotParts.length > 0 };
+    // What a recurrent state was some tokens ago nobody knows.
+    const prefixBlocks = this.#keeps.slots ? 0 : Math.floor(prefixBytes / this.#blocks.pieceBytes);
+    this.prefixes = new PrefixTree(this.#blocks, BLOCK_POSITIONS, prefixBlocks);
   }
 
   /** Blocks there are, in use or not. */
@@ -83,10 +107,34 @@ export class CachePool {
   }
 
   /**
-   * Gives rows what they need for as many positions as they are to hold.
+   * A row that goes on from where another is.
+   * @param computed positions that the other holds
+   */
+  fork(row: CacheRow, computed: number): CacheRow {
+    const { limit } = row as OpenRow;
+    const shared = row.blocks.slice(0, blocksFor(computed));
+    const slot = computed > 0 && row.slot >= 0 ? this.#slots.share(row.slot) : -1;
+    const fork: OpenRow = { blocks: shared.map((block) => this.#blocks.share(block)), slot, limit };
+    this.#rows.add(fork);
+    return fork;
+  }
+
+  /** Makes a row's first blocks others that hold the same tokens. */
+  adopt(row: CacheRow, blocks: readonly number[], from = 0): void {
+    const own = (row as OpenRow).blocks;
+    for (const [i, block] of blocks.entries()) {
+      if (own[from + i] === block) continue;
+      this.#blocks.share(block);
+      if (from + i < own.length) this.#blocks.give(own[from + i] as number);
+      own[from + i] = block;
+    }
+  }
+
+  /**
+   * Gives rows what they need for as many positions as they are to hold, and of what they will write to copies of their own.
    * @throws EngineError where there is no memory; the rows keep what they had
    */
-  async reserve(wanted: readonly { readonly row: CacheRow; readonly positions: number }[]): Promise<void> {
+  async reserve(wanted: readonly Reservation[]): Promise<void> {
     if (this.#keeps.blocks) await this.#reserveBlocks(wanted);
     if (this.#keeps.slots) await this.#reserveSlots(wanted.map(({ row }) => row as OpenRow));
   }
@@ -95,39 +143,92 @@ export class CachePool {
   close(row: CacheRow): void {
     const open = row as OpenRow;
     if (!this.#rows.delete(open)) return;
-    this.#blocks.give(open.blocks.reverse());
+    for (const block of open.blocks.reverse()) this.#blocks.give(block);
     open.blocks.length = 0;
-    if (open.slot >= 0) this.#slots.give([open.slot]);
+    if (open.slot >= 0) this.#slots.give(open.slot);
     open.slot = -1;
-    if (this.#rows.size > 0) return;
-    if (this.#blocks.size > IDLE_BLOCKS) this.#blocks.clear();
+  }
+
+  /** Whether `trim` would give memory back. */
+  get isTooLarge(): boolean {
+    if (this.#rows.size > 0) return false;
+    const blocks = this.prefixes.size;
+    return this.#blocks.size > IDLE_BLOCKS + 2 * blocks || this.#slots.size > IDLE_SLOTS;
+  }
+
+  /** Gives memory back where no row is open: all but a little, and what the prefixes take. */
+  async trim(): Promise<void> {
+    if (!this.isTooLarge) return;
     if (this.#slots.size > IDLE_SLOTS) this.#slots.clear();
+    const kept = this.prefixes.size;
+    if (this.#blocks.size <= IDLE_BLOCKS + 2 * kept) return;
+    if (kept === 0) return this.#blocks.clear();
+    const moved = await this.#blocks.shrink(kept + Math.min(IDLE_BLOCKS, kept));
+    this.prefixes.renumber((block) => moved.get(block) ?? block);
   }
 
   dispose(): void {
     this.#rows.clear();
+    this.prefixes.clear();
     this.#blocks.dispose();
     this.#slots.dispose();
   }
 
-  async #reserveBlocks(wanted: readonly { readonly row: CacheRow; readonly positions: number }[]) {
-    const missing = wanted.map(({ row, positions }) => Math.max(0, blocksFor(positions) - row.blocks.length));
-    const needed = missing.reduce((a, b) => a + b, 0);
-    const { size, free } = this.#blocks;
-    if (needed > free) {
-      const most = [...this.#rows].reduce((sum, row) => sum + blocksFor(row.limit), 0);
-      await this.#blocks.grow(grown(size, size - free + needed, most, FIRST_BLOCKS));
+  async #reserveBlocks(wanted: readonly Reservation[]): Promise<void> {
+    const missing = ({ row, positions }: Reservation) =>
+      Math.max(0, blocksFor(positions) - row.blocks.length);
+    const written = ({ computed }: Reservation) => Math.floor(computed / BLOCK_POSITIONS);
+    const isShared = ({ row, ...rest }: Reservation) => {
+      const block = row.blocks[written({ row, ...rest })];
+      return block !== undefined && this.#blocks.isShared(block);
+    };
+    await this.#makeRoom(wanted.reduce((sum, row) => sum + missing(row) + (isShared(row) ? 1 : 0), 0));
+    const copies: { from: number; to: number }[] = [];
+    for (const reservation of wanted) {
+      const { blocks } = reservation.row as OpenRow;
+      // Of those that share a block, the last one may keep it.
+      if (isShared(reservation)) {
+        const place = written(reservation);
+        const [from, to] = [blocks[place] as number, this.#blocks.take()];
+        if (reservation.computed % BLOCK_POSITIONS > 0) copies.push({ from, to });
+        blocks[place] = to;
+        this.#blocks.give(from);
+      }
+      for (let n = missing(reservation); n > 0; n--) blocks.push(this.#blocks.take());
     }
-    for (const [i, { row }] of wanted.entries())
-      for (let n = missing[i] as number; n > 0; n--) (row as OpenRow).blocks.push(this.#blocks.take());
+    if (copies.length > 0) await this.#blocks.copy(copies);
+  }
+
+  /** Sees to it that so many blocks are free. */
+  async #makeRoom(needed: number): Promise<void> {
+    const { size, free } = this.#blocks;
+    if (needed <= free) return;
+    const limits = [...this.#rows].reduce((sum, row) => sum + blocksFor(row.limit), 0);
+    try {
+      const { most: kept } = this.prefixes;
+      const first = kept > 0 ? IDLE_BLOCKS : FIRST_BLOCKS;
+      await this.#blocks.grow(grown(size, size - free + needed, limits + kept, first));
+    } catch (error) {
+      this.prefixes.evict(needed - this.#blocks.free);
+      if (needed > this.#blocks.free) throw error;
+    }
   }
 
   async #reserveSlots(rows: readonly OpenRow[]): Promise<void> {
-    const without = rows.filter(({ slot }) => slot < 0);
+    const needy = rows.filter(({ slot }) => slot < 0 || this.#slots.isShared(slot));
     const { size, free } = this.#slots;
-    if (without.length > free)
-      await this.#slots.grow(grown(size, size - free + without.length, this.#rows.size, 1));
-    for (const row of without) row.slot = this.#slots.take();
+    if (needy.length > free)
+      await this.#slots.grow(grown(size, size - free + needy.length, this.#rows.size, 1));
+    const copies: { from: number; to: number }[] = [];
+    for (const row of needy) {
+      const from = row.slot;
+      if (from >= 0 && !this.#slots.isShared(from)) continue;
+      row.slot = this.#slots.take();
+      if (from < 0) continue;
+      copies.push({ from, to: row.slot });
+      this.#slots.give(from);
+    }
+    if (copies.length > 0) await this.#slots.copy(copies);
   }
 }
 

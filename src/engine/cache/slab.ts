@@ -1,5 +1,5 @@
 import { setImmediate } from 'node:timers/promises';
-import type { DType } from '../../dtype.ts';
+import { type DType, ELEMENT_TYPES } from '../../dtype.ts';
 import type { Tensor } from '../../runtime/ort.ts';
 import type { CacheBuffer, CacheMemory } from './memory.ts';
 
@@ -15,10 +15,10 @@ export interface SlabPart {
 }
 
 /**
- * Numbered pieces of memory of one size, each a part of several tensors: a block of keys and values in all layers, say. Pieces are taken
- * and given back; the slab grows when they run out, and a piece's number stays what it was.
+ * Numbered pieces of memory of one size, each a part of several tensors: a block of keys and values in all layers, say. Pieces are taken,
+ * shared and given back by each of their holders; a piece's number stays what it was when the slab grows.
  *
- * Whoever grows or clears it must see to it that no pass is running.
+ * Whoever resizes, copies or clears must see to it that no pass is running.
  */
 export class Slab {
   readonly #parts: readonly SlabPart[];
@@ -27,6 +27,8 @@ export class Slab {
   readonly #buffers = new Map<string, CacheBuffer>();
   #tensors: CacheTensors = new Map();
   #free: number[] = [];
+  /** Of every piece. */
+  #holders: number[] = [];
   #size = 0;
   #disposed = false;
 
@@ -55,26 +57,71 @@ export class Slab {
     return this.#tensors;
   }
 
-  /** A piece that is free, the lowest unless some were given back; its contents are what they happen to be. */
-  take(): number {
-    return this.#free.pop() as number;
+  /** Bytes of one piece. */
+  get pieceBytes(): number {
+    const of = ({ dtype, dims }: SlabPart) => dims.reduce((a, b) => a * b, ELEMENT_TYPES[dtype].bytes);
+    return this.#parts.reduce((sum, part) => sum + of(part), 0);
   }
 
-  give(pieces: readonly number[]): void {
-    this.#free.push(...pieces);
+  /** A piece that is free, the lowest unless some were given back; its contents are what they happen to be. */
+  take(): number {
+    const piece = this.#free.pop() as number;
+    this.#holders[piece] = 1;
+    return piece;
+  }
+
+  /** One more holds the piece, who gives it back too. */
+  share(piece: number): number {
+    this.#holders[piece] = (this.#holders[piece] as number) + 1;
+    return piece;
+  }
+
+  /** Whether more than one hold the piece: then nobody may write to it. */
+  isShared(piece: number): boolean {
+    return (this.#holders[piece] as number) > 1;
+  }
+
+  give(piece: number): void {
+    const holders = (this.#holders[piece] as number) - 1;
+    this.#holders[piece] = holders;
+    if (holders === 0) this.#free.push(piece);
   }
 
   /**
    * Makes it `size` pieces large, with the contents of those there are.
    * @throws EngineError where there is no memory; it stays as it was
    */
-  async grow(size: number): Promise<void> {
+  grow(size: number): Promise<void> {
+    return this.#resize(size);
+  }
+
+  /**
+   * Makes it `size` pieces large, no fewer than are in use.
+   * @returns the new numbers of pieces that had to move
+   * @throws EngineError where there is no memory, not even for that; pieces have moved then
+   */
+  async shrink(size: number): Promise<ReadonlyMap<number, number>> {
+    const moves = new Map<number, number>();
+    const targets = this.#free.filter((piece) => piece < size);
+    for (let from = size; from < this.#size; from++)
+      if (this.#holders[from]) moves.set(from, targets.pop() as number);
+    await this.copy([...moves].map(([from, to]) => ({ from, to })));
+    for (const [from, to] of moves) {
+      this.#holders[to] = this.#holders[from] as number;
+      this.#holders[from] = 0;
+    }
+    this.#free = targets;
+    await this.#resize(size);
+    return moves;
+  }
+
+  async #resize(size: number): Promise<void> {
     this.#onMove();
     try {
-      await this.#growBuffers(size);
+      await this.#resizeBuffers(size);
       for (let piece = this.#size; piece < size; piece++) this.#free.push(piece);
       // Low numbers are handed out first.
-      this.#free.sort((a, b) => b - a);
+      this.#free = this.#free.filter((piece) => piece < size).sort((a, b) => b - a);
       this.#size = size;
     } finally {
       // Where memory ran out midway, some tensors have moved, and all go on with the pieces there were.
@@ -84,12 +131,18 @@ export class Slab {
     }
   }
 
-  async #growBuffers(size: number): Promise<void> {
+  /** Copies whole pieces, one after the other. */
+  async copy(copies: readonly { readonly from: number; readonly to: number }[]): Promise<void> {
+    const buffers = [...this.#buffers.values()];
+    await this.#memory.copy(copies.flatMap((copy) => buffers.map((buffer) => ({ buffer, ...copy }))));
+  }
+
+  async #resizeBuffers(size: number): Promise<void> {
     for (const { name, dtype, dims } of this.#parts) {
       const old = this.#buffers.get(name);
-      // Already of this size where an earlier growth ended midway.
-      if (old && (old.dims[0] ?? 0) >= size) continue;
-      this.#buffers.set(name, await this.#memory.grow(old, dtype, [size, ...dims]));
+      // Large enough already where an earlier growth ended midway.
+      if (old && size > this.#size && (old.dims[0] ?? 0) >= size) continue;
+      this.#buffers.set(name, await this.#memory.resize(old, dtype, [size, ...dims]));
       // Copying a long cache takes a while; the event loop gets its turn between tensors.
       if (this.#size > 0) await setImmediate();
     }
@@ -102,6 +155,7 @@ export class Slab {
     this.#buffers.clear();
     this.#tensors = new Map();
     this.#free = [];
+    this.#holders = [];
     this.#size = 0;
   }
 
