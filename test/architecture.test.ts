@@ -24,7 +24,7 @@ const read = (path: string) => readFileSync(join(root, path), 'utf8');
 
 /** What each folder of `src/` may import from its siblings, besides itself and the files listed under `anywhere`. */
 const TYPESCRIPT: Record<string, readonly string[]> = {
-  cli: ['index.ts', 'auto', 'bench', 'doctor', 'hub', 'model', 'models', 'runtime', 'safetensors'],
+  cli: ['index.ts', 'auto', 'bench', 'doctor', 'hub', 'model', 'models', 'runtime', 'safetensors', 'server'],
   bench: ['generation', 'models', 'runtime'],
   server: ['index.ts'],
   auto: [

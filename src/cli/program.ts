@@ -8,6 +8,7 @@ import { addDownloadCommand } from './download.ts';
 import { addGenerateCommand } from './generate.ts';
 import { addInfoCommand } from './info.ts';
 import { type Io, Stop, UsageError } from './io.ts';
+import { addServeCommand } from './serve.ts';
 import { addVerifyCommand } from './verify.ts';
 
 /**
@@ -42,6 +43,7 @@ function buildProgram(io: Io): Command {
     .configureOutput({ writeOut: (text) => io.stdout.write(text), writeErr: (text) => io.stderr.write(text) })
     .showHelpAfterError('(add --help for usage)');
   addGenerateCommand(program, io);
+  addServeCommand(program, io);
   addInfoCommand(program, io);
   addDownloadCommand(program, io);
   addCacheCommand(program, io);

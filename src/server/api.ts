@@ -10,6 +10,9 @@ import type { ServedModel } from './served-model.ts';
 
 export type AnswerEvents = AsyncGenerator<AnswerEvent, void, undefined>;
 
+/** Prompts of one request. */
+const MOST_PROMPTS = 64;
+
 /** What endpoints share: the models, the limits, and how an answer is begun and told. */
 export class Api {
   readonly settings: Settings;
@@ -43,6 +46,12 @@ export class Api {
     const { maxChoices } = this.settings;
     if ((n ?? 1) <= maxChoices) return n ?? 1;
     throw badField('n', `is ${n}; at most ${maxChoices} answers are given to one request`);
+  }
+
+  /** Bounds the prompts of one request. */
+  checkPrompts(count: number): void {
+    if (count > MOST_PROMPTS)
+      throw badField('prompt', `has ${count} prompts; at most ${MOST_PROMPTS} are taken at once`);
   }
 
   /**

@@ -4,14 +4,16 @@ import { bodyLimit } from 'hono/body-limit';
 import { routePath } from 'hono/route';
 import { expected, InputError } from '../errors.ts';
 import type { CausalLM, ImageTextToText } from '../index.ts';
+import { addAnthropicRoutes } from './anthropic/routes.ts';
 import { Api } from './api.ts';
 import { ApiError, anthropicBody, apiErrorOf, openAiBody } from './api-error.ts';
 import { Gate } from './gate.ts';
 import { checkSource, requireKey } from './guard.ts';
 import { Metrics } from './metrics.ts';
-import { addChatRoutes } from './openai/routes.ts';
+import { addOpenAiRoutes } from './openai/routes.ts';
 import { type ServerOptions, settingsOf } from './options.ts';
 import type { ServedModel } from './served-model.ts';
+import { addTokenRoutes } from './tokens.ts';
 
 /** A model to be served, under a name of its own. */
 export interface ModelToServe {
@@ -75,7 +77,9 @@ export function createServer(models: Servable | readonly Servable[], options: Se
   app.get('/metrics', async (c) =>
     c.body(await metrics.text(), 200, { 'content-type': metrics.contentType }),
   );
-  addChatRoutes(app, api);
+  addOpenAiRoutes(app, api);
+  addAnthropicRoutes(app, api);
+  addTokenRoutes(app, api);
   return { app, drain: () => gate.close() };
 }
 

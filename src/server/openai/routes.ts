@@ -6,11 +6,12 @@ import type { ServedModel } from '../served-model.ts';
 import { chatChunks, chatCompletion } from './chat-completions.ts';
 import { chatSchema } from './chat-fields.ts';
 import { chatAnswer } from './chat-request.ts';
+import { completion, completionAnswers, completionChunks, completionSchema } from './completions.ts';
 
 const failed = (error: ApiError) => ({ data: openAiBody(error) });
 
-/** `/v1/chat/completions`, `/v1/models`, and `/v1/embeddings`, which is refused. */
-export function addChatRoutes(app: Hono, api: Api): void {
+/** `/v1/chat/completions`, `/v1/completions`, `/v1/models`, and `/v1/embeddings`, which is refused. */
+export function addOpenAiRoutes(app: Hono, api: Api): void {
   app.post('/v1/chat/completions', async (c) => {
     const body = await readBody(c, chatSchema);
     const served = api.model(body.model);
@@ -21,6 +22,17 @@ export function addChatRoutes(app: Hono, api: Api): void {
     return body.stream
       ? api.stream(c, served, requests, (answers) => chatChunks(served.name, answers, body), failed)
       : api.respond(c, served, requests, (answers) => chatCompletion(served.name, answers));
+  });
+
+  app.post('/v1/completions', async (c) => {
+    const body = await readBody(c, completionSchema);
+    const served = api.model(body.model);
+    const n = api.choices(body.n);
+    const requests = completionAnswers(body, n, api.settings, served.model.contextLength);
+    api.checkPrompts(requests.length / n);
+    return body.stream
+      ? api.stream(c, served, requests, (answers) => completionChunks(served.name, answers, n, body), failed)
+      : api.respond(c, served, requests, (answers) => completion(served.name, answers, n));
   });
 
   app.get('/v1/models', (c) => c.json({ object: 'list', data: [...api.models.values()].map(modelEntry) }));

@@ -1,0 +1,148 @@
+import { once } from 'node:events';
+import type { Command } from 'commander';
+import { InvalidArgumentError } from 'commander';
+import { generativeAuto } from '../auto/auto-classes.ts';
+import { AutoConfig, type CausalLM, DEMO_MODEL, type ImageTextToText } from '../index.ts';
+import type { Io } from './io.ts';
+import { openModelRepo } from './open-model-repo.ts';
+import {
+  addComputeOptions,
+  type ComputeFlags,
+  compileOptions,
+  computeOptions,
+  decimal,
+  experts,
+  given,
+  integer,
+  requireDevice,
+  strings,
+} from './options.ts';
+import { createProgressDisplay } from './progress.ts';
+
+/** How long a server that is told to end goes on answering, in seconds. */
+const DRAIN = 30;
+/** Names under which a server on this machine alone is called. */
+const LOOPBACK = ['localhost', '127.0.0.1', '[::1]'];
+
+interface NamedModel {
+  readonly name: string | undefined;
+  readonly source: string;
+}
+
+interface Flags extends ComputeFlags {
+  model?: NamedModel[];
+  revision?: string;
+  experts?: string | Record<string, string>;
+  host: string;
+  port: number;
+  apiKey?: string;
+  allowHost?: string[];
+  allowOrigin?: string[];
+  maxRunning?: number;
+  maxWaiting?: number;
+  maxTokens?: number;
+  maxTime?: number;
+  drain: number;
+}
+
+/** `switchyard serve`: OpenAI's API for one or several models, until it is told to end. */
+export function addServeCommand(program: Command, io: Io): void {
+  const command = program
+    .command('serve')
+    .description(
+      "Serve models over HTTP in OpenAI's and Anthropic's words. Without --model, the demo is served.",
+    )
+    .option('--model <model>', 'a repo or folder, or NAME=repo; repeatable', models)
+    .option('--revision <revision>', 'branch, tag or commit of the repo')
+    .option('--experts <spec>', 'experts backend: a name, or key=name,key=name', experts)
+    .option('--host <host>', 'address to listen on', '127.0.0.1')
+    .option('--port <port>', 'port to listen on; 0: any that is free', integer(0, 65_535), 8000)
+    .option('--api-key <key>', 'key that clients must send (default: SWITCHYARD_API_KEY)')
+    .option('--allow-host <name>', 'a name under which the server is called; repeatable', strings)
+    .option('--allow-origin <origin>', 'an origin whose pages may call it, or *; repeatable', strings)
+    .option('--max-running <n>', 'requests answered at once (default: 8)', integer(1))
+    .option('--max-waiting <n>', 'requests that may wait (default: 64)', integer(0))
+    .option('--max-tokens <n>', 'most new tokens of an answer', integer(1))
+    .option('--max-time <seconds>', 'most time of an answer', decimal({ above: 0 }))
+    .option('--drain <seconds>', 'time to finish answers after SIGTERM', decimal({ least: 0 }), DRAIN);
+  addComputeOptions(command).action((flags: Flags) => serve(flags, io));
+}
+
+/** Parser of `NAME=source`; what is no name before `=` belongs to a path. */
+function models(text: string, before: readonly NamedModel[] = []): NamedModel[] {
+  const named = /^([\w.:-]+)=(.+)$/.exec(text);
+  const source = named ? named[2] : text;
+  if (!source) throw new InvalidArgumentError('It must be a repo, a folder, or NAME=repo.');
+  return [...before, { name: named?.[1], source }];
+}
+
+async function serve(flags: Flags, io: Io): Promise<void> {
+  await requireDevice(flags.device);
+  // Only who serves loads the code of it.
+  const { createServer, listen } = await import('../server/index.ts');
+  const loaded: { model: CausalLM | ImageTextToText; name: string }[] = [];
+  try {
+    for (const { name, source } of flags.model ?? [{ name: DEMO_MODEL, source: DEMO_MODEL }])
+      loaded.push({ model: await load(source, flags, io), name: name ?? source });
+    const isLocal = LOOPBACK.includes(flags.host);
+    const hosts = [...(isLocal ? LOOPBACK : []), ...(flags.allowHost ?? [])];
+    const server = createServer(
+      loaded,
+      given({
+        apiKey: flags.apiKey ?? process.env.SWITCHYARD_API_KEY,
+        // On other addresses the server has names that we do not know.
+        hosts: hosts.length > 0 ? hosts : undefined,
+        origins: flags.allowOrigin,
+        maxRunning: flags.maxRunning,
+        maxWaiting: flags.maxWaiting,
+        maxTokens: flags.maxTokens,
+        maxTime: flags.maxTime,
+        onError: (error: unknown) => io.stderr.write(`error: ${describe(error)}\n`),
+      }),
+    );
+    const listening = await listen(server, { host: flags.host, port: flags.port });
+    io.stderr.write(`serving ${loaded.map(({ name }) => name).join(', ')} on ${listening.url}\n`);
+    await ending(io.stop);
+    const isDone = await listening.close(io.stop.aborted ? 0 : flags.drain * 1000);
+    io.stderr.write(isDone ? 'ended\n' : 'ended with requests unanswered\n');
+  } finally {
+    await Promise.all(loaded.map(({ model }) => model.dispose()));
+  }
+}
+
+async function load(source: string, flags: Flags, io: Io) {
+  const display = createProgressDisplay(io.stderr);
+  try {
+    const repo = await openModelRepo(source, flags, io, display);
+    const model = await generativeAuto(await AutoConfig.fromPretrained(repo)).fromPretrained(repo, {
+      ...computeOptions(flags),
+      ...given({ expertsImplementation: flags.experts }),
+      signal: io.stop,
+      onProgress: display.onProgress.bind(display),
+      onWarning: (message: string) => io.stderr.write(`warning: ${message}\n`),
+    });
+    await model.tokenizer();
+    if (flags.compile) await model.compile(compileOptions(flags.compile, io.stop));
+    return model;
+  } finally {
+    display.finish();
+  }
+}
+
+/** Resolves on SIGTERM, or when the run is stopped. */
+async function ending(stop: AbortSignal): Promise<void> {
+  const over = new AbortController();
+  try {
+    if (stop.aborted) return;
+    await Promise.race([
+      once(process, 'SIGTERM', { signal: over.signal }),
+      once(stop, 'abort', { signal: over.signal }),
+    ]);
+  } finally {
+    over.abort();
+  }
+}
+
+function describe(error: unknown): string {
+  return error instanceof Error ? (error.stack ?? error.message) : String(error);
+}

@@ -1,0 +1,50 @@
+import * as z from 'zod';
+import { maybe } from '../request.ts';
+
+const block = z.looseObject({ type: z.string() });
+const content = z.union([z.string(), z.array(block)]);
+
+const shared = {
+  model: maybe(z.string()),
+  system: maybe(content),
+  messages: z.array(z.looseObject({ role: z.enum(['user', 'assistant', 'system']), content })).min(1),
+  tools: maybe(
+    z
+      .array(
+        z.looseObject({
+          name: z.string().min(1),
+          description: maybe(z.string()),
+          input_schema: maybe(z.record(z.string(), z.unknown())),
+        }),
+      )
+      .max(512),
+  ),
+  tool_choice: maybe(
+    z.looseObject({
+      type: z.enum(['auto', 'any', 'tool', 'none']),
+      name: maybe(z.string()),
+      disable_parallel_tool_use: maybe(z.boolean()),
+    }),
+  ),
+  thinking: maybe(z.looseObject({ type: z.enum(['enabled', 'disabled', 'adaptive']) })),
+};
+
+/** A request of `/v1/messages/count_tokens`. */
+export const countSchema = z.looseObject(shared);
+
+/** A request of `/v1/messages`. */
+export const messageSchema = z.looseObject({
+  ...shared,
+  max_tokens: z.int().min(1),
+  stop_sequences: maybe(z.array(z.string()).max(16)),
+  temperature: maybe(z.number().min(0).max(1)),
+  top_p: maybe(z.number().min(0).max(1)),
+  top_k: maybe(z.int().min(0)),
+  stream: maybe(z.boolean()),
+  /** Ours: the experts backend that this request runs on. */
+  experts: maybe(z.string()),
+});
+
+export type CountRequest = z.output<typeof countSchema>;
+export type MessageRequest = z.output<typeof messageSchema>;
+export type Block = z.output<typeof block>;

@@ -1,0 +1,148 @@
+import type { AnswerRequest } from '../answer-request.ts';
+import { badField } from '../api-error.ts';
+import { type ClientMessage, conversationOf } from '../conversation.ts';
+import type { Settings } from '../options.ts';
+import { defined, samplingOptions } from '../sampling.ts';
+import type { Block, CountRequest, MessageRequest } from './message-fields.ts';
+
+/** Blocks of a system text that change with every request and are no words to the model; they would spoil every prefix. */
+const NOT_FOR_MODELS = 'x-anthropic-billing-header:';
+
+/** What a request of `/v1/messages` asks of a model. @throws ApiError for what cannot be done */
+export function messageAnswer(
+  body: MessageRequest,
+  settings: Settings,
+  contextLength: number,
+): AnswerRequest {
+  const { temperature, top_p, top_k, experts, tool_choice: choice } = body;
+  const tools = toolsOf(body);
+  return {
+    prompt: promptOf(body),
+    tools,
+    stops: body.stop_sequences ?? [],
+    options: {
+      ...samplingOptions(
+        { ...NOTHING, temperature, top_p, top_k, experts },
+        body.max_tokens,
+        settings,
+        contextLength,
+      ),
+      ...defined({
+        toolChoice: tools && toolChoiceOf(choice),
+        parallelToolCalls: choice?.disable_parallel_tool_use === true ? false : undefined,
+      }),
+    },
+  };
+}
+
+const NOTHING = {
+  min_p: undefined,
+  presence_penalty: undefined,
+  frequency_penalty: undefined,
+  repetition_penalty: undefined,
+  logit_bias: undefined,
+  seed: undefined,
+  stop: undefined,
+};
+
+function toolChoiceOf(choice: MessageRequest['tool_choice']) {
+  if (choice?.type === 'any') return 'required' as const;
+  if (choice?.type !== 'tool') return choice?.type;
+  if (choice.name === undefined)
+    throw badField('tool_choice.name', 'is missing; expected the name of a tool');
+  return { name: choice.name };
+}
+
+/** The conversation of a request. */
+export function promptOf(body: CountRequest) {
+  const system = textOf(body.system ?? '', 'system', (text) => !text.startsWith(NOT_FOR_MODELS));
+  const said = body.messages.flatMap((message, i) =>
+    messagesOf(message.role, message.content, `messages.${i}.content`),
+  );
+  return {
+    messages: conversationOf([{ role: 'system', content: system }, ...said]),
+    // A last word of the assistant is its answer's beginning.
+    continueFinalMessage: body.messages.at(-1)?.role === 'assistant',
+    templateArguments:
+      body.thinking === undefined ? {} : { enable_thinking: body.thinking.type !== 'disabled' },
+  };
+}
+
+/** Tools in OpenAI's words, which chat templates know; those that run on Anthropic's servers have no schema and are left out. */
+export function toolsOf({ tools }: CountRequest) {
+  return tools
+    ?.filter(({ input_schema: schema }) => schema !== undefined)
+    .map(({ name, description, input_schema: parameters }) => ({
+      type: 'function',
+      function: { name, ...(description !== undefined && { description }), parameters },
+    }));
+}
+
+function messagesOf(role: string, content: string | Block[], path: string): ClientMessage[] {
+  if (typeof content === 'string') return [{ role, content }];
+  if (role === 'assistant') return [assistantMessage(content, path)];
+  const results = content
+    .map((block, i) => ({ block, at: `${path}.${i}` }))
+    .filter(({ block }) => block.type === 'tool_result')
+    .map(({ block, at }) => ({
+      role: 'tool',
+      tool_call_id: block.tool_use_id,
+      content: textOf((block.content ?? '') as string | Block[], `${at}.content`),
+    }));
+  const parts = content.flatMap((block, i) =>
+    block.type === 'tool_result' ? [] : [partOf(block, `${path}.${i}`)],
+  );
+  return [...results, ...(parts.length > 0 ? [{ role, content: parts }] : [])];
+}
+
+function assistantMessage(content: Block[], path: string): ClientMessage {
+  const of = (type: string) => content.filter((block) => block.type === type);
+  const unknown = content.findIndex(
+    ({ type }) => !['text', 'thinking', 'redacted_thinking', 'tool_use'].includes(type),
+  );
+  if (unknown !== -1)
+    throw badField(
+      `${path}.${unknown}.type`,
+      `${JSON.stringify(content[unknown]?.type)} is not taken of an assistant`,
+    );
+  const thinking = of('thinking').map((block) => String(block.thinking ?? ''));
+  return {
+    role: 'assistant',
+    content: of('text')
+      .map((block) => String(block.text ?? ''))
+      .join(''),
+    ...(thinking.length > 0 && { reasoning_content: thinking.join('\n') }),
+    tool_calls: of('tool_use').map((block) => ({
+      id: String(block.id ?? ''),
+      function: { name: String(block.name ?? ''), arguments: block.input ?? {} },
+    })),
+  };
+}
+
+function partOf(block: Block, path: string) {
+  if (block.type === 'text') return { type: 'text', text: block.text };
+  if (block.type !== 'image')
+    throw badField(
+      `${path}.type`,
+      `${JSON.stringify(block.type)} is not taken; text, image, tool_use and tool_result are`,
+    );
+  const source = block.source as { type?: unknown; media_type?: unknown; data?: unknown } | undefined;
+  if (source?.type !== 'base64')
+    throw badField(`${path}.source`, 'pictures are taken as base64; this server fetches none');
+  return {
+    type: 'image_url',
+    image_url: { url: `data:${String(source.media_type)};base64,${String(source.data)}` },
+  };
+}
+
+/** The text of blocks, of which pictures have no place here. */
+function textOf(content: string | Block[], path: string, isWanted = (_: string) => true): string {
+  if (typeof content === 'string') return content;
+  return content
+    .map((block, i) => {
+      if (block.type === 'text' && typeof block.text === 'string') return block.text;
+      throw badField(`${path}.${i}`, 'expected a text');
+    })
+    .filter(isWanted)
+    .join('\n');
+}

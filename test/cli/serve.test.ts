@@ -1,0 +1,65 @@
+import { once } from 'node:events';
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { PassThrough, Readable } from 'node:stream';
+import { describe, expect, it } from 'vitest';
+import { runCommandLine } from '../../src/cli/program.ts';
+import { run } from './capture.ts';
+
+/** Starts `serve` in this process, and waits until it listens. */
+async function start(...args: string[]) {
+  const stop = new AbortController();
+  const [stdout, stderr] = [new PassThrough(), new PassThrough()];
+  let said = '';
+  stderr.on('data', (piece) => {
+    said += String(piece);
+  });
+  const exit = runCommandLine(['serve', '--port', '0', ...args], {
+    stdin: Readable.from([]),
+    stdout,
+    stderr,
+    stop: stop.signal,
+  });
+  await expect.poll(() => said).toContain('serving');
+  const url = /http:\S+/.exec(said)?.[0] ?? '';
+  return { url, exit, stop, said: () => said };
+}
+
+const ask = (url: string, model: string, tokens: number) =>
+  fetch(`${url}/v1/chat/completions`, {
+    method: 'POST',
+    body: JSON.stringify({ model, messages: [{ role: 'user', content: 'Hi' }], max_tokens: tokens }),
+  });
+
+describe('switchyard serve', () => {
+  it('serves models by their names, and on SIGTERM finishes what it has accepted', async () => {
+    const { url, exit, said } = await start('--model', 'one=demo', '--model', 'two=demo');
+    const { data } = (await (await fetch(`${url}/v1/models`)).json()) as { data: { id: string }[] };
+    expect(data.map(({ id }) => id)).toEqual(['one', 'two']);
+    const answer = ask(url, 'two', 60);
+    await expect
+      .poll(async () => (await fetch(`${url}/metrics`)).text())
+      .toContain('switchyard_requests_running 1');
+    process.emit('SIGTERM');
+    expect((await answer).status).toBe(200);
+    expect(await exit).toBe(0);
+    expect(said()).toContain('ended\n');
+  });
+
+  it('asks for the key it was given, and ends when it is stopped', async () => {
+    const { url, exit, stop } = await start('--api-key', 'secret');
+    expect((await ask(url, 'demo', 2)).status).toBe(401);
+    stop.abort();
+    await exit;
+    await expect(fetch(url)).rejects.toThrow();
+  });
+
+  it('says that a port is taken', async () => {
+    const other: Server = createServer().listen(0, '127.0.0.1');
+    await once(other, 'listening');
+    const { port } = other.address() as AddressInfo;
+    const { exitCode, stderr } = await run(['serve', '--port', String(port)]);
+    other.close();
+    expect([exitCode, stderr]).toEqual([1, expect.stringContaining('it is taken; choose another port')]);
+  });
+});
