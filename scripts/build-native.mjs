@@ -13,8 +13,9 @@ import { BuildError, buildAddon, buildFolder, root } from './native/build.mjs';
 
 function checkPlatform() {
   if (process.platform === 'linux' || process.platform === 'darwin') return;
+  const windows = 'The package brings that of Windows, which Linux compiles with --target win32-x64';
   throw new BuildError(
-    `Switchyard does not support ${process.platform} yet: its engine builds on Linux and macOS. On Windows, use WSL.`,
+    `Switchyard's addon is compiled on Linux and macOS, not on ${process.platform}. ${process.platform === 'win32' ? windows : 'There is none'}.`,
   );
 }
 

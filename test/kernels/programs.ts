@@ -25,3 +25,20 @@ export const RESIDENCY: NativeProgram = {
   sources: at('test/kernels/residency_test.cc', 'kernels/weights/residency.cc'),
   options: ['-O1'],
 };
+
+/** The code for the operating system that programs are made for: as SWITCHYARD_TEST_RUNNER may run them on another. */
+const system = process.env.SWITCHYARD_TEST_SYSTEM ?? (process.platform === 'win32' ? 'windows' : 'posix');
+
+/** Reads from a mapped file that is cut short. */
+export const LOST_PAGES: NativeProgram = {
+  name: 'lost_pages',
+  sources: [
+    ...at(
+      'test/kernels/lost_pages_program.cc',
+      'kernels/weights/mapped_file.cc',
+      'kernels/weights/lost_pages.cc',
+    ),
+    ...at(`kernels/platform/${system}`).flatMap((folder) => filesIn(folder, '.cc')),
+  ],
+  options: ['-O1'],
+};

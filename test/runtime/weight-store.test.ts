@@ -1,6 +1,7 @@
 import {
   closeSync,
   ftruncateSync,
+  mkdirSync,
   openSync,
   readFileSync,
   truncateSync,
@@ -82,6 +83,13 @@ describe('openWeightStore', () => {
     store.dispose();
     expect(() => store.handle('w')).toThrow(/weight store is disposed/);
     expect(() => store.readFloat32('w')).toThrow(EngineError);
+  });
+
+  it('opens a file whose path is long and has letters of all kinds', () => {
+    const deep = join(folder, 'weights — 重み', 'd'.repeat(200), 'e'.repeat(200));
+    mkdirSync(deep, { recursive: true });
+    const tensors = writeTensors(join(deep, 'w.bin'), [{ name: 'w', shape: [3], values: pattern(3) }]);
+    expect(open(tensors).readFloat32('w')).toHaveLength(3);
   });
 
   it('names a file that does not exist', () => {

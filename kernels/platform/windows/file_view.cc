@@ -19,7 +19,7 @@ HANDLE Handle(intptr_t file) { return reinterpret_cast<HANDLE>(file); }
 
 // Without FILE_SHARE_WRITE: whoever wants to write to weights in use is refused.
 HANDLE OpenForReading(const std::string& path) {
-  return CreateFileW(Utf16(path).c_str(), GENERIC_READ, FILE_SHARE_READ | FILE_SHARE_DELETE, nullptr,
+  return CreateFileW(Utf16Path(path).c_str(), GENERIC_READ, FILE_SHARE_READ | FILE_SHARE_DELETE, nullptr,
                      OPEN_EXISTING, FILE_ATTRIBUTE_NORMAL, nullptr);
 }
 

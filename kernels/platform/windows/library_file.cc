@@ -8,7 +8,7 @@ namespace switchyard::platform {
 
 LibraryFile::LibraryFile(const std::string& path)
     // Its own folder is searched for the libraries that it needs.
-    : handle_(LoadLibraryExW(Utf16(path).c_str(), nullptr, LOAD_WITH_ALTERED_SEARCH_PATH)) {
+    : handle_(LoadLibraryExW(Utf16Path(path).c_str(), nullptr, LOAD_WITH_ALTERED_SEARCH_PATH)) {
   if (handle_ == nullptr) throw std::runtime_error(path + ": " + ErrorText(GetLastError()));
 }
 

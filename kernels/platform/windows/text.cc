@@ -17,6 +17,14 @@ std::string Utf8(const std::wstring& text) {
   return narrow;
 }
 
+std::wstring Utf16Path(const std::string& path) {
+  std::wstring wide = Utf16(path);
+  if (wide.size() < MAX_PATH) return wide;
+  if (wide.compare(1, 2, L":\\") == 0) return L"\\\\?\\" + wide;
+  const bool is_share = wide.compare(0, 2, L"\\\\") == 0 && wide[2] != L'?' && wide[2] != L'.';
+  return is_share ? L"\\\\?\\UNC" + wide.substr(1) : wide;
+}
+
 std::string ErrorText(DWORD error) {
   constexpr DWORD kFlags = FORMAT_MESSAGE_FROM_SYSTEM | FORMAT_MESSAGE_IGNORE_INSERTS;
   wchar_t words[512];

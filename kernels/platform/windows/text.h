@@ -15,6 +15,9 @@ namespace switchyard::platform {
 std::wstring Utf16(const std::string& text);
 std::string Utf8(const std::wstring& text);
 
+// An absolute path, with backslashes, that may be longer than the 260 units that Windows allows without ado.
+std::wstring Utf16Path(const std::string& path);
+
 // An error of the system in its words, with its number.
 std::string ErrorText(DWORD error);
 
