@@ -7,17 +7,23 @@ import type { Decoding, Scores } from './types.ts';
 
 /** Greedy decoding and sampling: all rows go on together, each by itself, a token a step. */
 export async function decodeRows(run: GenerationRun, decoding: Decoding): Promise<void> {
-  const { signal, parameters, vocabSize, budget, constraint } = run.plan;
+  const { signal, parameters, prompts, parents, vocabSize, budget, constraint } = run.plan;
   const choice = new TokenChoice(parameters, vocabSize, budget, constraint !== undefined);
   let scores = await run.prefill(decoding, choice.candidates);
+  // Rows that continue one prompt begin with its scores, and then go their own ways.
+  if (parents.length > prompts.rows.length) decoding.fork(parents);
+  let places: readonly number[] = parents;
   let live = run.rows;
   for (;;) {
     abortIf(signal, 'generation');
-    for (const [place, row] of live.entries())
-      await run.accept(row, await choose(run, choice, row, rowScores(scores, place, vocabSize)));
+    for (const [i, row] of live.entries()) {
+      const ofRow = rowScores(scores, places[i] as number, vocabSize);
+      await run.accept(row, await choose(run, choice, row, ofRow));
+    }
     run.endLateRows();
     live = live.filter((row) => row.finish === undefined);
     if (live.length === 0) return;
+    places = [...live.keys()];
     abortIf(signal, 'generation');
     const tokens = live.map((row) => row.tokens.at(-1) as number);
     scores = await decoding.step(

@@ -1,3 +1,4 @@
+import { searchBeams } from './beam-search.ts';
 import { decodeRows } from './decode-rows.ts';
 import type { GenerateOptions } from './generate-options.ts';
 import { GenerationRun } from './generation-run.ts';
@@ -28,7 +29,7 @@ export async function generate(
   const plan = makePlan(generator, defaults, options, prompts);
   const run = new GenerationRun(plan);
   try {
-    return await run.toEnd(generator, decodeRows);
+    return await run.toEnd(generator, plan.parameters.numBeams > 1 ? searchBeams : decodeRows);
   } catch (error) {
     const failure = plan.signal?.aborted ? run.aborted() : error;
     await endStreamer(plan, failure);

@@ -5,7 +5,7 @@ import { type GenerationConfig, PARAMETER_NAMES, type ParameterName, wantedInste
 /** Parameters that only code can give. */
 const NOT_IN_FILES: readonly ParameterName[] = [
   ...(['seed', 'logitBias', 'prefixAllowedTokensFn', 'includeStopStrings', 'logprobs'] as const),
-  ...(['logitsProcessors', 'stoppingCriteria', 'numBeams'] as const),
+  ...(['logitsProcessors', 'stoppingCriteria'] as const),
 ];
 /** Names in generation_config.json that are served, in snake_case. */
 const SERVED = new Map(
@@ -17,7 +17,6 @@ const SERVED = new Map(
  * alone.
  */
 const UNSERVED: Readonly<Record<string, readonly unknown[]>> = {
-  num_beams: [1],
   num_beam_groups: [1],
   diversity_penalty: [0],
   penalty_alpha: [0],
@@ -51,14 +50,8 @@ const NEUTRAL = new Set([
     'output_logits',
     'return_dict_in_generate',
   ],
-  // Of beams, which are reported on their own, and of drafts, which do not change what is generated.
-  ...[
-    'early_stopping',
-    'length_penalty',
-    'is_assistant',
-    'num_assistant_tokens',
-    'assistant_ensemble_weight',
-  ],
+  // Of drafts, which do not change what is generated.
+  ...['is_assistant', 'num_assistant_tokens', 'assistant_ensemble_weight'],
   ...['num_assistant_tokens_schedule', 'assistant_confidence_threshold', 'prompt_lookup_num_tokens'],
   ...['max_matching_ngram_size', 'assistant_early_exit', 'assistant_lookbehind', 'target_lookbehind'],
   ...['speculation_type', 'renormalize_logits', 'chat_format', 'max_window_size'],

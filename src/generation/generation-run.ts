@@ -10,10 +10,10 @@ import {
 } from './output.ts';
 import { DEFAULT_NEW_TOKENS } from './parameters.ts';
 import type { Plan } from './plan.ts';
-import { randomSeed } from './random.ts';
+import { Random, randomSeed } from './random.ts';
 import { Row } from './row.ts';
 import { untilAborted } from './streaming.ts';
-import type { Decoding, Generator, Scores } from './types.ts';
+import type { Decoding, Generator, PromptRow, Scores } from './types.ts';
 
 /** How tokens follow from scores: runs the prompts with `run.prefill`, then steps, until every row has ended. */
 export type Strategy = (run: GenerationRun, decoding: Decoding) => Promise<void>;
@@ -25,6 +25,8 @@ export class GenerationRun {
   readonly plan: Plan;
   /** In the order of the output. */
   rows: readonly Row[];
+  /** Of beams: a score for each row. */
+  sequencesScores: readonly number[] | undefined;
   /** What each stopping criterion sees. */
   readonly #views: readonly IdsViews[];
   readonly #pace = new Pace();
@@ -38,7 +40,10 @@ export class GenerationRun {
     this.plan = plan;
     this.#views = plan.parameters.stoppingCriteria.map(() => new IdsViews());
     const seed = plan.parameters.seed ?? randomSeed();
-    this.rows = plan.prompts.rows.map(({ ids }, index) => new Row(plan, ids, index, seed));
+    this.rows = plan.parents.map((prompt, index) => {
+      const { ids } = plan.prompts.rows[prompt] as PromptRow;
+      return new Row(plan, ids, index, new Random(seed, index));
+    });
   }
 
   async toEnd(generator: Generator, strategy: Strategy): Promise<GenerateOutput> {
@@ -56,6 +61,7 @@ export class GenerationRun {
       ...(parameters.stopStrings.length > 0 && {
         stopStrings: this.rows.map((row) => row.stop?.matched ?? null),
       }),
+      ...(this.sequencesScores && { sequencesScores: [...this.sequencesScores] }),
     };
   }
 
@@ -79,7 +85,18 @@ export class GenerationRun {
     row.push(token);
     if (this.plan.streamer) await this.#stream([token]);
     row.finish = this.finishOf(row, token);
-    await this.#pace.breathe();
+    await this.breathe();
+  }
+
+  /** Gives the event loop a turn now and then. */
+  breathe(): Promise<void> {
+    return this.#pace.breathe();
+  }
+
+  /** Whether `maxTime` is over. */
+  get isLate(): boolean {
+    const { maxTime } = this.plan.parameters;
+    return maxTime !== undefined && (performance.now() - this.#started) / 1000 >= maxTime;
   }
 
   /** Why a row ends with its last token; undefined where it goes on. Asked once a token. */
@@ -93,8 +110,7 @@ export class GenerationRun {
 
   /** Ends all rows once `maxTime` is over. */
   endLateRows(): void {
-    const { maxTime } = this.plan.parameters;
-    if (maxTime === undefined || (performance.now() - this.#started) / 1000 < maxTime) return;
+    if (!this.isLate) return;
     for (const row of this.rows) row.finish ??= 'time';
   }
 
@@ -134,18 +150,18 @@ export class GenerationRun {
   }
 
   #output(): PartialOutput {
-    const { prompts, tokenizer, parameters } = this.plan;
-    const given = (row: Row) => prompts.given[row.index] as readonly number[];
+    const { prompts, parents, tokenizer, parameters } = this.plan;
+    const given = ({ index }: Row) => prompts.given[parents[index] as number] as readonly number[];
     return {
       sequences: this.rows.map((row) => [...given(row), ...row.newTokens]),
-      ...(tokenizer && { text: this.rows.map((row) => row.text(this.plan)) }),
+      ...(tokenizer && { text: this.rows.map((row) => row.text) }),
       ...(parameters.logprobs !== undefined && { logprobs: this.rows.map((row) => row.logprobs) }),
       stats: this.#stats(),
     };
   }
 
   #stats(): GenerateStats {
-    const promptTokens = this.rows.reduce((sum, row) => sum + row.promptLength, 0);
+    const promptTokens = this.plan.prompts.rows.reduce((sum, { ids }) => sum + ids.length, 0);
     const newTokens = this.rows.reduce((sum, row) => sum + row.newTokens.length, 0);
     const perSecond = (tokens: number, ms: number) => (ms > 0 ? (tokens * 1000) / ms : 0);
     return {

@@ -26,13 +26,13 @@ export class IdsView {
   }
 }
 
-/** A view for each row of a batch, by its index. */
+/** A view for each row. */
 export class IdsViews {
-  readonly #views = new Map<number, IdsView>();
+  readonly #views = new WeakMap<object, IdsView>();
 
-  of(row: { readonly index: number; readonly tokens: readonly number[] }): readonly number[] {
-    const view = this.#views.get(row.index) ?? new IdsView();
-    this.#views.set(row.index, view);
+  of(row: { readonly tokens: readonly number[] }): readonly number[] {
+    const view = this.#views.get(row) ?? new IdsView();
+    this.#views.set(row, view);
     return view.of(row.tokens);
   }
 }

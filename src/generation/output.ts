@@ -38,13 +38,15 @@ export interface GenerateOutput {
   finishReasons: FinishReason[];
   /** The stop string that ended each row, or null. With `stopStrings` only. */
   stopStrings?: (string | null)[];
+  /** Log-probability of each row over its length to the power of `lengthPenalty`. With beams only, of which the best come first. */
+  sequencesScores?: number[];
   /** One entry a new token of each row. With `logprobs` only. */
   logprobs?: TokenLogprobs[][];
   stats: GenerateStats;
 }
 
 /** What there was when a generation was aborted. */
-export type PartialOutput = Omit<GenerateOutput, 'finishReasons' | 'stopStrings'>;
+export type PartialOutput = Omit<GenerateOutput, 'finishReasons' | 'stopStrings' | 'sequencesScores'>;
 
 /** A generation was ended through its signal. */
 export class GenerationAbortError extends AbortError {

@@ -66,7 +66,7 @@ export interface GenerationParameters {
   eosTokenId?: number | readonly number[] | null | undefined;
   /** Fed for rows that have ended while others go on. Default: the first end token. */
   padTokenId?: number | null | undefined;
-  /** Continuations of each prompt. More than one needs `doSample`. Default 1. */
+  /** Continuations of each prompt. More than one needs `doSample`, or as many beams. Default 1. */
   numReturnSequences?: number | undefined;
   /** Texts that end a row once generated. Need `tokenizer`. */
   stopStrings?: string | readonly string[] | undefined;
@@ -78,8 +78,15 @@ export interface GenerationParameters {
   maxTime?: number | undefined;
   /** Makes sampling repeatable: an integer from 0 to 2^53 − 1. Default: random. transformers has no such parameter. */
   seed?: number | undefined;
-  /** Only 1 is supported: no beam search. */
+  /** Sequences that beam search follows; 1 is none. Excludes `doSample`. Default 1. */
   numBeams?: number | undefined;
+  /**
+   * When beam search ends: `true` once `numBeams` sequences have ended, `false` once none can be expected to end better, `'never'` once none
+   * can. Default false.
+   */
+  earlyStopping?: boolean | 'never' | undefined;
+  /** Beams are ranked by their log-probability over their length to this power: above 0 longer ones gain. Default 1. */
+  lengthPenalty?: number | undefined;
   /** Says which tokens may come next. */
   prefixAllowedTokensFn?: PrefixAllowedTokensFn | undefined;
   /** Run after the built-in ones that hold for greedy decoding too, before the filters of sampling. */
@@ -102,6 +109,7 @@ const positive = [z.number().gt(0), 'a number above 0'] as const;
 /** New tokens a row may have where nobody sets a limit; transformers has 20. */
 export const DEFAULT_NEW_TOKENS = 256;
 
+const MOST_BEAMS = 256;
 /** Rows are held one by one, so that a number without measure would fill the memory before anything runs. */
 const MOST_SEQUENCES = 4096;
 
@@ -149,7 +157,9 @@ const PARAMETERS: Readonly<Record<ParameterName, readonly [schema: z.ZodType, wa
   logprobs: [z.int().min(0).max(20), 'a whole number from 0 to 20'],
   maxTime: positive,
   seed: [z.int().min(0), 'a whole number from 0 to 2^53 - 1'],
-  numBeams: [z.literal(1), '1; beam search is not supported'],
+  numBeams: [z.int().min(1).max(MOST_BEAMS), `a whole number from 1 to ${MOST_BEAMS}`],
+  earlyStopping: [z.union([z.boolean(), z.literal('never')]), 'true, false or "never"'],
+  lengthPenalty: [z.number(), 'a number'],
   prefixAllowedTokensFn: [z.custom<never>((value) => typeof value === 'function'), 'a function'],
   logitsProcessors: [functions, 'a list of functions'],
   stoppingCriteria: [functions, 'a list of functions'],

@@ -45,6 +45,8 @@ export function checkGenerateOptions(
 /** Everything that is settled before the model runs. */
 export interface Plan {
   prompts: Prompts;
+  /** Of each row, the prompt it continues. */
+  parents: readonly number[];
   parameters: ResolvedParameters;
   vocabSize: number;
   /** New tokens each row may have; 0 where the prompts fill the context. */
@@ -72,22 +74,23 @@ export function makePlan(
   }
   const { vocabSize } = generator;
   const parameters = joinParameters(defaults, options, vocabSize);
-  const prompts = repeatRows(
-    checked ?? checkPrompts(options.inputIds, options.attentionMask, vocabSize),
-    parameters,
-  );
-  checkStreaming(options, prompts.rows.length, parameters);
+  const prompts = checked ?? checkPrompts(options.inputIds, options.attentionMask, vocabSize);
+  const parents = parentsOf(prompts, parameters);
+  const constraint = constraintOf(options, prompts, parents, parameters, vocabSize);
+  checkSequences(parameters, constraint !== undefined);
+  checkStreaming(options, parents.length, parameters);
   const width = Math.max(...prompts.rows.map(({ ids }) => ids.length));
   const budget = tokenBudget(parameters, width, generator.contextLength);
   return {
     prompts,
+    parents,
     parameters,
     vocabSize,
     budget,
     streamer: asStreamer(options),
     signal: options.signal,
     tokenizer: options.tokenizer,
-    constraint: constraintOf(options, prompts, parameters, vocabSize),
+    constraint,
     request: {
       prompts: prompts.rows,
       newTokens: budget,
@@ -101,13 +104,14 @@ export function makePlan(
 function constraintOf(
   options: GenerateOptions,
   { rows }: Prompts,
+  parents: readonly number[],
   { eosTokenIds }: ResolvedParameters,
   vocabSize: number,
 ): ConstraintFactory | undefined {
   const { constraint: own, tokenizer } = options;
   if (own !== undefined && typeof own !== 'function')
     throw new InputError(expected('constraint', own, 'a function that makes the constraint of a row'));
-  const prompts = rows.map(({ ids }) => ids);
+  const prompts = parents.map((prompt) => rows[prompt]?.ids ?? []);
   const answer = answerConstraint(options, tokenizer, prompts, eosTokenIds, vocabSize);
   if (own && answer)
     throw new InputError(
@@ -160,20 +164,37 @@ function checkTokenIds(config: GenerationConfig, where: string, vocabSize: numbe
   }
 }
 
-function repeatRows(prompts: Prompts, { numReturnSequences, doSample }: ResolvedParameters): Prompts {
-  if (numReturnSequences === 1) return prompts;
-  if (!doSample) {
+/** @throws InputError for what cannot go with beams, or give several sequences */
+function checkSequences(parameters: ResolvedParameters, isConstrained: boolean): void {
+  const { numReturnSequences, numBeams, doSample } = parameters;
+  if (numBeams > 1) {
+    const stray = doSample ? 'doSample' : isConstrained ? 'a constraint on tokens' : undefined;
+    const other = stray ?? (parameters.logprobs === undefined ? undefined : 'logprobs');
+    if (other !== undefined)
+      throw new InputError(`numBeams is ${numBeams}, which excludes ${other}. Leave one of them out`);
+    if (numReturnSequences > numBeams)
+      throw new InputError(
+        `numReturnSequences is ${numReturnSequences}, but there are ${numBeams} beams. Raise numBeams`,
+      );
+  } else if (numReturnSequences > 1 && !doSample) {
     throw new InputError(
       `numReturnSequences is ${numReturnSequences}, but greedy decoding gives the same row every time. ` +
-        'Set doSample: true, or numReturnSequences: 1',
+        'Set doSample: true, as many numBeams, or numReturnSequences: 1',
     );
   }
-  const repeat = <T>(rows: readonly T[]) =>
-    rows.flatMap((row) => Array.from({ length: numReturnSequences }, () => row));
-  return { given: repeat(prompts.given), rows: repeat(prompts.rows) };
+}
+
+/** Which prompt each row of the output continues. Beams are as many rows as they find. */
+function parentsOf(prompts: Prompts, { numReturnSequences, numBeams }: ResolvedParameters): number[] {
+  const times = numBeams > 1 ? 1 : numReturnSequences;
+  return [...prompts.rows.keys()].flatMap((prompt) => Array.from({ length: times }, () => prompt));
 }
 
 function checkStreaming(options: GenerateOptions, rows: number, parameters: ResolvedParameters): void {
+  if (options.streamer !== undefined && parameters.numBeams > 1)
+    throw new InputError(
+      'A streamer follows one row, but beams change their minds. Leave streamer or numBeams out',
+    );
   const { streamer, tokenizer } = options;
   if (typeof streamer === 'function') {
     if (tokenizer === undefined)

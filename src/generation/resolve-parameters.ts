@@ -40,6 +40,9 @@ export interface ResolvedParameters {
   removeInvalidValues: boolean;
   eosTokenIds: readonly number[];
   padTokenId: number;
+  numBeams: number;
+  earlyStopping: boolean | 'never';
+  lengthPenalty: number;
   numReturnSequences: number;
   stopStrings: readonly string[];
   includeStopStrings: boolean;
@@ -75,7 +78,6 @@ export function resolveParameters(levels: readonly GenerationConfig[]): Resolved
   const [maxNewTokens, maxLength] = pickOne('maxNewTokens', 'maxLength');
   const [minNewTokens = 0, minLength = 0] = pickOne('minNewTokens', 'minLength');
   const eosTokenIds = asList(pick('eosTokenId'));
-  pick('numBeams');
   return {
     maxNewTokens: maxLength === undefined ? (maxNewTokens ?? DEFAULT_NEW_TOKENS) : undefined,
     maxLength,
@@ -96,6 +98,9 @@ export function resolveParameters(levels: readonly GenerationConfig[]): Resolved
     removeInvalidValues: pick('removeInvalidValues') ?? false,
     eosTokenIds,
     padTokenId: pick('padTokenId') ?? eosTokenIds[0] ?? 0,
+    numBeams: pick('numBeams') ?? 1,
+    earlyStopping: pick('earlyStopping') ?? false,
+    lengthPenalty: pick('lengthPenalty') ?? 1,
     numReturnSequences: pick('numReturnSequences') ?? 1,
     stopStrings: asList(pick('stopStrings')),
     includeStopStrings: pick('includeStopStrings') ?? false,

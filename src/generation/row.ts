@@ -2,7 +2,7 @@ import type { TokenConstraint } from './constraint.ts';
 import type { TokenLogprobs } from './logprobs.ts';
 import type { FinishReason } from './output.ts';
 import type { Plan } from './plan.ts';
-import { Random } from './random.ts';
+import type { Random } from './random.ts';
 import { StopStringMatcher } from './stopping-criteria.ts';
 import type { ChoosingRow } from './token-choice.ts';
 
@@ -12,28 +12,37 @@ export class Row implements ChoosingRow {
   readonly tokens: number[];
   readonly promptLength: number;
   readonly seen: Set<number>;
-  readonly counts = new Map<number, number>();
+  readonly counts: Map<number, number>;
   readonly random: Random;
   readonly constraint: TokenConstraint | undefined;
   readonly stop: StopStringMatcher | undefined;
   readonly logprobs: TokenLogprobs[] = [];
   finish: FinishReason | undefined;
+  readonly #plan: Plan;
 
-  /** @param seed of all rows of the generation */
-  constructor(
-    { parameters, tokenizer, constraint }: Plan,
-    ids: readonly number[],
-    index: number,
-    seed: number,
-  ) {
+  /**
+   * @param index its place among the prompts
+   * @param random where it draws from
+   * @param twin a row that it begins as a copy of
+   */
+  constructor(plan: Plan, ids: readonly number[], index: number, random: Random, twin?: Row) {
+    this.#plan = plan;
     this.index = index;
     this.tokens = [...ids];
-    this.promptLength = ids.length;
-    this.seen = new Set(ids);
-    this.random = new Random(seed, index);
-    this.constraint = constraint?.(index);
+    this.promptLength = twin?.promptLength ?? ids.length;
+    this.seen = new Set(twin?.seen ?? ids);
+    this.counts = new Map(twin?.counts);
+    this.random = random;
+    this.constraint = plan.constraint?.(index);
+    const { parameters, tokenizer } = plan;
     const { stopStrings } = parameters;
     if (tokenizer && stopStrings.length > 0) this.stop = new StopStringMatcher(tokenizer, stopStrings);
+    for (const id of twin?.newTokens ?? []) this.stop?.push(id);
+  }
+
+  /** A row of the same tokens that goes its own way. Not with a constraint, whose state is not known here. */
+  fork(): Row {
+    return new Row(this.#plan, this.tokens, this.index, this.random, this);
   }
 
   get newTokens(): readonly number[] {
@@ -49,7 +58,8 @@ export class Row implements ChoosingRow {
   }
 
   /** Its new text, without special tokens and without the stop string that ended it. */
-  text({ tokenizer, parameters }: Plan): string {
+  get text(): string {
+    const { tokenizer, parameters } = this.#plan;
     const text = tokenizer?.decode(this.newTokens, { skipSpecialTokens: true, unknownIds: 'skip' }) ?? '';
     const at = this.stop?.matched && !parameters.includeStopStrings ? text.indexOf(this.stop.matched) : -1;
     return at === -1 ? text : text.slice(0, at);

@@ -46,12 +46,12 @@ describe('generation_config.json', () => {
 
   test('has what it asks for in vain named once', async () => {
     const folder = demoWith({
-      'generation_config.json': { do_sample: false, num_beams: 4, penalty_alpha: 0.6 },
+      'generation_config.json': { do_sample: false, guidance_scale: 4, penalty_alpha: 0.6 },
     });
     const { exitCode, stderr } = await run(['generate', '--model', folder, ...prompt, '2']);
     expect(exitCode).toBe(0);
     expect(stderr).toMatch(
-      /^warning: .*generation_config\.json has settings without effect here: num_beams: 4, penalty_alpha: 0\.6\n$/,
+      /^warning: .*generation_config\.json has settings without effect here: guidance_scale: 4, penalty_alpha: 0\.6\n$/,
     );
   });
 });

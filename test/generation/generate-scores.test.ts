@@ -141,6 +141,17 @@ describe('sampling', () => {
     await expect(run({ numReturnSequences: 2 })).rejects.toThrow(/doSample: true/);
   });
 
+  it('numReturnSequences runs each prompt once', async () => {
+    const small = new LookupModel(97);
+    const options = { inputIds: [PROMPT, [4, 4, 4]], doSample: true, topK: 0, seed: 1, maxNewTokens: 3 };
+    const { sequences, stats } = await generate(small, {}, { ...options, numReturnSequences: 3 });
+    expect(small.requests[0]?.prompts).toHaveLength(2);
+    expect(stats.promptTokens).toBe(6);
+    expect(small.steps.map((tokens) => tokens.length)).toEqual([6, 6]);
+    const rows = [PROMPT, PROMPT, PROMPT, [4, 4, 4], [4, 4, 4], [4, 4, 4]];
+    expect(sequences).toEqual((await generate(small, {}, { ...options, inputIds: rows })).sequences);
+  });
+
   it('ignores sampling parameters without doSample, as transformers does', async () => {
     const parameters = { temperature: 0.1, topK: 1, topP: 0.1, minP: 0.5 };
     expect(await newTokens(parameters)).toEqual([model.greedy(PROMPT, 20)]);

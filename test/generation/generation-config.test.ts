@@ -83,12 +83,12 @@ describe('generation_config.json', () => {
 
   it('has its settings without effect named, and no others', () => {
     const settings = {
-      ...{ num_beams: 4, guidance_scale: 1, penalty_alpha: 0.6, wishful_penalty: 1.5, dola_layers: null },
+      ...{ num_beams: 4, guidance_scale: 1.5, penalty_alpha: 0.6, wishful_penalty: 1.5, dola_layers: null },
       ...{ bos_token_id: 1, eos_token_id: 2, use_cache: true, length_penalty: 2, transformers_version: '5' },
       ...{ suppress_tokens: [4], diversity_penalty: 0.0, cache_implementation: 'static', top_k: 3 },
     };
     expect(unservedSettings(settings)).toEqual([
-      'num_beams: 4',
+      'guidance_scale: 1.5',
       'penalty_alpha: 0.6',
       'wishful_penalty: 1.5',
     ]);
