@@ -30,6 +30,7 @@ import {
   type ComputeFlags,
   compileOptions,
   computeOptions,
+  examples,
   experts,
   integer,
   requireDevice,
@@ -57,7 +58,7 @@ export function addBenchCommand(program: Command, io: Io): void {
   const command = program
     .command('bench')
     .description('Measure load, prefill, decode and memory. Without --model, the bundled demo model runs.')
-    .option('--model <model>', 'a repo on the Hugging Face Hub, or a folder')
+    .option('-m, --model <model>', 'a repo on the Hugging Face Hub, or a folder')
     .option('--revision <revision>', 'branch, tag or commit of the repo')
     .option('--experts <names>', 'backends, such as eager,grouped_mm; or all; or key=name', candidates)
     .option('--prompt <lengths>', `prompt lengths in tokens (default: ${DEFAULT_PROMPTS.join()})`, lengths)
@@ -66,6 +67,10 @@ export function addBenchCommand(program: Command, io: Io): void {
   addComputeOptions(command)
     .option('--crossover', 'only compare prefill across backends, from 1 to 1024 tokens')
     .option('--json', 'print one JSON object')
+    .addHelpText(
+      'after',
+      examples(['switchyard bench -m Qwen/Qwen1.5-MoE-A2.7B --experts all --prompt 128,512', '']),
+    )
     .action((flags: Flags) => bench(flags, io));
 }
 

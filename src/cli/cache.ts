@@ -4,7 +4,8 @@ import { planRemoval, type Removal, remove } from '../hub/cache/remove.ts';
 import { type CacheContent, scanCache } from '../hub/cache/scan.ts';
 import { isRepoId } from '../hub/repo/names.ts';
 import { formatBytes } from '../units.ts';
-import { type Io, UsageError } from './io.ts';
+import { type Io, Stop, UsageError } from './io.ts';
+import { examples } from './options.ts';
 
 interface RemoveFlags {
   revision?: string;
@@ -20,6 +21,7 @@ export function addCacheCommand(program: Command, io: Io): void {
     .description('List the models in the cache.')
     .option('--cache-dir <folder>', 'cache folder; by default as HF_HUB_CACHE and HF_HOME say')
     .option('--json', 'print one JSON object')
+    .addHelpText('after', examples(['switchyard cache ls', '']))
     .action(async ({ cacheDir, json }: { cacheDir?: string; json?: boolean }) => {
       const content = await scanCache(cacheDir);
       for (const warning of content.warnings) io.stderr.write(`warning: ${warning}\n`);
@@ -32,6 +34,7 @@ export function addCacheCommand(program: Command, io: Io): void {
     .option('--revision <revision>', 'only this branch, tag or commit; files that others share stay')
     .option('--cache-dir <folder>', 'cache folder; by default as HF_HUB_CACHE and HF_HOME say')
     .option('--yes', 'do not ask')
+    .addHelpText('after', examples(['switchyard cache rm Qwen/Qwen1.5-MoE-A2.7B', '']))
     .action(async (model: string, flags: RemoveFlags) => {
       if (!isRepoId(model))
         throw new UsageError(`"${model}" is not a repo id such as Qwen/Qwen1.5-MoE-A2.7B`);
@@ -52,8 +55,12 @@ async function confirmed(removal: Removal, io: Io): Promise<boolean> {
   try {
     // Ctrl-D ends the input without an answer.
     const closed = new Promise<string>((resolve) => prompt.once('close', () => resolve('')));
+    // A terminal that is read by line hands Ctrl-C to the reader.
+    const interrupted = new Promise<never>((_, reject) =>
+      prompt.once('SIGINT', () => reject(new Stop('interrupted', 130))),
+    );
     const asked = prompt.question(`Remove ${describe(removal)}? [y/N] `, { signal: io.stop });
-    return /^y(es)?$/i.test((await Promise.race([asked, closed])).trim());
+    return /^y(es)?$/i.test((await Promise.race([asked, closed, interrupted])).trim());
   } finally {
     prompt.close();
   }

@@ -4,6 +4,7 @@ import { diagnose } from '../doctor/diagnose.ts';
 import { EngineError } from '../errors.ts';
 import { version } from '../runtime/package-root.ts';
 import type { Io } from './io.ts';
+import { examples } from './options.ts';
 
 /** `switchyard doctor`: what this machine has, what will be used, and what to do about what is missing. */
 export function addDoctorCommand(program: Command, io: Io): void {
@@ -11,6 +12,7 @@ export function addDoctorCommand(program: Command, io: Io): void {
     .command('doctor')
     .description('Say what models would run on here, what is missing, and what to do about it.')
     .option('--json', 'print one JSON object')
+    .addHelpText('after', examples(['switchyard doctor', '']))
     .action(async ({ json }: { json?: boolean }) => {
       const diagnosis = await diagnose();
       const report = json

@@ -9,6 +9,7 @@ import type { HubOptions, Repo } from '../hub/types.ts';
 import { INDEX_FILE, openCheckpoint, SINGLE_FILE } from '../safetensors/checkpoint.ts';
 import { formatBytes } from '../units.ts';
 import { type Io, UsageError } from './io.ts';
+import { examples } from './options.ts';
 import { createProgressDisplay } from './progress.ts';
 
 /** Small files a load may need, besides config.json and the weights; a repo has some of them. */
@@ -61,6 +62,10 @@ export function addDownloadCommand(program: Command, io: Io): void {
     .option('--force', 'fetch also what is cached')
     .option('--anyway', 'fetch also a model that cannot be run here')
     .option('--json', 'print one JSON object')
+    .addHelpText(
+      'after',
+      examples(['switchyard download Qwen/Qwen1.5-MoE-A2.7B', 'goes on where it stopped']),
+    )
     .action(async (model: string, flags: Flags) => {
       const progress = createProgressDisplay(io.stderr);
       try {

@@ -7,16 +7,17 @@ import {
   AutoTokenizer,
   type CausalLM,
   DEMO_MODEL,
-  type GenerateStats,
+  type GenerateOutput,
   GenerationAbortError,
   ImageTextToText,
+  type PartialOutput,
   type Processor,
   type ProcessorOutput,
   type ResolvedRepo,
   type Streamer,
   type Tokenizer,
 } from '../index.ts';
-import type { Io } from './io.ts';
+import { type Io, UsageError } from './io.ts';
 import { openModelRepo } from './open-model-repo.ts';
 import {
   addComputeOptions,
@@ -24,6 +25,7 @@ import {
   compileOptions,
   computeOptions,
   decimal,
+  examples,
   experts,
   given,
   integer,
@@ -46,39 +48,65 @@ export interface Flags extends PromptFlags, ComputeFlags {
   topP?: number;
   minP?: number;
   repetitionPenalty?: number;
+  stop?: string[];
+  logprobs?: number;
   ignoreEos?: boolean;
   seed?: number;
   stats?: boolean;
   json?: boolean;
 }
 
+const EXAMPLES = examples(
+  ['switchyard generate "In the beginning"', 'the bundled demo model'],
+  ['switchyard generate -m Qwen/Qwen3-30B-A3B --chat "What is an expert?" --no-think', ''],
+  ['cat notes.txt | switchyard generate -m ./model --chat "Summarise:"', 'piped text follows the message'],
+  ['switchyard generate -p "1, 2, 3," -n 20 --stop "10" --json', ''],
+);
+
 /** `switchyard generate`: continues a prompt, answers a message, or continues raw token ids. */
 export function addGenerateCommand(program: Command, io: Io): void {
   const command = program
     .command('generate')
     .description('Generate text. Without --model, the bundled demo model speaks.')
-    .option('--model <model>', 'a repo on the Hugging Face Hub, or a folder')
+    .argument('[prompt]', 'text to continue, as --prompt')
+    .option('-m, --model <model>', 'a repo on the Hugging Face Hub, or a folder')
     .option('--revision <revision>', 'branch, tag or commit of the repo')
-    .option('--prompt <text>', 'text to continue; by default it is read from stdin')
+    .option('-p, --prompt <text>', 'text to continue; by default it is read from stdin')
+    .option('--prompt-file <file>', 'text to continue, from a file')
     .option('--chat <text>', 'a message to answer, put through the chat template')
+    .option('--system <text>', 'what the model is told first; the prompt is a message then')
+    .option('--no-think', 'answer without reasoning, where the model can; the prompt is a message then')
     .option('--input-ids <ids>', 'raw token ids, such as 1,2,3; repeat it for a batch', tokenIds)
     .option('--image <image>', 'a picture for an image-text model, as path or URL; repeatable', strings)
     .option('--experts <spec>', 'experts backend: a name, or key=name,key=name', experts);
   addComputeOptions(command)
-    .option('--max-new-tokens <n>', "most tokens to generate (default: the model's, else 256)", integer(1))
+    .option(
+      '-n, --max-new-tokens <n>',
+      "most tokens to generate (default: the model's, else 256)",
+      integer(1),
+    )
     .option('--temperature <t>', 'sample at this temperature; 0 is greedy', decimal({ least: 0 }))
     .option('--top-k <k>', 'sample among the k likeliest tokens; 0 is all', integer(0))
     .option('--top-p <p>', 'sample among the likeliest tokens of this sum', decimal({ least: 0, most: 1 }))
     .option('--min-p <p>', 'when sampling, drop what is below p × the best', decimal({ least: 0, most: 1 }))
     .option('--repetition-penalty <r>', 'above 1 avoids repetition', decimal({ above: 0 }))
+    .option('--stop <text>', 'end with this text, which is left out; repeatable', strings)
     .option('--ignore-eos', 'go on after an end token')
     .option('--seed <n>', 'makes sampling repeatable', integer(0))
     .option('--stats', 'timing and backend on stderr')
-    .option('--json', 'print one JSON object instead of text')
-    .action((flags: Flags) => generate(flags, io));
+    .option('--json', 'print one JSON object, as of the API, instead of text')
+    .option(
+      '--logprobs <n>',
+      'with --json: log-probabilities of the tokens, and of the n likeliest',
+      integer(0, 20),
+    )
+    .addHelpText('after', EXAMPLES)
+    .action((words: string | undefined, flags: Flags) => generate({ ...flags, ...given({ words }) }, io));
 }
 
 async function generate(flags: Flags, io: Io): Promise<void> {
+  if (flags.logprobs !== undefined && !flags.json)
+    throw new UsageError('--logprobs come with --json; add it, or leave them out');
   await requireDevice(flags.device);
   const prompt = await readPrompt(flags, io.stdin, io.stop);
   const loaded = await load(flags, prompt, io);
@@ -97,10 +125,12 @@ async function generate(flags: Flags, io: Io): Promise<void> {
       if (error instanceof GenerationAbortError) return error.partial;
       throw error;
     });
-    const width = batch.inputIds[0]?.length;
-    const rows = output.sequences.map((row) => row.slice(width));
-    if (flags.json) io.stdout.write(`${JSON.stringify(jsonReport(rows, output.stats, loaded))}\n`);
-    else io.stdout.write(streamer ? '\n' : rows.map((row) => `${row.join(',')}\n`).join(''));
+    if (flags.json) io.stdout.write(`${JSON.stringify(jsonReport(output, loaded))}\n`);
+    else if (streamer) io.stdout.write('\n');
+    else {
+      const width = batch.inputIds[0]?.length;
+      io.stdout.write(output.sequences.map((row) => `${row.slice(width).join(',')}\n`).join(''));
+    }
     if (flags.stats) {
       const pictures = describePictures(prompt, batch, loaded);
       io.stderr.write(
@@ -136,10 +166,10 @@ function chooseStreamer(flags: Flags, batch: Batch, { tokenizer }: Loaded, io: I
   return tokenizer ? textPrinter(tokenizer, io.stdout) : idPrinter(io.stdout);
 }
 
-function jsonReport(sequences: number[][], stats: GenerateStats, loaded: Loaded) {
-  const decode = (row: number[]) =>
-    loaded.tokenizer?.decode(row, { skipSpecialTokens: true, unknownIds: 'skip' }) ?? null;
-  return { sequences, text: sequences.map(decode), experts: backends(loaded), stats };
+/** What `generate` gives, with the backends that have computed it. */
+function jsonReport(output: GenerateOutput | PartialOutput, loaded: Loaded) {
+  const { stats, text = output.sequences.map(() => null), ...rest } = output;
+  return { ...rest, text, experts: backends(loaded), stats };
 }
 
 const backends = ({ model }: Loaded) => model.getExpertsImplementation();
@@ -206,6 +236,8 @@ export function generationOptions(flags: Flags) {
   return {
     ...given({
       maxNewTokens: flags.maxNewTokens,
+      stopStrings: flags.stop,
+      logprobs: flags.logprobs,
       repetitionPenalty: flags.repetitionPenalty,
       seed: flags.seed,
     }),

@@ -3,6 +3,7 @@ import { formatBytes } from '../units.ts';
 import { formatCount } from './format.ts';
 import type { Io } from './io.ts';
 import { type ModelInfo, modelInfo } from './model-info.ts';
+import { examples } from './options.ts';
 
 interface Flags {
   json?: boolean;
@@ -17,6 +18,10 @@ export function addInfoCommand(program: Command, io: Io): void {
     .argument('<model>', 'a repo on the Hugging Face Hub, or a folder')
     .option('--revision <revision>', 'branch, tag or commit of the repo')
     .option('--json', 'print one JSON object')
+    .addHelpText(
+      'after',
+      examples(['switchyard info Qwen/Qwen3-30B-A3B', 'nothing but its config is fetched']),
+    )
     .action(async (model: string, flags: Flags) => {
       const options = flags.revision === undefined ? {} : { revision: flags.revision };
       const onWarning = (message: string) => io.stderr.write(`warning: ${message}\n`);

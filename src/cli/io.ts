@@ -2,7 +2,7 @@ import type { Readable, Writable } from 'node:stream';
 
 /** What a subcommand may touch of the process; tests pass their own. */
 export interface Io {
-  stdin: Readable & { isTTY?: boolean };
+  stdin: Readable & { isTTY?: boolean; fd?: number };
   stdout: Writable;
   stderr: Writable;
   /** Aborted with a `Stop` when the run shall end early. */

@@ -6,6 +6,12 @@ import { type CompileMode, type CompileOptions, checkCompileMode } from '../mode
 import { checkDevice, DEVICES, type Device, isDevice } from '../runtime/choose-device.ts';
 import { UsageError } from './io.ts';
 
+/** Lines of a help page: what one may type, and what that is. */
+export function examples(...lines: readonly (readonly [command: string, note: string])[]): string {
+  const shown = lines.map(([command, note]) => (note === '' ? `  ${command}` : `  ${command}   # ${note}`));
+  return ['', lines.length === 1 ? 'Example:' : 'Examples:', ...shown].join('\n');
+}
+
 /** Parser of a whole number within bounds. */
 export function integer(min: number, max = Number.MAX_SAFE_INTEGER): (text: string) => number {
   return (text) => {

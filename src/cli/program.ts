@@ -3,6 +3,7 @@ import { version } from '../runtime/package-root.ts';
 import { addBenchCommand } from './bench.ts';
 import { addBuildCommand } from './build.ts';
 import { addCacheCommand } from './cache.ts';
+import { addCompletionCommand } from './completion.ts';
 import { addDoctorCommand } from './doctor.ts';
 import { addDownloadCommand } from './download.ts';
 import { addGenerateCommand } from './generate.ts';
@@ -25,6 +26,7 @@ export async function runCommandLine(args: readonly string[], io: Io): Promise<n
   } catch (error) {
     // What a stopped run throws is a consequence of the stop.
     if (io.stop.aborted) return exitCodeOf(io.stop.reason);
+    if (error instanceof Stop) return error.exitCode;
     // Commander has printed its message already; help and version are no faults.
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
     io.stderr.write(`error: ${error instanceof Error ? error.message : String(error)}\n`);
@@ -33,14 +35,19 @@ export async function runCommandLine(args: readonly string[], io: Io): Promise<n
   }
 }
 
+const EXIT_CODES = `
+Exit codes: 0 where all went well; 2 where the command line, or what is piped in, is wrong, or a device lacks something; 130 after Ctrl-C; 1
+for any other fault.`;
+
 function buildProgram(io: Io): Command {
   const program = new Command('switchyard')
     .description(
       'Runs Qwen Mixture-of-Experts models on ONNX Runtime, with the experts on a backend of your choice.',
     )
-    .version(version())
+    .version(version(), '-v, --version')
     .exitOverride()
     .configureOutput({ writeOut: (text) => io.stdout.write(text), writeErr: (text) => io.stderr.write(text) })
+    .addHelpText('after', EXIT_CODES)
     .showHelpAfterError('(add --help for usage)');
   addGenerateCommand(program, io);
   addServeCommand(program, io);
@@ -51,6 +58,7 @@ function buildProgram(io: Io): Command {
   addBenchCommand(program, io);
   addDoctorCommand(program, io);
   addBuildCommand(program, io);
+  addCompletionCommand(program, io);
   return program;
 }
 

@@ -1,51 +1,118 @@
+import { fstatSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { addAbortSignal, type Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { InputError } from '../errors.ts';
-import type { Processor, ProcessorOutput, Tokenizer } from '../index.ts';
+import type { ChatMessage, Processor, ProcessorOutput, Tokenizer } from '../index.ts';
 import { type Io, UsageError } from './io.ts';
 
-/** What to continue: running text, a message to answer, or a batch of raw token ids. */
+/** What to continue: running text, a conversation, or a batch of raw token ids. */
 export type Prompt =
-  | (({ text: string } | { chat: string }) & { images: readonly string[] })
+  | (({ text: string } | { messages: readonly ChatMessage[]; thinks: boolean }) & {
+      images: readonly string[];
+    })
   | { ids: number[][] };
 
+/** What may be the prompt, each as it stands on the command line. */
 export interface PromptFlags {
+  /** Given without an option. */
+  words?: string;
   prompt?: string;
+  promptFile?: string;
   chat?: string;
   inputIds?: number[][];
+  /** What the model is told before the message. */
+  system?: string;
+  /** False with `--no-think`. */
+  think?: boolean;
   /** Paths and URLs of pictures that belong to the prompt. */
   image?: string[];
 }
 
 /**
- * The one prompt the command line gives, or stdin.
+ * The one prompt the command line gives, with what is piped in behind it, or what is piped in alone.
  *
- * @throws UsageError for several, an empty one, or a terminal as stdin; InputError for empty stdin
+ * @throws UsageError for several, an empty one, a terminal as stdin, or empty stdin; InputError for a file that cannot be read
  */
 export async function readPrompt(flags: PromptFlags, stdin: Io['stdin'], stop: AbortSignal): Promise<Prompt> {
+  checkPrompt(flags);
+  const images = flags.image ?? [];
+  if (flags.inputIds) return { ids: flags.inputIds };
+  const given = flags.chat ?? flags.prompt ?? flags.words ?? (await promptOfFile(flags.promptFile));
+  const text = given === undefined ? await piped(stdin, stop) : await withPiped(given, stdin, stop);
+  if (!speaks(flags)) return { text, images };
+  const system = flags.system === undefined ? [] : [{ role: 'system', content: flags.system }];
+  return { messages: [...system, { role: 'user', content: text }], thinks: flags.think ?? true, images };
+}
+
+/** Whether the text is a message for the chat template. `--chat` without a text takes what is piped in. */
+function speaks({ chat, system, think }: PromptFlags): boolean {
+  return chat !== undefined || system !== undefined || think === false;
+}
+
+function checkPrompt(flags: PromptFlags): void {
   const given = [
+    flags.words !== undefined && 'a prompt without an option',
     flags.prompt !== undefined && '--prompt',
+    flags.promptFile !== undefined && '--prompt-file',
     flags.chat !== undefined && '--chat',
     flags.inputIds !== undefined && '--input-ids',
-  ].filter(Boolean);
+  ].filter((name) => name !== false);
   if (given.length > 1) throw new UsageError(`${given.join(' and ')} exclude each other; give one of them`);
-  const images = flags.image ?? [];
-  if (flags.inputIds && images.length > 0)
-    throw new UsageError('--image and --input-ids exclude each other; give the prompt as --prompt or --chat');
-  if (flags.inputIds) return { ids: flags.inputIds };
-  if (flags.chat === '' || flags.prompt === '')
+  if (flags.inputIds) {
+    if (flags.image)
+      throw new UsageError(
+        '--image and --input-ids exclude each other; give the prompt as --prompt or --chat',
+      );
+    const stray = flags.system !== undefined ? '--system' : flags.think === false ? '--no-think' : undefined;
+    if (stray) throw new UsageError(`${stray} belongs to a message, but --input-ids are given`);
+  }
+  if (flags.chat === '' || flags.prompt === '' || flags.words === '')
     throw new UsageError(`${given[0]} is empty; give it some text`);
-  if (flags.chat !== undefined) return { chat: flags.chat, images };
-  if (flags.prompt !== undefined) return { text: flags.prompt, images };
+}
+
+async function promptOfFile(file: string | undefined): Promise<string | undefined> {
+  if (file === undefined) return undefined;
+  const content = await readFile(file, 'utf8').catch((error: Error) => {
+    throw new InputError(`--prompt-file ${file} cannot be read: ${error.message}`, { cause: error });
+  });
+  const prompt = content.replace(/\r?\n$/, '');
+  if (prompt === '') throw new InputError(`--prompt-file ${file} is empty; put some text into it`);
+  return prompt;
+}
+
+async function piped(stdin: Io['stdin'], stop: AbortSignal): Promise<string> {
   if (stdin.isTTY) {
     throw new UsageError(
-      'there is nothing to continue; give --prompt, --chat or --input-ids, or pipe a prompt in',
+      'there is nothing to continue; give a prompt, --chat or --input-ids, or pipe a prompt in',
     );
   }
-  const piped = await readText(addAbortSignal(stop, stdin));
-  if (piped === '')
-    throw new InputError('stdin is empty; pipe a prompt in, or give --prompt, --chat or --input-ids');
-  return { text: piped, images };
+  const text = await readText(addAbortSignal(stop, stdin));
+  if (text === '')
+    throw new UsageError('stdin is empty; pipe a prompt in, or give a prompt, --chat or --input-ids');
+  return text;
+}
+
+/** The prompt, and behind an empty line what is piped in beside it. */
+async function withPiped(prompt: string, stdin: Io['stdin'], stop: AbortSignal): Promise<string> {
+  if (!isPipe(stdin)) return prompt;
+  const text = await readText(addAbortSignal(stop, stdin));
+  return text === '' ? prompt : `${prompt}\n\n${text}`;
+}
+
+/**
+ * Whether somebody pipes text in, as a shell does. What programs that start others hand over may stay open for ever without a word; that is
+ * a socket, or the standard input that they have themselves.
+ */
+function isPipe(stdin: Io['stdin']): boolean {
+  if (stdin.isTTY) return false;
+  if (stdin.fd === undefined) return true;
+  try {
+    const stat = fstatSync(stdin.fd);
+    return stat.isFIFO() || stat.isFile();
+  } catch {
+    return false;
+  }
 }
 
 /** All of a stream. One newline at the end is the shell's, not the prompt's. */
@@ -63,7 +130,7 @@ export function encode(prompt: Prompt, tokenizer: Tokenizer | undefined): Batch 
   if ('ids' in prompt) return padLeft(prompt.ids);
   if (!tokenizer) throw new Error('a text prompt was read without a tokenizer');
   if ('text' in prompt) return tokenizer(prompt.text);
-  return tokenizer.applyChatTemplate([{ role: 'user', content: prompt.chat }], { addGenerationPrompt: true });
+  return tokenizer.applyChatTemplate(prompt.messages, templateOptions(prompt));
 }
 
 /** Inputs of a prompt with pictures. They come before the text, unless the text says where. */
@@ -73,17 +140,25 @@ export async function encodeWithImages(
   signal: AbortSignal,
 ): Promise<ProcessorOutput> {
   const { images } = prompt;
-  if ('chat' in prompt) {
-    const content = [...images.map(() => ({ type: 'image' })), { type: 'text', text: prompt.chat }];
-    return processor.applyChatTemplate([{ role: 'user', content }], {
-      images,
-      addGenerationPrompt: true,
-      signal,
-    });
+  if ('messages' in prompt) {
+    const messages = prompt.messages.map((message) =>
+      message.role === 'user'
+        ? {
+            ...message,
+            content: [...images.map(() => ({ type: 'image' })), { type: 'text', text: message.content }],
+          }
+        : message,
+    );
+    return processor.applyChatTemplate(messages, { images, signal, ...templateOptions(prompt) });
   }
   const isMarked = prompt.text.includes(processor.imageToken);
   const text = isMarked ? prompt.text : processor.imageMark.repeat(images.length) + prompt.text;
   return processor({ text, images, signal });
+}
+
+/** `enable_thinking` is what Qwen's templates call it; a template that does not know it is none that thinks. */
+function templateOptions({ thinks }: { thinks: boolean }) {
+  return { addGenerationPrompt: true, ...(!thinks && { enable_thinking: false }) } as const;
 }
 
 /** Rows of one length; the mask hides the filler, so any id will do. */

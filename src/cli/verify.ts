@@ -6,6 +6,7 @@ import { resolveRepo } from '../hub/repo/resolve-repo.ts';
 import type { HubOptions, Repo } from '../hub/types.ts';
 import { formatBytes } from '../units.ts';
 import type { Io } from './io.ts';
+import { examples } from './options.ts';
 
 interface Flags {
   revision?: string;
@@ -37,6 +38,7 @@ export function addVerifyCommand(program: Command, io: Io): void {
     .option('--revision <revision>', 'branch, tag or commit of the repo')
     .option('--cache-dir <folder>', 'cache folder; by default as HF_HUB_CACHE and HF_HOME say')
     .option('--json', 'print one JSON object')
+    .addHelpText('after', examples(['switchyard verify Qwen/Qwen1.5-MoE-A2.7B', '']))
     .action(async (model: string, { json, ...flags }: Flags) => {
       const print = json ? () => {} : (line: string) => void io.stdout.write(`${line}\n`);
       const options = { ...flags, localFilesOnly: true, signal: io.stop };

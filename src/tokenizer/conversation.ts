@@ -22,6 +22,18 @@ const PART_TYPES = [
   'audio_url',
   'input_audio',
 ] as const;
+/** Parts of messages as other libraries write them, and what they are here. */
+const ELSEWHERE: Readonly<Record<string, string>> = {
+  file: 'Pass a picture as { type: "image", image }, a text as { type: "text", text }',
+  input_image: 'Pass a picture as { type: "image", image }',
+  input_text: 'Pass a text as { type: "text", text }',
+  output_text: 'Pass a text as { type: "text", text }',
+  reasoning: "Pass reasoning as the message's reasoning_content",
+  refusal: 'Pass a text as { type: "text", text }',
+  'tool-call':
+    'Pass calls as the message\'s tool_calls: [{ type: "function", function: { name, arguments } }]',
+  'tool-result': 'Pass a result as a message { role: "tool", content }',
+};
 /** Fields of a turn that says something without `content`. */
 const INSTEAD_OF_CONTENT = [
   'tool_calls',
@@ -83,10 +95,7 @@ function checkPart(part: unknown, where: string): void {
   const type = typeOf(part);
   if (type === undefined) {
     const given = part.type === undefined ? expected(where, part, 'an object with type, one of') : undefined;
-    const hint =
-      part.type === 'file'
-        ? '. Pass a picture as { type: "image", image }, a text as { type: "text", text }'
-        : '';
+    const hint = Object.hasOwn(ELSEWHERE, String(part.type)) ? `. ${ELSEWHERE[String(part.type)]}` : '';
     throw new InputError(
       `${given ?? expected(`${where}.type`, part.type, 'one of')} ${PART_TYPES.join(', ')}${hint}`,
     );

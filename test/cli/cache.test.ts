@@ -118,6 +118,16 @@ describe('switchyard cache rm', () => {
     }
   });
 
+  test('Ctrl-C at the question removes nothing, and ends with 130', async () => {
+    const stdin: Io['stdin'] = Readable.from([Buffer.from('\x03')]);
+    stdin.isTTY = true;
+    const stderr = Object.assign(new PassThrough(), { isTTY: true, columns: 80 });
+    const stop = new AbortController().signal;
+    const io = { stdin, stdout: new PassThrough(), stderr, stop };
+    expect(await runCommandLine(['cache', 'rm', CACHED_ID], io)).toBe(130);
+    await lstat(copy.repo);
+  });
+
   test('takes the end of the input for no', async () => {
     const { exitCode, stdout, stderr } = await run(['cache', 'rm', CACHED_ID], { stdin: null });
     expect({ exitCode, stdout }).toEqual({ exitCode: 0, stdout: '' });

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test, vi } from 'vitest';
@@ -15,6 +15,9 @@ async function generate(...args: string[]): Promise<string> {
   return stdout;
 }
 const json = async (...args: string[]) => JSON.parse(await generate(...args, '--json'));
+/** The last `count` ids of each row of a report. */
+const newTokens = ({ sequences }: { sequences: number[][] }, count: number) =>
+  sequences.map((row) => row.slice(-count));
 const expected = (model: string) => readJson<GoldenModel>(goldenModel(model), 'expected.json');
 /** How the goldens were made. */
 const plain = ['--dtype', 'float32', '--temperature', '0', '--repetition-penalty', '1', '--ignore-eos'];
@@ -53,8 +56,9 @@ describe('raw ids', () => {
 
   test('--json has ids, text, backend and statistics of a batch', async () => {
     const report = await json(...asBatch, ...plain, '--max-new-tokens', '24', '--experts', 'eager');
-    expect(Object.keys(report)).toEqual(['sequences', 'text', 'experts', 'stats']);
-    expect(report.sequences).toEqual(batch?.tokens);
+    expect(Object.keys(report)).toEqual(['sequences', 'finishReasons', 'text', 'experts', 'stats']);
+    expect(newTokens(report, 24)).toEqual(batch?.tokens);
+    expect(report.sequences[1].slice(0, -24)).toEqual(rows[1]);
     expect(report.text).toEqual([expect.any(String), expect.any(String)]);
     expect(report.experts).toEqual({ '': 'eager' });
     expect(report.stats).toMatchObject({ newTokens: 48, promptTokens: rows.flat().length });
@@ -75,7 +79,7 @@ describe('raw ids', () => {
     expect(stderr).toMatch(/^warning: the output has no text: .*tokenizer/);
     const { sequences, text } = JSON.parse(stdout);
     expect(text).toEqual([null]);
-    expect(await generate(...model)).toBe(`${sequences[0].join(',')}\n`);
+    expect(await generate(...model)).toBe(`${sequences[0].slice(2).join(',')}\n`);
   });
 });
 
@@ -86,7 +90,7 @@ test('an image-text model goes on with text, each part on its own backend', asyn
   const args = ['--model', goldenModel('qwen3_vl_moe_e'), '--input-ids', String(prompt?.input_ids), ...plain];
   const experts = ['--experts', 'text_config=grouped_mm,vision_config=eager'];
   const report = await json(...args, ...experts, '--max-new-tokens', '12');
-  expect(report.sequences).toEqual([prompt?.greedy.tokens]);
+  expect(newTokens(report, 12)).toEqual([prompt?.greedy.tokens]);
   expect(report.experts).toEqual({ '': 'grouped_mm', text_config: 'grouped_mm', vision_config: 'eager' });
 });
 
@@ -101,12 +105,12 @@ describe('pictures', () => {
 
   test('belong to a message', async () => {
     const report = await json(...args, '--chat', 'What is in picture 3?');
-    expect(report.sequences).toEqual([chat?.greedy.tokens]);
+    expect(newTokens(report, 12)).toEqual([chat?.greedy.tokens]);
   });
 
   test('come before a raw prompt, or where it marks them', async () => {
     const marked = chat?.text as string;
-    expect((await json(...args, '--prompt', marked)).sequences).toEqual([chat?.greedy.tokens]);
+    expect(newTokens(await json(...args, '--prompt', marked), 12)).toEqual([chat?.greedy.tokens]);
     const before = await run(['generate', ...args, '--prompt', 'A gradient', '--stats']);
     expect([before.exitCode, before.stderr]).toEqual([
       0,
@@ -136,6 +140,50 @@ describe('the demo model', () => {
   test('reads the prompt from stdin, less the newline at its end', async () => {
     const { stdout } = await run(['generate', ...greedy], { stdin: 'In the beginning\n' });
     expect(stdout).toBe(await generate('--prompt', 'In the beginning', ...greedy));
+  });
+
+  test('takes the prompt by any name', async () => {
+    const text = await generate('--prompt', 'In the beginning', ...greedy);
+    const short = ['-m', DEMO_FOLDER, '--temperature', '0', '-n', '16'];
+    expect(await generate('In the beginning', ...short)).toBe(text);
+    expect(await generate('-p', 'In the beginning', ...short)).toBe(text);
+    const file = join(mkdtempSync(join(tmpdir(), 'switchyard-')), 'prompt.txt');
+    writeFileSync(file, 'In the beginning\n');
+    expect(await generate('--prompt-file', file, ...short)).toBe(text);
+  });
+
+  test('puts what is piped in behind the prompt or message', async () => {
+    const joined = await generate('--prompt', 'In the beginning\n\nGod', ...greedy);
+    const { stdout } = await run(['generate', '--prompt', 'In the beginning', ...greedy], { stdin: 'God\n' });
+    expect(stdout).toBe(joined);
+    expect((await run(['generate', 'In the beginning', ...greedy], { stdin: '' })).stdout).toBe(
+      await generate('--prompt', 'In the beginning', ...greedy),
+    );
+    const asked = await run(['generate', '--chat', 'Speak of', ...greedy], { stdin: 'Moses.' });
+    expect(asked.stdout).toBe(await generate('--chat', 'Speak of\n\nMoses.', ...greedy));
+  });
+
+  test('is told what to be, and not to think', async () => {
+    const begin =
+      '<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nSpeak.<|im_end|>\n<|im_start|>assistant\n';
+    const answer = await generate('--prompt', begin, ...greedy);
+    expect(await generate('--system', 'Be brief.', '--chat', 'Speak.', ...greedy)).toBe(answer);
+    expect(await generate('Speak.', '--system', 'Be brief.', '--no-think', ...greedy)).toBe(answer);
+    const { text } = await json('Speak.', '--no-think', ...greedy);
+    expect(text).toEqual([(await generate('--chat', 'Speak.', ...greedy)).slice(0, -1)]);
+  });
+
+  test('ends before a text, and tells log-probabilities', async () => {
+    const whole = (await generate('In the beginning', ...greedy)).slice(0, -1);
+    const stop = whole.slice(8, 12);
+    const args = ['In the beginning', ...greedy, '--stop', 'nowhere', '--stop', stop];
+    expect(await generate(...args)).toBe(`${whole.slice(0, whole.indexOf(stop))}\n`);
+    const report = await json(...args, '--logprobs', '2');
+    expect(report.stopStrings).toEqual([stop]);
+    expect(report.finishReasons).toEqual(['stop']);
+    expect(report.logprobs[0]).toHaveLength(report.stats.newTokens);
+    expect(report.logprobs[0][0]).toMatchObject({ text: expect.any(String), top: [{}, {}] });
+    expect(report.logprobs[0][0].top[0].logprob).toBe(report.logprobs[0][0].logprob);
   });
 
   test('answers a message through its chat template, and leaves out the end token', async () => {
@@ -250,7 +298,7 @@ describe('a stopped run', () => {
     expect(exitCode).toBe(130);
     const { sequences, stats } = JSON.parse(stdout);
     expect(sequences[0].length).toBeLessThan(1000);
-    expect(stats.newTokens).toBe(sequences[0].length);
+    expect(stats.newTokens).toBe(sequences[0].length - stats.promptTokens);
   });
 });
 
@@ -258,7 +306,7 @@ describe('what the command line alone shows to be wrong ends with 2', () => {
   test.each([
     [
       ['--max-new-tokens', '0'],
-      "option '--max-new-tokens <n>' argument '0' is invalid. It must be a whole number of at least 1.",
+      "option '-n, --max-new-tokens <n>' argument '0' is invalid. It must be a whole number of at least 1.",
     ],
     [['--max-new-tokens', '1.5'], 'whole number of at least 1'],
     [['--max-new-tokens', ''], 'whole number of at least 1'],
@@ -289,13 +337,25 @@ describe('what the command line alone shows to be wrong ends with 2', () => {
     [['--chat', ''], '--chat is empty'],
     [['--no-such-option'], "unknown option '--no-such-option'"],
     [['--prompt'], 'argument missing'],
-    [['surplus'], 'too many arguments'],
-    [[], 'there is nothing to continue; give --prompt, --chat or --input-ids'],
+    [['one', 'two'], 'too many arguments'],
+    [['one', '--prompt', 'two'], 'a prompt without an option and --prompt exclude each other'],
+    [['--prompt-file', 'x', '--chat', 'y'], '--prompt-file and --chat exclude each other'],
+    [['--input-ids', '1', '--system', 'x'], '--system belongs to a message'],
+    [['--input-ids', '1', '--no-think'], '--no-think belongs to a message'],
+    [['--prompt', 'a', '--logprobs', '3'], '--logprobs come with --json'],
+    [['--logprobs', '21'], 'whole number from 0 to 20'],
+    [[], 'there is nothing to continue; give a prompt, --chat or --input-ids'],
   ])('%j', async (args, message) => {
     const { exitCode, stdout, stderr } = await run(['generate', ...args]);
     expect({ exitCode, stdout }).toEqual({ exitCode: 2, stdout: '' });
     expect(stderr).toContain(message);
   });
+});
+
+test('empty stdin ends with 2, as an empty prompt does', async () => {
+  const { exitCode, stderr } = await run(['generate'], { stdin: '\n' });
+  expect(exitCode).toBe(2);
+  expect(stderr).toMatch(/stdin is empty/);
 });
 
 describe('any other fault ends with 1', () => {
@@ -304,17 +364,12 @@ describe('any other fault ends with 1', () => {
     [['--model', DEMO_FOLDER, '--input-ids', '1,999999'], /999999.*0 to 3071/],
     [['--prompt', 'a', '--experts', 'text_config=eager'], /Unknown key "text_config"/],
     [['--model', goldenModel('qwen2_moe_b'), '--prompt', 'a'], /tokenizer/],
+    [['--prompt-file', './no/such/file'], /--prompt-file \.\/no\/such\/file cannot be read/],
     [['--input-ids', new Array(1025).fill(1).join(',')], /1025 tokens.*1024/],
   ])('%j', async (args, message) => {
     const { exitCode, stdout, stderr } = await run(['generate', ...args]);
     expect({ exitCode, stdout }).toEqual({ exitCode: 1, stdout: '' });
     expect(stderr).toMatch(/^error: /);
     expect(stderr).toMatch(message);
-  });
-
-  test('empty stdin', async () => {
-    const { exitCode, stderr } = await run(['generate'], { stdin: '\n' });
-    expect(exitCode).toBe(1);
-    expect(stderr).toMatch(/stdin is empty/);
   });
 });

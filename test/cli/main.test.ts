@@ -91,6 +91,13 @@ describe('the process', () => {
     await full.close();
   });
 
+  test('does not wait for a standard input that says nothing', async () => {
+    // Node hands a child a socket, which stays open until it is told otherwise.
+    const { exit, stderr } = start('generate', '-p', 'In the beginning', '-n', '2');
+    expect(await exit).toBe(0);
+    expect(await stderr).toBe('');
+  });
+
   test('exits with 2 on a wrong command line and with 1 on another fault', async () => {
     const wrong = start('generate', '--top-p', '7');
     const missing = start('info', './no/such/folder');
@@ -116,6 +123,18 @@ describe('the program', () => {
 
   test('tells its version', async () => {
     expect(await run(['--version'])).toEqual({ exitCode: 0, stdout: `${version()}\n`, stderr: '' });
+  });
+
+  test.each(['-v', '--version'])('%s tells its version', async (flag) => {
+    expect((await run([flag])).stdout).toBe(`${version()}\n`);
+  });
+
+  test('every command shows examples, and the program its exit codes', async () => {
+    const help = (await run(['--help'])).stdout;
+    expect(help).toMatch(/Exit codes: 0 .*2 .*130 .*1/s);
+    const names = [...help.matchAll(/^ {2}([a-z]+) /gm)].map(([, name]) => name as string);
+    for (const name of names.filter((name) => name !== 'help' && name !== 'cache' && name !== 'build'))
+      expect((await run([name, '--help'])).stdout, name).toMatch(/^Examples?:\n {2}.*switchyard /m);
   });
 
   test('suggests a command for a misspelt one', async () => {

@@ -96,6 +96,22 @@ describe('a message is refused by index and field', () => {
       /messages\[1\]\.content\[0\]\.type is "file".*Pass a picture as/,
     ],
     [
+      'a call as the AI SDK writes it',
+      { role: 'assistant', content: [{ type: 'tool-call', toolCallId: 'a', toolName: 'f', input: {} }] },
+      /messages\[1\]\.content\[0\]\.type is "tool-call".*tool_calls/,
+    ],
+    [
+      'a result as the AI SDK writes it',
+      { role: 'tool', content: [{ type: 'tool-result', toolCallId: 'a', output: {} }] },
+      /content\[0\]\.type is "tool-result".*role: "tool"/,
+    ],
+    [
+      'reasoning as a part',
+      { role: 'assistant', content: [{ type: 'reasoning', text: 'x' }] },
+      /reasoning_content/,
+    ],
+    ['a picture of responses', { role: 'user', content: [{ type: 'input_image' }] }, /Pass a picture as/],
+    [
       'a text part without text',
       { role: 'user', content: [...text('x'), { type: 'text' }] },
       /messages\[1\]\.content\[1\]\.text is undefined; expected a text/,

@@ -1,4 +1,4 @@
-import { expected, InputError } from '../../errors.ts';
+import { expected, InputError, show } from '../../errors.ts';
 import type { ImageInput, VideoInput } from '../../media/types.ts';
 import type { PixelBounds } from './pixel-bounds.ts';
 
@@ -99,10 +99,29 @@ function mapParts(
   return messages.map((message: ProcessorMessage, i) => {
     if (!Array.isArray(message?.content)) return message;
     const content = message.content.map((part: unknown, j) =>
-      typeof part === 'object' && part !== null ? map(part as Part, `messages[${i}].content[${j}]`) : part,
+      typeof part === 'object' && part !== null
+        ? mapPart(part as Part, `messages[${i}].content[${j}]`, map)
+        : part,
     );
     return { ...message, content };
   });
+}
+
+/** Kinds of parts that a template would leave out without a word. */
+const UNSEEN: Readonly<Record<string, string>> = {
+  audio: 'the model does not hear; leave it out',
+  audio_url: 'the model does not hear; leave it out',
+  input_audio: 'the model does not hear; leave it out',
+  video_url:
+    "video files are not decoded here; pass sampled frames as { type: 'video', video: { frames, fps } }",
+};
+
+/** @throws InputError for a part that would be dropped */
+function mapPart(part: Part, where: string, map: (part: Part, where: string) => Part): Part {
+  const kind = typeof part.type === 'string' ? part.type : Object.keys(UNSEEN).find((name) => name in part);
+  if (kind !== undefined && Object.hasOwn(UNSEEN, kind))
+    throw new InputError(`${where} is of type ${show(kind)}: ${UNSEEN[kind]}`);
+  return map(part, where);
 }
 
 function isImagePart(part: Part): boolean {

@@ -117,6 +117,12 @@ describe('applyChatTemplate', () => {
     );
     await expect(apply({ type: 'image', image: 'a.png', url: 'b.png' })).rejects.toThrow(/names 2 pictures/);
     await expect(apply({ type: 'video', video: 'film.mp4' })).rejects.toThrow(/video files are not decoded/);
+    // A template would leave these out without a word.
+    for (const part of [{ type: 'input_audio', input_audio: {} }, { audio_url: 'a.mp3' }, { type: 'audio' }])
+      await expect(apply(part)).rejects.toThrow(/^messages\[0\]\.content\[0\] is of type .*does not hear/);
+    await expect(apply({ type: 'video_url', video_url: { url: 'a' } })).rejects.toThrow(
+      /pass sampled frames/,
+    );
   });
 });
 
