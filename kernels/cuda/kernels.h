@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "../common/key_head_values.h"
 #include "../common/types.h"
 
 namespace switchyard::cuda {
@@ -245,5 +246,43 @@ struct TopCandidatesArgs {
 };
 size_t TopCandidatesWorkspaceBytes(int64_t rows, int64_t vocab, int k);
 cudaError_t LaunchTopCandidates(const TopCandidatesArgs& args, cudaStream_t stream);
+
+// The mixer of a linear attention layer between its projections, for the tokens of several rows, which lie
+// one row after the other: see cpu::GatedDeltaNetArgs. All of it is fp32. Each row's states lie in its slot
+// of two pools, and are updated in place; a row without a past begins with zeros, whatever its slot holds.
+//
+// Launches follow from the sizes alone, so a captured graph replays with other rows, lengths and slots in the
+// same memory. A row whose slot is none of the pool's, or whose tokens do not lie in the pass, writes nothing
+// but zeros to its output.
+struct GatedDeltaNetArgs {
+  KeyHeadValues q = {}, k = {};  // [key_dim]
+  KeyHeadValues v = {}, z = {};  // [value_heads / key_heads, value_dim]
+  KeyHeadValues b = {}, a = {};  // [value_heads / key_heads]
+  int64_t tokens = 0;            // of all rows
+  int64_t rows = 0;
+  int64_t slots = 0;
+  int key_heads = 0;
+  int value_heads = 0;  // a multiple of key_heads
+  int key_dim = 0;      // at most kMostDeltaKeys
+  int value_dim = 0;
+  int kernel = 0;                         // taps of the convolution
+  const float* conv = nullptr;            // [kernel, channels]
+  const float* a_log = nullptr;           // [value_heads]
+  const float* dt_bias = nullptr;         // [value_heads]
+  const float* norm = nullptr;            // [value_dim]
+  float epsilon = 0.0f;                   // of the norm
+  float* conv_states = nullptr;           // [slots, kernel - 1, channels]
+  float* states = nullptr;                // [slots, value_heads, key_dim, value_dim]
+  const int32_t* row_starts = nullptr;    // [rows + 1] on the device, as the next two: each row's first token
+  const int32_t* past_lengths = nullptr;  // [rows]
+  const int32_t* state_slots = nullptr;   // [rows]
+  float* out = nullptr;                   // [tokens, value_heads, value_dim]
+  void* workspace = nullptr;              // GatedDeltaNetWorkspaceBytes(...), 256-byte aligned
+  size_t workspace_bytes = 0;
+};
+constexpr int kMostDeltaKeys = 256;
+// Device bytes needed; of the arguments only sizes matter.
+size_t GatedDeltaNetWorkspaceBytes(const GatedDeltaNetArgs& args);
+cudaError_t LaunchGatedDeltaNet(const GatedDeltaNetArgs& args, cudaStream_t stream);
 
 }  // namespace switchyard::cuda

@@ -103,7 +103,6 @@ export async function loadModel(
   const { json, model: described } = await loadConfig(repo, options.config, options);
   const model = kind === 'text' ? (described.languageModel ?? described) : described;
   checkKind(model, kind, idOrFolder);
-  checkLayers(model, options.device, idOrFolder);
   const expertsModel = {
     subConfigs: model.subConfigs,
     hasExperts: model.routed !== undefined,
@@ -265,14 +264,6 @@ function checkKind(model: Model, kind: 'text' | 'image-text', idOrFolder: string
     : ['a text model', 'AutoModelForCausalLM'];
   throw new ConfigError(
     `${idOrFolder}: config.json says model_type "${model.modelType}", ${what}; load it with ${use}`,
-  );
-}
-
-/** Layers that a GPU cannot compute yet. */
-function checkLayers({ caches }: Model, device: Device | undefined, idOrFolder: string): void {
-  if (device === undefined || device === 'cpu' || !caches.some(({ kind }) => kind === 'recurrent')) return;
-  throw new ConfigError(
-    `${idOrFolder} has layers of linear attention, which run on the CPU only: leave device out`,
   );
 }
 

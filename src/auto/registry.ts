@@ -1,7 +1,9 @@
 import { ConfigError, didYouMean, expected, show } from '../errors.ts';
 import type { Architecture } from '../models/architecture.ts';
+import { qwen2 } from '../models/qwen2.ts';
 import { qwen2_moe } from '../models/qwen2_moe.ts';
-import { qwen3_5_moe, qwen3_5_moe_text } from '../models/qwen3_5_moe/model.ts';
+import { qwen3 } from '../models/qwen3.ts';
+import { qwen3_5, qwen3_5_moe, qwen3_5_moe_text, qwen3_5_text } from '../models/qwen3_5_moe/model.ts';
 import { qwen3_moe } from '../models/qwen3_moe.ts';
 import { qwen3_next } from '../models/qwen3_next.ts';
 import { qwen3_vl_moe } from '../models/qwen3_vl_moe/model.ts';
@@ -14,6 +16,10 @@ const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
   qwen3_next,
   qwen3_5_moe,
   qwen3_5_moe_text,
+  qwen2,
+  qwen3,
+  qwen3_5,
+  qwen3_5_text,
 };
 
 /**

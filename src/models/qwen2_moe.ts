@@ -27,7 +27,7 @@ const schema = z.object({
   num_experts_per_tok: size.default(4),
   qkv_bias: z.boolean().default(true),
 });
-type Config = TextConfig<z.output<typeof schema>>;
+export type Config = TextConfig<z.output<typeof schema>>;
 
 /** Qwen1.5-MoE and Qwen2-MoE: HF `Qwen2MoeForCausalLM`. */
 export const qwen2_moe: Architecture = {
@@ -44,7 +44,7 @@ export const qwen2_moe: Architecture = {
 };
 
 /** HF `Qwen2MoeForCausalLM`, or the bare model where the variant wants no head. */
-function causalLm(g: Scope<Variant>, config: Config, model: Omit<Model, 'build'>): void {
+export function causalLm(g: Scope<Variant>, config: Config, model: Omit<Model, 'build'>): void {
   const { hidden_size: hidden, vocab_size: vocab } = config;
   const tables = tableNames(g.graph.weights, 'model', config.tie_word_embeddings);
   const rotary = (positions: Value) => rotaryTables(g.at('rotary'), config.rope, positions);

@@ -26,7 +26,7 @@ const schema = z.object({
   num_experts_per_tok: size.default(8),
   attention_bias: z.boolean().default(false),
 });
-type Config = TextConfig<z.output<typeof schema>>;
+export type Config = TextConfig<z.output<typeof schema>>;
 
 /** Qwen3-MoE, such as Qwen3-30B-A3B: HF `Qwen3MoeForCausalLM`. */
 export const qwen3_moe: Architecture = {
@@ -39,7 +39,7 @@ export const qwen3_moe: Architecture = {
 };
 
 /** HF `Qwen3MoeForCausalLM`, or the bare model where the variant wants no head. */
-function causalLm(g: Scope<Variant>, config: Config, model: Omit<Model, 'build'>): void {
+export function causalLm(g: Scope<Variant>, config: Config, model: Omit<Model, 'build'>): void {
   const { hidden_size: hidden, vocab_size: vocab } = config;
   const tables = tableNames(g.graph.weights, 'model', config.tie_word_embeddings);
   const rotary = (positions: Value) => rotaryTables(g.at('rotary'), config.rope, positions);

@@ -49,6 +49,20 @@ export const textFields = {
 
 type Fields = z.output<z.ZodObject<typeof textFields>>;
 
+/** A config.json of a dense family as one of the same family with experts that has none. */
+export function withoutExperts(json: unknown): unknown {
+  const none = { num_experts: 0, num_experts_per_tok: 1, moe_intermediate_size: 1 };
+  return { ...(json as Record<string, unknown>), ...none, mlp_only_layers: [], decoder_sparse_step: 1 };
+}
+
+/** Which layers of a dense family have a sliding window: HF `Qwen2Config.layer_types`. */
+export function slidesBehind(
+  n: number,
+  { max_window_layers }: { readonly max_window_layers: number },
+): boolean {
+  return n >= max_window_layers;
+}
+
 /** A text config with what follows from it. */
 export type TextConfig<F extends Fields = Fields> = F & {
   readonly head_dim: number;

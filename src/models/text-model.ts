@@ -49,7 +49,10 @@ export function describeText(
       hidden,
       layers,
       heads: `${heads}/${kvHeads} x ${headDim}`,
-      experts: `${config.num_experts_per_tok} of ${experts} x ${config.moe_intermediate_size}`,
+      experts:
+        experts === 0
+          ? 'none'
+          : `${config.num_experts_per_tok} of ${experts} x ${config.moe_intermediate_size}`,
       moeLayers: sparse.length,
       intermediate: config.intermediate_size,
       vocab: config.vocab_size,

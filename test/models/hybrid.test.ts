@@ -15,7 +15,7 @@ function parse(modelType: string, fields: object) {
     'config.json',
   );
 }
-const rope = (fields: object) => parseTextConfig({ head_dim: 64, ...fields }, 'config.json').rope;
+const rope = (fields: object) => parseTextConfig({ head_dim: 64, ...fields }, 'config.json', 'moe').rope;
 
 describe.each(FAMILIES)('config.json of %s', (modelType) => {
   const at = modelType === 'qwen3_5_moe' ? 'text_config\\.' : '';
@@ -82,11 +82,11 @@ describe('the rope of a hybrid model', () => {
 
 describe('Qwen3.5', () => {
   const nested = (fields: object) =>
-    parseQwen35({ vision_config: { out_hidden_size: 2048 }, ...fields }, 'c');
+    parseQwen35({ vision_config: { out_hidden_size: 2048 }, ...fields }, 'c', 'moe');
 
   it('divides the routing weights by their sum and has no dense layer, whatever its config says', () => {
     const fields = { norm_topk_prob: false, mlp_only_layers: [0], decoder_sparse_step: 2 };
-    const config = parseTextConfig({ num_hidden_layers: 2, ...fields }, 'c');
+    const config = parseTextConfig({ num_hidden_layers: 2, ...fields }, 'c', 'moe');
     expect(config.norm_topk_prob).toBe(true);
     expect(config.isSparse).toEqual([true, true]);
   });

@@ -3,9 +3,20 @@ import { declaredDtype, declaredIn, fieldError, layerCount, parseConfig, size, t
 import { type HybridConfig, hybridFields, parseHybrid } from '../hybrid-config.ts';
 import { checkSeeing, mropeAxes } from '../qwen3_vl_moe/config.ts';
 import { parseVision, type VisionConfig } from '../qwen3_vl_moe/vision-config.ts';
+import { withoutExperts } from '../text-config.ts';
+
+/** HF `Qwen3_5TextConfig`, which is dense. */
+const denseSchema = z.object({
+  ...hybridFields,
+  vocab_size: size.default(248320),
+  hidden_size: size.default(4096),
+  num_hidden_layers: layerCount.default(32),
+  num_key_value_heads: size.default(4),
+  intermediate_size: size.default(12288),
+});
 
 /** HF `Qwen3_5MoeTextConfig`. */
-const textSchema = z
+const moeSchema = z
   .object({
     ...hybridFields,
     vocab_size: size.default(248320),
@@ -22,9 +33,11 @@ const textSchema = z
     decoder_sparse_step: 1,
     mlp_only_layers: [],
   }));
-export type TextConfig = HybridConfig<z.output<typeof textSchema>>;
+export type TextConfig = HybridConfig<z.output<typeof denseSchema>>;
+/** Whether layers route to experts; the family has both kinds. */
+export type Kind = 'dense' | 'moe';
 
-/** HF `Qwen3_5MoeConfig`. */
+/** HF `Qwen3_5Config` and `Qwen3_5MoeConfig`. */
 const schema = z.object({
   text_config: z.record(z.string(), z.unknown()).default({}),
   vision_config: z.record(z.string(), z.unknown()).default({}),
@@ -49,14 +62,16 @@ const DEFAULT_SECTIONS = [11, 11, 10];
 const sections = z.tuple([size, size, size]);
 
 /** The config of a decoder by itself. @throws ConfigError naming file, field and value */
-export function parseTextConfig(json: unknown, file: string): TextConfig {
-  return parseHybrid(textSchema, json, file, { theta: THETA });
+export function parseTextConfig(json: unknown, file: string, kind: Kind, path?: string): TextConfig {
+  const place = { theta: THETA, ...(path === undefined ? {} : { path }) };
+  if (kind === 'dense') return parseHybrid(denseSchema, withoutExperts(json), file, place);
+  return parseHybrid(moeSchema, json, file, place);
 }
 
 /** @throws ConfigError naming file, field and value */
-export function parseQwen35(json: unknown, file: string): Config {
+export function parseQwen35(json: unknown, file: string, kind: Kind): Config {
   const config = parseConfig(schema, json, file);
-  const text = parseHybrid(textSchema, config.text_config, file, { theta: THETA, path: 'text_config' });
+  const text = parseTextConfig(config.text_config, file, kind, 'text_config');
   const vision = parseVision(config.vision_config, file, { deepstack_visual_indexes: [] });
   checkSeeing(text, vision, file);
   return {

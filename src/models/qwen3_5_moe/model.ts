@@ -19,29 +19,42 @@ const TOWER = 'model.visual';
 /** Time, height and width. */
 const AXES = 3;
 
-/** Qwen3.5 and Qwen3.6, such as Qwen3.6-35B-A3B: HF `Qwen3_5MoeForConditionalGeneration`. */
+/** Qwen3.5 and Qwen3.6 with experts, such as Qwen3.6-35B-A3B: HF `Qwen3_5MoeForConditionalGeneration`. */
 export const qwen3_5_moe: Architecture = {
   modelType: 'qwen3_5_moe',
-  parse(json, file) {
-    const config = parseQwen35(json, file);
-    const subConfigs = ['text_config', 'vision_config'];
-    const model = {
-      ...describeHybrid(config.text, { modelType: 'qwen3_5_moe', prefix: PREFIX, tower: TOWER }),
-      subConfigs,
-      positionAxes: AXES,
-      canonicalName: (stored: string) => canonicalName(stored, PREFIX),
-      media: mediaPart(config, TOWER),
-      languageModel: { ...languageModel(config.text, 'qwen3_5_moe', PREFIX), subConfigs },
-    };
-    return { ...model, build: (graph, variant) => conditionalLm(new Scope(graph, variant), config, model) };
-  },
+  parse: (json, file) => seeingModel(parseQwen35(json, file, 'moe'), 'qwen3_5_moe'),
 };
 
 /** The decoder by itself, such as Qwen3.8-2.4T-A95B: HF `Qwen3_5MoeForCausalLM`. */
 export const qwen3_5_moe_text: Architecture = {
   modelType: 'qwen3_5_moe_text',
-  parse: (json, file) => languageModel(parseTextConfig(json, file), 'qwen3_5_moe_text', TEXT_PREFIX),
+  parse: (json, file) => languageModel(parseTextConfig(json, file, 'moe'), 'qwen3_5_moe_text', TEXT_PREFIX),
 };
+
+/** Dense ones, such as Qwen3.5-27B: HF `Qwen3_5ForConditionalGeneration`. */
+export const qwen3_5: Architecture = {
+  modelType: 'qwen3_5',
+  parse: (json, file) => seeingModel(parseQwen35(json, file, 'dense'), 'qwen3_5'),
+};
+
+/** HF `Qwen3_5ForCausalLM`. */
+export const qwen3_5_text: Architecture = {
+  modelType: 'qwen3_5_text',
+  parse: (json, file) => languageModel(parseTextConfig(json, file, 'dense'), 'qwen3_5_text', TEXT_PREFIX),
+};
+
+function seeingModel(config: Config, modelType: string): Model {
+  const subConfigs = ['text_config', 'vision_config'];
+  const model = {
+    ...describeHybrid(config.text, { modelType, prefix: PREFIX, tower: TOWER }),
+    subConfigs,
+    positionAxes: AXES,
+    canonicalName: (stored: string) => canonicalName(stored, PREFIX),
+    media: mediaPart(config, TOWER),
+    languageModel: { ...languageModel(config.text, modelType, PREFIX), subConfigs },
+  };
+  return { ...model, build: (graph, variant) => conditionalLm(new Scope(graph, variant), config, model) };
+}
 
 function languageModel(config: TextConfig, modelType: string, prefix: string): Model {
   const described = describeHybrid(config, { modelType, prefix, unread: TOWER });

@@ -2,6 +2,7 @@ import type { Value } from '../../graph/graph.ts';
 import { attention } from '../../nn/attention.ts';
 import { gatherRows } from '../../nn/embedding.ts';
 import { gatedDeltaNet } from '../../nn/gated-delta-net.ts';
+import { gatedMlp } from '../../nn/mlp.ts';
 import { rmsNorm } from '../../nn/norm.ts';
 import type { LayerPass } from '../../nn/pass.ts';
 import type { Scope, Variant } from '../../nn/scope.ts';
@@ -39,6 +40,8 @@ function layer(
       });
   if (pass.rows) residual = gatherRows(g, residual, pass.rows);
   [x, residual] = rmsNorm(g.at('post_attention_layernorm'), x, residual, config);
-  x = expertsWithShared(g.at('mlp'), x, pass, config);
+  x = config.isSparse[n]
+    ? expertsWithShared(g.at('mlp'), x, pass, config)
+    : gatedMlp(g.at('mlp'), x, config.hidden_size, config.intermediate_size);
   return [x, residual];
 }

@@ -5,164 +5,21 @@
 
 #include "../../../kernels/cpu/delta_rule.h"
 #include "../../../kernels/cpu/workspace.h"
+#include "../delta_net_reference.h"
 #include "testing.h"
 
 namespace switchyard::cpu {
 namespace {
 
-struct Sizes {
-  int64_t key_heads, group, key_dim, value_dim, kernel;
-  // As `in_proj_qkvz` and `in_proj_ba` have them, by key head; otherwise part by part.
-  bool grouped;
+using delta_net::Case;
+using delta_net::Parts;
+using delta_net::Recur;
+using delta_net::Result;
+using delta_net::RowSize;
+using delta_net::Sizes;
 
-  int64_t value_heads() const { return key_heads * group; }
-  int64_t keys() const { return key_heads * key_dim; }
-  int64_t values() const { return value_heads() * value_dim; }
-  int64_t channels() const { return 2 * keys() + values(); }
-  int64_t state() const { return value_heads() * key_dim * value_dim; }
-};
-
-struct RowSize {
-  int64_t tokens;
-  bool fresh;
-};
-
-// A call's inputs, and the states before it.
-struct Case {
-  Case(const Sizes& of, const std::vector<RowSize>& row_sizes, Random& random) : sizes(of), rows(row_sizes) {
-    for (const RowSize& row : rows) tokens += row.tokens;
-    const int64_t count = static_cast<int64_t>(rows.size());
-    qkvz = random.Normals(tokens * (of.channels() + of.values()));
-    ba = random.Normals(tokens * 2 * of.value_heads());
-    conv = random.Normals(of.kernel * of.channels());
-    a_log = random.Normals(of.value_heads());
-    dt_bias = random.Normals(of.value_heads());
-    norm = random.Normals(of.value_dim);
-    inputs = random.Normals(count * (of.kernel - 1) * of.channels());
-    states = random.Normals(count * of.state());
-    for (float& value : states) value *= 0.2f;
-  }
-
-  // The inputs as one tensor each for qkvz and ba where they are grouped, else qkv before z and b before a.
-  GatedDeltaNetArgs Args() const {
-    const Sizes& s = sizes;
-    const int64_t values = s.group * s.value_dim;
-    const float *qkv = qkvz.data(), *z = qkv + tokens * s.channels();
-    const float *b = ba.data(), *a = b + tokens * s.value_heads();
-    GatedDeltaNetArgs args = {};
-    if (s.grouped) {
-      const int64_t of_head = 2 * s.key_dim + 2 * values;
-      const auto part = [&](const float* from) {
-        return KeyHeadValues{from, s.key_heads * of_head, of_head};
-      };
-      const auto gate = [&](const float* from) {
-        return KeyHeadValues{from, 2 * s.value_heads(), 2 * s.group};
-      };
-      args.q = part(qkv), args.k = part(qkv + s.key_dim), args.v = part(qkv + 2 * s.key_dim);
-      args.z = part(qkv + 2 * s.key_dim + values);
-      args.b = gate(b), args.a = gate(b + s.group);
-    } else {
-      args.q = {qkv, s.channels(), s.key_dim};
-      args.k = {qkv + s.keys(), s.channels(), s.key_dim};
-      args.v = {qkv + 2 * s.keys(), s.channels(), values};
-      args.z = {z, s.values(), values};
-      args.b = {b, s.value_heads(), s.group};
-      args.a = {a, s.value_heads(), s.group};
-    }
-    args.tokens = tokens;
-    args.key_heads = s.key_heads, args.value_heads = s.value_heads();
-    args.key_dim = s.key_dim, args.value_dim = s.value_dim, args.kernel = s.kernel;
-    args.conv = conv.data(), args.a_log = a_log.data(), args.dt_bias = dt_bias.data(),
-    args.norm = norm.data();
-    args.epsilon = 1e-6f;
-    return args;
-  }
-
-  Sizes sizes;
-  std::vector<RowSize> rows;
-  int64_t tokens = 0;
-  std::vector<float> qkvz, ba, conv, a_log, dt_bias, norm;
-  std::vector<float> inputs,
-      states;  // of each row: [kernel - 1, channels], [value_heads, key_dim, value_dim]
-};
-
-struct Result {
-  std::vector<double> out, inputs, states;
-};
-
-double Silu(double x) { return x / (1 + std::exp(-x)); }
-
-// One token after the other, with the states where they lie.
-Result Recur(const Case& c) {
-  const Sizes& s = c.sizes;
-  const GatedDeltaNetArgs args = c.Args();
-  const auto channel = [&](int64_t token, int64_t i) -> double {
-    const KeyHeadValues& of = i < s.keys() ? args.q : i < 2 * s.keys() ? args.k : args.v;
-    const int64_t width = i < 2 * s.keys() ? s.key_dim : s.group * s.value_dim;
-    const int64_t at = i < s.keys() ? i : i < 2 * s.keys() ? i - s.keys() : i - 2 * s.keys();
-    return of.data[token * of.token_stride + at / width * of.head_stride + at % width];
-  };
-  const auto gate = [&](const KeyHeadValues& of, int64_t token, int64_t h) -> double {
-    return of.data[token * of.token_stride + h / s.group * of.head_stride + h % s.group];
-  };
-  Result result = {std::vector<double>(static_cast<size_t>(c.tokens * s.values())),
-                   {c.inputs.begin(), c.inputs.end()},
-                   {c.states.begin(), c.states.end()}};
-  int64_t first = 0;
-  for (size_t r = 0; r < c.rows.size(); ++r) {
-    if (c.rows[r].tokens == 0) continue;
-    double* inputs = result.inputs.data() + static_cast<int64_t>(r) * (s.kernel - 1) * s.channels();
-    double* states = result.states.data() + static_cast<int64_t>(r) * s.state();
-    if (c.rows[r].fresh) {
-      std::fill_n(inputs, (s.kernel - 1) * s.channels(), 0.0);
-      std::fill_n(states, s.state(), 0.0);
-    }
-    std::vector<double> mixed(static_cast<size_t>(s.channels()));
-    for (int64_t t = first; t < first + c.rows[r].tokens; ++t) {
-      for (int64_t i = 0; i < s.channels(); ++i) {
-        double sum = channel(t, i) * c.conv[static_cast<size_t>((s.kernel - 1) * s.channels() + i)];
-        for (int64_t tap = 0; tap + 1 < s.kernel; ++tap)
-          sum += inputs[tap * s.channels() + i] * c.conv[static_cast<size_t>(tap * s.channels() + i)];
-        mixed[static_cast<size_t>(i)] = Silu(sum);
-        for (int64_t tap = 0; tap + 2 < s.kernel; ++tap)
-          inputs[tap * s.channels() + i] = inputs[(tap + 1) * s.channels() + i];
-        if (s.kernel > 1) inputs[(s.kernel - 2) * s.channels() + i] = channel(t, i);
-      }
-      for (int64_t h = 0; h < s.value_heads(); ++h) {
-        double* state = states + h * s.key_dim * s.value_dim;
-        const double* q = mixed.data() + h / s.group * s.key_dim;
-        const double* k = q + s.keys();
-        const double* v = mixed.data() + 2 * s.keys() + h * s.value_dim;
-        double q_length = 1e-6, k_length = 1e-6;
-        for (int64_t i = 0; i < s.key_dim; ++i) q_length += q[i] * q[i], k_length += k[i] * k[i];
-        q_length = std::sqrt(q_length * static_cast<double>(s.key_dim)), k_length = std::sqrt(k_length);
-        const double decay =
-            std::exp(-std::exp(double{c.a_log[static_cast<size_t>(h)]}) *
-                     std::log1p(std::exp(gate(args.a, t, h) + c.dt_bias[static_cast<size_t>(h)])));
-        const double beta = 1 / (1 + std::exp(-gate(args.b, t, h)));
-        double* out = result.out.data() + t * s.values() + h * s.value_dim;
-        double squares = 0;
-        for (int64_t n = 0; n < s.value_dim; ++n) {
-          double known = 0;
-          for (int64_t i = 0; i < s.key_dim; ++i)
-            known += decay * state[i * s.value_dim + n] * k[i] / k_length;
-          out[n] = 0;
-          for (int64_t i = 0; i < s.key_dim; ++i) {
-            double& value = state[i * s.value_dim + n];
-            value = decay * value + k[i] / k_length * beta * (v[n] - known);
-            out[n] += value * q[i] / q_length;
-          }
-          squares += out[n] * out[n];
-        }
-        const double scale = 1 / std::sqrt(squares / static_cast<double>(s.value_dim) + args.epsilon);
-        const float* z = args.z.data + t * args.z.token_stride + h / s.group * args.z.head_stride;
-        for (int64_t n = 0; n < s.value_dim; ++n)
-          out[n] *= scale * c.norm[static_cast<size_t>(n)] * Silu(z[h % s.group * s.value_dim + n]);
-      }
-    }
-    first += c.rows[r].tokens;
-  }
-  return result;
+Case RandomCase(const Sizes& sizes, const std::vector<RowSize>& rows, Random& random) {
+  return Case(sizes, rows, [&](int64_t count) { return random.Normals(count); });
 }
 
 struct Outcome {
@@ -182,11 +39,29 @@ Outcome Run(const Case& c, int threads, Workspace& workspace) {
                     outcome.states.data() + index * s.state()});
     first += c.rows[r].tokens;
   }
-  GatedDeltaNetArgs args = c.Args();
-  args.rows = rows.data(), args.row_count = static_cast<int64_t>(rows.size());
-  args.out = outcome.out.data();
+  const Parts parts = c.Find();
   TestPool pool(threads);
-  GatedDeltaNet(args, workspace, pool);
+  GatedDeltaNet({.q = parts.q,
+                 .k = parts.k,
+                 .v = parts.v,
+                 .z = parts.z,
+                 .b = parts.b,
+                 .a = parts.a,
+                 .rows = rows.data(),
+                 .row_count = static_cast<int64_t>(rows.size()),
+                 .tokens = c.tokens,
+                 .key_heads = s.key_heads,
+                 .value_heads = s.value_heads(),
+                 .key_dim = s.key_dim,
+                 .value_dim = s.value_dim,
+                 .kernel = s.kernel,
+                 .conv = c.conv.data(),
+                 .a_log = c.a_log.data(),
+                 .dt_bias = c.dt_bias.data(),
+                 .norm = c.norm.data(),
+                 .epsilon = delta_net::kEpsilon,
+                 .out = outcome.out.data()},
+                workspace, pool);
   workspace.Reset();
   return outcome;
 }
@@ -235,7 +110,7 @@ void DeltaNetShapes() {
       for (int64_t r = random.Int(1, 4); r > 0; --r)
         rows.push_back({random.Int(0, 12), random.Int(0, 1) == 1});
       rows.push_back({random.Int(9, 70), random.Int(0, 1) == 1});
-      Check(Case(sizes, rows, random), static_cast<int>(random.Int(1, 4)), workspace);
+      Check(RandomCase(sizes, rows, random), static_cast<int>(random.Int(1, 4)), workspace);
     }
   }
 }
@@ -246,11 +121,11 @@ void DeltaNetChunks() {
   Workspace workspace;
   for (const bool grouped : {false, true}) {
     for (const int64_t tokens : {8, 9, 63, 64, 65, 70, 128, 129, 200})
-      Check(Case({1, 2, 32, 32, 4, grouped}, {{1, false}, {tokens, true}, {1, true}, {tokens + 3, false}},
-                 random),
+      Check(RandomCase({1, 2, 32, 32, 4, grouped},
+                       {{1, false}, {tokens, true}, {1, true}, {tokens + 3, false}}, random),
             3, workspace);
   }
-  Check(Case({2, 1, 128, 128, 4, false}, {{130, false}}, random), 2, workspace);
+  Check(RandomCase({2, 1, 128, 128, 4, false}, {{130, false}}, random), 2, workspace);
 }
 
 // Decays from none at all to everything within a token.
@@ -258,7 +133,7 @@ void DeltaNetDecays() {
   Random random(42);
   Workspace workspace;
   for (const float a_log : {-12.0f, -3.0f, 1.5f, 5.0f}) {
-    Case c({2, 2, 24, 20, 3, false}, {{150, false}, {3, false}}, random);
+    Case c = RandomCase({2, 2, 24, 20, 3, false}, {{150, false}, {3, false}}, random);
     for (float& value : c.a_log) value += a_log;
     Check(c, 2, workspace);
   }
@@ -269,7 +144,7 @@ void DeltaNetRowsAlone() {
   Random random(43);
   Workspace workspace;
   const Sizes sizes = {2, 2, 20, 36, 4, false};
-  const Case all(sizes, {{5, false}, {90, true}, {1, false}}, random);
+  const Case all = RandomCase(sizes, {{5, false}, {90, true}, {1, false}}, random);
   for (const char* isa : Isas()) {
     SelectIsa(isa);
     const Outcome together = Run(all, 4, workspace);

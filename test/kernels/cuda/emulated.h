@@ -85,7 +85,7 @@ inline void ExpectClose(const void* actual, DType dtype, const std::vector<doubl
 
 }  // namespace testing
 
-// Cases of attention_cases.cc and candidates_cases.cc.
+// Cases of attention_cases.cc, candidates_cases.cc and delta_cases.cc.
 void CachedAttentionMatchesTheReference();
 void RowsShareBlocks();
 void RowsAreReadFromTheDevice();
@@ -94,3 +94,5 @@ void AttentionInWideBlocks();
 void AttentionMatchesTheReference();
 void AttentionRefusesSizes();
 void TopCandidatesMatchASort();
+void DeltaNetMatchesTheRecurrence();
+void DeltaNetRefusesRowsThatDoNotFit();

@@ -40,6 +40,8 @@ export const KERNEL_CASES = [
   'attention without a cache matches the reference',
   'attention refuses sizes that do not fit',
   'top candidates match a sort',
+  'a gated delta net matches its recurrence',
+  'a gated delta net refuses rows that do not fit',
 ];
 
 /** Builds the CUDA library over the emulation instead of a GPU. */

@@ -489,5 +489,7 @@ int main(int argc, char** argv) {
                         {"attention in wide blocks", AttentionInWideBlocks},
                         {"attention without a cache matches the reference", AttentionMatchesTheReference},
                         {"attention refuses sizes that do not fit", AttentionRefusesSizes},
-                        {"top candidates match a sort", TopCandidatesMatchASort}});
+                        {"top candidates match a sort", TopCandidatesMatchASort},
+                        {"a gated delta net matches its recurrence", DeltaNetMatchesTheRecurrence},
+                        {"a gated delta net refuses rows that do not fit", DeltaNetRefusesRowsThatDoNotFit}});
 }

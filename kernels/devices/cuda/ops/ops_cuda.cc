@@ -11,9 +11,10 @@ class CudaOps final : public DeviceOps {
  public:
   CudaOps(std::shared_ptr<CudaDevice> device, std::shared_ptr<CudaStore> store, ExpertsCounter& calls)
       : session_{std::move(device), std::move(store), &calls},
-        domain_(kDomain, {MakeLinear(session_), MakeEmbedding(session_), MakeGatedMlp(session_),
-                          MakeMoeRouter(session_), MakeMoeExperts(session_), MakeAttention(session_),
-                          MakeCachedAttention(session_), MakeTopCandidates(session_)}) {}
+        domain_(kDomain,
+                {MakeLinear(session_), MakeEmbedding(session_), MakeGatedMlp(session_),
+                 MakeMoeRouter(session_), MakeMoeExperts(session_), MakeAttention(session_),
+                 MakeCachedAttention(session_), MakeGatedDeltaNet(session_), MakeTopCandidates(session_)}) {}
   ort::OrtCustomOpDomain* domain() const override { return domain_.get(); }
 
  private:

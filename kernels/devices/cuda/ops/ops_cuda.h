@@ -26,6 +26,7 @@ ort::OpPtr MakeMoeRouter(CudaSession& session);
 ort::OpPtr MakeMoeExperts(CudaSession& session);
 ort::OpPtr MakeAttention(CudaSession& session);
 ort::OpPtr MakeCachedAttention(CudaSession& session);
+ort::OpPtr MakeGatedDeltaNet(CudaSession& session);
 ort::OpPtr MakeTopCandidates(CudaSession& session);
 
 // By a kernel made of (KernelInfo, CudaSession&).
