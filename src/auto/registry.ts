@@ -6,6 +6,7 @@ import { qwen3 } from '../models/qwen3.ts';
 import { qwen3_5, qwen3_5_moe, qwen3_5_moe_text, qwen3_5_text } from '../models/qwen3_5_moe/model.ts';
 import { qwen3_moe } from '../models/qwen3_moe.ts';
 import { qwen3_next } from '../models/qwen3_next.ts';
+import { qwen3_omni_moe, qwen3_omni_moe_thinker } from '../models/qwen3_omni_moe.ts';
 import { qwen3_vl_moe } from '../models/qwen3_vl_moe/model.ts';
 
 /** Every architecture by its HF `model_type`. */
@@ -16,6 +17,8 @@ const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
   qwen3_next,
   qwen3_5_moe,
   qwen3_5_moe_text,
+  qwen3_omni_moe,
+  qwen3_omni_moe_thinker,
   qwen2,
   qwen3,
   qwen3_5,

@@ -5,6 +5,12 @@ interface UseConfig {
   readonly num_experts_per_tok: number;
 }
 
+interface Prefixes {
+  readonly prefix: string;
+  readonly tower?: string;
+  readonly unread?: readonly string[];
+}
+
 const LAYER = /^layers\.(\d+)\.(.+)$/;
 const EXPERT = /^mlp\.experts\.(?:(\d+)\.)?/;
 const PROJECTION =
@@ -20,7 +26,7 @@ const DRAFT = /^mtp\./;
 export function tensorUse(
   name: string,
   config: UseConfig,
-  { prefix, tower, unread }: { readonly prefix: string; readonly tower?: string; readonly unread?: string },
+  { prefix, tower, unread = [] }: Prefixes,
 ): TensorUse {
   const use = (part: TensorUse['part'], more: Partial<TensorUse> = {}): TensorUse => ({
     part,
@@ -28,7 +34,7 @@ export function tensorUse(
     isSurplusExpert: false,
     ...more,
   });
-  const isSpare = unread !== undefined && name.startsWith(`${unread}.`);
+  const isSpare = unread.some((part) => name.startsWith(`${part}.`));
   if (isSpare || COMPUTED.test(name) || DRAFT.test(name)) return use('unread', { share: 0 });
   if (tower !== undefined && name.startsWith(`${tower}.`)) return use('tower');
   if (name === 'lm_head.weight') return use('head');

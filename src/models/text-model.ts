@@ -19,8 +19,8 @@ export interface TextModelOptions {
   readonly prefix: string;
   /** Prefix of the vision tower's tensors, where there is one. */
   readonly tower?: string;
-  /** Prefix of tensors that may be stored beside it and are never read, such as a tower that this model does without. */
-  readonly unread?: string;
+  /** Prefixes of tensors that may be stored beside it and are never read, such as a tower that this model does without. */
+  readonly unread?: readonly string[];
 }
 
 /** What follows alike from the config of every Qwen MoE decoder; the rest of a `Model` is the family's own. */

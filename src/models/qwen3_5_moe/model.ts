@@ -57,7 +57,7 @@ function seeingModel(config: Config, modelType: string): Model {
 }
 
 function languageModel(config: TextConfig, modelType: string, prefix: string): Model {
-  const described = describeHybrid(config, { modelType, prefix, unread: TOWER });
+  const described = describeHybrid(config, { modelType, prefix, unread: [TOWER] });
   const model = { ...described, canonicalName: (stored: string) => canonicalName(stored, prefix) };
   return { ...model, build: (graph, variant) => causalLm(new Scope(graph, variant), config, model, prefix) };
 }

@@ -31,8 +31,6 @@ const schema = z.object({
   tie_word_embeddings: z.boolean().default(false),
   image_token_id: tokenId.default(151655),
   video_token_id: tokenId.default(151656),
-  vision_start_token_id: tokenId.default(151652),
-  vision_end_token_id: tokenId.default(151653),
   dtype: z.unknown().optional(),
   torch_dtype: z.unknown().optional(),
 });
@@ -40,8 +38,18 @@ const schema = z.object({
 const DEFAULT_SECTIONS = [24, 20, 20];
 const sections = z.tuple([size, size, size]);
 
+type SeeingText = TextConfig<z.output<typeof textSchema>>;
+
+/** In what the text config of a family with this decoder differs. */
+export interface TextFamily {
+  readonly schema: z.ZodType<z.output<typeof textSchema>>;
+  readonly theta: number;
+}
+
+const QWEN3_VL: TextFamily = { schema: textSchema, theta: 5e5 };
+
 export interface Config {
-  readonly text: TextConfig<z.output<typeof textSchema>>;
+  readonly text: SeeingText;
   readonly vision: VisionConfig;
   readonly imageTokenId: number;
   readonly videoTokenId: number;
@@ -50,9 +58,10 @@ export interface Config {
 }
 
 /** @throws ConfigError naming file, field and value */
-export function parseQwen3Vl(json: unknown, file: string): Config {
+export function parseQwen3Vl(json: unknown, file: string, family = QWEN3_VL): Config {
   const config = parseConfig(schema, json, file);
-  const text = parseText(textSchema, config.text_config, file, { theta: 5e5, path: 'text_config' });
+  const place = { theta: family.theta, path: 'text_config' };
+  const text = parseText(family.schema, config.text_config, file, place);
   const vision = parseVision(config.vision_config, file);
   checkSeeing(text, vision, file);
   const pairs = text.head_dim / 2;

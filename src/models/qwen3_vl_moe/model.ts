@@ -10,10 +10,10 @@ import { mediaPart } from './media-part.ts';
 import { decoder } from './text.ts';
 import { VisualFeatures } from './visual-features.ts';
 
-const PREFIX = 'model.language_model';
-const TOWER = 'model.visual';
+export const PREFIX = 'model.language_model';
+export const TOWER = 'model.visual';
 /** Time, height and width. */
-const AXES = 3;
+export const AXES = 3;
 
 /** Qwen3-VL-MoE, such as Qwen3-VL-30B-A3B: HF `Qwen3VLMoeForConditionalGeneration`. */
 export const qwen3_vl_moe: Architecture = {
@@ -32,7 +32,7 @@ export const qwen3_vl_moe: Architecture = {
 };
 
 /** HF `Qwen3VLMoeForConditionalGeneration`, or the bare decoder where the variant wants no head; the tower is a graph of its own. */
-function conditionalLm(g: Scope<Variant>, config: Config, model: Omit<Model, 'build'>): void {
+export function conditionalLm(g: Scope<Variant>, config: Config, model: Omit<Model, 'build'>): void {
   const { text, vision, ropeAxes } = config;
   const { hidden_size: hidden, vocab_size: vocab } = text;
   const { length: deepstackLayers } = vision.deepstack_visual_indexes;

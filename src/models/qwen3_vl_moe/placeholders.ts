@@ -6,6 +6,7 @@ import { formatSeconds } from './video.ts';
 /** The special tokens of Qwen-VL prompts as text. */
 export const IMAGE_PLACEHOLDER = '<|image_pad|>';
 export const VIDEO_PLACEHOLDER = '<|video_pad|>';
+const AUDIO_PLACEHOLDER = '<|audio_pad|>';
 export const VISION_START = '<|vision_start|>';
 export const VISION_END = '<|vision_end|>';
 
@@ -21,6 +22,10 @@ export interface PlaceholderIds {
  * @throws InputError with both counts
  */
 export function checkPlaceholders(texts: readonly string[], images: number, videos: number): void {
+  if (texts.some((text) => text.includes(AUDIO_PLACEHOLDER)))
+    throw new InputError(
+      `the text has an audio placeholder (${AUDIO_PLACEHOLDER}), but sound is not read: leave it out, and parts of type audio`,
+    );
   checkCount(texts, 'image', IMAGE_PLACEHOLDER, images);
   checkCount(texts, 'video', VIDEO_PLACEHOLDER, videos);
 }

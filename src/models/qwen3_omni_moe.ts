@@ -1,0 +1,82 @@
+import { z } from 'zod';
+import { InputError } from '../errors.ts';
+import { Scope } from '../nn/scope.ts';
+import type { Architecture, MediaPart, Model } from './architecture.ts';
+import { fieldError, layerCount, size } from './config.ts';
+import { type Config, parseQwen3Vl } from './qwen3_vl_moe/config.ts';
+import { mediaPart } from './qwen3_vl_moe/media-part.ts';
+import { AXES, conditionalLm, PREFIX, TOWER } from './qwen3_vl_moe/model.ts';
+import { textFields } from './text-config.ts';
+import { describeText } from './text-model.ts';
+
+/** HF `Qwen3OmniMoeTextConfig`. */
+const textSchema = z.object({
+  ...textFields,
+  vocab_size: size.default(3584),
+  num_hidden_layers: layerCount.default(28),
+  num_attention_heads: size.default(28),
+  num_key_value_heads: size.default(4),
+  intermediate_size: size.default(18944),
+  moe_intermediate_size: size.default(768),
+  num_experts: textFields.num_experts.default(128),
+  num_experts_per_tok: size.default(8),
+  norm_topk_prob: z.boolean().default(true),
+  attention_bias: z.boolean().default(false),
+});
+
+/** What hears, and what speaks. */
+const UNREAD = ['audio_tower', 'talker', 'code2wav'];
+
+/** The thinker of Qwen3-Omni, such as Qwen3-Omni-30B-A3B: text and pictures in, text out; the decoder is that of Qwen3-VL. */
+export const qwen3_omni_moe: Architecture = {
+  modelType: 'qwen3_omni_moe',
+  parse(json, file) {
+    const { thinker_config: thinker } = json as { thinker_config?: unknown };
+    if (typeof thinker !== 'object' || thinker === null)
+      throw fieldError(file, 'thinker_config', thinker, 'an object of settings');
+    return thinkerModel(thinker, `${file}: thinker_config`, 'qwen3_omni_moe');
+  },
+};
+
+/** The thinker saved by itself: HF `Qwen3OmniMoeThinkerForConditionalGeneration`. */
+export const qwen3_omni_moe_thinker: Architecture = {
+  modelType: 'qwen3_omni_moe_thinker',
+  parse: (json, file) => thinkerModel(json, file, 'qwen3_omni_moe_thinker'),
+};
+
+function thinkerModel(json: unknown, file: string, modelType: string): Model {
+  const config = parseQwen3Vl(json, file, { schema: textSchema, theta: 1e6 });
+  const model = {
+    ...describeText(config.text, { modelType, prefix: PREFIX, tower: TOWER, unread: UNREAD }),
+    subConfigs: ['audio_config', 'text_config', 'vision_config'],
+    positionAxes: AXES,
+    canonicalName,
+    media: pictures(config),
+  };
+  return { ...model, build: (graph, variant) => conditionalLm(new Scope(graph, variant), config, model) };
+}
+
+/** Pictures as Qwen3-VL sees them; frames of a film have other positions. */
+function pictures(config: Config): MediaPart {
+  const media = mediaPart(config, TOWER);
+  return {
+    ...media,
+    positions(types, grids) {
+      if (grids.videos.length > 0)
+        throw new InputError('Qwen3-Omni reads no videos here; pass frames as pictures');
+      return media.positions(types, grids);
+    },
+  };
+}
+
+/** To the names of Qwen3-VL. */
+function canonicalName(stored: string): string {
+  return stored
+    .replace(/^thinker\./, '')
+    .replace(/^(?:model\.)?(?=(?:layers|embed_tokens|norm)\.)/, `${PREFIX}.`)
+    .replace(/^visual\.merger_list\./, 'visual.deepstack_merger_list.')
+    .replace(/^(visual\.(?:merger|deepstack_merger_list\.\d+)\.)ln_q\./, '$1norm.')
+    .replace(/^(visual\.(?:merger|deepstack_merger_list\.\d+)\.)mlp\.0\./, '$1linear_fc1.')
+    .replace(/^(visual\.(?:merger|deepstack_merger_list\.\d+)\.)mlp\.2\./, '$1linear_fc2.')
+    .replace(/^visual\./, `${TOWER}.`);
+}
