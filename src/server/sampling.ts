@@ -27,7 +27,7 @@ export type SamplingFields = z.output<typeof fields>;
  * @param choice of several answers, which the seed tells apart
  */
 export function samplingOptions(
-  given: SamplingFields,
+  given: Partial<SamplingFields>,
   maxTokens: number | undefined,
   settings: Settings,
   contextLength: number,
@@ -53,7 +53,7 @@ export function samplingOptions(
   }) as Partial<CausalLMGenerateOptions>;
 }
 
-export function stopsOf({ stop }: SamplingFields): string[] {
+export function stopsOf({ stop }: Partial<SamplingFields>): string[] {
   return [stop ?? []].flat().filter((text) => text !== '');
 }
 

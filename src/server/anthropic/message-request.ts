@@ -21,12 +21,7 @@ export function messageAnswer(
     tools,
     stops: body.stop_sequences ?? [],
     options: {
-      ...samplingOptions(
-        { ...NOTHING, temperature, top_p, top_k, experts },
-        body.max_tokens,
-        settings,
-        contextLength,
-      ),
+      ...samplingOptions({ temperature, top_p, top_k, experts }, body.max_tokens, settings, contextLength),
       ...defined({
         toolChoice: tools && toolChoiceOf(choice),
         parallelToolCalls: choice?.disable_parallel_tool_use === true ? false : undefined,
@@ -34,16 +29,6 @@ export function messageAnswer(
     },
   };
 }
-
-const NOTHING = {
-  min_p: undefined,
-  presence_penalty: undefined,
-  frequency_penalty: undefined,
-  repetition_penalty: undefined,
-  logit_bias: undefined,
-  seed: undefined,
-  stop: undefined,
-};
 
 function toolChoiceOf(choice: MessageRequest['tool_choice']) {
   if (choice?.type === 'any') return 'required' as const;

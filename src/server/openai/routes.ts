@@ -7,10 +7,13 @@ import { chatChunks, chatCompletion } from './chat-completions.ts';
 import { chatSchema } from './chat-fields.ts';
 import { chatAnswer } from './chat-request.ts';
 import { completion, completionAnswers, completionChunks, completionSchema } from './completions.ts';
+import { responseSchema } from './response-fields.ts';
+import { responseAnswer } from './response-request.ts';
+import { response, responseEvents, responseFailed } from './responses.ts';
 
 const failed = (error: ApiError) => ({ data: openAiBody(error) });
 
-/** `/v1/chat/completions`, `/v1/completions`, `/v1/models`, and `/v1/embeddings`, which is refused. */
+/** `/v1/chat/completions`, `/v1/completions`, `/v1/responses`, `/v1/models`, and `/v1/embeddings`, which is refused. */
 export function addOpenAiRoutes(app: Hono, api: Api): void {
   app.post('/v1/chat/completions', async (c) => {
     const body = await readBody(c, chatSchema);
@@ -33,6 +36,21 @@ export function addOpenAiRoutes(app: Hono, api: Api): void {
     return body.stream
       ? api.stream(c, served, requests, (answers) => completionChunks(served.name, answers, n, body), failed)
       : api.respond(c, served, requests, (answers) => completion(served.name, answers, n));
+  });
+
+  app.post('/v1/responses', async (c) => {
+    const body = await readBody(c, responseSchema);
+    const served = api.model(body.model);
+    const requests = [responseAnswer(body, api.settings, served.model.contextLength)];
+    return body.stream
+      ? api.stream(
+          c,
+          served,
+          requests,
+          (answers) => responseEvents(served.name, answers, body),
+          responseFailed,
+        )
+      : api.respond(c, served, requests, (answers) => response(served.name, answers, body));
   });
 
   app.get('/v1/models', (c) => c.json({ object: 'list', data: [...api.models.values()].map(modelEntry) }));

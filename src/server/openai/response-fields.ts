@@ -1,0 +1,33 @@
+import * as z from 'zod';
+import { maybe } from '../request.ts';
+
+const item = z.looseObject({ type: maybe(z.string()), role: maybe(z.string()) });
+
+/** A request of `/v1/responses`. */
+export const responseSchema = z.looseObject({
+  model: maybe(z.string()),
+  input: z.union([z.string(), z.array(item)]),
+  instructions: maybe(z.string()),
+  tools: maybe(z.array(z.looseObject({ type: z.string() })).max(512)),
+  tool_choice: maybe(
+    z.union([
+      z.enum(['auto', 'none', 'required']),
+      z.looseObject({ type: z.string(), name: maybe(z.string()) }),
+    ]),
+  ),
+  parallel_tool_calls: maybe(z.boolean()),
+  text: maybe(
+    z.looseObject({ format: maybe(z.looseObject({ type: z.string(), schema: z.unknown().optional() })) }),
+  ),
+  reasoning: maybe(z.looseObject({ effort: maybe(z.string()) })),
+  max_output_tokens: maybe(z.int().min(1)),
+  temperature: maybe(z.number().min(0).max(10)),
+  top_p: maybe(z.number().min(0).max(1)),
+  stream: maybe(z.boolean()),
+  previous_response_id: maybe(z.string()),
+  conversation: z.unknown().optional(),
+  background: maybe(z.boolean()),
+  experts: maybe(z.string()),
+});
+export type ResponseRequest = z.output<typeof responseSchema>;
+export type ResponseItem = z.output<typeof item>;
