@@ -1,4 +1,4 @@
-/** One pass: tokens of several sequences end to end. Only attention looks at the borders between them. */
+/** One pass: tokens of several sequences end to end. Only attention and recurrent layers look at the borders between them. */
 import * as io from '../models/io.ts';
 import type { CacheSpec } from '../nn/cache-spec.ts';
 import { Tensor } from '../runtime/ort.ts';

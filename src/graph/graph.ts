@@ -152,7 +152,7 @@ export class Graph implements GraphBuilder {
 
   /**
    * A small stored tensor (a norm's weight), widened to fp32 and written into the graph.
-   * @param change what stands there instead, and its shape
+   * @param change what stands there instead, and its shape; for one tensor always the same
    */
   vector(name: string, shape: readonly number[], change: VectorChange = {}): Value {
     const cached = this.#widened.get(name);
