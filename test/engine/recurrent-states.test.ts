@@ -1,36 +1,23 @@
 /** Recurrent states live in slots, beside keys and values or without them, on the CPU and on a device. */
 import { afterEach, describe, expect, it } from 'vitest';
 import { DecoderDecoding } from '../../src/engine/decoding.ts';
-import { Engine } from '../../src/engine/engine.ts';
+import type { Engine } from '../../src/engine/engine.ts';
 import { Graph } from '../../src/graph/graph.ts';
-import type { Model } from '../../src/models/architecture.ts';
-import { Device } from '../../src/runtime/device.ts';
-import { openWeightStore } from '../../src/runtime/weight-store.ts';
 import { useEmulatedGpu } from '../helpers/emulated-gpu.ts';
+import { openSummingEngine } from '../helpers/summing-engine.ts';
 import { nextBySum, summingModel } from '../helpers/summing-model.ts';
 
 const VOCAB = 97;
 const EXPERTS = { requested: () => 'grouped_mm', choose: () => 'grouped_mm' };
-const NO_FILES = { files: [], tensors: new Map() };
 
 const closing: (() => Promise<void> | void)[] = [];
 afterEach(async () => {
   for (let close = closing.pop(); close; close = closing.pop()) await close();
 });
 
-async function open(model: Model, where: 'cpu' | 'cuda'): Promise<Engine> {
-  const store = openWeightStore([]);
-  closing.push(() => store.dispose());
-  const options = { dtype: 'float32', cacheDtype: 'float32', threads: 1 } as const;
-  const device = where === 'cuda' ? await Device.open() : undefined;
-  const weights = device?.openWeights(store, 'float32', 0);
-  if (weights)
-    closing.push(
-      () => device?.dispose(),
-      () => weights.dispose(),
-    );
-  const engine = new Engine(model, NO_FILES, store, { ...options, weights });
-  closing.push(() => engine.dispose());
+async function open(kinds: (typeof LAYERS)[number], where: 'cpu' | 'cuda'): Promise<Engine> {
+  const { engine, close } = await openSummingEngine(VOCAB, kinds, where);
+  closing.push(close);
   return engine;
 }
 
@@ -61,10 +48,8 @@ const prompt = (length: number, seed: number) => Array.from({ length }, (_, i) =
 const LAYERS = [['recurrent'], ['recurrent', 'keys_values', 'recurrent'], ['keys_values']] as const;
 
 function describeStates(where: 'cpu' | 'cuda', kinds: (typeof LAYERS)[number]): void {
-  const model = summingModel(VOCAB, kinds);
-
   it('belong to one sequence each, however many share passes', async () => {
-    const engine = await open(model, where);
+    const engine = await open(kinds, where);
     const requests = [
       [prompt(3, 1), 9],
       [prompt(70, 2), 6],
@@ -77,7 +62,7 @@ function describeStates(where: 'cpu' | 'cuda', kinds: (typeof LAYERS)[number]): 
   });
 
   it('begin with zeros, whatever the last sequence left in the slot', async () => {
-    const engine = await open(model, where);
+    const engine = await open(kinds, where);
     for (const seed of [7, 8, 9]) {
       const ids = prompt(4 * seed, seed);
       expect(await generate(engine, ids, 3)).toEqual(sums(ids, 3, kinds.length));
@@ -85,7 +70,7 @@ function describeStates(where: 'cpu' | 'cuda', kinds: (typeof LAYERS)[number]): 
   });
 
   it('stay right while recorded steps are replayed and the memory moves', async () => {
-    const engine = await open(model, where);
+    const engine = await open(kinds, where);
     engine.recording.enabled = true;
     const long = generate(engine, prompt(5, 1), 40);
     const others = (async () => {
