@@ -2,18 +2,19 @@ import { Automaton, type State } from './automaton.ts';
 import { type MachineState, NEVER, type Node } from './grammar.ts';
 
 /** States of a product after which it is given up. */
-const MOST_STATES = 20_000;
+const MOST_STATES = 10_000;
 
 /**
  * What matches all of several nodes, as a finite automaton; none of them may hold references.
+ * @param check called for each state; may fail where it takes too long
  * @returns undefined where that would be too large
  */
-export function intersect(nodes: readonly Node[]): Node | undefined {
+export function intersect(nodes: readonly Node[], check: () => void = () => {}): Node | undefined {
   const [first, ...rest] = nodes;
-  return rest.reduce<Node | undefined>((a, b) => a && product(a, b), first);
+  return rest.reduce<Node | undefined>((a, b) => a && product(a, b, check), first);
 }
 
-function product(a: Node, b: Node): Node | undefined {
+function product(a: Node, b: Node, check: () => void): Node | undefined {
   const [left, right] = [new Automaton(a), new Automaton(b)];
   const classes = left
     .representatives()
@@ -39,6 +40,7 @@ function product(a: Node, b: Node): Node | undefined {
   const states: { edges: { set: Uint8Array; to: number }[]; accepts: boolean }[] = [];
   for (const [one, two] of pairs) {
     if (pairs.length > MOST_STATES) return undefined;
+    check();
     const byTarget = new Map<number, Uint8Array>();
     for (const { set, byte } of classes) {
       const [next, other] = [left.next(one, byte), right.next(two, byte)];

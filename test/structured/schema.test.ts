@@ -72,6 +72,7 @@ describe('what the grammar of a schema lets through is valid', () => {
       required: ['a'],
     },
     {},
+    { type: 'object', required: ['a'], properties: { b: { const: 1 } } },
     { type: 'array', items: { type: 'integer' }, minItems: 2, maxItems: 3 },
     { type: 'array', prefixItems: [{ type: 'boolean' }], items: { const: 7 }, minItems: 2 },
     { type: 'string', enum: ['a', 'bc', 1], maxLength: 1 },
@@ -199,6 +200,9 @@ describe('a schema that cannot be enforced', () => {
     let deep: object = { type: 'null' };
     for (let i = 0; i < 5000; i++) deep = { type: 'array', items: deep };
     expect(() => compileSchema(deep)).toThrow('nested more than');
+    const pattern = { type: 'string', pattern: '^(?:[a-z]{1,9}-?){1,900}$', maxLength: 9000 };
+    const slow = { prefixItems: Array.from({ length: 500 }, () => pattern) };
+    expect(() => compileSchema(slow)).toThrow(/more states than are followed|more than 2 s to compile/);
     const wide = { anyOf: Array.from({ length: 30_000 }, () => ({ type: 'null' })) };
     expect(() => compileSchema(wide)).toThrow('more than are compiled');
   });

@@ -4,7 +4,7 @@ import { choice, NEVER, type Node, type Reference, reachable } from '../grammar.
 import { BOOLEAN, NULL, VALUE, valueLiteral } from '../json-text.ts';
 import { integerWithin, numberWithin } from '../numbers.ts';
 import { arrayNode, type CompilePart, objectNode } from './containers.ts';
-import { below, type Path, refuse } from './errors.ts';
+import { below, newClock, type Path, refuse } from './errors.ts';
 import { excludeEachOther } from './exclusive.ts';
 import { checkKeywords, type Schema, TYPES, type TypeName } from './keywords.ts';
 import { Resolver } from './resolve.ts';
@@ -34,6 +34,7 @@ export function compileSchema(schema: unknown, path: Path = '#'): Node {
 /** Compiles the schemas within one document; places that are referred to, once. */
 export class Compiler {
   readonly #resolver: Resolver;
+  readonly clock = newClock();
   readonly #references = new Map<string, Reference>();
   #schemas = 0;
   #depth = 0;
@@ -48,6 +49,7 @@ export class Compiler {
     if (++this.#schemas > MOST_SCHEMAS)
       refuse(path, `is beyond ${MOST_SCHEMAS} schemas, more than are compiled at once`);
     if (++this.#depth > MOST_NESTED) refuse(path, `is nested more than ${MOST_NESTED} deep`);
+    this.clock(path);
     const node = this.#compile(value, path);
     this.#depth--;
     return node;
@@ -133,11 +135,11 @@ export class Compiler {
     const compile: CompilePart = (value, at) => this.compile(value, at);
     switch (type) {
       case 'object':
-        return objectNode(schema, path, compile, (value, at) => this.flat(value, at));
+        return objectNode(schema, path, compile, (value, at) => this.flat(value, at), this.clock);
       case 'array':
         return arrayNode(schema, path, compile);
       case 'string':
-        return stringNode(schema, path);
+        return stringNode(schema, path, this.clock);
       case 'integer':
         return integerWithin(schema);
       case 'number':

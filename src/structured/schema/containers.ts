@@ -1,8 +1,8 @@
 import { Automaton } from '../automaton.ts';
 import { choice, EMPTY, literal, NEVER, type Node, optional, repeat, sequence } from '../grammar.ts';
 import { intersect } from '../intersect.ts';
-import { bracketed, COLON, COMMA, OBJECT, SPACE, STRING, stringOtherThan } from '../json-text.ts';
-import { below, type Path, refuse } from './errors.ts';
+import { bracketed, COLON, COMMA, OBJECT, SPACE, STRING, stringOtherThan, VALUE } from '../json-text.ts';
+import { below, type Clock, type Path, refuse } from './errors.ts';
 import type { Schema } from './keywords.ts';
 
 /** Makes the grammar of a schema inside another. */
@@ -23,6 +23,7 @@ export function objectNode(
   path: Path,
   compile: CompilePart,
   flat: (value: unknown, path: Path) => Schema | undefined,
+  clock: Clock,
 ): Node {
   const { properties = {}, required = [], propertyNames } = schema;
   const isPlain = schema.properties === undefined && required.length === 0;
@@ -32,6 +33,8 @@ export function objectNode(
   const further = schema.additionalProperties ?? propertyNames !== undefined;
   const furtherPath = below(path, 'additionalProperties');
   const furtherValue = further === false ? NEVER : compile(further, furtherPath);
+  // What is required and described nowhere may be anything.
+  const undescribed = schema.additionalProperties === undefined ? VALUE : furtherValue;
   const listedNames =
     propertyNames === undefined
       ? undefined
@@ -47,7 +50,7 @@ export function objectNode(
 
   const all = names.map((name): Property => {
     const isOwn = Object.hasOwn(properties, name);
-    const value = isOwn ? compile(properties[name], below(path, 'properties', name)) : furtherValue;
+    const value = isOwn ? compile(properties[name], below(path, 'properties', name)) : undescribed;
     const isRequired = required.includes(name);
     const isPossible = value !== NEVER && mayBeNamed(name);
     if (isRequired && !isPossible)
@@ -57,7 +60,7 @@ export function objectNode(
       );
     return { name, value: isPossible ? value : NEVER, isRequired };
   });
-  const key = listedNames ? undefined : furtherKey(names, nameNode, below(path, 'propertyNames'));
+  const key = listedNames ? undefined : furtherKey(names, nameNode, below(path, 'propertyNames'), clock);
   const member = key && furtherValue !== NEVER ? sequence(key, SPACE, COLON, furtherValue, SPACE) : undefined;
   return bracketed(
     '{',
@@ -102,10 +105,10 @@ function nameJudge(node: Node | undefined, listed: readonly string[] | undefined
 }
 
 /** A name other than the listed ones. */
-function furtherKey(names: readonly string[], nameNode: Node | undefined, path: Path): Node {
+function furtherKey(names: readonly string[], nameNode: Node | undefined, path: Path, clock: Clock): Node {
   if (!nameNode) return names.length === 0 ? STRING : stringOtherThan(names);
   if (names.length === 0) return nameNode;
-  const node = intersect([nameNode, stringOtherThan(names)]);
+  const node = intersect([nameNode, stringOtherThan(names)], () => clock(path));
   return node ?? refuse(path, 'describes names by more states than are followed; list them');
 }
 

@@ -58,7 +58,9 @@ function valueNode(compiler: Compiler, schema: Schema, value: unknown, path: Pat
   const isFree =
     schema.type !== 'string' || !['minLength', 'maxLength', 'pattern', 'format'].some((key) => key in schema);
   if (isFree) return upTo(CLOSE);
-  const content = intersect([contentNode(schema, path, AS_TEXT), without(CLOSE)]);
+  const content = intersect([contentNode(schema, path, AS_TEXT, compiler.clock), without(CLOSE)], () =>
+    compiler.clock(path),
+  );
   if (!content) refuse(path, 'describes texts by more states than are followed');
   return sequence(content, literal(CLOSE));
 }

@@ -7,7 +7,7 @@ import { intersect } from '../intersect.ts';
 import { quoted, STRING_CHARACTER, stringCharacter } from '../json-text.ts';
 import { compileRegex } from '../regex/compile.ts';
 import { PatternError } from '../regex/parse.ts';
-import { below, type Path, refuse } from './errors.ts';
+import { below, type Clock, type Path, refuse } from './errors.ts';
 import type { Schema } from './keywords.ts';
 
 /** Patterns that zod writes beside a format and that all texts of the format match; the one looks ahead, the other is large. */
@@ -27,8 +27,8 @@ export interface Spelling {
 const IN_JSON: Spelling = { any: STRING_CHARACTER, of: stringCharacter };
 
 /** A JSON string as a schema describes it. */
-export function stringNode(schema: Schema, path: Path): Node {
-  const content = contentNode(schema, path, IN_JSON);
+export function stringNode(schema: Schema, path: Path, clock: Clock): Node {
+  const content = contentNode(schema, path, IN_JSON, clock);
   return content === NEVER ? NEVER : quoted(content);
 }
 
@@ -36,7 +36,7 @@ export function stringNode(schema: Schema, path: Path): Node {
  * A text within lengths (in characters), patterns and formats, without quotes.
  * @throws InputError by path for what cannot be followed
  */
-export function contentNode(schema: Schema, path: Path, spelling: Spelling): Node {
+export function contentNode(schema: Schema, path: Path, spelling: Spelling, clock: Clock): Node {
   const { minLength = 0, maxLength = Infinity } = schema;
   if (maxLength < minLength)
     refuse(below(path, 'maxLength'), `is ${maxLength}, below minLength, ${minLength}`);
@@ -50,7 +50,7 @@ export function contentNode(schema: Schema, path: Path, spelling: Spelling): Nod
   ];
   const isBounded = minLength > 0 || maxLength < Infinity;
   if (isBounded || parts.length === 0) parts.push(repeat(spelling.any, minLength, maxLength));
-  const content = intersect(parts);
+  const content = intersect(parts, () => clock(path));
   return (
     content ??
     refuse(

@@ -6,6 +6,7 @@ import {
   ResponseParser,
 } from '../../../src/tokenizer/response/parser.ts';
 import { QWEN_JSON, QWEN_XML, type ResponseStyle } from '../../../src/tokenizer/response/style.ts';
+import goldens from '../../fixtures/response/transformers.json' with { type: 'json' };
 import { Random } from '../../helpers/random.ts';
 
 const TURN = '<|im_start|>assistant\n';
@@ -311,5 +312,28 @@ describe('text', () => {
       const kept = [reasoning, content, ...calls.map((one) => one.text)].join().match(/word/g) ?? [];
       expect(kept.length, text).toBe(words);
     }
+  });
+});
+
+describe('answers that transformers takes apart', () => {
+  const tools = [
+    {
+      name: 'weather',
+      parameters: {
+        properties: {
+          city: { type: 'string' },
+          days: { type: 'integer' },
+          on: { type: 'boolean' },
+          o: { type: 'object' },
+        },
+      },
+    },
+  ];
+
+  it.each(goldens.cases)('come out alike: $text', ({ style, prompt, text, parsed }) => {
+    const { thinking, content = '', ...rest } = parsed as Record<string, unknown>;
+    // Templates read reasoning_content, as Qwen names it.
+    const expected = { ...rest, content, ...(thinking !== undefined && { reasoning_content: thinking }) };
+    expect(message(text, { prompt, tools }, style === 'json' ? QWEN_JSON : QWEN_XML)).toEqual(expected);
   });
 });
