@@ -11,7 +11,16 @@ enum class DType : int32_t { kFloat32 = 1, kFloat16 = 10, kBFloat16 = 16 };
 enum class Precision : int32_t {
   kFloat32 = 0,   // activations keep fp32 accuracy, weights are widened in registers
   kBFloat16 = 1,  // activations may be rounded to bf16 as they enter the product
+  // The same, and those that meet integer codes may be rounded to int8 in blocks of 32.
+  kFloat32Int8 = 2,
+  kBFloat16Int8 = 3,
 };
+
+// A precision without what it allows for integer codes.
+constexpr Precision FloatPart(Precision precision) {
+  return static_cast<Precision>(static_cast<int32_t>(precision) & 1);
+}
+constexpr bool AllowsInt8(Precision precision) { return static_cast<int32_t>(precision) >= 2; }
 
 // How MoeExperts executes. The values are the op's run-time selector.
 enum class ExpertsImplementation : int32_t { kEager = 0, kBatchedMm = 1, kGroupedMm = 2 };

@@ -88,7 +88,7 @@ class ExpertPass {
       const int64_t rows = std::min(RowsPerBlock(work, weights.gate, 2, forms.gate),
                                     RowsPerBlock(work, weights.up, 2, forms.up));
       plan.Add(weights.gate.rows, rows, forms.gate.tiles(), TilesPerBlock(work, rows));
-      scratch = std::max(scratch, GateUpScratch(weights, rows));
+      scratch = std::max(scratch, GateUpScratch(weights, forms, rows));
     }
     char* scratches = workspace_.Take<char>(scratch * work.threads);
     ParallelItems(pool_, plan.items(), [&](int64_t slot, int64_t item) {
@@ -96,9 +96,9 @@ class ExpertPass {
     });
   }
 
-  int64_t GateUpScratch(const ExpertWeights& weights, int64_t rows) const {
-    return 2 * TileBytes(rows) + RowBlock::PanelBytes(table_, weights.gate, args_.precision, rows) +
-           RowBlock::PanelBytes(table_, weights.up, args_.precision, rows);
+  int64_t GateUpScratch(const ExpertWeights& weights, const RunForms& forms, int64_t rows) const {
+    return 2 * TileBytes(rows) + RowBlock::PanelBytes(table_, weights.gate, forms.gate, rows) +
+           RowBlock::PanelBytes(table_, weights.up, forms.up, rows);
   }
 
   static int64_t TileBytes(int64_t rows) {
@@ -116,7 +116,7 @@ class ExpertPass {
     const RowBlock gate_rows(table_, weights.gate, args_.precision, forms.gate, block.row0, block.row1,
                              panel);
     const RowBlock up_rows(table_, weights.up, args_.precision, forms.up, block.row0, block.row1,
-                           panel + RowBlock::PanelBytes(table_, weights.gate, args_.precision, rows));
+                           panel + RowBlock::PanelBytes(table_, weights.gate, forms.gate, rows));
     gate_rows.ForEachPart(block.tile0, block.tile1, [&](const RowBlock::Part& part) {
       const int64_t width = part.row1 - part.row0;
       gate_rows.Multiply(x_gate_ + run.first * x_bytes_, part, gate, width);
@@ -142,7 +142,7 @@ class ExpertPass {
       const XForm form(table_, down, args_.precision, args_.runs[r].count);
       const int64_t rows = RowsPerBlock(work, down, 1, form);
       plan.Add(down.rows, rows, form.tiles(), TilesPerBlock(work, rows));
-      scratch = std::max(scratch, RowBlock::PanelBytes(table_, down, args_.precision, rows));
+      scratch = std::max(scratch, RowBlock::PanelBytes(table_, down, form, rows));
     }
     char* scratches = workspace_.Take<char>(scratch * work.threads);
     ParallelItems(pool_, plan.items(), [&](int64_t slot, int64_t item) {

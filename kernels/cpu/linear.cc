@@ -67,7 +67,7 @@ class LinearPass {
     for (int i = 0; i < args_.count; ++i) {
       const int64_t rows = RowsPerBlock(work, args_.weights[i], 1, Form(i));
       plan.Add(args_.weights[i].rows, rows, Form(i).tiles(), TilesPerBlock(work, rows));
-      scratch = std::max(scratch, RowBlock::PanelBytes(table_, args_.weights[i], args_.precision, rows));
+      scratch = std::max(scratch, RowBlock::PanelBytes(table_, args_.weights[i], Form(i), rows));
     }
     char* scratches = workspace_.Take<char>(scratch * work.threads);
     ParallelItems(pool_, plan.items(), [&](int64_t slot, int64_t item) {

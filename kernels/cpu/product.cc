@@ -28,8 +28,8 @@ int64_t ElementOffset(const WeightMatrix& weights, int64_t elements) {
 
 // Bytes from row to row of a panel. One cache line more than needed: rows a power of two apart would all fall
 // into the same few sets of the cache.
-int64_t PanelStride(const KernelTable& table, const WeightMatrix& weights, Precision precision) {
-  const int64_t row = RoundUp(weights.cols, table.block) * DTypeSize(TileType(weights, precision));
+int64_t PanelStride(const KernelTable& table, const WeightMatrix& weights, DType type) {
+  const int64_t row = RoundUp(weights.cols, table.block) * DTypeSize(type);
   return RoundUp(row, 64) + 64;
 }
 
@@ -37,6 +37,7 @@ int64_t PanelStride(const KernelTable& table, const WeightMatrix& weights, Preci
 
 XForm::XForm(const KernelTable& table, const WeightMatrix& weights, Precision precision, int64_t tokens)
     : table_(&table),
+      integer_(IntegerForm::Of(table, weights, precision)),
       type_(TileType(weights, precision)),
       operand_(&table.operand(type_, precision)),
       tokens_(tokens),
@@ -49,11 +50,14 @@ int64_t XForm::TileSize(int64_t tile) const {
 }
 
 int64_t XForm::TokenBytes() const {
+  if (integer_.possible) return IntegerRow::Bytes(depth_);
   return plain_ ? depth_ * static_cast<int64_t>(sizeof(float))
                 : RoundUp(depth_, table_->block) * operand_->bytes;
 }
 
 void XForm::Store(const float* values, int64_t token, int64_t k0, int64_t n, char* x) const {
+  if (integer_.possible)
+    return StoreInteger(*table_, integer_, values, depth_, k0, n, x + token * TokenBytes());
   if (plain_) {
     float* row = reinterpret_cast<float*>(x + token * TokenBytes()) + k0;
     if (round_) {
@@ -70,15 +74,20 @@ void XForm::Store(const float* values, int64_t token, int64_t k0, int64_t n, cha
 }
 
 bool XForm::operator==(const XForm& other) const {
+  if (integer_.possible || other.integer_.possible) {
+    return integer_.possible == other.integer_.possible && integer_.order == other.integer_.order &&
+           integer_.offset == other.integer_.offset && depth_ == other.depth_ && tokens_ == other.tokens_;
+  }
   return operand_->pack == other.operand_->pack && plain_ == other.plain_ && depth_ == other.depth_ &&
          tokens_ == other.tokens_ && round_ == other.round_;
 }
 
-int64_t RowBlock::PanelBytes(const KernelTable& table, const WeightMatrix& weights, Precision precision,
+int64_t RowBlock::PanelBytes(const KernelTable& table, const WeightMatrix& weights, const XForm& form,
                              int64_t rows) {
+  if (form.integer().possible) return IntegerBlock::Scratch(weights, rows, form.tokens());
   if (!weights.transposed && weights.quantized == nullptr) return 0;
   const int64_t scratch = weights.quantized == nullptr ? 0 : ExpandScratch(weights, rows);
-  return rows * PanelStride(table, weights, precision) + scratch;
+  return rows * PanelStride(table, weights, form.type()) + scratch;
 }
 
 RowBlock::RowBlock(const KernelTable& table, const WeightMatrix& weights, Precision precision,
@@ -86,14 +95,17 @@ RowBlock::RowBlock(const KernelTable& table, const WeightMatrix& weights, Precis
     : table_(&table),
       weights_(&weights),
       form_(&form),
-      operand_(&table.operand(TileType(weights, precision), precision)),
+      operand_(&table.operand(form.type(), precision)),
       row_count_(row1 - row0),
       in_memory_(weights.quantized == nullptr && (!weights.transposed || form.plain())) {
+  if (form.integer().possible) {
+    integer_ = IntegerBlock(table, form.integer(), weights, form.tokens(), row0, row1, panel);
+    return;
+  }
   if (weights.quantized != nullptr) {
-    row_stride_ = PanelStride(table, weights, precision);
+    row_stride_ = PanelStride(table, weights, form.type());
     rows_ = panel;
-    ExpandRows(table, weights, row0, row1, TileType(weights, precision), panel, row_stride_,
-               panel + row_count_ * row_stride_);
+    ExpandRows(table, weights, row0, row1, form.type(), panel, row_stride_, panel + row_count_ * row_stride_);
     return;
   }
   const char* data = static_cast<const char*>(weights.data);
@@ -105,7 +117,7 @@ RowBlock::RowBlock(const KernelTable& table, const WeightMatrix& weights, Precis
     rows_ = data + row0 * stride;
     row_stride_ = stride;
   } else {
-    row_stride_ = PanelStride(table, weights, precision);
+    row_stride_ = PanelStride(table, weights, form.type());
     const TransposeFn transpose = DTypeSize(weights.dtype) == 2 ? table.transpose16 : table.transpose32;
     transpose(data + ElementOffset(weights, row0), stride, weights.cols, row_count_, panel, row_stride_);
     rows_ = panel;
@@ -116,6 +128,8 @@ void RowBlock::Multiply(const char* x, const Part& part, float* c, int64_t c_str
   const int tokens = static_cast<int>(form_->TileSize(part.tile));
   const int64_t depth = weights_->cols;
   const int64_t rows = part.row1 - part.row0;
+  if (form_->integer().possible)
+    return integer_.Multiply(form_->Tile(x, part.tile), tokens, part.row0, part.row1, c, c_stride);
   if (form_->plain()) {
     table_->axpy[DTypeIndex(weights_->dtype)](
         {reinterpret_cast<const float*>(x), depth, tokens, rows_, row_stride_, depth, rows, c, c_stride});
@@ -175,7 +189,9 @@ int64_t RowsPerBlock(const StageWork& work, const WeightMatrix& weights, int64_t
   // Several blocks for each thread, so that the last ones even out the load.
   const int64_t fair = RoundUp(std::max<int64_t>(work.rows / (work.threads * 12), 1), kRowUnit);
   int64_t most = std::min(fair, kMaxInPlaceRows);
-  if (weights.quantized != nullptr) {
+  if (form.integer().possible && form.tokens() == 1) {
+    // Read where they lie.
+  } else if (weights.quantized != nullptr) {
     const int64_t row_bytes = matrices * weights.cols * form.WeightBytes();
     most =
         std::min(fair, std::clamp<int64_t>(kExpandedBytes / row_bytes / kRowUnit * kRowUnit, kRowUnit, 256));

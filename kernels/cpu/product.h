@@ -5,6 +5,7 @@
 #include "../common/float_types.h"
 #include "arch/isa.h"
 #include "kernels.h"
+#include "quantized/integer.h"
 #include "workspace.h"
 
 namespace switchyard::cpu {
@@ -18,20 +19,24 @@ inline int64_t RoundUp(int64_t a, int64_t b) { return CeilDiv(a, b) * b; }
 // The type in which tiles meet a matrix: its own, or that into which codes are expanded.
 inline DType TileType(const WeightMatrix& weights, Precision precision) {
   if (weights.quantized == nullptr) return weights.dtype;
-  return precision == Precision::kBFloat16 ? DType::kBFloat16 : DType::kFloat32;
+  return FloatPart(precision) == Precision::kBFloat16 ? DType::kBFloat16 : DType::kFloat32;
 }
 
 // The form in which `tokens` rows of activations meet one weight matrix: packed groups for the tile kernels,
-// or plain fp32 rows for the axpy kernels (transposed weights and few tokens).
+// plain fp32 rows for the axpy kernels (transposed weights and few tokens), or rounded to int8 for integer
+// codes.
 class XForm {
  public:
   XForm(const KernelTable& table, const WeightMatrix& weights, Precision precision, int64_t tokens);
 
   bool plain() const { return plain_; }
+  const IntegerForm& integer() const { return integer_; }
+  int64_t tokens() const { return tokens_; }
   // Whether weights are best walked from end to end, because they are used once.
   bool Streams() const { return plain_ || tokens_ == 1; }
-  // Bytes of one weight as tiles read it.
-  int64_t WeightBytes() const { return DTypeSize(type_); }
+  // Type and bytes of one weight as tiles read it.
+  DType type() const { return type_; }
+  int64_t WeightBytes() const { return integer_.possible ? 1 : DTypeSize(type_); }
   // Plain rows make one tile.
   int64_t tiles() const { return plain_ ? 1 : CeilDiv(tokens_, kTileTokens); }
   int64_t TileSize(int64_t tile) const;
@@ -51,6 +56,7 @@ class XForm {
 
  private:
   const KernelTable* table_;
+  IntegerForm integer_;
   DType type_;
   const Operand* operand_;
   int64_t tokens_;
@@ -64,7 +70,7 @@ class RowBlock {
  public:
   // Bytes of `panel` that a block of `rows` rows needs: transposed weights are turned there, and codes
   // expanded, once per block.
-  static int64_t PanelBytes(const KernelTable& table, const WeightMatrix& weights, Precision precision,
+  static int64_t PanelBytes(const KernelTable& table, const WeightMatrix& weights, const XForm& form,
                             int64_t rows);
 
   RowBlock(const KernelTable& table, const WeightMatrix& weights, Precision precision, const XForm& form,
@@ -111,8 +117,9 @@ class RowBlock {
   const WeightMatrix* weights_;
   const XForm* form_;
   const Operand* operand_;
-  const char* rows_;    // first row, in place or in the panel
-  int64_t row_stride_;  // bytes
+  IntegerBlock integer_;        // instead of the rest, where the form says so
+  const char* rows_ = nullptr;  // first row, in place or in the panel
+  int64_t row_stride_ = 0;      // bytes
   int64_t row_count_;
   bool in_memory_;  // read from where the checkpoint lies
 };

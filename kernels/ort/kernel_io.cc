@@ -93,7 +93,10 @@ Precision KernelInfo::ReadPrecision() const {
     Fail("attribute 'precision' is " + std::to_string(value) +
          "; expected 0 (float32), 1 (bfloat16) or 2 (float16)");
   }
-  return value == 1 ? Precision::kBFloat16 : Precision::kFloat32;  // the CPU computes float16 as float32
+  const bool int8 = IntOr("int8_activations", 0) != 0;
+  // The CPU computes float16 as float32.
+  if (value == 1) return int8 ? Precision::kBFloat16Int8 : Precision::kBFloat16;
+  return int8 ? Precision::kFloat32Int8 : Precision::kFloat32;
 }
 
 TensorView KernelContext::Input(size_t index) const {

@@ -1,5 +1,5 @@
-// AVX-512 with BF16 dot products: the AVX-512 table, with its own product for bf16 weights and rounded
-// activations. Everything below the target line has internal linkage.
+// AVX-512 with BF16 dot products: the table of AVX-512 VNNI, with its own product for bf16 weights and
+// rounded activations. Everything below the target line has internal linkage.
 #include "isa.h"
 #include "simd/common.h"
 
@@ -258,7 +258,7 @@ void Panel(const PanelArgs& args) {
 
 const KernelTable* Avx512Bf16Table() {
   static const KernelTable kTable = [] {
-    KernelTable table = *Avx512Table();
+    KernelTable table = *Avx512VnniTable();
     table.name = "avx512_bf16";
     table.operands[DTypeIndex(DType::kBFloat16)][static_cast<int>(Precision::kBFloat16)] = {Pack, Dispatch,
                                                                                             2};

@@ -31,16 +31,20 @@ bool HasAvx512() {
   return HasAvx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
 }
-bool HasAvx512Bf16() { return HasAvx512() && __builtin_cpu_supports("avx512bf16"); }
+bool HasAvx512Vnni() { return HasAvx512() && __builtin_cpu_supports("avx512vnni"); }
+// Every processor with the former has the latter.
+bool HasAvx512Bf16() { return HasAvx512Vnni() && __builtin_cpu_supports("avx512bf16"); }
 #else
 bool HasAvx2() { return false; }
 bool HasAvx512() { return false; }
+bool HasAvx512Vnni() { return false; }
 bool HasAvx512Bf16() { return false; }
 #endif
 
 // Best first.
 constexpr Candidate kCandidates[] = {
     {"avx512_bf16", Avx512Bf16Table, HasAvx512Bf16},
+    {"avx512_vnni", Avx512VnniTable, HasAvx512Vnni},
     {"avx512", Avx512Table, HasAvx512},
     {"avx2", Avx2Table, HasAvx2},
     {"neon", NeonTable, Always},

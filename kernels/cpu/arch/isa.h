@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "../../common/types.h"
+#include "integer_kernels.h"
 
 namespace switchyard::cpu {
 
@@ -151,7 +152,7 @@ inline int DTypeIndex(DType dtype) {
 // Whether products with these weights round their activations to bf16 first. The rule is the same on every
 // instruction set, so results agree between them.
 inline bool RoundsActivations(DType weights, Precision precision) {
-  return precision == Precision::kBFloat16 && weights == DType::kBFloat16;
+  return FloatPart(precision) == Precision::kBFloat16 && weights == DType::kBFloat16;
 }
 
 struct KernelTable {
@@ -187,9 +188,10 @@ struct KernelTable {
   void (*delta_steps)(const DeltaArgs& args);
   PanelKernel panel[kPrecisions];                 // [Precision]
   ExpandFn expand[kCodeKinds][kPrecisions] = {};  // [CodeKind], to fp32 and to bf16
+  const IntegerKernels* integer = nullptr;        // null: integer codes are expanded like others
 
   const Operand& operand(DType weights, Precision precision) const {
-    return operands[DTypeIndex(weights)][static_cast<int>(precision)];
+    return operands[DTypeIndex(weights)][static_cast<int>(FloatPart(precision))];
   }
 };
 
@@ -197,12 +199,13 @@ struct KernelTable {
 const KernelTable* PortableTable();
 const KernelTable* Avx2Table();
 const KernelTable* Avx512Table();
+const KernelTable* Avx512VnniTable();
 const KernelTable* Avx512Bf16Table();
 const KernelTable* NeonTable();
 
 // The best table this processor can run, or the one that SWITCHYARD_CPU_ISA names (portable, avx2, avx512,
-// avx512_bf16, neon). Decided once; a name that is unknown or not available here leaves the best one and sets
-// IsaError().
+// avx512_vnni, avx512_bf16, neon). Decided once; a name that is unknown or not available here leaves the best
+// one and sets IsaError().
 const KernelTable& Kernels();
 
 // Name of the table in use, e.g. "avx512_bf16".

@@ -17,7 +17,7 @@ const std::vector<Group> kGroups = [] {
   std::vector<Group> all;
   for (const auto groups :
        {MachineGroups, ElementwiseGroups, LinearGroups, RouterGroups, ExpertsGroups, TopCandidatesGroups,
-        AttentionGroups, CacheAppendGroups, GatedDeltaNetGroups, QuantizedGroups}) {
+        AttentionGroups, CacheAppendGroups, GatedDeltaNetGroups, QuantizedGroups, IntegerGroups}) {
     const std::vector<Group> own = groups();
     all.insert(all.end(), own.begin(), own.end());
   }

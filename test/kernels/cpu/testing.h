@@ -114,6 +114,7 @@ std::vector<Group> TopCandidatesGroups();
 std::vector<Group> AttentionGroups();
 std::vector<Group> CacheAppendGroups();
 std::vector<Group> QuantizedGroups();
+std::vector<Group> IntegerGroups();
 std::vector<Group> GatedDeltaNetGroups();
 
 }  // namespace switchyard::cpu

@@ -2,6 +2,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
+import { loadBinding } from '../../../src/runtime/binding.ts';
 import { Tensor } from '../../../src/runtime/ort.ts';
 import type { WeightStore } from '../../../src/runtime/types.ts';
 import { openWeightStore } from '../../../src/runtime/weight-store.ts';
@@ -82,6 +83,40 @@ describe('ops over quantized weights', () => {
     );
     expectClose(coded?.[0], elements(plain?.[0]));
     expect(elements(coded?.[1])).toEqual(elements(plain?.[1]));
+  });
+
+  it('Linear with activations rounded to int8 where the op allows it', async () => {
+    const [columns, rows] = [96, 5];
+    const weight = { ...int8('w', [rows, columns]) };
+    const scale = writeTensors(join(folder, `${files++}.bin`), [
+      { name: 'w.scale', shape: [1], values: Float32Array.of(1 / 64) },
+    ])[0] as TensorInfo;
+    const tensor = { ...weight, scales: { tensor: scale, type: 'float', group: [rows, columns] } } as const;
+    const weights = openWeightStore([], [tensor]);
+    stores.push(weights);
+    const x = Float32Array.from(pattern(2 * columns, 3), (value, i) => value + i / 1000);
+    const run = async (attributes: { int8_activations?: number }) =>
+      elements(
+        (
+          await runOp({
+            op: 'Linear',
+            weights,
+            attributes: { weights: [weights.handle('w')], ...attributes },
+            inputs: { x: new Tensor('float32', x, [2, columns]) },
+            outputs: [float('y', 2)],
+          })
+        ).y,
+      );
+    const [exact, same, rounded] = [
+      await run({}),
+      await run({ int8_activations: 0 }),
+      await run({ int8_activations: 1 }),
+    ];
+    expect(same).toEqual(exact);
+    const distance = Math.hypot(...exact.map((value, i) => value - (rounded[i] as number)));
+    expect(distance).toBeLessThan(0.01 * Math.hypot(...exact));
+    // Rounded they were, on processors with kernels for it.
+    if (/vnni|avx512_bf16|portable/.test(loadBinding().cpuInfo().isa)) expect(rounded).not.toEqual(exact);
   });
 
   it('GatedMlp with a gate for its output', async () => {
