@@ -100,7 +100,7 @@ export type {
 export type { ImageConfig, ProcessorConfig, VideoConfig } from './models/qwen3_vl_moe/processor-config.ts';
 export type { Device } from './runtime/choose-device.ts';
 export type { ResidencyStats } from './runtime/device.ts';
-export { Tensor } from './runtime/ort.ts';
+export { Tensor, type TensorConstructor, type TensorData } from './runtime/ort.ts';
 export type { ChatMessage } from './tokenizer/conversation.ts';
 export type { Detokenizer } from './tokenizer/detokenizer.ts';
 export type { ResponseDelta } from './tokenizer/response/events.ts';

@@ -1,6 +1,6 @@
 /** What the package exports, and that no public type names one that is not. Read off the declarations that `tsc` emits. */
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, posix } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -83,6 +83,8 @@ describe('the public surface', () => {
       ...options,
     ]);
     expect(run.status, String(run.stdout)).toBe(0);
+    // Libraries that declarations name are looked for beside them.
+    symlinkSync(join(root, 'node_modules'), join(folder, 'node_modules'));
     declarations = new Declarations(folder);
   });
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -206,6 +208,8 @@ describe('the public surface', () => {
         "Streamer",
         "SwitchyardError",
         "Tensor",
+        "TensorConstructor",
+        "TensorData",
         "TextIteratorStreamer",
         "TextStreamer",
         "TextStreamerOptions",
@@ -232,6 +236,27 @@ describe('the public surface', () => {
         "resolveRepo",
       ]
     `);
+  });
+
+  it('is checked without a word, also with libraries and in a program without a browser', () => {
+    writeFileSync(join(folder, 'package.json'), '{ "type": "module" }');
+    writeFileSync(
+      join(folder, 'use.ts'),
+      `import { AutoModelForCausalLM, DEMO_MODEL, Tensor } from './index.js';
+      await using model = await AutoModelForCausalLM.fromPretrained(DEMO_MODEL, { expertsImplementation: 'eager' });
+      for await (const text of model.stream({ prompt: 'x', maxNewTokens: 3 })) text.trim();
+      const { text } = await (await model.chat({ system: 'x' })).send('y');
+      const tensor: Tensor = new Tensor('float32', new Float32Array(2), [2]);
+      export const [first, second] = [text.length, tensor.dims];
+      // @ts-expect-error: there is no such option.
+      await model.generate({ prompts: 'x' });`,
+    );
+    const options = ['--ignoreConfig', '--noEmit', '--strict', '--skipLibCheck', 'false', '--types', 'node'];
+    const target = ['--target', 'es2022', '--lib', 'es2022,esnext.disposable', '--module', 'nodenext'];
+    const roots = ['--typeRoots', join(root, 'node_modules/@types')];
+    const args = [...options, ...target, ...roots, join(folder, 'use.ts')];
+    const run = spawnSync(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), ...args]);
+    expect(String(run.stdout)).toBe('');
   });
 
   it('names no type that is not public itself', () => {

@@ -85,6 +85,7 @@ export class GenerationRun {
     row.push(token);
     if (this.plan.streamer) await this.#stream([token]);
     row.finish = this.finishOf(row, token);
+    if (this.plan.streamer?.isClosed) row.finish ??= 'stop';
     await this.breathe();
   }
 

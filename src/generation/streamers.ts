@@ -11,6 +11,8 @@ export interface Streamer {
   put(ids: readonly number[]): void | Promise<void>;
   /** The generation is over, or was aborted. */
   end(): void | Promise<void>;
+  /** Whether nobody listens any more: the row then ends with its next token, with the reason `stop`. */
+  readonly isClosed?: boolean;
   /** The generation failed or was aborted; called instead of `end` where it exists. */
   fail?(error: unknown): void | Promise<void>;
 }
@@ -100,15 +102,20 @@ export class TextStreamer extends DecodingStreamer {
 
 /**
  * Hands out text as it is generated: `for await (const text of streamer)`, beside a `generate` that is not awaited.
- * The loop throws what `generate` throws.
+ * The loop throws what `generate` throws; leaving it ends the generation, which gives what there is.
  */
 export class TextIteratorStreamer extends DecodingStreamer implements AsyncIterable<string> {
   #pieces: string[] = [];
   #wake: (() => void) | undefined;
   #state: 'running' | 'ended' | { error: unknown } = 'running';
+  #isClosed = false;
 
   constructor(tokenizer: Tokenizer, options: Omit<TextStreamerOptions, 'write'> = {}) {
     super(tokenizer, options);
+  }
+
+  get isClosed(): boolean {
+    return this.#isClosed;
   }
 
   fail(error: unknown): void {
@@ -127,13 +134,17 @@ export class TextIteratorStreamer extends DecodingStreamer implements AsyncItera
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<string, void, undefined> {
-    for (;;) {
-      while (this.#pieces.length > 0) yield this.#pieces.shift() as string;
-      if (this.#state === 'ended') return;
-      if (this.#state !== 'running') throw this.#state.error;
-      await new Promise<void>((resolve) => {
-        this.#wake = resolve;
-      });
+    try {
+      for (;;) {
+        while (this.#pieces.length > 0) yield this.#pieces.shift() as string;
+        if (this.#state === 'ended') return;
+        if (this.#state !== 'running') throw this.#state.error;
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve;
+        });
+      }
+    } finally {
+      this.#isClosed = true;
     }
   }
 }

@@ -5,12 +5,68 @@
  */
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
-import type * as Ort from 'onnxruntime-node';
 import { EngineError } from '../errors.ts';
 
 const require = createRequire(import.meta.url);
 
-type Used = Pick<typeof Ort, 'Tensor'>;
+/** Elements of a tensor by their type; a float16 is its bits. */
+export interface TensorData {
+  float32: Float32Array;
+  float64: Float64Array;
+  float16: Uint16Array;
+  int8: Int8Array;
+  uint8: Uint8Array;
+  int16: Int16Array;
+  uint16: Uint16Array;
+  int32: Int32Array;
+  uint32: Uint32Array;
+  int64: BigInt64Array;
+  uint64: BigUint64Array;
+  bool: Uint8Array;
+  string: string[];
+}
+
+/**
+ * A tensor, as the class of this name of onnxruntime-common. Its own declarations speak of a browser's types, which a program for Node.js
+ * does not have.
+ */
+export interface Tensor {
+  readonly type: keyof TensorData;
+  readonly dims: readonly number[];
+  /** Elements in row-major order. @throws where they are not in this process's memory */
+  readonly data: TensorData[keyof TensorData];
+  /** Number of elements. */
+  readonly size: number;
+  /** Where the elements are, such as `cpu`. */
+  readonly location: string;
+  getData(releaseData?: boolean): Promise<TensorData[keyof TensorData]>;
+  reshape(dims: readonly number[]): Tensor;
+  dispose(): void;
+}
+
+/** Makes tensors over memory that stays the caller's. */
+export interface TensorConstructor {
+  new <T extends keyof TensorData>(
+    type: T,
+    data: TensorData[T] | readonly number[],
+    dims?: readonly number[],
+  ): Tensor;
+  readonly prototype: Tensor;
+  /** A tensor whose elements lie on a device. @internal */
+  fromGpuBuffer(
+    buffer: never,
+    options: {
+      readonly dataType: keyof TensorData;
+      readonly dims: readonly number[];
+      download(): Promise<TensorData[keyof TensorData]>;
+      dispose(): void;
+    },
+  ): Tensor;
+}
+
+interface Used {
+  readonly Tensor: TensorConstructor;
+}
 
 function load(): { ort: Used; fault: EngineError | undefined } {
   try {
@@ -40,8 +96,7 @@ const { ort, fault } = load();
 /** Why onnxruntime-node cannot be loaded; undefined where it can. */
 export const ortFault = fault;
 
-export const Tensor = ort.Tensor;
-export type Tensor = Ort.Tensor;
+export const Tensor: TensorConstructor = ort.Tensor;
 
 /** Folder of the installed onnxruntime-node. @throws EngineError when there is none. */
 export function packageFolder(): string {

@@ -141,6 +141,18 @@ describe('TextIteratorStreamer', () => {
   });
 });
 
+it('leaving the loop of a TextIteratorStreamer ends the generation, with what there is', async () => {
+  const tokenizer = await loaded;
+  const streamer = new TextIteratorStreamer(tokenizer, { skipPrompt: true });
+  const slow = new LookupModel(1024, { pause: () => new Promise((resolve) => setImmediate(resolve)) });
+  const options = { inputIds: [[1, 2, 3]], maxNewTokens: 4000, eosTokenId: [], streamer };
+  const done = generate(slow, {}, options);
+  for await (const _ of streamer) break;
+  const { finishReasons, stats } = await done;
+  expect(finishReasons).toEqual(['stop']);
+  expect(stats.newTokens).toBeLessThan(4000);
+});
+
 describe('stop strings', () => {
   const endAt = async (text: string, stopStrings: string | string[]) => {
     const tokenizer = await loaded;
