@@ -1,6 +1,21 @@
 import { access, constants, lstat, readlink, rename, stat } from 'node:fs/promises';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { HubError } from './errors.ts';
+
+/**
+ * Where Switchyard keeps what it has worked out: SWITCHYARD_CACHE, else `switchyard` in XDG_CACHE_HOME, or in ~/.cache, on Windows
+ * LOCALAPPDATA.
+ */
+export function ownCacheFolder(
+  env: Readonly<Record<string, string | undefined>> = process.env,
+  platform: NodeJS.Platform = process.platform,
+): string {
+  const usual = platform === 'win32' ? env.LOCALAPPDATA : undefined;
+  const caches = env.XDG_CACHE_HOME || usual || join(homedir(), '.cache');
+  return env.SWITCHYARD_CACHE || join(caches, 'switchyard');
+}
 
 /** Why a path cannot be read, and what to do, by the system's code. */
 const CAUSES: Readonly<Record<string, string>> = {

@@ -24,7 +24,19 @@ const read = (path: string) => readFileSync(join(root, path), 'utf8');
 
 /** What each folder of `src/` may import from its siblings, besides itself and the files listed under `anywhere`. */
 const TYPESCRIPT: Record<string, readonly string[]> = {
-  cli: ['index.ts', 'auto', 'bench', 'doctor', 'hub', 'model', 'models', 'runtime', 'safetensors', 'server'],
+  cli: [
+    'index.ts',
+    'auto',
+    'bench',
+    'doctor',
+    'hub',
+    'model',
+    'models',
+    'quantize',
+    'runtime',
+    'safetensors',
+    'server',
+  ],
   bench: ['generation', 'models', 'runtime'],
   server: ['index.ts'],
   auto: [
@@ -35,6 +47,7 @@ const TYPESCRIPT: Record<string, readonly string[]> = {
     'hub',
     'model',
     'models',
+    'quantize',
     'runtime',
     'safetensors',
     'tokenizer',
@@ -43,6 +56,7 @@ const TYPESCRIPT: Record<string, readonly string[]> = {
   model: ['engine', 'experts', 'generation', 'graph', 'models', 'runtime', 'tokenizer'],
   engine: ['experts', 'graph', 'models', 'nn', 'runtime', 'weights'],
   doctor: ['runtime'],
+  quantize: ['graph', 'models', 'nn', 'runtime', 'safetensors', 'weights'],
   models: ['experts', 'graph', 'media', 'nn'],
   nn: ['experts', 'graph'],
   weights: ['graph'],
@@ -109,7 +123,9 @@ const INSIDE: Record<string, readonly string[]> = {
   'tokenizer/response/': ['tokenizer/response/'],
 };
 /** Folders that others know by these files alone, but for those that make a whole of the parts. */
-const FRONTS: Record<string, readonly string[]> = { models: ['models/architecture.ts', 'models/io.ts'] };
+const FRONTS: Record<string, readonly string[]> = {
+  models: ['models/architecture.ts', 'models/io.ts', 'models/matrix-targets.ts'],
+};
 const ASSEMBLERS = ['src/auto/', 'src/index.ts'];
 
 /** Files that compute from what they are given: all that they may import besides errors. */

@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "../engine/round_weights.h"
 #include "../weights/prefetch.h"
 #include "../weights/quantized_parts.h"
 #include "../weights/widen.h"
@@ -134,6 +135,7 @@ Napi::Function WeightStoreObject::Define(Napi::Env env) {
   return DefineClass(env, "WeightStore",
                      {InstanceMethod<&WeightStoreObject::JsReadFloat32>("readFloat32"),
                       InstanceMethod<&WeightStoreObject::JsCheckScales>("checkScales"),
+                      InstanceMethod<&WeightStoreObject::JsRoundWeights>("roundWeights"),
                       InstanceMethod<&WeightStoreObject::JsPrefetch>("prefetch"),
                       InstanceMethod<&WeightStoreObject::JsDispose>("dispose")});
 }
@@ -179,6 +181,32 @@ Napi::Value WeightStoreObject::JsCheckScales(const Napi::CallbackInfo& info) {
     return true;
   };
   return StartFunction<bool>(info.Env(), check, [](Napi::Env env, bool&) { return env.Undefined(); });
+}
+
+Napi::Value WeightStoreObject::JsRoundWeights(const Napi::CallbackInfo& info) {
+  const auto numbers = ReadColumn<double>(info, 0, napi_float64_array);
+  RoundRequest request;
+  int64_t transposed = 0, zero_points = 0;
+  int64_t* const fields[] = {&request.handle, &request.matrix, &request.first_row, &request.first_col,
+                             &request.rows,   &request.cols,   &transposed,        &request.bits,
+                             &request.group,  &zero_points};
+  if (numbers.size != std::size(fields))
+    throw Napi::RangeError::New(info.Env(), "roundWeights: the request has another length");
+  for (size_t i = 0; i < numbers.size; i++) *fields[i] = static_cast<int64_t>(numbers.data[i]);
+  request.transposed = transposed != 0;
+  request.zero_points = zero_points != 0;
+  const auto bytes = [](Napi::Env env, const std::vector<std::byte>& from) {
+    return Napi::Buffer<std::byte>::Copy(env, from.data(), from.size());
+  };
+  return StartFunction<RoundedRows>(
+      info.Env(), [open = store(info.Env()), request] { return RoundWeights(*open, request); },
+      [bytes](Napi::Env env, RoundedRows& rows) {
+        Napi::Object object = Napi::Object::New(env);
+        object.Set("codes", bytes(env, rows.codes));
+        object.Set("scales", bytes(env, rows.scales));
+        object.Set("zeros", bytes(env, rows.zeros));
+        return object;
+      });
 }
 
 void WeightStoreObject::JsPrefetch(const Napi::CallbackInfo& info) {

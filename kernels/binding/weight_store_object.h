@@ -27,7 +27,9 @@ class WeightStoreObject : public Napi::ObjectWrap<WeightStoreObject> {
  private:
   Napi::Value JsReadFloat32(const Napi::CallbackInfo& info);  // (handle) → Float32Array
   Napi::Value JsCheckScales(const Napi::CallbackInfo& info);  // (handles: Int32Array) → Promise<undefined>
-  void JsPrefetch(const Napi::CallbackInfo& info);            // (handles: Int32Array)
+  // (request: Float64Array) → Promise<{ codes, scales, zeros: Buffer }>
+  Napi::Value JsRoundWeights(const Napi::CallbackInfo& info);
+  void JsPrefetch(const Napi::CallbackInfo& info);  // (handles: Int32Array)
   void JsDispose(const Napi::CallbackInfo& info);
 
   std::shared_ptr<const WeightStore> store_;

@@ -3,6 +3,7 @@ import type { Command } from 'commander';
 import { planRemoval, type Removal, remove } from '../hub/cache/remove.ts';
 import { type CacheContent, scanCache } from '../hub/cache/scan.ts';
 import { isRepoId } from '../hub/repo/names.ts';
+import { type KeptWeights, listKept, removeKept } from '../quantize/kept.ts';
 import { formatBytes } from '../units.ts';
 import { type Io, Stop, UsageError } from './io.ts';
 import { examples } from './options.ts';
@@ -10,6 +11,7 @@ import { examples } from './options.ts';
 interface RemoveFlags {
   revision?: string;
   cacheDir?: string;
+  quantized?: boolean;
   yes?: boolean;
 }
 
@@ -25,17 +27,25 @@ export function addCacheCommand(program: Command, io: Io): void {
     .action(async ({ cacheDir, json }: { cacheDir?: string; json?: boolean }) => {
       const content = await scanCache(cacheDir);
       for (const warning of content.warnings) io.stderr.write(`warning: ${warning}\n`);
-      io.stdout.write(json ? `${JSON.stringify(content)}\n` : list(content));
+      const quantized = await listKept();
+      io.stdout.write(
+        json ? `${JSON.stringify({ ...content, quantized })}\n` : list(content) + listQuantized(quantized),
+      );
     });
   cache
     .command('rm')
     .description('Remove a model, or one commit of it, from the cache.')
     .argument('<model>', 'a repo id, as "cache ls" lists it')
     .option('--revision <revision>', 'only this branch, tag or commit; files that others share stay')
+    .option('--quantized', 'only its weights that were rounded at load; the model may be a folder too')
     .option('--cache-dir <folder>', 'cache folder; by default as HF_HUB_CACHE and HF_HOME say')
     .option('--yes', 'do not ask')
     .addHelpText('after', examples(['switchyard cache rm Qwen/Qwen1.5-MoE-A2.7B', '']))
     .action(async (model: string, flags: RemoveFlags) => {
+      if (flags.quantized) {
+        io.stdout.write(await removeQuantized(model));
+        return;
+      }
       if (!isRepoId(model))
         throw new UsageError(`"${model}" is not a repo id such as Qwen/Qwen1.5-MoE-A2.7B`);
       if (!flags.yes && !io.stdin.isTTY)
@@ -48,6 +58,15 @@ export function addCacheCommand(program: Command, io: Io): void {
       await remove(removal);
       io.stdout.write(`removed ${describe(removal)}\n`);
     });
+}
+
+/** They can be made again at any time, so that nobody is asked. */
+async function removeQuantized(model: string): Promise<string> {
+  const own = (await listKept()).filter((kept) => kept.model === model);
+  if (own.length === 0)
+    throw new UsageError(`no rounded weights of ${model} are kept; "cache ls" lists those that are`);
+  for (const kept of own) await removeKept(kept);
+  return own.map(({ scheme, bytes }) => `removed ${model} in ${scheme}, ${formatBytes(bytes)}\n`).join('');
 }
 
 async function confirmed(removal: Removal, io: Io): Promise<boolean> {
@@ -70,6 +89,12 @@ function describe({ id, commits, bytes, linkedBlobs }: Removal): string {
   const count = commits.length === 1 ? `commit ${commits[0]}` : `${commits.length} commits`;
   const links = linkedBlobs === 0 ? '' : `; ${linkedBlobs} of its files lie outside the cache and stay`;
   return `${count} of ${id}, ${formatBytes(bytes)}${links}`;
+}
+
+function listQuantized(kept: readonly KeptWeights[]): string {
+  return kept
+    .map(({ model, scheme, bytes }) => `${model}  ${scheme}, ${formatBytes(bytes)}, rounded at load\n`)
+    .join('');
 }
 
 function list({ folder, models }: CacheContent): string {

@@ -1,7 +1,7 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { DTYPES } from '../dtype.ts';
-import { didYouMean, EngineError, show } from '../errors.ts';
-import { ExpertsInterface, type LoadOptions } from '../index.ts';
+import { didYouMean, EngineError, type InputError, show } from '../errors.ts';
+import { ExpertsInterface, type LoadOptions, parseQuantization, type Quantization } from '../index.ts';
 import { type CompileMode, type CompileOptions, checkCompileMode } from '../model/compile.ts';
 import { checkDevice, DEVICES, type Device, isDevice } from '../runtime/choose-device.ts';
 import { UsageError } from './io.ts';
@@ -45,11 +45,21 @@ export function device(text: string): Device {
   throw new InvalidArgumentError(`Allowed choices are ${DEVICES}.`);
 }
 
+/** Parser of what weights are rounded to. */
+export function quantization(text: string): Quantization {
+  try {
+    return parseQuantization(text);
+  } catch (error) {
+    throw new InvalidArgumentError((error as InputError).message);
+  }
+}
+
 /** What {@link addComputeOptions} reads. */
 export interface ComputeFlags {
   dtype?: NonNullable<LoadOptions['dtype']>;
   device?: Device;
   maxMemory?: string;
+  quantize?: Quantization;
   compile?: CompileMode | true;
   /** False with `--no-decode-with-batched-mm`. */
   decodeWithBatchedMm?: boolean;
@@ -61,6 +71,11 @@ export function addComputeOptions(command: Command): Command {
   const dtypes = ['auto', ...DTYPES];
   return command
     .addOption(new Option('--dtype <dtype>', 'precision of the computation').choices(dtypes))
+    .option(
+      '--quantize <spec>',
+      'round the weights at load: int8, int4, int4-asymmetric, or experts=int4,attention=int8,head=int8,group-size=32',
+      quantization,
+    )
     .option('--device <device>', 'where to compute: cpu (default), cuda, cuda:N or auto', device)
     .option(
       '--compile [mode]',
@@ -74,8 +89,8 @@ export function addComputeOptions(command: Command): Command {
 
 /** Those options of `fromPretrained`. */
 export function computeOptions(flags: ComputeFlags) {
-  const { dtype, device, maxMemory, decodeWithBatchedMm, threads } = flags;
-  return given({ dtype, device, maxMemory, decodeWithBatchedMm, threads });
+  const { dtype, device, maxMemory, decodeWithBatchedMm, threads, quantize } = flags;
+  return given({ dtype, device, maxMemory, decodeWithBatchedMm, threads, quantization: quantize });
 }
 
 /** The members that have a value: for the library, undefined is a value like any other. */

@@ -101,6 +101,8 @@ class LineDisplay implements ProgressDisplay {
 
   onProgress(event: ProgressEvent): void {
     const { state, done } = this.#files.take(event);
+    if (event.stage === 'quantize' && event.loadedBytes === 0)
+      this.stream.write(`${event.file}: ${formatBytes(event.fileBytes)} of rounded weights to be written\n`);
     if (done) this.stream.write(`${event.file}: ${formatBytes(event.fileBytes)}, done\n`);
     else if (this.now() - state.lineAt >= PLAIN_LINE_MS) {
       state.lineAt = this.now();

@@ -10,7 +10,8 @@ export interface ExpertsContext {
   readonly weightDtype: WeightDType;
   /**
    * How weights are stored that are quantized: what a code is, such as `uint` or `float8_e4m3`, and its bits. A backend that reads weights
-   * through `graph.value` gets them dequantized, at 4 bytes a weight; one for which that is too much refuses here.
+   * through `graph.value` gets matrices dequantized, at 4 bytes a weight, and of fused layouts nothing; one for which that will not do
+   * refuses.
    */
   readonly quantized?: { readonly type: string; readonly bits: number };
   /**

@@ -49,7 +49,7 @@ export interface GraphBuilder {
   vector(name: string, shape: readonly number[]): Value;
   /**
    * A stored tensor as an fp32 value for standard ONNX ops: a graph input bound to the tensor's bytes in place, widened by
-   * `Cast` on each run.
+   * `Cast` on each run. A quantized matrix is dequantized instead, to 4 bytes a weight; of a quantized stack of matrices there is no value.
    */
   value(name: string, shape: readonly number[]): Value;
 }

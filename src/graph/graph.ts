@@ -167,12 +167,17 @@ export class Graph implements GraphBuilder {
 
   /**
    * A stored tensor as an fp32 value for standard ONNX ops: a graph input bound to the tensor's bytes in place, widened by
-   * `Cast` on each run.
+   * `Cast` on each run. A quantized matrix is dequantized instead.
    */
   value(name: string, shape: readonly number[]): Value {
     const cached = this.#widened.get(name);
     if (cached) return cached;
     const info = this.weights.request(name, shape);
+    if (info?.quantized) {
+      const dequantized = this.#dequantized(name, shape);
+      this.#widened.set(name, dequantized);
+      return dequantized;
+    }
     const dtype = info ? dtypeOf(info.dtype) : 'float32';
     if (!dtype)
       throw new SwitchyardError(
@@ -184,6 +189,17 @@ export class Graph implements GraphBuilder {
     const value = dtype === 'float32' ? bound : this.op('Cast', [bound], { to: ELEMENT_TYPES.float32.onnx });
     this.#widened.set(name, value);
     return value;
+  }
+
+  /** All rows of a quantized matrix, looked up as in a table. */
+  #dequantized(name: string, shape: readonly number[]): Value {
+    const [rows = 0, ...columns] = shape;
+    if (columns.length !== 1)
+      throw new SwitchyardError(
+        `${name} is a quantized stack [${shape}], of which a graph can have no value`,
+      );
+    const all = this.int64(Array.from({ length: rows }, (_, row) => row));
+    return this.ownOps('Embedding', [all], { weight: this.weights.handle(name) })[0] as Value;
   }
 
   /** The graph as text, for people and for tests: see `listGraph`. */

@@ -18,9 +18,9 @@ export interface HubOptions {
   signal?: AbortSignal;
 }
 
-/** One report of a download or load in progress. Bytes are of this file; `total*` of all files of the load. */
+/** One report of a download, of rounding weights, or of a load in progress. Bytes are of this file; `total*` of all files of the load. */
 export interface ProgressEvent {
-  stage: 'download' | 'load';
+  stage: 'download' | 'quantize' | 'load';
   file: string;
   loadedBytes: number;
   fileBytes: number;

@@ -52,6 +52,8 @@ export interface Model {
    * that the model has for the one of an expert. Undefined for any other.
    */
   stackedExperts?(name: string): ((expert: number) => string) | undefined;
+  /** Names of the tensor that serves as output head, and of a head that would be stored by itself: they differ where it is tied. */
+  headWeight?(stored: WeightSource): { readonly source: string; readonly own: string };
   /** Where the routed experts run and how a checkpoint stores them, by MoE layer. Asks for no tensor. */
   expertsContexts(stored: WeightSource, target: Target): ExpertsContext[];
   /** Emits the decoder of a variant. Inputs and outputs: see `io.ts`. Every weight is asked for, so that building is the load check. */
@@ -75,6 +77,9 @@ export interface TokenWork {
   use(tensor: string): TensorUse;
 }
 
+/** Matrices that make up nearly all of a model and may be rounded: experts include the shared one and dense MLPs. */
+export type MatrixKind = 'experts' | 'attention' | 'head';
+
 /** Where a stored tensor is used. */
 export interface TensorUse {
   /**
@@ -85,6 +90,8 @@ export interface TensorUse {
    */
   readonly part: 'embedding' | 'projections' | 'rest' | 'norm' | 'head' | 'tower' | 'unread' | 'unknown';
   readonly layer?: number;
+  /** What kind of matrix it is, or it holds; absent for norms, routers, tables and whatever else stays as it is. */
+  readonly matrix?: MatrixKind;
   /** Part of it that a token reads: k of E for routed experts, else all. */
   readonly share: number;
   /** Whether it belongs to a routed expert that the config does not count: config and weights are then of different models. */

@@ -1,4 +1,4 @@
-import type { TensorUse } from './architecture.ts';
+import type { MatrixKind, TensorUse } from './architecture.ts';
 
 interface UseConfig {
   readonly num_experts: number;
@@ -15,6 +15,11 @@ const LAYER = /^layers\.(\d+)\.(.+)$/;
 const EXPERT = /^mlp\.experts\.(?:(\d+)\.)?/;
 const PROJECTION =
   /^(?:input_layernorm|self_attn\.[qkv]_(?:proj|norm)|linear_attn\.(?:in_proj_\w+|conv1d|A_log|dt_bias))(?:\.|$)/;
+/** Matrices of attention, full or linear; not the small ones that gate it. */
+const ATTENTION = /^(?:self_attn\.[qkvo]_proj|linear_attn\.(?:in_proj_(?:qkvz|qkv|z)|out_proj))\.weight$/;
+/** Matrices of routed experts, of one that all tokens share, and of a dense MLP. */
+const EXPERTS =
+  /^mlp\.(?:(?:experts\.\d+\.|shared_expert\.)?(?:gate|up|down)_proj\.weight|experts\.(?:gate_up|down)_proj)$/;
 const COMPUTED = /\.rotary_emb\.inv_freq$/;
 /** Layers that draft several tokens at a time. */
 const DRAFT = /^mtp\./;
@@ -37,17 +42,24 @@ export function tensorUse(
   const isSpare = unread.some((part) => name.startsWith(`${part}.`));
   if (isSpare || COMPUTED.test(name) || DRAFT.test(name)) return use('unread', { share: 0 });
   if (tower !== undefined && name.startsWith(`${tower}.`)) return use('tower');
-  if (name === 'lm_head.weight') return use('head');
+  if (name === 'lm_head.weight') return use('head', { matrix: 'head' });
   if (!name.startsWith(`${prefix}.`)) return use('unknown');
   const local = name.slice(prefix.length + 1);
   if (local === 'embed_tokens.weight') return use('embedding');
   if (local === 'norm.weight') return use('norm');
   const [, index, rest = ''] = LAYER.exec(local) ?? [];
   if (index === undefined) return use('unknown');
-  const layer = Number(index);
+  const kind = kindOf(rest);
+  const where = { layer: Number(index), ...(kind && { matrix: kind }) };
   const expert = EXPERT.exec(rest);
-  if (!expert) return use(PROJECTION.test(rest) ? 'projections' : 'rest', { layer });
+  if (!expert) return use(PROJECTION.test(rest) ? 'projections' : 'rest', where);
   const { num_experts: experts, num_experts_per_tok: perToken } = config;
   const isSurplusExpert = expert[1] !== undefined && Number(expert[1]) >= experts;
-  return use('rest', { layer, share: experts > 0 ? perToken / experts : 0, isSurplusExpert });
+  return use('rest', { ...where, share: experts > 0 ? perToken / experts : 0, isSurplusExpert });
+}
+
+/** @param local name within a layer */
+function kindOf(local: string): MatrixKind | undefined {
+  if (ATTENTION.test(local)) return 'attention';
+  return EXPERTS.test(local) ? 'experts' : undefined;
 }

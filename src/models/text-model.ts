@@ -64,6 +64,10 @@ export function describeText(
     },
     canonicalName: (stored) => (BARE.test(stored) ? `${prefix}.${stored}` : stored),
     stackedExperts,
+    headWeight: (stored) => ({
+      source: `${tableNames(stored, prefix, config.tie_word_embeddings).head}.weight`,
+      own: 'lm_head.weight',
+    }),
     expertsContexts: (stored: WeightSource, target: Target) =>
       sparse.map((layer) => expertsContext(stored, `${prefix}.layers.${layer}.mlp.experts`, config, target)),
   };

@@ -89,6 +89,40 @@ export function tensorShapes(
   ];
 }
 
+/** One expert's matrix within a tensor of all of them: element (n, k) as `RoundRequest` of runtime/types.ts says. */
+export interface ExpertMatrix {
+  /** The name that it has in the layout `separate`. */
+  readonly name: string;
+  readonly matrix: number;
+  readonly firstRow: number;
+  readonly firstColumn: number;
+  readonly rows: number;
+  readonly columns: number;
+  readonly transposed: boolean;
+}
+
+/**
+ * The matrices that make up one fused tensor.
+ * @param name as in the layout, such as `….experts.gate_up_proj`
+ */
+export function matricesOf(name: string, context: Sizes & Pick<ExpertsContext, 'layout'>): ExpertMatrix[] {
+  const { numExperts, hiddenSize: hidden, intermediateSize: intermediate } = context;
+  const transposed = context.layout === 'fused_transposed';
+  const prefix = name.slice(0, name.lastIndexOf('.'));
+  const { gate, up, down } = expertsWeights(prefix, { layout: 'separate', numExperts });
+  const isDown = expertsWeights(prefix, { layout: 'fused', numExperts }).down.includes(name);
+  return Array.from({ length: numExperts }, (_, expert) => {
+    const at = (names: readonly string[], first: number): ExpertMatrix => ({
+      ...{ name: names[expert] as string, matrix: expert, transposed },
+      firstRow: transposed ? 0 : first,
+      firstColumn: transposed ? first : 0,
+      rows: isDown ? hidden : intermediate,
+      columns: isDown ? intermediate : hidden,
+    });
+    return isDown ? [at(down, 0)] : [at(gate, 0), at(up, intermediate)];
+  }).flat();
+}
+
 function sameShape(found: readonly number[] | undefined, wanted: readonly number[] | undefined): boolean {
   return found?.length === wanted?.length && (found ?? []).every((size, i) => size === wanted?.[i]);
 }

@@ -22,8 +22,22 @@ export type WrappedTensor = { readonly __brand: 'WrappedTensor' };
 export interface NativeWeightStore {
   readFloat32(handle: number): Float32Array;
   checkScales(handles: Int32Array): Promise<void>;
+  /**
+   * Rounds rows of a weight to codes.
+   * @param request handle, matrix, first row, first column, rows, columns, transposed, bits, group, zero points: `RoundRequest` of
+   *   kernels/engine/round_weights.h
+   */
+  roundWeights(request: Float64Array): Promise<NativeRoundedRows>;
   prefetch(handles: Int32Array): void;
   dispose(): void;
+}
+
+/** Rows in the layouts of compressed-tensors. */
+export interface NativeRoundedRows {
+  readonly codes: Buffer;
+  readonly scales: Buffer;
+  /** Empty without zero points. */
+  readonly zeros: Buffer;
 }
 
 /** Name, ONNX TensorProto.DataType number, and shape (a string is a symbolic dimension) of a graph input or output. */

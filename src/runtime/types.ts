@@ -15,6 +15,11 @@ export interface WeightStore {
    */
   checkScales(names: Iterable<string>): Promise<void>;
   /**
+   * Rounds rows of a weight to codes, off the event loop.
+   * @throws CheckpointError naming file and tensor of a weight that is no finite number
+   */
+  round(request: RoundRequest): Promise<RoundedRows>;
+  /**
    * Maps the pages of tensors in the background, before their first use would do so one fault at a time. Speed only; does
    * nothing where they would not fit into memory.
    */
@@ -22,6 +27,41 @@ export interface WeightStore {
   /** Drops this owner's reference; the files are unmapped when no session uses them. */
   dispose(): void;
 }
+/** Rows of a stored weight, and how they are rounded. */
+export interface RoundRequest {
+  readonly name: string;
+  /** Which of several matrices of one tensor. */
+  readonly matrix?: number;
+  /** Element (n, k) is stored in row firstRow + n at firstColumn + k; where it is transposed, in row firstRow + k at firstColumn + n. */
+  readonly firstRow: number;
+  readonly firstColumn: number;
+  readonly rows: number;
+  readonly columns: number;
+  readonly transposed?: boolean;
+  readonly scheme: RoundScheme;
+}
+
+/** How weights are rounded: 8 bits with one fp32 scale a row, or 4 bits with bf16 scales of groups. */
+export type RoundScheme =
+  | { readonly bits: 8 }
+  | {
+      readonly bits: 4;
+      /** Columns that share a scale; a multiple of 8 that divides them. */
+      readonly group: number;
+      /** Whether each group has a zero point of its own. */
+      readonly zeroPoints: boolean;
+    };
+
+/** Rounded rows, in the layouts of compressed-tensors. */
+export interface RoundedRows {
+  /** int8 `[rows, columns]`, or two a byte, the first in the low half. */
+  readonly codes: Buffer;
+  /** fp32 `[rows]`, or bf16 `[rows, groups]`. */
+  readonly scales: Buffer;
+  /** 32-bit words `[⌈rows / 8⌉, groups]` of eight neighbouring rows; empty without zero points. */
+  readonly zeros: Buffer;
+}
+
 /** Opens tensors of files as they are, and quantized ones that are made of others. */
 export type OpenWeightStore = (
   tensors: Iterable<TensorInfo>,

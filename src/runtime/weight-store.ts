@@ -7,7 +7,7 @@ import type { QuantizedTensor } from '../weights/quantized-tensor.ts';
 import { loadBinding, type NativeWeightStore } from './binding.ts';
 import { guard, nativeError } from './native-error.ts';
 import { quantizedRecord } from './quantized-records.ts';
-import type { OpenWeightStore, WeightStore } from './types.ts';
+import type { OpenWeightStore, RoundedRows, RoundRequest, WeightStore } from './types.ts';
 
 /** Part of the available memory that mapped weights may fill ahead of their use. */
 const MEMORY_SHARE = 0.9;
@@ -56,6 +56,15 @@ class MappedWeightStore implements WeightStore {
     this.#checkOpen();
     const handles = Int32Array.from(names, (name) => this.handle(name));
     await guard(() => this.#native.checkScales(handles));
+  }
+
+  async round({ name, matrix = 0, scheme, ...place }: RoundRequest): Promise<RoundedRows> {
+    this.#checkOpen();
+    const { firstRow, firstColumn, rows, columns, transposed = false } = place;
+    const { bits, group, zeroPoints } = scheme.bits === 8 ? { bits: 8, group: 0, zeroPoints: false } : scheme;
+    const numbers = [this.handle(name), matrix, firstRow, firstColumn, rows, columns, Number(transposed)];
+    const request = Float64Array.of(...numbers, bits, group, Number(zeroPoints));
+    return guard(() => this.#native.roundWeights(request));
   }
 
   prefetch(names: Iterable<string>): void {

@@ -58,8 +58,7 @@ describe('opening a damaged or unusual checkpoint', () => {
     expectNamed((error as Error).message, one.subject);
   });
 
-  // Products with quantized weights are not there yet.
-  const loading = cases.filter((one) => one.expect !== 'error' && one.folder === 'malformed');
+  const loading = cases.filter((one) => one.expect !== 'error');
   it.each(loading)('handles $name: $defect', async (one) => {
     const logits = await lastLogits(one).catch((cause: unknown) => {
       if (one.expect === 'either' && cause instanceof SwitchyardError) return undefined;

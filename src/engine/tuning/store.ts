@@ -1,12 +1,11 @@
 /** Keeps what autotuning measured, a file for each model geometry and machine. */
 import { createHash } from 'node:crypto';
 import { mkdir, rm, writeFile } from 'node:fs/promises';
-import { homedir } from 'node:os';
 import { join } from 'node:path';
 import * as z from 'zod';
 import { ConfigError } from '../../errors.ts';
 import { IMPLEMENTATIONS } from '../../experts/moe-op.ts';
-import { replaceFile } from '../../files.ts';
+import { ownCacheFolder, replaceFile } from '../../files.ts';
 import { readJsonFile } from '../../json.ts';
 import { RECORDABLE_BACKENDS, type TuningTable } from './policy.ts';
 
@@ -31,17 +30,12 @@ const schema = z.object({
     .refine((table) => table.every(({ tokens }, i) => i === 0 || tokens > (table[i - 1]?.tokens ?? 0))),
 });
 
-/**
- * Folder of the files: SWITCHYARD_CACHE, else `switchyard` in XDG_CACHE_HOME, or in ~/.cache, on Windows LOCALAPPDATA; in each the
- * folder `autotune`.
- */
+/** Folder of the files. */
 export function autotuneFolder(
   env: Readonly<Record<string, string | undefined>> = process.env,
   platform: NodeJS.Platform = process.platform,
 ): string {
-  const usual = platform === 'win32' ? env.LOCALAPPDATA : undefined;
-  const caches = env.XDG_CACHE_HOME || usual || join(homedir(), '.cache');
-  return join(env.SWITCHYARD_CACHE || join(caches, 'switchyard'), 'autotune');
+  return join(ownCacheFolder(env, platform), 'autotune');
 }
 
 /** The file for a key. */

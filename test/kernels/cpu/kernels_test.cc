@@ -15,9 +15,9 @@ namespace {
 
 const std::vector<Group> kGroups = [] {
   std::vector<Group> all;
-  for (const auto groups :
-       {MachineGroups, ElementwiseGroups, LinearGroups, RouterGroups, ExpertsGroups, TopCandidatesGroups,
-        AttentionGroups, CacheAppendGroups, GatedDeltaNetGroups, QuantizedGroups, IntegerGroups}) {
+  for (const auto groups : {MachineGroups, ElementwiseGroups, LinearGroups, RouterGroups, ExpertsGroups,
+                            TopCandidatesGroups, AttentionGroups, CacheAppendGroups, GatedDeltaNetGroups,
+                            QuantizedGroups, IntegerGroups, RoundingGroups}) {
     const std::vector<Group> own = groups();
     all.insert(all.end(), own.begin(), own.end());
   }

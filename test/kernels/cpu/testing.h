@@ -116,5 +116,6 @@ std::vector<Group> CacheAppendGroups();
 std::vector<Group> QuantizedGroups();
 std::vector<Group> IntegerGroups();
 std::vector<Group> GatedDeltaNetGroups();
+std::vector<Group> RoundingGroups();
 
 }  // namespace switchyard::cpu

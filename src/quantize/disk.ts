@@ -1,0 +1,26 @@
+import { statfs } from 'node:fs/promises';
+import { EngineError } from '../errors.ts';
+import { formatBytes } from '../units.ts';
+
+/**
+ * @param remedy besides freeing space
+ * @throws EngineError naming the bytes that are wanted and those that are free
+ */
+export async function checkRoom(folder: string, bytes: number, remedy: string): Promise<void> {
+  const { bavail, bsize, blocks } = await statfs(folder);
+  const free = bavail * bsize;
+  if (blocks === 0 || free >= bytes) return;
+  throw new EngineError(
+    `the rounded weights take ${formatBytes(bytes)}, but only ${formatBytes(free)} are free in ${folder}. Free some space, or ${remedy}`,
+  );
+}
+
+/** What the file system says while weights are written, with a remedy; other errors pass through. */
+export function inWords(error: unknown, folder: string, bytes: number, remedy: string): unknown {
+  const { code, path, syscall } = error as NodeJS.ErrnoException;
+  if (syscall === undefined) return error;
+  return new EngineError(
+    `the rounded weights (${formatBytes(bytes)}) cannot be kept: ${path ?? folder} cannot be written (${code}). Free some space there, or ${remedy}`,
+    { cause: error },
+  );
+}

@@ -1,0 +1,116 @@
+/** Rounded weights that are kept between loads, a folder for each checkpoint and scheme. */
+import { createHash } from 'node:crypto';
+import { mkdir, readdir, realpath, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { isReadableFile, ownCacheFolder } from '../files.ts';
+import { readJsonFile } from '../json.ts';
+import { readHeader } from '../safetensors/header.ts';
+import type { TensorInfo } from '../safetensors/types.ts';
+import type { NewTensor } from '../safetensors/writer.ts';
+import type { ModelCheckpoint } from '../weights/quantized-checkpoint.ts';
+import { checkRoom, inWords } from './disk.ts';
+
+/** Changes with how weights are rounded or written. */
+const VERSION = 1;
+const WEIGHTS = 'weights.safetensors';
+const ABOUT = 'about.json';
+const REMEDY = 'set SWITCHYARD_CACHE to a folder on another disk';
+
+const about = z.object({
+  version: z.literal(VERSION),
+  model: z.string(),
+  scheme: z.string(),
+  bytes: z.number(),
+});
+
+/** What is kept of one model. */
+export interface KeptWeights {
+  readonly folder: string;
+  /** As it was loaded: repo id or folder. */
+  readonly model: string;
+  /** In words, such as `experts int4 in groups of 32, head int8`. */
+  readonly scheme: string;
+  readonly bytes: number;
+}
+
+/** Folder of all of them. */
+export function keptFolder(env: NodeJS.ProcessEnv = process.env): string {
+  return join(ownCacheFolder(env), 'quantized');
+}
+
+/**
+ * The folder for a checkpoint and what it is rounded to. Files are known by path, size and time, and by every tensor's name, type, shape
+ * and place.
+ */
+export async function folderFor(checkpoint: ModelCheckpoint, scheme: unknown): Promise<string> {
+  const files = await Promise.all(
+    checkpoint.files.map(async (file) => {
+      const path = await realpath(file);
+      const { size, mtimeMs } = await stat(path);
+      return [path, size, mtimeMs];
+    }),
+  );
+  const hash = createHash('sha256').update(JSON.stringify([VERSION, scheme, files]));
+  const quantized = [...(checkpoint.quantized?.values() ?? [])].map(({ codes }) => codes.tensor);
+  for (const { name, dtype, shape, offset } of [...checkpoint.tensors.values(), ...quantized])
+    hash.update(JSON.stringify([name, dtype, shape, offset]));
+  return join(keptFolder(), hash.digest('hex').slice(0, 32));
+}
+
+/** The file in a folder and its tensors; undefined where there are none, or not those that are wanted. */
+export async function readKept(
+  folder: string,
+  wanted: readonly NewTensor[],
+): Promise<{ readonly path: string; readonly tensors: ReadonlyMap<string, TensorInfo> } | undefined> {
+  const path = join(folder, WEIGHTS);
+  if (!(await isReadableFile(path))) return undefined;
+  // A file that is damaged is written anew.
+  const tensors = await readHeader(path).catch(() => undefined);
+  const isWhole = wanted.every(({ name, dtype, shape }) => {
+    const tensor = tensors?.get(name);
+    return tensor?.dtype === dtype && tensor.shape.join() === shape.join();
+  });
+  return tensors && isWhole ? { path, tensors } : undefined;
+}
+
+/**
+ * Keeps weights, all or nothing: they appear in the folder once they are complete.
+ * @param write writes the file of weights to a path
+ * @throws EngineError where the disk lacks room or cannot be written
+ */
+export async function keep(what: KeptWeights, write: (path: string) => Promise<void>): Promise<void> {
+  const { folder, ...rest } = what;
+  const partial = `${folder}.partial-${process.pid}-${performance.now()}`;
+  try {
+    await mkdir(partial, { recursive: true });
+    await checkRoom(partial, what.bytes, REMEDY);
+    await write(join(partial, WEIGHTS));
+    await writeFile(join(partial, ABOUT), `${JSON.stringify({ version: VERSION, ...rest })}\n`);
+    // What is there is of no use, or another process has just put the same there.
+    await rm(folder, { recursive: true, force: true });
+    await rename(partial, folder);
+  } catch (error) {
+    await rm(partial, { recursive: true, force: true }).catch(() => {});
+    throw inWords(error, partial, what.bytes, REMEDY);
+  }
+}
+
+/** Everything that is kept, by model. */
+export async function listKept(): Promise<KeptWeights[]> {
+  const folders = await readdir(keptFolder()).catch(() => []);
+  const kept = await Promise.all(folders.map((name) => readAbout(join(keptFolder(), name))));
+  return kept.filter((one) => one !== undefined).sort((a, b) => (a.model < b.model ? -1 : 1));
+}
+
+async function readAbout(folder: string): Promise<KeptWeights | undefined> {
+  const parsed = about.safeParse(await readJsonFile(join(folder, ABOUT)).catch(() => undefined));
+  if (!parsed.success) return undefined;
+  const { model, scheme, bytes } = parsed.data;
+  return { folder, model, scheme, bytes };
+}
+
+/** Removes what is kept; models that use it go on. */
+export async function removeKept({ folder }: KeptWeights): Promise<void> {
+  await rm(folder, { recursive: true, force: true });
+}

@@ -1,0 +1,116 @@
+import { InputError } from '../errors.ts';
+import type { Model } from '../models/architecture.ts';
+import type { WeightStore } from '../runtime/types.ts';
+import { openWeightStore } from '../runtime/weight-store.ts';
+import { readTensors } from '../safetensors/read-tensors.ts';
+import { listed } from '../weights/checkpoint-weights.ts';
+import { compressedTensors } from '../weights/formats/compressed-tensors.ts';
+import { type ModelCheckpoint, readQuantized } from '../weights/quantized-checkpoint.ts';
+import { folderFor, keep, readKept } from './kept.ts';
+import { planQuantization, type QuantizationPlan } from './plan.ts';
+import { roundedMatrix } from './rounded-matrix.ts';
+import { describeScheme, type QuantizationScheme } from './scheme.ts';
+import { compressedSettings } from './settings.ts';
+import { layOutUnits, writeUnits } from './write-file.ts';
+
+export interface QuantizeOptions {
+  /** The model as it was asked for. */
+  readonly id: string;
+  /** Matrices that are rounded at a time. */
+  readonly threads: number;
+  readonly signal?: AbortSignal | undefined;
+  /** Hears of the bytes that are written: first of none, so that the total is known before it begins; nothing if they are kept already. */
+  readonly onProgress?: ((file: string, done: number, total: number) => void) | undefined;
+  readonly warn: (message: string) => void;
+}
+
+/**
+ * A checkpoint with its large matrices rounded. They are kept in SWITCHYARD_CACHE, from where the next load maps them.
+ * @throws InputError where there is nothing to round; EngineError where the disk lacks room; CheckpointError for a weight that is no
+ *   finite number; AbortError
+ */
+export async function quantizeCheckpoint(
+  model: Model,
+  checkpoint: ModelCheckpoint,
+  scheme: QuantizationScheme,
+  options: QuantizeOptions,
+): Promise<ModelCheckpoint> {
+  const plan = planQuantization(model, checkpoint, scheme);
+  checkPlan(plan, scheme, options);
+  const folder = await folderFor(checkpoint, scheme);
+  return withSources(checkpoint, plan, async (store) => {
+    const units = plan.matrices.map((matrix) => roundedMatrix(matrix, store));
+    const wanted = units.flatMap(({ tensors }) => tensors);
+    if (!(await readKept(folder, wanted))) {
+      const { bytes } = layOutUnits(units);
+      const progress = meter(folder, bytes, options);
+      progress(0);
+      await keep({ folder, bytes, model: options.id, scheme: describeScheme(scheme) }, (path) =>
+        writeUnits(path, units, { ...options, onBytes: progress }),
+      );
+      progress(bytes);
+    }
+    const kept = await readKept(folder, wanted);
+    if (!kept) throw new Error(`${folder} was removed while it was used`);
+    return overlay(checkpoint, plan, kept.path, kept.tensors);
+  });
+}
+
+/** @throws InputError where a plan has nothing to do */
+export function checkPlan(
+  { matrices, widened }: QuantizationPlan,
+  scheme: QuantizationScheme,
+  { id, warn }: Pick<QuantizeOptions, 'id' | 'warn'>,
+): void {
+  if (matrices.length === 0)
+    throw new InputError(
+      `${id} has nothing to round to ${describeScheme(scheme)}: it has no such matrices, or they are quantized already. Leave ` +
+        'quantization out',
+    );
+  if (widened.length > 0)
+    warn(`no group of the size asked for divides their columns, so that these get int8: ${listed(widened)}`);
+}
+
+/** Opens what a plan reads, for as long as `use` takes. */
+export async function withSources<T>(
+  { tensors, quantized }: ModelCheckpoint,
+  { matrices }: QuantizationPlan,
+  use: (store: WeightStore) => Promise<T>,
+): Promise<T> {
+  const names = new Set(matrices.map(({ source }) => source.name));
+  const of = <V>(all: ReadonlyMap<string, V> | undefined) =>
+    [...(all ?? [])].filter(([name]) => names.has(name)).map(([, value]) => value);
+  const store = openWeightStore(of(tensors), of(quantized));
+  try {
+    return await use(store);
+  } finally {
+    store.dispose();
+  }
+}
+
+function meter(file: string, total: number, { onProgress }: QuantizeOptions) {
+  let done = 0;
+  return (bytes: number) => {
+    done = Math.min(total, done + bytes);
+    onProgress?.(file, done, total);
+  };
+}
+
+/** The checkpoint with rounded weights in place of those that they were made of. */
+async function overlay(
+  checkpoint: ModelCheckpoint,
+  plan: QuantizationPlan,
+  path: string,
+  tensors: ModelCheckpoint['tensors'],
+): Promise<ModelCheckpoint> {
+  const settings = { method: 'compressed-tensors', json: compressedSettings(plan), file: path, field: '' };
+  const reader = compressedTensors.open(settings, () => {});
+  const rounded = await readQuantized({ files: [path], tensors }, reader, readTensors);
+  const left = <V>(all: ReadonlyMap<string, V> | undefined) =>
+    [...(all ?? [])].filter(([name]) => !plan.replaced.has(name));
+  return {
+    files: [...checkpoint.files, path],
+    tensors: new Map(left(checkpoint.tensors)),
+    quantized: new Map([...left(checkpoint.quantized), ...(rounded.quantized ?? [])]),
+  };
+}

@@ -1,0 +1,160 @@
+/** Weights rounded while a model is loaded, and kept for the next load. */
+import { existsSync, mkdtempSync, readdirSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import {
+  AbortError,
+  AutoModelForCausalLM,
+  AutoModelForImageTextToText,
+  InputError,
+  type LoadOptions,
+  type ProgressEvent,
+} from '../../src/index.ts';
+import { listKept, removeKept } from '../../src/quantize/kept.ts';
+import { goldenModel, maxDifference } from '../helpers/goldens.ts';
+
+const TEXT = goldenModel('qwen3_moe_c');
+const VL = goldenModel('qwen3_vl_moe_e');
+const QUANTIZED = (name: string) => join(import.meta.dirname, '../fixtures/goldens/quantized', name);
+
+let cache: string;
+beforeEach(() => {
+  cache = mkdtempSync(join(tmpdir(), 'switchyard-kept-'));
+  vi.stubEnv('SWITCHYARD_CACHE', cache);
+});
+afterEach(() => {
+  vi.unstubAllEnvs();
+  rmSync(cache, { recursive: true, force: true });
+});
+
+interface Loaded {
+  logits: Float32Array;
+  events: ProgressEvent[];
+  warnings: string[];
+}
+
+async function load(folder: string, options: LoadOptions = {}): Promise<Loaded> {
+  const events: ProgressEvent[] = [];
+  const warnings: string[] = [];
+  const auto = folder.includes('_vl_') ? AutoModelForImageTextToText : AutoModelForCausalLM;
+  const model = await auto.fromPretrained(folder, {
+    dtype: 'float32',
+    onProgress: (event) => events.push(event),
+    onWarning: (message) => warnings.push(message),
+    ...options,
+  });
+  try {
+    const { logits } = await model.forward({ inputIds: [[5, 6, 7, 8, 9]] });
+    return { logits: (logits.data as Float32Array).slice(), events, warnings };
+  } finally {
+    await model.dispose();
+  }
+}
+
+const kept = () => (existsSync(join(cache, 'quantized')) ? readdirSync(join(cache, 'quantized')) : []);
+
+describe('a model loaded with quantization', () => {
+  it('is rounded once, says how large it becomes before all else, and is mapped by the next load', async () => {
+    const first = await load(TEXT, { quantization: 'int8' });
+    const rounding = first.events.filter(({ stage }) => stage === 'quantize');
+    expect(rounding[0]).toMatchObject({ loadedBytes: 0 });
+    const [folder] = kept() as [string];
+    const file = join(cache, 'quantized', folder, 'weights.safetensors');
+    expect(rounding[0]?.totalBytes).toBe(statSync(file).size);
+    expect(rounding.at(-1)?.loadedBytes).toBe(statSync(file).size);
+    const { mtimeMs } = statSync(file);
+    const second = await load(TEXT, { quantization: 'int8' });
+    expect(second.events.filter(({ stage }) => stage === 'quantize')).toEqual([]);
+    expect(statSync(file).mtimeMs).toBe(mtimeMs);
+    expect(second.logits).toEqual(first.logits);
+    expect(await listKept()).toMatchObject([
+      { model: TEXT, scheme: 'experts int8, attention int8, head int8', bytes: statSync(file).size },
+    ]);
+  });
+
+  it.each([
+    ['of separate experts', TEXT],
+    ['of fused, transposed ones', VL],
+    ['of fused ones', goldenModel('qwen3_vl_moe_e_resaved')],
+    ['in FP8', QUANTIZED('qwen3_moe_fp8')],
+    ['of fused FP8', QUANTIZED('qwen3_vl_moe_fp8')],
+  ])('%s gives nearly the same logits in int8, and is off by more in int4', async (_, folder) => {
+    const { logits: exact } = await load(folder);
+    const { logits: int8 } = await load(folder, { quantization: 'int8' });
+    const { logits: int4 } = await load(folder, { quantization: { experts: 'int4', attention: 'int4' } });
+    const scale = Math.max(...exact.map(Math.abs));
+    expect(maxDifference(int8, exact)).toBeLessThan(0.05 * scale);
+    expect(maxDifference(int8, exact)).toBeGreaterThan(0);
+    expect(maxDifference(int4, exact)).toBeGreaterThan(2 * maxDifference(int8, exact));
+  });
+
+  it('keeps each scheme apart, and what is removed is rounded anew', async () => {
+    await load(TEXT, { quantization: { head: 'int8' } });
+    await load(TEXT, { quantization: { experts: 'int8' } });
+    expect(kept()).toHaveLength(2);
+    for (const one of await listKept()) await removeKept(one);
+    expect(kept()).toEqual([]);
+    const { events } = await load(TEXT, { quantization: { head: 'int8' } });
+    expect(events.map(({ stage }) => stage)).toContain('quantize');
+  });
+
+  it('is rounded anew where what was kept is damaged', async () => {
+    const { logits } = await load(TEXT, { quantization: { head: 'int8' } });
+    const file = join(cache, 'quantized', kept()[0] as string, 'weights.safetensors');
+    truncateSync(file, statSync(file).size - 10);
+    expect((await load(TEXT, { quantization: { head: 'int8' } })).logits).toEqual(logits);
+  });
+
+  it('leaves nothing behind when it is aborted', async () => {
+    const controller = new AbortController();
+    const loading = load(TEXT, {
+      quantization: 'int8',
+      signal: controller.signal,
+      onProgress: ({ stage }) => stage === 'quantize' && controller.abort(),
+    });
+    await expect(loading).rejects.toThrow(AbortError);
+    expect(kept()).toEqual([]);
+  });
+
+  it('rounds of a quantized checkpoint what is not quantized', async () => {
+    const folder = QUANTIZED('qwen3_moe_gptq');
+    const { logits: exact } = await load(folder);
+    const { logits } = await load(folder, { quantization: 'int4' });
+    expect((await listKept())[0]?.bytes).toBeLessThan(20_000);
+    expect(maxDifference(logits, exact)).toBeLessThan(0.2);
+    await expect(load(folder, { quantization: { experts: 'int4' } })).rejects.toThrow(
+      /has nothing to round to experts int4 .*quantized already/,
+    );
+  });
+
+  it('says which matrices get int8 because no group divides their columns', async () => {
+    const { warnings } = await load(goldenModel('qwen2_moe_a'), {
+      quantization: { experts: 'int4', groupSize: 64 },
+    });
+    expect(warnings.join()).toMatch(/get int8: .*down_proj\.weight/);
+  });
+
+  it('names the variable that helps where nothing can be kept', async () => {
+    writeFileSync(join(cache, 'file'), '');
+    vi.stubEnv('SWITCHYARD_CACHE', join(cache, 'file'));
+    await expect(load(TEXT, { quantization: 'int8' })).rejects.toThrow(
+      /cannot be kept: .*set SWITCHYARD_CACHE/,
+    );
+  });
+});
+
+describe('the option quantization', () => {
+  it.each([
+    ['int3', /quantization is "int3"; expected int8, int4, int4-asymmetric/],
+    [{ experts: 'fp4' }, /quantization\.experts is "fp4"; expected int8/],
+    [{ expert: 'int4' }, /"expert" is not an option. Did you mean "experts"\?/],
+    [{ experts: 'int4', groupSize: 48 }, /quantization\.groupSize is 48; expected 32, 64, 128/],
+    [{ experts: 'int8', groupSize: 32 }, /groupSize is 32, but int8 has one scale a row/],
+    [{}, /quantization names nothing to round/],
+  ])('%j is refused', async (quantization, message) => {
+    const loading = load(TEXT, { quantization: quantization as never });
+    await expect(loading).rejects.toThrow(InputError);
+    await expect(loading).rejects.toThrow(message);
+  });
+});
