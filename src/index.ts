@@ -10,6 +10,7 @@ export type { ConfigOverride, PretrainedConfig } from './auto/load-config.ts';
 export type { LoadOptions } from './auto/load-model.ts';
 export { DEMO_MODEL, type ModelSource, resolveRepo } from './auto/open-repo.ts';
 export type { PrefixCacheOptions } from './auto/prefix-cache-options.ts';
+export { type SavedCheckpoint, type SaveQuantizedOptions, saveQuantized } from './auto/save-quantized.ts';
 export type { DType, WeightDType } from './dtype.ts';
 export type { BuiltInBackend, RecordableBackend, TuningEntry, TuningTable } from './engine/tuning/policy.ts';
 export type { ErrorCode } from './errors.ts';
@@ -98,6 +99,8 @@ export type {
   ProcessorTokenizer,
 } from './models/qwen3_vl_moe/processor.ts';
 export type { ImageConfig, ProcessorConfig, VideoConfig } from './models/qwen3_vl_moe/processor-config.ts';
+export type { Quantization, QuantizationSpec, WeightFormat } from './quantize/scheme.ts';
+export { parseQuantization } from './quantize/scheme.ts';
 export type { Device } from './runtime/choose-device.ts';
 export type { ResidencyStats } from './runtime/device.ts';
 export { Tensor, type TensorConstructor, type TensorData } from './runtime/ort.ts';

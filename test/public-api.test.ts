@@ -195,6 +195,8 @@ describe('the public surface', () => {
         "ProcessorTokenizer",
         "ProgressEvent",
         "PromptOptions",
+        "Quantization",
+        "QuantizationSpec",
         "RawPixels",
         "RecordableBackend",
         "ReplyOptions",
@@ -204,6 +206,8 @@ describe('the public surface', () => {
         "ResponseDelta",
         "ResponseFormat",
         "ResponseParser",
+        "SaveQuantizedOptions",
+        "SavedCheckpoint",
         "StoppingCriterion",
         "Streamer",
         "SwitchyardError",
@@ -232,8 +236,11 @@ describe('the public surface', () => {
         "VideoInput",
         "VisualInputs",
         "WeightDType",
+        "WeightFormat",
         "float",
+        "parseQuantization",
         "resolveRepo",
+        "saveQuantized",
       ]
     `);
   });

@@ -2,6 +2,7 @@ import { stat } from 'node:fs/promises';
 import { basename, dirname, relative } from 'node:path';
 import type { Command } from 'commander';
 import { loadConfig } from '../auto/load-config.ts';
+import { OPTIONAL_MODEL_FILES } from '../auto/model-files.ts';
 import { openQuantization } from '../auto/quantization.ts';
 import { ConfigError } from '../errors.ts';
 import { resolveRepo } from '../hub/repo/resolve-repo.ts';
@@ -11,22 +12,6 @@ import { formatBytes } from '../units.ts';
 import { type Io, UsageError } from './io.ts';
 import { examples } from './options.ts';
 import { createProgressDisplay } from './progress.ts';
-
-/** Small files a load may need, besides config.json and the weights; a repo has some of them. */
-const OPTIONAL_MODEL_FILES: readonly string[] = [
-  'generation_config.json',
-  'tokenizer.json',
-  'tokenizer_config.json',
-  'special_tokens_map.json',
-  'added_tokens.json',
-  'vocab.json',
-  'merges.txt',
-  'chat_template.jinja',
-  'chat_template.json',
-  'preprocessor_config.json',
-  'processor_config.json',
-  'video_preprocessor_config.json',
-];
 
 /** Chat templates beside the default one. */
 const TEMPLATES_FOLDER = 'additional_chat_templates';

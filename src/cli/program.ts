@@ -9,6 +9,7 @@ import { addDownloadCommand } from './download.ts';
 import { addGenerateCommand } from './generate.ts';
 import { addInfoCommand } from './info.ts';
 import { type Io, Stop, UsageError } from './io.ts';
+import { addQuantizeCommand } from './quantize.ts';
 import { addServeCommand } from './serve.ts';
 import { addVerifyCommand } from './verify.ts';
 
@@ -54,6 +55,7 @@ function buildProgram(io: Io): Command {
   addInfoCommand(program, io);
   addDownloadCommand(program, io);
   addCacheCommand(program, io);
+  addQuantizeCommand(program, io);
   addVerifyCommand(program, io);
   addBenchCommand(program, io);
   addDoctorCommand(program, io);

@@ -2,6 +2,7 @@ import { CheckpointError } from '../errors.ts';
 import type { Checkpoint, TensorInfo } from '../safetensors/types.ts';
 import type { ModuleReader } from './formats/format.ts';
 import { StoredModule } from './formats/module.ts';
+import { withinTime } from './formats/patterns.ts';
 import type { QuantizedTensor } from './quantized-tensor.ts';
 
 /** A checkpoint under the names by which a model asks. */
@@ -68,9 +69,14 @@ export async function readQuantized(
     else tensors.set(name, tensor);
   }
   await readValues(modules, reader.values ?? [], readTensors);
+  const weights = withinTime(
+    () => [...modules.values()].map((module) => reader.read(module)),
+    modules.size,
+    checkpoint.files.join(', '),
+  );
   const quantized = new Map<string, QuantizedTensor>();
-  for (const module of modules.values()) {
-    const weight = reader.read(module);
+  for (const [i, module] of [...modules.values()].entries()) {
+    const weight = weights[i];
     if (weight) quantized.set(weight.name, weight);
     else for (const [part, tensor] of module.parts) tensors.set(`${module.name}${part}`, tensor);
   }

@@ -2,47 +2,24 @@
 import { createContext, Script } from 'node:vm';
 import { ConfigError, show } from '../../errors.ts';
 
-/** For all modules of a checkpoint together; real lists take a few milliseconds. */
-const TIME_MS = 2_000;
-// Only a script run by `vm` can be stopped from outside while it matches.
-const call = new Script('test()');
-
-/** Matches names with the patterns of one checkpoint's settings, within a limit of time. */
+/** Matches names with the patterns of one checkpoint's settings; see {@link withinTime}. */
 export class Patterns {
   readonly #where: string;
   readonly #compiled = new Map<string, RegExp>();
-  readonly #realm: { test?: () => boolean } = createContext({});
-  #left = TIME_MS;
 
   /** @param where the patterns stand, for messages */
   constructor(where: string) {
     this.#where = where;
   }
 
-  /** Whether a pattern matches from the start of a name: `re.match`. @throws ConfigError */
+  /** Whether a pattern matches from the start of a name: `re.match`. @throws ConfigError for one that is malformed */
   matches(pattern: string, name: string): boolean {
-    return this.#test(`^(?:${pattern})`, name);
+    return this.#compile(`^(?:${pattern})`).test(name);
   }
 
-  /** Whether a pattern occurs in a name: `re.search`. @throws ConfigError */
+  /** Whether a pattern occurs in a name: `re.search`. @throws ConfigError for one that is malformed */
   occurs(pattern: string, name: string): boolean {
-    return this.#test(pattern, name);
-  }
-
-  #test(source: string, name: string): boolean {
-    const pattern = this.#compile(source);
-    this.#realm.test = () => pattern.test(name);
-    const begun = performance.now();
-    try {
-      return call.runInContext(this.#realm, { timeout: Math.max(1, Math.ceil(this.#left)) }) as boolean;
-    } catch (cause) {
-      throw new ConfigError(
-        `${this.#where}: the pattern ${show(source)} takes too long on the names of the modules`,
-        { cause },
-      );
-    } finally {
-      this.#left -= performance.now() - begun;
-    }
+    return this.#compile(pattern).test(name);
   }
 
   #compile(source: string): RegExp {
@@ -56,5 +33,30 @@ export class Patterns {
     } catch (cause) {
       throw new ConfigError(`${this.#where} has a pattern that cannot be used: ${show(source)}`, { cause });
     }
+  }
+}
+
+/** What a task may take, and more for each module: a thousand times what sound patterns need. */
+const TIME_MS = 5_000;
+const TIME_MS_PER_MODULE = 5;
+// Only a script run by `vm` can be stopped from outside while it matches.
+const call = new Script('task()');
+
+/**
+ * Runs a task that matches patterns on the names of so many modules; without a limit, one pattern could hold the process for ever.
+ * @param where the modules are, for messages
+ * @throws ConfigError where it takes too long
+ */
+export function withinTime<T>(task: () => T, modules: number, where: string): T {
+  try {
+    return call.runInContext(createContext({ task }), {
+      timeout: TIME_MS + TIME_MS_PER_MODULE * modules,
+    }) as T;
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException | null)?.code !== 'ERR_SCRIPT_EXECUTION_TIMEOUT') throw cause;
+    throw new ConfigError(
+      `${where}: a pattern by which quantization_config names modules takes too long on the names of these ${modules}`,
+      { cause },
+    );
   }
 }
