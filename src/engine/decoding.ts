@@ -15,6 +15,9 @@ export class DecoderDecoding implements Decoding {
   /** Whether the engine has served it, and it has not asked since. */
   #isServed = false;
   #cachedTokens = 0;
+  readonly #hasStates: boolean;
+  /** The row as it was before it took in guesses, where a state keeps them. */
+  #before: Sequence | undefined;
 
   /**
    * @param newTokens most tokens that will follow a prompt
@@ -24,6 +27,7 @@ export class DecoderDecoding implements Decoding {
     this.#engine = engine;
     this.#sequences = prompts.map((prompt) => engine.open(prompt, newTokens, experts.requested()));
     this.#experts = experts;
+    this.#hasStates = engine.model.caches.some(({ kind }) => kind === 'recurrent');
     this.#live = [...prompts.keys()];
   }
 
@@ -60,7 +64,36 @@ export class DecoderDecoding implements Decoding {
     this.#live = [...heirs.keys()];
   }
 
+  verify(tokens: readonly number[], candidates: number, signal?: AbortSignal): Promise<Scores> {
+    const sequence = this.#sequences[0] as Sequence;
+    const [chosen, ...guesses] = tokens as [number, ...number[]];
+    sequence.append(chosen);
+    // A state that has taken a guess in cannot let go of it: then the row goes on from here.
+    if (this.#hasStates && guesses.length > 0) this.#before = this.#engine.fork(sequence);
+    sequence.guess(guesses);
+    sequence.scored = tokens.length;
+    return this.#ask(candidates, signal).finally(() => {
+      sequence.scored = 1;
+    });
+  }
+
+  takeBack(count: number): void {
+    const sequence = this.#sequences[0] as Sequence;
+    const before = this.#before;
+    this.#before = undefined;
+    if (count === 0 || !before) {
+      if (before) this.#engine.close(before);
+      sequence.takeBack(count);
+      return;
+    }
+    for (let place = before.length; place < sequence.length - count; place++)
+      before.append(sequence.idAt(place));
+    this.#engine.close(sequence);
+    this.#sequences = [before];
+  }
+
   dispose(): void {
+    if (this.#before) this.#engine.close(this.#before);
     this.#scores?.release();
     this.#leave([]);
     if (this.#isServed) this.#engine.leave();

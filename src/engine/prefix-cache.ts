@@ -36,10 +36,10 @@ export class PrefixCache {
 
   /** Keeps the blocks that have become whole. @param kind of the pass that has computed the last tokens */
   keep(sequence: Sequence, kind: string): void {
-    const { prefix, computed } = sequence;
+    const { prefix, settled } = sequence;
     if (!prefix?.node) return;
     if (prefix.kind !== kind) prefix.node = undefined;
-    while (prefix.node && computed >= (prefix.blocks + 1) * BLOCK_POSITIONS) {
+    while (prefix.node && settled >= (prefix.blocks + 1) * BLOCK_POSITIONS) {
       prefix.node = this.#add(sequence, prefix.node, prefix.blocks, BLOCK_POSITIONS);
       prefix.blocks++;
     }
@@ -47,9 +47,9 @@ export class PrefixCache {
 
   /** Keeps the last block of a sequence that ends, too. */
   end(sequence: Sequence): void {
-    const { prefix, computed } = sequence;
-    if (!prefix?.node || computed === 0) return;
-    const tokens = computed - prefix.blocks * BLOCK_POSITIONS;
+    const { prefix, settled } = sequence;
+    if (!prefix?.node || settled === 0) return;
+    const tokens = settled - prefix.blocks * BLOCK_POSITIONS;
     if (tokens > 0) this.#add(sequence, prefix.node, prefix.blocks, tokens);
     prefix.node = undefined;
   }

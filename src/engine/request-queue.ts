@@ -7,7 +7,7 @@ import { type PassLimits, planPass } from './scheduler.ts';
 import type { Sequence } from './sequence.ts';
 import type { BackendReader } from './tuning/policy.ts';
 
-/** Asks for the scores after the last token of every sequence, whose pending tokens are computed for it. */
+/** Asks for the scores after the last tokens of every sequence, `scored` of each, for which its pending tokens are computed. */
 export interface ScoreRequest {
   readonly sequences: readonly Sequence[];
   /** How many of the highest logits to list. */
@@ -16,14 +16,14 @@ export interface ScoreRequest {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** The scores, in the order of the request's sequences. */
+/** The scores, in the order of the request's sequences and of their tokens. */
 export interface SequenceScores {
-  /** [sequences, candidates], best first */
+  /** [scored tokens, candidates], best first */
   readonly values: Float32Array;
   readonly ids: Int32Array;
   /** MoE layers executed for the request, by experts backend. */
   readonly expertsCalls: Readonly<Record<string, number>>;
-  /** All logits, fp32 [sequences, vocab]; until `release`. */
+  /** All logits, fp32 [scored tokens, vocab]; until `release`. */
   logits(): Promise<Float32Array>;
   /** Gives up the logits. Idempotent. */
   release(): void;
@@ -75,11 +75,11 @@ class Entry {
   #ended = false;
 
   constructor(request: ScoreRequest) {
-    const rows = request.sequences.length;
+    const rows = request.sequences.reduce((sum, { scored }) => sum + scored, 0);
     this.request = request;
     this.#values = new Float32Array(rows * request.candidates);
     this.#ids = new Int32Array(rows * request.candidates);
-    this.#left = rows;
+    this.#left = request.sequences.length;
     this.scores = new Promise((resolve, reject) => {
       this.#settle = { resolve, reject };
     });
@@ -92,17 +92,24 @@ class Entry {
     return this.#ended;
   }
 
-  /** A pass has computed the last token of sequence `index`; its logits are in `row`. */
+  /** A pass has computed the last tokens of sequence `index`; the logits of those that are scored begin in `row`. */
   take(index: number, logits: SharedLogits, row: number, result: PassResult): void {
+    const { sequences } = this.request;
+    const first = sequences.slice(0, index).reduce((sum, { scored }) => sum + scored, 0);
+    for (let i = 0; i < (sequences[index] as Sequence).scored; i++)
+      this.#take(first + i, logits, row + i, result);
+    this.#left--;
+  }
+
+  #take(place: number, logits: SharedLogits, row: number, result: PassResult): void {
     const { candidates } = this.request;
     if (candidates > 0 && result.candidates) {
       const { values, ids, count } = result.candidates;
-      this.#values.set(values.subarray(row * count, row * count + candidates), index * candidates);
-      this.#ids.set(ids.subarray(row * count, row * count + candidates), index * candidates);
+      this.#values.set(values.subarray(row * count, row * count + candidates), place * candidates);
+      this.#ids.set(ids.subarray(row * count, row * count + candidates), place * candidates);
     }
     logits.hold();
-    this.#rows[index] = { logits, row };
-    this.#left--;
+    this.#rows[place] = { logits, row };
   }
 
   /** A pass that it was part of is over. */
@@ -205,7 +212,7 @@ export class RequestQueue {
     const prepare = async (begin: (sequence: Sequence) => void) => {
       for (const { request } of this.#waiting) request.sequences.forEach(begin);
       const planned = this.#plan();
-      const rows = planned.filter(({ isLast }) => isLast).length;
+      const rows = scoredRows(planned);
       if (rows > 0) logits = new SharedLogits(await this.#logits.take(rows), this.#logits);
       // Held by the pass itself, so that it goes back even where all requests are aborted meanwhile.
       logits?.hold();
@@ -228,6 +235,7 @@ export class RequestQueue {
   #plan(): Part[] {
     const queue = this.#waiting.map(({ request }) => ({
       pending: request.sequences.map(({ pending }) => pending),
+      isWhole: request.sequences.some(({ scored }) => scored > 1),
       key: request.experts.requested(),
     }));
     return planPass(queue, this.#limits()).flatMap(({ request, tokens }) => {
@@ -254,15 +262,20 @@ function entriesOf(parts: readonly Part[]): Entry[] {
   return [...new Set(parts.map(({ entry }) => entry))];
 }
 
+/** Rows of logits that a pass over the parts gives. */
+function scoredRows(parts: readonly Part[]): number {
+  return parts.reduce((sum, { isLast, sequence }) => sum + (isLast ? sequence.scored : 0), 0);
+}
+
 function request(parts: readonly Part[], logits: SharedLogits | undefined) {
   const entries = entriesOf(parts);
   const [first] = entries as [Entry, ...Entry[]];
   const tokens = parts.reduce((sum, part) => sum + part.tokens, 0);
   const phase = parts.every(isStep) ? 'decode' : 'prefill';
-  const count = parts.filter(({ isLast }) => isLast).length;
+  const count = scoredRows(parts);
   const pass: PassRequest = {
     ...{ chunks: parts, head: 'logits', intermediates: false },
-    wanted: ({ length }, place) => place === length - 1,
+    wanted: ({ length, scored }, place) => place >= length - scored,
     candidates: Math.max(...entries.map((entry) => entry.request.candidates)),
     logits: logits && count > 0 ? { buffer: logits.buffer, first: 0, count } : undefined,
     experts: first.request.experts.choose({ tokens, phase }),
@@ -275,8 +288,11 @@ function request(parts: readonly Part[], logits: SharedLogits | undefined) {
 /** Hands a pass's results to those who took part. */
 function distribute(parts: readonly Part[], logits: SharedLogits | undefined, result: PassResult): void {
   const last = parts.filter(({ isLast }) => isLast);
-  for (const [row, { entry, index }] of last.entries())
+  let row = 0;
+  for (const { entry, index, sequence } of last) {
     entry.take(index, logits as SharedLogits, row, result);
+    row += sequence.scored;
+  }
   for (const entry of entriesOf(parts)) entry.passed(result);
 }
 

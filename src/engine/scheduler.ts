@@ -4,6 +4,8 @@
 export interface Waiting {
   /** Tokens that each of its sequences has still to compute, at least one in all. */
   readonly pending: readonly number[];
+  /** Whether all of them have to come in one pass, as do tokens whose scores are asked for. */
+  readonly isWhole?: boolean;
   /** Requests of different keys (experts backends, say) cannot share a pass. */
   readonly key: string;
 }
@@ -40,9 +42,10 @@ export function planPass(queue: readonly Waiting[], limits: PassLimits): Share[]
   const shares = new Map<number, number[]>();
   let room = limits.tokens;
   for (const { request, pending } of decoding) {
-    if (shares.size > 0 && pending.length > room) continue;
+    const tokens = pending.reduce((sum, count) => sum + count, 0);
+    if (shares.size > 0 && tokens > room) continue;
     shares.set(request, [...pending]);
-    room -= pending.length;
+    room -= tokens;
   }
   const prompts = candidates.filter((waiting) => !isDecoding(waiting));
   if (shares.size > 0) room = Math.min(room, limits.besideDecoding);
@@ -61,9 +64,9 @@ export function planPass(queue: readonly Waiting[], limits: PassLimits): Share[]
     .filter(({ tokens }) => tokens.some((count) => count > 0));
 }
 
-/** Whether all of a request's sequences wait for a single token. */
-function isDecoding({ pending }: Waiting): boolean {
-  return pending.every((count) => count <= 1);
+/** Whether all of a request's sequences wait for a single token, or for few that belong together. */
+function isDecoding({ pending, isWhole }: Waiting): boolean {
+  return isWhole || pending.every((count) => count <= 1);
 }
 
 function total({ pending }: Waiting): number {

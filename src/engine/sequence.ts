@@ -29,7 +29,11 @@ export class Sequence {
   computed = 0;
   /** Where it is among the sequences that may share what they compute; undefined where it is none of them. */
   readonly prefix: PrefixPlace | undefined;
+  /** Of how many of its last tokens the scores are asked for. */
+  scored = 1;
   readonly #ids: number[];
+  /** How many of its last tokens may be taken back. */
+  #guesses = 0;
   #cachedTokens = 0;
 
   /** @param kind what computes it; see `PrefixPlace` */
@@ -70,9 +74,28 @@ export class Sequence {
     return this.#ids.length - this.computed;
   }
 
+  /** Computed tokens that stay, whatever becomes of the guesses. */
+  get settled(): number {
+    return Math.min(this.computed, this.#ids.length - this.#guesses);
+  }
+
   /** Adds a token for the next pass. */
   append(id: number): void {
     this.#ids.push(id);
+    this.#guesses = 0;
+  }
+
+  /** Adds tokens for the next pass that may be taken back after it. */
+  guess(ids: readonly number[]): void {
+    this.#ids.push(...ids);
+    this.#guesses = ids.length;
+  }
+
+  /** Drops the last tokens, which are guesses, and makes the others certain. Not where a state has taken them in. */
+  takeBack(count: number): void {
+    this.#ids.length -= count;
+    this.computed = Math.min(this.computed, this.#ids.length);
+    this.#guesses = 0;
   }
 
   idAt(place: number): number {

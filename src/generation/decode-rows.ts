@@ -18,7 +18,7 @@ export async function decodeRows(run: GenerationRun, decoding: Decoding): Promis
     abortIf(signal, 'generation');
     for (const [i, row] of live.entries()) {
       const ofRow = rowScores(scores, places[i] as number, vocabSize);
-      await run.accept(row, await choose(run, choice, row, ofRow));
+      await run.accept(row, await chooseToken(run, choice, row, ofRow));
     }
     run.endLateRows();
     live = live.filter((row) => row.finish === undefined);
@@ -35,7 +35,8 @@ export async function decodeRows(run: GenerationRun, decoding: Decoding): Promis
   }
 }
 
-async function choose(
+/** The next token of a row, with its log-probabilities where they are asked for. */
+export async function chooseToken(
   { plan }: GenerationRun,
   choice: TokenChoice,
   row: Row,

@@ -1,10 +1,11 @@
 import { searchBeams } from './beam-search.ts';
 import { decodeRows } from './decode-rows.ts';
+import { decodeWithLookup } from './decode-with-lookup.ts';
 import type { GenerateOptions } from './generate-options.ts';
-import { GenerationRun } from './generation-run.ts';
+import { GenerationRun, type Strategy } from './generation-run.ts';
 import type { GenerateOutput } from './output.ts';
 import type { GenerationConfig } from './parameters.ts';
-import { makePlan } from './plan.ts';
+import { makePlan, type Plan } from './plan.ts';
 import type { Prompts } from './prompt.ts';
 import { endStreamer } from './streaming.ts';
 import type { Generator } from './types.ts';
@@ -29,10 +30,15 @@ export async function generate(
   const plan = makePlan(generator, defaults, options, prompts);
   const run = new GenerationRun(plan);
   try {
-    return await run.toEnd(generator, plan.parameters.numBeams > 1 ? searchBeams : decodeRows);
+    return await run.toEnd(generator, strategyOf(plan));
   } catch (error) {
     const failure = plan.signal?.aborted ? run.aborted() : error;
     await endStreamer(plan, failure);
     throw failure;
   }
+}
+
+function strategyOf({ parameters }: Plan): Strategy {
+  if (parameters.numBeams > 1) return searchBeams;
+  return parameters.promptLookupNumTokens === undefined ? decodeRows : decodeWithLookup;
 }

@@ -6,6 +6,8 @@ import { type GenerationConfig, PARAMETER_NAMES, type ParameterName, wantedInste
 const NOT_IN_FILES: readonly ParameterName[] = [
   ...(['seed', 'logitBias', 'prefixAllowedTokensFn', 'includeStopStrings', 'logprobs'] as const),
   ...(['logitsProcessors', 'stoppingCriteria'] as const),
+  // Drafts change no token; whether they pay is for the caller to know.
+  ...(['promptLookupNumTokens', 'maxMatchingNgramSize'] as const),
 ];
 /** Names in generation_config.json that are served, in snake_case. */
 const SERVED = new Map(

@@ -34,6 +34,7 @@ export class GenerationRun {
   #prefillMs = 0;
   #decodeMs = 0;
   #cachedTokens = 0;
+  #drafts: { drafted: number; accepted: number } | undefined;
   #expertsCalls: Readonly<Record<string, number>> = {};
 
   constructor(plan: Plan) {
@@ -87,6 +88,12 @@ export class GenerationRun {
     row.finish = this.finishOf(row, token);
     if (this.plan.streamer?.isClosed) row.finish ??= 'stop';
     await this.breathe();
+  }
+
+  /** Counts guesses, and those that were right. */
+  drafted(count: number, accepted: number): void {
+    const { drafted, accepted: before } = this.#drafts ?? { drafted: 0, accepted: 0 };
+    this.#drafts = { drafted: drafted + count, accepted: before + accepted };
   }
 
   /** Gives the event loop a turn now and then. */
@@ -173,6 +180,7 @@ export class GenerationRun {
       decodeMs: this.#decodeMs,
       prefillTokensPerSecond: perSecond(promptTokens - this.#cachedTokens, this.#prefillMs),
       decodeTokensPerSecond: perSecond(Math.max(0, newTokens - this.rows.length), this.#decodeMs),
+      ...(this.#drafts && { drafts: this.#drafts }),
       expertsCalls: this.#expertsCalls,
     };
   }

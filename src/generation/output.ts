@@ -19,6 +19,8 @@ export interface GenerateStats {
   prefillTokensPerSecond: number;
   /** Tokens after the first of each row, per second of `decodeMs`. */
   decodeTokensPerSecond: number;
+  /** With `promptLookupNumTokens`: tokens that were guessed, and how many of them were right. */
+  drafts?: { readonly drafted: number; readonly accepted: number };
   /** Calls of MoE layers by experts backend. */
   expertsCalls: Readonly<Record<string, number>>;
 }

@@ -87,6 +87,13 @@ export interface GenerationParameters {
   earlyStopping?: boolean | 'never' | undefined;
   /** Beams are ranked by their log-probability over their length to this power: above 0 longer ones gain. Default 1. */
   lengthPenalty?: number | undefined;
+  /**
+   * Most tokens that are guessed at once from what followed the same tokens earlier in the row; a pass then checks them together. Pays where
+   * an answer repeats its prompt, as when code is edited. For one row. Default: none.
+   */
+  promptLookupNumTokens?: number | undefined;
+  /** Most tokens whose earlier place is looked for. With `promptLookupNumTokens`. Default 2. */
+  maxMatchingNgramSize?: number | undefined;
   /** Says which tokens may come next. */
   prefixAllowedTokensFn?: PrefixAllowedTokensFn | undefined;
   /** Run after the built-in ones that hold for greedy decoding too, before the filters of sampling. */
@@ -110,6 +117,7 @@ const positive = [z.number().gt(0), 'a number above 0'] as const;
 export const DEFAULT_NEW_TOKENS = 256;
 
 const MOST_BEAMS = 256;
+const MOST_GUESSES = 128;
 /** Rows are held one by one, so that a number without measure would fill the memory before anything runs. */
 const MOST_SEQUENCES = 4096;
 
@@ -160,6 +168,8 @@ const PARAMETERS: Readonly<Record<ParameterName, readonly [schema: z.ZodType, wa
   numBeams: [z.int().min(1).max(MOST_BEAMS), `a whole number from 1 to ${MOST_BEAMS}`],
   earlyStopping: [z.union([z.boolean(), z.literal('never')]), 'true, false or "never"'],
   lengthPenalty: [z.number(), 'a number'],
+  promptLookupNumTokens: [z.int().min(1).max(MOST_GUESSES), `a whole number from 1 to ${MOST_GUESSES}`],
+  maxMatchingNgramSize: above(1),
   prefixAllowedTokensFn: [z.custom<never>((value) => typeof value === 'function'), 'a function'],
   logitsProcessors: [functions, 'a list of functions'],
   stoppingCriteria: [functions, 'a list of functions'],

@@ -77,7 +77,7 @@ export function makePlan(
   const prompts = checked ?? checkPrompts(options.inputIds, options.attentionMask, vocabSize);
   const parents = parentsOf(prompts, parameters);
   const constraint = constraintOf(options, prompts, parents, parameters, vocabSize);
-  checkSequences(parameters, constraint !== undefined);
+  checkSequences(parameters, parents.length, constraint !== undefined);
   checkStreaming(options, parents.length, parameters);
   const width = Math.max(...prompts.rows.map(({ ids }) => ids.length));
   const budget = tokenBudget(parameters, width, generator.contextLength);
@@ -165,8 +165,12 @@ function checkTokenIds(config: GenerationConfig, where: string, vocabSize: numbe
 }
 
 /** @throws InputError for what cannot go with beams, or give several sequences */
-function checkSequences(parameters: ResolvedParameters, isConstrained: boolean): void {
+function checkSequences(parameters: ResolvedParameters, rows: number, isConstrained: boolean): void {
   const { numReturnSequences, numBeams, doSample } = parameters;
+  if (parameters.promptLookupNumTokens !== undefined && (rows > 1 || numBeams > 1))
+    throw new InputError(
+      'promptLookupNumTokens is for one row without beams. Generate rows one by one, or leave it out',
+    );
   if (numBeams > 1) {
     const stray = doSample ? 'doSample' : isConstrained ? 'a constraint on tokens' : undefined;
     const other = stray ?? (parameters.logprobs === undefined ? undefined : 'logprobs');

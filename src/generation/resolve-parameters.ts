@@ -49,6 +49,8 @@ export interface ResolvedParameters {
   logprobs: number | undefined;
   maxTime: number | undefined;
   seed: number | undefined;
+  promptLookupNumTokens: number | undefined;
+  maxMatchingNgramSize: number;
   prefixAllowedTokensFn: PrefixAllowedTokensFn | undefined;
   logitsProcessors: readonly LogitsProcessor[];
   stoppingCriteria: readonly StoppingCriterion[];
@@ -107,6 +109,8 @@ export function resolveParameters(levels: readonly GenerationConfig[]): Resolved
     logprobs: pick('logprobs'),
     maxTime: pick('maxTime'),
     seed: pick('seed'),
+    promptLookupNumTokens: pick('promptLookupNumTokens'),
+    maxMatchingNgramSize: pick('maxMatchingNgramSize') ?? 2,
     prefixAllowedTokensFn: pick('prefixAllowedTokensFn'),
     logitsProcessors: pick('logitsProcessors') ?? [],
     stoppingCriteria: pick('stoppingCriteria') ?? [],

@@ -68,5 +68,11 @@ export interface Decoding {
    * nobody names have ended. The scores of the last pass stay as they were, by the old rows.
    */
   fork(parents: readonly number[]): void;
+  /**
+   * Feeds the only row several tokens: the one that was chosen, and guesses at what follows. The scores after each come as those of a row.
+   */
+  verify(tokens: readonly number[], candidates: number, signal?: AbortSignal): Promise<Scores>;
+  /** Drops the last `count` of the guesses that `verify` was given last; the others are what was chosen. */
+  takeBack(count: number): void;
   dispose(): void;
 }

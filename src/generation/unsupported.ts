@@ -1,9 +1,9 @@
 /** Options of transformers' `generate` that there is nothing for here, in camelCase, and what to do instead. */
 const UNSUPPORTED: Readonly<Record<string, string>> = {
-  assistantModel: 'nothing is drafted',
-  assistantTokenizer: 'nothing is drafted',
-  assistantEarlyExit: 'nothing is drafted',
-  numAssistantTokens: 'nothing is drafted',
+  assistantModel: 'there are no draft models; promptLookupNumTokens guesses from the row itself',
+  assistantTokenizer: 'there are no draft models; promptLookupNumTokens guesses from the row itself',
+  assistantEarlyExit: 'there are no draft models; promptLookupNumTokens guesses from the row itself',
+  numAssistantTokens: 'promptLookupNumTokens says how many tokens are guessed',
   bosTokenId: 'a prompt is given whole; the tokenizer puts in what belongs to its beginning',
   cacheConfig: 'cacheDtype of fromPretrained sets the type of the cache',
   cacheImplementation: 'there is one kind of cache; cacheDtype of fromPretrained sets its type',
@@ -18,8 +18,6 @@ const UNSUPPORTED: Readonly<Record<string, string>> = {
   encoderRepetitionPenalty: 'it belongs to models with an encoder; see repetitionPenalty',
   guidanceScale: 'there is no guidance by a second prompt',
   negativePromptIds: 'there is no guidance by a second prompt',
-  promptLookupNumTokens: 'nothing is drafted',
-  maxMatchingNgramSize: 'nothing is drafted',
   forceWordsIds: 'constraint says token by token what may come',
   forcedBosTokenId: 'it belongs to models with an encoder; end the prompt with the token',
   logitsProcessor: 'give a list of functions as logitsProcessors',

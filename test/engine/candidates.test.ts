@@ -68,6 +68,8 @@ it('asks for all logits only where a processor wants them or the list does not s
       return {
         prefill: async (...args) => counting(await decoding.prefill(...args)),
         step: async (...args) => counting(await decoding.step(...args)),
+        verify: async (...args) => counting(await decoding.verify(...args)),
+        takeBack: (count) => decoding.takeBack(count),
         fork: (parents) => decoding.fork(parents),
         cachedTokens: decoding.cachedTokens,
         expertsCalls: decoding.expertsCalls,

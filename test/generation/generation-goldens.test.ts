@@ -23,6 +23,12 @@ const path = new URL('../fixtures/goldens/generation/expected.json', import.meta
 const golden: Golden = JSON.parse(readFileSync(path, 'utf8'));
 const models = [...new Set(golden.cases.map(({ model }) => model))];
 
+/** Guessing is for calls to ask for. */
+const lookup = ({ prompt_lookup_num_tokens: tokens, max_matching_ngram_size: size }: Case['params']) => ({
+  ...(tokens !== undefined && { promptLookupNumTokens: tokens as number }),
+  ...(size !== undefined && { maxMatchingNgramSize: size as number }),
+});
+
 describe.each(models)('%s', (name) => {
   let model: CausalLM;
   beforeAll(async () => {
@@ -47,6 +53,7 @@ describe.each(models)('%s', (name) => {
           row.map(() => 1),
         ),
       ),
+      ...lookup(params),
       generationConfig: { ...generationConfig, eosTokenId: (params.eos_token_id ?? []) as number[] },
       maxNewTokens: 14,
       doSample: false,

@@ -112,6 +112,30 @@ export class LookupModel implements Generator {
         rows = parents.map((row) => [...(rows[row] as number[])]);
         live = [...rows.keys()];
       },
+      verify: async (tokens, candidates, signal) => {
+        this.steps.push([...tokens]);
+        steps++;
+        const row = rows[0] as number[];
+        const parts: Scores[] = [];
+        for (const token of tokens) {
+          row.push(token);
+          parts.push(await answer(candidates, signal));
+        }
+        const logits = new Float32Array(tokens.length * this.vocabSize);
+        for (const [i, part] of parts.entries()) logits.set(await part.logits(), i * this.vocabSize);
+        this.fetched -= parts.length;
+        return {
+          top: topLogits(logits, tokens.length, candidates),
+          logits: async () => {
+            this.fetched++;
+            return logits;
+          },
+        };
+      },
+      takeBack: (count) => {
+        const row = rows[0] as number[];
+        row.length -= count;
+      },
       cachedTokens: 0,
       get expertsCalls() {
         return { eager: calls };
