@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import { type Quantization, saveQuantized } from '../index.ts';
 import { formatBytes } from '../units.ts';
 import type { Io } from './io.ts';
-import { given, integer, quantization } from './options.ts';
+import { examples, given, integer, quantization } from './options.ts';
 import { createProgressDisplay } from './progress.ts';
 
 interface Flags {
@@ -29,6 +29,7 @@ export function addQuantizeCommand(program: Command, io: Io): void {
     .option('--revision <revision>', 'branch, tag or commit of the repo')
     .option('--threads <n>', 'matrices rounded at a time', integer(1, 1024))
     .option('--json', 'print one JSON object')
+    .addHelpText('after', examples(['switchyard quantize Qwen/Qwen3-30B-A3B ./qwen3-int4 --to int4', '']))
     .action(async (model: string, folder: string, { to, json, ...flags }: Flags) => {
       const progress = createProgressDisplay(io.stderr);
       try {

@@ -11,6 +11,7 @@ import {
   compileOptions,
   computeOptions,
   decimal,
+  examples,
   experts,
   given,
   integer,
@@ -65,7 +66,9 @@ export function addServeCommand(program: Command, io: Io): void {
     .option('--max-tokens <n>', 'most new tokens of an answer', integer(1))
     .option('--max-time <seconds>', 'most time of an answer', decimal({ above: 0 }))
     .option('--drain <seconds>', 'time to finish answers after SIGTERM', decimal({ least: 0 }), DRAIN);
-  addComputeOptions(command).action((flags: Flags) => serve(flags, io));
+  addComputeOptions(command)
+    .addHelpText('after', examples(['switchyard serve --model Qwen/Qwen3-30B-A3B', '']))
+    .action((flags: Flags) => serve(flags, io));
 }
 
 /** Parser of `NAME=source`; what is no name before `=` belongs to a path. */
