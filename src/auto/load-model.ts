@@ -25,7 +25,7 @@ import type { DeviceWeights } from '../runtime/device.ts';
 import type { WeightStore } from '../runtime/types.ts';
 import { openWeightStore } from '../runtime/weight-store.ts';
 import { assertComplete, listed } from '../weights/checkpoint-weights.ts';
-import type { ModelCheckpoint } from '../weights/quantized-checkpoint.ts';
+import { type ModelCheckpoint, storedWeights } from '../weights/quantized-checkpoint.ts';
 import { matchWeights } from './check-model.ts';
 import {
   type ConfigOverride,
@@ -144,6 +144,7 @@ export async function loadModel(
   return {
     ...{ idOrFolder, model, config: json, generationConfig, dtype },
     ...{ engine, contextLength, expertsModel, experts, release },
+    weights: storedWeights(request.checkpoint),
     prompts: kind === 'text' ? new TextPromptReader(repo) : new ImageTextPromptReader(repo),
     warn: (message) => warn(message, options.onWarning),
     decodeWithBatchedMm: options.decodeWithBatchedMm ?? true,
@@ -315,9 +316,11 @@ function checkMaxMemory({ maxMemory, device }: LoadOptions): number | undefined 
 function chooseDtype(asked: LoadOptions['dtype'], { declared }: Model, checkpoint: ModelCheckpoint): DType {
   if (asked !== undefined && asked !== 'auto') return asked;
   if (declared.dtype) return declared.dtype;
+  const all = [...checkpoint.tensors.values()];
+  if (all.some(({ dtype }) => dtype === 'F64')) return 'float32';
   if (declared.fault !== undefined)
     throw new ConfigError(`${declared.fault}. Choose one with the option dtype (--dtype)`);
-  for (const tensor of checkpoint.tensors.values()) {
+  for (const tensor of all) {
     const dtype = dtypeOf(tensor.dtype);
     if (dtype) return dtype;
   }

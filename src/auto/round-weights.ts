@@ -1,6 +1,7 @@
 import { warn } from '../errors.ts';
 import type { HubOptions } from '../hub/types.ts';
 import type { Model } from '../models/architecture.ts';
+import { narrowCheckpoint } from '../quantize/narrow-checkpoint.ts';
 import { quantizeCheckpoint } from '../quantize/quantize-checkpoint.ts';
 import { parseScheme, type Quantization } from '../quantize/scheme.ts';
 import { defaultThreads } from '../runtime/threads.ts';
@@ -10,7 +11,7 @@ import type { ModelCheckpoint } from '../weights/quantized-checkpoint.ts';
 type RoundOptions = Pick<HubOptions, 'signal' | 'onProgress' | 'onWarning'> & { readonly threads?: number };
 
 /**
- * The checkpoint as the option `quantization` wants it; without, as it is.
+ * The checkpoint as the option `quantization` wants it; without, as it is, but for float64 tensors, which become float32.
  * @throws as `quantizeCheckpoint`
  */
 export async function roundWeights(
@@ -20,11 +21,10 @@ export async function roundWeights(
   id: string,
   { threads = defaultThreads(), signal, onProgress, onWarning }: RoundOptions,
 ): Promise<ModelCheckpoint> {
-  if (quantization === undefined) return checkpoint;
-  return quantizeCheckpoint(model, checkpoint, parseScheme(quantization), {
+  const common = {
     ...{ id, threads, signal },
-    warn: (message) => warn(message, onWarning),
-    onProgress: (file, done, total) =>
+    warn: (message: string) => warn(message, onWarning),
+    onProgress: (file: string, done: number, total: number) =>
       onProgress?.({
         stage: 'quantize',
         file,
@@ -33,5 +33,17 @@ export async function roundWeights(
         totalLoadedBytes: done,
         totalBytes: total,
       }),
-  });
+  };
+  const narrowed = await narrowCheckpoint(checkpoint, isRead(model), common);
+  return quantization === undefined
+    ? narrowed
+    : quantizeCheckpoint(model, narrowed, parseScheme(quantization), common);
+}
+
+/** Tells tensors that the model reads. */
+export function isRead(model: Model): (name: string) => boolean {
+  return (name) => {
+    const { part } = model.work.use(name);
+    return part !== 'unread' && part !== 'unknown';
+  };
 }

@@ -23,6 +23,7 @@ import { openModelCheckpoint } from './model-checkpoint.ts';
 import { OPTIONAL_MODEL_FILES } from './model-files.ts';
 import { type ModelSource, openRepo } from './open-repo.ts';
 import { openQuantization } from './quantization.ts';
+import { isRead, roundWeights } from './round-weights.ts';
 
 /** Options of {@link saveQuantized}. */
 export interface SaveQuantizedOptions extends HubOptions {
@@ -60,8 +61,9 @@ export async function saveQuantized(
   const repo = await openRepo(source, hub);
   const config = await loadConfig(repo);
   const { model, json } = config;
-  const checkpoint = await openModelCheckpoint(repo, model, await openQuantization(repo, json));
-  assertComplete(matchWeights(model, checkpoint, 'logits').report, checkpoint.files);
+  const stored = await openModelCheckpoint(repo, model, await openQuantization(repo, json));
+  assertComplete(matchWeights(model, stored, 'logits').report, stored.files);
+  const checkpoint = await roundWeights(model, stored, undefined, repo.id, { ...hub, threads });
   const plan = planQuantization(model, checkpoint, scheme);
   checkPlan(plan, scheme, { id: repo.id, warn: (message) => warn(message, hub.onWarning) });
   assertPlainOtherwise(checkpoint, plan, repo.id);
@@ -69,7 +71,7 @@ export async function saveQuantized(
   const bytes = await withSources(checkpoint, plan, (store) => {
     const rounded = plan.matrices.map((matrix) => roundedMatrix(matrix, store));
     const copied = [...checkpoint.tensors.values()]
-      .filter(({ name }) => !plan.replaced.has(name) && isKept(model, name))
+      .filter(({ name }) => !plan.replaced.has(name) && isRead(model)(name))
       .map(copiedTensor);
     const progress = meter(folder, hub);
     const write = { threads, signal: hub.signal, shardBytes, onBytes: progress.add, onTotal: progress.begin };
@@ -103,12 +105,6 @@ function assertPlainOtherwise(
     throw new InputError(
       `${id} is quantized already: ${left} would stay as it is, and compressed-tensors has no place for it. Take the repo with bfloat16 weights`,
     );
-}
-
-/** Tensors that nobody reads, and surplus ones of unknown use, are not carried on. */
-function isKept(model: Model, name: string): boolean {
-  const { part } = model.work.use(name);
-  return part !== 'unread' && part !== 'unknown';
 }
 
 function meter(folder: string, { onProgress }: HubOptions) {
@@ -154,7 +150,7 @@ async function otherFiles(
 function ignoredModules(checkpoint: ModelCheckpoint, { replaced }: QuantizationPlan, model: Model): string[] {
   return [...checkpoint.tensors.values()]
     .filter(({ name, shape }) => shape.length === 2 && name.endsWith('.weight') && !replaced.has(name))
-    .filter(({ name }) => isKept(model, name) && model.work.use(name).part !== 'embedding')
+    .filter(({ name }) => isRead(model)(name) && model.work.use(name).part !== 'embedding')
     .map(({ name }) => name.slice(0, -'.weight'.length));
 }
 

@@ -1,5 +1,6 @@
+import type { StoredWeight } from '../graph/weight-source.ts';
 import type { Repo } from '../hub/types.ts';
-import { type StoredWeight, storedWeights } from '../weights/quantized-checkpoint.ts';
+import { storedWeights } from '../weights/quantized-checkpoint.ts';
 import type { LoadedConfig } from './load-config.ts';
 import { openModelCheckpoint } from './model-checkpoint.ts';
 import { openQuantization } from './quantization.ts';

@@ -1,7 +1,6 @@
 import { type Command, InvalidArgumentError } from 'commander';
 import { generativeAuto } from '../auto/auto-classes.ts';
 import { type LoadedConfig, loadConfig, publicConfig } from '../auto/load-config.ts';
-import { listStoredWeights, type StoredWeight } from '../auto/stored-weights.ts';
 import { CpuGauge, type Gauge, GpuGauge } from '../bench/machine.ts';
 import { type Candidate, DECODE_PROMPT, measure, type Plan, type Samples } from '../bench/measure.ts';
 import {
@@ -21,6 +20,7 @@ import {
   type LoadOptions,
   type ResolvedRepo,
 } from '../index.ts';
+import type { ModelWeights } from '../model/model-parts.ts';
 import { openDevice } from '../runtime/choose-device.ts';
 import { defaultThreads } from '../runtime/threads.ts';
 import { type Io, UsageError } from './io.ts';
@@ -134,10 +134,11 @@ async function benchModel(
     const gauge = gpuGauge ?? new CpuGauge(model.dtype === 'bfloat16' ? 'bfloat16' : 'float32', threads);
     const plan = makePlan(flags, model.contextLength, gauge, io);
     const samples = await measure(model, plan);
+    const stored = model.stored();
     const setting = { ...describeModel(model, repo.id), threads, runs: flags.runs, machine: gauge.report() };
     const { json, text } = flags.crossover
       ? crossover(setting, samples)
-      : await full(setting, loadSeconds, loadedBytes, samples, plan, config, repo);
+      : full(setting, loadSeconds, loadedBytes, samples, plan, stored);
     io.stdout.write(flags.json ? `${JSON.stringify(json)}\n` : text);
   } finally {
     await model.dispose();
@@ -222,19 +223,17 @@ function crossover(setting: Setting, samples: readonly Samples[]) {
   return { json, text: describeCrossover(json) };
 }
 
-async function full(
+function full(
   setting: Setting & { dtype: DType },
   loadSeconds: readonly number[],
   loadedBytes: number | undefined,
   samples: readonly Samples[],
   plan: Plan,
-  config: LoadedConfig,
-  repo: ResolvedRepo,
+  { weights: stored, work: use }: ModelWeights,
 ) {
-  const { weights: stored } = await listStoredWeights(repo, config);
   // A GPU holds the weights in the dtype of the computation, whatever the files have.
   const read = setting.machine.gpu ? stored.map((weight) => inDtype(weight, setting.dtype)) : stored;
-  const weights = weightWork(read, config.model.work);
+  const weights = weightWork(read, use);
   const work = {
     bytesPerDecodedToken: bytesPerDecodedToken(weights),
     prefillFlops: new Map(
@@ -246,7 +245,10 @@ async function full(
   return { json, text: describeBench(json) };
 }
 
-function inDtype(weight: StoredWeight, dtype: DType): StoredWeight {
+type Weight = ModelWeights['weights'][number];
+
+/** A weight as a GPU holds it. */
+function inDtype(weight: Weight, dtype: DType): Weight {
   const elements = weight.shape.reduce((a, b) => a * b, 1);
   return { ...weight, byteLength: elements * ELEMENT_TYPES[dtype].bytes };
 }

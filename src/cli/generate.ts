@@ -134,7 +134,14 @@ async function generate(flags: Flags, io: Io): Promise<void> {
     if (flags.stats) {
       const pictures = describePictures(prompt, batch, loaded);
       io.stderr.write(
-        describeStats(output.stats, backends(loaded), loaded.seconds, pictures, loaded.model.executionStats),
+        describeStats(
+          output.stats,
+          backends(loaded),
+          loaded.seconds,
+          pictures,
+          loaded.model.executionStats,
+          loaded.model.stored(),
+        ),
       );
     }
   } finally {

@@ -1,4 +1,7 @@
+import { bytesPerDecodedToken, weightWork } from '../bench/work.ts';
 import type { ExecutionStats, GenerateStats, Grid } from '../index.ts';
+import type { ModelWeights } from '../model/model-parts.ts';
+import { formatBytes } from '../units.ts';
 
 /** A picture of the prompt: its grid of patches (time, height, width) and the tokens it takes. */
 export interface Picture {
@@ -14,6 +17,7 @@ export function describeStats(
   loadSeconds: number,
   pictures: readonly Picture[] = [],
   execution?: ExecutionStats,
+  stored?: ModelWeights,
 ): string {
   const backends = Object.entries(experts).map(([key, name]) => (key === '' ? name : `${key}=${name}`));
   const calls = Object.entries(stats.expertsCalls).map(([name, count]) => `${count} by ${name}`);
@@ -21,6 +25,7 @@ export function describeStats(
     ['experts', backends.join(', ') + decodeNote(experts, execution)],
     ...(execution ? executionRows(execution) : []),
     ['MoE calls', calls.join(', ') || 'none'],
+    ...(stored ? [['weights', describeWeights(stored)]] : []),
     ['load', `${loadSeconds.toFixed(2)} s`],
     ...pictures.map(({ source, grid, tokens }) => [
       'image',
@@ -30,6 +35,14 @@ export function describeStats(
     ['generated', pace(stats.newTokens, stats.decodeMs, stats.decodeTokensPerSecond)],
   ];
   return rows.map(([label, value]) => `${label?.padEnd(12)}${value}\n`).join('');
+}
+
+/** Bits of a weight on average, scales included, and what a token reads. */
+function describeWeights({ weights, work }: ModelWeights): string {
+  const bytes = weights.reduce((sum, { byteLength }) => sum + byteLength, 0);
+  const elements = weights.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
+  const perToken = bytesPerDecodedToken(weightWork(weights, work));
+  return `${((8 * bytes) / Math.max(1, elements)).toFixed(2)} bits each, ${formatBytes(perToken)} for a decoded token`;
 }
 
 /** Where decode steps run on another backend than was asked for. */

@@ -6,6 +6,15 @@ export interface WeightInfo {
   readonly quantized?: { readonly type: string; readonly bits: number };
 }
 
+/** A weight as a model knows it, and the bytes that it takes in the files. */
+export interface StoredWeight {
+  readonly name: string;
+  readonly shape: readonly number[];
+  /** What its elements are stored as, such as `BF16` or `int4`. */
+  readonly storage: string;
+  readonly byteLength: number;
+}
+
 /** Where a graph finds its weights. Requests are recorded, so that one build of the graph is also the check of the load. */
 export interface WeightSource {
   /** The tensor, without asking for it. */

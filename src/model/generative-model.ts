@@ -29,6 +29,7 @@ import {
 } from './compile.ts';
 import { type ForwardInputs, forwardPass, type Intermediates } from './forward.ts';
 import type { CausalLMGenerateOptions } from './generate-options.ts';
+import type { ModelWeights } from './model-parts.ts';
 import { PreTrainedModel } from './pretrained-model.ts';
 import { PROMPT_OPTIONS, promptKind, readPrompt } from './prompt-options.ts';
 
@@ -117,6 +118,11 @@ export abstract class GenerativeModel<O extends CausalLMGenerateOptions = Causal
         residency: weights.stats,
       }),
     };
+  }
+
+  /** Its weights as they are stored, and what each has to do with a token. @internal */
+  stored(): ModelWeights {
+    return { weights: this.parts.weights, work: this.parts.model.work };
   }
 
   /** @internal */

@@ -2,8 +2,15 @@ import type { DType } from '../dtype.ts';
 import type { Engine } from '../engine/engine.ts';
 import type { VisionRuntime } from '../engine/vision-runner.ts';
 import type { ExpertsModel, ExpertsSetting } from '../experts/resolve.ts';
-import type { Model } from '../models/architecture.ts';
+import type { StoredWeight } from '../graph/weight-source.ts';
+import type { Model, TokenWork } from '../models/architecture.ts';
 import type { PromptReader } from './prompt-options.ts';
+
+/** The weights of a model as they are stored, and what each has to do with a token. */
+export interface ModelWeights {
+  readonly weights: readonly StoredWeight[];
+  readonly work: TokenWork;
+}
 
 /** What a loaded model is made of. */
 export interface ModelParts {
@@ -18,6 +25,8 @@ export interface ModelParts {
     readonly file: string;
   };
   readonly dtype: DType;
+  /** As they are multiplied: rounded ones in place of those that they were made of. */
+  readonly weights: readonly StoredWeight[];
   readonly engine: Engine;
   /** The vision tower of an image-text model. */
   readonly vision?: VisionRuntime;

@@ -73,7 +73,9 @@ export class CheckpointWeights implements WeightSource {
       return undefined;
     }
     const where = `${name} in ${tensor.file}`;
-    if (!isWeightDType(tensor.dtype)) {
+    // Those are narrowed before anything is computed with them.
+    const isWide = tensor.dtype === 'F64' && this.#store === undefined;
+    if (!isWeightDType(tensor.dtype) && !isWide) {
       this.#hasOtherDtypes = true;
       this.#mismatched.set(name, `${where} has dtype ${tensor.dtype}; expected F32, F16 or BF16`);
       return undefined;

@@ -1,4 +1,5 @@
 import { CheckpointError } from '../errors.ts';
+import type { StoredWeight } from '../graph/weight-source.ts';
 import type { Checkpoint, TensorInfo } from '../safetensors/types.ts';
 import type { ModuleReader } from './formats/format.ts';
 import { StoredModule } from './formats/module.ts';
@@ -9,15 +10,6 @@ import type { QuantizedTensor } from './quantized-tensor.ts';
 export interface ModelCheckpoint extends Checkpoint {
   /** Weights that are stored as codes, if any; tensors that only they consist of are not among `tensors`. */
   readonly quantized?: ReadonlyMap<string, QuantizedTensor>;
-}
-
-/** A weight as a model knows it, and the bytes that it takes in the files. */
-export interface StoredWeight {
-  readonly name: string;
-  readonly shape: readonly number[];
-  /** What its elements are stored as, such as `BF16` or `int4`. */
-  readonly storage: string;
-  readonly byteLength: number;
 }
 
 /** All weights of a checkpoint, plain and quantized. */

@@ -1,5 +1,14 @@
 /** Weights rounded while a model is loaded, and kept for the next load. */
-import { existsSync, mkdtempSync, readdirSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
@@ -12,6 +21,9 @@ import {
   type ProgressEvent,
 } from '../../src/index.ts';
 import { listKept, removeKept } from '../../src/quantize/kept.ts';
+import { readHeader } from '../../src/safetensors/header.ts';
+import { layOut } from '../../src/safetensors/writer.ts';
+import { changedModel } from '../helpers/checkpoints.ts';
 import { goldenModel, maxDifference } from '../helpers/goldens.ts';
 
 const TEXT = goldenModel('qwen3_moe_c');
@@ -50,6 +62,30 @@ async function load(folder: string, options: LoadOptions = {}): Promise<Loaded> 
   } finally {
     await model.dispose();
   }
+}
+
+/** Writes every tensor of a file, bfloat16 as it is, in float64. */
+async function widen(file: string): Promise<void> {
+  const bytes = readFileSync(file);
+  const tensors = [...(await readHeader(file)).values()];
+  const {
+    header,
+    offsets,
+    bytes: size,
+  } = layOut(
+    tensors.map(({ name, shape }) => ({ name, shape, dtype: 'F64' })),
+    {},
+  );
+  const wide = Buffer.alloc(size);
+  header.copy(wide);
+  for (const { name, offset, byteLength, dtype } of tensors) {
+    expect(dtype).toBe('BF16');
+    for (let i = 0; i < byteLength / 2; i++) {
+      const bits = Uint32Array.of(bytes.readUInt16LE(offset + 2 * i) << 16);
+      wide.writeDoubleLE(new Float32Array(bits.buffer)[0] as number, (offsets.get(name) as number) + 8 * i);
+    }
+  }
+  writeFileSync(file, wide);
 }
 
 const kept = () => (existsSync(join(cache, 'quantized')) ? readdirSync(join(cache, 'quantized')) : []);
@@ -141,6 +177,24 @@ describe('a model loaded with quantization', () => {
     await expect(load(TEXT, { quantization: 'int8' })).rejects.toThrow(
       /cannot be kept: .*set SWITCHYARD_CACHE/,
     );
+  });
+});
+
+describe('a float64 checkpoint', () => {
+  it('loads narrowed to float32, with a warning, and is narrowed once', async () => {
+    const { folder, remove } = changedModel(TEXT, { config: { torch_dtype: 'float64' } });
+    await widen(join(folder, 'model.safetensors'));
+    try {
+      const { logits: exact } = await load(TEXT);
+      for (const _ of [1, 2]) {
+        const { logits, warnings } = await load(folder, { dtype: 'auto' });
+        expect(warnings.join()).toMatch(/float64 tensors are narrowed to float32.*embed_tokens/);
+        expect(maxDifference(logits, exact)).toBeLessThan(1e-5);
+      }
+      expect(kept()).toHaveLength(1);
+    } finally {
+      remove();
+    }
   });
 });
 
