@@ -83,7 +83,12 @@ export type {
   VisualInputs,
 } from './model/image-text-to-text.ts';
 export { ImageTextToText } from './model/image-text-to-text.ts';
-export type { ExpertsImplementation, ExpertsName } from './model/pretrained-model.ts';
+export type {
+  ExpertsImplementation,
+  ExpertsName,
+  RoutedTokens,
+  RoutingOptions,
+} from './model/pretrained-model.ts';
 export { PreTrainedModel } from './model/pretrained-model.ts';
 export type { PromptOptions } from './model/prompt-options.ts';
 export type { ProcessorMessage } from './models/qwen3_vl_moe/messages.ts';
@@ -101,6 +106,10 @@ export type {
 export type { ImageConfig, ProcessorConfig, VideoConfig } from './models/qwen3_vl_moe/processor-config.ts';
 export type { Quantization, QuantizationSpec, WeightFormat } from './quantize/scheme.ts';
 export { parseQuantization } from './quantize/scheme.ts';
+export type { RecordRoutingOptions, RoutingFile, RoutingRecorder, RoutingSource } from './routing/file.ts';
+export { readRoutingFile, recordRouting } from './routing/file.ts';
+export type { RoutingHeader, RoutingListener, RoutingRecord } from './routing/record.ts';
+export { NOT_ROUTED } from './routing/record.ts';
 export type { Device } from './runtime/choose-device.ts';
 export type { ResidencyStats } from './runtime/device.ts';
 export { Tensor, type TensorConstructor, type TensorData } from './runtime/ort.ts';

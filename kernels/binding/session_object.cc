@@ -93,6 +93,7 @@ Napi::Function SessionObject::Define(Napi::Env env) {
        InstanceAccessor<&SessionObject::JsInputs>("inputs"),
        InstanceAccessor<&SessionObject::JsOutputs>("outputs"), InstanceMethod<&SessionObject::JsRun>("run"),
        InstanceMethod<&SessionObject::JsCapture>("capture"),
+       InstanceMethod<&SessionObject::JsRoutedTokens>("routedTokens"),
        InstanceMethod<&SessionObject::JsDispose>("dispose")});
 }
 
@@ -134,6 +135,20 @@ Napi::Value SessionObject::JsCapture(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   return Environment::Of(env).Start(std::make_unique<CaptureJob>(
       env, session(env), info[0].As<Napi::Array>(), info[1].As<Napi::Array>(), info[2].As<Napi::Array>()));
+}
+
+Napi::Value SessionObject::JsRoutedTokens(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  Napi::Array routers = Napi::Array::New(env);
+  for (const RoutedTokens& router : session(env)->routing()) {
+    Napi::Float64Array tokens = Napi::Float64Array::New(env, router.experts());
+    for (size_t e = 0; e < router.experts(); e++) tokens[e] = static_cast<double>(router.of(e));
+    Napi::Object object = Napi::Object::New(env);
+    object.Set("layer", Napi::Number::New(env, static_cast<double>(router.layer())));
+    object.Set("tokens", tokens);
+    routers[routers.Length()] = object;
+  }
+  return routers;
 }
 
 Napi::Value SessionObject::JsDispose(const Napi::CallbackInfo& info) {

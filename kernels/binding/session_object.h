@@ -17,6 +17,9 @@ namespace switchyard::binding {
 //     cancelRun(id) ends the run early
 //   capture(feeds, outputs, fetches): Promise<{ run: External, expertsCalls: number[] }>    records a run for
 //     Device.replay instead
+//   routedTokens(): { layer: number, tokens: Float64Array }[]    how many each router has sent to each
+//   expert,
+//     over all runs
 //   dispose(): Promise<void>    frees the session, off this thread, when its last run has ended
 class SessionObject : public Napi::ObjectWrap<SessionObject> {
  public:
@@ -29,6 +32,7 @@ class SessionObject : public Napi::ObjectWrap<SessionObject> {
   Napi::Value JsOutputs(const Napi::CallbackInfo& info);
   Napi::Value JsRun(const Napi::CallbackInfo& info);
   Napi::Value JsCapture(const Napi::CallbackInfo& info);
+  Napi::Value JsRoutedTokens(const Napi::CallbackInfo& info);
   Napi::Value JsDispose(const Napi::CallbackInfo& info);
   const std::shared_ptr<ops::Session>& session(Napi::Env env) const;
 

@@ -103,7 +103,11 @@ bool Fits(const std::vector<int64_t>& shape, const std::vector<int64_t>& declare
 
 Session::Session(const void* model, size_t bytes, SessionConfig config)
     : config_(std::move(config)),
-      context_{.threads = config_.threads, .store = config_.store, .calls = &calls_, .workspaces = {}},
+      context_{.threads = config_.threads,
+               .store = config_.store,
+               .calls = &calls_,
+               .routing = &routing_,
+               .workspaces = {}},
       domain_(kDomain, MakeCpuOps(context_)),
       device_ops_(config_.device == nullptr ? nullptr
                                             : config_.device->MakeOps(config_.device_store, calls_)),

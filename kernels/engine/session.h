@@ -73,6 +73,8 @@ class Session {
 
   // Of its pool, the calling thread included.
   int threads() const { return config_.threads; }
+  // Tokens that each router has sent to each expert, over all runs; none on a device.
+  const SessionRouting& routing() const { return routing_; }
   // Null on the CPU.
   const std::shared_ptr<Device>& device() const { return config_.device; }
 
@@ -83,6 +85,7 @@ class Session {
 
   SessionConfig config_;
   mutable ExpertsCounter calls_;
+  SessionRouting routing_;
   SessionContext context_;
   ort::OpDomain domain_;
   std::unique_ptr<DeviceOps> device_ops_;

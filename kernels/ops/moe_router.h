@@ -13,6 +13,7 @@ struct MoeRouter {
   WeightRef weight;  // [E, H]
   int64_t top_k;
   bool normalize;
+  int64_t layer;  // whose tokens are counted; -1: they are not
 };
 
 }  // namespace switchyard::ops

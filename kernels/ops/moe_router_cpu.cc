@@ -13,10 +13,13 @@ class MoeRouterOnCpu {
   SessionContext& session_;
   std::string node_;
   const MoeRouter op_;
+  RoutedTokens* routed_ = nullptr;
 };
 
 MoeRouterOnCpu::MoeRouterOnCpu(const KernelInfo& info, SessionContext& session)
-    : session_(session), node_(info.node()), op_(info, *session.store) {}
+    : session_(session), node_(info.node()), op_(info, *session.store) {
+  if (op_.layer >= 0) routed_ = &session_.routing->emplace_back(op_.layer, op_.weight.rows);
+}
 
 void MoeRouterOnCpu::Compute(KernelContext& context) {
   const ort::TensorView x = context.Input(0);
@@ -38,6 +41,7 @@ void MoeRouterOnCpu::Compute(KernelContext& context) {
                .weights = weights,
                .precision = op_.precision},
               *workspace, pool);
+  if (routed_) routed_->Count(indices, tokens * op_.top_k);
 }
 
 }  // namespace

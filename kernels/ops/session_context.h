@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "../common/experts_calls.h"
+#include "../common/routed_tokens.h"
 #include "../cpu/kernels.h"
 #include "../cpu/workspace.h"
 #include "../weights/weight_store.h"
@@ -52,6 +53,7 @@ struct SessionContext {
   int threads = 1;  // of the session's pool, the calling thread included
   std::shared_ptr<const WeightStore> store;
   ExpertsCounter* calls = nullptr;
+  SessionRouting* routing = nullptr;
   WorkspacePool workspaces;
 };
 

@@ -14,6 +14,7 @@ import {
   type Processor,
   type ProcessorOutput,
   type ResolvedRepo,
+  recordRouting,
   type Streamer,
   type Tokenizer,
 } from '../index.ts';
@@ -53,6 +54,8 @@ export interface Flags extends PromptFlags, ComputeFlags {
   ignoreEos?: boolean;
   seed?: number;
   stats?: boolean;
+  routing?: string;
+  routingWeights?: boolean;
   json?: boolean;
 }
 
@@ -94,6 +97,8 @@ export function addGenerateCommand(program: Command, io: Io): void {
     .option('--ignore-eos', 'go on after an end token')
     .option('--seed <n>', 'makes sampling repeatable', integer(0))
     .option('--stats', 'timing and backend on stderr')
+    .option('--routing <file>', 'record which experts each token went to; see `switchyard routing`')
+    .option('--routing-weights', 'with --routing, also how much each expert counted')
     .option('--json', 'print one JSON object, as of the API, instead of text')
     .option(
       '--logprobs <n>',
@@ -107,6 +112,8 @@ export function addGenerateCommand(program: Command, io: Io): void {
 async function generate(flags: Flags, io: Io): Promise<void> {
   if (flags.logprobs !== undefined && !flags.json)
     throw new UsageError('--logprobs come with --json; add it, or leave them out');
+  if (flags.routingWeights && flags.routing === undefined)
+    throw new UsageError('--routing-weights says what --routing records; name its file, too');
   await requireDevice(flags.device);
   const prompt = await readPrompt(flags, io.stdin, io.stop);
   const loaded = await load(flags, prompt, io);
@@ -120,11 +127,15 @@ async function generate(flags: Flags, io: Io): Promise<void> {
       ...given({ streamer, tokenizer: loaded.tokenizer }),
       signal: io.stop,
     };
-    const output = await loaded.model.generate(options).catch((error: unknown) => {
-      // A stopped run still says what it has.
-      if (error instanceof GenerationAbortError) return error.partial;
-      throw error;
-    });
+    const recorder = await startRecording(flags, loaded);
+    const output = await loaded.model
+      .generate(options)
+      .catch((error: unknown) => {
+        // A stopped run still says what it has.
+        if (error instanceof GenerationAbortError) return error.partial;
+        throw error;
+      })
+      .finally(() => recorder?.close());
     if (flags.json) io.stdout.write(`${JSON.stringify(jsonReport(output, loaded))}\n`);
     else if (streamer) io.stdout.write('\n');
     else {
@@ -165,6 +176,11 @@ function describePictures(prompt: Prompt, batch: Batch | ProcessorOutput, { proc
     grid,
     tokens: (grid[0] * grid[1] * grid[2]) / merge ** 2,
   }));
+}
+
+async function startRecording({ routing, routingWeights }: Flags, { model }: Loaded) {
+  if (routing === undefined) return undefined;
+  return recordRouting(model, routing, { weights: routingWeights ?? false });
 }
 
 /** A single row streams. The rows of a batch would mix, and come at the end. */

@@ -10,6 +10,7 @@ import { addGenerateCommand } from './generate.ts';
 import { addInfoCommand } from './info.ts';
 import { type Io, Stop, UsageError } from './io.ts';
 import { addQuantizeCommand } from './quantize.ts';
+import { addRoutingCommand } from './routing.ts';
 import { addServeCommand } from './serve.ts';
 import { addVerifyCommand } from './verify.ts';
 
@@ -58,6 +59,7 @@ function buildProgram(io: Io): Command {
   addQuantizeCommand(program, io);
   addVerifyCommand(program, io);
   addBenchCommand(program, io);
+  addRoutingCommand(program, io);
   addDoctorCommand(program, io);
   addBuildCommand(program, io);
   addCompletionCommand(program, io);

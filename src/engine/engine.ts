@@ -17,6 +17,7 @@ import { PrefixCache } from './prefix-cache.ts';
 import { PromptPace } from './prompt-pace.ts';
 import type { RecordingPolicy } from './recording-policy.ts';
 import { RequestQueue, type ScoreRequest, type SequenceScores } from './request-queue.ts';
+import { RoutingTap } from './routing.ts';
 import { Runner } from './runner.ts';
 import { type Prompt, Sequence } from './sequence.ts';
 import { type GraphVariant, Sessions } from './sessions.ts';
@@ -28,7 +29,10 @@ import { Turns } from './turns.ts';
  */
 export class Engine {
   readonly model: Model;
+  /** Where the routers send tokens. */
+  readonly routing = new RoutingTap();
   readonly #logits: LogitsBuffers;
+  readonly #checkpoint: ModelCheckpoint;
   readonly #options: DecoderOptions;
   readonly #contexts: readonly ExpertsContext[];
   readonly #sessions: Sessions;
@@ -45,6 +49,7 @@ export class Engine {
   constructor(model: Model, checkpoint: ModelCheckpoint, store: WeightStore, options: DecoderOptions) {
     const { weights, cacheDtype: dtype, prefixBytes = 0 } = options;
     this.model = model;
+    this.#checkpoint = checkpoint;
     this.#options = options;
     this.#contexts = model.expertsContexts(new CheckpointWeights(checkpoint), targetOf(options));
     this.#sessions = new Sessions(model, checkpoint, store, options);
@@ -98,6 +103,21 @@ export class Engine {
       if (supported !== true)
         throw new ExpertsError(`The experts backend "${name}" cannot serve this model: ${supported}`);
     }
+  }
+
+  /** Bytes of one routed expert as stored, on average; 0 for a model without. */
+  get expertBytes(): number {
+    const { routed, work } = this.model;
+    if (!routed) return 0;
+    const tensors = [...this.#checkpoint.tensors.values()];
+    const stored = tensors.filter(({ name }) => work.use(name).share < 1);
+    const bytes = stored.reduce((sum, { byteLength }) => sum + byteLength, 0);
+    return Math.round(bytes / (routed.layers.length * routed.count));
+  }
+
+  /** How many tokens each layer that routes has sent to each of its experts so far. Not counted on a device. */
+  routedTokens(): Promise<ReadonlyMap<number, Float64Array>> {
+    return this.#sessions.routedTokens();
   }
 
   /** Opens the session of a variant ahead of its first run. */
@@ -198,8 +218,12 @@ export class Engine {
     const started = performance.now();
     const batch = makeBatch(chunks, this.model.positionAxes, wanted);
     const visual = visualFeeds(chunks, this.model.hiddenSize);
-    const run = { ...request, batch, visual: visual !== undefined, visualFeeds: visual };
+    const routingDetail = this.model.routed && this.routing.wanted;
+    const routing = { routing: routingDetail !== undefined, routingDetail };
+    const run = { ...request, ...routing, batch, visual: visual !== undefined, visualFeeds: visual };
     const result = await this.#runner.run({ ...run, cache: this.#pool.tensors }, signal);
+    if (routingDetail && this.model.routed)
+      this.routing.tell(chunks, batch, result.outputs, this.model.routed, routingDetail);
     for (const { sequence, tokens } of chunks) {
       sequence.computed += tokens;
       this.#prefixes.keep(sequence, request.kind);

@@ -11,6 +11,7 @@ import type { LogitsBuffer } from './logits-buffers.ts';
 import type { EngineOptions } from './open-graph.ts';
 import { RecordedSteps } from './recorded-steps.ts';
 import { RecordingPolicy, type StepKey } from './recording-policy.ts';
+import type { RoutingDetail } from './routing.ts';
 import type { GraphVariant, Sessions } from './sessions.ts';
 
 /** A batch, and what is wanted of it. */
@@ -26,6 +27,8 @@ export interface RunRequest extends GraphVariant {
   readonly logits?:
     | { readonly buffer: LogitsBuffer; readonly first: number; readonly count: number }
     | undefined;
+  /** Of a variant that gives the routing: whether the experts' weights are wanted, too. */
+  readonly routingDetail?: RoutingDetail | undefined;
   readonly visualFeeds?: Readonly<Record<string, Tensor>> | undefined;
 }
 
@@ -71,10 +74,10 @@ export class Runner {
   }
 
   async #plainRun(session: RecordingSession, request: RunRequest, signal?: AbortSignal) {
-    const { logits, cache, candidates } = request;
+    const { logits, cache } = request;
     const fetches: Record<string, Tensor | null> = {};
-    for (const name of session.outputNames)
-      if (candidates || !CANDIDATE_OUTPUTS.includes(name)) fetches[name] = null;
+    const unwanted = this.#unwanted(request);
+    for (const name of session.outputNames) if (!unwanted.has(name)) fetches[name] = null;
     for (const [state, tensor] of cache) fetches[io.presentName(state)] = tensor;
     if (logits) fetches[io.LOGITS] = logits.buffer.tensor(logits.first, logits.count);
     let calls: readonly number[] = [];
@@ -83,6 +86,15 @@ export class Runner {
     };
     const outputs = await session.run(this.#feeds(request), fetches, { signal, onExpertsCalls });
     return { outputs, calls };
+  }
+
+  /** Outputs of the request's graph that nobody wants this time. */
+  #unwanted({ candidates, routingDetail }: RunRequest): ReadonlySet<string> {
+    const weights =
+      routingDetail === 'experts'
+        ? (this.#model.routed?.layers ?? []).map((n) => io.routerWeights(n, 0).name)
+        : [];
+    return new Set([...(candidates ? [] : CANDIDATE_OUTPUTS), ...weights]);
   }
 
   /** All inputs of the request's graph. */
@@ -138,8 +150,8 @@ function inputTensor({ data, dims }: BatchInput): Tensor {
 }
 
 /** Whether a pass is one new token per row with logits that stay where they are: such passes can be recorded. */
-function isDecodeStep({ batch, head, intermediates, visual, logits }: RunRequest): boolean {
-  const isPlain = head === 'logits' && !intermediates && !visual && logits !== undefined;
+function isDecodeStep({ batch, head, intermediates, visual, logits, routing }: RunRequest): boolean {
+  const isPlain = head === 'logits' && !intermediates && !visual && !routing && logits !== undefined;
   const rows = batch.pastLengths.length;
   const isStep = batch.ids.length === rows && batch.pastLengths.every((past) => past > 0);
   return isPlain && isStep && batch.wanted.length === rows;

@@ -9,7 +9,7 @@ import type { ModelCheckpoint } from '../weights/quantized-checkpoint.ts';
 import { type DecoderOptions, disposedError, openGraph, targetOf } from './open-graph.ts';
 
 /** What distinguishes one graph of a loaded model from another. */
-export type GraphVariant = Pick<Variant, 'head' | 'intermediates' | 'visual'>;
+export type GraphVariant = Pick<Variant, 'head' | 'intermediates' | 'routing' | 'visual'>;
 
 /** What leaves a decoder's graph. */
 export type Head = Variant['head'];
@@ -34,7 +34,8 @@ export class Sessions {
   get(variant: GraphVariant, experts: string, signal?: AbortSignal): Promise<RecordingSession> {
     this.assertOpen();
     const backend = ExpertsInterface.isBuiltIn(experts) ? '' : experts;
-    const key = JSON.stringify([variant.head, variant.intermediates, variant.visual, backend]);
+    const { head, intermediates, routing = false, visual } = variant;
+    const key = JSON.stringify([head, intermediates, routing, visual, backend]);
     let session = this.#sessions.get(key);
     if (!session) {
       session = this.#open(variant, ExpertsInterface.get(experts), signal);
@@ -47,6 +48,20 @@ export class Sessions {
   /** @throws EngineError after `dispose` */
   assertOpen(): void {
     if (this.#disposed) throw disposedError();
+  }
+
+  /** How many tokens each layer that routes has sent to each expert, in passes of all variants: [layers][experts]. */
+  async routedTokens(): Promise<ReadonlyMap<number, Float64Array>> {
+    const sums = new Map<number, Float64Array>();
+    for (const opening of this.#sessions.values()) {
+      const session = await opening.catch(() => undefined);
+      for (const { layer, tokens } of session?.routedTokens() ?? []) {
+        const sum = sums.get(layer) ?? new Float64Array(tokens.length);
+        for (const [expert, count] of tokens.entries()) sum[expert] = (sum[expert] ?? 0) + count;
+        sums.set(layer, sum);
+      }
+    }
+    return sums;
   }
 
   /** Waits for runs in progress. */
@@ -63,10 +78,10 @@ export class Sessions {
     signal?: AbortSignal,
   ): Promise<RecordingSession> {
     const graph = new Graph(new CheckpointWeights(this.#checkpoint, this.#store));
-    const { head, intermediates, visual } = variant;
+    const { head, intermediates, routing, visual } = variant;
     const { cacheDtype } = this.#options;
     const target = targetOf(this.#options);
-    this.#model.build(graph, { ...target, cacheDtype, experts, head, intermediates, visual });
+    this.#model.build(graph, { ...target, cacheDtype, experts, head, intermediates, routing, visual });
     return openGraph(graph, this.#store, this.#options, signal);
   }
 }

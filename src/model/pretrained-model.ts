@@ -6,10 +6,11 @@ import {
   type BuiltInBackend,
   chooseBackend,
 } from '../engine/tuning/policy.ts';
-import { InputError } from '../errors.ts';
+import { expected, InputError } from '../errors.ts';
 import { applyExperts, type ExpertsSetting } from '../experts/resolve.ts';
 import { checkPrompts, type Prompts } from '../generation/prompt.ts';
-import { noMore } from '../options.ts';
+import { checkOptions, noMore } from '../options.ts';
+import type { RoutingHeader, RoutingListener } from '../routing/record.ts';
 import type { Tuning } from './compile.ts';
 import type { ModelParts } from './model-parts.ts';
 
@@ -21,6 +22,19 @@ export type ExpertsImplementation = ExpertsName | Readonly<Record<string, Expert
 
 /** A built-in experts backend, or one that has been registered. */
 export type ExpertsName = BuiltInBackend | (string & Record<never, never>);
+
+/** How many tokens went to each expert. */
+export interface RoutedTokens {
+  /** Indices of the layers that route. */
+  readonly layers: readonly number[];
+  /** For each of them, tokens by expert. */
+  readonly tokens: readonly Float64Array[];
+}
+
+export interface RoutingOptions {
+  /** Whether records have the experts' weights. Default false. */
+  readonly weights?: boolean;
+}
 
 /** What every loaded model has, whatever comes out of it. Counterpart of HF `PreTrainedModel`. */
 export abstract class PreTrainedModel {
@@ -88,6 +102,50 @@ export abstract class PreTrainedModel {
     };
   }
 
+  /**
+   * Calls `listener` after every pass for each of its rows: which experts the row's tokens went to. Passes pay for it only while somebody
+   * listens; on a GPU, decode steps are then not replayed from recordings.
+   * @param options `weights`: also how much each expert counts. Default false
+   * @throws InputError for another event, and for a model without routed experts
+   */
+  on(event: 'routing', listener: RoutingListener, options: RoutingOptions = {}): this {
+    checkListener(event, listener);
+    checkOptions(options, ['weights'], 'on');
+    const { engine, model } = this.parts;
+    if (!model.routed)
+      throw new InputError(`${this.nameOrPath} has no routed experts; there is no routing to hear of`);
+    engine.routing.add(listener, options.weights ? 'weights' : 'experts');
+    return this;
+  }
+
+  /** Ends what `on` began. */
+  off(event: 'routing', listener: RoutingListener): this {
+    checkListener(event, listener);
+    this.parts.engine.routing.remove(listener);
+    return this;
+  }
+
+  /**
+   * How many tokens each layer has sent to each of its experts since the model was loaded, whether anybody listens or not. Not counted on
+   * a GPU, where all are 0.
+   */
+  async routedTokens(): Promise<RoutedTokens> {
+    const { engine, model } = this.parts;
+    const { layers, count } = model.routed ?? { layers: [], count: 0 };
+    const counted = await engine.routedTokens();
+    return { layers, tokens: layers.map((layer) => counted.get(layer) ?? new Float64Array(count)) };
+  }
+
+  /** What a file of routing records has to say of the model. */
+  get routingHeader(): RoutingHeader {
+    const { engine, model } = this.parts;
+    const { layers, count, perToken } = model.routed ?? { layers: [], count: 0, perToken: 0 };
+    return {
+      ...{ model: this.nameOrPath, modelType: this.modelType, dtype: this.dtype, backend: this.textBackend },
+      ...{ layers, experts: count, perToken, expertBytes: engine.expertBytes },
+    };
+  }
+
   /** Waits for runs in progress, then frees sessions and weights. The model cannot be used afterwards. Idempotent. */
   async dispose(...rest: never[]): Promise<void> {
     noMore(rest, 'dispose', 'call it without any');
@@ -142,6 +200,12 @@ export abstract class PreTrainedModel {
     if (!promptPositions) return { given, rows };
     return { given, rows: rows.map(({ ids }) => ({ ids, positions: promptPositions(ids.length) })) };
   }
+}
+
+/** @throws InputError */
+function checkListener(event: unknown, listener: unknown): void {
+  if (event !== 'routing') throw new InputError(expected('The event', event, '"routing"'));
+  if (typeof listener !== 'function') throw new InputError(expected('The listener', listener, 'a function'));
 }
 
 /** The backend of the text model: its sub-config's, or that of a model without sub-configs. */

@@ -112,7 +112,7 @@ export const hiddenStates = (index: number, hidden: number): Port =>
   port(`hidden_states.${index}`, 'float32', ['tokens', hidden]);
 export const routerLogits = (layer: number, experts: number): Port =>
   port(`router_logits.${layer}`, 'float32', ['tokens', experts]);
-/** Chosen experts, best first. */
+/** Chosen experts, best first; in the last layer only of the tokens that it computes. */
 export const routerIndices = (layer: number, topK: number): Port =>
   port(`router_indices.${layer}`, 'int32', ['tokens', topK]);
 export const routerWeights = (layer: number, topK: number): Port =>

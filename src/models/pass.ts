@@ -72,6 +72,7 @@ export class DecoderPass {
     const states = () => Object.entries(io.statePorts(n, this.#caches[n] as RecurrentSpec));
     return {
       ...this.#shared,
+      layer: n,
       rows: isLast && this.#dropsEarly ? this.#rows : undefined,
       pastKeysValues: () => {
         const { key, value } = keysValues();
@@ -89,8 +90,9 @@ export class DecoderPass {
       keepHidden: (x) => this.#intermediate(x, io.hiddenStates(n, hidden_size)),
       keepRouting: (routing) => {
         this.#intermediate(routing.logits, io.routerLogits(n, experts));
-        this.#intermediate(routing.indices, io.routerIndices(n, topK));
-        this.#intermediate(routing.weights, io.routerWeights(n, topK));
+        if (!this.#g.variant.intermediates && !this.#g.variant.routing) return;
+        this.#output(routing.indices, io.routerIndices(n, topK));
+        this.#output(routing.weights, io.routerWeights(n, topK));
       },
     };
   }

@@ -25,6 +25,7 @@ export function routedExperts(g: Scope<Variant>, x: Value, pass: LayerPass, conf
       weight: g.weight('gate.weight', [experts, hidden]),
       top_k: topK,
       normalize: config.norm_topk_prob ? 1 : 0,
+      layer: pass.layer,
       precision: g.precision,
     },
     3,

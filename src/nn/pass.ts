@@ -18,6 +18,8 @@ export interface Routing {
 
 /** What a layer takes from a pass besides its input, and what it leaves to it. */
 export interface LayerPass {
+  /** Which layer of the model it is, from 0. */
+  readonly layer: number;
   readonly rotary: RotaryTables;
   /** int32 [rows + 1]: first token of each row, then the number of tokens. */
   readonly rowStarts: Value;
@@ -41,5 +43,6 @@ export interface LayerPass {
   keepStates(present: Readonly<Record<string, Value>>): void;
   /** What goes into this layer, fp32 [tokens, hidden]; for variants that give intermediates. */
   keepHidden(x: Value): void;
+  /** Where its tokens go; for variants that give intermediates, or all but logits for those that give the routing. */
   keepRouting(routing: Routing): void;
 }

@@ -26,6 +26,8 @@ export interface Variant extends Target {
   readonly head: 'logits' | 'last_hidden_state';
   /** Also gives hidden states and routing of every layer. */
   readonly intermediates: boolean;
+  /** Also says which experts tokens go to, as intermediates do. Default false. */
+  readonly routing?: boolean | undefined;
   /** Takes features of pictures beside the token ids. */
   readonly visual: boolean;
 }

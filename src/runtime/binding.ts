@@ -54,6 +54,14 @@ export interface NativeResult {
   readonly buffer: ArrayBuffer;
 }
 
+/** What one router has done. */
+export interface RouterCounts {
+  /** Index of its layer. */
+  readonly layer: number;
+  /** Tokens sent to each expert. */
+  readonly tokens: Float64Array;
+}
+
 export interface NativeSession {
   /** Of its pool; fewer than were asked for where the system grants no more. */
   readonly threads: number;
@@ -79,6 +87,8 @@ export interface NativeSession {
   }>;
   /** Records a run on a device instead of executing it; with the calls of MoeExperts that a replay stands for. */
   capture(feeds: WrappedTensor[], outputs: number[], fetches: WrappedTensor[]): Promise<NativeRecording>;
+  /** How many tokens each router has sent to each expert, over all runs. */
+  routedTokens(): RouterCounts[];
   /** Frees the session; call once, when no run is in progress. */
   dispose(): Promise<void>;
 }

@@ -7,6 +7,7 @@ import {
   type NativeSession,
   type NativeValueInfo,
   nextRunId,
+  type RouterCounts,
   type WrappedTensor,
 } from './binding.ts';
 import { isCancelled, nativeError } from './native-error.ts';
@@ -118,6 +119,10 @@ class SwitchyardSession implements RecordingSession {
     } finally {
       this.#running.delete(recording);
     }
+  }
+
+  routedTokens(): readonly RouterCounts[] {
+    return this.#native.routedTokens();
   }
 
   #targets(names: readonly string[], fetches: Fetches) {

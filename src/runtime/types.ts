@@ -1,6 +1,6 @@
 import type { TensorInfo } from '../safetensors/types.ts';
 import type { QuantizedTensor } from '../weights/quantized-tensor.ts';
-import type { NativeDevice, NativeDeviceStore, NativeRecording } from './binding.ts';
+import type { NativeDevice, NativeDeviceStore, NativeRecording, RouterCounts } from './binding.ts';
 import type { Tensor } from './ort.ts';
 
 /** Tensors of a checkpoint in mapped files, known to the native side by handle. Reference-counted: sessions keep it alive. */
@@ -109,6 +109,8 @@ export interface Session {
 }
 /** A session as `openSession` gives it: on a device, runs can be recorded. */
 export interface RecordingSession extends Session {
+  /** How many tokens each router has sent to each expert, over all runs; none on a device. */
+  routedTokens(): readonly RouterCounts[];
   /** @throws EngineError where the graph cannot be recorded */
   capture(
     feeds: Readonly<Record<string, Tensor>>,

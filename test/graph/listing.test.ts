@@ -77,6 +77,7 @@ const yarn = { rope_type: 'yarn', factor: 4, original_max_position_embeddings: 1
 const CASES: Readonly<Record<string, Case>> = {
   qwen2_moe: { config: qwen2 },
   'qwen2_moe hidden states': { config: qwen2, variant: { head: 'last_hidden_state' } },
+  'qwen2_moe routing': { config: qwen2, variant: { routing: true } },
   'qwen2_moe intermediates': { config: qwen2, variant: { intermediates: true } },
   'qwen2_moe on a gpu': { config: qwen2, variant: { device: 'cuda', dtype: 'bfloat16' } },
   'qwen2_moe dense and windowed layers': {

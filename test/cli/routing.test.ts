@@ -1,0 +1,58 @@
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { goldenModel } from '../helpers/goldens.ts';
+import { run } from './capture.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'switchyard-routing-'));
+const file = join(folder, 'run.jsonl');
+const generate = [
+  'generate',
+  '--model',
+  goldenModel('qwen3_moe_c'),
+  '--input-ids',
+  '1,2,3',
+  '--max-new-tokens',
+  '4',
+];
+beforeAll(async () => {
+  const { exitCode, stderr } = await run([...generate, '--routing', file]);
+  expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: '' });
+});
+afterAll(() => rmSync(folder, { recursive: true }));
+
+describe('switchyard routing', () => {
+  it('prints figures of what generate has recorded', async () => {
+    const { exitCode, stdout } = await run(['routing', file]);
+    expect(exitCode).toBe(0);
+    expect(stdout).toContain('1 requests, 4 passes, 3 tokens of prompts, 3 after them');
+  });
+
+  it('compares two files', async () => {
+    const { stdout } = await run(['routing', file, file]);
+    expect(stdout).toMatch(/against the second file\n.*\n +\d+ +0\.0000 +100\.0%/);
+  });
+
+  it('writes a page, in silence', async () => {
+    const page = join(folder, 'run.html');
+    const { exitCode, stdout } = await run(['routing', file, '--html', page]);
+    expect({ exitCode, stdout }).toEqual({ exitCode: 0, stdout: '' });
+    expect(readFileSync(page, 'utf8')).toMatch(/^<!doctype html>/);
+  });
+
+  it('says what is wrong with a file, or with where the page is to go', async () => {
+    const wrong = await run(['routing', goldenModel('qwen3_moe_c/config.json')]);
+    expect(wrong).toMatchObject({ exitCode: 1, stderr: expect.stringMatching(/line 1 is not/) });
+    const nowhere = await run(['routing', file, '--html', join(folder, 'none/x.html')]);
+    expect(nowhere).toMatchObject({
+      exitCode: 1,
+      stderr: expect.stringMatching(/ENOENT.*Name another file/),
+    });
+  });
+});
+
+it('generate refuses --routing-weights without a file to record in', async () => {
+  const { exitCode, stderr } = await run([...generate, '--routing-weights']);
+  expect({ exitCode, stderr }).toEqual({ exitCode: 2, stderr: expect.stringContaining('--routing') });
+});

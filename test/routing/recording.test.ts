@@ -1,0 +1,170 @@
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import {
+  AutoModelForCausalLM,
+  type CausalLM,
+  InputError,
+  NOT_ROUTED,
+  type RoutingRecord,
+  readRoutingFile,
+  recordRouting,
+} from '../../src/index.ts';
+import { goldenModel, readJson } from '../helpers/goldens.ts';
+
+const NAME = 'qwen3_moe_c';
+const golden = readJson(goldenModel(NAME), 'expected.json');
+const prompts = golden.prompts.map(({ input_ids }) => input_ids);
+const GREEDY = { doSample: false, repetitionPenalty: 1, eosTokenId: [] as number[] };
+
+let model: CausalLM;
+let folder: string;
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'switchyard-routing-'));
+  model = await AutoModelForCausalLM.fromPretrained(goldenModel(NAME), { dtype: 'float32', threads: 2 });
+});
+afterAll(async () => {
+  await model.dispose();
+  rmSync(folder, { recursive: true });
+});
+
+/** Records of what `work` runs. */
+async function recordsOf(work: () => Promise<unknown>, weights = false): Promise<RoutingRecord[]> {
+  const records: RoutingRecord[] = [];
+  const listener = (record: RoutingRecord) => void records.push(record);
+  model.on('routing', listener, { weights });
+  await work().finally(() => model.off('routing', listener));
+  return records;
+}
+
+describe('a listener to routing', () => {
+  it.each(['eager', 'batched_mm', 'grouped_mm'])('hears what forward gives, by %s', async (experts) => {
+    for (const ids of prompts) {
+      const options = { inputIds: [ids], expertsImplementation: experts };
+      const { routerIndices, routerWeights } = await model.forward({ ...options, outputRouterLogits: true });
+      // All logits are wanted, so the last layer computes every token.
+      const records = await recordsOf(() => model.forward(options), true);
+      const { layers, perToken: k } = model.routingHeader;
+      const [expected, weights] = [routerIndices, routerWeights].map((tensors) =>
+        ids.flatMap((_, token) =>
+          layers.flatMap((_, layer) => [
+            ...((tensors?.[layer]?.data ?? []) as Float32Array).slice(token * k, (token + 1) * k),
+          ]),
+        ),
+      );
+      expect(records.flatMap((record) => [...record.experts])).toEqual(expected);
+      expect(records.flatMap((record) => [...(record.weights ?? [])])).toEqual(weights);
+    }
+  });
+
+  it('hears of every token of a generation once, in passes, and of none twice', async () => {
+    const inputIds = [prompts[0] as number[]];
+    const records = await recordsOf(() => model.generate({ ...GREEDY, inputIds, maxNewTokens: 5 }));
+    const length = inputIds[0]?.length as number;
+    expect(records.map(({ phase, start, tokens }) => [phase, start, tokens])).toEqual([
+      ['prefill', 0, length],
+      // The last token is chosen and not computed.
+      ...[0, 1, 2, 3].map((n) => ['decode', length + n, 1]),
+    ]);
+    expect(new Set(records.map(({ pass }) => pass)).size).toBe(5);
+    expect(new Set(records.map(({ request }) => request)).size).toBe(1);
+  });
+
+  it('sees which experts of the last layer a prompt needs: those of its last token', async () => {
+    const inputIds = [prompts[0] as number[]];
+    const [record] = await recordsOf(() => model.generate({ ...GREEDY, inputIds, maxNewTokens: 1 }));
+    const { layers, perToken: k } = model.routingHeader;
+    expect(layers.at(-1)).toBe((model.config.num_hidden_layers as number) - 1);
+    const { experts, tokens } = record as RoutingRecord;
+    const last = (token: number) =>
+      [...experts].slice(((token + 1) * layers.length - 1) * k, (token + 1) * layers.length * k);
+    for (let token = 0; token < tokens - 1; token++) expect(last(token)).toEqual(Array(k).fill(NOT_ROUTED));
+    expect(last(tokens - 1).every((expert) => expert < model.routingHeader.experts)).toBe(true);
+  });
+
+  it('hears rows that are computed together with the number of one pass, each with its own request', async () => {
+    const width = Math.min(...prompts.map((ids) => ids.length));
+    const inputIds = prompts.slice(0, 2).map((ids) => ids.slice(0, width));
+    const records = await recordsOf(() => model.generate({ ...GREEDY, inputIds, maxNewTokens: 3 }));
+    const steps = records.filter(({ phase }) => phase === 'decode');
+    expect(steps.length).toBe(4);
+    expect(new Set(steps.map(({ pass }) => pass)).size).toBe(2);
+    expect(new Set(steps.map(({ request }) => request)).size).toBe(2);
+  });
+
+  it('changes nothing, whatever it does to a record, and hears nothing after off', async () => {
+    const inputIds = [prompts[0] as number[]];
+    const calm = await model.generate({ ...GREEDY, inputIds, maxNewTokens: 4 });
+    const second: RoutingRecord[] = [];
+    const spoil = ({ experts }: RoutingRecord) => void experts.fill(7);
+    const keep = (record: RoutingRecord) => void second.push(record);
+    model.on('routing', spoil).on('routing', keep);
+    const { sequences } = await model.generate({ ...GREEDY, inputIds, maxNewTokens: 4 });
+    model.off('routing', spoil).off('routing', keep);
+    expect(sequences).toEqual(calm.sequences);
+    expect(second.some(({ experts }) => experts.some((expert) => expert !== 7))).toBe(true);
+    const heard = second.length;
+    await model.generate({ ...GREEDY, inputIds, maxNewTokens: 4 });
+    expect(second.length).toBe(heard);
+  });
+
+  it('is refused for another event or what is no function', () => {
+    expect(() => model.on('tokens' as 'routing', () => {})).toThrow(InputError);
+    expect(() => model.on('routing', 5 as never)).toThrow(/listener is 5; expected a function/);
+    expect(() => model.on('routing', () => {}, { wieghts: true } as never)).toThrow(
+      /did you mean "weights"/i,
+    );
+  });
+});
+
+describe('counters', () => {
+  it('count every use of an expert, whether anybody listens or not', async () => {
+    const before = await model.routedTokens();
+    const ids = prompts[1] as number[];
+    const records = await recordsOf(() => model.forward({ inputIds: [ids] }));
+    const after = await model.routedTokens();
+    const { layers, perToken: k, experts } = model.routingHeader;
+    expect(after.layers).toEqual(layers);
+    const expected = layers.map(() => new Array<number>(experts).fill(0));
+    for (const record of records)
+      for (const [i, expert] of record.experts.entries()) {
+        const counts = expected[Math.floor(i / k) % layers.length] as number[];
+        counts[expert] = (counts[expert] as number) + 1;
+      }
+    const grown = after.tokens.map((tokens, i) =>
+      [...tokens].map((n, e) => n - (before.tokens[i]?.[e] ?? 0)),
+    );
+    expect(grown).toEqual(expected);
+  });
+});
+
+describe('a file of routing records', () => {
+  it('gives back what was recorded', async () => {
+    const file = join(folder, 'run.jsonl');
+    const inputIds = [prompts[0] as number[]];
+    const recorder = await recordRouting(model, file, { weights: true });
+    const heard = await recordsOf(() => model.generate({ ...GREEDY, inputIds, maxNewTokens: 3 }), true);
+    await recorder.close();
+    await model.generate({ ...GREEDY, inputIds, maxNewTokens: 3 });
+    const { header, records } = await readRoutingFile(file);
+    expect(header).toMatchObject(model.routingHeader);
+    expect(records).toEqual(heard);
+  });
+
+  it('that cannot be opened is refused by name, and nothing is recorded', async () => {
+    const file = join(folder, 'none', 'run.jsonl');
+    await expect(recordRouting(model, file)).rejects.toThrow(InputError);
+    await expect(recordRouting(model, file)).rejects.toThrow(file);
+  });
+
+  it.runIf(existsSync('/dev/full'))(
+    'on a disk that is full says so at the end, not in the generation',
+    async () => {
+      const recorder = await recordRouting(model, '/dev/full');
+      const inputIds = [prompts[0] as number[]];
+      await model.generate({ ...GREEDY, inputIds, maxNewTokens: 3 });
+      await expect(recorder.close()).rejects.toThrow(/\/dev\/full: .*ENOSPC/);
+    },
+  );
+});
