@@ -6,7 +6,7 @@ import * as io from '../models/io.ts';
 import type { DeviceWeights } from '../runtime/device.ts';
 import type { WeightStore } from '../runtime/types.ts';
 import { CheckpointWeights } from '../weights/checkpoint-weights.ts';
-import type { ModelCheckpoint } from '../weights/quantized-checkpoint.ts';
+import { type ModelCheckpoint, storedWeights } from '../weights/quantized-checkpoint.ts';
 import { CHUNK_TOKENS, makeBatch, visualFeeds } from './batch.ts';
 import { DeviceCacheMemory, HostCacheMemory } from './cache/memory.ts';
 import { CachePool } from './cache/pool.ts';
@@ -109,8 +109,7 @@ export class Engine {
   get expertBytes(): number {
     const { routed, work } = this.model;
     if (!routed) return 0;
-    const tensors = [...this.#checkpoint.tensors.values()];
-    const stored = tensors.filter(({ name }) => work.use(name).share < 1);
+    const stored = storedWeights(this.#checkpoint).filter(({ name }) => work.use(name).share < 1);
     const bytes = stored.reduce((sum, { byteLength }) => sum + byteLength, 0);
     return Math.round(bytes / (routed.layers.length * routed.count));
   }
