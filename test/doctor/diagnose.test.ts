@@ -33,8 +33,11 @@ const COMPLETE = {
   programs: { ...SMI, ...COMPILERS },
 };
 
+/** CUDA's machines have Linux's paths, which Windows joins otherwise. */
+const withPaths = test.skipIf(process.platform === 'win32');
+
 describe('diagnose', () => {
-  test('has no step for a machine that has everything, and uses its GPU', async () => {
+  withPaths('has no step for a machine that has everything, and uses its GPU', async () => {
     const diagnosis = await diagnosisOf(COMPLETE, WORKING, { devices: [H200], fault: undefined });
     expect(diagnosis).toMatchObject({ ok: true, device: 'cuda', providers: ['CPU', 'CUDA'], steps: [] });
     expect(diagnosis.compiler).toEqual({ command: 'c++', version: 'c++ (Debian 12.2.0-14) 12.2.0' });
@@ -71,7 +74,7 @@ describe('diagnose', () => {
     ]);
   });
 
-  test('with a prebuilt addon and CUDA library no compiler is missed', async () => {
+  withPaths('with a prebuilt addon and CUDA library no compiler is missed', async () => {
     const addon = { path: '/app/prebuilds/linux-x64/switchyard.node', origin: 'prebuilt' } as const;
     const diagnosis = await diagnosisOf({ ...COMPLETE, programs: SMI }, { ...WORKING, addon });
     expect(diagnosis.steps).toEqual([]);
@@ -80,7 +83,7 @@ describe('diagnose', () => {
     expect(text).toMatch(/addon +\/app\/prebuilds\/linux-x64\/switchyard\.node, prebuilt\n/);
   });
 
-  test('tries the compiler that CXX names, as the build does, and nvcc where CUDA is', async () => {
+  withPaths('tries the compiler that CXX names, as the build does, and nvcc where CUDA is', async () => {
     const env = { CXX: 'ccache g++-13', CUDA_HOME: '/opt/cuda' };
     const programs = { ...COMPILERS, ccache: 'g++ 13\n', '/opt/cuda/bin/nvcc': 'release 13.0' };
     const diagnosis = await diagnosisOf({ env, programs });

@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 
 /** Whether this system tells a process about its memory and files. */
-export const hasProc = existsSync('/proc/self/smaps_rollup');
+export const hasProc = process.platform === 'linux' && existsSync('/proc/self/smaps_rollup');
 
 /** Memory of this process that belongs to it alone and was written to, in bytes. */
 export function privateDirty(): number {

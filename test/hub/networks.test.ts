@@ -1,7 +1,7 @@
 /** Networks that stand between a program and the hub: proxies, certificates of their own, mirrors. */
 import { createHash } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { HubError } from '../../src/errors.ts';
 import { resolveRepo } from '../../src/hub/repo/resolve-repo.ts';
@@ -224,7 +224,7 @@ describe('a certificate', () => {
     await startHub({ tls: true });
     const empty = join(await temporaryFolder(), 'empty.pem');
     await writeFile(empty, 'nothing');
-    for (const path of ['/no/such.pem', empty]) {
+    for (const path of [resolve('/no/such.pem'), empty]) {
       vi.stubEnv('SSL_CERT_FILE', path);
       await expect(resolveRepo(ID, {}, QUICK)).rejects.toThrow(
         new RegExp(`SSL_CERT_FILE.*${literally(path)}`),
