@@ -1,4 +1,4 @@
-import { access, constants, lstat, readlink, rename, stat } from 'node:fs/promises';
+import { access, constants, lstat, readlink, rename, rm, stat } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -89,11 +89,17 @@ export async function reading<T>(path: string, read: () => Promise<T>): Promise<
 
 /** How Windows refuses what a file in use does not allow; permission may be missing as well. */
 const IN_USE = /^(EPERM|EACCES|EBUSY)$/;
+const RETRIES = process.platform === 'win32' ? 5 : 0;
 const FIRST_PAUSE_MS = 10;
 const LONGEST_PAUSE_MS = 1000;
 
+/** Whether Windows refused something because a file is in use; elsewhere files in use are in nobody's way. */
+export function isInUse(error: unknown, platform: NodeJS.Platform = process.platform): boolean {
+  return platform === 'win32' && IN_USE.test((error as NodeJS.ErrnoException).code ?? '');
+}
+
 /**
- * Gives a file another name on its disk, in one step, in place of whatever has that name. Windows refuses that while somebody has
+ * Gives a file or folder another name on its disk, in one step, in place of whatever has that name. Windows refuses that while somebody has
  * one of them open, as scanners do with new files for a moment: there it is tried for two seconds.
  */
 export async function replaceFile(
@@ -105,9 +111,24 @@ export async function replaceFile(
     try {
       return await rename(from, to);
     } catch (error) {
-      const isPassing = platform === 'win32' && IN_USE.test((error as NodeJS.ErrnoException).code ?? '');
-      if (!isPassing || pause > LONGEST_PAUSE_MS) throw error;
+      if (!isInUse(error, platform) || pause > LONGEST_PAUSE_MS) throw error;
       await sleep(pause);
     }
+  }
+}
+
+/**
+ * Removes a file, or a folder with all that is in it; of symbolic links only the links.
+ *
+ * @throws HubError naming the path and what helps
+ */
+export async function removePath(path: string): Promise<void> {
+  try {
+    await rm(path, { recursive: true, force: true, maxRetries: RETRIES });
+  } catch (error) {
+    const remedy = isInUse(error) ? 'End what has it open, or change' : 'Change';
+    throw new HubError(`${path} cannot be removed: ${(error as Error).message}. ${remedy} its permissions`, {
+      cause: error,
+    });
   }
 }

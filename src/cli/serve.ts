@@ -22,6 +22,8 @@ import { createProgressDisplay } from './progress.ts';
 
 /** How long a server that is told to end goes on answering, in seconds. */
 const DRAIN = 30;
+/** How a server is asked to end in order; Windows knows no SIGTERM, but Ctrl-Break. */
+const END = process.platform === 'win32' ? 'SIGBREAK' : 'SIGTERM';
 /** Names under which a server on this machine alone is called. */
 const LOOPBACK = ['localhost', '127.0.0.1', '[::1]'];
 
@@ -65,7 +67,7 @@ export function addServeCommand(program: Command, io: Io): void {
     .option('--max-waiting <n>', 'requests that may wait (default: 64)', integer(0))
     .option('--max-tokens <n>', 'most new tokens of an answer', integer(1))
     .option('--max-time <seconds>', 'most time of an answer', decimal({ above: 0 }))
-    .option('--drain <seconds>', 'time to finish answers after SIGTERM', decimal({ least: 0 }), DRAIN);
+    .option('--drain <seconds>', `time to finish answers after ${END}`, decimal({ least: 0 }), DRAIN);
   addComputeOptions(command)
     .addHelpText('after', examples(['switchyard serve --model Qwen/Qwen3-30B-A3B', '']))
     .action((flags: Flags) => serve(flags, io));
@@ -132,13 +134,13 @@ async function load(source: string, flags: Flags, io: Io) {
   }
 }
 
-/** Resolves on SIGTERM, or when the run is stopped. */
+/** Resolves on {@link END}, or when the run is stopped. */
 async function ending(stop: AbortSignal): Promise<void> {
   const over = new AbortController();
   try {
     if (stop.aborted) return;
     await Promise.race([
-      once(process, 'SIGTERM', { signal: over.signal }),
+      once(process, END, { signal: over.signal }),
       once(stop, 'abort', { signal: over.signal }),
     ]);
   } finally {

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { mkdir, readdir, realpath, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { isReadableFile, ownCacheFolder } from '../files.ts';
+import { isInUse, isReadableFile, ownCacheFolder, removePath, replaceFile } from '../files.ts';
 import { readJsonFile } from '../json.ts';
 import { readHeader } from '../safetensors/header.ts';
 import type { TensorInfo } from '../safetensors/types.ts';
@@ -87,13 +87,24 @@ export async function keep(what: KeptWeights, write: (path: string) => Promise<v
     await checkRoom(partial, what.bytes, REMEDY);
     await write(join(partial, WEIGHTS));
     await writeFile(join(partial, ABOUT), `${JSON.stringify({ version: VERSION, ...rest })}\n`);
-    // What is there is of no use, or another process has just put the same there.
-    await rm(folder, { recursive: true, force: true });
-    await rename(partial, folder);
+    await putInPlace(partial, folder);
   } catch (error) {
     await rm(partial, { recursive: true, force: true }).catch(() => {});
     throw inWords(error, partial, what.bytes, REMEDY);
   }
+}
+
+/** What is there is of no use, or another process has just put the same there; Windows lets nobody move it while that uses it. */
+async function putInPlace(partial: string, folder: string): Promise<void> {
+  const former = `${partial}.former`;
+  try {
+    await rename(folder, former);
+  } catch (error) {
+    if (isInUse(error)) return rm(partial, { recursive: true, force: true });
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+  }
+  await replaceFile(partial, folder);
+  await rm(former, { recursive: true, force: true });
 }
 
 /** Everything that is kept, by model. */
@@ -110,7 +121,7 @@ async function readAbout(folder: string): Promise<KeptWeights | undefined> {
   return { folder, model, scheme, bytes };
 }
 
-/** Removes what is kept; models that use it go on. */
+/** Removes what is kept; models that use it go on, but on Windows keep it from being removed. */
 export async function removeKept({ folder }: KeptWeights): Promise<void> {
-  await rm(folder, { recursive: true, force: true });
+  await removePath(folder);
 }

@@ -1,5 +1,6 @@
-import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { replaceFile } from '../files.ts';
 import { byteLength } from '../safetensors/writer.ts';
 import { checkRoom, inWords } from './disk.ts';
 import type { Unit } from './rounded-matrix.ts';
@@ -46,7 +47,7 @@ export async function writeCheckpoint(
     if (shards.length > 1)
       await writeFile(join(partial, 'model.safetensors.index.json'), `${JSON.stringify(index, null, 2)}\n`);
     for (const [name, content] of others) await writeFile(join(partial, name), content);
-    await rename(partial, folder);
+    await replaceFile(partial, folder);
   } catch (error) {
     await rm(partial, { recursive: true, force: true }).catch(() => {});
     throw inWords(error, folder, total, REMEDY);

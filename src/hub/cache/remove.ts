@@ -1,7 +1,7 @@
-import { lstat, readdir, readFile, rm, stat } from 'node:fs/promises';
+import { lstat, readdir, readFile, stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { HubError, show } from '../../errors.ts';
-import { unreadable } from '../../files.ts';
+import { removePath, unreadable } from '../../files.ts';
 import { defaultCacheDir } from '../environment.ts';
 import { blobsByInode, localFiles } from '../repo/local-files.ts';
 import { checkRevision, isCommit, isRepoId } from '../repo/names.ts';
@@ -57,20 +57,9 @@ export async function planRemoval(id: string, revision?: string, cacheDir?: stri
   return { id, commits: going, bytes, linkedBlobs, paths };
 }
 
-/** While a file is open, Windows lets nobody remove it; scanners of viruses open files for a moment. */
-const RETRIES = process.platform === 'win32' ? 5 : 0;
-
 /** Carries a removal out. */
 export async function remove({ paths }: Removal): Promise<void> {
-  // `rm` takes symlinks away and never follows them.
-  for (const path of paths) {
-    await rm(path, { recursive: true, force: true, maxRetries: RETRIES }).catch((error) => {
-      const cause = process.platform === 'win32' ? 'End what has it open, or change' : 'Change';
-      throw new HubError(`${path} cannot be removed: ${error.message}. ${cause} its permissions`, {
-        cause: error,
-      });
-    });
-  }
+  for (const path of paths) await removePath(path);
 }
 
 async function findCommit(
