@@ -53,18 +53,29 @@ describe('the tarball', () => {
 
   test('has nothing else', () => {
     const expected =
-      /^(LICENSE|README\.md|ARCHITECTURE\.md|package\.json|scripts\/(build-cuda|build-native|cuda-sources|native\/build)\.mjs)$|^(dist|kernels|configs\/demo-model)\//;
+      /^(LICENSE|README\.md|ARCHITECTURE\.md|package\.json|scripts\/(build-cuda|build-native|cuda-sources|native\/build)\.mjs)$|^(dist|kernels|prebuilds|configs\/demo-model)\//;
     expect(paths().filter((path) => !expected.test(path))).toEqual([]);
     expect(paths().filter((path) => /^kernels\/(build|test)\/|\.test\./.test(path))).toEqual([]);
   });
 
-  test('has JavaScript and types for each module', async () => {
+  test('has types for each module', async () => {
     const modules = (await readdir(join(root, 'src'), { recursive: true })).filter((path) =>
       path.endsWith('.ts'),
     );
-    const expected = modules.flatMap((path) =>
-      ['.js', '.d.ts'].map((ending) => `dist/${path.replace(/\.ts$/, ending)}`),
-    );
+    const expected = modules.map((path) => `dist/${path.replace(/\.ts$/, '.d.ts')}`);
     expect(paths()).toEqual(expect.arrayContaining(expected));
+  });
+
+  test('has source maps that hold the sources, which it does not have otherwise', async () => {
+    const maps = paths().filter((path) => path.endsWith('.map'));
+    expect(maps.length).toBeGreaterThan(1);
+    for (const path of maps) {
+      const { sources, sourcesContent } = JSON.parse(await readFile(join(root, path), 'utf8'));
+      expect(sourcesContent, path).toHaveLength(sources.length);
+    }
+    for (const path of paths().filter((path) => path.endsWith('.js'))) {
+      const named = (await readFile(join(root, path), 'utf8')).includes('//# sourceMappingURL=');
+      expect(maps.includes(`${path}.map`), path).toBe(named);
+    }
   });
 });

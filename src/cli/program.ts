@@ -1,18 +1,7 @@
 import { Command, CommanderError } from 'commander';
 import { version } from '../runtime/package-root.ts';
-import { addBenchCommand } from './bench.ts';
-import { addBuildCommand } from './build.ts';
-import { addCacheCommand } from './cache.ts';
-import { addCompletionCommand } from './completion.ts';
-import { addDoctorCommand } from './doctor.ts';
-import { addDownloadCommand } from './download.ts';
-import { addGenerateCommand } from './generate.ts';
-import { addInfoCommand } from './info.ts';
+import { addCommands } from './commands.ts';
 import { type Io, Stop, UsageError } from './io.ts';
-import { addQuantizeCommand } from './quantize.ts';
-import { addRoutingCommand } from './routing.ts';
-import { addServeCommand } from './serve.ts';
-import { addVerifyCommand } from './verify.ts';
 
 /**
  * Runs one command line.
@@ -23,7 +12,8 @@ import { addVerifyCommand } from './verify.ts';
  */
 export async function runCommandLine(args: readonly string[], io: Io): Promise<number> {
   try {
-    await buildProgram(io).parseAsync(args, { from: 'user' });
+    const program = await buildProgram(args, io);
+    await program.parseAsync(args, { from: 'user' });
     return io.stop.aborted ? exitCodeOf(io.stop.reason) : 0;
   } catch (error) {
     // What a stopped run throws is a consequence of the stop.
@@ -41,7 +31,7 @@ const EXIT_CODES = `
 Exit codes: 0 where all went well; 2 where the command line, or what is piped in, is wrong, or a device lacks something; 130 after Ctrl-C; 1
 for any other fault.`;
 
-function buildProgram(io: Io): Command {
+async function buildProgram(args: readonly string[], io: Io): Promise<Command> {
   const program = new Command('switchyard')
     .description(
       'Runs Qwen Mixture-of-Experts models on ONNX Runtime, with the experts on a backend of your choice.',
@@ -51,18 +41,7 @@ function buildProgram(io: Io): Command {
     .configureOutput({ writeOut: (text) => io.stdout.write(text), writeErr: (text) => io.stderr.write(text) })
     .addHelpText('after', EXIT_CODES)
     .showHelpAfterError('(add --help for usage)');
-  addGenerateCommand(program, io);
-  addServeCommand(program, io);
-  addInfoCommand(program, io);
-  addDownloadCommand(program, io);
-  addCacheCommand(program, io);
-  addQuantizeCommand(program, io);
-  addVerifyCommand(program, io);
-  addBenchCommand(program, io);
-  addRoutingCommand(program, io);
-  addDoctorCommand(program, io);
-  addBuildCommand(program, io);
-  addCompletionCommand(program, io);
+  await addCommands(program, args, io);
   return program;
 }
 

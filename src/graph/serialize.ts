@@ -1,5 +1,12 @@
 import { ELEMENT_TYPES } from '../dtype.ts';
-import { AttributeType, ModelProto } from './onnx-proto.ts';
+import {
+  type AttributeProto,
+  AttributeType,
+  encodeModel,
+  type NodeProto,
+  type TensorProto,
+  type ValueInfoProto,
+} from './onnx-proto.ts';
 import type { Attribute, GraphParts, Initializer, Node, TypedName } from './parts.ts';
 
 const IR_VERSION = 11;
@@ -9,7 +16,7 @@ export function serializeGraph(
   { inputs, initializers, nodes, outputs }: GraphParts,
   opsets: Readonly<Record<string, number>>,
 ): Uint8Array {
-  return ModelProto.encode({
+  return encodeModel({
     ir_version: IR_VERSION,
     producer_name: 'switchyard',
     opset_import: Object.entries(opsets).map(([domain, version]) => ({ domain, version })),
@@ -20,10 +27,10 @@ export function serializeGraph(
       input: inputs.map(valueInfoProto),
       output: outputs.map(valueInfoProto),
     },
-  }).finish();
+  });
 }
 
-function nodeProto({ opType, domain, inputs, outputs, attributes }: Node) {
+function nodeProto({ opType, domain, inputs, outputs, attributes }: Node): NodeProto {
   return {
     op_type: opType,
     domain,
@@ -34,7 +41,7 @@ function nodeProto({ opType, domain, inputs, outputs, attributes }: Node) {
   };
 }
 
-function attributeProto(name: string, value: Attribute) {
+function attributeProto(name: string, value: Attribute): AttributeProto {
   if (typeof value === 'string')
     return { name, s: new TextEncoder().encode(value), type: AttributeType.string };
   if (typeof value === 'object' && 'float' in value)
@@ -45,11 +52,11 @@ function attributeProto(name: string, value: Attribute) {
   return { name, i: Number(value), type: AttributeType.int };
 }
 
-function tensorProto({ name, dtype, shape, data }: Initializer) {
+function tensorProto({ name, dtype, shape, data }: Initializer): TensorProto {
   return { name, data_type: ELEMENT_TYPES[dtype].onnx, dims: shape, raw_data: data };
 }
 
-function valueInfoProto({ name, dtype, shape }: TypedName) {
+function valueInfoProto({ name, dtype, shape }: TypedName): ValueInfoProto {
   const dim = shape.map((size) => (typeof size === 'number' ? { dim_value: size } : { dim_param: size }));
   return { name, type: { tensor_type: { elem_type: ELEMENT_TYPES[dtype].onnx, shape: { dim } } } };
 }

@@ -1,8 +1,10 @@
 import { readFile } from 'node:fs/promises';
 import { homedir, userInfo } from 'node:os';
 import { isAbsolute, join, resolve, sep } from 'node:path';
-import { HUB_URL } from '@huggingface/hub';
 import { HubError } from '../errors.ts';
+
+/** Where models are, unless the environment says otherwise. */
+const HUB_URL = 'https://huggingface.co';
 
 /** The environment variables huggingface_hub (Python) reads, with its precedence. An empty value counts as unset. */
 type Environment = Readonly<Record<string, string | undefined>>;

@@ -1,6 +1,5 @@
 import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import { scanCacheDir } from '@huggingface/hub';
 import { unreadable } from '../../files.ts';
 import { defaultCacheDir } from '../environment.ts';
 
@@ -33,6 +32,7 @@ export interface CacheContent {
 export async function scanCache(cacheDir: string = defaultCacheDir()): Promise<CacheContent> {
   const folder = resolve(cacheDir);
   if ((await stat(folder).catch(() => undefined)) === undefined) return { folder, models: [], warnings: [] };
+  const { scanCacheDir } = await import('@huggingface/hub');
   const { repos, warnings } = await scanCacheDir(folder).catch((error) => {
     throw unreadable(folder, error);
   });

@@ -1,5 +1,4 @@
 import { createHash } from 'node:crypto';
-import { fileDownloadInfo, modelInfo } from '@huggingface/hub';
 import { HubError, SwitchyardError, show } from '../../errors.ts';
 import { discard } from '../../net/get.ts';
 import type { HubConnection } from '../transfer/connection.ts';
@@ -42,8 +41,12 @@ export async function resolveCommit(hub: HubConnection): Promise<Commit> {
   });
 }
 
+/** Loaded by those who ask the Hub: a model in a folder, or in the cache, needs none of it. */
+const hubApi = () => import('@huggingface/hub');
+
 /** The call that asks for the commit and the file names only, which a large repo needs. */
 async function askExpanded(hub: HubConnection): Promise<Commit> {
+  const { modelInfo } = await hubApi();
   const info = await modelInfo({
     name: hub.id,
     revision: hub.revision,
@@ -109,6 +112,7 @@ export async function remoteFile(
   commit: string,
   path: string,
 ): Promise<RemoteFile | 'absent' | 'unserved'> {
+  const { fileDownloadInfo } = await hubApi();
   let certain = false;
   const info = await withRetries(`asking for ${path} of ${hub.id}`, hub, () =>
     fileDownloadInfo({
