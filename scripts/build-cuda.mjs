@@ -235,7 +235,11 @@ async function releaseOptions(nvcc, out) {
     '-Xcompiler',
     flag,
   ]);
-  return { folder: out, objects: [shim], options: [...options, '-Xlinker', '--gc-sections', '-Xlinker', '--strip-all'] };
+  return {
+    folder: out,
+    objects: [shim],
+    options: [...options, '-Xlinker', '--gc-sections', '-Xlinker', '--strip-all'],
+  };
 }
 
 async function linkBench(nvcc, objects, cublasLt) {

@@ -4,22 +4,18 @@ export const TOKENS = 12;
 
 const speak = (loading) => `${loading}
 async function speak() {
-  const folder = join(dirname(require.resolve('moe-switchyard/package.json')), 'configs', 'demo-model');
-  const model = await AutoModelForCausalLM.fromPretrained(folder);
-  const tokenizer = await AutoTokenizer.fromPretrained(folder);
+  const model = await AutoModelForCausalLM.fromPretrained(DEMO_MODEL);
+  const tokenizer = await AutoTokenizer.fromPretrained(DEMO_MODEL);
   const { sequences } = await model.generate({ ...tokenizer('${PROMPT}'), maxNewTokens: ${TOKENS}, doSample: false });
   await model.dispose();
   console.log(tokenizer.decode(sequences[0] ?? []));
 }
 `;
 
-const esm = speak(`import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
-import { AutoModelForCausalLM, AutoTokenizer } from 'moe-switchyard';
-const require = createRequire(import.meta.url);`);
-
-const commonJs = speak(`const { dirname, join } = require('node:path');
-const { AutoModelForCausalLM, AutoTokenizer } = require('moe-switchyard');`);
+const esm = speak(`import { AutoModelForCausalLM, AutoTokenizer, DEMO_MODEL } from 'moe-switchyard';`);
+const commonJs = speak(
+  `const { AutoModelForCausalLM, AutoTokenizer, DEMO_MODEL } = require('moe-switchyard');`,
+);
 
 const tsconfig = (module, moduleResolution) =>
   JSON.stringify({

@@ -6,7 +6,7 @@
 // No compiler is on the PATH, install scripts are blocked, and packages come from a registry on loopback. Prints a table, and exits with 1
 // where something does not speak, or says other words than the rest. --work keeps tools and downloads for the next time.
 import { spawn } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -52,9 +52,11 @@ function start([program, ...args], cwd, env) {
 }
 
 function megabytes(folder) {
-  const bytes = readdirSync(folder, { recursive: true })
-    .map((name) => statSync(join(folder, name), { throwIfNoEntry: false }))
-    .reduce((sum, entry) => sum + (entry?.isFile() ? entry.size : 0), 0);
+  // Of a file that is linked twice once.
+  const files = readdirSync(folder, { recursive: true })
+    .map((name) => lstatSync(join(folder, name)))
+    .filter((entry) => entry.isFile());
+  const bytes = [...new Map(files.map(({ ino, size }) => [ino, size])).values()].reduce((a, b) => a + b, 0);
   return `${Math.round(bytes / 1e6)} MB`;
 }
 
@@ -103,6 +105,8 @@ async function tryManager(name, manager, registry) {
     mkdirSync(folder, { recursive: true });
   }
   const files = {
+    // Not every manager reads the registry from the environment.
+    '.npmrc': `registry=${registry}/\n`,
     'package.json': '{ "name": "tried", "version": "1.0.0", "private": true }',
     ...manager.files,
   };

@@ -40,7 +40,7 @@ const COMMANDS: readonly Entry[] = [
     load: async () => (await import('./cache.ts')).addCacheCommand,
   },
   {
-    usage: 'quantize <model>',
+    usage: 'quantize <model> <folder>',
     description:
       'Write a model with rounded weights to a folder, as compressed-tensors, for this and other programs.',
     load: async () => (await import('./quantize.ts')).addQuantizeCommand,

@@ -33,7 +33,7 @@ export async function compileSources(...wanted: string[]): Promise<CompiledSourc
     await writeFile(join(copy, 'tsconfig.json'), JSON.stringify(config));
     await writeFile(
       join(copy, 'package.json'),
-      '{ "name": "moe-switchyard", "type": "module", "version": "0.0.0" }',
+      '{ "name": "moe-switchyard", "type": "module", "version": "0.0.0", "exports": "./dist/index.js" }',
     );
     await promisify(execFile)(process.execPath, [tsc, '-p', join(copy, 'tsconfig.json')]);
   } catch (error) {
