@@ -113,7 +113,7 @@ export { NOT_ROUTED } from './routing/record.ts';
 export type { Device } from './runtime/choose-device.ts';
 export type { ResidencyStats } from './runtime/device.ts';
 export { Tensor, type TensorConstructor, type TensorData } from './runtime/ort.ts';
-export type { ChatMessage } from './tokenizer/conversation.ts';
+export type { ChatMessage, ContentPart } from './tokenizer/conversation.ts';
 export type { Detokenizer } from './tokenizer/detokenizer.ts';
 export type { ResponseDelta } from './tokenizer/response/events.ts';
 export type {

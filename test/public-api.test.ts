@@ -127,6 +127,7 @@ describe('the public surface', () => {
         "ConfigError",
         "ConfigOverride",
         "ConstraintFactory",
+        "ContentPart",
         "DEMO_MODEL",
         "DType",
         "DecodeOptions",

@@ -1,14 +1,23 @@
 import { expected, InputError, show, TokenizerError } from '../errors.ts';
 import type { ChatTemplate } from './chat-template.ts';
 
+/** A part of a turn. What else belongs to it, such as the bounds of a picture, stands beside. */
+export type ContentPart =
+  | { type: 'text'; text: string; [field: string]: unknown }
+  | { type: 'image'; image?: unknown; [field: string]: unknown }
+  | { type: 'image_url'; image_url: string | { url: string }; [field: string]: unknown }
+  | { type: 'video'; video?: unknown; [field: string]: unknown }
+  | { [field: string]: unknown };
+
 /** One turn of a conversation. Templates read `role`, `content` and whatever else they define (`tool_calls`, …). */
 export interface ChatMessage {
-  role: string;
+  role: 'system' | 'user' | 'assistant' | 'tool' | (string & Record<never, never>);
   /** Text, or a list of parts such as `{ type: 'text', text }` and, for multimodal templates, `{ type: 'image' }`. */
-  content?: unknown;
+  content?: string | readonly ContentPart[] | null | undefined;
   [field: string]: unknown;
 }
 
+type Content = ChatMessage['content'];
 type Part = Record<string, unknown>;
 
 /** Kinds of parts, and the field that names the kind of a part without `type`. */
@@ -152,14 +161,14 @@ function canReadParts(
   role: string,
   variables: Readonly<Record<string, unknown>>,
 ): boolean {
-  const conversation = (content: unknown): ChatMessage[] => {
+  const conversation = (content: Content): ChatMessage[] => {
     if (role === 'system' || role === 'developer') return [{ role, content }, QUESTION];
     if (role === 'assistant') return [QUESTION, { role, content }, QUESTION];
     return role === 'tool'
       ? [QUESTION, CALL, { role, content, tool_call_id: 'call00000' }]
       : [{ role, content }];
   };
-  const render = (content: unknown) => {
+  const render = (content: Content) => {
     try {
       return template.render({ ...variables, messages: conversation(content) });
     } catch (error) {
@@ -203,7 +212,7 @@ export function renderOpen(
 }
 
 /** The content with the mark behind its text, or behind the last of its texts; undefined where it has none. */
-function withMark(content: unknown): unknown {
+function withMark(content: Content): Content {
   if (typeof content === 'string') return content.trim() === '' ? undefined : content + END_MARK;
   if (!Array.isArray(content)) return undefined;
   const at = content.findLastIndex((part: Part) => typeof part.text === 'string');
