@@ -31,6 +31,8 @@ export interface AnswerEnd {
 
 export interface Usage {
   readonly promptTokens: number;
+  /** Of these, what an earlier answer had computed. */
+  readonly cachedTokens: number;
   readonly newTokens: number;
   /** Of the new ones, those of reasoning. */
   readonly reasoningTokens: number;
@@ -127,6 +129,7 @@ class AnswerReader implements Streamer {
       logprobs: output.logprobs?.[0],
       usage: {
         promptTokens: this.#promptTokens,
+        cachedTokens: output.stats.cachedTokens,
         newTokens: this.#newTokens,
         reasoningTokens: this.#reasoningTokens,
       },

@@ -50,6 +50,16 @@ describe('/v1/chat/completions, asked by the openai client', () => {
     });
   });
 
+  it('says how much of a prompt an earlier answer had computed', async () => {
+    const text = 'And it came to pass. '.repeat(40);
+    const long = { ...question, messages: [{ role: 'user' as const, content: text }] };
+    const cached = async () =>
+      (await client.chat.completions.create(long)).usage?.prompt_tokens_details?.cached_tokens;
+    expect(await cached()).toBe(0);
+    // Whole blocks of 64.
+    expect(await cached()).toBeGreaterThanOrEqual(64);
+  });
+
   it('streams the same text, piece by piece, with the usage at the end', async () => {
     const whole = await client.chat.completions.create(question);
     const stream = await client.chat.completions.create({

@@ -18,11 +18,12 @@ function reasonOf({ finish, stop }: AnswerEnd) {
   return { stop_reason: stop === undefined ? REASONS[finish] : 'stop_sequence', stop_sequence: stop ?? null };
 }
 
-const usageOf = (input: number, output: number) => ({
-  input_tokens: input,
+/** What was computed earlier is counted apart. */
+const usageOf = (prompt: number, output: number, cached = 0) => ({
+  input_tokens: prompt - cached,
   output_tokens: output,
   cache_creation_input_tokens: 0,
-  cache_read_input_tokens: 0,
+  cache_read_input_tokens: cached,
 });
 
 /** The response of `/v1/messages`. */
@@ -32,7 +33,7 @@ export async function message(model: string, [events]: readonly AnswerEvents[]) 
     ...newMessage(model),
     content: blocks.map((block) => ({ ...opened(block), ...filled(block) })),
     ...reasonOf(end),
-    usage: usageOf(end.usage.promptTokens, end.usage.newTokens),
+    usage: usageOf(end.usage.promptTokens, end.usage.newTokens, end.usage.cachedTokens),
   };
 }
 
@@ -87,7 +88,7 @@ export async function* messageEvents(
     else {
       yield event('message_delta', {
         delta: reasonOf(one.end),
-        usage: usageOf(promptTokens, one.end.usage.newTokens),
+        usage: usageOf(promptTokens, one.end.usage.newTokens, one.end.usage.cachedTokens),
       });
       yield event('message_stop', {});
     }

@@ -67,7 +67,7 @@ export function usageOf(ends: readonly AnswerEnd[]) {
     prompt_tokens: prompt,
     completion_tokens: completion,
     total_tokens: prompt + completion,
-    prompt_tokens_details: { cached_tokens: 0 },
+    prompt_tokens_details: { cached_tokens: ends[0]?.usage.cachedTokens ?? 0 },
     completion_tokens_details: { reasoning_tokens: sum((end) => end.usage.reasoningTokens) },
   };
 }

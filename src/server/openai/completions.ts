@@ -95,8 +95,15 @@ function choiceOf(
 /** Answers to one prompt share it. */
 function usageOfPrompts(ends: readonly AnswerEnd[], n: number) {
   const usage = usageOf(ends);
-  const prompt = ends.filter((_, i) => i % n === 0).reduce((sum, end) => sum + end.usage.promptTokens, 0);
-  return { ...usage, prompt_tokens: prompt, total_tokens: prompt + usage.completion_tokens };
+  const first = ends.filter((_, i) => i % n === 0);
+  const prompt = first.reduce((sum, end) => sum + end.usage.promptTokens, 0);
+  const cached = first.reduce((sum, end) => sum + end.usage.cachedTokens, 0);
+  return {
+    ...usage,
+    prompt_tokens: prompt,
+    total_tokens: prompt + usage.completion_tokens,
+    prompt_tokens_details: { cached_tokens: cached },
+  };
 }
 
 function logprobsOf(logprobs: readonly TokenLogprobs[] | undefined) {

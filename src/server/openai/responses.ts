@@ -42,14 +42,14 @@ export async function response(model: string, [events]: readonly AnswerEvents[],
 }
 
 function outcome({ finish, usage }: AnswerEnd) {
-  const { promptTokens, newTokens, reasoningTokens } = usage;
+  const { promptTokens, cachedTokens, newTokens, reasoningTokens } = usage;
   const isCut = finish === 'length';
   return {
     status: isCut ? 'incomplete' : 'completed',
     ...(isCut && { incomplete_details: { reason: 'max_output_tokens' } }),
     usage: {
       input_tokens: promptTokens,
-      input_tokens_details: { cached_tokens: 0 },
+      input_tokens_details: { cached_tokens: cachedTokens },
       output_tokens: newTokens,
       output_tokens_details: { reasoning_tokens: reasoningTokens },
       total_tokens: promptTokens + newTokens,
