@@ -124,6 +124,8 @@ async function generate(flags: Flags, io: Io): Promise<void> {
     const options = {
       ...batch,
       ...generationOptions(flags),
+      // A stop string of generation_config.json stays, as in transformers.
+      includeStopStrings: flags.stop === undefined,
       ...given({ streamer, tokenizer: loaded.tokenizer }),
       signal: io.stop,
     };
@@ -136,12 +138,10 @@ async function generate(flags: Flags, io: Io): Promise<void> {
         throw error;
       })
       .finally(() => recorder?.close());
-    if (flags.json) io.stdout.write(`${JSON.stringify(jsonReport(output, loaded))}\n`);
-    else if (streamer) io.stdout.write('\n');
-    else {
-      const width = batch.inputIds[0]?.length;
-      io.stdout.write(output.sequences.map((row) => `${row.slice(width).join(',')}\n`).join(''));
-    }
+    const width = batch.inputIds[0]?.length;
+    const rows = output.sequences.map((row) => row.slice(width));
+    if (flags.json) io.stdout.write(`${JSON.stringify(jsonReport(output, rows, loaded))}\n`);
+    else io.stdout.write(streamer ? '\n' : rows.map((row) => `${row.join(',')}\n`).join(''));
     if (flags.stats) {
       const pictures = describePictures(prompt, batch, loaded);
       io.stderr.write(
@@ -190,9 +190,10 @@ function chooseStreamer(flags: Flags, batch: Batch, { tokenizer }: Loaded, io: I
 }
 
 /** What `generate` gives, with the backends that have computed it. */
-function jsonReport(output: GenerateOutput | PartialOutput, loaded: Loaded) {
-  const { stats, text = output.sequences.map(() => null), ...rest } = output;
-  return { ...rest, text, experts: backends(loaded), stats };
+/** What `generate` of the API gives, but `sequences` are the new tokens alone: who calls a command knows the prompt. */
+function jsonReport(output: GenerateOutput | PartialOutput, sequences: number[][], loaded: Loaded) {
+  const { stats, text = sequences.map(() => null), ...rest } = output;
+  return { ...rest, sequences, text, experts: backends(loaded), stats };
 }
 
 const backends = ({ model }: Loaded) => model.getExpertsImplementation();

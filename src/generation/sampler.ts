@@ -122,7 +122,7 @@ class FilteringSampler implements Sampler {
 export function refuse(scores: Float32Array): never {
   if (scores.some(Number.isNaN)) {
     throw new EngineError(
-      'The model computed no number for any token (all logits are NaN); its weights may be damaged',
+      'The model computed no number for any token (all logits are NaN); its weights may be damaged, or the codes or scales of quantized ones',
     );
   }
   throw new InputError(

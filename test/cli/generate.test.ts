@@ -15,9 +15,6 @@ async function generate(...args: string[]): Promise<string> {
   return stdout;
 }
 const json = async (...args: string[]) => JSON.parse(await generate(...args, '--json'));
-/** The last `count` ids of each row of a report. */
-const newTokens = ({ sequences }: { sequences: number[][] }, count: number) =>
-  sequences.map((row) => row.slice(-count));
 const expected = (model: string) => readJson<GoldenModel>(goldenModel(model), 'expected.json');
 /** How the goldens were made. */
 const plain = ['--dtype', 'float32', '--temperature', '0', '--repetition-penalty', '1', '--ignore-eos'];
@@ -57,8 +54,7 @@ describe('raw ids', () => {
   test('--json has ids, text, backend and statistics of a batch', async () => {
     const report = await json(...asBatch, ...plain, '--max-new-tokens', '24', '--experts', 'eager');
     expect(Object.keys(report)).toEqual(['sequences', 'finishReasons', 'text', 'experts', 'stats']);
-    expect(newTokens(report, 24)).toEqual(batch?.tokens);
-    expect(report.sequences[1].slice(0, -24)).toEqual(rows[1]);
+    expect(report.sequences).toEqual(batch?.tokens);
     expect(report.text).toEqual([expect.any(String), expect.any(String)]);
     expect(report.experts).toEqual({ '': 'eager' });
     expect(report.stats).toMatchObject({ newTokens: 48, promptTokens: rows.flat().length });
@@ -79,7 +75,7 @@ describe('raw ids', () => {
     expect(stderr).toMatch(/^warning: the output has no text: .*tokenizer/);
     const { sequences, text } = JSON.parse(stdout);
     expect(text).toEqual([null]);
-    expect(await generate(...model)).toBe(`${sequences[0].slice(2).join(',')}\n`);
+    expect(await generate(...model)).toBe(`${sequences[0].join(',')}\n`);
   });
 });
 
@@ -90,7 +86,7 @@ test('an image-text model goes on with text, each part on its own backend', asyn
   const args = ['--model', goldenModel('qwen3_vl_moe_e'), '--input-ids', String(prompt?.input_ids), ...plain];
   const experts = ['--experts', 'text_config=grouped_mm,vision_config=eager'];
   const report = await json(...args, ...experts, '--max-new-tokens', '12');
-  expect(newTokens(report, 12)).toEqual([prompt?.greedy.tokens]);
+  expect(report.sequences).toEqual([prompt?.greedy.tokens]);
   expect(report.experts).toEqual({ '': 'grouped_mm', text_config: 'grouped_mm', vision_config: 'eager' });
 });
 
@@ -105,12 +101,12 @@ describe('pictures', () => {
 
   test('belong to a message', async () => {
     const report = await json(...args, '--chat', 'What is in picture 3?');
-    expect(newTokens(report, 12)).toEqual([chat?.greedy.tokens]);
+    expect(report.sequences).toEqual([chat?.greedy.tokens]);
   });
 
   test('come before a raw prompt, or where it marks them', async () => {
     const marked = chat?.text as string;
-    expect(newTokens(await json(...args, '--prompt', marked), 12)).toEqual([chat?.greedy.tokens]);
+    expect((await json(...args, '--prompt', marked)).sequences).toEqual([chat?.greedy.tokens]);
     const before = await run(['generate', ...args, '--prompt', 'A gradient', '--stats']);
     expect([before.exitCode, before.stderr]).toEqual([
       0,
@@ -299,7 +295,7 @@ describe('a stopped run', () => {
     expect(exitCode).toBe(130);
     const { sequences, stats } = JSON.parse(stdout);
     expect(sequences[0].length).toBeLessThan(1000);
-    expect(stats.newTokens).toBe(sequences[0].length - stats.promptTokens);
+    expect(stats.newTokens).toBe(sequences[0].length);
   });
 });
 
