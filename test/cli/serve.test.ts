@@ -40,7 +40,7 @@ describe('switchyard serve', () => {
     await expect
       .poll(async () => (await fetch(`${url}/metrics`)).text())
       .toContain('switchyard_requests_running 1');
-    process.emit('SIGTERM');
+    process.emit(process.platform === 'win32' ? 'SIGBREAK' : 'SIGTERM');
     expect((await answer).status).toBe(200);
     expect(await exit).toBe(0);
     expect(said()).toContain('ended\n');

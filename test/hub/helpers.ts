@@ -77,7 +77,7 @@ export async function temporaryFolder(): Promise<string> {
 
 afterEach(async () => {
   vi.unstubAllEnvs();
-  for (const folder of folders.splice(0)) await rm(folder, { recursive: true, force: true });
+  for (const folder of folders.splice(0)) await rm(folder, { recursive: true, force: true, maxRetries: 5 });
 });
 
 /** Process warnings raised by `work`. */
