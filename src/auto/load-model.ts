@@ -79,6 +79,12 @@ export interface LoadOptions extends HubOptions {
    * reads, `int4` makes a quarter of it. Progress is told as stage `quantize`, the size before all else.
    */
   quantization?: Quantization;
+  /**
+   * `int8`: activations that meet weights of whole numbers (int8, int4, GPTQ, MXFP4 …) are rounded to int8, in blocks of 32 with a scale
+   * each, as llama.cpp does it: two to four times as fast, and a little less exact. Without effect on processors that have no such products (AVX-512
+   * VNNI for now). Default `none`.
+   */
+  activationQuantization?: 'int8' | 'none';
   /** Names of tensors that may be missing from the checkpoint; they are taken as zeros, with a warning. */
   allowMissing?: readonly string[];
 }
@@ -88,7 +94,10 @@ const NAMES: OptionNames<Omit<LoadOptions, keyof HubOptions>> = {
   ...{ decodeWithBatchedMm: true, threads: true, cacheDtype: true, maxCacheLength: true, allowMissing: true },
   prefixCache: true,
   quantization: true,
+  activationQuantization: true,
 };
+const ACTIVATIONS: readonly string[] = ['int8', 'none'];
+
 /** Options of models. */
 export const LOAD_OPTIONS: readonly string[] = [...HUB_OPTIONS, ...Object.keys(NAMES)];
 
@@ -139,7 +148,8 @@ export async function loadModel(
     prefixBytes,
     backend: textBackend(experts),
   };
-  const { engine, vision, release } = await openRuntimes(request, options);
+  const int8Activations = wantsInt8Activations(request.checkpoint, options, idOrFolder);
+  const { engine, vision, release } = await openRuntimes({ ...request, int8Activations }, options);
   const contextLength = Math.min(model.contextLength, options.maxCacheLength ?? Number.POSITIVE_INFINITY);
   return {
     ...{ idOrFolder, model, config: json, generationConfig, dtype },
@@ -167,11 +177,12 @@ interface RuntimesRequest {
   readonly prefixBytes: number | undefined;
   /** Of the text model. */
   readonly backend: string;
+  readonly int8Activations: boolean;
 }
 
 /** Opens a model's weights and sessions where it is to compute; after a failure nothing of them is left. */
 async function openRuntimes(request: RuntimesRequest, options: LoadOptions) {
-  const { model, checkpoint, dtype, cacheDtype, head, maxMemory, backend } = request;
+  const { model, checkpoint, dtype, int8Activations, cacheDtype, head, maxMemory, backend } = request;
   // What has been opened, to be freed from the last to the first.
   const opened: (() => Promise<void> | void)[] = [];
   const release = async () => {
@@ -191,7 +202,7 @@ async function openRuntimes(request: RuntimesRequest, options: LoadOptions) {
     const onUpload = uploadProgress(checkpoint, options);
     const onWarning = (message: string) => warn(message, options.onWarning);
     const { prefixBytes = defaultPrefixBytes(weights?.device) } = request;
-    const common = { dtype, threads: options.threads, weights, onUpload, onWarning };
+    const common = { dtype, int8Activations, threads: options.threads, weights, onUpload, onWarning };
     const vision = sees(model) ? new VisionRuntime(model, checkpoint, store, common) : undefined;
     if (vision) opened.push(() => vision.dispose());
     const engine = new Engine(model, checkpoint, store, { ...common, cacheDtype, prefixBytes });
@@ -284,6 +295,21 @@ function checkQuantized(
   );
 }
 
+/** @throws InputError where nothing is stored as codes of integers, which activations could be rounded for */
+function wantsInt8Activations(
+  { quantized }: ModelCheckpoint,
+  { activationQuantization = 'none' }: LoadOptions,
+  id: string,
+): boolean {
+  if (activationQuantization === 'none') return false;
+  const integers = ['int', 'uint', 'float4_e2m1'];
+  if ([...(quantized?.values() ?? [])].some(({ codes }) => integers.includes(codes.type))) return true;
+  throw new InputError(
+    `activationQuantization: ${id} has no weights of whole numbers that rounded activations could meet. Round them, too, with quantization ` +
+      '(--quantize), or leave it out',
+  );
+}
+
 function checkOptions(options: LoadOptions): void {
   const { allowMissing = [], onWarning } = options;
   if (!(Array.isArray(allowMissing) && allowMissing.every((name) => typeof name === 'string')))
@@ -291,6 +317,15 @@ function checkOptions(options: LoadOptions): void {
   if (onWarning !== undefined && typeof onWarning !== 'function')
     throw new InputError(expected('onWarning', onWarning, 'a function'));
   if (options.quantization !== undefined) parseScheme(options.quantization);
+  const { activationQuantization: activations = 'none' } = options;
+  if (!ACTIVATIONS.includes(activations))
+    throw new InputError(
+      expected(
+        'activationQuantization',
+        activations,
+        `"int8" or "none"${didYouMean(activations, ACTIVATIONS)}`,
+      ),
+    );
   const { dtype, cacheDtype, threads, maxCacheLength, decodeWithBatchedMm } = options;
   if (decodeWithBatchedMm !== undefined && typeof decodeWithBatchedMm !== 'boolean')
     throw new InputError(expected('decodeWithBatchedMm', decodeWithBatchedMm, 'true or false'));

@@ -60,6 +60,7 @@ export interface ComputeFlags {
   device?: Device;
   maxMemory?: string;
   quantize?: Quantization;
+  int8Activations?: true;
   compile?: CompileMode | true;
   /** False with `--no-decode-with-batched-mm`. */
   decodeWithBatchedMm?: boolean;
@@ -76,6 +77,7 @@ export function addComputeOptions(command: Command): Command {
       'round the weights at load: int8, int4, int4-asymmetric, or experts=int4,attention=int8,head=int8,group-size=32',
       quantization,
     )
+    .option('--int8-activations', 'with weights of whole numbers: round what they meet to int8, too')
     .option('--device <device>', 'where to compute: cpu (default), cuda, cuda:N or auto', device)
     .option(
       '--compile [mode]',
@@ -89,8 +91,11 @@ export function addComputeOptions(command: Command): Command {
 
 /** Those options of `fromPretrained`. */
 export function computeOptions(flags: ComputeFlags) {
-  const { dtype, device, maxMemory, decodeWithBatchedMm, threads, quantize } = flags;
-  return given({ dtype, device, maxMemory, decodeWithBatchedMm, threads, quantization: quantize });
+  const { dtype, device, maxMemory, decodeWithBatchedMm, threads, quantize, int8Activations } = flags;
+  return given({
+    ...{ dtype, device, maxMemory, decodeWithBatchedMm, threads, quantization: quantize },
+    activationQuantization: int8Activations && ('int8' as const),
+  });
 }
 
 /** The members that have a value: for the library, undefined is a value like any other. */

@@ -9,6 +9,8 @@ import type { RecordingSession, WeightStore } from '../runtime/types.ts';
 /** Where and how the sessions of a loaded model compute. */
 export interface EngineOptions {
   readonly dtype: DType;
+  /** Whether activations that meet codes of integers may be rounded to int8. */
+  readonly int8Activations?: boolean | undefined;
   readonly threads?: number | undefined;
   /** The weights on a device; without them the CPU computes. */
   readonly weights?: DeviceWeights | undefined;
@@ -25,8 +27,8 @@ export interface DecoderOptions extends EngineOptions {
 }
 
 /** What graphs are built for. */
-export function targetOf({ dtype, weights }: EngineOptions): Target {
-  return { device: weights ? 'cuda' : 'cpu', dtype };
+export function targetOf({ dtype, int8Activations, weights }: EngineOptions): Target {
+  return { device: weights ? 'cuda' : 'cpu', dtype, int8Activations };
 }
 
 /** The error for use of a model after its `dispose`. */

@@ -14,6 +14,8 @@ export interface ExpertsContext {
    * refuses.
    */
   readonly quantized?: { readonly type: string; readonly bits: number };
+  /** Whether activations that meet codes of integers may be rounded to int8, as the caller asked for. */
+  readonly int8Activations?: boolean;
   /**
    * `separate`: a matrix each, gate and up [I,H], down [H,I]. `fused`: gate‖up [E,2I,H], down [E,H,I].
    * `fused_transposed`: gate‖up [E,H,2I], down [E,I,H].

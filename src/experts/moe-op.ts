@@ -1,5 +1,5 @@
 import type { Graph, Value } from '../graph/graph.ts';
-import { PRECISION } from '../graph/precision.ts';
+import { computing } from '../graph/precision.ts';
 import type { ExpertsBackend, ExpertsInputs } from './interface.ts';
 
 /**
@@ -38,7 +38,7 @@ export const moeExperts: ExpertsBackend = {
         gate: weights.gate.map((name) => graph.weights.handle(name)),
         up: weights.up.map((name) => graph.weights.handle(name)),
         down: weights.down.map((name) => graph.weights.handle(name)),
-        precision: PRECISION[context.dtype],
+        ...computing(context.dtype, context.int8Activations),
       },
       1,
     ) as [Value];

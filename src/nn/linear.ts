@@ -17,7 +17,7 @@ export interface Projection {
 export function linears(g: Scope, x: Value, inFeatures: number, projections: readonly Projection[]): Value[] {
   const weights = projections.map((p) => g.weight(`${p.name}.weight`, [p.outFeatures, inFeatures]));
   const biases = projections.map((p) => (p.bias ? g.weight(`${p.name}.bias`, [p.outFeatures]) : -1));
-  return g.ownOps('Linear', [x], { weights, biases, precision: g.precision }, projections.length);
+  return g.ownOps('Linear', [x], { weights, biases, ...g.computing }, projections.length);
 }
 
 /**
@@ -28,5 +28,5 @@ export function linears(g: Scope, x: Value, inFeatures: number, projections: rea
 export function linear(g: Scope, x: Value, inFeatures: number, outFeatures: number, bias: boolean): Value {
   const weights = [g.weight('weight', [outFeatures, inFeatures])];
   const biases = [bias ? g.weight('bias', [outFeatures]) : -1];
-  return g.ownOps('Linear', [x], { weights, biases, precision: g.precision })[0] as Value;
+  return g.ownOps('Linear', [x], { weights, biases, ...g.computing })[0] as Value;
 }

@@ -13,7 +13,7 @@ export function gatedMlp(g: Scope, x: Value, hidden: number, intermediate: numbe
     up: g.weight('up_proj.weight', [intermediate, hidden]),
     down: g.weight('down_proj.weight', [hidden, intermediate]),
     output_gate: outputGate,
-    precision: g.precision,
+    ...g.computing,
   });
   return output as Value;
 }

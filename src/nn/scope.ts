@@ -8,12 +8,14 @@ import {
   type Value,
   type VectorChange,
 } from '../graph/graph.ts';
-import { PRECISION } from '../graph/precision.ts';
+import { computing, PRECISION } from '../graph/precision.ts';
 
 /** Where and in which precision a graph computes. */
 export interface Target {
   readonly device: 'cpu' | 'cuda';
   readonly dtype: DType;
+  /** Whether activations that meet codes of integers may be rounded to int8. Default false. */
+  readonly int8Activations?: boolean | undefined;
 }
 
 /** How one decoder graph of a model differs from another. */
@@ -65,6 +67,11 @@ export class Scope<T extends Target = Target> {
   /** Attribute `precision` of our own ops. */
   get precision(): number {
     return PRECISION[this.variant.dtype];
+  }
+
+  /** Attributes of our own ops that multiply weights. */
+  get computing(): Record<string, number> {
+    return computing(this.variant.dtype, this.variant.int8Activations);
   }
 
   /** Handle of a weight that runs read from end to end; asks for it by shape. */

@@ -16,7 +16,7 @@ export function expertsContext(
   stored: WeightSource,
   prefix: string,
   config: ExpertsSizes,
-  { device, dtype }: Target,
+  { device, dtype, int8Activations }: Target,
 ): ExpertsContext {
   const sizes = {
     numExperts: config.num_experts,
@@ -34,6 +34,7 @@ export function expertsContext(
     layout,
     weightDtype: ELEMENT_TYPES[dtypeOf(found?.dtype ?? '') ?? 'float32'].safetensors,
     ...(found?.quantized && { quantized: found.quantized }),
+    ...(int8Activations && { int8Activations }),
   };
 }
 

@@ -1,0 +1,50 @@
+/** Activations rounded to int8: within what the goldens say that such rounding costs, and refused where it could do nothing. */
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { AutoModelForCausalLM, DEMO_MODEL, InputError } from '../../src/index.ts';
+import { loadBinding } from '../../src/runtime/binding.ts';
+import { argmax, maxDifference, readJson } from '../helpers/goldens.ts';
+
+const FOLDER = join(import.meta.dirname, '../fixtures/goldens/quantized');
+/** Not qwen2_moe_gptq: most of its matrices have as many rows as the head, and whoever made its bound left such rows exact. */
+const NAMES = [
+  ...['qwen3_moe_gptq', 'qwen3_moe_awq', 'qwen3_moe_autoround'],
+  ...['qwen3_moe_ct_w4a16', 'qwen3_moe_ct_w8a8', 'qwen3_moe_ct_mxfp4', 'qwen3_moe_mlx_4bit'],
+];
+
+interface Golden {
+  prompts: { input_ids: number[]; argmax: number[]; logits_last: number[] }[];
+  not_exact: { activations_in_int8_blocks_of_32: { max_abs_logit_diff: number; same_argmax: boolean } };
+}
+
+const load = (model: string, activationQuantization: 'int8' | 'none') =>
+  AutoModelForCausalLM.fromPretrained(model, { dtype: 'float32', threads: 2, activationQuantization });
+
+describe.each(NAMES)('%s with activations rounded to int8', (name) => {
+  const golden = readJson<Golden>(FOLDER, name, 'expected.json');
+  const { max_abs_logit_diff: bound, same_argmax } = golden.not_exact.activations_in_int8_blocks_of_32;
+
+  it('stays as close as the goldens say, on every backend', async () => {
+    expect(same_argmax).toBe(true);
+    const model = await load(join(FOLDER, name), 'int8');
+    let furthest = 0;
+    for (const expertsImplementation of ['eager', 'batched_mm', 'grouped_mm'])
+      for (const { input_ids, logits_last, argmax: best } of golden.prompts) {
+        const { logits } = await model.forward({ inputIds: [input_ids], expertsImplementation });
+        const last = (logits.data as Float32Array).slice(-logits_last.length);
+        expect(argmax(last)).toBe(best.at(-1));
+        furthest = Math.max(furthest, maxDifference(last, logits_last));
+      }
+    await model.dispose();
+    expect(furthest).toBeLessThan(2 * bound);
+    // Exact logits are within 1e-4: rounded they were, on processors with kernels for it.
+    if (/vnni|avx512_bf16/.test(loadBinding().cpuInfo().isa)) expect(furthest).toBeGreaterThan(1e-4);
+  });
+});
+
+it('is refused where no weights of whole numbers are', async () => {
+  await expect(load(DEMO_MODEL, 'int8')).rejects.toThrow(InputError);
+  await expect(load(DEMO_MODEL, 'int8')).rejects.toThrow(/activationQuantization: .*Round them, too/);
+  await expect(load(join(FOLDER, 'qwen3_moe_fp8'), 'int8')).rejects.toThrow(/activationQuantization/);
+  await expect(load(DEMO_MODEL, 'int4' as 'int8')).rejects.toThrow(/is "int4"; expected "int8" or "none"/);
+});
