@@ -40,8 +40,9 @@ function makeCopy() {
     preserveTimestamps: true,
     filter: (path) => !path.startsWith(built),
   });
-  if (!existsSync(join(copy, 'node_modules')))
-    symlinkSync(join(root, 'node_modules'), join(copy, 'node_modules'));
+  // A link of an earlier time may lead to where nothing is any more.
+  rmSync(join(copy, 'node_modules'), { force: true });
+  symlinkSync(join(root, 'node_modules'), join(copy, 'node_modules'));
 }
 
 const { values, positionals } = parseArgs({
