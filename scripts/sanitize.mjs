@@ -7,7 +7,7 @@
 //
 // TEST names other tests for the addon. Leaks are not looked for: Node itself keeps what it has until it ends.
 import { spawnSync } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync, rmSync, symlinkSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -34,8 +34,12 @@ function makeCopy() {
     cpSync(join(root, name), join(copy, name), { recursive: true });
   }
   for (const name of ['package.json', 'tsconfig.json']) cpSync(join(root, name), join(copy, name));
+  const kernels = join(copy, 'kernels');
+  // Sources that are no more would still be compiled.
+  for (const name of existsSync(kernels) ? readdirSync(kernels) : [])
+    if (name !== 'build') rmSync(join(kernels, name), { recursive: true });
   const built = join(root, 'kernels/build');
-  cpSync(join(root, 'kernels'), join(copy, 'kernels'), {
+  cpSync(join(root, 'kernels'), kernels, {
     recursive: true,
     preserveTimestamps: true,
     filter: (path) => !path.startsWith(built),
