@@ -18,6 +18,7 @@ export default defineConfig({
     teardownTimeout: PATIENCE,
     expect: { poll: { timeout: PATIENCE } },
     restoreMocks: true,
+    setupFiles: ['test/set-up.ts'],
     // Vitest itself leaves one idle.
     maxWorkers: availableParallelism(),
     // `npm test` runs the quick ones, `npm run test:all` both.

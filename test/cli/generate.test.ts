@@ -246,7 +246,7 @@ describe('generation options', () => {
 describe('--compile', () => {
   test('measures, tells the choices, and reads them the next time', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'switchyard-'));
-    process.env.SWITCHYARD_CACHE = folder;
+    vi.stubEnv('SWITCHYARD_CACHE', folder);
     try {
       const args = [
         'generate',
@@ -265,7 +265,7 @@ describe('--compile', () => {
       expect((await run([...args, ...compile])).stderr).toMatch(/^tuned .*from the cache\)$/m);
       expect((await run([...args, '--compile', '--stats'])).stderr).not.toMatch(/^(compile|tuned)/m);
     } finally {
-      delete process.env.SWITCHYARD_CACHE;
+      vi.unstubAllEnvs();
       rmSync(folder, { recursive: true });
     }
   });

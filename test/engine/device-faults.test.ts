@@ -1,7 +1,7 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import {
   AbortError,
   AutoModelForCausalLM,
@@ -44,13 +44,12 @@ const usedBytes = async () => {
 describe.skipIf(process.platform !== 'linux')('on an emulated GPU', () => {
   let cache: string;
   beforeAll(async () => {
-    process.env.SWITCHYARD_CUDA_LIBRARY = await buildEmulatedLibrary();
+    vi.stubEnv('SWITCHYARD_CUDA_LIBRARY', await buildEmulatedLibrary());
     cache = mkdtempSync(join(tmpdir(), 'switchyard-'));
-    process.env.SWITCHYARD_CACHE = cache;
+    vi.stubEnv('SWITCHYARD_CACHE', cache);
   });
   afterAll(() => {
-    delete process.env.SWITCHYARD_CUDA_LIBRARY;
-    delete process.env.SWITCHYARD_CACHE;
+    vi.unstubAllEnvs();
     rmSync(cache, { recursive: true, force: true });
   });
 

@@ -1,7 +1,7 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { autotune } from '../../src/engine/tuning/measure.ts';
 import { autotuneFolder } from '../../src/engine/tuning/store.ts';
 import { IMPLEMENTATIONS } from '../../src/experts/moe-op.ts';
@@ -29,13 +29,13 @@ beforeAll(async () => {
 });
 beforeEach(() => {
   cache = mkdtempSync(join(tmpdir(), 'switchyard-'));
-  process.env.SWITCHYARD_CACHE = cache;
+  vi.stubEnv('SWITCHYARD_CACHE', cache);
 });
 afterEach(async () => {
   await model.compile();
   model.setExpertsImplementation('grouped_mm');
   warnings.length = 0;
-  delete process.env.SWITCHYARD_CACHE;
+  vi.unstubAllEnvs();
   rmSync(cache, { recursive: true, force: true });
 });
 afterAll(() => model.dispose());
@@ -137,7 +137,7 @@ describe('compile', () => {
 
   it('says so where the result cannot be kept, and uses it', async () => {
     writeFileSync(join(cache, 'file'), '');
-    process.env.SWITCHYARD_CACHE = join(cache, 'file');
+    vi.stubEnv('SWITCHYARD_CACHE', join(cache, 'file'));
     await tuned();
     expect(model.executionStats.tuning?.source).toBe('measured');
     expect(warnings.at(-1)).toMatch(/cannot be kept.*Set SWITCHYARD_CACHE/);
