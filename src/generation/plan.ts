@@ -2,7 +2,7 @@ import { expected, InputError, show } from '../errors.ts';
 import { checkSignal, noMore } from '../options.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { ANSWER_OPTIONS, answerConstraint } from './answer-options.ts';
-import type { ConstraintFactory } from './constraint.ts';
+import { type ConstraintFactory, checkedConstraints } from './constraint.ts';
 import type { GenerateOptions } from './generate-options.ts';
 import { checkParameters, type GenerationConfig } from './parameters.ts';
 import { checkPrompts, type Prompts } from './prompt.ts';
@@ -117,7 +117,7 @@ function constraintOf(
     throw new InputError(
       'constraint excludes responseFormat and tools, which are a constraint too: leave one of them out',
     );
-  return own ?? answer;
+  return own ? checkedConstraints(own, vocabSize) : answer;
 }
 
 function joinParameters(
@@ -212,6 +212,11 @@ function checkStreaming(options: GenerateOptions, rows: number, parameters: Reso
     throw new InputError(
       expected('streamer', streamer, 'a function that takes text, or an object with the methods put and end'),
     );
+  }
+  for (const name of ['begin', 'fail'] as const) {
+    const method: unknown = typeof streamer === 'function' ? undefined : streamer?.[name];
+    if (method !== undefined && typeof method !== 'function')
+      throw new InputError(expected(`streamer: ${name}`, method, 'a method, or nothing'));
   }
   if (streamer !== undefined && rows > 1) {
     throw new InputError(

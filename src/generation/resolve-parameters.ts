@@ -113,7 +113,8 @@ export function resolveParameters(levels: readonly GenerationConfig[]): Resolved
     maxMatchingNgramSize: pick('maxMatchingNgramSize') ?? 2,
     prefixAllowedTokensFn: pick('prefixAllowedTokensFn'),
     logitsProcessors: pick('logitsProcessors') ?? [],
-    stoppingCriteria: pick('stoppingCriteria') ?? [],
+    // A list of our own: a criterion may change the caller's.
+    stoppingCriteria: [...(pick('stoppingCriteria') ?? [])],
   };
 }
 

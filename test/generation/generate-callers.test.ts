@@ -3,6 +3,7 @@ import { AbortError, InputError } from '../../src/errors.ts';
 import { generate } from '../../src/generation/generate.ts';
 import type { GenerateOptions } from '../../src/generation/generate-options.ts';
 import { GenerationAbortError } from '../../src/generation/output.ts';
+import type { StoppingCriterion } from '../../src/generation/stopping-criteria.ts';
 import type { Streamer } from '../../src/generation/streamers.ts';
 import { model, newTokens, PROMPT, run } from './generating.ts';
 import { LookupModel } from './lookup-model.ts';
@@ -113,6 +114,56 @@ describe('what a caller does to what it is given', () => {
   ])('is refused where it would have no effect: %s', async (_, options, message) => {
     await expect(run({ maxNewTokens: 50, ...options })).rejects.toThrow(message);
     expect(model.open).toBe(0);
+  });
+
+  const constraint = (changes: object) => () => ({
+    allows: () => true,
+    advance: () => {},
+    isComplete: false,
+    ...changes,
+  });
+  const late = async () => Promise.reject(new Error('late'));
+  it.each<[string, unknown, RegExp]>([
+    ['allows', constraint({ allows: late }), /constraint: allows gave a promise/],
+    ['advance', constraint({ advance: late }), /constraint: advance gave a promise/],
+    ['isComplete', constraint({ isComplete: Promise.resolve(false) }), /isComplete gave a promise/],
+    ['allowed, late', constraint({ allows: () => false, allowed: late }), /allowed gave a promise/],
+    [
+      'no list',
+      constraint({ allows: () => false, allowed: () => 5 }),
+      /allowed returned is 5; expected a list/,
+    ],
+    [
+      'no end',
+      constraint({
+        allows: () => false,
+        *allowed() {
+          for (;;) yield 1;
+        },
+      }),
+      /allowed has named 777 tokens of 97 and goes on/,
+    ],
+    ['late', late, /What constraint returned for row 0 is \{\}/],
+    ['nothing', () => undefined, /What constraint returned for row 0 is undefined/],
+    ['half of it', () => ({ allows: () => true }), /the methods allows and advance/],
+  ])('is refused of a constraint whose answer is none: %s', async (_, own, message) => {
+    await expect(run({ maxNewTokens: 50, constraint: own as never })).rejects.toThrow(message);
+    expect(model.open).toBe(0);
+  });
+
+  it('does not reach the list of criteria', async () => {
+    const stoppingCriteria: StoppingCriterion[] = [
+      () => {
+        stoppingCriteria.push(() => true);
+        return false;
+      },
+    ];
+    expect((await run({ maxNewTokens: 4, stoppingCriteria })).stats.newTokens).toBe(4);
+  });
+
+  it('is refused where a streamer has no method of that name', async () => {
+    const streamer = { put() {}, end() {}, begin: 5 } as never;
+    await expect(run({ streamer })).rejects.toThrow('streamer: begin is 5; expected a method, or nothing');
   });
 
   it('ends the generation where it throws, and frees it', async () => {
