@@ -1,6 +1,6 @@
-import { access, constants, lstat, readlink, rename, rm, stat } from 'node:fs/promises';
+import { access, constants, lstat, mkdir, readlink, rename, rm, stat } from 'node:fs/promises';
 import { homedir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { HubError } from './errors.ts';
 
@@ -115,6 +115,34 @@ export async function replaceFile(
       await sleep(pause);
     }
   }
+}
+
+const ATTEMPTS = 10;
+
+/**
+ * Makes a folder and those above it, where they are missing. Node's own way of that never ends where the system says of a folder that is
+ * there that nothing can be made in it because it is not there, as of /proc.
+ */
+export async function makeFolder(path: string): Promise<void> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await mkdir(path);
+    } catch (error) {
+      if (await isFolder(path)) return;
+      const above = dirname(path);
+      const isMissing = (error as NodeJS.ErrnoException).code === 'ENOENT' && above !== path;
+      if (!isMissing || attempt === ATTEMPTS) throw error;
+      // Others may have made it, or removed it again, since.
+      if (!(await isFolder(above))) await makeFolder(above);
+    }
+  }
+}
+
+async function isFolder(path: string): Promise<boolean> {
+  return stat(path).then(
+    (found) => found.isDirectory(),
+    () => false,
+  );
 }
 
 /**

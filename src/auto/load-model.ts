@@ -22,6 +22,7 @@ import type { OptionNames } from '../options.ts';
 import { parseScheme, type Quantization } from '../quantize/scheme.ts';
 import { checkDevice, type Device, openDevice, parseMemory } from '../runtime/choose-device.ts';
 import type { DeviceWeights } from '../runtime/device.ts';
+import { checkThreads } from '../runtime/threads.ts';
 import type { WeightStore } from '../runtime/types.ts';
 import { openWeightStore } from '../runtime/weight-store.ts';
 import { assertComplete, listed } from '../weights/checkpoint-weights.ts';
@@ -333,10 +334,9 @@ function checkOptions(options: LoadOptions): void {
     throw new InputError(expected('cacheDtype', cacheDtype, DTYPES.join(', ')));
   if (dtype !== undefined && dtype !== 'auto' && !DTYPES.includes(dtype))
     throw new InputError(expected('dtype', dtype, `auto, ${DTYPES.join(', ')}${didYouMean(dtype, DTYPES)}`));
-  for (const [name, value] of Object.entries({ threads, maxCacheLength })) {
-    if (value !== undefined && !(Number.isInteger(value) && value > 0))
-      throw new InputError(expected(name, value, 'a whole number above 0'));
-  }
+  if (threads !== undefined) checkThreads(threads);
+  if (maxCacheLength !== undefined && !(Number.isInteger(maxCacheLength) && maxCacheLength > 0))
+    throw new InputError(expected('maxCacheLength', maxCacheLength, 'a whole number above 0'));
 }
 
 /** Bytes of GPU memory the weights may take; undefined: no bound. */

@@ -1,7 +1,8 @@
 import { readdir, readFile } from 'node:fs/promises';
-import { expected, InputError, warn } from '../errors.ts';
+import { abortable, expected, InputError, warn } from '../errors.ts';
 import type { HubOptions, Repo } from '../hub/types.ts';
 import type { Model } from '../models/architecture.ts';
+import { checkOptions } from '../options.ts';
 import { copiedTensor } from '../quantize/copied-tensor.ts';
 import { planQuantization, type QuantizationPlan } from '../quantize/plan.ts';
 import { checkPlan, withSources } from '../quantize/quantize-checkpoint.ts';
@@ -14,14 +15,14 @@ import {
 } from '../quantize/scheme.ts';
 import { compressedSettings } from '../quantize/settings.ts';
 import { writeCheckpoint } from '../quantize/write-checkpoint.ts';
-import { defaultThreads } from '../runtime/threads.ts';
+import { checkThreads, defaultThreads } from '../runtime/threads.ts';
 import { assertComplete } from '../weights/checkpoint-weights.ts';
 import type { ModelCheckpoint } from '../weights/quantized-checkpoint.ts';
 import { matchWeights } from './check-model.ts';
 import { type LoadedConfig, loadConfig } from './load-config.ts';
 import { openModelCheckpoint } from './model-checkpoint.ts';
 import { OPTIONAL_MODEL_FILES } from './model-files.ts';
-import { type ModelSource, openRepo } from './open-repo.ts';
+import { HUB_OPTIONS, type ModelSource, openRepo } from './open-repo.ts';
 import { openQuantization } from './quantization.ts';
 import { isRead, roundWeights } from './round-weights.ts';
 
@@ -33,6 +34,11 @@ export interface SaveQuantizedOptions extends HubOptions {
   /** Most bytes of a shard; default 5 GB. */
   shardBytes?: number;
 }
+
+const OPTIONS: readonly string[] = [
+  ...HUB_OPTIONS,
+  ...(['quantization', 'threads', 'shardBytes'] satisfies (keyof SaveQuantizedOptions)[]),
+];
 
 /** What {@link saveQuantized} has written. */
 export interface SavedCheckpoint {
@@ -55,8 +61,20 @@ export async function saveQuantized(
   folder: string,
   options: SaveQuantizedOptions,
 ): Promise<SavedCheckpoint> {
-  const { quantization, threads = defaultThreads(), shardBytes, ...hub } = options;
+  const { quantization, threads, shardBytes } = checkOptions(options, OPTIONS, 'saveQuantized');
   const scheme = parseScheme(withoutHead(quantization));
+  if (threads !== undefined) checkThreads(threads);
+  if (shardBytes !== undefined && !(Number.isInteger(shardBytes) && shardBytes > 0))
+    throw new InputError(expected('shardBytes', shardBytes, 'a whole number above 0'));
+  return abortable(options.signal, 'saveQuantized', () => save(source, folder, scheme, options));
+}
+
+async function save(
+  source: ModelSource,
+  folder: string,
+  scheme: QuantizationScheme,
+  { quantization: _, threads = defaultThreads(), shardBytes, ...hub }: SaveQuantizedOptions,
+): Promise<SavedCheckpoint> {
   await assertEmpty(folder);
   const repo = await openRepo(source, hub);
   const config = await loadConfig(repo);
@@ -85,6 +103,7 @@ function withoutHead(quantization: Quantization): Quantization {
 }
 
 async function assertEmpty(folder: string): Promise<void> {
+  if (folder === '') throw new InputError(expected('folder', folder, 'the path of a folder'));
   const found = await readdir(folder).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return [];
     throw new InputError(expected('folder', folder, 'a folder that does not exist yet, or is empty'));

@@ -19,8 +19,12 @@ export async function checkRoom(folder: string, bytes: number, remedy: string): 
 export function inWords(error: unknown, folder: string, bytes: number, remedy: string): unknown {
   const { code, path, syscall } = error as NodeJS.ErrnoException;
   if (syscall === undefined) return error;
+  const isFull = code === 'ENOSPC' || code === 'EDQUOT';
+  const help = isFull
+    ? `Free some space there, or ${remedy}`
+    : `${remedy[0]?.toUpperCase()}${remedy.slice(1)}`;
   return new EngineError(
-    `the rounded weights (${formatBytes(bytes)}) cannot be kept: ${path ?? folder} cannot be written (${code}). Free some space there, or ${remedy}`,
+    `the rounded weights (${formatBytes(bytes)}) cannot be kept: ${path ?? folder} cannot be written (${code}). ${help}`,
     { cause: error },
   );
 }

@@ -1,9 +1,9 @@
 /** Rounded weights that are kept between loads, a folder for each checkpoint and scheme. */
 import { createHash } from 'node:crypto';
-import { mkdir, readdir, realpath, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { readdir, realpath, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { isInUse, isReadableFile, ownCacheFolder, removePath, replaceFile } from '../files.ts';
+import { isInUse, isReadableFile, makeFolder, ownCacheFolder, removePath, replaceFile } from '../files.ts';
 import { readJsonFile } from '../json.ts';
 import { readHeader } from '../safetensors/header.ts';
 import type { TensorInfo } from '../safetensors/types.ts';
@@ -83,7 +83,7 @@ export async function keep(what: KeptWeights, write: (path: string) => Promise<v
   const { folder, ...rest } = what;
   const partial = `${folder}.partial-${process.pid}-${performance.now()}`;
   try {
-    await mkdir(partial, { recursive: true });
+    await makeFolder(partial);
     await checkRoom(partial, what.bytes, REMEDY);
     await write(join(partial, WEIGHTS));
     await writeFile(join(partial, ABOUT), `${JSON.stringify({ version: VERSION, ...rest })}\n`);

@@ -1,6 +1,6 @@
-import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { replaceFile } from '../files.ts';
+import { makeFolder, replaceFile } from '../files.ts';
 import { byteLength } from '../safetensors/writer.ts';
 import { checkRoom, inWords } from './disk.ts';
 import type { Unit } from './rounded-matrix.ts';
@@ -34,7 +34,7 @@ export async function writeCheckpoint(
   const total = shards.reduce((sum, shard) => sum + layOutUnits(shard).bytes, 0);
   const partial = `${folder}.partial-${process.pid}`;
   try {
-    await mkdir(partial, { recursive: true });
+    await makeFolder(partial);
     await checkRoom(partial, total, REMEDY);
     options.onTotal(total);
     const weightMap: Record<string, string> = {};

@@ -1,6 +1,6 @@
 /** Sessions on ONNX Runtime with Switchyard's custom ops. */
 import { arrayType, ELEMENT_TYPES } from '../dtype.ts';
-import { abortError, abortIf, didYouMean, EngineError, InputError, onAbort, show, warn } from '../errors.ts';
+import { abortError, abortIf, didYouMean, EngineError, onAbort, show, warn } from '../errors.ts';
 import {
   loadBinding,
   type NativeRecording,
@@ -13,7 +13,7 @@ import {
 import { isCancelled, nativeError } from './native-error.ts';
 import type { Tensor } from './ort.ts';
 import { toTensor, wrapTensor } from './tensors.ts';
-import { defaultThreads } from './threads.ts';
+import { checkThreads, defaultThreads } from './threads.ts';
 import type { OpenSession, RecordingSession, RunOptions } from './types.ts';
 import { nativeStore } from './weight-store.ts';
 
@@ -184,11 +184,6 @@ function warnOfFewer(granted: number, wanted: number): void {
     `a session has ${granted} of ${wanted} threads: a limit of the user (ulimit -u), of the container (pids.max) or of the ` +
       'machine allows this process no more. Raise it, or ask for fewer with the option threads',
   );
-}
-
-function checkThreads(threads: number): number {
-  if (Number.isInteger(threads) && threads >= 1 && threads <= 1024) return threads;
-  throw new InputError(`threads is ${show(threads)}; expected an integer from 1 to 1024`);
 }
 
 /** bfloat16 has no name of its own in JavaScript: such tensors (caches) are never looked into and go as float16. */

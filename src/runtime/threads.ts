@@ -1,8 +1,16 @@
 /** How many threads a session uses by default. */
 import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { EngineError } from '../errors.ts';
+import { EngineError, expected, InputError } from '../errors.ts';
 import { loadBinding } from './binding.ts';
+
+const MOST_THREADS = 1024;
+
+/** @throws InputError for a number of threads that no machine has */
+export function checkThreads(threads: number): number {
+  if (Number.isInteger(threads) && threads >= 1 && threads <= MOST_THREADS) return threads;
+  throw new InputError(expected('threads', threads, `an integer from 1 to ${MOST_THREADS}`));
+}
 
 /** Reads a file of /proc or /sys as text; undefined where it does not exist. */
 export type ReadText = (path: string) => string | undefined;

@@ -175,7 +175,7 @@ describe('a model loaded with quantization', () => {
     writeFileSync(join(cache, 'file'), '');
     vi.stubEnv('SWITCHYARD_CACHE', join(cache, 'file'));
     await expect(load(TEXT, { quantization: 'int8' })).rejects.toThrow(
-      /cannot be kept: .*set SWITCHYARD_CACHE/,
+      /cannot be kept: .*Set SWITCHYARD_CACHE/,
     );
   });
 });

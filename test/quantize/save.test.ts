@@ -187,3 +187,30 @@ function expectRounded(module: string, stored: Map<string, Entry>, weight: Entry
   // Half a step, or what was cut off of a group's greatest.
   expect(worst).toBeLessThan(1.6);
 }
+
+describe('what cannot be saved', () => {
+  it.each<[string, object, RegExp]>([
+    ['no options', undefined as never, /quantization names nothing to round/],
+    ['an unknown option', { shardbytes: 5 }, /"shardbytes" is not an option. Did you mean "shardBytes"/],
+    ['no thread', { threads: 0 }, /threads is 0; expected an integer from 1 to 1024/],
+    ['more threads than can be', { threads: 1e9 }, /threads is 1000000000; expected/],
+    ['shards of nothing', { shardBytes: 0 }, /shardBytes is 0; expected a whole number above 0/],
+    ['no signal', { signal: null }, /saveQuantized: signal is null; expected an AbortSignal/],
+  ])('is refused before anything is written: %s', async (_, options, message) => {
+    const folder = join(root, 'refused');
+    const given = options && { quantization: 'int8', ...options };
+    const saved = saveQuantized(DEMO, folder, given as never);
+    await expect(saved).rejects.toThrow(InputError);
+    await expect(saved).rejects.toThrow(message);
+    expect(readdirSync(root)).not.toContain('refused');
+  });
+
+  it('names no folder without a name', async () => {
+    await expect(saveQuantized(DEMO, '', { quantization: 'int8' })).rejects.toThrow(/folder is ""; expected/);
+  });
+
+  it.runIf(process.platform === 'linux')('says where no folder can be made', async () => {
+    const saved = saveQuantized(DEMO, '/proc/switchyard/x', { quantization: 'int8' });
+    await expect(saved).rejects.toThrow(/cannot be written \(ENOENT\)\. Name a folder on another disk/);
+  });
+});

@@ -1,11 +1,11 @@
 /** Keeps what autotuning measured, a file for each model geometry and machine. */
 import { createHash } from 'node:crypto';
-import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as z from 'zod';
 import { ConfigError } from '../../errors.ts';
 import { IMPLEMENTATIONS } from '../../experts/moe-op.ts';
-import { ownCacheFolder, replaceFile } from '../../files.ts';
+import { makeFolder, ownCacheFolder, replaceFile } from '../../files.ts';
 import { readJsonFile } from '../../json.ts';
 import { RECORDABLE_BACKENDS, type TuningTable } from './policy.ts';
 
@@ -82,7 +82,7 @@ export async function writeTuning(
   const file = autotuneFile(key, folder);
   const partial = `${file}.${process.pid}.${performance.now()}`;
   try {
-    await mkdir(folder, { recursive: true });
+    await makeFolder(folder);
     await writeFile(partial, `${JSON.stringify({ version: VERSION, key, table }, null, 2)}\n`);
     await replaceFile(partial, file);
   } catch (error) {

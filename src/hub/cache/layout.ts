@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
-import { access, constants, mkdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { access, constants, readFile, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { replaceFile, unreadable } from '../../files.ts';
+import { makeFolder, replaceFile, unreadable } from '../../files.ts';
 import { isCommit } from '../repo/names.ts';
 import { showBlob } from './links.ts';
 
@@ -61,9 +61,9 @@ export class CacheLayout {
   /** Notes the commit of a revision; a commit needs no ref, but scanners expect the folder. */
   async writeRef(revision: string, commit: string): Promise<void> {
     await noted(async () => {
-      await mkdir(join(this.folder, 'refs'), { recursive: true });
+      await makeFolder(join(this.folder, 'refs'));
       if (revision === commit || (await this.readRef(revision)) === commit) return;
-      await mkdir(dirname(this.ref(revision)), { recursive: true });
+      await makeFolder(dirname(this.ref(revision)));
       const temporary = await this.#temporary();
       await writeFile(temporary, commit);
       await replaceFile(temporary, this.ref(revision));
@@ -97,7 +97,7 @@ export class CacheLayout {
   async rememberMissing(commit: string, name: string): Promise<void> {
     const path = this.noExist(commit, name);
     await noted(async () => {
-      await mkdir(dirname(path), { recursive: true });
+      await makeFolder(dirname(path));
       await writeFile(path, '');
     });
   }
@@ -111,7 +111,7 @@ export class CacheLayout {
   async link(commit: string, name: string, etag: string, isNew: boolean): Promise<string> {
     const path = this.snapshot(commit, name);
     try {
-      await mkdir(dirname(path), { recursive: true });
+      await makeFolder(dirname(path));
       await showBlob(this.blob(etag), path, await this.#temporary(), isNew);
       return path;
     } catch (error) {
@@ -123,7 +123,7 @@ export class CacheLayout {
   /** A name on the same disk where a killed process's leavings are in nobody's way, if there is such a place. */
   async #temporary(): Promise<string> {
     const name = `${randomUUID()}.temporary`;
-    const usable = await mkdir(this.locks, { recursive: true })
+    const usable = await makeFolder(this.locks)
       .then(() => access(this.locks, constants.W_OK))
       .then(
         () => true,

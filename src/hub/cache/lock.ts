@@ -1,19 +1,10 @@
 import { randomUUID } from 'node:crypto';
-import {
-  lstat,
-  lutimes,
-  mkdir,
-  readFile,
-  readlink,
-  rename,
-  symlink,
-  unlink,
-  writeFile,
-} from 'node:fs/promises';
+import { lstat, lutimes, readFile, readlink, rename, symlink, unlink, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { abortIf } from '../../errors.ts';
+import { makeFolder } from '../../files.ts';
 import { lacksSymlinks } from './links.ts';
 
 const HEARTBEAT_MS = 2000;
@@ -99,7 +90,7 @@ const UNWRITABLE = /^(EACCES|EPERM|EROFS)$/;
 
 async function create(path: string, own: string): Promise<'created' | 'taken' | 'impossible'> {
   try {
-    await mkdir(dirname(path), { recursive: true });
+    await makeFolder(dirname(path));
     const asFile = () => writeFile(path, own, { flag: 'wx' });
     if (AS_FILE) await asFile();
     else {

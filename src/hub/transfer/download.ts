@@ -1,7 +1,7 @@
-import { mkdir, rm, stat } from 'node:fs/promises';
+import { rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { HubError, warn } from '../../errors.ts';
-import { replaceFile } from '../../files.ts';
+import { makeFolder, replaceFile } from '../../files.ts';
 import { discard } from '../../net/get.ts';
 import { formatBytes } from '../../units.ts';
 import { waitForForeignLock } from '../cache/foreign-lock.ts';
@@ -74,7 +74,7 @@ export class Download {
     const { etag, size, path } = this.#file;
     const folder = dirname(this.#layout.blob(etag));
     try {
-      await mkdir(folder, { recursive: true });
+      await makeFolder(folder);
       return await withLock(
         join(this.#layout.locks, `${etag}.switchyard`),
         this.#hub.signal,
