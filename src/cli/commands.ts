@@ -19,6 +19,11 @@ const COMMANDS: readonly Entry[] = [
     load: async () => (await import('./generate.ts')).addGenerateCommand,
   },
   {
+    usage: 'chat',
+    description: 'Hold a conversation in the terminal. Without --model, the bundled demo model speaks.',
+    load: async () => (await import('./chat.ts')).addChatCommand,
+  },
+  {
     usage: 'serve',
     description:
       "Serve models over HTTP in OpenAI's and Anthropic's words. Without --model, the demo is served.",

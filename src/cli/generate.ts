@@ -25,7 +25,6 @@ import {
   type ComputeFlags,
   compileOptions,
   computeOptions,
-  decimal,
   examples,
   experts,
   given,
@@ -37,22 +36,14 @@ import {
 import { idPrinter, textPrinter } from './printers.ts';
 import { createProgressDisplay, type ProgressDisplay } from './progress.ts';
 import { type Batch, encode, encodeWithImages, type Prompt, type PromptFlags, readPrompt } from './prompt.ts';
+import { addSamplingOptions, generationOptions, type SamplingFlags } from './sampling-options.ts';
 import { describeStats, type Picture } from './stats.ts';
 
-export interface Flags extends PromptFlags, ComputeFlags {
+export interface Flags extends PromptFlags, ComputeFlags, SamplingFlags {
   model?: string;
   revision?: string;
   experts?: string | Record<string, string>;
-  maxNewTokens?: number;
-  temperature?: number;
-  topK?: number;
-  topP?: number;
-  minP?: number;
-  repetitionPenalty?: number;
-  stop?: string[];
   logprobs?: number;
-  ignoreEos?: boolean;
-  seed?: number;
   stats?: boolean;
   routing?: string;
   routingWeights?: boolean;
@@ -82,20 +73,8 @@ export function addGenerateCommand(program: Command, io: Io): void {
     .option('--input-ids <ids>', 'raw token ids, such as 1,2,3; repeat it for a batch', tokenIds)
     .option('--image <image>', 'a picture for an image-text model, as path or URL; repeatable', strings)
     .option('--experts <spec>', 'experts backend: a name, or key=name,key=name', experts);
-  addComputeOptions(command)
-    .option(
-      '-n, --max-new-tokens <n>',
-      "most tokens to generate (default: the model's, else 256)",
-      integer(1),
-    )
-    .option('--temperature <t>', 'sample at this temperature; 0 is greedy', decimal({ least: 0 }))
-    .option('--top-k <k>', 'sample among the k likeliest tokens; 0 is all', integer(0))
-    .option('--top-p <p>', 'sample among the likeliest tokens of this sum', decimal({ least: 0, most: 1 }))
-    .option('--min-p <p>', 'when sampling, drop what is below p × the best', decimal({ least: 0, most: 1 }))
-    .option('--repetition-penalty <r>', 'above 1 avoids repetition', decimal({ above: 0 }))
-    .option('--stop <text>', 'end with this text, which is left out; repeatable', strings)
-    .option('--ignore-eos', 'go on after an end token')
-    .option('--seed <n>', 'makes sampling repeatable', integer(0))
+  addComputeOptions(command);
+  addSamplingOptions(command, "the model's, else 256")
     .option('--stats', 'timing and backend on stderr')
     .option('--routing <file>', 'record which experts each token went to; see `switchyard routing`')
     .option('--routing-weights', 'with --routing, also how much each expert counted')
@@ -124,6 +103,7 @@ async function generate(flags: Flags, io: Io): Promise<void> {
     const options = {
       ...batch,
       ...generationOptions(flags),
+      ...given({ logprobs: flags.logprobs }),
       // A stop string of generation_config.json stays, as in transformers.
       includeStopStrings: flags.stop === undefined,
       ...given({ streamer, tokenizer: loaded.tokenizer }),
@@ -250,23 +230,4 @@ async function loadTokenizer(repo: ResolvedRepo, flags: Flags, prompt: Prompt, i
     io.stderr.write(`warning: the output has no text: ${error.message}\n`);
     return undefined;
   });
-}
-
-/** Options of `generate` that the flags ask for. */
-export function generationOptions(flags: Flags) {
-  const { temperature, topK, topP, minP } = flags;
-  const greedy = temperature === 0;
-  const samples = !greedy && [temperature, topK, topP].some((value) => value !== undefined);
-  return {
-    ...given({
-      maxNewTokens: flags.maxNewTokens,
-      stopStrings: flags.stop,
-      logprobs: flags.logprobs,
-      repetitionPenalty: flags.repetitionPenalty,
-      seed: flags.seed,
-    }),
-    ...(greedy ? { doSample: false } : given({ temperature, topK, topP, minP })),
-    ...(samples && { doSample: true }),
-    ...(flags.ignoreEos && { eosTokenId: [] }),
-  };
 }

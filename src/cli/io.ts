@@ -3,10 +3,12 @@ import type { Readable, Writable } from 'node:stream';
 /** What a subcommand may touch of the process; tests pass their own. */
 export interface Io {
   stdin: Readable & { isTTY?: boolean; fd?: number };
-  stdout: Writable;
-  stderr: Writable;
+  stdout: Writable & { isTTY?: boolean };
+  stderr: Writable & { isTTY?: boolean };
   /** Aborted with a `Stop` when the run shall end early. */
   stop: AbortSignal;
+  /** Hands the next Ctrl-C to the listener, in place of the program, until what it returns is called. */
+  onInterrupt?: (listener: () => void) => () => void;
 }
 
 /** Why a run ends early, and the exit code that goes with it. */

@@ -7,7 +7,19 @@ const GRACE_MS = 1000;
 
 const stop = new AbortController();
 
+/** What Ctrl-C ends in place of the program: an answer, say. */
+let taker: (() => void) | undefined;
+const onInterrupt = (listener: () => void) => {
+  taker = listener;
+  return () => {
+    if (taker === listener) taker = undefined;
+  };
+};
+
 process.on('SIGINT', () => {
+  const take = taker;
+  taker = undefined;
+  if (take) return take();
   // The second Ctrl-C, or a run that does not wind up, ends the process on the spot.
   if (stop.signal.aborted) process.exit(130);
   stop.abort(new Stop('interrupted', 130));
@@ -27,6 +39,9 @@ process.stderr.on('error', (error: NodeJS.ErrnoException) => {
 });
 
 const { stdin, stdout, stderr } = process;
-const exitCode = await runCommandLine(process.argv.slice(2), { stdin, stdout, stderr, stop: stop.signal });
+const exitCode = await runCommandLine(process.argv.slice(2), {
+  ...{ stdin, stdout, stderr, onInterrupt },
+  stop: stop.signal,
+});
 // Output written to a pipe may still be under way, and a failure to write it is told after this callback.
 stdout.write('', () => setImmediate(() => process.exit(exitCode)));

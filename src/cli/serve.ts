@@ -1,15 +1,11 @@
 import { once } from 'node:events';
 import type { Command } from 'commander';
 import { InvalidArgumentError } from 'commander';
-import { generativeAuto } from '../auto/auto-classes.ts';
-import { AutoConfig, type CausalLM, DEMO_MODEL, type ImageTextToText } from '../index.ts';
+import { type CausalLM, DEMO_MODEL, type ImageTextToText } from '../index.ts';
 import type { Io } from './io.ts';
-import { openModelRepo } from './open-model-repo.ts';
+import { loadModel, type ModelFlags } from './load-model.ts';
 import {
   addComputeOptions,
-  type ComputeFlags,
-  compileOptions,
-  computeOptions,
   decimal,
   examples,
   experts,
@@ -18,7 +14,6 @@ import {
   requireDevice,
   strings,
 } from './options.ts';
-import { createProgressDisplay } from './progress.ts';
 
 /** How long a server that is told to end goes on answering, in seconds. */
 const DRAIN = 30;
@@ -32,10 +27,8 @@ interface NamedModel {
   readonly source: string;
 }
 
-interface Flags extends ComputeFlags {
+interface Flags extends ModelFlags {
   model?: NamedModel[];
-  revision?: string;
-  experts?: string | Record<string, string>;
   host: string;
   port: number;
   apiKey?: string;
@@ -88,7 +81,7 @@ async function serve(flags: Flags, io: Io): Promise<void> {
   const loaded: { model: CausalLM | ImageTextToText; name: string }[] = [];
   try {
     for (const { name, source } of flags.model ?? [{ name: DEMO_MODEL, source: DEMO_MODEL }])
-      loaded.push({ model: await load(source, flags, io), name: name ?? source });
+      loaded.push({ model: await loadModel(source, flags, io), name: name ?? source });
     const isLocal = LOOPBACK.includes(flags.host);
     const hosts = [...(isLocal ? LOOPBACK : []), ...(flags.allowHost ?? [])];
     const server = createServer(
@@ -112,25 +105,6 @@ async function serve(flags: Flags, io: Io): Promise<void> {
     io.stderr.write(isDone ? 'ended\n' : 'ended with requests unanswered\n');
   } finally {
     await Promise.all(loaded.map(({ model }) => model.dispose()));
-  }
-}
-
-async function load(source: string, flags: Flags, io: Io) {
-  const display = createProgressDisplay(io.stderr);
-  try {
-    const repo = await openModelRepo(source, flags, io, display);
-    const model = await generativeAuto(await AutoConfig.fromPretrained(repo)).fromPretrained(repo, {
-      ...computeOptions(flags),
-      ...given({ expertsImplementation: flags.experts }),
-      signal: io.stop,
-      onProgress: display.onProgress.bind(display),
-      onWarning: (message: string) => io.stderr.write(`warning: ${message}\n`),
-    });
-    await model.tokenizer();
-    if (flags.compile) await model.compile(compileOptions(flags.compile, io.stop));
-    return model;
-  } finally {
-    display.finish();
   }
 }
 

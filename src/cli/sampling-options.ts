@@ -1,0 +1,47 @@
+import type { Command } from 'commander';
+import { decimal, given, integer, strings } from './options.ts';
+
+/** What {@link addSamplingOptions} reads. */
+export interface SamplingFlags {
+  maxNewTokens?: number;
+  temperature?: number;
+  topK?: number;
+  topP?: number;
+  minP?: number;
+  repetitionPenalty?: number;
+  stop?: string[];
+  ignoreEos?: boolean;
+  seed?: number;
+}
+
+/** Adds the options of how tokens are chosen, and when to stop, alike in every command that generates. */
+export function addSamplingOptions(command: Command, limit: string): Command {
+  return command
+    .option('-n, --max-new-tokens <n>', `most tokens to generate (default: ${limit})`, integer(1))
+    .option('--temperature <t>', 'sample at this temperature; 0 is greedy', decimal({ least: 0 }))
+    .option('--top-k <k>', 'sample among the k likeliest tokens; 0 is all', integer(0))
+    .option('--top-p <p>', 'sample among the likeliest tokens of this sum', decimal({ least: 0, most: 1 }))
+    .option('--min-p <p>', 'when sampling, drop what is below p × the best', decimal({ least: 0, most: 1 }))
+    .option('--repetition-penalty <r>', 'above 1 avoids repetition', decimal({ above: 0 }))
+    .option('--stop <text>', 'end with this text, which is left out; repeatable', strings)
+    .option('--ignore-eos', 'go on after an end token')
+    .option('--seed <n>', 'makes sampling repeatable', integer(0));
+}
+
+/** Options of `generate` that the flags ask for. */
+export function generationOptions(flags: SamplingFlags) {
+  const { temperature, topK, topP, minP } = flags;
+  const greedy = temperature === 0;
+  const samples = !greedy && [temperature, topK, topP].some((value) => value !== undefined);
+  return {
+    ...given({
+      maxNewTokens: flags.maxNewTokens,
+      stopStrings: flags.stop,
+      repetitionPenalty: flags.repetitionPenalty,
+      seed: flags.seed,
+    }),
+    ...(greedy ? { doSample: false } : given({ temperature, topK, topP, minP })),
+    ...(samples && { doSample: true }),
+    ...(flags.ignoreEos && { eosTokenId: [] }),
+  };
+}
