@@ -71,7 +71,7 @@ export interface LoadOptions extends HubOptions {
    */
   cacheDtype?: DType;
   /**
-   * What is kept of keys and values when a generation ends, so that prompts that begin alike, as the next turn of a chat, are computed
+   * What is kept of keys, values and recurrent states when a generation ends, so that prompts that begin alike, as the next turn of a chat, are computed
    * from there on only; `false` for nothing. Default: a sixteenth of the memory of the machine, or of the GPU.
    */
   prefixCache?: PrefixCacheOptions | false;

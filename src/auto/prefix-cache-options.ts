@@ -6,7 +6,7 @@ import type { Device } from '../runtime/device.ts';
 
 /** How much a model keeps of what it has computed, for prompts that begin alike. */
 export interface PrefixCacheOptions {
-  /** Most memory of keys and values kept: bytes, or text such as `2GB`. Default: a sixteenth of the memory there is. */
+  /** Most memory of keys, values and recurrent states kept: bytes, or text such as `2GB`. Default: a sixteenth of the memory there is. */
   maxBytes?: number | string;
 }
 

@@ -195,8 +195,7 @@ export class Engine {
   }
 
   #close(sequence: Sequence): void {
-    this.#prefixes.end(sequence);
-    this.#pool.close(sequence.cache);
+    this.#prefixes.close(sequence);
     // Memory goes back when no pass is running; where that fails, it stays.
     if (this.#pool.isTooLarge) this.#turns.take(() => this.#pool.trim()).catch(() => {});
   }
@@ -205,6 +204,9 @@ export class Engine {
     this.#running = new Set(request.chunks.map(({ sequence }) => sequence));
     try {
       return await this.#pass(request, signal);
+    } catch (error) {
+      for (const sequence of this.#running) sequence.isTorn = true;
+      throw error;
     } finally {
       this.#running = new Set();
       for (const sequence of this.#closing) this.#close(sequence);

@@ -1,5 +1,5 @@
 import { BLOCK_POSITIONS, type CachePool } from './cache/pool.ts';
-import type { PrefixNode } from './cache/prefix-tree.ts';
+import type { PrefixNode, PrefixPlace, RecentState } from './cache/prefix-tree.ts';
 import type { Sequence } from './sequence.ts';
 
 /**
@@ -7,6 +7,12 @@ import type { Sequence } from './sequence.ts';
  * come together here as when the whole prompt does.
  */
 const COMPUTED_TOKENS = 33;
+
+/** A pass ends within a prompt, for the states there to be kept, where that may spare others so many tokens: it costs a pass more. */
+const SPARED_TOKENS = 256;
+
+/** States after whole blocks that are kept of a sequence past its prompt. With two, one has {@link COMPUTED_TOKENS} behind it. */
+const RECENT_STATES = 2;
 
 /** Lets sequences begin with what others have computed, and keeps what they compute. Whoever calls must see to it that no pass is running. */
 export class PrefixCache {
@@ -22,14 +28,16 @@ export class PrefixCache {
     if (!prefix || sequence.computed > 0) return;
     const { prefixes } = this.#pool;
     const keyAt = (place: number) => sequence.keyAt(place);
-    const { node, blocks, tokens } = prefixes.match(
-      prefixes.root(prefix.kind),
-      keyAt,
-      length - COMPUTED_TOKENS,
-    );
+    const most = length - COMPUTED_TOKENS;
+    const { node, blocks, tokens, state, common } = prefixes.match(prefixes.root(prefix.kind), keyAt, most);
     prefix.node = node;
+    prefix.last = node;
+    // Next to where the prompt ends another may go on, and where it leaves others, a third may do so.
+    const ends = [common, most].map((place) => place - (place % BLOCK_POSITIONS));
+    prefix.stops = prefixes.keepsStates ? ends.filter((place) => place >= tokens + SPARED_TOKENS) : [];
     if (tokens < BLOCK_POSITIONS) return;
     this.#pool.adopt(cache, blocks);
+    if (state !== undefined) this.#pool.adoptState(cache, state);
     prefix.blocks = Math.floor(tokens / BLOCK_POSITIONS);
     sequence.takeUp(tokens);
   }
@@ -41,17 +49,50 @@ export class PrefixCache {
     if (prefix.kind !== kind) prefix.node = undefined;
     while (prefix.node && settled >= (prefix.blocks + 1) * BLOCK_POSITIONS) {
       prefix.node = this.#add(sequence, prefix.node, prefix.blocks, BLOCK_POSITIONS);
+      prefix.last = prefix.node ?? prefix.last;
       prefix.blocks++;
     }
+    if (this.#pool.prefixes.keepsStates) this.#keepState(sequence);
   }
 
-  /** Keeps the last block of a sequence that ends, too. */
-  end(sequence: Sequence): void {
-    const { prefix, settled } = sequence;
+  /** Ends a sequence, and keeps its last block, too. */
+  close(sequence: Sequence): void {
+    this.#end(sequence);
+    this.#pool.close(sequence.cache);
+    if (sequence.prefix?.last) this.#pool.prefixes.prune(sequence.prefix.last);
+  }
+
+  #end(sequence: Sequence): void {
+    const { prefix, settled, computed, isTorn } = sequence;
+    const { prefixes } = this.#pool;
     if (!prefix?.node || settled === 0) return;
+    if (prefixes.keepsStates && (isTorn || settled < computed)) return;
     const tokens = settled - prefix.blocks * BLOCK_POSITIONS;
-    if (tokens > 0) this.#add(sequence, prefix.node, prefix.blocks, tokens);
+    const node = tokens > 0 ? this.#add(sequence, prefix.node, prefix.blocks, tokens) : prefix.node;
+    if (node?.parent && prefixes.keepsStates) {
+      this.#dropRecent(prefix, settled);
+      prefixes.keepState(node, sequence.cache.slot);
+    }
     prefix.node = undefined;
+  }
+
+  /** Keeps the states after a whole block, where a stop was made for them or the sequence is past its prompt. */
+  #keepState({ prefix, prompt, computed, settled, cache }: Sequence): void {
+    if (!prefix?.node || computed !== settled || computed !== prefix.blocks * BLOCK_POSITIONS) return;
+    const { prefixes } = this.#pool;
+    const { node, stops } = prefix;
+    if (stops.includes(computed)) prefixes.keepState(node, cache.slot);
+    if (computed <= prompt.ids.length || prefix.recent.at(-1)?.end === computed) return;
+    prefixes.keepState(node, cache.slot);
+    const recent = [...prefix.recent, { node, end: computed }];
+    if (recent.length > RECENT_STATES) prefixes.dropState((recent.shift() as RecentState).node);
+    prefix.recent = recent;
+  }
+
+  /** Of the states past the prompt, keeps the last that will have enough tokens behind it as soon as the sequence goes on. */
+  #dropRecent({ recent }: PrefixPlace, length: number): void {
+    const kept = recent.findLast(({ end }) => end <= length + 1 - COMPUTED_TOKENS);
+    for (const state of recent) if (state !== kept) this.#pool.prefixes.dropState(state.node);
   }
 
   /** @returns the node of the sequence's block `index`, which may be another now, of the same tokens */

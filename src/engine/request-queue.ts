@@ -234,7 +234,7 @@ export class RequestQueue {
   /** Who gets which tokens of the next pass. */
   #plan(): Part[] {
     const queue = this.#waiting.map(({ request }) => ({
-      pending: request.sequences.map(({ pending }) => pending),
+      pending: request.sequences.map(({ due }) => due),
       isWhole: request.sequences.some(({ scored }) => scored > 1),
       key: request.experts.requested(),
     }));

@@ -31,6 +31,8 @@ export class Sequence {
   readonly prefix: PrefixPlace | undefined;
   /** Of how many of its last tokens the scores are asked for. */
   scored = 1;
+  /** Whether a pass over it has failed: recurrent states may have taken in tokens that do not count as computed. */
+  isTorn = false;
   readonly #ids: number[];
   /** How many of its last tokens may be taken back. */
   #guesses = 0;
@@ -40,7 +42,8 @@ export class Sequence {
   constructor(prompt: Prompt, cache: CacheRow, kind?: string) {
     this.prompt = prompt;
     this.cache = cache;
-    this.prefix = kind === undefined ? undefined : { kind, node: undefined, blocks: 0 };
+    const place = { node: undefined, blocks: 0, stops: [], recent: [], last: undefined };
+    this.prefix = kind === undefined ? undefined : { kind, ...place };
     this.#ids = [...prompt.ids];
   }
 
@@ -72,6 +75,12 @@ export class Sequence {
   /** Tokens that a pass has still to compute. */
   get pending(): number {
     return this.#ids.length - this.computed;
+  }
+
+  /** Of these, the ones that the next pass may take: it ends where a state is to be kept. */
+  get due(): number {
+    const stop = this.prefix?.stops.find((place) => place > this.computed) ?? this.length;
+    return Math.min(stop, this.length) - this.computed;
   }
 
   /** Computed tokens that stay, whatever becomes of the guesses. */

@@ -150,3 +150,93 @@ describe('a tree of prefixes', () => {
     }
   });
 });
+
+describe('a tree of a model with recurrent states', () => {
+  /** @param most memory in blocks, of which a slot takes two */
+  function setUpStates(most: number) {
+    const [holders, slots] = [new Holders(), new Holders()];
+    const states = {
+      blocks: 2,
+      share: (slot: number) => slots.share(slot),
+      give: (slot: number) => slots.give(slot),
+      isShared: (slot: number) => slots.isShared(slot),
+    };
+    const tree = new PrefixTree(holders, BLOCK, most, states);
+    let next = 0;
+    /** Keeps a whole sequence, with states after its last token and after the whole blocks that are named. */
+    const keep = (tokens: readonly TokenKey[], after: readonly number[] = []) => {
+      const blocks: number[] = [];
+      let node: PrefixNode | undefined = tree.root('');
+      let last = node;
+      for (let start = 0; start < tokens.length && node; start += BLOCK) {
+        blocks.push(holders.share(next++));
+        node = tree.add(node, tokens.slice(start, start + BLOCK), blocks.at(-1) as number);
+        if (!node) break;
+        last = node;
+        // A sequence goes on with the block that is known, as the engine's do.
+        holders.give(blocks.pop() as number);
+        blocks.push(holders.share(last.block));
+        const isLast = start + BLOCK >= tokens.length;
+        if (!isLast && !after.includes(blocks.length)) continue;
+        const slot = slots.share(next++);
+        tree.keepState(node, slot);
+        slots.give(slot);
+      }
+      for (const block of blocks) holders.give(block);
+      tree.prune(last);
+    };
+    const match = (tokens: readonly TokenKey[], length = tokens.length) => {
+      const found = tree.match(tree.root(''), (place) => tokens[place] as TokenKey, length);
+      return { ...found, counts: [found.tokens, found.blocks.length, found.common] };
+    };
+    return { tree, keep, match, holders, slots };
+  }
+
+  it('goes on from states only, whole ends of sequences too, and says what more is common', () => {
+    const { keep, match } = setUpStates(100);
+    keep([1, 2, 3, 4, 5, 6, 7, 8, 9, 10], [1]);
+    expect(match([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]).counts).toEqual([10, 3, 10]);
+    expect(match([1, 2, 3, 4, 5, 6, 7, 8, 9, 0]).counts).toEqual([4, 1, 9]);
+    expect(match([1, 2, 3, 4, 5, 6, 7, 8, 9, 10], 9).counts).toEqual([4, 1, 9]);
+    expect(match([1, 2, 3, 0])).toMatchObject({ counts: [0, 0, 3], state: undefined });
+  });
+
+  it('lets go the states that nobody has gone on from for longest, and the blocks that led there', () => {
+    const { tree, keep, match } = setUpStates(8);
+    keep([1, 1, 1, 1, 1, 1, 1, 1], [1]);
+    keep([2, 2, 2, 2]);
+    expect(match([1, 1, 1, 1, 1, 1, 1, 1, 1]).counts).toEqual([8, 2, 8]);
+    keep([3, 3, 3, 3]);
+    // The state in the middle was the oldest, then that of the second sequence.
+    expect(match([1, 1, 1, 1, 0]).counts).toEqual([0, 0, 4]);
+    expect(match([2, 2, 2, 2]).counts).toEqual([0, 0, 0]);
+    keep([4, 4, 4, 4]);
+    expect(match([1, 1, 1, 1, 1, 1, 1, 1, 1]).counts).toEqual([0, 0, 0]);
+    expect([tree.size, tree.stateCount]).toEqual([2, 2]);
+  });
+
+  it('holds no more than it may through random sequences, and nothing without a state below', () => {
+    const { holders, slots, tree, keep, match } = setUpStates(20);
+    let seed = 3;
+    const random = (below: number) => {
+      seed = (Math.imul(seed, 1103515245) + 12345) >>> 0;
+      return (seed >>> 8) % below;
+    };
+    const known: number[][] = [];
+    for (let i = 0; i < 400; i++) {
+      const from = random(2) === 0 ? (known[random(known.length || 1)] ?? []) : [];
+      const tokens = [...from.slice(0, random(20)), ...Array.from({ length: random(14) }, () => random(3))];
+      const { state, blocks, tokens: count } = match(tokens);
+      expect(blocks).toHaveLength(Math.ceil(count / BLOCK));
+      expect(state !== undefined).toBe(count > 0);
+      keep(tokens, [random(4)]);
+      known.push(tokens);
+      expect(tree.size + 2 * tree.stateCount).toBeLessThanOrEqual(20);
+      const held = ({ counts }: Holders) => [...counts].filter(([, n]) => n > 0).map(([piece]) => piece);
+      expect(held(holders).sort()).toEqual(tree.blocks.sort());
+      expect(held(slots).sort()).toEqual(tree.states.sort());
+    }
+    tree.evictStates(100);
+    expect([tree.size, tree.stateCount]).toEqual([0, 0]);
+  });
+});

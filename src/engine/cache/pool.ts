@@ -2,7 +2,7 @@ import type { DType } from '../../dtype.ts';
 import { stateName } from '../../models/io.ts';
 import type { CacheSpec } from '../../nn/cache-spec.ts';
 import type { CacheMemory } from './memory.ts';
-import { PrefixTree } from './prefix-tree.ts';
+import { PrefixTree, type StateHolders } from './prefix-tree.ts';
 import { type CacheTensors, Slab, type SlabPart } from './slab.ts';
 
 /** Positions of one block: a whole number of the key tiles that attention kernels read. */
@@ -41,7 +41,7 @@ export interface PoolOptions {
   /** Of keys and values. */
   readonly dtype: DType;
   readonly memory: CacheMemory;
-  /** Most bytes of blocks that are kept of sequences that have ended; 0: none. */
+  /** Most bytes of blocks and states that are kept of sequences that have ended; 0: none. */
   readonly prefixBytes?: number;
   /** Called before the memory moves or is freed: recordings hold addresses. */
   readonly onMove?: () => void;
@@ -56,7 +56,7 @@ export interface PoolOptions {
  *   what another left there: layers begin with zeros where a row has no past.
  *
  * Rows that begin alike share blocks, and so do a row and its forks; whoever writes to one that others hold gets a copy of it first. Blocks
- * of rows that were closed stay in the tree of prefixes until they are needed otherwise.
+ * of rows that were closed stay in the tree of prefixes until they are needed otherwise, and so do states, from which other rows go on.
  *
  * Whoever reserves or trims must see to it that no pass is running.
  */
@@ -75,9 +75,15 @@ export class CachePool {
     this.#blocks = new Slab(blockParts, memory, onMove);
     this.#slots = new Slab(slotParts, memory, onMove);
     this.#keeps = { blocks: blockParts.length > 0, slots: slotParts.length > 0 };
-    // What a recurrent state was some tokens ago nobody knows.
-    const prefixBlocks = this.#keeps.slots ? 0 : Math.floor(prefixBytes / this.#blocks.pieceBytes);
-    this.prefixes = new PrefixTree(this.#blocks, BLOCK_POSITIONS, prefixBlocks);
+    const { pieceBytes } = this.#blocks;
+    // Prefixes are found by their blocks.
+    const prefixBlocks = this.#keeps.blocks ? Math.floor(prefixBytes / pieceBytes) : 0;
+    this.prefixes = new PrefixTree(
+      this.#blocks,
+      BLOCK_POSITIONS,
+      prefixBlocks,
+      this.#keeps.slots ? stateHolders(this.#slots, pieceBytes) : undefined,
+    );
   }
 
   /** Blocks there are, in use or not. */
@@ -130,6 +136,14 @@ export class CachePool {
     }
   }
 
+  /** Makes a row's recurrent states those that lie in a slot. */
+  adoptState(row: CacheRow, slot: number): void {
+    const own = row as OpenRow;
+    this.#slots.share(slot);
+    if (own.slot >= 0) this.#slots.give(own.slot);
+    own.slot = slot;
+  }
+
   /**
    * Gives rows what they need for as many positions as they are to hold, and of what they will write to copies of their own.
    * @throws EngineError where there is no memory; the rows keep what they had
@@ -152,19 +166,16 @@ export class CachePool {
   /** Whether `trim` would give memory back. */
   get isTooLarge(): boolean {
     if (this.#rows.size > 0) return false;
-    const blocks = this.prefixes.size;
-    return this.#blocks.size > IDLE_BLOCKS + 2 * blocks || this.#slots.size > IDLE_SLOTS;
+    const { size, stateCount } = this.prefixes;
+    return this.#blocks.size > IDLE_BLOCKS + 2 * size || this.#slots.size > IDLE_SLOTS + 2 * stateCount;
   }
 
   /** Gives memory back where no row is open: all but a little, and what the prefixes take. */
   async trim(): Promise<void> {
     if (!this.isTooLarge) return;
-    if (this.#slots.size > IDLE_SLOTS) this.#slots.clear();
-    const kept = this.prefixes.size;
-    if (this.#blocks.size <= IDLE_BLOCKS + 2 * kept) return;
-    if (kept === 0) return this.#blocks.clear();
-    const moved = await this.#blocks.shrink(kept + Math.min(IDLE_BLOCKS, kept));
-    this.prefixes.renumber((block) => moved.get(block) ?? block);
+    const { size, stateCount } = this.prefixes;
+    await trimTo(stateCount, IDLE_SLOTS, this.#slots, (numberOf) => this.prefixes.renumberStates(numberOf));
+    await trimTo(size, IDLE_BLOCKS, this.#blocks, (numberOf) => this.prefixes.renumber(numberOf));
   }
 
   dispose(): void {
@@ -216,9 +227,7 @@ export class CachePool {
 
   async #reserveSlots(rows: readonly OpenRow[]): Promise<void> {
     const needy = rows.filter(({ slot }) => slot < 0 || this.#slots.isShared(slot));
-    const { size, free } = this.#slots;
-    if (needy.length > free)
-      await this.#slots.grow(grown(size, size - free + needy.length, this.#rows.size, 1));
+    if (needy.length > this.#slots.free) await this.#growSlots(needy.length);
     const copies: { from: number; to: number }[] = [];
     for (const row of needy) {
       const from = row.slot;
@@ -230,6 +239,43 @@ export class CachePool {
     }
     if (copies.length > 0) await this.#slots.copy(copies);
   }
+
+  /** Sees to it that so many slots are free. */
+  async #growSlots(needed: number): Promise<void> {
+    const { size, free } = this.#slots;
+    const { most, keepsStates } = this.prefixes;
+    const kept =
+      keepsStates && most > 0 ? Math.floor((most * this.#blocks.pieceBytes) / this.#slots.pieceBytes) : 0;
+    const limit = this.#rows.size + kept;
+    try {
+      await this.#slots.grow(grown(size, size - free + needed, limit, kept > 0 ? IDLE_SLOTS : 1));
+    } catch (error) {
+      this.prefixes.evictStates(needed - this.#slots.free);
+      if (needed > this.#slots.free) throw error;
+    }
+  }
+}
+
+/** Gives back what a slab has beyond `kept` pieces that are in use, but for a little. */
+async function trimTo(
+  kept: number,
+  idle: number,
+  slab: Slab,
+  renumber: (numberOf: (piece: number) => number) => void,
+): Promise<void> {
+  if (slab.size <= idle + 2 * kept) return;
+  if (kept === 0) return slab.clear();
+  const moved = await slab.shrink(kept + Math.min(idle, kept));
+  renumber((piece) => moved.get(piece) ?? piece);
+}
+
+function stateHolders(slots: Slab, blockBytes: number): StateHolders {
+  return {
+    blocks: slots.pieceBytes / blockBytes,
+    share: (slot) => slots.share(slot),
+    give: (slot) => slots.give(slot),
+    isShared: (slot) => slots.isShared(slot),
+  };
 }
 
 /** How large to make a slab that is to hold `needed` pieces, of which there will be `most` at most. */
