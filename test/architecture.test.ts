@@ -40,6 +40,7 @@ const TYPESCRIPT: Record<string, readonly string[]> = {
   ],
   bench: ['generation', 'models', 'runtime'],
   server: ['index.ts'],
+  'ai-sdk': ['index.ts', 'server'],
   auto: [
     'engine',
     'experts',
@@ -143,6 +144,7 @@ const OTHER_MEANING = ['keys_values', 'experts_implementation', 'last_hidden_sta
 
 /** Packages that only one part of the code may know. */
 const PACKAGES: Record<string, string> = {
+  '@ai-sdk/provider': 'src/ai-sdk/',
   '@hono/node-server': 'src/server/',
   '@huggingface/hub': 'src/hub/',
   commander: 'src/cli/',
@@ -221,9 +223,9 @@ describe('TypeScript', () => {
   });
 
   test.each(files)('%s imports no package that package.json does not list', (path) => {
-    const { dependencies } = JSON.parse(read('package.json')) as { dependencies: Record<string, string> };
+    const { dependencies, peerDependencies } = JSON.parse(read('package.json')) as Record<string, object>;
     // onnxruntime-common belongs to onnxruntime-node, whose copy of it is the one to use.
-    const known = [...Object.keys(dependencies), 'onnxruntime-common'];
+    const known = [...Object.keys({ ...dependencies, ...peerDependencies }), 'onnxruntime-common'];
     const foreign = imports(path).filter(
       (specifier) => !/^(\.|node:)/.test(specifier) && !known.some((name) => isOf(specifier, name)),
     );

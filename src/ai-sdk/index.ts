@@ -1,0 +1,1 @@
+export { type LanguageModelSettings, languageModel } from './language-model.ts';
