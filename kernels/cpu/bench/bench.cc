@@ -1,10 +1,11 @@
 // Speed of the experts kernels on two real shapes, for every backend and instruction set. Not part of the
 // build:
-//   g++ -std=c++20 -O2 -pthread kernels/cpu/bench/bench.cc kernels/cpu/*.cc -o bench
-//   ./bench [--isa NAME] [--precision 0|1] [--dtype bf16|fp16|fp32] [--transposed] [--threads N] [--seconds
-//   S]
-//           [--tokens N,N,...] [--shape 0|1]
-// Prints, per case, the median time, GB/s of weights touched once per active expert, and GFLOP/s.
+//   g++ -std=c++20 -O2 -pthread kernels/cpu/bench/bench.cc kernels/cpu/{,arch/,quantized/}*.cc -o bench
+//   ./bench [--isa NAME] [--precision 0|1|2|3] [--dtype bf16|fp16|fp32|int8|int4|gptq|fp8] [--transposed]
+//           [--threads N] [--seconds S] [--tokens N,N,...] [--shape 0|1]
+// A precision of 2 or 3 allows activations to be rounded to int8. int8 has a scale a row, int4 one for each
+// 32 columns, gptq one for each 128, fp8 one for each block of 128 x 128. Prints, per case, the median time,
+// GB/s of weights touched once per active expert, and GFLOP/s.
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -19,6 +20,7 @@
 #include <vector>
 
 #include "../../common/float_types.h"
+#include "../../common/quantized.h"
 #include "../arch/isa.h"
 #include "../kernels.h"
 #include "../machine.h"
@@ -42,6 +44,7 @@ struct Options {
   const char* isa = nullptr;
   int precision = 1;
   DType dtype = DType::kBFloat16;
+  std::string storage = "bf16";
   bool transposed = false;
   int threads = static_cast<int>(std::thread::hardware_concurrency());
   double seconds = 0.3;
@@ -68,6 +71,7 @@ Options Parse(int argc, char** argv) {
     if (name == "--seconds") options.seconds = std::atof(value);
     if (name == "--shape") options.shape = std::atoi(value);
     if (name == "--dtype") {
+      options.storage = value;
       options.dtype = !std::strcmp(value, "fp32")   ? DType::kFloat32
                       : !std::strcmp(value, "fp16") ? DType::kFloat16
                                                     : DType::kBFloat16;
@@ -84,19 +88,86 @@ Options Parse(int argc, char** argv) {
   return options;
 }
 
+// Bytes of the codes of a matrix, and after them of its scales.
+struct QuantizedSize {
+  int64_t codes, scales;
+};
+
+QuantizedSize SizeOf(const std::string& storage, int64_t rows, int64_t cols) {
+  if (storage == "int8") return {rows * cols, rows * 2};
+  if (storage == "int4") return {rows * cols / 2, rows * cols / 32 * 2};
+  if (storage == "gptq") return {rows * cols / 2, rows * cols / 128 * 2};
+  if (storage == "fp8") return {rows * cols, (rows + 127) / 128 * ((cols + 127) / 128) * 2};
+  return {0, 0};
+}
+
+QuantizedTensor Describe(const std::string& storage, const char* data, int64_t rows, int64_t cols) {
+  QuantizedTensor q;
+  q.rows = rows;
+  q.cols = cols;
+  q.bits = storage == "int8" || storage == "fp8" ? 8 : 4;
+  q.type = storage == "int8" ? CodeType::kInt : storage == "fp8" ? CodeType::kE4m3 : CodeType::kUint;
+  q.order = storage == "gptq" ? CodeOrder::kColumns : CodeOrder::kRows;
+  q.row_bytes = cols * q.bits / 8;
+  q.zero = q.type == CodeType::kUint ? 8 : 0;
+  q.group_rows = storage == "fp8" ? 128 : 1;
+  q.group_cols = storage == "int8" ? cols : storage == "int4" ? 32 : 128;
+  q.scale_type = ScaleType::kBFloat16;
+  q.row_step = storage == "gptq" ? 1 : q.col_groups();
+  q.col_step = storage == "gptq" ? rows : 1;
+  q.codes = reinterpret_cast<const std::byte*>(data);
+  q.scales = q.codes + SizeOf(storage, rows, cols).codes;
+  return q;
+}
+
 // Mapped like a checkpoint, in ordinary pages.
 class Weights {
  public:
   Weights(const Shape& shape, const Options& options) {
-    const int64_t size = DTypeSize(options.dtype);
-    const int64_t matrix = shape.hidden * shape.intermediate * size;
-    bytes_ = static_cast<size_t>(3 * matrix * shape.experts);
+    const int64_t rows = shape.intermediate;
+    const int64_t cols = shape.hidden;
+    const QuantizedSize up = SizeOf(options.storage, rows, cols);
+    const QuantizedSize down = SizeOf(options.storage, cols, rows);
+    if (up.codes == 0) {
+      FillPlain(shape, options);
+      return;
+    }
+    const int64_t up_bytes = up.codes + up.scales;
+    const int64_t expert_bytes = 2 * up_bytes + down.codes + down.scales;
+    Map(static_cast<size_t>(expert_bytes * shape.experts));
+    Fill(DType::kBFloat16);
+    tensors_.reserve(static_cast<size_t>(3 * shape.experts));
+    const auto add = [&](const char* at, int64_t n, int64_t k) {
+      tensors_.push_back(Describe(options.storage, at, n, k));
+      WeightMatrix matrix = {.rows = n, .cols = k};
+      matrix.quantized = &tensors_.back();
+      return matrix;
+    };
+    for (int64_t e = 0; e < shape.experts; ++e) {
+      const char* gate = data_ + e * expert_bytes;
+      experts_.push_back(
+          {add(gate, rows, cols), add(gate + up_bytes, rows, cols), add(gate + 2 * up_bytes, cols, rows)});
+    }
+  }
+  ~Weights() { munmap(data_, bytes_); }
+  const std::vector<ExpertWeights>& experts() const { return experts_; }
+  const char* data() const { return data_; }
+  int64_t bytes() const { return static_cast<int64_t>(bytes_); }
+
+ private:
+  void Map(size_t bytes) {
+    bytes_ = bytes;
     data_ =
         static_cast<char*>(mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-    if (data_ == MAP_FAILED) {
-      std::perror("mmap");
-      std::exit(1);
-    }
+    if (data_ != MAP_FAILED) return;
+    std::perror("mmap");
+    std::exit(1);
+  }
+
+  void FillPlain(const Shape& shape, const Options& options) {
+    const int64_t size = DTypeSize(options.dtype);
+    const int64_t matrix = shape.hidden * shape.intermediate * size;
+    Map(static_cast<size_t>(3 * matrix * shape.experts));
     Fill(options.dtype);
     for (int64_t e = 0; e < shape.experts; ++e) {
       const char* gate = data_ + 3 * matrix * e;
@@ -109,12 +180,6 @@ class Weights {
                           {gate + 2 * matrix, options.dtype, h, i, t ? h : i, t}});
     }
   }
-  ~Weights() { munmap(data_, bytes_); }
-  const std::vector<ExpertWeights>& experts() const { return experts_; }
-  const char* data() const { return data_; }
-  int64_t bytes() const { return static_cast<int64_t>(bytes_); }
-
- private:
   void Fill(DType dtype) {
     std::vector<char> pattern(1 << 20);
     std::minstd_rand random(1);
@@ -132,6 +197,7 @@ class Weights {
 
   char* data_;
   size_t bytes_;
+  std::vector<QuantizedTensor> tensors_;
   std::vector<ExpertWeights> experts_;
 };
 
@@ -173,15 +239,13 @@ void BenchShape(const Shape& shape, const Options& options, const std::vector<co
   const Weights weights(shape, options);
   const ReadBandwidth read = MeasureReadBandwidth(weights.data(), weights.bytes(), options.seconds * 3, pool);
   std::printf("%s, %s%s weights, precision %d, %d threads; read %.1f GB/s (%s)\n", shape.name,
-              options.dtype == DType::kBFloat16  ? "bf16"
-              : options.dtype == DType::kFloat16 ? "fp16"
-                                                 : "fp32",
-              options.transposed ? " transposed" : "", options.precision, pool.NumThreads(),
-              read.gigabytes_per_second, read.pattern);
+              options.storage.c_str(), options.transposed ? " transposed" : "", options.precision,
+              pool.NumThreads(), read.gigabytes_per_second, read.pattern);
   for (const char* isa : isas) {
     SelectIsa(isa);
     std::printf("%s, at most %.0f GFLOP/s\n%8s", isa,
-                MeasureFlops(static_cast<Precision>(options.precision), options.seconds, pool), "tokens");
+                MeasureFlops(FloatPart(static_cast<Precision>(options.precision)), options.seconds, pool),
+                "tokens");
     for (const char* name : {"eager", "batched_mm", "grouped_mm"}) {
       std::printf(" | %10s ms   GB/s GFLOP/s", name);
     }
