@@ -324,7 +324,7 @@ const NATIVE: Record<string, readonly string[]> = {
   devices: ['engine', 'ops', 'ort', 'cuda', 'weights', 'common'],
   ops: ['ort', 'cpu', 'weights', 'common'],
   ort: ['platform', 'common'],
-  cpu: ['common'],
+  cpu: ['platform', 'common'],
   cuda: ['common'],
   weights: ['platform', 'common'],
   platform: [],

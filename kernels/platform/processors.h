@@ -7,4 +7,11 @@ namespace switchyard::platform {
 // are no hyper-threads to speak of (macOS).
 int PhysicalCores();
 
+// What a 64-bit Arm processor can do beyond what all can; nothing on others.
+struct ArmFeatures {
+  bool dotprod = false;  // FEAT_DotProd
+  bool i8mm = false;     // FEAT_I8MM
+};
+ArmFeatures FindArmFeatures();
+
 }  // namespace switchyard::platform

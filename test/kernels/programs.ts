@@ -3,12 +3,18 @@ import { filesIn, type NativeProgram, root } from './native-program.ts';
 
 const at = (...paths: string[]) => paths.map((path) => join(root, path));
 
+/** The code for the operating system that programs are made for: as SWITCHYARD_TEST_RUNNER may run them on another. */
+const system = process.env.SWITCHYARD_TEST_SYSTEM ?? (process.platform === 'win32' ? 'windows' : 'posix');
+
 /** Every CPU kernel against plain loops, on every instruction set of this machine. It runs all of its groups when given none. */
 export const CPU_KERNELS: NativeProgram = {
   name: 'kernels_test',
-  sources: at('test/kernels/cpu', 'kernels/cpu', 'kernels/cpu/arch', 'kernels/cpu/quantized').flatMap(
-    (folder) => filesIn(folder, '.cc'),
-  ),
+  sources: [
+    ...at('test/kernels/cpu', 'kernels/cpu', 'kernels/cpu/arch', 'kernels/cpu/quantized').flatMap((folder) =>
+      filesIn(folder, '.cc'),
+    ),
+    ...at(`kernels/platform/${system}/processors.cc`),
+  ],
   options: ['-O2'],
 };
 
@@ -25,9 +31,6 @@ export const RESIDENCY: NativeProgram = {
   sources: at('test/kernels/residency_test.cc', 'kernels/weights/residency.cc'),
   options: ['-O1'],
 };
-
-/** The code for the operating system that programs are made for: as SWITCHYARD_TEST_RUNNER may run them on another. */
-const system = process.env.SWITCHYARD_TEST_SYSTEM ?? (process.platform === 'win32' ? 'windows' : 'posix');
 
 /** Reads from a mapped file that is cut short. */
 export const LOST_PAGES: NativeProgram = {

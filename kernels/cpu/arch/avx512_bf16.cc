@@ -1,4 +1,4 @@
-// AVX-512 with BF16 dot products: the table of AVX-512 VNNI, with its own product for bf16 weights and
+// AVX-512 with BF16 dot products: the table of AVX-512, with its own product for bf16 weights and
 // rounded activations. Everything below the target line has internal linkage.
 #include "isa.h"
 #include "simd/common.h"
@@ -258,7 +258,7 @@ void Panel(const PanelArgs& args) {
 
 const KernelTable* Avx512Bf16Table() {
   static const KernelTable kTable = [] {
-    KernelTable table = *Avx512VnniTable();
+    KernelTable table = *Avx512Table();
     table.name = "avx512_bf16";
     table.operands[DTypeIndex(DType::kBFloat16)][static_cast<int>(Precision::kBFloat16)] = {Pack, Dispatch,
                                                                                             2};

@@ -19,6 +19,12 @@ enum class IntegerOrder : int {
   kSplit = 1,    // the even ones of the whole chunk, then the odd ones: as nibbles of bytes are taken apart
 };
 
+// What a block of rounded activations has in common.
+struct RoundedBlock {
+  float scale;  // NaN where any value is no finite number
+  int32_t sum;  // of the codes
+};
+
 // One token: x[i] ~ scales[i / 32] * codes[i].
 struct IntegerRow {
   int8_t* codes;    // [chunks * 128]
@@ -73,8 +79,8 @@ struct IntegerRowsArgs {
   const char* w;
   int64_t w_stride;  // bytes from row to row
   int64_t rows;
-  uint8_t flip;           // bytes: exclusive or with each code
-  const uint8_t* values;  // nibbles: [16] the unsigned code that each stands for; null: itself
+  uint8_t flip;           // bytes: exclusive or with each code, after which it is as signed_bytes says
+  const uint8_t* values;  // nibbles: [16] the code, up to 24, that each stands for; null: itself
   const float* scales;
   const float* offsets;
   int64_t scale_stride;
@@ -82,12 +88,13 @@ struct IntegerRowsArgs {
 };
 using IntegerRowsFn = void (*)(const IntegerRowsArgs& args);
 
-// Words of 8 nibbles [count][kIntegerPanelRows], `stride` bytes from word to word, as a panel of unsigned
-// bytes.
+// Words of 8 nibbles [count][kIntegerPanelRows], `stride` bytes from word to word, as a panel of bytes.
 using IntegerUnpackFn = void (*)(const char* words, int64_t stride, int64_t count, const uint8_t* values,
                                  char* panel);
 
 struct IntegerKernels {
+  // Whether codes of 8 bits are taken for signed numbers, from -128 on, and not for unsigned ones.
+  bool signed_bytes;
   IntegerRoundFn round;
   IntegerTileFn panel[2];  // [IntegerOrder] of x
   IntegerTileFn columns;   // nibbles [words][rows] in place, for one token
@@ -96,7 +103,13 @@ struct IntegerKernels {
   IntegerUnpackFn unpack;
 };
 
-// Those of the portable table.
+// Those of the tables of these names; null when the binary was not built for that processor family.
 const IntegerKernels* PortableInteger();
+const IntegerKernels* Avx2Integer();
+const IntegerKernels* Avx512Integer();
+const IntegerKernels* Avx512VnniInteger();
+const IntegerKernels* NeonInteger();
+const IntegerKernels* NeonDotprodInteger();
+const IntegerKernels* NeonI8mmInteger();
 
 }  // namespace switchyard::cpu

@@ -1,9 +1,12 @@
 #include "isa.h"
 
+#include <array>
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <string>
+
+#include "../../platform/processors.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -15,6 +18,7 @@ namespace {
 struct Candidate {
   const char* name;
   const KernelTable* (*table)();
+  const IntegerKernels* (*integer)();
   bool (*supported)();
 };
 
@@ -41,21 +45,41 @@ bool HasAvx512Vnni() { return false; }
 bool HasAvx512Bf16() { return false; }
 #endif
 
+bool HasDotprod() { return platform::FindArmFeatures().dotprod; }
+bool HasI8mm() { return HasDotprod() && platform::FindArmFeatures().i8mm; }
+
 // Best first.
 constexpr Candidate kCandidates[] = {
-    {"avx512_bf16", Avx512Bf16Table, HasAvx512Bf16},
-    {"avx512_vnni", Avx512VnniTable, HasAvx512Vnni},
-    {"avx512", Avx512Table, HasAvx512},
-    {"avx2", Avx2Table, HasAvx2},
-    {"neon", NeonTable, Always},
-    {"portable", PortableTable, Always},
+    {"avx512_bf16", Avx512Bf16Table, Avx512VnniInteger, HasAvx512Bf16},
+    {"avx512_vnni", Avx512Table, Avx512VnniInteger, HasAvx512Vnni},
+    {"avx512", Avx512Table, Avx512Integer, HasAvx512},
+    {"avx2", Avx2Table, Avx2Integer, HasAvx2},
+    {"neon_i8mm", NeonTable, NeonI8mmInteger, HasI8mm},
+    {"neon_dotprod", NeonTable, NeonDotprodInteger, HasDotprod},
+    {"neon", NeonTable, NeonInteger, Always},
+    {"portable", PortableTable, PortableInteger, Always},
 };
+constexpr size_t kCandidateCount = sizeof(kCandidates) / sizeof(kCandidates[0]);
 
+// A candidate's tables put together; its name is null where this processor cannot run it.
+KernelTable Compose(const Candidate& candidate) {
+  // Asked first: even the function that returns a table is compiled for its instruction set.
+  if (!candidate.supported() || candidate.table() == nullptr) return {};
+  KernelTable table = *candidate.table();
+  table.name = candidate.name;
+  table.integer = candidate.integer();
+  return table;
+}
+
+// The first, or the one of that name.
 const KernelTable* Find(const char* name) {
-  for (const Candidate& candidate : kCandidates) {
-    if (name != nullptr && std::strcmp(candidate.name, name) != 0) continue;
-    // Asked first: even the function that returns a table is compiled for its instruction set.
-    if (candidate.supported() && candidate.table() != nullptr) return candidate.table();
+  static const auto tables = [] {
+    std::array<KernelTable, kCandidateCount> all;
+    for (size_t i = 0; i < kCandidateCount; ++i) all[i] = Compose(kCandidates[i]);
+    return all;
+  }();
+  for (const KernelTable& table : tables) {
+    if (table.name != nullptr && (name == nullptr || std::strcmp(table.name, name) == 0)) return &table;
   }
   return nullptr;
 }

@@ -188,24 +188,24 @@ struct KernelTable {
   void (*delta_steps)(const DeltaArgs& args);
   PanelKernel panel[kPrecisions];                 // [Precision]
   ExpandFn expand[kCodeKinds][kPrecisions] = {};  // [CodeKind], to fp32 and to bf16
-  const IntegerKernels* integer = nullptr;        // null: integer codes are expanded like others
+  const IntegerKernels* integer = nullptr;
 
   const Operand& operand(DType weights, Precision precision) const {
     return operands[DTypeIndex(weights)][static_cast<int>(FloatPart(precision))];
   }
 };
 
-// One table an instruction set; null when the binary was not built for that processor family.
+// One table an instruction set, without its integer kernels; null when the binary was not built for that
+// processor family.
 const KernelTable* PortableTable();
 const KernelTable* Avx2Table();
 const KernelTable* Avx512Table();
-const KernelTable* Avx512VnniTable();
 const KernelTable* Avx512Bf16Table();
 const KernelTable* NeonTable();
 
 // The best table this processor can run, or the one that SWITCHYARD_CPU_ISA names (portable, avx2, avx512,
-// avx512_vnni, avx512_bf16, neon). Decided once; a name that is unknown or not available here leaves the best
-// one and sets IsaError().
+// avx512_vnni, avx512_bf16, neon, neon_dotprod, neon_i8mm). Decided once; a name that is unknown or not
+// available here leaves the best one and sets IsaError().
 const KernelTable& Kernels();
 
 // Name of the table in use, e.g. "avx512_bf16".

@@ -265,13 +265,6 @@ constexpr KernelTable kTable = {
 
 }  // namespace
 
-const KernelTable* PortableTable() {
-  static const KernelTable table = [] {
-    KernelTable all = kTable;
-    all.integer = PortableInteger();
-    return all;
-  }();
-  return &table;
-}
+const KernelTable* PortableTable() { return &kTable; }
 
 }  // namespace switchyard::cpu

@@ -150,7 +150,8 @@ void Unpack(const char* words, int64_t stride, int64_t count, const uint8_t* val
 }
 
 constexpr IntegerKernels kKernels = {
-    Round, {Panel<IntegerOrder::kNatural>, Panel<IntegerOrder::kSplit>}, Columns, Nibbles, Bytes, Unpack};
+    false, Round, {Panel<IntegerOrder::kNatural>, Panel<IntegerOrder::kSplit>}, Columns, Nibbles,
+    Bytes, Unpack};
 
 }  // namespace
 

@@ -120,21 +120,28 @@ void FillLastChunk(const IntegerRow& row, int64_t depth, IntegerOrder order) {
 IntegerForm IntegerForm::Of(const KernelTable& table, const WeightMatrix& weights, Precision precision) {
   IntegerForm form;
   const QuantizedTensor* q = weights.quantized;
-  if (q == nullptr || !AllowsInt8(precision) || table.integer == nullptr || weights.transposed) return form;
+  if (q == nullptr || !AllowsInt8(precision) || weights.transposed) return form;
   const bool has_blocks = !q->flat() && q->column_groups == nullptr &&
                           (q->group_cols % kIntegerBlock == 0 || q->group_cols >= q->cols);
   const bool is_whole = weights.first_col == 0 && weights.cols == q->cols;
   if (!has_blocks || !is_whole || (q->bits != 4 && q->bits != 8)) return form;
   form.order = q->bits == 4 ? IntegerOrder::kSplit : IntegerOrder::kNatural;
+  const bool is_signed = q->bits == 8 && table.integer->signed_bytes;
   switch (q->type) {
     case CodeType::kUint:
       form.has_offsets = q->zeros != nullptr || q->biases != nullptr;
       form.offset = form.has_offsets ? 0 : q->zero;
+      if (is_signed) {
+        form.flip = 0x80;
+        form.offset -= 128;
+      }
       break;
     case CodeType::kInt:
       form.has_offsets = q->biases != nullptr;
-      form.flip = 0x80;
-      form.offset = 128;
+      if (!is_signed) {
+        form.flip = 0x80;
+        form.offset = 128;
+      }
       break;
     case CodeType::kE2m1:
       form.has_offsets = q->biases != nullptr;

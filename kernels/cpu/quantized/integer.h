@@ -10,14 +10,14 @@
 namespace switchyard::cpu {
 
 // How a matrix of codes meets rounded activations. A weight is (code - offset) * scale + offset term, for
-// unsigned codes, after `factor` is taken into the scale.
+// codes as the kernels read them (see IntegerKernels), after `factor` is taken into the scale.
 struct IntegerForm {
   bool possible = false;
   IntegerOrder order = IntegerOrder::kNatural;
   int32_t offset = 0;
   bool has_offsets = false;         // zero points or biases of each group
-  uint8_t flip = 0;                 // turns a byte into an unsigned code
-  const uint8_t* values = nullptr;  // [16], the unsigned codes that nibbles stand for; null: themselves
+  uint8_t flip = 0;                 // turns a byte into a code
+  const uint8_t* values = nullptr;  // [16], the codes that nibbles stand for; null: themselves
   float factor = 1.0f;
 
   static IntegerForm Of(const KernelTable& table, const WeightMatrix& weights, Precision precision);

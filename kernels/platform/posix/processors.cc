@@ -1,7 +1,39 @@
 #include "../processors.h"
 
+#if defined(__aarch64__) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#elif defined(__aarch64__) && defined(__APPLE__)
+#include <sys/sysctl.h>
+#endif
+
 namespace switchyard::platform {
 
 int PhysicalCores() { return 0; }
+
+#if defined(__aarch64__) && defined(__linux__)
+
+ArmFeatures FindArmFeatures() {
+  // The second word came with Linux 5.10; older ones leave this bit off.
+  constexpr unsigned long kI8mm = 1ul << 13;
+  return {(getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0, (getauxval(AT_HWCAP2) & kI8mm) != 0};
+}
+
+#elif defined(__aarch64__) && defined(__APPLE__)
+
+ArmFeatures FindArmFeatures() {
+  const auto has = [](const char* name) {
+    int value = 0;
+    size_t size = sizeof(value);
+    return sysctlbyname(name, &value, &size, nullptr, 0) == 0 && value != 0;
+  };
+  return {has("hw.optional.arm.FEAT_DotProd"), has("hw.optional.arm.FEAT_I8MM")};
+}
+
+#else
+
+ArmFeatures FindArmFeatures() { return {}; }
+
+#endif
 
 }  // namespace switchyard::platform

@@ -43,4 +43,7 @@ int PhysicalCores() {
   return cores;
 }
 
+// There is no addon for Windows on Arm.
+ArmFeatures FindArmFeatures() { return {}; }
+
 }  // namespace switchyard::platform

@@ -89,6 +89,57 @@ void IntegerProducts() {
   }
 }
 
+// Sums are exact where all products are as large as they can be, of either sign: nothing saturates.
+void LargestProducts() {
+  Workspace workspace;
+  TestPool pool(1);
+  struct Kind {
+    CodeType type;
+    int bits;
+    unsigned char byte;
+    double value;
+  };
+  const Kind kinds[] = {{CodeType::kInt, 8, 0x80, -128.0}, {CodeType::kInt, 8, 0x7f, 127.0},
+                        {CodeType::kUint, 8, 0xff, 255.0}, {CodeType::kUint, 8, 0x00, 0.0},
+                        {CodeType::kUint, 4, 0xff, 15.0},  {CodeType::kE2m1, 4, 0x77, 6.0},
+                        {CodeType::kE2m1, 4, 0xff, -6.0}};
+  constexpr int64_t kRows = 33, kCols = 256;
+  for (const Kind& kind : kinds) {
+    const std::vector<unsigned char> codes(kRows * kCols, kind.byte);
+    const float scale = 1.0f;
+    QuantizedTensor q;
+    q.rows = kRows;
+    q.cols = kCols;
+    q.codes = reinterpret_cast<const std::byte*>(codes.data());
+    q.type = kind.type;
+    q.bits = kind.bits;
+    q.row_bytes = kCols * kind.bits / 8;
+    q.scales = reinterpret_cast<const std::byte*>(&scale);
+    q.group_rows = kRows;
+    q.group_cols = kCols;
+    WeightMatrix matrix = {.rows = kRows, .cols = kCols};
+    matrix.quantized = &q;
+    for (const char* isa : Isas()) {
+      SelectIsa(isa);
+      for (const int64_t tokens : {1, 6}) {
+        for (const float x : {127.0f, -127.0f}) {
+          const std::vector<float> values(static_cast<size_t>(tokens * kCols), x);
+          Output y(tokens * kRows);
+          float* out = y.data();
+          Linear({values.data(), tokens, &matrix, nullptr, &out, 1, kInt8}, workspace, pool);
+          const double expected = kind.value * static_cast<double>(x) * kCols;
+          for (int64_t i = 0; i < y.size(); ++i) {
+            if (std::fabs(y[i] - expected) <= 1e-5 * std::fabs(expected)) continue;
+            Fail("[%s] %d bits, %g times %g: %g, expected %g", isa, kind.bits, kind.value,
+                 static_cast<double>(x), static_cast<double>(y[i]), expected);
+            break;
+          }
+        }
+      }
+    }
+  }
+}
+
 // All implementations of experts give what GatedMlp gives for each token and expert alone.
 void IntegerExperts() {
   Random random(42);
@@ -150,7 +201,6 @@ void RoundedActivations() {
   Random random(43);
   for (const char* isa : Isas()) {
     SelectIsa(isa);
-    if (Kernels().integer == nullptr) continue;
     for (const int64_t depth : {1, 31, 32, 33, 100, 128, 300}) {
       for (const IntegerOrder order : {IntegerOrder::kNatural, IntegerOrder::kSplit}) {
         std::vector<float> x = random.Normals(depth);
@@ -182,6 +232,7 @@ std::vector<Group> IntegerGroups() {
   return {
       {"integer codes: rounded activations", RoundedActivations},
       {"integer codes: products with every storage", IntegerProducts},
+      {"integer codes: the largest products", LargestProducts},
       {"integer codes: experts of every storage", IntegerExperts},
   };
 }
