@@ -41,6 +41,7 @@ const TYPESCRIPT: Record<string, readonly string[]> = {
   bench: ['generation', 'models', 'runtime'],
   server: ['index.ts'],
   'ai-sdk': ['index.ts', 'server'],
+  langchain: ['index.ts', 'server'],
   auto: [
     'engine',
     'experts',
@@ -147,6 +148,7 @@ const PACKAGES: Record<string, string> = {
   '@ai-sdk/provider': 'src/ai-sdk/',
   '@hono/node-server': 'src/server/',
   '@huggingface/hub': 'src/hub/',
+  '@langchain/core': 'src/langchain/',
   commander: 'src/cli/',
   hono: 'src/server/',
   'http-proxy-agent': 'src/net/',

@@ -51,7 +51,13 @@ export function createServer(models: Servable | readonly Servable[], options: Se
     await next();
     metrics.responded(routePath(c, -1), c.res.status, (performance.now() - started) / 1000);
   });
-  app.use(checkSource(settings), requireKey(settings));
+  app.use(checkSource(settings));
+  // Probes ask without a key.
+  app.get('/health', (c) => c.json({ status: 'ok' }));
+  app.get('/ready', (c) =>
+    gate.isClosed ? c.json({ status: 'draining' }, 503) : c.json({ status: 'ready' }),
+  );
+  app.use(requireKey(settings));
   app.use(
     bodyLimit({
       maxSize: settings.maxBody,
@@ -63,17 +69,14 @@ export function createServer(models: Servable | readonly Servable[], options: Se
   app.onError((error, c) => {
     const told = apiErrorOf(error, settings.onError);
     if (told.retryAfter !== undefined) c.header('retry-after', String(told.retryAfter));
-    const isAnthropic = c.req.path.startsWith('/v1/messages');
+    // Wherever it is mounted.
+    const isAnthropic = /\/v1\/messages(?:\/|$)/.test(c.req.path);
     return c.json(isAnthropic ? anthropicBody(told) : openAiBody(told), told.status as 400);
   });
   app.notFound((c) => {
     throw new ApiError(404, `There is no ${c.req.method} ${c.req.path}`);
   });
 
-  app.get('/health', (c) => c.json({ status: 'ok' }));
-  app.get('/ready', (c) =>
-    gate.isClosed ? c.json({ status: 'draining' }, 503) : c.json({ status: 'ready' }),
-  );
   app.get('/metrics', async (c) =>
     c.body(await metrics.text(), 200, { 'content-type': metrics.contentType }),
   );

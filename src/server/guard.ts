@@ -3,15 +3,12 @@ import type { MiddlewareHandler } from 'hono';
 import { ApiError } from './api-error.ts';
 import type { Settings } from './options.ts';
 
-/** Paths that probes may ask without a key. */
-const OPEN = ['/health', '/ready'];
-
 /** Refuses who has not the key. The comparison takes as long for any wrong key. */
 export function requireKey({ apiKey }: Settings): MiddlewareHandler {
   const digest = (text: string) => createHash('sha256').update(text).digest();
   const wanted = apiKey === undefined ? undefined : digest(apiKey);
   return async (c, next) => {
-    if (!wanted || OPEN.includes(c.req.path) || c.req.method === 'OPTIONS') return next();
+    if (!wanted || c.req.method === 'OPTIONS') return next();
     const bearer = /^Bearer\s+(.+)$/i.exec(c.req.header('authorization') ?? '')?.[1];
     const given = bearer ?? c.req.header('x-api-key');
     if (given !== undefined && timingSafeEqual(digest(given.trim()), wanted)) return next();

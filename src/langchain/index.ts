@@ -1,0 +1,5 @@
+export {
+  ChatSwitchyard,
+  type ChatSwitchyardCallOptions,
+  type ChatSwitchyardFields,
+} from './chat-model.ts';

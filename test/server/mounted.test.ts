@@ -1,0 +1,49 @@
+import { Hono } from 'hono';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { AutoModelForCausalLM, type CausalLM } from '../../src/index.ts';
+import { createServer } from '../../src/server/index.ts';
+import { DEMO_FOLDER } from '../helpers/goldens.ts';
+
+describe('a server mounted in an application of hono', () => {
+  let model: CausalLM;
+  beforeAll(async () => {
+    model = await AutoModelForCausalLM.fromPretrained(DEMO_FOLDER);
+  });
+  afterAll(() => model.dispose());
+
+  const ways = {
+    mount: (app: Hono, server: ReturnType<typeof createServer>) => app.mount('/llm', server.app.fetch),
+    route: (app: Hono, server: ReturnType<typeof createServer>) => app.route('/llm', server.app),
+  };
+
+  it.each(Object.entries(ways))('by %s answers beside the routes of the application', async (_, put) => {
+    const app = new Hono();
+    app.get('/mine', (c) => c.text('mine'));
+    put(app, createServer({ model, name: 'demo' }, { apiKey: 'key' }));
+    const authorization = { authorization: 'Bearer key' };
+    const ask = (path: string, body: object, headers: Record<string, string> = authorization) =>
+      app.request(path, { method: 'POST', body: JSON.stringify(body), headers });
+    expect(await (await app.request('/mine')).text()).toBe('mine');
+    expect((await app.request('/llm/health')).status).toBe(200);
+    expect((await app.request('/llm/ready')).status).toBe(200);
+    expect((await app.request('/llm/v1/models')).status).toBe(401);
+
+    const question = { messages: [{ role: 'user', content: 'Hi' }], max_tokens: 4, temperature: 0 };
+    const whole = await (await ask('/llm/v1/chat/completions', question)).json();
+    const said = (whole as { choices: { message: { content: string } }[] }).choices[0]?.message.content;
+    const streamed = await (await ask('/llm/v1/chat/completions', { ...question, stream: true })).text();
+    const pieces = [...streamed.matchAll(/"content":"((?:[^"\\]|\\.)*)"/g)].map(([, piece]) =>
+      JSON.parse(`"${piece}"`),
+    );
+    expect(pieces.join('')).toBe(said);
+    expect(streamed).toMatch(/data: \[DONE\]\n\n$/);
+
+    // Each API's errors are its own there, too.
+    expect(await (await ask('/llm/v1/messages', {})).json()).toMatchObject({ type: 'error' });
+    expect(await (await ask('/llm/v1/chat/completions', {})).json()).toMatchObject({
+      error: { type: 'invalid_request_error' },
+    });
+    const refused = await ask('/llm/v1/messages', question, {});
+    expect([refused.status, await refused.json()]).toEqual([401, expect.objectContaining({ type: 'error' })]);
+  });
+});
