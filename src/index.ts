@@ -49,6 +49,7 @@ export type { TokenRows } from './generation/prompt.ts';
 export type { StoppingCriterion } from './generation/stopping-criteria.ts';
 export type { DecodingStreamer, Streamer, TextStreamerOptions } from './generation/streamers.ts';
 export { TextIteratorStreamer, TextStreamer } from './generation/streamers.ts';
+export type { RowRouting } from './generation/types.ts';
 export { float } from './graph/graph.ts';
 export type { GraphBuilder as Graph, OpOptions, Value } from './graph/graph-builder.ts';
 export type { Attribute, FloatAttribute } from './graph/parts.ts';

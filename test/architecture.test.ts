@@ -39,7 +39,7 @@ const TYPESCRIPT: Record<string, readonly string[]> = {
     'server',
   ],
   bench: ['generation', 'models', 'runtime'],
-  server: ['index.ts'],
+  server: ['index.ts', 'runtime/package-root.ts'],
   'ai-sdk': ['index.ts', 'server'],
   langchain: ['index.ts', 'server'],
   auto: [
@@ -211,7 +211,7 @@ describe('TypeScript', () => {
       const forbidden = targets(path).filter((target) => {
         const owner = target.split('/')[0] as string;
         const isFree = owner === folder || anywhere.includes(target) || CONTRACTS[target]?.includes(folder);
-        return !isFree && !allowed?.includes(owner);
+        return !isFree && !allowed?.includes(owner) && !allowed?.includes(target);
       });
       expect(forbidden).toEqual([]);
     },

@@ -39,6 +39,9 @@ describe('the tarball', () => {
         'dist/index.d.ts',
         'dist/index.js',
         'scripts/build-native.mjs',
+        'src/server/page/index.html',
+        'src/server/page/main.js',
+        'src/server/page/page.css',
       ]),
     );
   });
@@ -53,7 +56,7 @@ describe('the tarball', () => {
 
   test('has nothing else', () => {
     const expected =
-      /^(LICENSE|README\.md|ARCHITECTURE\.md|package\.json|scripts\/(build-cuda|build-native|cuda-sources|native\/build)\.mjs)$|^(dist|kernels|prebuilds|configs\/demo-model)\//;
+      /^(LICENSE|README\.md|ARCHITECTURE\.md|package\.json|scripts\/(build-cuda|build-native|cuda-sources|native\/build)\.mjs)$|^(dist|kernels|prebuilds|configs\/demo-model|src\/server\/page)\//;
     expect(paths().filter((path) => !expected.test(path))).toEqual([]);
     expect(paths().filter((path) => /^kernels\/(build|test)\/|\.test\./.test(path))).toEqual([]);
   });

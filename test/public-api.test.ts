@@ -217,6 +217,7 @@ describe('the public surface', () => {
         "RoutingRecord",
         "RoutingRecorder",
         "RoutingSource",
+        "RowRouting",
         "SaveQuantizedOptions",
         "SavedCheckpoint",
         "StoppingCriterion",

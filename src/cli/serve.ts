@@ -39,6 +39,7 @@ interface Flags extends ModelFlags {
   maxTokens?: number;
   maxTime?: number;
   drain: number;
+  page: boolean;
 }
 
 /** `switchyard serve`: OpenAI's API for one or several models, until it is told to end. */
@@ -60,6 +61,7 @@ export function addServeCommand(program: Command, io: Io): void {
     .option('--max-waiting <n>', 'requests that may wait (default: 64)', integer(0))
     .option('--max-tokens <n>', 'most new tokens of an answer', integer(1))
     .option('--max-time <seconds>', 'most time of an answer', decimal({ above: 0 }))
+    .option('--no-page', 'no page to converse on at /')
     .option('--drain <seconds>', `time to finish answers after ${END}`, decimal({ least: 0 }), DRAIN);
   addComputeOptions(command)
     .addHelpText('after', examples(['switchyard serve --model Qwen/Qwen3-30B-A3B', '']))
@@ -95,6 +97,7 @@ async function serve(flags: Flags, io: Io): Promise<void> {
         maxWaiting: flags.maxWaiting,
         maxTokens: flags.maxTokens,
         maxTime: flags.maxTime,
+        page: flags.page,
         onError: (error: unknown) => io.stderr.write(`error: ${describe(error)}\n`),
       }),
     );

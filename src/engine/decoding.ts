@@ -1,7 +1,8 @@
-import type { Decoding, Scores } from '../generation/types.ts';
+import type { Decoding, RowRouting, Scores } from '../generation/types.ts';
 import type { Engine } from './engine.ts';
 import type { SequenceScores } from './request-queue.ts';
 import type { Prompt, Sequence } from './sequence.ts';
+import { SequenceRouting } from './sequence-routing.ts';
 import type { BackendReader } from './tuning/policy.ts';
 
 /** A batch of prompts being decoded. */
@@ -21,11 +22,22 @@ export class DecoderDecoding implements Decoding {
 
   /**
    * @param newTokens most tokens that will follow a prompt
+   * @param routing keep which experts each token goes to. What others have computed is not used then: it is not known of it
    * @throws EngineError after the model was disposed of
    */
-  constructor(engine: Engine, prompts: readonly Prompt[], newTokens: number, experts: BackendReader) {
+  constructor(
+    engine: Engine,
+    prompts: readonly Prompt[],
+    newTokens: number,
+    experts: BackendReader,
+    routing = false,
+  ) {
     this.#engine = engine;
-    this.#sequences = prompts.map((prompt) => engine.open(prompt, newTokens, experts.requested()));
+    const kind = routing ? undefined : experts.requested();
+    this.#sequences = prompts.map((prompt) => engine.open(prompt, newTokens, kind));
+    const { layers, perToken } = engine.model.routed ?? { layers: [], perToken: 0 };
+    if (routing)
+      for (const sequence of this.#sequences) sequence.routed = new SequenceRouting(layers.length * perToken);
     this.#experts = experts;
     this.#hasStates = engine.model.caches.some(({ kind }) => kind === 'recurrent');
     this.#live = [...prompts.keys()];
@@ -51,6 +63,12 @@ export class DecoderDecoding implements Decoding {
 
   get cachedTokens(): number {
     return this.#cachedTokens;
+  }
+
+  routing(row: number, tokens: number): RowRouting | undefined {
+    const { routed } = this.#engine.model;
+    const experts = this.#sequences[row]?.routed?.first(tokens);
+    return routed && experts && { layers: routed.layers, perToken: routed.perToken, experts };
   }
 
   fork(parents: readonly number[]): void {

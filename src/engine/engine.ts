@@ -219,7 +219,7 @@ export class Engine {
     const started = performance.now();
     const batch = makeBatch(chunks, this.model.positionAxes, wanted);
     const visual = visualFeeds(chunks, this.model.hiddenSize);
-    const routingDetail = this.model.routed && this.routing.wanted;
+    const routingDetail = this.model.routed && this.routing.wanted(chunks);
     const routing = { routing: routingDetail !== undefined, routingDetail };
     const run = { ...request, ...routing, batch, visual: visual !== undefined, visualFeeds: visual };
     const result = await this.#runner.run({ ...run, cache: this.#pool.tensors }, signal);

@@ -10,16 +10,17 @@ import type { Sequence } from './sequence.ts';
 /** What of the routers' choices somebody wants to hear. */
 export type RoutingDetail = 'experts' | 'weights';
 
-/** Tells listeners of each pass where its tokens went. */
+/** Tells listeners, and sequences that keep it, where the tokens of each pass went. */
 export class RoutingTap {
   readonly #listeners = new Map<RoutingListener, RoutingDetail>();
   readonly #requests = new WeakMap<Sequence, number>();
   #passes = 0;
   #seen = 0;
 
-  /** What a pass has to fetch; undefined while nobody listens. */
-  get wanted(): RoutingDetail | undefined {
-    if (this.#listeners.size === 0) return undefined;
+  /** What a pass over some chunks has to fetch; undefined where nobody wants to know. */
+  wanted(chunks: readonly Chunk[]): RoutingDetail | undefined {
+    const isFollowed = chunks.some(({ sequence }) => sequence.routed);
+    if (this.#listeners.size === 0) return isFollowed ? 'experts' : undefined;
     return [...this.#listeners.values()].includes('weights') ? 'weights' : 'experts';
   }
 
@@ -61,6 +62,7 @@ export class RoutingTap {
       const [from, to] = [first * width, (first + tokens) * width];
       first += tokens;
       const { computed: start } = sequence;
+      sequence.routed?.take(start, experts.subarray(from, to));
       const phase = start >= sequence.prompt.ids.length ? 'decode' : 'prefill';
       const common = { pass, request: this.#numberOf(sequence), phase, start, tokens } as const;
       for (const [listener, wanted] of [...this.#listeners]) {

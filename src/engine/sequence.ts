@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { CacheRow } from './cache/pool.ts';
 import type { PrefixPlace, TokenKey } from './cache/prefix-tree.ts';
+import type { SequenceRouting } from './sequence-routing.ts';
 
 /** What the vision tower makes of the pictures of one prompt, in the order of their placeholders. */
 export interface VisualFeatures {
@@ -33,6 +34,8 @@ export class Sequence {
   scored = 1;
   /** Whether a pass over it has failed: recurrent states may have taken in tokens that do not count as computed. */
   isTorn = false;
+  /** The experts of its tokens, where they are asked for. */
+  routed: SequenceRouting | undefined;
   readonly #ids: number[];
   /** How many of its last tokens may be taken back. */
   #guesses = 0;
@@ -57,6 +60,7 @@ export class Sequence {
     const fork = new Sequence(this.prompt, cache, this.prefix?.kind);
     fork.#ids.push(...this.#ids.slice(this.prompt.ids.length));
     fork.takeUp(this.computed);
+    fork.routed = this.routed?.fork();
     Object.assign(fork.prefix ?? {}, this.prefix);
     return fork;
   }

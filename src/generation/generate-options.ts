@@ -26,4 +26,9 @@ export interface GenerateOptions extends GenerationParameters, AnswerOptions {
   tokenizer?: Tokenizer | undefined;
   /** Pins the experts backend of this call; without it every step reads the model's setting as it then is. */
   expertsImplementation?: unknown;
+  /**
+   * Whether to return which experts each token goes to. The whole prompt is computed then, also what an earlier call has. Not with beams.
+   * Default false
+   */
+  returnRoutedExperts?: boolean | undefined;
 }

@@ -13,7 +13,7 @@ import type { Plan } from './plan.ts';
 import { Random, randomSeed } from './random.ts';
 import { Row } from './row.ts';
 import { untilAborted } from './streaming.ts';
-import type { Decoding, Generator, PromptRow, Scores } from './types.ts';
+import type { Decoding, Generator, PromptRow, RowRouting, Scores } from './types.ts';
 
 /** How tokens follow from scores: runs the prompts with `run.prefill`, then steps, until every row has ended. */
 export type Strategy = (run: GenerationRun, decoding: Decoding) => Promise<void>;
@@ -36,6 +36,7 @@ export class GenerationRun {
   #cachedTokens = 0;
   #drafts: { drafted: number; accepted: number } | undefined;
   #expertsCalls: Readonly<Record<string, number>> = {};
+  #routing: readonly (RowRouting | undefined)[] = [];
 
   constructor(plan: Plan) {
     this.plan = plan;
@@ -144,6 +145,8 @@ export class GenerationRun {
       this.#decodeMs = performance.now() - started - this.#prefillMs;
       this.#expertsCalls = { ...decoding.expertsCalls };
       this.#cachedTokens = decoding.cachedTokens;
+      if (request.returnRoutedExperts)
+        this.#routing = this.rows.map(({ index, tokens }) => decoding.routing?.(index, tokens.length - 1));
       decoding.dispose();
     }
   }
@@ -164,6 +167,9 @@ export class GenerationRun {
       sequences: this.rows.map((row) => [...given(row), ...row.newTokens]),
       ...(tokenizer && { text: this.rows.map((row) => row.text) }),
       ...(parameters.logprobs !== undefined && { logprobs: this.rows.map((row) => row.logprobs) }),
+      ...(this.#routing.length > 0 && {
+        routedExperts: this.#routing.filter((routing) => routing !== undefined),
+      }),
       stats: this.#stats(),
     };
   }

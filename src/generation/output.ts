@@ -1,5 +1,6 @@
 import { AbortError, nameKind } from '../errors.ts';
 import type { TokenLogprobs } from './logprobs.ts';
+import type { RowRouting } from './types.ts';
 
 /** Why a row ended: an end token, the token limit or the context, a stop string, criterion or constraint, or `maxTime`. */
 export type FinishReason = 'eos' | 'length' | 'stop' | 'time';
@@ -44,6 +45,8 @@ export interface GenerateOutput {
   sequencesScores?: number[];
   /** One entry a new token of each row. With `logprobs` only. */
   logprobs?: TokenLogprobs[][];
+  /** One a row. With `returnRoutedExperts` only. */
+  routedExperts?: RowRouting[];
   stats: GenerateStats;
 }
 

@@ -20,6 +20,7 @@ const OTHER_OPTIONS = [
   'constraint',
   'tokenizer',
   'expertsImplementation',
+  'returnRoutedExperts',
   ...ANSWER_OPTIONS,
 ] as const satisfies readonly (keyof GenerateOptions)[];
 
@@ -78,6 +79,8 @@ export function makePlan(
   const parents = parentsOf(prompts, parameters);
   const constraint = constraintOf(options, prompts, parents, parameters, vocabSize);
   checkSequences(parameters, parents.length, constraint !== undefined);
+  const { returnRoutedExperts = false } = options;
+  checkRouting(returnRoutedExperts, parameters);
   checkStreaming(options, parents.length, parameters);
   const width = Math.max(...prompts.rows.map(({ ids }) => ids.length));
   const budget = tokenBudget(parameters, width, generator.contextLength);
@@ -97,6 +100,7 @@ export function makePlan(
       ...(options.expertsImplementation === undefined
         ? {}
         : { expertsImplementation: options.expertsImplementation }),
+      ...(returnRoutedExperts && { returnRoutedExperts }),
     },
   };
 }
@@ -186,6 +190,16 @@ function checkSequences(parameters: ResolvedParameters, rows: number, isConstrai
         'Set doSample: true, as many numBeams, or numReturnSequences: 1',
     );
   }
+}
+
+/** @throws InputError */
+function checkRouting(value: unknown, { numBeams }: ResolvedParameters): void {
+  if (typeof value !== 'boolean')
+    throw new InputError(expected('returnRoutedExperts', value, 'true or false'));
+  if (value && numBeams > 1)
+    throw new InputError(
+      `numBeams is ${numBeams}, which excludes returnRoutedExperts. Leave one of them out`,
+    );
 }
 
 /** Which prompt each row of the output continues. Beams are as many rows as they find. */

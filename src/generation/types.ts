@@ -16,6 +16,21 @@ export interface DecodingRequest {
   newTokens: number;
   /** Pins the experts backend for every step; undefined: each step reads the model's setting. */
   expertsImplementation?: unknown;
+  /** Keep which experts the tokens go to. */
+  returnRoutedExperts?: boolean;
+}
+
+/** Which experts the tokens of a row went to. */
+export interface RowRouting {
+  /** Indices of the layers that route. */
+  readonly layers: readonly number[];
+  /** Experts a token. */
+  readonly perToken: number;
+  /**
+   * Of each token that was fed, which are all but the last one, best first, [tokens, layers, perToken]. `NOT_ROUTED` in the last layer for
+   * tokens of the prompt but its last one, because that layer computes only tokens whose scores are needed.
+   */
+  readonly experts: Uint16Array;
 }
 
 /** A prompt without padding. A model may have put more into it, such as the features of its pictures. */
@@ -63,6 +78,8 @@ export interface Decoding {
   readonly cachedTokens: number;
   /** Calls of MoE layers so far by experts backend, counted as they run. */
   readonly expertsCalls: Readonly<Record<string, number>>;
+  /** Which experts the first tokens of a row went to, where that was asked for. */
+  routing?(row: number, tokens: number): RowRouting | undefined;
   /**
    * Begins anew with rows that go on from where others are: row i from where row `parents[i]` is, as often as it is named. Rows that
    * nobody names have ended. The scores of the last pass stay as they were, by the old rows.

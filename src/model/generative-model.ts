@@ -134,12 +134,14 @@ export abstract class GenerativeModel<O extends CausalLMGenerateOptions = Causal
 
   /** Opens a decoding for `generate`. @internal */
   async openDecoding(request: DecodingRequest): Promise<Decoding> {
-    const { prompts, newTokens, expertsImplementation } = request;
+    const { prompts, newTokens, expertsImplementation, returnRoutedExperts = false } = request;
+    if (returnRoutedExperts) this.assertRouted();
     return new DecoderDecoding(
       this.parts.engine,
       prompts,
       newTokens,
       this.backendReader(expertsImplementation),
+      returnRoutedExperts,
     );
   }
 

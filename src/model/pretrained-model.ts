@@ -111,11 +111,15 @@ export abstract class PreTrainedModel {
   on(event: 'routing', listener: RoutingListener, options: RoutingOptions = {}): this {
     checkListener(event, listener);
     checkOptions(options, ['weights'], 'on');
-    const { engine, model } = this.parts;
-    if (!model.routed)
-      throw new InputError(`${this.nameOrPath} has no routed experts; there is no routing to hear of`);
-    engine.routing.add(listener, options.weights ? 'weights' : 'experts');
+    this.assertRouted();
+    this.parts.engine.routing.add(listener, options.weights ? 'weights' : 'experts');
     return this;
+  }
+
+  /** @throws InputError for a model without routed experts */
+  protected assertRouted(): void {
+    if (!this.parts.model.routed)
+      throw new InputError(`${this.nameOrPath} has no routed experts; there is no routing to hear of`);
   }
 
   /** Ends what `on` began. */

@@ -4,6 +4,7 @@ import type {
   ParsedResponse,
   ResponseDelta,
   ResponseParser,
+  RowRouting,
   Streamer,
   Tokenizer,
   TokenLogprobs,
@@ -26,6 +27,8 @@ export interface AnswerEnd {
   readonly message: ParsedResponse;
   /** Of each new token, where they were asked for. */
   readonly logprobs: readonly TokenLogprobs[] | undefined;
+  /** Where its tokens went, where that was asked for. */
+  readonly routing: RowRouting | undefined;
   readonly usage: Usage;
 }
 
@@ -127,6 +130,7 @@ class AnswerReader implements Streamer {
       stop: this.#stop.found,
       message: { ...parsed, content: this.#content },
       logprobs: output.logprobs?.[0],
+      routing: output.routedExperts?.[0],
       usage: {
         promptTokens: this.#promptTokens,
         cachedTokens: output.stats.cachedTokens,

@@ -4,6 +4,7 @@ import { bodyLimit } from 'hono/body-limit';
 import { routePath } from 'hono/route';
 import { expected, InputError } from '../errors.ts';
 import type { CausalLM, ImageTextToText } from '../index.ts';
+import { addActivityRoute } from './activity.ts';
 import { addAnthropicRoutes } from './anthropic/routes.ts';
 import { Api } from './api.ts';
 import { ApiError, anthropicBody, apiErrorOf, openAiBody } from './api-error.ts';
@@ -12,6 +13,7 @@ import { checkSource, requireKey } from './guard.ts';
 import { Metrics } from './metrics.ts';
 import { addOpenAiRoutes } from './openai/routes.ts';
 import { type ServerOptions, settingsOf } from './options.ts';
+import { addPage } from './page.ts';
 import type { ServedModel } from './served-model.ts';
 import { addTokenRoutes } from './tokens.ts';
 
@@ -52,11 +54,12 @@ export function createServer(models: Servable | readonly Servable[], options: Se
     metrics.responded(routePath(c, -1), c.res.status, (performance.now() - started) / 1000);
   });
   app.use(checkSource(settings));
-  // Probes ask without a key.
   app.get('/health', (c) => c.json({ status: 'ok' }));
   app.get('/ready', (c) =>
     gate.isClosed ? c.json({ status: 'draining' }, 503) : c.json({ status: 'ready' }),
   );
+  if (settings.page) addPage(app);
+  // Probes have no key, and the page asks for one.
   app.use(requireKey(settings));
   app.use(
     bodyLimit({
@@ -83,6 +86,7 @@ export function createServer(models: Servable | readonly Servable[], options: Se
   addOpenAiRoutes(app, api);
   addAnthropicRoutes(app, api);
   addTokenRoutes(app, api);
+  addActivityRoute(app, api);
   return { app, drain: () => gate.close() };
 }
 

@@ -24,6 +24,8 @@ export interface ServerOptions {
   maxTime?: number | undefined;
   /** Milliseconds between comments that keep a silent stream open. Default 15000. */
   pingInterval?: number | undefined;
+  /** Whether `/` is a page to converse on. Default true. */
+  page?: boolean | undefined;
   /** Told of what clients are not: faults of the server. Default: standard error. */
   onError?: ((error: unknown) => void) | undefined;
 }
@@ -40,6 +42,7 @@ export interface Settings {
   readonly maxChoices: number;
   readonly maxTime: number | undefined;
   readonly pingInterval: number;
+  readonly page: boolean;
   readonly onError: (error: unknown) => void;
 }
 
@@ -55,6 +58,7 @@ const schema = z.object({
   maxChoices: count(1),
   maxTime: z.number().gt(0).optional(),
   pingInterval: count(1),
+  page: z.boolean().optional(),
   onError: z.custom<(error: unknown) => void>((value) => typeof value === 'function').optional(),
 });
 
@@ -77,6 +81,7 @@ export function settingsOf(options: ServerOptions): Settings {
     maxChoices: options.maxChoices ?? 8,
     maxTime: options.maxTime,
     pingInterval: options.pingInterval ?? 15_000,
+    page: options.page ?? true,
     onError: options.onError ?? ((error) => console.error(error)),
   };
 }

@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
   AutoModelForCausalLM,
   type CausalLM,
+  type GenerateOutput,
   InputError,
   NOT_ROUTED,
   type RoutingRecord,
@@ -167,4 +168,79 @@ describe('a file of routing records', () => {
       await expect(recorder.close()).rejects.toThrow(/\/dev\/full: .*ENOSPC/);
     },
   );
+});
+
+describe('returnRoutedExperts', () => {
+  /** What a listener hears of each row, put together by place. */
+  const heard = (records: readonly RoutingRecord[], width: number, request: number) =>
+    records
+      .filter((record) => record.request === request)
+      .flatMap(({ experts, tokens }) => {
+        expect(experts).toHaveLength(tokens * width);
+        return [...experts];
+      });
+
+  it('gives of every row what a listener hears', async () => {
+    const [width, ids] = [
+      model.routingHeader.layers.length * model.routingHeader.perToken,
+      prompts[0] as number[],
+    ];
+    const options = { inputIds: [ids, ids.toReversed()], maxNewTokens: 6, returnRoutedExperts: true };
+    const first: RoutingRecord[] = [];
+    let output: GenerateOutput | undefined;
+    first.push(
+      ...(await recordsOf(async () => {
+        output = await model.generate({ ...GREEDY, ...options });
+      })),
+    );
+    const requests = [...new Set(first.map(({ request }) => request))];
+    for (const [row, request] of requests.entries()) {
+      const { experts, layers, perToken } = output?.routedExperts?.[row] ?? {};
+      expect([...(experts ?? [])]).toEqual(heard(first, width, request));
+      expect(experts).toHaveLength((ids.length + 5) * width);
+      expect([layers, perToken]).toEqual([model.routingHeader.layers, model.routingHeader.perToken]);
+    }
+    expect(requests).toHaveLength(2);
+  });
+
+  it('is whole where an earlier call has computed the prompt, and the same with guesses and several answers', async () => {
+    const inputIds = [
+      Array.from(
+        { length: 200 },
+        (_, i) => (prompts[0] as number[])[i % (prompts[0]?.length ?? 1)] as number,
+      ),
+    ];
+    const ask = async (more: object = {}) =>
+      (await model.generate({ ...GREEDY, inputIds, maxNewTokens: 8, returnRoutedExperts: true, ...more }))
+        .routedExperts;
+    const [alone] = (await ask()) ?? [];
+    const { stats } = await model.generate({ ...GREEDY, inputIds, maxNewTokens: 8 });
+    const again = await model.generate({ ...GREEDY, inputIds, maxNewTokens: 8 });
+    expect([stats.cachedTokens, again.stats.cachedTokens > 0]).toEqual([0, true]);
+    expect(await ask()).toEqual([alone]);
+    expect(await ask({ promptLookupNumTokens: 4 })).toEqual([alone]);
+    const prompted = 200 * model.routingHeader.layers.length * model.routingHeader.perToken;
+    const answers = (await ask({ doSample: true, temperature: 5, seed: 1, numReturnSequences: 3 })) ?? [];
+    expect(answers).toHaveLength(3);
+    for (const { experts } of answers)
+      expect(experts.slice(0, prompted)).toEqual(alone?.experts.slice(0, prompted));
+    expect(answers[0]?.experts).not.toEqual(answers[1]?.experts);
+  });
+
+  it('is refused where it has no meaning', async () => {
+    const options = { ...GREEDY, inputIds: [[1, 2]], maxNewTokens: 2 };
+    await expect(model.generate({ ...options, returnRoutedExperts: true, numBeams: 2 })).rejects.toThrow(
+      'numBeams is 2, which excludes returnRoutedExperts',
+    );
+    await expect(model.generate({ ...options, returnRoutedExperts: 1 as never })).rejects.toThrow(
+      'returnRoutedExperts is 1; expected true or false',
+    );
+    const dense = await AutoModelForCausalLM.fromPretrained(
+      join(import.meta.dirname, '../fixtures/dense/qwen3'),
+    );
+    await expect(dense.generate({ ...options, returnRoutedExperts: true })).rejects.toThrow(
+      'has no routed experts',
+    );
+    await dense.dispose();
+  });
 });

@@ -2,6 +2,7 @@ import OpenAI from 'openai';
 import { zodResponseFormat } from 'openai/helpers/zod';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import * as z from 'zod';
+import { NOT_ROUTED } from '../../src/index.ts';
 import { post, type Serving, serveDemo } from './serving.ts';
 
 describe('/v1/chat/completions, asked by the openai client', () => {
@@ -157,6 +158,32 @@ describe('/v1/chat/completions, asked by the openai client', () => {
     expect(Buffer.from(bytes).toString().trim()).toBe(choices[0]?.message.content);
   });
 
+  it('tells which experts each token went to, whole and streamed', async () => {
+    const asked = { ...question, return_routed_experts: true };
+    const { choices, usage } = await client.chat.completions.create(asked);
+    const [choice] = choices as unknown as { routed_experts: string; routed_experts_shape: number[] }[];
+    const tokens = (usage?.total_tokens ?? 0) - 1;
+    expect(choice?.routed_experts_shape).toEqual([tokens, 5, 4]);
+    const bytes = Buffer.from(choice?.routed_experts ?? '', 'base64');
+    const experts = Array.from({ length: bytes.length / 4 }, (_, i) => bytes.readInt32LE(4 * i));
+    const output = await serving.model.generate({
+      messages: [...messages],
+      maxNewTokens: 12,
+      doSample: false,
+      returnRoutedExperts: true,
+    });
+    const expected = [...(output.routedExperts?.[0]?.experts ?? [])];
+    expect(experts).toEqual(expected.map((expert) => (expert === NOT_ROUTED ? -1 : expert)));
+    expect(experts).toHaveLength(tokens * 5 * 4);
+    const chunks = [];
+    for await (const chunk of await client.chat.completions.create({ ...asked, stream: true }))
+      chunks.push(chunk);
+    expect(chunks.at(-1)?.choices[0]).toMatchObject({
+      finish_reason: 'length',
+      routed_experts: choice?.routed_experts,
+    });
+  });
+
   it('stops at a stop string, which is cut', async () => {
     const whole = (await client.chat.completions.create(question)).choices[0]?.message.content ?? '';
     const stop = whole.slice(8, 11);
@@ -216,7 +243,11 @@ describe('/v1/chat/completions, asked by the openai client', () => {
   it('lists its models, and says why it gives no embeddings', async () => {
     const { data } = await client.models.list();
     expect(data.map(({ id }) => id)).toEqual(['demo']);
-    expect((await client.models.retrieve('demo')).id).toBe('demo');
+    expect(await client.models.retrieve('demo')).toMatchObject({
+      id: 'demo',
+      vision: false,
+      experts: { implementation: 'grouped_mm', available: ['batched_mm', 'eager', 'grouped_mm'] },
+    });
     await expect(client.embeddings.create({ model: 'demo', input: 'x' })).rejects.toThrow(
       'give no embeddings',
     );

@@ -4,6 +4,7 @@ import { type AnswerEnd, type AnswerEvent, wholeAnswer } from '../answer.ts';
 import { together } from '../async-queue.ts';
 import type { ServerEvent } from '../event-stream.ts';
 import type { ChatRequest } from './chat-fields.ts';
+import { routedExpertsOf } from './routed-experts.ts';
 
 /** What of an answer every part of a response repeats. */
 interface Head {
@@ -33,6 +34,7 @@ export async function chatCompletion(model: string, answers: Answers) {
       message: messageOf(end),
       finish_reason: end.finish,
       logprobs: logprobsOf(end.logprobs),
+      ...routedExpertsOf(end),
     })),
     usage: usageOf(ends),
   };
@@ -105,7 +107,7 @@ export async function* chatChunks(
     else if (event.type === 'end') {
       ends.push(event);
       const logprobs = logprobsOf(event.logprobs);
-      yield chunk(index, {}, { finish_reason: event.finish, logprobs });
+      yield chunk(index, {}, { finish_reason: event.finish, logprobs, ...routedExpertsOf(event) });
     } else yield chunk(index, deltaOf(event));
   }
   if (options?.include_usage) yield { data: { ...head, choices: [], usage: usageOf(ends) } };

@@ -68,5 +68,7 @@ export const chatSchema = z.looseObject({
   reasoning_effort: maybe(z.string()),
   chat_template_kwargs: maybe(z.record(z.string(), z.unknown())),
   continue_final_message: maybe(z.boolean()),
+  /** Ours and SGLang's: which experts each token went to. */
+  return_routed_experts: maybe(z.boolean()),
 });
 export type ChatRequest = z.output<typeof chatSchema>;

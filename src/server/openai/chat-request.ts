@@ -37,6 +37,7 @@ export function chatAnswer(
         ...answerOptions(body),
         parallelToolCalls: body.parallel_tool_calls,
         logprobs: logprobs ? (top ?? 0) : undefined,
+        returnRoutedExperts: body.return_routed_experts,
       }),
     },
   };

@@ -10,6 +10,7 @@ import type { Settings } from '../options.ts';
 import { maybe } from '../request.ts';
 import { defined, samplingFields, samplingOptions, stopsOf } from '../sampling.ts';
 import { newHead, usageOf } from './chat-completions.ts';
+import { routedExpertsOf } from './routed-experts.ts';
 
 const ids = z.array(z.int().min(0)).min(1);
 
@@ -26,6 +27,7 @@ export const completionSchema = z.looseObject({
   echo: maybe(z.boolean()),
   suffix: maybe(z.string()),
   best_of: maybe(z.int()),
+  return_routed_experts: maybe(z.boolean()),
 });
 export type CompletionRequest = z.output<typeof completionSchema>;
 
@@ -54,7 +56,7 @@ export function completionAnswers(
       stops: stopsOf(body),
       options: {
         ...samplingOptions(body, maxTokens, settings, contextLength, choice),
-        ...defined({ logprobs: body.logprobs }),
+        ...defined({ logprobs: body.logprobs, returnRoutedExperts: body.return_routed_experts }),
       },
     })),
   );
@@ -78,7 +80,10 @@ export async function completion(model: string, answers: readonly AnswerEvents[]
   return {
     ...newHead(model, 'cmpl'),
     object: 'text_completion',
-    choices: ends.map((end, index) => choiceOf(index, end.message.content, end.finish, end.logprobs)),
+    choices: ends.map((end, index) => ({
+      ...choiceOf(index, end.message.content, end.finish, end.logprobs),
+      ...routedExpertsOf(end),
+    })),
     usage: usageOfPrompts(ends, n),
   };
 }
@@ -139,7 +144,12 @@ export async function* completionChunks(
       yield { data: { ...head, choices: [choiceOf(index, event.text, null, undefined)] } };
     if (event.type !== 'end') continue;
     ends[index] = event;
-    yield { data: { ...head, choices: [choiceOf(index, '', event.finish, event.logprobs)] } };
+    yield {
+      data: {
+        ...head,
+        choices: [{ ...choiceOf(index, '', event.finish, event.logprobs), ...routedExpertsOf(event) }],
+      },
+    };
   }
   if (options?.include_usage) yield { data: { ...head, choices: [], usage: usageOfPrompts(ends, n) } };
   yield { data: '[DONE]' };

@@ -1,4 +1,5 @@
 import type { Hono } from 'hono';
+import { ExpertsInterface, ImageTextToText } from '../../index.ts';
 import type { Api } from '../api.ts';
 import { ApiError, openAiBody } from '../api-error.ts';
 import { readBody } from '../request.ts';
@@ -66,6 +67,12 @@ export function addOpenAiRoutes(app: Hono, api: Api): void {
   });
 }
 
+/** As OpenAI lists models, with what vLLM adds, and whether it sees pictures and which experts backends it may be asked on. */
 function modelEntry({ name, created, model }: ServedModel) {
-  return { id: name, object: 'model', created, owned_by: 'switchyard', max_model_len: model.contextLength };
+  const { backend: implementation, layers } = model.routingHeader;
+  return {
+    ...{ id: name, object: 'model', created, owned_by: 'switchyard', max_model_len: model.contextLength },
+    vision: model instanceof ImageTextToText,
+    experts: layers.length === 0 ? null : { implementation, available: ExpertsInterface.names() },
+  };
 }
