@@ -33,16 +33,18 @@ void Widen(const void* src, DType dtype, int64_t count, float* dst) {
   Kernels().widen[DTypeIndex(dtype)](static_cast<const char*>(src), count, dst);
 }
 
-void EmbeddingRows(const WeightMatrix& table, const int64_t* ids, int64_t count, float* out,
+void EmbeddingRows(const WeightMatrix* parts, const int64_t* ids, int64_t count, float* out,
                    ThreadPool& pool) {
   const auto copy = [&](int64_t, int64_t i) {
+    const WeightMatrix& table = parts[ids[i] / parts->rows];
+    const int64_t id = ids[i] % parts->rows;
     float* row = out + i * table.cols;
-    if (table.quantized != nullptr) return ExpandRow(table, ids[i], row);
-    if (table.transposed) return GatherTransposedRow(table, ids[i], row);
-    Widen(static_cast<const char*>(table.data) + ids[i] * table.stride * DTypeSize(table.dtype), table.dtype,
+    if (table.quantized != nullptr) return ExpandRow(table, id, row);
+    if (table.transposed) return GatherTransposedRow(table, id, row);
+    Widen(static_cast<const char*>(table.data) + id * table.stride * DTypeSize(table.dtype), table.dtype,
           table.cols, row);
   };
-  if (count * table.cols <= kInlineValues) {
+  if (count * parts->cols <= kInlineValues) {
     for (int64_t i = 0; i < count; ++i) copy(0, i);
   } else {
     ParallelItems(pool, count, copy);

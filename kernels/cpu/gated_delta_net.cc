@@ -204,8 +204,9 @@ void DeltaNetPass::MixHead(const RecurrentRow& row, int64_t head, float* scratch
     chunks_.Run(delta, scratch);
   }
   for (int64_t t = 0; t < row.tokens; ++t, out += width) {
+    table_.norm_rotate(out, args_.norm, args_.epsilon, nullptr, nullptr, 0, dim, args_.gated ? scratch : out);
+    if (!args_.gated) continue;
     const float* z = args_.z.data + (row.first + t) * args_.z.token_stride + key_head * args_.z.head_stride;
-    table_.norm_rotate(out, args_.norm, args_.epsilon, nullptr, nullptr, 0, dim, scratch);
     table_.silu_mul(z + head % group_ * dim, scratch, dim, out);
   }
 }

@@ -161,9 +161,9 @@ struct RecurrentRow {
 // The mixer of a linear attention layer between its projections (Yang et al. 2024, Gated Delta Networks,
 // arXiv:2412.06464; HF Qwen3NextGatedDeltaNet): a causal depthwise convolution and SiLU over q, k and v; the
 // gated delta rule with q and k normed to length 1, decay exp(-exp(a_log) softplus(a + dt_bias)) and step
-// sigmoid(b); an RMS norm of every head, times norm, times silu(z). Channels are all of q, then k, then v; a
-// key head has value_heads / key_heads value heads side by side. A row's bits do not depend on the other rows
-// or the number of threads; they do on how many of its tokens come in one call.
+// sigmoid(b); an RMS norm of every head, times norm, times silu(z) where `gated` is set. Channels are all of
+// q, then k, then v; a key head has value_heads / key_heads value heads side by side. A row's bits do not
+// depend on the other rows or the number of threads; they do on how many of its tokens come in one call.
 struct GatedDeltaNetArgs {
   KeyHeadValues q, k;  // [key_dim]
   KeyHeadValues v, z;  // [value_heads / key_heads, value_dim]
@@ -178,13 +178,58 @@ struct GatedDeltaNetArgs {
   const float* dt_bias;  // [value_heads]
   const float* norm;     // [value_dim]
   float epsilon;         // of that norm
-  float* out;            // [tokens, value_heads, value_dim]
+  bool gated = true;
+  float* out;  // [tokens, value_heads, value_dim]
 };
 inline constexpr int64_t kMaxConvTaps = 64;
 void GatedDeltaNet(const GatedDeltaNetArgs& args, Workspace& workspace, ThreadPool& pool);
 
-// out[i] = table[ids[i]] widened to fp32; the caller has checked the ids.
-void EmbeddingRows(const WeightMatrix& table, const int64_t* ids, int64_t count, float* out,
+// One row of a pass through a causal convolution, and what it keeps, which is updated in place.
+struct ConvRow {
+  int64_t first, tokens;
+  bool fresh;      // nothing came before: what is kept counts as zeros, whatever it holds
+  float* context;  // [(kernel - 1) * dilation, channels]: the last inputs, oldest first
+};
+
+// y[i] = silu(sum over the taps j of weight[j] * the input (kernel - 1 - j) * dilation tokens before token i
+// of its row), channel by channel.
+struct CausalConvArgs {
+  const float* x;       // [tokens, channels]
+  const float* weight;  // [kernel, channels]
+  const ConvRow* rows;
+  int64_t row_count;
+  int64_t tokens;  // of all rows
+  int64_t channels;
+  int64_t kernel;  // taps, 1 to kMaxConvTaps
+  int64_t dilation;
+  float* y;  // [tokens, channels]
+};
+void CausalConv(const CausalConvArgs& args, Workspace& workspace, ThreadPool& pool);
+
+// Which blocks of positions tokens look back on: a sparse index of attention.
+struct BlockIndexArgs {
+  const float* q;      // [tokens, heads, dim], normed and rotated
+  void* keys;          // of positions as projected, but for the last one of a block that was complete before
+  DType dtype;         // of the keys
+  BlockLayout layout;  // of the keys; `block` divides its blocks
+  const AttentionRow* rows;
+  int64_t row_count;
+  int64_t tokens;  // of all rows
+  int64_t heads, dim;
+  int64_t block;          // positions
+  int64_t top;            // blocks a token keeps at most
+  HeadRotation rotation;  // of a block's mean key; angles of the first position of each token's block
+  int32_t* selected;      // [tokens, top]
+};
+// Where a token is the last of a block, its key becomes the block's: the mean of the block's keys, normed and
+// rotated. A token with more than `top` complete blocks up to its own position keeps those with the highest
+// sum over the heads of relu(q . key), equal ones by ascending place, and lists them by ascending place; any
+// other sees all of them, and its list is -1.
+void BlockIndex(const BlockIndexArgs& args, Workspace& workspace, ThreadPool& pool);
+
+// out[i] = row ids[i] of a table, widened to fp32; the caller has checked the ids. The table's rows lie in
+// `parts`, one after the other, as many in each as in the first.
+void EmbeddingRows(const WeightMatrix* parts, const int64_t* ids, int64_t count, float* out,
                    ThreadPool& pool);
 
 // The highest logits of each row, best first, equal ones by ascending id. What is NaN counts as -inf, and

@@ -34,13 +34,15 @@ OpSchema CachedAttention::Schema(DType cache) {
            {type},
            {ort::kInt32},
            {ort::kInt32},
-           {ort::kInt32}},
+           {ort::kInt32},
+           {ort::kInt32, ort::kOptional}},
           {{ort::kFloat}, {type}, {type}}};
 }
 
 CachedAttention::CachedAttention(const KernelInfo& info, const WeightStore& store)
     : Attention(info),
       window(info.IntOr("window", -1)),
+      selected_block(info.IntOr("selected_block", 0)),
       epsilon(info.FloatOr("epsilon", 0.0f)),
       norm_offset(info.FloatOr("norm_offset", 0.0f)),
       q_norm(FindNorm(info, store, "q_norm")),
@@ -48,6 +50,16 @@ CachedAttention::CachedAttention(const KernelInfo& info, const WeightStore& stor
   if (window != -1 && window < 1) {
     info.Fail("attribute 'window' is " + std::to_string(window) + "; expected at least 1, or -1 for none");
   }
+  if (selected_block < 0 || (selected_block > 0 && window != -1)) {
+    info.Fail("attribute 'selected_block' is " + std::to_string(selected_block) +
+              "; expected 0 or more, and no window beside it");
+  }
+}
+
+int64_t CachedAttention::Selected(const KernelContext& context) const {
+  if (selected_block == 0) return 0;
+  const std::vector<int64_t> shape = context.Input(kSelected).shape;
+  return shape.size() == 2 ? shape[1] : 0;
 }
 
 CachedAttention::Sizes CachedAttention::CheckShapes(const std::string& node,
@@ -63,7 +75,8 @@ CachedAttention::Sizes CachedAttention::CheckShapes(const std::string& node,
                        .rotated = cos.size() == 2 ? cos[1] : 0,
                        .blocks = past.empty() ? 0 : past[0],
                        .block_size = past.size() == 4 ? past[2] : 0,
-                       .max_blocks = tables.size() == 2 ? tables[1] : 0};
+                       .max_blocks = tables.size() == 2 ? tables[1] : 0,
+                       .selected = Selected(context)};
   const std::vector<int64_t> fresh = {sizes.tokens, kv_heads * sizes.head_dim};
   const std::vector<int64_t> angles = {sizes.tokens, sizes.rotated};
   const std::vector<int64_t> cache = {sizes.blocks, kv_heads, sizes.block_size, sizes.head_dim};
@@ -85,6 +98,15 @@ CachedAttention::Sizes CachedAttention::CheckShapes(const std::string& node,
     throw std::runtime_error(node + ": input 'past_key' has blocks of " + std::to_string(sizes.block_size) +
                              " positions; expected a power of two from " + std::to_string(kLeastBlockSize) +
                              " on");
+  }
+  if (selected_block > 0) {
+    CheckShape(node, "selected", context.Input(kSelected).shape, {sizes.tokens, sizes.selected});
+    if (sizes.selected < 1 || sizes.block_size % selected_block != 0) {
+      throw std::runtime_error(node + ": input 'selected' lists " + std::to_string(sizes.selected) +
+                               " blocks of " + std::to_string(selected_block) +
+                               " positions; expected some of a divisor of " +
+                               std::to_string(sizes.block_size));
+    }
   }
   CheckNorm(node, "q_norm", q_norm, sizes.head_dim);
   CheckNorm(node, "k_norm", k_norm, sizes.head_dim);

@@ -21,6 +21,10 @@ namespace switchyard::ops {
 // `epsilon`, and `norm_offset` added to the weights; -1: none. Attribute `window`: how many of the newest
 // positions a query sees; -1: all.
 //
+// Attribute `selected_block`, of models with a sparse index: 0, the default, where queries see all positions;
+// else further input selected int32 [T, blocks], as BlockIndex gives it for blocks of so many positions: a
+// query sees the blocks that are listed for it and the positions behind the last complete one.
+//
 // Rows may share blocks of their pasts; a run fails where two rows would write to one block.
 struct CachedAttention : Attention {
   // In the order of the op's inputs and outputs.
@@ -34,7 +38,8 @@ struct CachedAttention : Attention {
     kPastValue,
     kRowStarts,
     kPastLengths,
-    kBlockTables
+    kBlockTables,
+    kSelected
   };
   enum Output : size_t { kAttended, kPresentKey, kPresentValue };
   // What the shapes of one run say.
@@ -43,6 +48,7 @@ struct CachedAttention : Attention {
     int64_t rotated;  // pairs of values of a head that the rotation turns
     int64_t blocks, block_size;
     int64_t max_blocks;  // of a row
+    int64_t selected;    // blocks listed for a query
   };
 
   // For caches of one element type.
@@ -52,7 +58,11 @@ struct CachedAttention : Attention {
   // Throws std::runtime_error beginning with `node` unless the inputs of a run fit.
   Sizes CheckShapes(const std::string& node, const KernelContext& context) const;
 
-  int64_t window;  // -1: none
+  // Blocks listed for a query.
+  int64_t Selected(const KernelContext& context) const;
+
+  int64_t window;          // -1: none
+  int64_t selected_block;  // 0: queries see all
   float epsilon, norm_offset;
   WeightRef q_norm, k_norm;  // [1, D], or empty
 };

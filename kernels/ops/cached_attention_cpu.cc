@@ -1,10 +1,8 @@
-#include <algorithm>
-#include <stdexcept>
-#include <utility>
-
 #include "cached_attention.h"
 #include "ops_cpu.h"
+#include "paged_rows_cpu.h"
 #include "rows.h"
+#include "selected_rows_cpu.h"
 
 namespace switchyard::ops {
 namespace {
@@ -28,23 +26,18 @@ class CachedAttentionOnCpu {
  private:
   using Sizes = CachedAttention::Sizes;
   struct Pass {
-    std::vector<cpu::AttentionRow> rows;
-    const int32_t* tables;        // [rows, max_blocks]
-    std::vector<int64_t> places;  // [T]: elements from a cache's beginning to where head 0 of a token goes
-    DType dtype;                  // of the caches
+    PagedRows paged;
+    DType dtype;  // of the caches
     char *keys, *values;
   };
-  std::vector<cpu::AttentionRow> ReadRows(KernelContext& context, const Sizes& sizes) const;
-  // Where each token's keys and values go; checks the tables on the way.
-  std::vector<int64_t> FindPlaces(const Pass& pass, const Sizes& sizes) const;
-  void CheckTable(const cpu::AttentionRow& row, int64_t index, const int32_t* table,
-                  const Sizes& sizes) const;
-  cpu::BlockLayout Layout(const Pass& pass, const Sizes& sizes) const;
   // Norms and rotates the new keys into the cache; copies the new values there.
   void Append(KernelContext& context, const Sizes& sizes, const Pass& pass, cpu::Workspace& workspace,
               ThreadPool& pool) const;
   cpu::HeadRotation Rotation(KernelContext& context, const Sizes& sizes,
                              const std::vector<float>& norm) const;
+  // Tokens that see all before them by their rows, the others each by the blocks that were selected for it.
+  void AttendSelected(KernelContext& context, const Sizes& sizes, const Pass& pass, cpu::AttentionArgs args,
+                      cpu::Workspace& workspace, ThreadPool& pool) const;
 
   SessionContext& session_;
   std::string node_;
@@ -58,74 +51,6 @@ CachedAttentionOnCpu::CachedAttentionOnCpu(const KernelInfo& info, SessionContex
       op_(info, *session.store),
       q_norm_(Widened(op_.q_norm, op_.norm_offset)),
       k_norm_(Widened(op_.k_norm, op_.norm_offset)) {}
-
-std::vector<cpu::AttentionRow> CachedAttentionOnCpu::ReadRows(KernelContext& context,
-                                                              const Sizes& sizes) const {
-  const int32_t* lengths = context.Input(Attributes::kPastLengths).As<int32_t>();
-  const int64_t capacity = sizes.max_blocks * sizes.block_size;
-  const std::vector<RowTokens> row_tokens =
-      ReadRowStarts(node_, context.Input(Attributes::kRowStarts).As<int32_t>(), sizes.rows, sizes.tokens);
-  std::vector<cpu::AttentionRow> rows;
-  for (int64_t r = 0; r < sizes.rows; r++) {
-    const auto [first, tokens] = row_tokens[static_cast<size_t>(r)];
-    if (lengths[r] < 0 || lengths[r] + tokens > capacity) {
-      throw std::runtime_error(node_ + ": input 'past_lengths' is " + std::to_string(lengths[r]) + " for " +
-                               RowText(r) + ", which has " + std::to_string(tokens) + " new tokens; its " +
-                               std::to_string(sizes.max_blocks) + " blocks of input 'block_tables' hold " +
-                               std::to_string(capacity) + " positions");
-    }
-    rows.push_back({.first = first, .tokens = tokens, .past = lengths[r], .keys = lengths[r] + tokens});
-  }
-  return rows;
-}
-
-void CachedAttentionOnCpu::CheckTable(const cpu::AttentionRow& row, int64_t index, const int32_t* table,
-                                      const Sizes& sizes) const {
-  for (int64_t i = 0; i * sizes.block_size < row.keys; i++) {
-    if (table[i] >= 0 && table[i] < sizes.blocks) continue;
-    throw std::runtime_error(node_ + ": input 'block_tables' is " + std::to_string(table[i]) + " for block " +
-                             std::to_string(i) + " of " + RowText(index) + ", which has " +
-                             std::to_string(row.keys) + " positions; the pool has blocks 0 to " +
-                             std::to_string(sizes.blocks - 1));
-  }
-}
-
-std::vector<int64_t> CachedAttentionOnCpu::FindPlaces(const Pass& pass, const Sizes& sizes) const {
-  const cpu::BlockLayout layout = Layout(pass, sizes);
-  std::vector<int64_t> places;
-  std::vector<std::pair<int32_t, int64_t>> written;  // blocks, and the rows that write to them
-  for (size_t r = 0; r < pass.rows.size(); r++) {
-    const cpu::AttentionRow& row = pass.rows[r];
-    const int64_t index = static_cast<int64_t>(r);
-    const int32_t* table = pass.tables + index * sizes.max_blocks;
-    if (row.tokens == 0) continue;
-    CheckTable(row, index, table, sizes);
-    for (int64_t position = row.past; position < row.keys; position++) {
-      const int32_t block = table[position / sizes.block_size];
-      const int64_t within = position % sizes.block_size;
-      if (within == 0 || position == row.past) written.emplace_back(block, index);
-      places.push_back(block * layout.block_stride + within * layout.token_stride);
-    }
-  }
-  std::sort(written.begin(), written.end());
-  for (size_t i = 1; i < written.size(); i++) {
-    if (written[i].first != written[i - 1].first) continue;
-    throw std::runtime_error(node_ + ": input 'block_tables' has " + RowText(written[i - 1].second) +
-                             " and " + RowText(written[i].second) + " write to block " +
-                             std::to_string(written[i].first));
-  }
-  return places;
-}
-
-cpu::BlockLayout CachedAttentionOnCpu::Layout(const Pass& pass, const Sizes& sizes) const {
-  const int64_t head = sizes.block_size * sizes.head_dim;
-  return {.block_size = sizes.block_size,
-          .block_stride = op_.kv_heads * head,
-          .head_stride = head,
-          .token_stride = sizes.head_dim,
-          .tables = pass.tables,
-          .table_size = sizes.max_blocks};
-}
 
 cpu::HeadRotation CachedAttentionOnCpu::Rotation(KernelContext& context, const Sizes& sizes,
                                                  const std::vector<float>& norm) const {
@@ -142,8 +67,8 @@ void CachedAttentionOnCpu::Append(KernelContext& context, const Sizes& sizes, co
   cpu::CacheAppendArgs append = {.x = context.Input(Attributes::kK).As<float>(),
                                  .cache = pass.keys,
                                  .dtype = pass.dtype,
-                                 .places = pass.places.data(),
-                                 .head_stride = sizes.block_size * sizes.head_dim,
+                                 .places = pass.paged.places.data(),
+                                 .head_stride = pass.paged.layout.head_stride,
                                  .tokens = sizes.tokens,
                                  .heads = op_.kv_heads,
                                  .head_dim = sizes.head_dim,
@@ -155,13 +80,38 @@ void CachedAttentionOnCpu::Append(KernelContext& context, const Sizes& sizes, co
   cpu::CacheAppend(append, workspace, pool);
 }
 
+void CachedAttentionOnCpu::AttendSelected(KernelContext& context, const Sizes& sizes, const Pass& pass,
+                                          cpu::AttentionArgs args, cpu::Workspace& workspace,
+                                          ThreadPool& pool) const {
+  const SelectedRows rows(
+      node_, context.Input(Attributes::kSelected).As<int32_t>(),
+      {.block = op_.selected_block, .most = sizes.selected, .kv_heads = op_.kv_heads, .paged = pass.paged});
+  const cpu::Workspace::Mark mark = workspace.mark();
+  args.rows = rows.whole().data();
+  args.row_count = static_cast<int64_t>(rows.whole().size());
+  cpu::Attention(args, workspace, pool);
+  workspace.Rewind(mark);
+  args.rows = rows.selecting().data();
+  args.row_count = static_cast<int64_t>(rows.selecting().size());
+  args.layout = rows.layout();
+  cpu::Attention(args, workspace, pool);
+}
+
 void CachedAttentionOnCpu::Compute(KernelContext& context) {
   const Sizes sizes = op_.CheckShapes(node_, context);
   const ort::TensorView q = context.Input(Attributes::kQ);
   Pass pass;
-  pass.rows = ReadRows(context, sizes);
-  pass.tables = context.Input(Attributes::kBlockTables).As<int32_t>();
-  pass.places = FindPlaces(pass, sizes);
+  pass.paged = ReadPagedRows(node_,
+                             {.row_starts = context.Input(Attributes::kRowStarts).As<int32_t>(),
+                              .past_lengths = context.Input(Attributes::kPastLengths).As<int32_t>(),
+                              .block_tables = context.Input(Attributes::kBlockTables).As<int32_t>()},
+                             {.tokens = sizes.tokens,
+                              .rows = sizes.rows,
+                              .blocks = sizes.blocks,
+                              .heads = op_.kv_heads,
+                              .block_size = sizes.block_size,
+                              .head_dim = sizes.head_dim,
+                              .max_blocks = sizes.max_blocks});
   pass.dtype = static_cast<DType>(context.Input(Attributes::kPastKey).type);
   pass.keys = Present(context, Attributes::kPastKey, Attributes::kPresentKey);
   pass.values = Present(context, Attributes::kPastValue, Attributes::kPresentValue);
@@ -176,22 +126,23 @@ void CachedAttentionOnCpu::Compute(KernelContext& context) {
                .rotation = Rotation(context, sizes, q_norm_)},
               pool);
   Append(context, sizes, pass, *workspace, pool);
-  cpu::Attention({.q = rotated,
-                  .k = pass.keys,
-                  .v = pass.values,
-                  .dtype = pass.dtype,
-                  .layout = Layout(pass, sizes),
-                  .out = context.Output<float>(Attributes::kAttended, q.shape),
-                  .rows = pass.rows.data(),
-                  .row_count = sizes.rows,
-                  .heads = op_.heads,
-                  .kv_heads = op_.kv_heads,
-                  .head_dim = sizes.head_dim,
-                  .causal = true,
-                  .window = op_.window > 0 ? op_.window : 0,
-                  .scale = op_.scale,
-                  .precision = op_.precision},
-                 *workspace, pool);
+  const cpu::AttentionArgs args = {.q = rotated,
+                                   .k = pass.keys,
+                                   .v = pass.values,
+                                   .dtype = pass.dtype,
+                                   .layout = pass.paged.layout,
+                                   .out = context.Output<float>(Attributes::kAttended, q.shape),
+                                   .rows = pass.paged.rows.data(),
+                                   .row_count = sizes.rows,
+                                   .heads = op_.heads,
+                                   .kv_heads = op_.kv_heads,
+                                   .head_dim = sizes.head_dim,
+                                   .causal = true,
+                                   .window = op_.window > 0 ? op_.window : 0,
+                                   .scale = op_.scale,
+                                   .precision = op_.precision};
+  if (op_.selected_block > 0) return AttendSelected(context, sizes, pass, args, *workspace, pool);
+  cpu::Attention(args, *workspace, pool);
 }
 
 }  // namespace

@@ -14,27 +14,30 @@ class EmbeddingOnCpu {
  private:
   SessionContext& session_;
   std::string node_;
-  WeightMatrix table_;
+  const Embedding op_;
+  std::vector<WeightMatrix> parts_;
 };
 
 EmbeddingOnCpu::EmbeddingOnCpu(const KernelInfo& info, SessionContext& session)
-    : session_(session), node_(info.node()), table_(InPlace(Embedding(info, *session.store).table)) {}
+    : session_(session), node_(info.node()), op_(info, *session.store) {
+  for (const WeightRef& part : op_.parts) parts_.push_back(InPlace(part));
+}
 
 void EmbeddingOnCpu::Compute(KernelContext& context) {
   const ort::TensorView ids = context.Input(0);
   const int64_t count = ids.Count();
   for (int64_t i = 0; i < count; i++) {
     const int64_t id = ids.As<int64_t>()[i];
-    if (id >= 0 && id < table_.rows) continue;
+    if (id >= 0 && id < op_.Rows()) continue;
     throw std::runtime_error(node_ + ": id " + std::to_string(id) + " at position " + std::to_string(i) +
-                             " is outside the table of " + std::to_string(table_.rows) + " rows");
+                             " is outside the table of " + std::to_string(op_.Rows()) + " rows");
   }
   std::vector<int64_t> shape = ids.shape;
-  shape.push_back(table_.cols);
+  shape.push_back(parts_.front().cols);
   float* out = context.Output<float>(0, shape);
   if (count == 0) return;
   OrtThreadPool pool(context, session_.threads);
-  cpu::EmbeddingRows(table_, ids.As<int64_t>(), count, out, pool);
+  cpu::EmbeddingRows(parts_.data(), ids.As<int64_t>(), count, out, pool);
 }
 
 }  // namespace

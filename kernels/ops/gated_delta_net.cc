@@ -34,6 +34,7 @@ OpSchema GatedDeltaNet::Schema() {
 GatedDeltaNet::GatedDeltaNet(const KernelInfo& info)
     : key_heads(info.Int("key_heads")),
       grouped(info.IntOr("grouped", 0) != 0),
+      gated(info.IntOr("gated", 1) != 0),
       epsilon(info.FloatOr("epsilon", 0.0f)) {
   if (key_heads < 1)
     info.Fail("attribute 'key_heads' is " + std::to_string(key_heads) + "; expected at least 1");

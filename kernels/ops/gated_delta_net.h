@@ -19,7 +19,8 @@ namespace switchyard::ops {
 //
 // Attribute `key_heads`; `epsilon` of the norm; `grouped`: 0 where qkv is [T, channels], all q, then k, then
 // v, and z [T, value_heads * value_dim], b, a [T, value_heads]; 1 where qkv and z are one tensor, by key head
-// q, k, v, z, and b and a are one, by key head b, a. A run fails where two rows share a slot.
+// q, k, v, z, and b and a are one, by key head b, a; `gated`: whether silu(z) scales what is mixed. A run
+// fails where two rows share a slot.
 struct GatedDeltaNet {
   // In the order of the op's inputs and outputs.
   enum Input : size_t {
@@ -57,7 +58,7 @@ struct GatedDeltaNet {
   Parts Find(const KernelContext& context, const Sizes& sizes) const;
 
   int64_t key_heads;
-  bool grouped;
+  bool grouped, gated;
   float epsilon;
 };
 

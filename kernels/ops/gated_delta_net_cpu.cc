@@ -1,6 +1,3 @@
-#include <algorithm>
-#include <stdexcept>
-
 #include "gated_delta_net.h"
 #include "ops_cpu.h"
 #include "rows.h"
@@ -18,51 +15,30 @@ class GatedDeltaNetOnCpu {
 
  private:
   std::vector<cpu::RecurrentRow> ReadRows(KernelContext& context, const Attributes::Sizes& sizes) const;
-  void CheckSlots(const int32_t* slots, const Attributes::Sizes& sizes) const;
 
   SessionContext& session_;
   std::string node_;
   const GatedDeltaNet op_;
 };
 
-void GatedDeltaNetOnCpu::CheckSlots(const int32_t* slots, const Attributes::Sizes& sizes) const {
-  std::vector<int64_t> row_of(static_cast<size_t>(sizes.slots), -1);
-  for (int64_t r = 0; r < sizes.rows; r++) {
-    if (slots[r] < 0 || slots[r] >= sizes.slots) {
-      throw std::runtime_error(node_ + ": input 'state_slots' is " + std::to_string(slots[r]) + " for " +
-                               RowText(r) + "; the pool has slots 0 to " + std::to_string(sizes.slots - 1));
-    }
-    int64_t& owner = row_of[static_cast<size_t>(slots[r])];
-    if (owner >= 0) {
-      throw std::runtime_error(node_ + ": input 'state_slots' gives " + RowText(owner) + " and " +
-                               RowText(r) + " slot " + std::to_string(slots[r]));
-    }
-    owner = r;
-  }
-}
-
 std::vector<cpu::RecurrentRow> GatedDeltaNetOnCpu::ReadRows(KernelContext& context,
                                                             const Attributes::Sizes& sizes) const {
-  const int32_t* lengths = context.Input(Attributes::kPastLengths).As<int32_t>();
-  const int32_t* slots = context.Input(Attributes::kStateSlots).As<int32_t>();
-  const std::vector<RowTokens> tokens =
-      ReadRowStarts(node_, context.Input(Attributes::kRowStarts).As<int32_t>(), sizes.rows, sizes.tokens);
-  CheckSlots(slots, sizes);
+  const std::vector<SlotRow> slot_rows =
+      ReadSlotRows(node_,
+                   {.starts = context.Input(Attributes::kRowStarts).As<int32_t>(),
+                    .past_lengths = context.Input(Attributes::kPastLengths).As<int32_t>(),
+                    .slots = context.Input(Attributes::kStateSlots).As<int32_t>()},
+                   sizes.rows, sizes.tokens, sizes.slots);
   float* conv = reinterpret_cast<float*>(Present(context, Attributes::kPastConv, Attributes::kPresentConv));
   float* state =
       reinterpret_cast<float*>(Present(context, Attributes::kPastState, Attributes::kPresentState));
   std::vector<cpu::RecurrentRow> rows;
-  for (int64_t r = 0; r < sizes.rows; r++) {
-    const RowTokens& of = tokens[static_cast<size_t>(r)];
-    if (lengths[r] < 0) {
-      throw std::runtime_error(node_ + ": input 'past_lengths' is " + std::to_string(lengths[r]) + " for " +
-                               RowText(r) + "; expected 0 or more");
-    }
-    rows.push_back({.first = of.first,
-                    .tokens = of.count,
-                    .fresh = lengths[r] == 0,
-                    .conv = conv + slots[r] * (sizes.kernel - 1) * sizes.channels,
-                    .state = state + slots[r] * sizes.value_heads * sizes.key_dim * sizes.value_dim});
+  for (const SlotRow& row : slot_rows) {
+    rows.push_back({.first = row.first,
+                    .tokens = row.count,
+                    .fresh = row.fresh,
+                    .conv = conv + row.slot * (sizes.kernel - 1) * sizes.channels,
+                    .state = state + row.slot * sizes.value_heads * sizes.key_dim * sizes.value_dim});
   }
   return rows;
 }
@@ -93,6 +69,7 @@ void GatedDeltaNetOnCpu::Compute(KernelContext& context) {
        .dt_bias = context.Input(Attributes::kDtBias).As<float>(),
        .norm = context.Input(Attributes::kNorm).As<float>(),
        .epsilon = op_.epsilon,
+       .gated = op_.gated,
        .out = context.Output<float>(Attributes::kMixed, {sizes.tokens, sizes.value_heads * sizes.value_dim})},
       *workspace, pool);
 }

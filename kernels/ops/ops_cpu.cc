@@ -13,6 +13,11 @@ std::vector<ort::OpPtr> MakeCpuOps(SessionContext& session) {
           MakeCachedAttention(session, DType::kFloat16),
           MakeCachedAttention(session, DType::kBFloat16),
           MakeGatedDeltaNet(session),
+          MakeCausalConv(session),
+          MakeNgramRows(session),
+          MakeBlockIndex(session, DType::kFloat32),
+          MakeBlockIndex(session, DType::kFloat16),
+          MakeBlockIndex(session, DType::kBFloat16),
           MakeTopCandidates(session)};
 }
 

@@ -14,6 +14,9 @@ ort::OpPtr MakeMoeExperts(SessionContext& session);
 ort::OpPtr MakeAttention(SessionContext& session);
 ort::OpPtr MakeCachedAttention(SessionContext& session, DType cache);
 ort::OpPtr MakeGatedDeltaNet(SessionContext& session);
+ort::OpPtr MakeCausalConv(SessionContext& session);
+ort::OpPtr MakeNgramRows(SessionContext& session);
+ort::OpPtr MakeBlockIndex(SessionContext& session, DType cache);
 ort::OpPtr MakeTopCandidates(SessionContext& session);
 
 // All of them.

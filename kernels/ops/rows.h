@@ -16,6 +16,20 @@ struct RowTokens {
 std::vector<RowTokens> ReadRowStarts(const std::string& node, const int32_t* starts, int64_t rows,
                                      int64_t tokens);
 
+// One row of a layer that keeps a state, and where that lies.
+struct SlotRow {
+  int64_t first, count;
+  bool fresh;  // has no past
+  int64_t slot;
+};
+struct SlotInputs {
+  const int32_t *starts, *past_lengths, *slots;
+};
+// By inputs 'row_starts', 'past_lengths' and 'state_slots'. Throws where they do not fit, or two rows share a
+// slot.
+std::vector<SlotRow> ReadSlotRows(const std::string& node, const SlotInputs& inputs, int64_t rows,
+                                  int64_t tokens, int64_t slots);
+
 std::string RowText(int64_t row);
 
 // Output `index` with the contents of input `past`, ready to be changed in place.

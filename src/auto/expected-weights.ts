@@ -50,6 +50,11 @@ class NotedWeights implements WeightSource {
     return { dtype: 'F32', shape };
   }
 
+  /** Of these a model has others by itself. */
+  integers(): undefined {
+    return undefined;
+  }
+
   handle(): number {
     return 0;
   }

@@ -121,6 +121,7 @@ export async function loadModel(
   const { json, model: described } = await loadConfig(repo, options.config, options);
   const model = kind === 'text' ? (described.languageModel ?? described) : described;
   checkKind(model, kind, idOrFolder);
+  const device = deviceFor(model, options, idOrFolder);
   const expertsModel = {
     subConfigs: model.subConfigs,
     hasExperts: model.routed !== undefined,
@@ -142,6 +143,7 @@ export async function loadModel(
   const request = {
     model,
     checkpoint: await roundWeights(model, checkpoint, options.quantization, idOrFolder, options),
+    device,
     dtype,
     cacheDtype: chooseCacheDtype(options, dtype),
     head,
@@ -169,6 +171,7 @@ export async function loadModel(
 interface RuntimesRequest {
   readonly model: Model;
   readonly checkpoint: ModelCheckpoint;
+  readonly device: Device;
   readonly dtype: DType;
   readonly cacheDtype: DType;
   readonly head: Head;
@@ -194,7 +197,7 @@ async function openRuntimes(request: RuntimesRequest, options: LoadOptions) {
     const store = openWeightStore(tensors.values(), quantized.values());
     opened.push(() => store.dispose());
     await store.checkScales(quantized.keys());
-    const weights = await openDeviceWeights(store, dtype, options.device, maxMemory);
+    const weights = await openDeviceWeights(store, dtype, request.device, maxMemory);
     if (weights)
       opened.push(
         () => weights.device.dispose(),
@@ -222,7 +225,7 @@ async function openRuntimes(request: RuntimesRequest, options: LoadOptions) {
 async function openDeviceWeights(
   store: WeightStore,
   dtype: DType,
-  device: Device | undefined,
+  device: Device,
   maxMemory: number | undefined,
 ): Promise<DeviceWeights | undefined> {
   const opened = await openDevice(device);
@@ -281,6 +284,19 @@ function checkKind(model: Model, kind: 'text' | 'image-text', idOrFolder: string
     : ['a text model', 'AutoModelForCausalLM'];
   throw new ConfigError(
     `${idOrFolder}: config.json says model_type "${model.modelType}", ${what}; load it with ${use}`,
+  );
+}
+
+/** @throws ConfigError where a GPU is asked for, and the model computes without one */
+function deviceFor(
+  { modelType, cpuOnly }: Model,
+  { device = 'cpu' }: LoadOptions,
+  idOrFolder: string,
+): Device {
+  if (cpuOnly === undefined || device === 'cpu') return device;
+  if (device === 'auto') return 'cpu';
+  throw new ConfigError(
+    `${idOrFolder}: config.json says model_type "${modelType}", which computes on the CPU only: ${cpuOnly}. Leave device out`,
   );
 }
 

@@ -25,14 +25,30 @@ export async function openModelCheckpoint(
 ): Promise<ModelCheckpoint> {
   const { files, tensors: stored } = await openCheckpoint(repo);
   const tensors = named(stored, model);
-  if (reader) return readQuantized({ files, tensors }, reader, readTensors);
+  if (reader) return withIntegers(await readQuantized({ files, tensors }, reader, readTensors));
   const codes = findCodes(tensors);
   if (codes)
     throw new CheckpointError(
       `${codes.file}: ${codes.name} (${codes.dtype} [${codes.shape}]) is part of a quantized weight, but nothing says how to read it. ` +
         `Fetch what does from the same repo: ${SETTINGS_PLACES}`,
     );
-  return { files, tensors };
+  return withIntegers({ files, tensors });
+}
+
+/** Most bytes of a tensor of integers that a graph takes as numbers. */
+const INTEGERS_BYTES = 4096;
+
+/** The checkpoint with the contents of its small int64 tensors. */
+async function withIntegers(checkpoint: ModelCheckpoint): Promise<ModelCheckpoint> {
+  const small = [...checkpoint.tensors.values()].filter(
+    ({ dtype, byteLength }) => dtype === 'I64' && byteLength <= INTEGERS_BYTES,
+  );
+  if (small.length === 0) return checkpoint;
+  const contents = await readTensors(small);
+  const values = (bytes: Buffer) =>
+    Array.from({ length: bytes.length / 8 }, (_, i) => bytes.readBigInt64LE(8 * i));
+  const integers = small.map(({ name }, i) => [name, values(contents[i] as Buffer)] as const);
+  return { ...checkpoint, integers: new Map(integers) };
 }
 
 /** Tensors by the names of the model. */

@@ -8,6 +8,7 @@ import { qwen3_moe } from '../models/qwen3_moe.ts';
 import { qwen3_next } from '../models/qwen3_next.ts';
 import { qwen3_omni_moe, qwen3_omni_moe_thinker } from '../models/qwen3_omni_moe.ts';
 import { qwen3_vl_moe } from '../models/qwen3_vl_moe/model.ts';
+import { qwen4_exp, qwen4_exp_text } from '../models/qwen4_exp/model.ts';
 
 /** Every architecture by its HF `model_type`. */
 const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
@@ -17,6 +18,8 @@ const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
   qwen3_next,
   qwen3_5_moe,
   qwen3_5_moe_text,
+  qwen4_exp,
+  qwen4_exp_text,
   qwen3_omni_moe,
   qwen3_omni_moe_thinker,
   qwen2,

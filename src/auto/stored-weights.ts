@@ -16,6 +16,9 @@ export async function listStoredWeights(
   { json, model }: LoadedConfig,
 ): Promise<{ readonly files: readonly string[]; readonly weights: readonly StoredWeight[] }> {
   const checkpoint = await openModelCheckpoint(repo, model, await openQuantization(repo, json));
-  const weights = storedWeights(checkpoint).filter(({ name }) => model.work.use(name).part !== 'unread');
+  // Numbers by which something is looked up are no parameters.
+  const weights = storedWeights(checkpoint).filter(
+    ({ name, storage }) => model.work.use(name).part !== 'unread' && storage !== 'I64',
+  );
   return { files: checkpoint.files, weights };
 }

@@ -42,7 +42,7 @@ export function weightWork(weights: Iterable<Weight>, work: TokenWork): WeightWo
   let hasHead = false;
   for (const weight of weights) {
     const { part, layer = -1, share } = work.use(weight.name);
-    if (part === 'embedding') table = weight;
+    if (part === 'embedding' && layer < 0) table = weight;
     if (part === 'head') {
       hasHead = true;
       add(sorted.head, weight, share);

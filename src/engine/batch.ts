@@ -1,4 +1,5 @@
 /** One pass: tokens of several sequences end to end. Only attention and recurrent layers look at the borders between them. */
+import type { Model } from '../models/architecture.ts';
 import * as io from '../models/io.ts';
 import type { CacheSpec } from '../nn/cache-spec.ts';
 import { Tensor } from '../runtime/ort.ts';
@@ -20,6 +21,10 @@ export interface Batch {
   readonly ids: BigInt64Array;
   /** Rotary positions, int64 [axes, tokens]. */
   readonly positions: BigInt64Array;
+  /** The ids before each token, the nearest first, -1 where there are none; int64 [count, tokens]. */
+  readonly preceding: BigInt64Array;
+  /** Rotary positions of the first token of each token's block, int64 [axes, tokens]; empty without blocks. */
+  readonly blockPositions: BigInt64Array;
   /** First token of every row, and the number of all, int32 [rows + 1]. */
   readonly rowStarts: Int32Array;
   /** Positions of every row that the cache holds already, int32 [rows]. */
@@ -32,14 +37,16 @@ export interface Batch {
   readonly wanted: BigInt64Array;
 }
 
+/** What a model is told of each token besides its id. */
+export type TokenInputs = Pick<Model, 'positionAxes' | 'precedingIds' | 'positionBlock'>;
+
 /**
  * Lays chunks end to end. The cache has blocks for all of them.
- * @param axes rotary positions of a token
  * @param wanted whether the logits of a sequence's token at `place` are asked for
  */
 export function makeBatch(
   chunks: readonly Chunk[],
-  axes: number,
+  { positionAxes: axes, precedingIds: before = 0, positionBlock: block = 0 }: TokenInputs,
   wanted: (sequence: Sequence, place: number) => boolean,
 ): Batch {
   const rows = chunks.length;
@@ -47,6 +54,8 @@ export function makeBatch(
   const width = tableWidth(chunks);
   const ids = new BigInt64Array(total);
   const positions = new BigInt64Array(axes * total);
+  const preceding = new BigInt64Array(before * total).fill(-1n);
+  const blockPositions = new BigInt64Array(block > 0 ? axes * total : 0);
   const rowStarts = new Int32Array(rows + 1);
   const pastLengths = new Int32Array(rows);
   const blockTables = new Int32Array(rows * width).fill(-1);
@@ -63,12 +72,17 @@ export function makeBatch(
       ids[token] = BigInt(sequence.idAt(place));
       for (let axis = 0; axis < axes; axis++)
         positions[axis * total + token] = BigInt(sequence.positionAt(place, axis));
+      for (let back = 1; back <= Math.min(before, place); back++)
+        preceding[(back - 1) * total + token] = BigInt(sequence.idAt(place - back));
+      for (let axis = 0; axis < axes && block > 0; axis++)
+        blockPositions[axis * total + token] = BigInt(sequence.positionAt(place - (place % block), axis));
       if (wanted(sequence, place)) asked.push(BigInt(token));
     }
   }
   rowStarts[rows] = token;
   const wantedTokens = BigInt64Array.from(asked);
-  return { ids, positions, rowStarts, pastLengths, blockTables, stateSlots, wanted: wantedTokens };
+  const tokens = { ids, positions, preceding, blockPositions };
+  return { ...tokens, rowStarts, pastLengths, blockTables, stateSlots, wanted: wantedTokens };
 }
 
 /** Blocks of the longest row; rounded up to a power of two, since a recorded step is of one width. */
@@ -86,15 +100,19 @@ export interface BatchInput {
 
 /** The batch as inputs of a model's graph with a head for logits, those of wide elements first. */
 export function batchInputs(batch: Batch, caches: readonly CacheSpec[]): BatchInput[] {
-  const { ids, positions, rowStarts, pastLengths, wanted } = batch;
+  const { ids, positions, preceding, blockPositions, rowStarts, pastLengths, wanted } = batch;
   const [tokens, rows] = [ids.length, pastLengths.length];
   const { blockTables, stateSlots } = io.cacheInputs(caches);
   const input = ({ name }: { name: string }, data: BatchInput['data'], ...dims: number[]) => [
     { name, data, dims },
   ];
+  const perToken = (name: string, data: BigInt64Array) =>
+    data.length > 0 ? input({ name }, data, data.length / tokens, tokens) : [];
   return [
     ...input(io.INPUT_IDS, ids, tokens),
     ...input({ name: io.POSITION_IDS }, positions, positions.length / tokens, tokens),
+    ...perToken(io.PRECEDING_IDS, preceding),
+    ...perToken(io.BLOCK_POSITIONS, blockPositions),
     ...input(io.LOGITS_ROWS, wanted, wanted.length),
     ...input(io.ROW_STARTS, rowStarts, rows + 1),
     ...input(io.PAST_LENGTHS, pastLengths, rows),

@@ -217,7 +217,7 @@ export class Engine {
   async #pass({ chunks, wanted, ...request }: PassRequest, signal?: AbortSignal): Promise<PassResult> {
     await this.#reserve([...this.#running]);
     const started = performance.now();
-    const batch = makeBatch(chunks, this.model.positionAxes, wanted);
+    const batch = makeBatch(chunks, this.model, wanted);
     const visual = visualFeeds(chunks, this.model.hiddenSize);
     const routingDetail = this.model.routed && this.routing.wanted(chunks);
     const routing = { routing: routingDetail !== undefined, routingDetail };

@@ -124,7 +124,7 @@ export class Graph implements GraphBuilder {
   }
 
   /** An int64 tensor written into the graph; without `shape` a vector. */
-  int64(values: readonly number[], shape: readonly number[] = [values.length]): Value {
+  int64(values: readonly (number | bigint)[], shape: readonly number[] = [values.length]): Value {
     const data = BigInt64Array.from(values, BigInt);
     return this.#constant('int64', shape, data, `${values.join(',')}:${shape.join('x')}`);
   }

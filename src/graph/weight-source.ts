@@ -22,6 +22,8 @@ export interface WeightSource {
   /** Asks for a tensor of this shape. Undefined, and recorded as a fault, if it is missing or has another shape. */
   request(name: string, shape: readonly number[]): WeightInfo | undefined;
   handle(name: string): number;
+  /** All elements of a small int64 tensor, asked for by its shape; undefined where it is not stored. */
+  integers(name: string, shape: readonly number[]): readonly bigint[] | undefined;
   /** All elements, widened to fp32. For small tensors. */
   readFloat32(name: string): Float32Array;
 }

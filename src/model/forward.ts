@@ -184,7 +184,7 @@ const NO_INTERMEDIATES: IntermediateBuffers = {
 };
 
 function intermediateBuffers(
-  { caches, hiddenSize, routed }: Model,
+  { caches, hiddenSize, residualSize = hiddenSize, routed }: Model,
   rows: number,
   positions: number,
 ): IntermediateBuffers {
@@ -192,7 +192,10 @@ function intermediateBuffers(
     new Map(indices.map((index) => [portOf(index, width).name, new Gathered(kind, rows, positions, width)]));
   const { layers, count, perToken } = routed ?? { layers: [], count: 0, perToken: 0 };
   return {
-    hiddenStates: buffers('float32', [...caches.keys(), caches.length], hiddenSize, io.hiddenStates),
+    hiddenStates: new Map([
+      ...buffers('float32', [...caches.keys()], residualSize, io.hiddenStates),
+      ...buffers('float32', [caches.length], hiddenSize, io.hiddenStates),
+    ]),
     routerLogits: buffers('float32', layers, count, io.routerLogits),
     routerIndices: buffers('int32', layers, perToken, io.routerIndices),
     routerWeights: buffers('float32', layers, perToken, io.routerWeights),

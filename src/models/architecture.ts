@@ -34,6 +34,17 @@ export interface Model {
   readonly positionAxes: number;
   /** Rotary positions of a prompt of this many tokens, [axes][tokens]; without it they are the tokens' places. */
   promptPositions?(tokens: number): readonly ArrayLike<number>[];
+  /** How many of the ids before a token a pass is told with it. Default 0. */
+  readonly precedingIds?: number;
+  /**
+   * Of models with a sparse index over blocks of so many places: with each token a pass is told the rotary position of the first token of
+   * its block.
+   */
+  readonly positionBlock?: number;
+  /** Width of what goes from layer to layer, where it is not that of the hidden states. */
+  readonly residualSize?: number;
+  /** Why the model computes on the CPU only; absent where it does not. */
+  readonly cpuOnly?: string;
   /** What each layer keeps of a sequence between passes, in order. */
   readonly caches: readonly CacheSpec[];
   /** The routed experts; undefined for a model without. */
@@ -83,8 +94,8 @@ export type MatrixKind = 'experts' | 'attention' | 'head';
 /** Where a stored tensor is used. */
 export interface TensorUse {
   /**
-   * `embedding`: a table of which a token reads a row. `projections`: up to a layer's queries, keys and values, which every position
-   * goes through. `rest`: a layer behind that. `norm`: the final norm. `head`: the output head. `tower`: the vision tower. `unread`: a
+   * `embedding`: a table of which a token reads a row or a few; with a layer, one that is not the tokens'. `projections`: up to a layer's queries, keys and values, which every position
+   * goes through. `rest`: a layer behind that. `norm`: the final norm, and what makes its input. `head`: the output head. `tower`: the vision tower. `unread`: a
    * buffer that old checkpoints carry and every implementation computes itself, or of a part that never runs, such as layers that
    * draft several tokens. `unknown`: none of these.
    */

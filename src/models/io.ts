@@ -31,6 +31,12 @@ export const INPUT_IDS = port('input_ids', 'int64', ['tokens']);
 /** Rotary positions on one axis or several. */
 export const positionIds = (axes: number): Port => port(POSITION_IDS, 'int64', [axes, 'tokens']);
 export const POSITION_IDS = 'position_ids';
+/** The ids before each token of its sequence, the nearest first; -1 where there are none. */
+export const precedingIds = (count: number): Port => port(PRECEDING_IDS, 'int64', [count, 'tokens']);
+export const PRECEDING_IDS = 'preceding_ids';
+/** Rotary positions of the first token of the block that a token lies in; see `Model.positionBlock`. */
+export const blockPositions = (axes: number): Port => port(BLOCK_POSITIONS, 'int64', [axes, 'tokens']);
+export const BLOCK_POSITIONS = 'block_positions';
 /** First token of each row, then the number of tokens. */
 export const ROW_STARTS = port('row_starts', 'int32', ['rows + 1']);
 /** Positions of each row that the cache holds before the pass. */
@@ -81,6 +87,10 @@ export function keysValuesPorts(
 ): { readonly key: CachePorts; readonly value: CachePorts } {
   const shape = ['blocks', kvHeads, 'positions', headDim];
   return { key: cachePorts(layer, 'key', dtype, shape), value: cachePorts(layer, 'value', dtype, shape) };
+}
+
+export function indexPorts(layer: number, { indexDim = 0 }: KeysValuesSpec, dtype: GraphType): CachePorts {
+  return cachePorts(layer, 'index', dtype, ['blocks', 1, 'positions', indexDim]);
 }
 
 /** By the states' names. */

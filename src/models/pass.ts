@@ -19,6 +19,10 @@ export interface PassOptions {
   readonly caches: readonly CacheSpec[];
   /** Of a token's rotary position. */
   readonly positionAxes: number;
+  /** As of `Model`. */
+  readonly precedingIds?: number;
+  readonly positionBlock?: number;
+  readonly residualSize?: number;
   rotary(positions: Value): RotaryTables;
   /** Layers behind which every position is still needed, wanted or not. */
   readonly wholeLayers?: number;
@@ -28,12 +32,15 @@ export interface PassOptions {
 export class DecoderPass {
   /** int64 [tokens] */
   readonly ids: Value;
+  /** int64 [count, tokens]: the ids before each token; of models that ask for them. */
+  readonly precedingIds: Value | undefined;
   readonly #g: Scope<Variant>;
   readonly #config: PassConfig;
+  readonly #residualSize: number;
   readonly #caches: readonly CacheSpec[];
   readonly #shared: Pick<
     LayerPass,
-    'rotary' | 'rowStarts' | 'pastLengths' | 'blockTables' | 'stateSlots' | 'implementation'
+    'rotary' | 'blockRotary' | 'rowStarts' | 'pastLengths' | 'blockTables' | 'stateSlots' | 'implementation'
   >;
   /** Tokens whose logits are wanted; undefined for graphs without a head. */
   readonly #rows: Value | undefined;
@@ -45,10 +52,14 @@ export class DecoderPass {
     this.#config = config;
     this.#caches = options.caches;
     this.ids = this.input(io.INPUT_IDS);
+    const { positionAxes, precedingIds, positionBlock } = options;
+    this.precedingIds = precedingIds ? this.input(io.precedingIds(precedingIds)) : undefined;
+    this.#residualSize = options.residualSize ?? config.hidden_size;
     const { blockTables, stateSlots } = io.cacheInputs(options.caches);
     this.#shared = {
       implementation: this.input(io.EXPERTS_IMPLEMENTATION),
-      rotary: options.rotary(this.input(io.positionIds(options.positionAxes))),
+      rotary: options.rotary(this.input(io.positionIds(positionAxes))),
+      blockRotary: positionBlock ? options.rotary(this.input(io.blockPositions(positionAxes))) : undefined,
       rowStarts: this.input(io.ROW_STARTS),
       pastLengths: this.input(io.PAST_LENGTHS),
       blockTables: blockTables && this.input(blockTables),
@@ -65,11 +76,13 @@ export class DecoderPass {
   }
 
   layer(n: number): LayerPass {
-    const { hidden_size, num_experts: experts, num_experts_per_tok: topK } = this.#config;
+    const { num_experts: experts, num_experts_per_tok: topK } = this.#config;
     const isLast = n + 1 === this.#caches.length;
-    const keysValues = () =>
-      io.keysValuesPorts(n, this.#caches[n] as KeysValuesSpec, this.#g.variant.cacheDtype);
-    const states = () => Object.entries(io.statePorts(n, this.#caches[n] as RecurrentSpec));
+    const { cacheDtype } = this.#g.variant;
+    const keysValues = () => io.keysValuesPorts(n, this.#caches[n] as KeysValuesSpec, cacheDtype);
+    const index = () => io.indexPorts(n, this.#caches[n] as KeysValuesSpec, cacheDtype);
+    const stateNamed = (name: string) =>
+      io.statePorts(n, this.#caches[n] as RecurrentSpec)[name] as io.CachePorts;
     return {
       ...this.#shared,
       layer: n,
@@ -83,11 +96,13 @@ export class DecoderPass {
         this.#output(present.key, key.present);
         this.#output(present.value, value.present);
       },
-      pastStates: () => Object.fromEntries(states().map(([name, { past }]) => [name, this.input(past)])),
+      pastIndex: () => this.input(index().past),
+      keepIndex: (present) => this.#output(present, index().present),
+      pastState: (name) => this.input(stateNamed(name).past),
       keepStates: (kept) => {
-        for (const [name, { present }] of states()) this.#output(kept[name] as Value, present);
+        for (const [name, value] of Object.entries(kept)) this.#output(value, stateNamed(name).present);
       },
-      keepHidden: (x) => this.#intermediate(x, io.hiddenStates(n, hidden_size)),
+      keepHidden: (x) => this.#intermediate(x, io.hiddenStates(n, this.#residualSize)),
       keepRouting: (routing) => {
         this.#intermediate(routing.logits, io.routerLogits(n, experts));
         if (!this.#g.variant.intermediates && !this.#g.variant.routing) return;

@@ -14,7 +14,11 @@ interface Prefixes {
 const LAYER = /^layers\.(\d+)\.(.+)$/;
 const EXPERT = /^mlp\.experts\.(?:(\d+)\.)?/;
 const PROJECTION =
-  /^(?:input_layernorm|self_attn\.[qkv]_(?:proj|norm)|linear_attn\.(?:in_proj_\w+|conv1d|A_log|dt_bias))(?:\.|$)/;
+  /^(?:input_layernorm|attn_hyper_connection|ple|self_attn\.(?:[qkv]_(?:proj|norm)|indexer)|linear_attn\.(?:in_proj_\w+|conv1d|A_log|dt_bias))(?:\.|$)/;
+/** A memory of n-grams, in parts. */
+const TABLE = /^ple\.ple_embedding\.ngram_embedding\./;
+/** What makes one of the streams of a residual. */
+const LAST_MIX = /^hyper_connection_mixer\./;
 /** Matrices of attention, full or linear; not the small ones that gate it. */
 const ATTENTION = /^(?:self_attn\.[qkvo]_proj|linear_attn\.(?:in_proj_(?:qkvz|qkv|z)|out_proj))\.weight$/;
 /** Matrices of routed experts, of one that all tokens share, and of a dense MLP. */
@@ -46,11 +50,12 @@ export function tensorUse(
   if (!name.startsWith(`${prefix}.`)) return use('unknown');
   const local = name.slice(prefix.length + 1);
   if (local === 'embed_tokens.weight') return use('embedding');
-  if (local === 'norm.weight') return use('norm');
+  if (local === 'norm.weight' || LAST_MIX.test(local)) return use('norm');
   const [, index, rest = ''] = LAYER.exec(local) ?? [];
   if (index === undefined) return use('unknown');
   const kind = kindOf(rest);
   const where = { layer: Number(index), ...(kind && { matrix: kind }) };
+  if (TABLE.test(rest)) return use('embedding', { layer: Number(index) });
   const expert = EXPERT.exec(rest);
   if (!expert) return use(PROJECTION.test(rest) ? 'projections' : 'rest', where);
   const { num_experts: experts, num_experts_per_tok: perToken } = config;

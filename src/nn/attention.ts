@@ -23,8 +23,18 @@ export interface AttentionOptions {
   readonly headNorm: boolean;
   /** Sliding window in positions; without it every position sees all before it. */
   readonly window: number | undefined;
+  /** The blocks of positions that each token sees, of a sparse index; without it tokens see all. */
+  readonly selection?: Selection;
   /** Whether `q_proj` gives each head a gate behind its query: its sigmoid scales what the head has attended to. */
   readonly gated?: boolean;
+}
+
+/** Which blocks of positions tokens see, besides those behind the last complete one. */
+export interface Selection {
+  /** int32 [tokens, blocks], ascending; -1 for tokens that see all. */
+  readonly blocks: Value;
+  /** Positions of a block. */
+  readonly size: number;
 }
 
 /** What a layer of attention keeps. */
@@ -80,7 +90,7 @@ function cachedAttention(
   projected: readonly Value[],
   pass: LayerPass,
   config: AttentionConfig,
-  { headNorm, window }: AttentionOptions,
+  { headNorm, window, selection }: AttentionOptions,
 ): Value {
   const { num_attention_heads: heads, num_key_value_heads: kvHeads, head_dim: headDim } = config;
   const past = pass.pastKeysValues();
@@ -88,7 +98,10 @@ function cachedAttention(
   const { cos, sin } = pass.rotary;
   const [attended, key, value] = g.ownOps(
     'CachedAttention',
-    [...projected, cos, sin, past.key, past.value, pass.rowStarts, pass.pastLengths, pass.blockTables],
+    [
+      ...[...projected, cos, sin, past.key, past.value, pass.rowStarts, pass.pastLengths, pass.blockTables],
+      ...(selection ? [selection.blocks] : []),
+    ],
     {
       num_heads: heads,
       kv_num_heads: kvHeads,
@@ -99,6 +112,7 @@ function cachedAttention(
       k_norm: norm('k_norm'),
       epsilon: float(config.rms_norm_eps),
       ...(config.normOffset ? { norm_offset: float(config.normOffset) } : {}),
+      ...(selection ? { selected_block: selection.size } : {}),
     },
     3,
   ) as [Value, Value, Value];

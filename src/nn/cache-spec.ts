@@ -8,6 +8,8 @@ export interface KeysValuesSpec {
   readonly headDim: number;
   /** Positions that are looked back on, the newest included; all of them without it. */
   readonly window?: number;
+  /** Width of a third part, [1, positions, indexDim]: by what a sparse index chooses positions. */
+  readonly indexDim?: number;
 }
 
 /** States of a fixed shape, whatever the length, in fp32. */

@@ -1,5 +1,6 @@
 import { float, type Value } from '../graph/graph.ts';
-import type { CacheSpec } from './cache-spec.ts';
+import type { RecurrentSpec } from './cache-spec.ts';
+import { depthwiseKernel } from './causal-conv.ts';
 import { gatherRows } from './embedding.ts';
 import { linear, linears } from './linear.ts';
 import type { LayerPass } from './pass.ts';
@@ -14,6 +15,8 @@ export interface DeltaNetConfig {
   readonly linear_value_head_dim: number;
   /** Taps of the causal convolution. */
   readonly linear_conv_kernel_dim: number;
+  /** What `z` goes through before it scales what is mixed. Default `silu`. */
+  readonly output_gate_type?: 'silu' | 'swish' | 'sigmoid';
 }
 
 /** How a family projects the input. */
@@ -24,7 +27,7 @@ export type DeltaNetProjections =
   | 'separate';
 
 /** What a gated delta net keeps: the convolution's last inputs, oldest first, and the state of each value head. */
-export function deltaNetCache(config: DeltaNetConfig): CacheSpec {
+export function deltaNetCache(config: DeltaNetConfig): RecurrentSpec {
   const { linear_num_value_heads: valueHeads, linear_value_head_dim: valueDim } = config;
   return {
     kind: 'recurrent',
@@ -57,27 +60,30 @@ export function gatedDeltaNet(
 ): Value {
   const { linear_num_key_heads: keyHeads, linear_num_value_heads: valueHeads } = config;
   const values = valueHeads * config.linear_value_head_dim;
-  const past = pass.pastStates();
+  const [qkv, z, b, a] = project(g, x, config, stored) as [Value, Value, Value, Value];
+  const isSigmoid = config.output_gate_type === 'sigmoid';
   const [mixed, conv, state] = g.ownOps(
     'GatedDeltaNet',
     [
-      ...project(g, x, config, stored),
-      convolution(g.at('conv1d'), config),
+      ...[qkv, z, b, a],
+      depthwiseKernel(g.at('conv1d'), channelsOf(config), config.linear_conv_kernel_dim),
       g.vector('A_log', [valueHeads]),
       g.vector('dt_bias', [valueHeads]),
       g.at('norm').vector('weight', [config.linear_value_head_dim]),
-      ...[past.conv, past.state],
+      ...[pass.pastState('conv'), pass.pastState('state')],
       ...[pass.rowStarts, pass.pastLengths, pass.stateSlots],
     ],
     {
       key_heads: keyHeads,
       grouped: stored === 'grouped' ? 1 : 0,
       epsilon: float(config.rms_norm_eps),
+      ...(isSigmoid ? { gated: 0 } : {}),
     },
     3,
   ) as [Value, Value, Value];
   pass.keepStates({ conv, state });
-  const wanted = pass.rows ? gatherRows(g, mixed, pass.rows) : mixed;
+  const gated = isSigmoid ? g.op('Mul', [mixed, g.op('Sigmoid', [z])]) : mixed;
+  const wanted = pass.rows ? gatherRows(g, gated, pass.rows) : gated;
   return linear(g.at('out_proj'), wanted, values, config.hidden_size, false);
 }
 
@@ -103,15 +109,4 @@ function project(g: Scope, x: Value, config: DeltaNetConfig, stored: DeltaNetPro
   const both = [matrix('qkvz', channels + values), matrix('ba', 2 * valueHeads)];
   const [qkvz, ba] = linears(g, x, hidden, both) as [Value, Value];
   return [qkvz, qkvz, ba, ba];
-}
-
-/** The depthwise kernel, stored [channels, 1, taps], as [taps, channels]. */
-function convolution(g: Scope, config: DeltaNetConfig): Value {
-  const channels = channelsOf(config);
-  const { linear_conv_kernel_dim: taps } = config;
-  return g.vector('weight', [channels, 1, taps], {
-    shape: [taps, channels],
-    values: (stored) =>
-      stored.map((_, i) => stored[(i % channels) * taps + Math.floor(i / channels)] as number),
-  });
 }

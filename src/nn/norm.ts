@@ -38,6 +38,24 @@ export function rmsNorm(
   return [normed as Value, sum as Value];
 }
 
+/**
+ * The RMS norm of each of several groups of values, with a weight for every one of them.
+ * @param x fp32 [tokens, groups · hidden]
+ * @returns fp32 [tokens, groups, hidden]
+ */
+export function groupedNorm(
+  g: Scope,
+  x: Value,
+  groups: number,
+  { hidden_size: hidden, rms_norm_eps, normOffset = 0 }: NormConfig,
+): Value {
+  const ones = g.named((graph) => graph.float32(new Float32Array(hidden).fill(1)));
+  const byGroup = g.op('Reshape', [x, g.graph.int64([0, groups, hidden])]);
+  const normed = g.op('RMSNormalization', [byGroup, ones], { axis: -1, epsilon: float(rms_norm_eps) });
+  const values = (stored: Float32Array) => stored.map((weight) => weight + normOffset);
+  return g.op('Mul', [normed, g.vector('weight', [groups * hidden], { values, shape: [groups, hidden] })]);
+}
+
 /** (x − mean) / deviation · weight + bias over the last axis (Ba et al. 2016, arXiv:1607.06450). @param x fp32 […, features] */
 export function layerNorm(g: Scope, x: Value, features: number, epsilon: number): Value {
   return g.op('LayerNormalization', [x, g.vector('weight', [features]), g.vector('bias', [features])], {

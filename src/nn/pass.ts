@@ -21,6 +21,8 @@ export interface LayerPass {
   /** Which layer of the model it is, from 0. */
   readonly layer: number;
   readonly rotary: RotaryTables;
+  /** Of the first token of each token's block; of models with a sparse index. */
+  readonly blockRotary: RotaryTables | undefined;
   /** int32 [rows + 1]: first token of each row, then the number of tokens. */
   readonly rowStarts: Value;
   /** int32 [rows]: positions of each row that the cache holds before the pass. */
@@ -37,9 +39,12 @@ export interface LayerPass {
   pastKeysValues(): KeysValues;
   /** The same memory with the pass's positions in it. */
   keepKeysValues(present: KeysValues): void;
-  /** This layer's recurrent states by name as the pass finds them, each fp32 [slots, …]; not to be read for rows without a past. */
-  pastStates(): Readonly<Record<string, Value>>;
-  /** The same memory with what the pass's rows leave in their slots. */
+  /** What this layer's sparse index keeps of each position, [blocks, 1, positions, width]. */
+  pastIndex(): Value;
+  keepIndex(present: Value): void;
+  /** One of this layer's recurrent states as the pass finds it, fp32 [slots, …]; not to be read for rows without a past. */
+  pastState(name: string): Value;
+  /** States by name, in the same memory, with what the pass's rows leave in their slots. */
   keepStates(present: Readonly<Record<string, Value>>): void;
   /** What goes into this layer, fp32 [tokens, hidden]; for variants that give intermediates. */
   keepHidden(x: Value): void;

@@ -109,6 +109,7 @@ async function overlay(
   const left = <V>(all: ReadonlyMap<string, V> | undefined) =>
     [...(all ?? [])].filter(([name]) => !plan.replaced.has(name));
   return {
+    ...checkpoint,
     files: [...checkpoint.files, path],
     tensors: new Map(left(checkpoint.tensors)),
     quantized: new Map([...left(checkpoint.quantized), ...(rounded.quantized ?? [])]),

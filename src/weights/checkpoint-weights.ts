@@ -97,6 +97,19 @@ export class CheckpointWeights implements WeightSource {
     return undefined;
   }
 
+  integers(name: string, shape: readonly number[]): readonly bigint[] | undefined {
+    const tensor = this.#checkpoint.tensors.get(name);
+    if (!tensor) return undefined;
+    this.#requested.add(name);
+    const values = this.#checkpoint.integers?.get(name);
+    if (values && sameShape(tensor.shape, shape)) return values;
+    this.#mismatched.set(
+      name,
+      `${name} in ${tensor.file} has dtype ${tensor.dtype} and shape [${tensor.shape}]; expected I64 [${shape}] by config.json`,
+    );
+    return undefined;
+  }
+
   handle(name: string): number {
     return this.#store && this.#fits(name) ? this.#store.handle(name) : -1;
   }

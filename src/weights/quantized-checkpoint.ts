@@ -10,6 +10,8 @@ import type { QuantizedTensor } from './quantized-tensor.ts';
 export interface ModelCheckpoint extends Checkpoint {
   /** Weights that are stored as codes, if any; tensors that only they consist of are not among `tensors`. */
   readonly quantized?: ReadonlyMap<string, QuantizedTensor>;
+  /** What small int64 tensors hold. */
+  readonly integers?: ReadonlyMap<string, readonly bigint[]>;
 }
 
 /** All weights of a checkpoint, plain and quantized. */

@@ -68,7 +68,7 @@ describe('switchyard info', () => {
 
   test.each([
     ...['qwen2_moe_a', 'qwen2_moe_b', 'qwen3_moe_c', 'qwen3_moe_d', 'qwen3_vl_moe_e'],
-    ...['qwen3_next_g', 'qwen3_next_h', 'qwen3_5_moe_text_i', 'qwen3_5_moe_j'],
+    ...['qwen3_next_g', 'qwen3_next_h', 'qwen3_5_moe_text_i', 'qwen3_5_moe_j', 'qwen4_exp_k'],
   ])('counts the parameters of %s from config.json alone, too', async (name) => {
     const folder = await mkdtemp(join(tmpdir(), 'switchyard-info-'));
     await copyFile(join(goldenModel(name), 'config.json'), join(folder, 'config.json'));

@@ -19,7 +19,7 @@ describe('a batch', () => {
       { sequence: decoding, tokens: 1 },
       { sequence: sequence({ ids: ids(2, 20) }, [5]), tokens: 2 },
     ];
-    const batch = makeBatch(chunks, 1, ({ length }, place) => place === length - 1);
+    const batch = makeBatch(chunks, { positionAxes: 1 }, ({ length }, place) => place === length - 1);
     const first = BigInt(BLOCK_POSITIONS - 1);
     expect([...batch.ids]).toEqual([first, first + 1n, first + 2n, 99n, 20n, 21n]);
     expect([...batch.positions]).toEqual([first, first + 1n, first + 2n, 5n, 0n, 1n]);
@@ -35,7 +35,7 @@ describe('a batch', () => {
     const positions = [ids(3, 0), ids(3, 100), ids(3, 200)];
     const row = sequence({ ids: ids(3), positions, positionDelta: -2 }, [0], 2);
     row.append(8);
-    const { positions: flat } = makeBatch([{ sequence: row, tokens: 2 }], 3, () => false);
+    const { positions: flat } = makeBatch([{ sequence: row, tokens: 2 }], { positionAxes: 3 }, () => false);
     expect([...flat]).toEqual([2n, 1n, 102n, 1n, 202n, 1n]);
   });
 });

@@ -18,6 +18,7 @@ describe.each([
   ['qwen3_moe_c', 'float32'],
   ['qwen2_moe_window', 'float32'],
   ['qwen3_moe_c', 'bfloat16'],
+  ['qwen4_exp_k', 'float32'],
 ] as const)('%s in %s', (name, dtype) => {
   let parts: ModelParts;
   let engine: Engine;

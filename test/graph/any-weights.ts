@@ -38,6 +38,10 @@ export class AnyWeights implements WeightSource {
     return { dtype: 'BF16', shape };
   }
 
+  integers(): undefined {
+    return undefined;
+  }
+
   handle(name: string): number {
     const known = this.#names.indexOf(name);
     return FIRST_HANDLE + (known < 0 ? this.#names.push(name) - 1 : known);

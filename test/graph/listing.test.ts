@@ -58,6 +58,30 @@ const qwen35 = {
   vision_config: { ...vision, deepstack_visual_indexes: [] },
 };
 
+const qwen4Text = {
+  ...hybrid,
+  model_type: 'qwen4_exp_text',
+  hc_count: 2,
+  hc_lowrank: 6,
+  indexer_n_heads: 3,
+  indexer_head_dim: 8,
+  indexer_budget: 8,
+  indexer_compress_ratio: 4,
+  output_gate_type: 'sigmoid',
+  ple_layer_ids: [1],
+  ngram_size: 3,
+  heads_per_ngram: 2,
+  ngram_vocab_size_base: 11,
+  make_ngram_vocab_size_divisible_by: 8,
+  split_ngram_parts: 3,
+  eos_token_id: 5,
+};
+const qwen4 = {
+  model_type: 'qwen4_exp',
+  text_config: { ...qwen4Text, rope_parameters: { mrope_section: [1, 1, 1] } },
+  vision_config: { ...vision, deepstack_visual_indexes: [] },
+};
+
 const plain = {
   device: 'cpu',
   dtype: 'float32',
@@ -136,6 +160,13 @@ const CASES: Readonly<Record<string, Case>> = {
   'qwen3_next on a gpu': { config: next, variant: { device: 'cuda', dtype: 'bfloat16' } },
   qwen3_5_moe_text: { config: qwen35Text, layout: 'fused' },
   qwen3_5_moe: { config: qwen35, layout: 'fused' },
+  qwen4_exp_text: { config: qwen4Text, layout: 'fused' },
+  'qwen4_exp_text hidden states with intermediates': {
+    config: qwen4Text,
+    layout: 'fused',
+    variant: { head: 'last_hidden_state', intermediates: true },
+  },
+  'qwen4_exp visual': { config: qwen4, layout: 'fused', variant: { visual: true } },
   'qwen3_5_moe visual': { config: qwen35, layout: 'fused', variant: { visual: true } },
 };
 

@@ -18,6 +18,7 @@ export const HYBRID_MODELS = [
   'qwen3_5_moe_text_i',
   'qwen3_5_moe_j',
   'qwen3_5_moe_j_resaved',
+  'qwen4_exp_k',
 ];
 
 /** Folder of the bundled demo. */
@@ -86,6 +87,8 @@ export function readTensors(file: string): Map<string, { shape: number[]; data: 
     const [from, to] = entry.data_offsets;
     const body = new Uint8Array(bytes.subarray(8 + headerBytes + from, 8 + headerBytes + to)).buffer;
     if (entry.dtype === 'F32') tensors.set(name, { shape: entry.shape, data: new Float32Array(body) });
+    else if (entry.dtype === 'U8')
+      tensors.set(name, { shape: entry.shape, data: Int32Array.from(new Uint8Array(body)) });
     else if (entry.dtype === 'I32') tensors.set(name, { shape: entry.shape, data: new Int32Array(body) });
     else throw new Error(`${file}: ${name} has dtype ${entry.dtype}`);
   }

@@ -51,7 +51,7 @@ export function nextBySum(ids: readonly number[], vocabSize: number, layers: num
 /** Sum of each token's row up to it, fp32 [tokens], continued from and kept in the layer's state. */
 function recurrentSum(g: Scope, x: Value, pass: LayerPass): Value {
   const { graph } = g;
-  const { sum, count } = pass.pastStates() as { sum: Value; count: Value };
+  const [sum, count] = [pass.pastState('sum'), pass.pastState('count')];
   const starts = g.op('Slice', [pass.rowStarts, graph.int64([0]), graph.int64([-1])]);
   const ends = g.op('Slice', [pass.rowStarts, graph.int64([1]), graph.int64([2 ** 31])]);
   const upTo = g.op('CumSum', [x, graph.int64([0], [])]);

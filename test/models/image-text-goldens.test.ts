@@ -45,6 +45,7 @@ const MODELS = [
   { name: 'qwen3_vl_moe_e_resaved', source: 'qwen3_vl_moe_e', accepted: PLAIN },
   { name: 'qwen3_5_moe_j', source: 'qwen3_5_moe_j', accepted: HYBRID },
   { name: 'qwen3_5_moe_j_resaved', source: 'qwen3_5_moe_j', accepted: HYBRID },
+  { name: 'qwen4_exp_k', source: 'qwen4_exp_k', accepted: PLAIN },
 ];
 
 describe.each(MODELS)('$name', ({ name, source, accepted }) => {

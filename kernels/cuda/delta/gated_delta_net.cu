@@ -215,7 +215,10 @@ __global__ void __launch_bounds__(kThreads) delta_norm_kernel(const __grid_const
   float squares = 0.0f;
   for (int i = lane; i < p.value_dim; i += kWarpSize) squares += out[i] * out[i];
   const float scale = 1.0f / sqrtf(WarpSum(squares) / static_cast<float>(p.value_dim) + p.epsilon);
-  for (int i = lane; i < p.value_dim; i += kWarpSize) out[i] = out[i] * scale * p.norm[i] * Silu(z[i]);
+  for (int i = lane; i < p.value_dim; i += kWarpSize) {
+    const float normed = out[i] * scale * p.norm[i];
+    out[i] = p.gated ? normed * Silu(z[i]) : normed;
+  }
 }
 
 template <int kPerLane, int kColumns>

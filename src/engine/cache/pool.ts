@@ -288,7 +288,9 @@ function grown(size: number, needed: number, most: number, first: number): numbe
 function keysValuesParts(spec: CacheSpec, layer: number, dtype: DType): SlabPart[] {
   if (spec.kind !== 'keys_values') return [];
   const dims = [spec.kvHeads, BLOCK_POSITIONS, spec.headDim];
-  return ['key', 'value'].map((part) => ({ name: stateName(layer, part), dtype, dims }));
+  const parts = ['key', 'value'].map((part) => ({ name: stateName(layer, part), dtype, dims }));
+  if (spec.indexDim === undefined) return parts;
+  return [...parts, { name: stateName(layer, 'index'), dtype, dims: [1, BLOCK_POSITIONS, spec.indexDim] }];
 }
 
 function stateParts(spec: CacheSpec, layer: number): SlabPart[] {

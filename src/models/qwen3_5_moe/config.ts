@@ -48,8 +48,8 @@ const schema = z.object({
   torch_dtype: z.unknown().optional(),
 });
 
-export interface Config {
-  readonly text: TextConfig;
+export interface Config<Text extends TextConfig = TextConfig> {
+  readonly text: Text;
   readonly vision: VisionConfig;
   readonly imageTokenId: number;
   readonly videoTokenId: number;
@@ -70,8 +70,21 @@ export function parseTextConfig(json: unknown, file: string, kind: Kind, path?: 
 
 /** @throws ConfigError naming file, field and value */
 export function parseQwen35(json: unknown, file: string, kind: Kind): Config {
+  return parseSeeing(json, file, (text, path) => parseTextConfig(text, file, kind, path));
+}
+
+/**
+ * The config of a hybrid decoder that sees by the tower of Qwen3-VL.
+ * @param parse of what `path` holds
+ * @throws ConfigError naming file, field and value
+ */
+export function parseSeeing<Text extends TextConfig>(
+  json: unknown,
+  file: string,
+  parse: (text: unknown, path: string) => Text,
+): Config<Text> {
   const config = parseConfig(schema, json, file);
-  const text = parseTextConfig(config.text_config, file, kind, 'text_config');
+  const text = parse(config.text_config, 'text_config');
   const vision = parseVision(config.vision_config, file, { deepstack_visual_indexes: [] });
   checkSeeing(text, vision, file);
   return {

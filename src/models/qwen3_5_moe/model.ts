@@ -87,8 +87,8 @@ function conditionalLm(g: Scope<Variant>, config: Config, model: Omit<Model, 'bu
   pass.finish(x, (rows, count) => lmHead(g.at(tables.head), rows, hidden, vocab, count));
 }
 
-/** Decoders are stored under the prefix of either class, whatever the config is of, or under none. */
-function canonicalName(stored: string, prefix: string): string {
+/** As `Model` has it. Decoders are stored under the prefix of either class, whatever the config is of, or under none. */
+export function canonicalName(stored: string, prefix: string): string {
   return stored
     .replace(/^language_model\.lm_head\./, 'lm_head.')
     .replace(/^(?:model\.)?(?:language_model\.)?(?:model\.)?(?=(?:layers|embed_tokens|norm)\.)/, `${prefix}.`)

@@ -196,7 +196,8 @@ void Embeddings() {
         for (int64_t i = 0; i < count; ++i) ids.push_back(random.Int(0, 49));
         Output out(count * cols);
         TestPool pool(3);
-        EmbeddingRows(table.matrix(), ids.data(), count, out.data(), pool);
+        const WeightMatrix matrix = table.matrix();
+        EmbeddingRows(&matrix, ids.data(), count, out.data(), pool);
         out.CheckGuards("EmbeddingRows");
         for (int64_t i = 0; i < count * cols; ++i) {
           if (out[i] != table.At(ids[static_cast<size_t>(i / cols)], i % cols)) {

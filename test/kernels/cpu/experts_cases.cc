@@ -171,7 +171,7 @@ void MoeNoTokens() {
            pool);
   Router({nullptr, 0, weights.gate, 2, true, y.data(), nullptr, extra.data(), Precision::kFloat32}, workspace,
          pool);
-  EmbeddingRows(weights.gate, nullptr, 0, y.data(), pool);
+  EmbeddingRows(&weights.gate, nullptr, 0, y.data(), pool);
   if (!std::isnan(y[0]) || !std::isnan(extra[0]))
     Fail("a kernel wrote an output although there were no tokens");
 }

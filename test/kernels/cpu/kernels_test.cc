@@ -17,7 +17,7 @@ const std::vector<Group> kGroups = [] {
   std::vector<Group> all;
   for (const auto groups : {MachineGroups, ElementwiseGroups, LinearGroups, RouterGroups, ExpertsGroups,
                             TopCandidatesGroups, AttentionGroups, CacheAppendGroups, GatedDeltaNetGroups,
-                            QuantizedGroups, IntegerGroups, RoundingGroups}) {
+                            QuantizedGroups, IntegerGroups, RoundingGroups, SparseIndexGroups}) {
     const std::vector<Group> own = groups();
     all.insert(all.end(), own.begin(), own.end());
   }

@@ -138,7 +138,8 @@ void Embeddings() {
     for (const char* isa : Isas()) {
       SelectIsa(isa);
       Output out(4 * cols);
-      EmbeddingRows(weights.matrix(), ids, 4, out.data(), pool);
+      const WeightMatrix matrix = weights.matrix();
+      EmbeddingRows(&matrix, ids, 4, out.data(), pool);
       out.CheckGuards(storage.name);
       for (int64_t i = 0; i < 4 * cols; ++i) {
         if (out[i] == weights.Value(ids[i / cols], i % cols)) continue;

@@ -117,5 +117,6 @@ std::vector<Group> QuantizedGroups();
 std::vector<Group> IntegerGroups();
 std::vector<Group> GatedDeltaNetGroups();
 std::vector<Group> RoundingGroups();
+std::vector<Group> SparseIndexGroups();
 
 }  // namespace switchyard::cpu

@@ -30,7 +30,9 @@ CachedAttentionOnCuda::CachedAttentionOnCuda(const KernelInfo& info, CudaSession
       node_(info.node()),
       op_(info, session.store->weights()),
       q_norm_(session.store->Require(op_.q_norm)),
-      k_norm_(session.store->Require(op_.k_norm)) {}
+      k_norm_(session.store->Require(op_.k_norm)) {
+  if (op_.selected_block > 0) info.Fail("attribute 'selected_block': a GPU attends to all positions only");
+}
 
 void* CachedAttentionOnCuda::Present(KernelContext& context, size_t past, size_t index) const {
   const ort::TensorView before = context.Input(past);

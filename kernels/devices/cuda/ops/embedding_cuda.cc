@@ -14,8 +14,11 @@ class EmbeddingOnCuda {
   DeviceWeight table_;
 };
 
-EmbeddingOnCuda::EmbeddingOnCuda(const KernelInfo& info, CudaSession& session)
-    : session_(session), table_(session.store->Require(Embedding(info, session.store->weights()).table)) {}
+EmbeddingOnCuda::EmbeddingOnCuda(const KernelInfo& info, CudaSession& session) : session_(session) {
+  const Embedding op(info, session.store->weights());
+  if (op.parts.size() > 1) info.Fail("attribute 'parts': a GPU looks up tables in one piece only");
+  table_ = session.store->Require(op.parts.front());
+}
 
 // Ids are on the device: whoever feeds them has checked them.
 void EmbeddingOnCuda::Compute(KernelContext& context) {

@@ -62,6 +62,7 @@ void GatedDeltaNetOnCuda::Compute(KernelContext& context) {
   args.dt_bias = context.Input(Attributes::kDtBias).As<float>();
   args.norm = context.Input(Attributes::kNorm).As<float>();
   args.epsilon = op_.epsilon;
+  args.gated = op_.gated;
   args.conv_states = Present(context, Attributes::kPastConv, Attributes::kPresentConv);
   args.states = Present(context, Attributes::kPastState, Attributes::kPresentState);
   args.row_starts = context.Input(Attributes::kRowStarts).As<int32_t>();
