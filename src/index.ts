@@ -91,6 +91,7 @@ export type {
   RoutingOptions,
 } from './model/pretrained-model.ts';
 export { PreTrainedModel } from './model/pretrained-model.ts';
+export type { PromptLogprobsInputs } from './model/prompt-logprobs.ts';
 export type { PromptOptions } from './model/prompt-options.ts';
 export type { ProcessorMessage } from './models/qwen3_vl_moe/messages.ts';
 export type { PatchRule } from './models/qwen3_vl_moe/patches.ts';

@@ -196,6 +196,7 @@ describe('the public surface', () => {
         "ProcessorOutput",
         "ProcessorTokenizer",
         "ProgressEvent",
+        "PromptLogprobsInputs",
         "PromptOptions",
         "Quantization",
         "QuantizationSpec",

@@ -1,6 +1,7 @@
 import { abortIf, InputError } from '../errors.ts';
 import { disownPromise } from './disown.ts';
 import { IdsViews } from './ids-view.ts';
+import type { TokenLogprobs } from './logprobs.ts';
 import {
   type FinishReason,
   type GenerateOutput,
@@ -8,6 +9,7 @@ import {
   GenerationAbortError,
   type PartialOutput,
 } from './output.ts';
+import { Pace } from './pace.ts';
 import { DEFAULT_NEW_TOKENS } from './parameters.ts';
 import type { Plan } from './plan.ts';
 import { Random, randomSeed } from './random.ts';
@@ -85,7 +87,7 @@ export class GenerationRun {
   /** Adds a token to a row, tells the streamer, and finds out whether the row has ended. */
   async accept(row: Row, token: number): Promise<void> {
     row.push(token);
-    if (this.plan.streamer) await this.#stream([token]);
+    if (this.plan.streamer) await this.#stream([token], row.logprobs.at(-1));
     row.finish = this.finishOf(row, token);
     if (this.plan.streamer?.isClosed) row.finish ??= 'stop';
     await this.breathe();
@@ -130,8 +132,9 @@ export class GenerationRun {
   }
 
   /** Hands a streamer ids of its own. */
-  #stream(ids: readonly number[]): Promise<void> {
-    return untilAborted(this.plan.streamer?.put(ids.slice()), this.plan.signal);
+  #stream(ids: readonly number[], logprobs?: TokenLogprobs): Promise<void> {
+    const { streamer, signal } = this.plan;
+    return untilAborted(logprobs ? streamer?.put(ids.slice(), logprobs) : streamer?.put(ids.slice()), signal);
   }
 
   async #decode(generator: Generator, strategy: Strategy): Promise<void> {
@@ -189,19 +192,5 @@ export class GenerationRun {
       ...(this.#drafts && { drafts: this.#drafts }),
       expertsCalls: this.#expertsCalls,
     };
-  }
-}
-
-// Longest stretch of work between two turns of the event loop, a quarter of what callers may expect at most.
-const BUSY_MS = 12;
-
-/** Gives the event loop a turn now and then, also with a model that answers without one. */
-class Pace {
-  #since = performance.now();
-
-  async breathe(): Promise<void> {
-    if (performance.now() - this.#since < BUSY_MS) return;
-    await new Promise((resolve) => setImmediate(resolve));
-    this.#since = performance.now();
   }
 }

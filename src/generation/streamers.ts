@@ -2,13 +2,15 @@ import { expected, InputError } from '../errors.ts';
 import { checkOptions } from '../options.ts';
 import type { Detokenizer } from '../tokenizer/detokenizer.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import type { TokenLogprobs } from './logprobs.ts';
 import { StopFilter } from './stop-filter.ts';
 
 /** Receives a generation of one row while it runs: the prompt first, then each new token, then the end. */
 export interface Streamer {
   /** Called before all else where it exists. @param info.stopStrings texts that are to be cut at the end of the row */
   begin?(info: { readonly stopStrings: readonly string[] }): void | Promise<void>;
-  put(ids: readonly number[]): void | Promise<void>;
+  /** @param logprobs of the token, where `logprobs` asks for them */
+  put(ids: readonly number[], logprobs?: TokenLogprobs): void | Promise<void>;
   /** The generation is over, or was aborted. */
   end(): void | Promise<void>;
   /** Whether nobody listens any more: the row then ends with its next token, with the reason `stop`. */

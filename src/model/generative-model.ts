@@ -6,12 +6,13 @@ import { ANSWER_OPTIONS } from '../generation/answer-options.ts';
 import { generate } from '../generation/generate.ts';
 import { parseGenerationConfig } from '../generation/generation-config.ts';
 import { GenerationStream, SinkStreamer } from '../generation/generation-stream.ts';
+import type { TokenLogprobs } from '../generation/logprobs.ts';
 import type { GenerateOutput } from '../generation/output.ts';
 import type { GenerationConfig } from '../generation/parameters.ts';
 import { checkGenerateOptions } from '../generation/plan.ts';
 import type { Prompts } from '../generation/prompt.ts';
 import type { Decoding, DecodingRequest, Generator } from '../generation/types.ts';
-import { checkOptions, noMore } from '../options.ts';
+import { checkInputs, checkOptions, noMore } from '../options.ts';
 import type { ResidencyStats } from '../runtime/device.ts';
 import type { Tensor } from '../runtime/ort.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
@@ -31,6 +32,7 @@ import { type ForwardInputs, forwardPass, type Intermediates } from './forward.t
 import type { CausalLMGenerateOptions } from './generate-options.ts';
 import type { ModelWeights } from './model-parts.ts';
 import { PreTrainedModel } from './pretrained-model.ts';
+import { PROMPT_LOGPROBS_OPTIONS, type PromptLogprobsInputs, scorePrompts } from './prompt-logprobs.ts';
 import { PROMPT_OPTIONS, promptKind, readPrompt } from './prompt-options.ts';
 
 /** Result of `forward` of a model with a head. */
@@ -152,6 +154,21 @@ export abstract class GenerativeModel<O extends CausalLMGenerateOptions = Causal
   ): Promise<CausalLMOutput> {
     const { main, ...rest } = await forwardPass(this.parts.engine, prompts, inputs, 'logits', experts);
     return { logits: main, ...rest };
+  }
+
+  /**
+   * How likely the model takes each token of prompts of text to be after those before it: natural logarithms of softmax(logits), as `forward`
+   * gives these. Of each row without its padding an entry a token; null for the first, before which there is nothing.
+   * @throws InputError for ids, masks or options out of range; AbortError
+   */
+  async promptLogprobs(inputs: PromptLogprobsInputs, ...more: never[]): Promise<(TokenLogprobs | null)[][]> {
+    checkInputs(inputs, more, PROMPT_LOGPROBS_OPTIONS, 'promptLogprobs');
+    const { engine, prompts } = this.parts;
+    return abortable(inputs.signal, 'promptLogprobs', async () => {
+      const { rows } = this.prompts(inputs.inputIds, inputs.attentionMask);
+      const known = { ...inputs, tokenizer: inputs.tokenizer ?? prompts.tokenizer };
+      return scorePrompts(engine, rows, known, this.backendReader(inputs.expertsImplementation));
+    });
   }
 
   /**

@@ -1,14 +1,16 @@
 import type { CausalLMGenerateOptions, ChatMessage } from '../index.ts';
 
-/** A conversation to answer, or a text or ids to continue. */
+/** A text or ids to continue. */
+export type TextPrompt = { readonly text: string } | { readonly ids: readonly number[] };
+
+/** A conversation to answer, or what is to be continued. */
 export type AnswerPrompt =
   | {
       readonly messages: readonly ChatMessage[];
       readonly continueFinalMessage: boolean;
       readonly templateArguments: Readonly<Record<string, unknown>>;
     }
-  | { readonly text: string }
-  | { readonly ids: readonly number[] };
+  | TextPrompt;
 
 /** What is asked of a model, whatever API asked it. */
 export interface AnswerRequest {

@@ -17,8 +17,13 @@ import { StopCutter } from './stop-cutter.ts';
 /** An answer as it comes. */
 export type AnswerEvent =
   | { readonly type: 'start'; readonly promptTokens: number }
-  | ResponseDelta
+  | (ResponseDelta & Scored)
   | ({ readonly type: 'end' } & AnswerEnd);
+
+/** Log-probabilities of the tokens that have come since the last event, where they were asked for. */
+export interface Scored {
+  readonly logprobs?: readonly TokenLogprobs[] | undefined;
+}
 
 export interface AnswerEnd {
   readonly finish: 'stop' | 'length' | 'tool_calls';
@@ -27,6 +32,8 @@ export interface AnswerEnd {
   readonly message: ParsedResponse;
   /** Of each new token, where they were asked for. */
   readonly logprobs: readonly TokenLogprobs[] | undefined;
+  /** Of these, the ones that no event has told of. */
+  readonly lastLogprobs: readonly TokenLogprobs[] | undefined;
   /** Where its tokens went, where that was asked for. */
   readonly routing: RowRouting | undefined;
   readonly usage: Usage;
@@ -87,6 +94,8 @@ class AnswerReader implements Streamer {
   #parser: ResponseParser | undefined;
   #isPrompt = true;
   #content = '';
+  /** Log-probabilities that no event has told of. */
+  #unsaid: TokenLogprobs[] = [];
   #promptTokens = 0;
   #newTokens = 0;
   #reasoningTokens = 0;
@@ -103,7 +112,8 @@ class AnswerReader implements Streamer {
     return this.#stop.found !== undefined;
   }
 
-  put(ids: readonly number[]): void {
+  put(ids: readonly number[], logprobs?: TokenLogprobs): void {
+    if (logprobs) this.#unsaid.push(logprobs);
     if (this.#isPrompt) this.#begin(ids);
     else for (const id of ids) this.#take(id);
   }
@@ -130,6 +140,7 @@ class AnswerReader implements Streamer {
       stop: this.#stop.found,
       message: { ...parsed, content: this.#content },
       logprobs: output.logprobs?.[0],
+      lastLogprobs: output.logprobs && this.#unsaid,
       routing: output.routedExperts?.[0],
       usage: {
         promptTokens: this.#promptTokens,
@@ -161,13 +172,19 @@ class AnswerReader implements Streamer {
 
   #tell(delta: ResponseDelta): void {
     if (delta.type === 'content') this.#say(this.#stop.push(delta.text));
-    else this.events.push(delta);
+    else this.#push(delta);
   }
 
   #say(text: string): void {
     if (text === '') return;
     this.#content += text;
-    this.events.push({ type: 'content', text });
+    this.#push({ type: 'content', text });
+  }
+
+  #push(delta: ResponseDelta): void {
+    const logprobs = this.#unsaid;
+    this.#unsaid = [];
+    this.events.push(logprobs.length > 0 ? { ...delta, logprobs } : delta);
   }
 }
 

@@ -1,5 +1,5 @@
 import type { CausalLM, CausalLMGenerateOptions, ImageTextToText } from '../index.ts';
-import type { AnswerPrompt } from './answer-request.ts';
+import type { AnswerPrompt, TextPrompt } from './answer-request.ts';
 
 /** A model as a server hands it out. */
 export interface ServedModel {
@@ -12,11 +12,14 @@ export interface ServedModel {
 
 /** Options of `generate` for a prompt, one row. */
 export async function promptOptions(
-  { model }: ServedModel,
+  served: ServedModel,
   prompt: AnswerPrompt,
 ): Promise<Partial<CausalLMGenerateOptions>> {
-  if ('ids' in prompt) return { inputIds: [prompt.ids] };
-  if ('messages' in prompt) return prompt;
+  return 'messages' in prompt ? prompt : { inputIds: [await promptIds(served, prompt)] };
+}
+
+/** The tokens of a prompt that is no conversation. */
+export async function promptIds({ model }: ServedModel, prompt: TextPrompt): Promise<readonly number[]> {
   // Long texts leave the event loop free.
-  return { inputIds: [await (await model.tokenizer()).encodeAsync(prompt.text)] };
+  return 'ids' in prompt ? prompt.ids : (await model.tokenizer()).encodeAsync(prompt.text);
 }

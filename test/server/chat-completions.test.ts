@@ -158,6 +158,20 @@ describe('/v1/chat/completions, asked by the openai client', () => {
     expect(Buffer.from(bytes).toString().trim()).toBe(choices[0]?.message.content);
   });
 
+  it('streams how likely tokens were with the texts that they belong to', async () => {
+    const asked = { ...question, logprobs: true, top_logprobs: 1 };
+    const { choices } = await client.chat.completions.create(asked);
+    const tokens = [];
+    let chunks = 0;
+    for await (const chunk of await client.chat.completions.create({ ...asked, stream: true })) {
+      const { content } = chunk.choices[0]?.logprobs ?? {};
+      if (content && content.length > 0) chunks++;
+      tokens.push(...(content ?? []));
+    }
+    expect(tokens).toEqual(choices[0]?.logprobs?.content);
+    expect(chunks).toBeGreaterThan(6);
+  });
+
   it('tells which experts each token went to, whole and streamed', async () => {
     const asked = { ...question, return_routed_experts: true };
     const { choices, usage } = await client.chat.completions.create(asked);

@@ -56,6 +56,106 @@ describe('/v1/completions, asked by the openai client', () => {
     expect(offsets?.[1]).toBe(tokens?.[0]?.length);
   });
 
+  it('streams log-probabilities with the texts that they belong to', async () => {
+    const { choices } = await client.completions.create({ ...asked, logprobs: 1 });
+    const chunks: (OpenAI.CompletionChoice | undefined)[] = [];
+    for await (const chunk of await client.completions.create({ ...asked, logprobs: 1, stream: true }))
+      chunks.push(chunk.choices[0]);
+    const all = <T>(of: (logprobs: OpenAI.CompletionChoice.Logprobs) => T[] | undefined) =>
+      chunks.flatMap((choice) => (choice?.logprobs ? (of(choice.logprobs) ?? []) : []));
+    const whole = choices[0]?.logprobs;
+    expect(all(({ tokens }) => tokens)).toEqual(whole?.tokens);
+    expect(all(({ token_logprobs }) => token_logprobs)).toEqual(whole?.token_logprobs);
+    expect(all(({ top_logprobs }) => top_logprobs)).toEqual(whole?.top_logprobs);
+    expect(all(({ text_offset }) => text_offset)).toEqual(whole?.text_offset);
+    for (const choice of chunks.slice(0, -1)) expect(choice?.logprobs?.tokens?.join('')).toBe(choice?.text);
+  });
+
+  describe('with echo', () => {
+    /** Of each token of a row, its log-probability by the logits of `forward`, and the highest of all. */
+    async function byForward(ids: readonly number[]) {
+      const { logits } = await serving.model.forward({ inputIds: [ids] });
+      const vocab = logits.dims[2] as number;
+      return ids.slice(1).map((id, i) => {
+        const row = (logits.data as Float32Array).subarray(i * vocab, (i + 1) * vocab);
+        const most = row.reduce((a, b) => Math.max(a, b));
+        const rest = Math.log(row.reduce((sum, logit) => sum + Math.exp(logit - most), 0));
+        return { own: (row[id] as number) - most - rest, best: -rest };
+      });
+    }
+
+    /** What lm-eval makes of a choice: the log-likelihood of what follows `context` tokens, and whether greedy decoding would write it. */
+    function read({ logprobs }: OpenAI.CompletionChoice, context: number) {
+      const own = (logprobs?.token_logprobs ?? []).slice(context, -1);
+      const top = (logprobs?.top_logprobs ?? []).slice(context, -1);
+      return {
+        sum: own.reduce((a, b) => a + b, 0),
+        isGreedy: own.every((value, i) => value === Math.max(...Object.values(top[i] ?? {}))),
+      };
+    }
+
+    it('gives the log-likelihoods of forward to lm-eval, of several prompts of ids', async () => {
+      const texts = ['In the beginning God created the heaven and the earth.', 'And the LORD said'];
+      const greedy = await client.completions.create({ ...asked, prompt: 'Once upon a time', max_tokens: 6 });
+      const prompts = [...texts, `Once upon a time${greedy.choices[0]?.text}`].map((text) =>
+        serving.tokenizer.encode(text),
+      );
+      // As lm_eval.models.openai_completions.LocalCompletionsAPI asks.
+      const request = {
+        model: 'demo',
+        prompt: prompts,
+        temperature: 0,
+        max_tokens: 1,
+        logprobs: 1,
+        seed: 1234,
+      };
+      const { choices } = await client.completions.create({ ...request, echo: true });
+      expect(choices).toHaveLength(3);
+      for (const [i, ids] of prompts.entries()) {
+        const context = 3;
+        const expected = (await byForward(ids)).slice(context - 1);
+        const { sum, isGreedy } = read(choices[i] as OpenAI.CompletionChoice, context);
+        expect(sum).toBeCloseTo(
+          expected.reduce((total, { own }) => total + own, 0),
+          4,
+        );
+        expect(isGreedy).toBe(expected.every(({ own, best }) => own === best));
+        expect(choices[i]?.logprobs?.token_logprobs?.[0]).toBeNull();
+        expect(choices[i]?.logprobs?.tokens).toHaveLength(ids.length + 1);
+      }
+      const prompted = serving.tokenizer.encode('Once upon a time').length;
+      expect(read(choices[2] as OpenAI.CompletionChoice, prompted).isGreedy).toBe(true);
+    });
+
+    it('tells the prompt before each answer to it, or alone', async () => {
+      const several = { ...asked, prompt: ['One', 'Two'], n: 2, temperature: 1, seed: 3, logprobs: 0 };
+      const plain = await client.completions.create(several);
+      const { choices, usage } = await client.completions.create({ ...several, echo: true });
+      expect(choices.map(({ text }) => text)).toEqual(
+        plain.choices.map(({ text }, i) => `${several.prompt[Math.floor(i / 2)]}${text}`),
+      );
+      // Among the tokens is the one that ends it.
+      expect(choices[3]?.logprobs?.tokens?.join('').replace('<|im_end|>', '')).toBe(choices[3]?.text);
+      expect(usage?.prompt_tokens).toBe(plain.usage?.prompt_tokens);
+      const alone = await client.completions.create({ ...asked, max_tokens: 0, echo: true, logprobs: 0 });
+      expect(alone.choices[0]).toMatchObject({ text: asked.prompt, finish_reason: 'length' });
+      expect(alone.usage).toMatchObject({ completion_tokens: 0, total_tokens: alone.usage?.prompt_tokens });
+      let streamed = '';
+      for await (const chunk of await client.completions.create({ ...asked, echo: true, stream: true }))
+        streamed += chunk.choices[0]?.text ?? '';
+      const whole = await client.completions.create({ ...asked, echo: true });
+      expect(streamed).toBe(whole.choices[0]?.text);
+    });
+
+    it('refuses what means nothing', async () => {
+      await expect(client.completions.create({ ...asked, max_tokens: 0 })).rejects.toThrow(
+        '400 max_tokens: is 0, which has a meaning only with echo: true',
+      );
+      const beyond = { ...asked, prompt: [9999999], echo: true, logprobs: 1 };
+      await expect(client.completions.create(beyond)).rejects.toThrow('400 inputIds');
+    });
+  });
+
   it('names what it does not do', async () => {
     await expect(client.completions.create({ ...asked, suffix: 'the end' })).rejects.toThrow(
       '400 suffix: is not taken',

@@ -106,9 +106,9 @@ export async function* chatChunks(
     if (event.type === 'start') yield chunk(index, { role: 'assistant', content: '' });
     else if (event.type === 'end') {
       ends.push(event);
-      const logprobs = logprobsOf(event.logprobs);
+      const logprobs = logprobsOf(event.lastLogprobs);
       yield chunk(index, {}, { finish_reason: event.finish, logprobs, ...routedExpertsOf(event) });
-    } else yield chunk(index, deltaOf(event));
+    } else yield chunk(index, deltaOf(event), { logprobs: logprobsOf(event.logprobs) });
   }
   if (options?.include_usage) yield { data: { ...head, choices: [], usage: usageOf(ends) } };
   yield { data: '[DONE]' };

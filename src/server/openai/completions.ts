@@ -1,107 +1,50 @@
-import * as z from 'zod';
-import type { TokenLogprobs } from '../../index.ts';
 import { type AnswerEnd, wholeAnswer } from '../answer.ts';
-import type { AnswerPrompt, AnswerRequest } from '../answer-request.ts';
 import type { AnswerEvents } from '../api.ts';
-import { badField } from '../api-error.ts';
 import { together } from '../async-queue.ts';
 import type { ServerEvent } from '../event-stream.ts';
-import type { Settings } from '../options.ts';
-import { maybe } from '../request.ts';
-import { defined, samplingFields, samplingOptions, stopsOf } from '../sampling.ts';
 import { newHead, usageOf } from './chat-completions.ts';
+import type { CompletionRequest } from './completion-request.ts';
+import type { Echo, ScoredToken } from './echo.ts';
 import { routedExpertsOf } from './routed-experts.ts';
 
-const ids = z.array(z.int().min(0)).min(1);
-
-/** A request of `/v1/completions`: one text or row of ids, or several. */
-export const completionSchema = z.looseObject({
-  ...samplingFields,
-  model: maybe(z.string()),
-  prompt: z.union([z.string(), ids, z.array(z.string()).min(1), z.array(ids).min(1)]),
-  max_tokens: maybe(z.int().min(1)),
-  n: maybe(z.int().min(1)),
-  stream: maybe(z.boolean()),
-  stream_options: maybe(z.looseObject({ include_usage: maybe(z.boolean()) })),
-  logprobs: maybe(z.int().min(0).max(20)),
-  echo: maybe(z.boolean()),
-  suffix: maybe(z.string()),
-  best_of: maybe(z.int()),
-  return_routed_experts: maybe(z.boolean()),
-});
-export type CompletionRequest = z.output<typeof completionSchema>;
-
-/** New tokens where a request does not say, as OpenAI has it. */
-const DEFAULT_TOKENS = 16;
+/** Of each prompt what is echoed of it, if anything. */
+type Echoes = readonly (Echo | undefined)[];
+type Scores = readonly ScoredToken[] | undefined;
 
 /**
- * What a request of `/v1/completions` asks of a model: `n` answers to each prompt, in their order.
- * @throws ApiError for what cannot be done
+ * The response of `/v1/completions` where it does not stream.
+ * @param answers `n` to each prompt; none where prompts are only echoed
  */
-export function completionAnswers(
-  body: CompletionRequest,
-  n: number,
-  settings: Settings,
-  contextLength: number,
-): AnswerRequest[] {
-  if (body.suffix) throw badField('suffix', 'is not taken: the models served here write forwards only');
-  if (body.echo) throw badField('echo', 'is not taken; send the prompt to /tokenize to see its tokens');
-  if (body.best_of !== undefined && body.best_of !== n)
-    throw badField('best_of', 'is not taken; ask for n answers and choose');
-  const maxTokens = body.max_tokens ?? DEFAULT_TOKENS;
-  return promptsOf(body.prompt).flatMap((prompt) =>
-    Array.from({ length: n }, (_, choice) => ({
-      prompt,
-      tools: undefined,
-      stops: stopsOf(body),
-      options: {
-        ...samplingOptions(body, maxTokens, settings, contextLength, choice),
-        ...defined({ logprobs: body.logprobs, returnRoutedExperts: body.return_routed_experts }),
-      },
-    })),
-  );
-}
-
-function promptsOf(prompt: CompletionRequest['prompt']): AnswerPrompt[] {
-  if (typeof prompt === 'string') return [textPrompt(prompt)];
-  if (typeof prompt[0] === 'number') return [{ ids: prompt as number[] }];
-  return (prompt as (string | number[])[]).map((one) =>
-    typeof one === 'string' ? textPrompt(one) : { ids: one },
-  );
-}
-
-function textPrompt(text: string): AnswerPrompt {
-  if (text === '') throw badField('prompt', 'is empty; give it at least one token');
-  return { text };
-}
-
-export async function completion(model: string, answers: readonly AnswerEvents[], n: number) {
+export async function completion(model: string, answers: readonly AnswerEvents[], echoes: Echoes, n: number) {
   const ends = await Promise.all(answers.map(wholeAnswer));
+  const choices = echoes.flatMap((echo, prompt) =>
+    Array.from({ length: n }, (_, i) => choiceOf(prompt * n + i, echo, ends[prompt * n + i])),
+  );
   return {
     ...newHead(model, 'cmpl'),
     object: 'text_completion',
-    choices: ends.map((end, index) => ({
-      ...choiceOf(index, end.message.content, end.finish, end.logprobs),
-      ...routedExpertsOf(end),
-    })),
-    usage: usageOfPrompts(ends, n),
+    choices,
+    usage: usageOfPrompts(ends, echoes, n),
   };
 }
 
-function choiceOf(
-  index: number,
-  text: string,
-  finish: string | null,
-  logprobs: readonly TokenLogprobs[] | undefined,
-) {
-  return { index, text, finish_reason: finish, logprobs: logprobsOf(logprobs) };
+function choiceOf(index: number, echo: Echo | undefined, end: AnswerEnd | undefined) {
+  const scores = [echo?.logprobs, end?.logprobs].filter((one) => one !== undefined).flat();
+  return {
+    index,
+    text: `${echo?.text ?? ''}${end?.message.content ?? ''}`,
+    finish_reason: end?.finish ?? 'length',
+    logprobs: scores.length > 0 ? logprobsOf(scores, 0) : null,
+    ...(end && routedExpertsOf(end)),
+  };
 }
 
 /** Answers to one prompt share it. */
-function usageOfPrompts(ends: readonly AnswerEnd[], n: number) {
+function usageOfPrompts(ends: readonly AnswerEnd[], echoes: Echoes, n: number) {
   const usage = usageOf(ends);
   const first = ends.filter((_, i) => i % n === 0);
-  const prompt = first.reduce((sum, end) => sum + end.usage.promptTokens, 0);
+  const echoed = echoes.reduce((sum, echo) => sum + (echo?.tokens ?? 0), 0);
+  const prompt = first.length > 0 ? first.reduce((sum, end) => sum + end.usage.promptTokens, 0) : echoed;
   const cached = first.reduce((sum, end) => sum + end.usage.cachedTokens, 0);
   return {
     ...usage,
@@ -111,46 +54,56 @@ function usageOfPrompts(ends: readonly AnswerEnd[], n: number) {
   };
 }
 
-function logprobsOf(logprobs: readonly TokenLogprobs[] | undefined) {
-  if (!logprobs) return null;
+/** @param offset where the first token's text begins in that of the choice */
+function logprobsOf(logprobs: Scores, offset: number) {
+  if (!logprobs || logprobs.length === 0) return null;
   const texts = logprobs.map(({ text }) => text ?? '');
-  let offset = 0;
+  let end = offset;
   return {
     tokens: texts,
     token_logprobs: logprobs.map(({ logprob }) => logprob),
-    top_logprobs: logprobs.map(({ top }) =>
-      Object.fromEntries(top.map(({ text, logprob }) => [text ?? '', logprob])),
-    ),
+    top_logprobs: logprobs.map(({ top }) => top && byText(top)),
     text_offset: texts.map((text) => {
-      offset += text.length;
-      return offset - text.length;
+      end += text.length;
+      return end - text.length;
     }),
   };
 }
 
+/** The likeliest tokens by their texts. Of several with one text, such as parts of characters, the likeliest counts. */
+function byText(top: NonNullable<ScoredToken['top']>) {
+  return Object.fromEntries(top.toReversed().map(({ text, logprob }) => [text ?? '', logprob]));
+}
+
+/** The events of `/v1/completions` where it streams: what is echoed, then the texts as they come, each with its log-probabilities. */
 export async function* completionChunks(
   model: string,
   answers: readonly AnswerEvents[],
+  echoes: () => Promise<Echoes>,
   n: number,
   { stream_options: options }: CompletionRequest,
 ): AsyncGenerator<ServerEvent, void, undefined> {
   const head = { ...newHead(model, 'cmpl'), object: 'text_completion' };
   const ends: AnswerEnd[] = [];
+  const offsets: number[] = [];
+  const chunk = (index: number, text: string, finish: string | null, scores: Scores, rest: object = {}) => {
+    const logprobs = logprobsOf(scores, offsets[index] ?? 0);
+    offsets[index] = (offsets[index] ?? 0) + (logprobs?.tokens.join('').length ?? 0);
+    return { data: { ...head, choices: [{ index, text, finish_reason: finish, logprobs, ...rest }] } };
+  };
+  const told = await echoes();
+  for (const [prompt, echo] of told.entries())
+    for (let i = 0; echo && i < n; i++)
+      yield chunk(prompt * n + i, echo.text, answers.length > 0 ? null : 'length', echo.logprobs);
   const numbered = answers.map(async function* (events, index) {
     for await (const event of events) yield { index, event };
   });
   for await (const { index, event } of together(numbered)) {
-    if (event.type === 'content')
-      yield { data: { ...head, choices: [choiceOf(index, event.text, null, undefined)] } };
+    if (event.type === 'content') yield chunk(index, event.text, null, event.logprobs);
     if (event.type !== 'end') continue;
     ends[index] = event;
-    yield {
-      data: {
-        ...head,
-        choices: [{ ...choiceOf(index, '', event.finish, event.logprobs), ...routedExpertsOf(event) }],
-      },
-    };
+    yield chunk(index, '', event.finish, event.lastLogprobs, routedExpertsOf(event));
   }
-  if (options?.include_usage) yield { data: { ...head, choices: [], usage: usageOfPrompts(ends, n) } };
+  if (options?.include_usage) yield { data: { ...head, choices: [], usage: usageOfPrompts(ends, told, n) } };
   yield { data: '[DONE]' };
 }

@@ -7,7 +7,9 @@ import type { ServedModel } from '../served-model.ts';
 import { chatChunks, chatCompletion } from './chat-completions.ts';
 import { chatSchema } from './chat-fields.ts';
 import { chatAnswer } from './chat-request.ts';
-import { completion, completionAnswers, completionChunks, completionSchema } from './completions.ts';
+import { completionAnswers, completionSchema, promptsOf } from './completion-request.ts';
+import { completion, completionChunks } from './completions.ts';
+import { echoOf } from './echo.ts';
 import { responseSchema } from './response-fields.ts';
 import { responseAnswer } from './response-request.ts';
 import { response, responseEvents, responseFailed } from './responses.ts';
@@ -33,10 +35,20 @@ export function addOpenAiRoutes(app: Hono, api: Api): void {
     const served = api.model(body.model);
     const n = api.choices(body.n);
     const requests = completionAnswers(body, n, api.settings, served.model.contextLength);
-    api.checkPrompts(requests.length / n);
+    const prompts = promptsOf(body.prompt);
+    api.checkPrompts(prompts.length);
+    const echoes = () => Promise.all(prompts.map((prompt) => echoOf(served, prompt, body, c.req.raw.signal)));
     return body.stream
-      ? api.stream(c, served, requests, (answers) => completionChunks(served.name, answers, n, body), failed)
-      : api.respond(c, served, requests, (answers) => completion(served.name, answers, n));
+      ? api.stream(
+          c,
+          served,
+          requests,
+          (answers) => completionChunks(served.name, answers, echoes, n, body),
+          failed,
+        )
+      : api.respond(c, served, requests, async (answers) =>
+          completion(served.name, answers, await echoes(), n),
+        );
   });
 
   app.post('/v1/responses', async (c) => {
