@@ -49,7 +49,7 @@ function cloneInto(folder) {
     throw new ReleaseError('there are changes that are not committed; a release is what is committed');
   const commit = say('git', ['rev-parse', 'HEAD'], root).trim();
   if (!existsSync(folder)) run('git', ['clone', '--quiet', root, folder]);
-  run('git', ['fetch', '--quiet', 'origin', commit], folder);
+  run('git', ['fetch', '--quiet', root, commit], folder);
   run('git', ['checkout', '--quiet', '--force', '--detach', commit], folder);
   rmSync(join(folder, 'dist'), { recursive: true, force: true });
   rmSync(join(folder, 'prebuilds'), { recursive: true, force: true });
