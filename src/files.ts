@@ -1,4 +1,4 @@
-import { access, constants, lstat, mkdir, readlink, rename, rm, stat } from 'node:fs/promises';
+import { access, constants, lstat, mkdir, readlink, rename, rm, stat, statfs } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -158,5 +158,14 @@ export async function removePath(path: string): Promise<void> {
     throw new HubError(`${path} cannot be removed: ${(error as Error).message}. ${remedy} its permissions`, {
       cause: error,
     });
+  }
+}
+
+/** Bytes that this user may still write where a path is, or will be; undefined where the file system does not say. */
+export async function freeSpace(path: string): Promise<number | undefined> {
+  for (let folder = path; ; folder = dirname(folder)) {
+    const found = await statfs(folder).catch(() => undefined);
+    if (found) return found.blocks > 0 ? found.bavail * found.bsize : undefined;
+    if (dirname(folder) === folder) return undefined;
   }
 }

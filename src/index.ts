@@ -53,7 +53,7 @@ export type { RowRouting } from './generation/types.ts';
 export { float } from './graph/graph.ts';
 export type { GraphBuilder as Graph, OpOptions, Value } from './graph/graph-builder.ts';
 export type { Attribute, FloatAttribute } from './graph/parts.ts';
-export type { HubOptions, ProgressEvent, Repo as ResolvedRepo, RepoOptions } from './hub/types.ts';
+export type { HubOptions, ProgressEvent, Repo as ResolvedRepo, RepoFile, RepoOptions } from './hub/types.ts';
 export type {
   Grid,
   ImageInput,

@@ -29,6 +29,7 @@ const TYPESCRIPT: Record<string, readonly string[]> = {
     'auto',
     'bench',
     'doctor',
+    'fit',
     'hub',
     'model',
     'models',
@@ -45,6 +46,7 @@ const TYPESCRIPT: Record<string, readonly string[]> = {
   auto: [
     'engine',
     'experts',
+    'fit',
     'generation',
     'graph',
     'hub',
@@ -59,6 +61,7 @@ const TYPESCRIPT: Record<string, readonly string[]> = {
   model: ['engine', 'experts', 'generation', 'graph', 'models', 'routing', 'runtime', 'tokenizer'],
   engine: ['experts', 'graph', 'models', 'nn', 'routing', 'runtime', 'weights'],
   doctor: ['runtime'],
+  fit: ['models', 'quantize', 'runtime'],
   quantize: ['graph', 'models', 'nn', 'runtime', 'safetensors', 'weights'],
   models: ['experts', 'graph', 'media', 'nn'],
   nn: ['experts', 'graph'],

@@ -204,6 +204,7 @@ describe('the public surface', () => {
         "RecordRoutingOptions",
         "RecordableBackend",
         "ReplyOptions",
+        "RepoFile",
         "RepoOptions",
         "ResidencyStats",
         "ResolvedRepo",

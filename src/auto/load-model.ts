@@ -14,7 +14,7 @@ import {
 } from '../errors.ts';
 import { resolveExperts } from '../experts/resolve.ts';
 import { unservedSettings } from '../generation/generation-config.ts';
-import type { HubOptions } from '../hub/types.ts';
+import type { HubOptions, Repo } from '../hub/types.ts';
 import type { ModelParts } from '../model/model-parts.ts';
 import { type ExpertsImplementation, textBackend } from '../model/pretrained-model.ts';
 import type { Model } from '../models/architecture.ts';
@@ -26,6 +26,7 @@ import { checkThreads } from '../runtime/threads.ts';
 import type { WeightStore } from '../runtime/types.ts';
 import { openWeightStore } from '../runtime/weight-store.ts';
 import { assertComplete, listed } from '../weights/checkpoint-weights.ts';
+import type { ModuleReader } from '../weights/formats/format.ts';
 import { type ModelCheckpoint, storedWeights } from '../weights/quantized-checkpoint.ts';
 import { matchWeights } from './check-model.ts';
 import {
@@ -41,6 +42,7 @@ import { ImageTextPromptReader, TextPromptReader } from './prompt-reader.ts';
 import { openQuantization } from './quantization.ts';
 import { roundWeights } from './round-weights.ts';
 import { assertZero } from './surplus-biases.ts';
+import { warnOfMemory } from './warn-of-memory.ts';
 
 /** Options of `fromPretrained`. */
 export interface LoadOptions extends HubOptions {
@@ -130,7 +132,11 @@ export async function loadModel(
   const quantization = await openQuantization(repo, json, (message) => warn(message, options.onWarning));
   const experts = resolveExperts(options.expertsImplementation, expertsModel);
   const generationConfig = await loadGenerationConfig(repo, json);
-  const checkpoint = fillMissing(model, await openModelCheckpoint(repo, model, quantization), head, options);
+  if (quantization || options.quantization !== undefined) checkQuantized(options, idOrFolder);
+  const onFiles = (names: readonly string[]) =>
+    checkMemory(repo, names, model, quantization, { ...options, device });
+  const opened = await openModelCheckpoint(repo, model, quantization, onFiles);
+  const checkpoint = fillMissing(model, opened, head, options);
   abortIf(options.signal, `loading ${idOrFolder}`);
   const dtype = chooseDtype(options.dtype, model, checkpoint);
   const { report } = matchWeights(model, checkpoint, head);
@@ -139,7 +145,6 @@ export async function loadModel(
   await assertZero(checkpoint, report.surplusBiases);
   warnUnexpected(report.unexpected, idOrFolder, options);
   warnUnserved(generationConfig, options);
-  checkQuantized(checkpoint, options, idOrFolder);
   const request = {
     model,
     checkpoint: await roundWeights(model, checkpoint, options.quantization, idOrFolder, options),
@@ -300,13 +305,21 @@ function deviceFor(
   );
 }
 
-function checkQuantized(
-  { quantized }: ModelCheckpoint,
-  { device, quantization }: LoadOptions,
-  id: string,
-): void {
-  const isQuantized = quantization !== undefined || (quantized?.size ?? 0) > 0;
-  if (device === undefined || device === 'cpu' || !isQuantized) return;
+/** A GPU reads the weights once, into its own memory. */
+async function checkMemory(
+  repo: Repo,
+  names: readonly string[],
+  model: Model,
+  reader: ModuleReader | undefined,
+  { device = 'cpu', quantization, onWarning }: LoadOptions,
+): Promise<void> {
+  if (device !== 'cpu') return;
+  await warnOfMemory(repo, names, { model, isQuantized: reader !== undefined, quantization, onWarning });
+}
+
+/** Before anything of it is fetched. */
+function checkQuantized({ device, quantization }: LoadOptions, id: string): void {
+  if (device === undefined || device === 'cpu') return;
   throw new ConfigError(
     `${id}: quantized weights are computed with on the CPU only: ${quantization === undefined ? 'leave device out' : 'leave device or quantization out'}`,
   );

@@ -1,8 +1,8 @@
-import { totalmem } from 'node:os';
 import { expected, InputError } from '../errors.ts';
 import { checkOptions } from '../options.ts';
 import { parseMemory } from '../runtime/choose-device.ts';
 import type { Device } from '../runtime/device.ts';
+import { memoryHere } from '../runtime/memory-here.ts';
 
 /** How much a model keeps of what it has computed, for prompts that begin alike. */
 export interface PrefixCacheOptions {
@@ -28,8 +28,6 @@ export function checkPrefixCache(option: unknown): number | undefined {
 
 /** @param device undefined for the CPU */
 export function defaultPrefixBytes(device: Device | undefined): number {
-  const limit = process.constrainedMemory();
-  // Without a limit it is 0, or larger than any memory.
-  const memory = device?.info.totalBytes ?? (limit > 0 ? Math.min(limit, totalmem()) : totalmem());
+  const memory = device?.info.totalBytes ?? memoryHere().total;
   return Math.floor(memory * DEFAULT_SHARE);
 }

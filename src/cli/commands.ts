@@ -35,6 +35,12 @@ const COMMANDS: readonly Entry[] = [
     load: async () => (await import('./info.ts')).addInfoCommand,
   },
   {
+    usage: 'models',
+    description:
+      'List published models that run well on this machine, best first, with the command for each.',
+    load: async () => (await import('./models.ts')).addModelsCommand,
+  },
+  {
     usage: 'download <model>',
     description: 'Fetch a model into the cache: config, weights, tokenizer and processor files.',
     load: async () => (await import('./download.ts')).addDownloadCommand,

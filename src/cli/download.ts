@@ -4,10 +4,12 @@ import type { Command } from 'commander';
 import { loadConfig } from '../auto/load-config.ts';
 import { OPTIONAL_MODEL_FILES } from '../auto/model-files.ts';
 import { openQuantization } from '../auto/quantization.ts';
+import { type MemoryQuestion, warnOfMemory } from '../auto/warn-of-memory.ts';
 import { ConfigError } from '../errors.ts';
+import { freeSpace } from '../files.ts';
 import { resolveRepo } from '../hub/repo/resolve-repo.ts';
 import type { HubOptions, Repo } from '../hub/types.ts';
-import { INDEX_FILE, openCheckpoint, SINGLE_FILE } from '../safetensors/checkpoint.ts';
+import { INDEX_FILE, type OnWeightFiles, openCheckpoint, SINGLE_FILE } from '../safetensors/checkpoint.ts';
 import { formatBytes } from '../units.ts';
 import { type Io, UsageError } from './io.ts';
 import { examples } from './options.ts';
@@ -62,7 +64,8 @@ export function addDownloadCommand(program: Command, io: Io): void {
           onWarning: (message: string) => io.stderr.write(`warning: ${message}\n`),
           signal: io.stop,
         };
-        const found = await download(model, options, anyway ?? false);
+        const tell = json ? () => {} : (line: string) => void io.stderr.write(`${line}\n`);
+        const found = await download(model, options, anyway ?? false, tell);
         io.stdout.write(json ? `${JSON.stringify(found)}\n` : `${found.folder}\n`);
         if (!json) io.stderr.write(`${found.files.length} files, ${formatBytes(found.bytes)}\n`);
       } finally {
@@ -71,7 +74,13 @@ export function addDownloadCommand(program: Command, io: Io): void {
     });
 }
 
-async function download(model: string, options: HubOptions, anyway: boolean): Promise<Downloaded> {
+/** @param tell hears what there is to fetch before it is fetched */
+async function download(
+  model: string,
+  options: HubOptions,
+  anyway: boolean,
+  tell: (line: string) => void,
+): Promise<Downloaded> {
   const repo = await resolveRepo(model, options);
   if (repo.commit === undefined) {
     throw new UsageError(
@@ -79,8 +88,12 @@ async function download(model: string, options: HubOptions, anyway: boolean): Pr
     );
   }
   const config = await repo.require('config.json');
-  if (!anyway) await checkSupported(repo);
-  const paths = [config, ...(await optionalFiles(repo)), ...(await weights(repo))];
+  const question = anyway ? undefined : await checkSupported(repo);
+  const onFiles = async (names: readonly string[]) => {
+    tell(await toFetch(repo, names));
+    if (question) await warnOfMemory(repo, names, { ...question, onWarning: options.onWarning });
+  };
+  const paths = [config, ...(await optionalFiles(repo)), ...(await weights(repo, onFiles))];
   const folder = dirname(config);
   const files = await Promise.all(
     paths.map(async (path) => ({ name: relative(folder, path), bytes: (await stat(path)).size })),
@@ -89,11 +102,25 @@ async function download(model: string, options: HubOptions, anyway: boolean): Pr
   return { model, commit: repo.commit, folder, bytes, files };
 }
 
-/** What cannot be run need not be fetched: config.json says enough. */
-async function checkSupported(repo: Repo): Promise<void> {
+/** What of the weights is not here, and the room for it. */
+async function toFetch(repo: Repo, names: readonly string[]): Promise<string> {
+  const files = await Promise.all(names.map((name) => repo.look?.(name)));
+  const missing = files.filter((file) => file !== undefined && file.path === undefined);
+  const bytes = missing.reduce((sum, file) => sum + (file?.size ?? 0), 0);
+  const { cacheFolder = '' } = repo;
+  const free = await freeSpace(cacheFolder);
+  const room = free === undefined ? '' : `; ${formatBytes(free)} are free in ${cacheFolder}`;
+  return `${formatBytes(bytes)} of weights in ${missing.length} of ${names.length} files to fetch${room}`;
+}
+
+/**
+ * What cannot be run need not be fetched: config.json says enough.
+ * @returns what decides whether it fits into memory
+ */
+async function checkSupported(repo: Repo): Promise<MemoryQuestion> {
   try {
-    const { json } = await loadConfig(repo);
-    await openQuantization(repo, json);
+    const { json, model } = await loadConfig(repo);
+    return { model, isQuantized: (await openQuantization(repo, json)) !== undefined };
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     throw new ConfigError(`${error.message}. Nothing more was fetched; --anyway fetches it all the same`, {
@@ -110,8 +137,8 @@ async function optionalFiles(repo: Repo): Promise<string[]> {
 }
 
 /** The shards and their index. Opening them shows at once whether the headers are sound. */
-async function weights(repo: Repo): Promise<string[]> {
-  const { files } = await openCheckpoint(repo);
+async function weights(repo: Repo, onFiles: OnWeightFiles): Promise<string[]> {
+  const { files } = await openCheckpoint(repo, onFiles);
   const isSingle = files.length === 1 && basename(files[0] as string) === SINGLE_FILE;
   const index = isSingle ? undefined : await repo.file(INDEX_FILE);
   return index === undefined ? [...files] : [index, ...files];

@@ -169,7 +169,6 @@ function chooseStreamer(flags: Flags, batch: Batch, { tokenizer }: Loaded, io: I
   return tokenizer ? textPrinter(tokenizer, io.stdout) : idPrinter(io.stdout);
 }
 
-/** What `generate` gives, with the backends that have computed it. */
 /** What `generate` of the API gives, but `sequences` are the new tokens alone: who calls a command knows the prompt. */
 function jsonReport(output: GenerateOutput | PartialOutput, sequences: number[][], loaded: Loaded) {
   const { stats, text = sequences.map(() => null), ...rest } = output;

@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import { formatBytes } from '../units.ts';
+import { fitRows } from './fit-report.ts';
 import { formatCount } from './format.ts';
 import type { Io } from './io.ts';
 import { type ModelInfo, modelInfo } from './model-info.ts';
@@ -18,10 +19,7 @@ export function addInfoCommand(program: Command, io: Io): void {
     .argument('<model>', 'a repo on the Hugging Face Hub, or a folder')
     .option('--revision <revision>', 'branch, tag or commit of the repo')
     .option('--json', 'print one JSON object')
-    .addHelpText(
-      'after',
-      examples(['switchyard info Qwen/Qwen3-30B-A3B', 'nothing but its config is fetched']),
-    )
+    .addHelpText('after', examples(['switchyard info Qwen/Qwen3-30B-A3B', 'no weight is fetched']))
     .action(async (model: string, flags: Flags) => {
       const options = flags.revision === undefined ? {} : { revision: flags.revision };
       const onWarning = (message: string) => io.stderr.write(`warning: ${message}\n`);
@@ -35,6 +33,17 @@ function sizeRows({ bitsPerWeight, bytesPerDecodedToken }: ModelInfo): [string, 
   return [
     ['weights', `${bitsPerWeight} bits each, ${formatBytes(bytesPerDecodedToken)} for a decoded token`],
   ];
+}
+
+function inFiles(bytes: number, count: number): string {
+  return `${formatBytes(bytes)} in ${count} ${count === 1 ? 'file' : 'files'}`;
+}
+
+function missingText({ hub }: ModelInfo): string {
+  if (hub === undefined) return 'the weights are not on this disk';
+  if (hub.files.length === 0) return 'the repo has no weights';
+  const free = hub.freeBytes === undefined ? '' : `; ${formatBytes(hub.freeBytes)} are free in ${hub.folder}`;
+  return `${inFiles(hub.bytes, hub.files.length)} on the Hub, not on this disk${free}`;
 }
 
 function describe(info: ModelInfo): string {
@@ -61,13 +70,9 @@ function describe(info: ModelInfo): string {
       info.quantization === undefined ? info.dtype : `${info.dtype}, quantized as ${info.quantization}`,
     ],
     ...sizeRows(info),
-    [
-      'size',
-      files.length === 0
-        ? 'the weights are not on this disk'
-        : `${formatBytes(bytes)} in ${files.length} ${files.length === 1 ? 'file' : 'files'}`,
-    ],
+    ['size', files.length === 0 ? missingText(info) : inFiles(bytes, files.length)],
     ...files.map((file): [string, string] => ['', `${file.name}  ${formatBytes(file.bytes)}`]),
+    ...(info.fit ? fitRows(info.fit) : []),
   ];
   return rows.map(([label, value]) => `${label.padEnd(14)}${value}\n`).join('');
 }

@@ -2,14 +2,19 @@ import { stat } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { type ExpectedTensor, expectedWeights } from '../auto/expected-weights.ts';
 import { type LoadedConfig, loadConfig } from '../auto/load-config.ts';
+import { modelNeeds } from '../auto/model-needs.ts';
 import { findQuantization } from '../auto/quantization.ts';
 import { listStoredWeights, type StoredWeight } from '../auto/stored-weights.ts';
 import { bytesPerDecodedToken, weightWork } from '../bench/work.ts';
 import { dtypeOf } from '../dtype.ts';
 import { HubError } from '../errors.ts';
+import { freeSpace } from '../files.ts';
+import { measureDiskRate } from '../fit/disk-rate.ts';
 import { resolveRepo } from '../hub/repo/resolve-repo.ts';
 import type { HubOptions, Repo } from '../hub/types.ts';
 import type { TokenWork } from '../models/architecture.ts';
+import { weightFileNames } from '../safetensors/checkpoint.ts';
+import { type Fit, fitHere } from './fit-report.ts';
 
 /** What config.json and the headers of the weights tell about a model. */
 export interface ModelInfo {
@@ -37,11 +42,15 @@ export interface ModelInfo {
   bytesPerDecodedToken?: number;
   /** Weights on this disk; empty where they are not, and the numbers follow from config.json. */
   files: { name: string; bytes: number }[];
+  /** Weights that are not on this disk: their files on the Hub, and the bytes that are free where they would go. */
+  hub?: { files: { name: string; bytes: number }[]; bytes: number; folder: string; freeBytes?: number };
+  /** What the model needs of this machine; absent where neither config nor files tell what weights take. */
+  fit?: Fit;
 }
 
 /**
- * Reads config.json and the headers of the weights. No weight is read or fetched and no engine started: where the weights
- * are not on this disk, the architecture says which there must be.
+ * Reads config.json and the headers of the weights. No weight is read or fetched: where the weights are not on this disk, the
+ * architecture says which there must be, and the Hub how large their files are.
  */
 export async function modelInfo(idOrFolder: string, options: HubOptions): Promise<ModelInfo> {
   const repo = await resolveRepo(idOrFolder, options);
@@ -49,6 +58,12 @@ export async function modelInfo(idOrFolder: string, options: HubOptions): Promis
   const { model, json } = config;
   const quantization = await findQuantization(repo, json);
   const stored = await weightsOnDisk(idOrFolder, repo, config, options);
+  const hub = stored ? undefined : await weightsOnHub(repo);
+  const needs = modelNeeds(model, {
+    stored: stored?.weights,
+    fileBytes: hub?.bytes,
+    isQuantized: quantization !== undefined,
+  });
   const { routed, caches } = model;
   return {
     model: repo.id,
@@ -65,7 +80,27 @@ export async function modelInfo(idOrFolder: string, options: HubOptions): Promis
     dtype: stored ? commonDtype(stored.weights) : (model.declared.dtype ?? 'unknown'),
     ...(quantization && { quantization: quantization.method }),
     ...(stored && sizesOf(stored.weights, model.work)),
-    files: stored?.files ?? [],
+    files: stored?.files.map(({ name, bytes }) => ({ name, bytes })) ?? [],
+    ...(hub && { hub }),
+    ...(needs && {
+      fit: await fitHere(needs, async () => stored?.files[0] && measureDiskRate(stored.files[0].path)),
+    }),
+  };
+}
+
+/** What the Hub has of weights that are not here; undefined for a folder, and where it cannot be asked. */
+async function weightsOnHub(repo: Repo): Promise<ModelInfo['hub']> {
+  const { cacheFolder } = repo;
+  if (cacheFolder === undefined) return undefined;
+  const names = await weightFileNames(repo);
+  const seen = await Promise.all(names.map((name) => repo.look?.(name)));
+  const files = names.map((name, i) => ({ name, bytes: seen[i]?.size ?? 0 }));
+  const free = await freeSpace(cacheFolder);
+  return {
+    files,
+    bytes: files.reduce((sum, { bytes }) => sum + bytes, 0),
+    folder: cacheFolder,
+    ...(free !== undefined && { freeBytes: free }),
   };
 }
 
@@ -89,7 +124,11 @@ async function weightsOnDisk(
     const pinned = commit === undefined ? {} : { revision: commit };
     const repo = await resolveRepo(idOrFolder, { ...options, ...pinned, localFilesOnly: true });
     const { files, weights } = await listStoredWeights(repo, config);
-    const sizes = files.map(async (file) => ({ name: basename(file), bytes: (await stat(file)).size }));
+    const sizes = files.map(async (file) => ({
+      name: basename(file),
+      path: file,
+      bytes: (await stat(file)).size,
+    }));
     return { weights, files: await Promise.all(sizes) };
   } catch (error) {
     if (error instanceof HubError) return undefined;

@@ -3,7 +3,7 @@ import { DTYPES } from '../dtype.ts';
 import { didYouMean, EngineError, type InputError, show } from '../errors.ts';
 import { ExpertsInterface, type LoadOptions, parseQuantization, type Quantization } from '../index.ts';
 import { type CompileMode, type CompileOptions, checkCompileMode } from '../model/compile.ts';
-import { checkDevice, DEVICES, type Device, isDevice } from '../runtime/choose-device.ts';
+import { checkDevice, DEVICES, type Device, isDevice, parseMemory } from '../runtime/choose-device.ts';
 import { UsageError } from './io.ts';
 
 /** Lines of a help page: what one may type, and what that is. */
@@ -47,8 +47,18 @@ export function device(text: string): Device {
 
 /** Parser of what weights are rounded to. */
 export function quantization(text: string): Quantization {
+  return parsing(() => parseQuantization(text));
+}
+
+/** Parser of bytes of memory. */
+export function memorySize(text: string): number {
+  return parsing(() => parseMemory(text, 'memory'));
+}
+
+/** What the library says of a value is said of the command line. */
+function parsing<T>(parse: () => T): T {
   try {
-    return parseQuantization(text);
+    return parse();
   } catch (error) {
     throw new InvalidArgumentError((error as InputError).message);
   }
@@ -120,11 +130,7 @@ export function compileOptions(mode: CompileMode | true, signal: AbortSignal): C
 
 /** Parser of a mode of `compile`. */
 export function compileMode(text: string): CompileMode {
-  try {
-    return checkCompileMode(text);
-  } catch (error) {
-    throw new InvalidArgumentError((error as Error).message);
-  }
+  return parsing(() => checkCompileMode(text));
 }
 
 /** Parser of an option that may be repeated. */

@@ -33,6 +33,14 @@ export type RepoOptions = {
   readonly [K in 'signal' | 'onProgress' | 'onWarning']?: HubOptions[K] | undefined;
 };
 
+/** A file of a repo, here or on the Hub. */
+export interface RepoFile {
+  /** Bytes. */
+  readonly size: number;
+  /** Absolute path, where it is on this disk. */
+  readonly path?: string;
+}
+
 /** A repo or folder, pinned to one commit. Files are fetched when first asked for. */
 export interface Repo {
   /** The id or folder as the caller gave it, for messages. */
@@ -45,6 +53,10 @@ export interface Repo {
   require(name: string): Promise<string>;
   /** Several files at once, fetched concurrently; every missing one is named in one `HubError`. */
   requireAll(names: readonly string[]): Promise<string[]>;
+  /** What is known of a file without fetching it; undefined where the repo has no such file. */
+  look?(name: string): Promise<RepoFile | undefined>;
+  /** Folder of the cache that files are fetched into; absent where nothing is fetched. */
+  readonly cacheFolder?: string;
   /** Names of the files in one of its folders, without the folder; none where there is no such folder. */
   filesIn?(folder: string): Promise<readonly string[]>;
   /** What the repo is where it is no checkpoint that loads, and the way on; empty where its file names tell nothing. */

@@ -1,5 +1,5 @@
-import { statfs } from 'node:fs/promises';
 import { EngineError } from '../errors.ts';
+import { freeSpace } from '../files.ts';
 import { formatBytes } from '../units.ts';
 
 /**
@@ -7,9 +7,8 @@ import { formatBytes } from '../units.ts';
  * @throws EngineError naming the bytes that are wanted and those that are free
  */
 export async function checkRoom(folder: string, bytes: number, remedy: string): Promise<void> {
-  const { bavail, bsize, blocks } = await statfs(folder);
-  const free = bavail * bsize;
-  if (blocks === 0 || free >= bytes) return;
+  const free = await freeSpace(folder);
+  if (free === undefined || free >= bytes) return;
   throw new EngineError(
     `the rounded weights take ${formatBytes(bytes)}, but only ${formatBytes(free)} are free in ${folder}. Free some space, or ${remedy}`,
   );

@@ -1,8 +1,8 @@
 /** How many threads a session uses by default. */
-import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { EngineError, expected, InputError } from '../errors.ts';
 import { loadBinding } from './binding.ts';
+import { groupFolders, type ReadText, readText } from './control-groups.ts';
 
 const MOST_THREADS = 1024;
 
@@ -10,18 +10,6 @@ const MOST_THREADS = 1024;
 export function checkThreads(threads: number): number {
   if (Number.isInteger(threads) && threads >= 1 && threads <= MOST_THREADS) return threads;
   throw new InputError(expected('threads', threads, `an integer from 1 to ${MOST_THREADS}`));
-}
-
-/** Reads a file of /proc or /sys as text; undefined where it does not exist. */
-export type ReadText = (path: string) => string | undefined;
-
-function readText(path: string): string | undefined {
-  if (process.platform !== 'linux') return undefined;
-  try {
-    return readFileSync(path, 'utf8');
-  } catch {
-    return undefined;
-  }
 }
 
 /** Windows tells the cores by a function; elsewhere Node tells the CPUs. */
@@ -90,33 +78,16 @@ function countCores(cpus: readonly number[], read: ReadText): number {
   return new Set(cpus.map((cpu) => read(`${folder(cpu)}/thread_siblings_list`)?.trim() ?? `cpu ${cpu}`)).size;
 }
 
-/** CPUs' worth of time a period; Infinity without a limit. Looks at the process's own cgroup and every one above it. */
+/** CPUs' worth of time a period; Infinity without a limit. */
 function cgroupQuota(read: ReadText): number {
-  const groups = (read('/proc/self/cgroup') ?? '').split('\n');
-  const unified = groups.find((line) => line.startsWith('0::'))?.slice(3) ?? '/';
-  const legacy =
-    groups.find((line) => /^\d+:(?:[^:]*,)?cpu(?:,[^:]*)?:/.test(line))?.replace(/^\d+:[^:]*:/, '') ?? '/';
+  const { unified, legacy } = groupFolders(read, 'cpu');
   const limits = [
-    ...ancestors(unified).map((group) => quotaV2(read(`/sys/fs/cgroup${group}/cpu.max`))),
-    ...ancestors(legacy).map((group) =>
-      quotaV1(
-        read(`/sys/fs/cgroup/cpu${group}/cpu.cfs_quota_us`),
-        read(`/sys/fs/cgroup/cpu${group}/cpu.cfs_period_us`),
-      ),
+    ...unified.map((folder) => quotaV2(read(`${folder}/cpu.max`))),
+    ...legacy.map((folder) =>
+      quotaV1(read(`${folder}/cpu.cfs_quota_us`), read(`${folder}/cpu.cfs_period_us`)),
     ),
   ];
   return Math.ceil(Math.min(...limits));
-}
-
-/** `/a/b` → ['/a/b', '/a', ''] */
-function ancestors(group: string): string[] {
-  const parts = group.split('/').filter((part) => part !== '');
-  return Array.from({ length: parts.length + 1 }, (_, i) =>
-    parts
-      .slice(0, parts.length - i)
-      .map((p) => `/${p}`)
-      .join(''),
-  );
 }
 
 function quotaV2(text: string | undefined): number {

@@ -14,9 +14,11 @@ const HEADERS_AT_ONCE = 8;
  * order of `from_pretrained`). Shards that are not on this disk are fetched. Every header is validated and the index
  * agrees with it; no tensor is read.
  *
+ * @param onFiles hears the names of the files before those that are not here are fetched
  * @throws CheckpointError naming file and tensor for a damaged file; HubError for missing ones (all of them at once)
  */
-export async function openCheckpoint(repo: Repo): Promise<Checkpoint> {
+export async function openCheckpoint(repo: Repo, onFiles?: OnWeightFiles): Promise<Checkpoint> {
+  if (onFiles && (await repo.look?.(SINGLE_FILE))) await onFiles([SINGLE_FILE]);
   const single = await repo.file(SINGLE_FILE);
   if (single !== undefined) return { files: [single], tensors: await readHeader(single) };
   const indexPath = await repo.file(INDEX_FILE);
@@ -27,10 +29,20 @@ export async function openCheckpoint(repo: Repo): Promise<Checkpoint> {
     );
   }
   const index = await readShardIndex(indexPath);
+  await onFiles?.(index.shards);
   const files = await shardFiles(repo, indexPath, index);
   const tensors = await readShards(files, indexPath, index);
   checkIndex(tensors, indexPath, index, files);
   return { files, tensors };
+}
+
+export type OnWeightFiles = (names: readonly string[]) => Promise<void>;
+
+/** Names of the files of a repo's weights, for which at most the index is fetched; none where it has no weights. */
+export async function weightFileNames(repo: Repo): Promise<readonly string[]> {
+  if (await repo.look?.(SINGLE_FILE)) return [SINGLE_FILE];
+  const index = await repo.file(INDEX_FILE);
+  return index === undefined ? [] : (await readShardIndex(index)).shards;
 }
 
 async function shardFiles(repo: Repo, indexPath: string, index: ShardIndex): Promise<string[]> {

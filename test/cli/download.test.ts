@@ -41,6 +41,7 @@ test('fetches what a load needs and nothing else, and prints the folder', async 
     stdout: `${join(cache, 'models--acme--tiny-moe/snapshots', CACHED_COMMIT)}\n`,
   });
   expect(stderr).toMatch(/model-00001-of-00002\.safetensors: 3\.6 kB, done/);
+  expect(stderr).toMatch(/^\d.* of weights in 2 of 2 files to fetch; .* are free in /m);
   expect(stderr).toMatch(/6 files/);
   const fetched = new Set(hub.log.filter(({ place }) => place !== 'api').map(({ path }) => path));
   expect(fetched).toEqual(

@@ -1,5 +1,5 @@
 import { statSync } from 'node:fs';
-import { copyFile, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
@@ -7,6 +7,8 @@ import { formatCount } from '../../src/cli/format.ts';
 import { countParameters } from '../../src/cli/model-info.ts';
 import { tensorUse } from '../../src/models/tensor-use.ts';
 import { DEMO_FOLDER, goldenModel } from '../helpers/goldens.ts';
+import { FakeHub, type FakeRepo } from '../hub/fake-hub.ts';
+import { startOver } from '../hub/helpers.ts';
 import { run } from './capture.ts';
 
 const info = async (model: string) => JSON.parse((await run(['info', model, '--json'])).stdout);
@@ -29,7 +31,9 @@ describe('switchyard info', () => {
   test('prints one JSON object', async () => {
     const folder = goldenModel('qwen2_moe_a');
     const names = [1, 2, 3].map((n) => `model-0000${n}-of-00003.safetensors`);
-    expect(await info(folder)).toEqual({
+    const { fit, ...found } = await info(folder);
+    expect(fit).toMatchObject({ fits: true, fromDisk: 0, needs: { positions: 512 } });
+    expect(found).toEqual({
       model: folder,
       architecture: 'qwen2_moe',
       parameters: { total: 458304, active: 360000 },
@@ -72,11 +76,14 @@ describe('switchyard info', () => {
   ])('counts the parameters of %s from config.json alone, too', async (name) => {
     const folder = await mkdtemp(join(tmpdir(), 'switchyard-info-'));
     await copyFile(join(goldenModel(name), 'config.json'), join(folder, 'config.json'));
-    const bare = await info(folder);
-    const { bitsPerWeight, bytesPerDecodedToken, ...full } = await info(goldenModel(name));
+    const { fit: fitOfConfig, ...bare } = await info(folder);
+    const { bitsPerWeight, bytesPerDecodedToken, fit, ...full } = await info(goldenModel(name));
     const { stdout } = await run(['info', folder]);
     await rm(folder, { recursive: true });
     expect(bare).toEqual({ ...full, model: folder, files: [] });
+    expect(fitOfConfig.needs.cache).toBe(fit.needs.cache);
+    // Some families store a few vectors in float32.
+    expect(fitOfConfig.needs.weights / fit.needs.weights).toBeCloseTo(1, 2);
     expect(stdout).toMatch(/^size +the weights are not on this disk$/m);
   });
 
@@ -100,6 +107,36 @@ describe('switchyard info', () => {
     expect(stdout).toMatch(/^context +1024 tokens$/m);
     expect(stdout).toMatch(/^size +5\.\d MB in 1 file$/m);
     expect(stdout).toMatch(/^ +model\.safetensors +5\.\d MB$/m);
+    expect(stdout).toMatch(
+      /^needs +5\.2 MB for the weights, 1\.3 MB for 1024 tokens of context, \d+ MB besides$/m,
+    );
+    expect(stdout).toMatch(/^fits +yes$/m);
+    expect(stdout).toMatch(/^speed +up to \d+ tokens\/s: 2\.3 MB a token at \d.* as measured now$/m);
+  });
+
+  test('of a repo that is not here it says what the Hub has, what it needs and whether that fits; no weight is fetched', async () => {
+    const hub = await FakeHub.start();
+    try {
+      const files: FakeRepo['files'] = {};
+      for (const name of ['config.json', 'model.safetensors'])
+        files[name] = {
+          bytes: await readFile(join(DEMO_FOLDER, name)),
+          ...(name !== 'config.json' && { kind: 'xet' as const }),
+        };
+      const cache = await startOver(hub, { 'acme/demo': { commit: '1'.repeat(40), files } });
+      const { fit, ...found } = await info('acme/demo');
+      expect(found.files).toEqual([]);
+      const bytes = statSync(join(DEMO_FOLDER, 'model.safetensors')).size;
+      expect(found.hub).toMatchObject({ bytes, files: [{ name: 'model.safetensors', bytes }] });
+      expect(found.hub.folder.startsWith(cache)).toBe(true);
+      expect(found.hub.freeBytes).toBeGreaterThan(0);
+      expect(fit).toMatchObject({ fits: true, needs: { weights: 5_234_048 } });
+      const { stdout } = await run(['info', 'acme/demo']);
+      expect(stdout).toMatch(/^size +5\.3 MB in 1 file on the Hub, not on this disk; .* are free in /m);
+      expect(hub.transfers().map(({ path }) => path)).toEqual(['config.json']);
+    } finally {
+      await hub.stop();
+    }
   });
 
   test.each([

@@ -22,11 +22,15 @@ import { scanCache } from '../../src/hub/cache/scan.ts';
 import { verifyFiles } from '../../src/hub/cache/verify.ts';
 import { resolveRepo } from '../../src/hub/repo/resolve-repo.ts';
 import { diskError } from '../../src/hub/transfer/disk-errors.ts';
-import { etagOf, FakeHub, type FakeRepo } from './fake-hub.ts';
+import { etagOf, type FakeFile, FakeHub, type FakeRepo } from './fake-hub.ts';
 import { literally, QUICK, randomBytes, seededRandom, startOver, treeOf, warningsOf } from './helpers.ts';
 
 /** What the disk answers to some calls, instead of doing them. */
-const disk = vi.hoisted(() => ({ refuses: {} as Record<string, string>, below: '' }));
+const disk = vi.hoisted(() => ({
+  refuses: {} as Record<string, string>,
+  below: '',
+  free: undefined as number | undefined,
+}));
 vi.mock('node:fs/promises', async (original) => {
   const real = await original<typeof import('node:fs/promises')>();
   const guarded = (name: string, call: (...args: never[]) => unknown) => {
@@ -40,7 +44,12 @@ vi.mock('node:fs/promises', async (original) => {
     };
   };
   const names = ['symlink', 'link', 'mkdir', 'writeFile', 'open', 'rename', 'access', 'stat'] as const;
-  return { ...real, ...Object.fromEntries(names.map((name) => [name, guarded(name, real[name] as never)])) };
+  const statfs = async (path: string) => {
+    const found = await real.statfs(path);
+    return disk.free === undefined ? found : { ...found, bsize: 1, bavail: disk.free };
+  };
+  const replaced = Object.fromEntries(names.map((name) => [name, guarded(name, real[name] as never)]));
+  return { ...real, ...replaced, statfs };
 });
 
 const ID = 'acme/tiny-moe';
@@ -68,11 +77,28 @@ beforeEach(async () => {
 });
 afterEach(() => {
   disk.refuses = {};
+  disk.free = undefined;
 });
 
 const names = () => Object.keys(repo.files);
 const folder = (...parts: string[]) => join(cache, 'models--acme--tiny-moe', ...parts);
 const fetchAll = async (options = {}) => (await resolveRepo(ID, options, QUICK)).requireAll(names());
+
+test('a load that the disk has no room for ends before any byte of it is fetched', async () => {
+  disk.free = 50_000;
+  await expect(fetchAll()).rejects.toThrow(
+    /^disk full: 3 files need 90\.0 kB more, and 50\.0 kB are free in .*Nothing was fetched; free some space/,
+  );
+  expect(hub.transfers()).toEqual([]);
+});
+
+test('what has arrived of a load needs no more room', async () => {
+  const weights = repo.files[WEIGHTS] as FakeFile;
+  await mkdir(folder('blobs'), { recursive: true });
+  await writeFile(folder('blobs', `${etagOf(weights)}.incomplete`), weights.bytes.subarray(0, 60_000));
+  disk.free = 50_000;
+  await expectWhole(await fetchAll());
+});
 
 async function expectWhole(paths: readonly string[]): Promise<void> {
   for (const [i, name] of names().entries())

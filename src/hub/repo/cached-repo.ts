@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { abortIf, HubError } from '../../errors.ts';
 import { isReadableFile } from '../../files.ts';
 import type { CacheLayout } from '../cache/layout.ts';
-import type { Repo, RepoOptions } from '../types.ts';
+import type { Repo, RepoFile, RepoOptions } from '../types.ts';
 import { explainContents } from './contents.ts';
 import { localFiles } from './local-files.ts';
 import { checkFileName } from './names.ts';
@@ -40,6 +40,10 @@ export class CachedRepo implements Repo {
     // It is there; whether it may be read is another question.
     if (path !== undefined) await isReadableFile(path);
     return path;
+  }
+
+  async look(name: string): Promise<RepoFile | undefined> {
+    return this.#layout.cached(this.commit, join(this.#options.subfolder, name));
   }
 
   async require(name: string): Promise<string> {

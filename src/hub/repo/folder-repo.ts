@@ -1,8 +1,8 @@
-import { readdir } from 'node:fs/promises';
+import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { abortIf, HubError } from '../../errors.ts';
 import { isReadableFile, unreadable } from '../../files.ts';
-import type { Repo, RepoOptions } from '../types.ts';
+import type { Repo, RepoFile, RepoOptions } from '../types.ts';
 import { explainContents } from './contents.ts';
 import { checkFileName, isRepoId } from './names.ts';
 
@@ -29,6 +29,11 @@ export class FolderRepo implements Repo {
     abortIf(this.#signal, `loading ${this.id}`);
     const path = join(this.folder, name);
     return (await isReadableFile(path)) ? path : undefined;
+  }
+
+  async look(name: string): Promise<RepoFile | undefined> {
+    const path = await this.file(name);
+    return path === undefined ? undefined : { path, size: (await stat(path)).size };
   }
 
   async require(name: string): Promise<string> {

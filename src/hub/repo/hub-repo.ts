@@ -1,15 +1,17 @@
+import { stat } from 'node:fs/promises';
 import { posix } from 'node:path';
 import { abortIf, HubError, warn } from '../../errors.ts';
 import { isReadableFile } from '../../files.ts';
 import type { CacheLayout } from '../cache/layout.ts';
 import type { HubConnection } from '../transfer/connection.ts';
+import { checkRoom } from '../transfer/disk-errors.ts';
 import { Download, hasBlob } from '../transfer/download.ts';
 import { Limiter } from '../transfer/limiter.ts';
 import { RefusedError } from '../transfer/refusal.ts';
 import type { RemoteFile } from '../transfer/remote-file.ts';
 import { UnreachableError } from '../transfer/retry.ts';
 import { TransferTotals } from '../transfer/transfer-totals.ts';
-import type { ProgressEvent, Repo, RepoOptions } from '../types.ts';
+import type { ProgressEvent, Repo, RepoFile, RepoOptions } from '../types.ts';
 import { explainContents } from './contents.ts';
 import { checkSize } from './file-sizes.ts';
 import { remoteFile, resolveCommit } from './metadata.ts';
@@ -42,6 +44,7 @@ type Plan =
 export class HubRepo implements Repo {
   readonly id: string;
   readonly commit: string;
+  readonly cacheFolder: string;
   readonly #hub: HubConnection;
   readonly #layout: CacheLayout;
   readonly #options: HubRepoOptions;
@@ -60,6 +63,7 @@ export class HubRepo implements Repo {
     this.#refetched = options.refetched ?? new Set();
     this.id = hub.id;
     this.commit = options.commit;
+    this.cacheFolder = layout.folder;
     this.#totals = new TransferTotals(options.onProgress);
     this.#limiter = new Limiter(hub.settings.filesAtOnce);
   }
@@ -80,6 +84,13 @@ export class HubRepo implements Repo {
     return this.#obtain(name, this.#hub.signal);
   }
 
+  async look(name: string): Promise<RepoFile | undefined> {
+    checkFileName(name);
+    const plan = await this.#plan(name);
+    if (plan.kind === 'fetch') return { size: plan.file.size };
+    return plan.kind === 'here' ? { path: plan.path, size: (await stat(plan.path)).size } : undefined;
+  }
+
   async require(name: string): Promise<string> {
     return (await this.requireAll([name]))[0] as string;
   }
@@ -94,6 +105,10 @@ export class HubRepo implements Repo {
       const way = (await this.explain()) || `See ${this.#hub.endpoint}/${this.id}`;
       throw new HubError(`${text}. ${way}`);
     }
+    await checkRoom(
+      plans.flatMap((plan) => (plan.kind === 'fetch' ? [plan.file] : [])),
+      this.#layout,
+    );
     return (await together(this.#hub.signal, names, (name, signal) =>
       this.#obtain(name, signal),
     )) as string[];

@@ -1,8 +1,10 @@
-import type { StatsFs } from 'node:fs';
 import { stat, statfs } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { HubError } from '../../errors.ts';
+import { freeSpace } from '../../files.ts';
 import { formatBytes } from '../../units.ts';
+import type { CacheLayout } from '../cache/layout.ts';
+import type { RemoteFile } from './remote-file.ts';
 
 /** What is wrong with a place where something cannot be written, and what to do. */
 const REFUSALS: Readonly<Record<string, string>> = {
@@ -65,7 +67,7 @@ export async function diskError(
 
 async function fullInWords(code: string, file: string, folder: string, bytesLeft: number): Promise<string> {
   const found = await statfs(folder).catch(() => undefined);
-  const free = found && freeBytes(found);
+  const free = await freeSpace(folder);
   const kept = 'What has arrived is kept and will be continued; free some space';
   const need = `${file} needs ${formatBytes(bytesLeft)} more`;
   if (code === 'EDQUOT') return `quota used up: ${need} in ${folder} (EDQUOT). ${kept}`;
@@ -77,17 +79,32 @@ async function fullInWords(code: string, file: string, folder: string, bytesLeft
   return `disk full: ${need}, and the file system of ${folder} takes ${what}, though ${formatBytes(free)} are free. ${kept}`;
 }
 
-/** Bytes this user may still write, or undefined where the file system does not say. */
-function freeBytes({ blocks, bavail, bsize }: StatsFs): number | undefined {
-  return blocks > 0 ? bavail * bsize : undefined;
-}
-
 /** @throws an error as the file system would, before the first byte of a file that does not fit */
 export async function checkSpace(partial: string, size: number): Promise<void> {
   const here = (await stat(partial).catch(() => undefined))?.size ?? 0;
-  const found = await statfs(dirname(partial)).catch(() => undefined);
-  const free = found && freeBytes(found);
+  const free = await freeSpace(dirname(partial));
   if (free !== undefined && size - here > free) {
     throw Object.assign(new Error('the file does not fit'), { code: 'ENOSPC' });
   }
+}
+
+/**
+ * Looks whether all files of a load fit, less what of them has arrived already.
+ * @throws HubError before the first byte of any
+ */
+export async function checkRoom(files: readonly RemoteFile[], layout: CacheLayout): Promise<void> {
+  if (files.length < 2) return;
+  const free = await freeSpace(layout.folder);
+  const left = await Promise.all(
+    files.map(
+      async ({ etag, size }) =>
+        size - ((await stat(layout.incomplete(etag)).catch(() => undefined))?.size ?? 0),
+    ),
+  );
+  const bytes = left.reduce((a, b) => a + b, 0);
+  if (free === undefined || bytes <= free) return;
+  throw new HubError(
+    `disk full: ${files.length} files need ${formatBytes(bytes)} more, and ${formatBytes(free)} are free in ${layout.folder}. ` +
+      'Nothing was fetched; free some space, or point HF_HUB_CACHE to another disk',
+  );
 }
