@@ -63,6 +63,7 @@ export type {
   RawPixels,
   VideoInput,
 } from './media/types.ts';
+export { Cache } from './model/cache.ts';
 export type { BaseModelOutput } from './model/causal-lm.ts';
 export { BaseModel, CausalLM } from './model/causal-lm.ts';
 export type {

@@ -59,7 +59,7 @@ const TYPESCRIPT: Record<string, readonly string[]> = {
     'weights',
   ],
   model: ['engine', 'experts', 'generation', 'graph', 'models', 'routing', 'runtime', 'tokenizer'],
-  engine: ['experts', 'graph', 'models', 'nn', 'routing', 'runtime', 'weights'],
+  engine: ['experts', 'graph', 'models', 'nn', 'routing', 'runtime', 'safetensors', 'weights'],
   doctor: ['runtime'],
   fit: ['models', 'quantize', 'runtime'],
   quantize: ['graph', 'models', 'nn', 'runtime', 'safetensors', 'weights'],

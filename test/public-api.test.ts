@@ -111,6 +111,7 @@ describe('the public surface', () => {
         "BaseModel",
         "BaseModelOutput",
         "BuiltInBackend",
+        "Cache",
         "CausalLM",
         "CausalLMGenerateOptions",
         "CausalLMOutput",

@@ -36,6 +36,7 @@ import {
   loadGenerationConfig,
 } from './load-config.ts';
 import { openModelCheckpoint } from './model-checkpoint.ts';
+import { modelIdentity } from './model-identity.ts';
 import { HUB_OPTIONS, type ModelSource, openRepo } from './open-repo.ts';
 import { checkPrefixCache, defaultPrefixBytes, type PrefixCacheOptions } from './prefix-cache-options.ts';
 import { ImageTextPromptReader, TextPromptReader } from './prompt-reader.ts';
@@ -162,6 +163,7 @@ export async function loadModel(
   return {
     ...{ idOrFolder, model, config: json, generationConfig, dtype },
     ...{ engine, contextLength, expertsModel, experts, release },
+    identity: once(() => modelIdentity(model, json, request.checkpoint)),
     weights: storedWeights(request.checkpoint),
     prompts: kind === 'text' ? new TextPromptReader(repo) : new ImageTextPromptReader(repo),
     warn: (message) => warn(message, options.onWarning),
@@ -169,6 +171,15 @@ export async function loadModel(
     threads: options.threads,
     maxMemory,
     ...(vision ? { vision } : {}),
+  };
+}
+
+/** Does the work when it is first asked for. */
+function once<T>(work: () => Promise<T>): () => Promise<T> {
+  let done: Promise<T> | undefined;
+  return () => {
+    done ??= work();
+    return done;
   };
 }
 

@@ -1,9 +1,27 @@
 import type { Decoding, RowRouting, Scores } from '../generation/types.ts';
 import type { Engine } from './engine.ts';
+import type { KeptSequence } from './kept-sequences.ts';
 import type { SequenceScores } from './request-queue.ts';
 import type { Prompt, Sequence } from './sequence.ts';
 import { SequenceRouting } from './sequence-routing.ts';
 import type { BackendReader } from './tuning/policy.ts';
+
+/** Who keeps a sequence over several decodings. */
+export interface SequenceKeeper {
+  /** What the next decoding goes on from. */
+  readonly kept: KeptSequence;
+  /** Takes what a decoding has computed, in place of that. */
+  take(kept: KeptSequence): void;
+  /** The decoding has ended, well or not. */
+  end(): void;
+}
+
+export interface DecodingOptions {
+  /** Keep which experts each token goes to. What others have computed is not used then: it is not known of it. */
+  readonly routing?: boolean | undefined;
+  /** Of the sequence that the only prompt goes on from. */
+  readonly keeper?: SequenceKeeper | undefined;
+}
 
 /** A batch of prompts being decoded. */
 export class DecoderDecoding implements Decoding {
@@ -19,22 +37,23 @@ export class DecoderDecoding implements Decoding {
   readonly #hasStates: boolean;
   /** The row as it was before it took in guesses, where a state keeps them. */
   #before: Sequence | undefined;
+  readonly #keeper: SequenceKeeper | undefined;
 
   /**
    * @param newTokens most tokens that will follow a prompt
-   * @param routing keep which experts each token goes to. What others have computed is not used then: it is not known of it
-   * @throws EngineError after the model was disposed of
+   * @throws EngineError after the model was disposed of; InputError where what is kept is no beginning of the prompt
    */
   constructor(
     engine: Engine,
     prompts: readonly Prompt[],
     newTokens: number,
     experts: BackendReader,
-    routing = false,
+    { routing = false, keeper }: DecodingOptions = {},
   ) {
     this.#engine = engine;
+    this.#keeper = keeper;
     const kind = routing ? undefined : experts.requested();
-    this.#sequences = prompts.map((prompt) => engine.open(prompt, newTokens, kind));
+    this.#sequences = prompts.map((prompt) => engine.open(prompt, newTokens, kind, keeper?.kept));
     const { layers, perToken } = engine.model.routed ?? { layers: [], perToken: 0 };
     if (routing)
       for (const sequence of this.#sequences) sequence.routed = new SequenceRouting(layers.length * perToken);
@@ -110,7 +129,15 @@ export class DecoderDecoding implements Decoding {
     this.#sequences = [before];
   }
 
+  finish(): void {
+    if (!this.#keeper) return;
+    const [row] = this.#live;
+    if (row !== undefined) this.#keeper.take(this.#engine.keep(this.#sequences[row] as Sequence));
+    this.#live = [];
+  }
+
   dispose(): void {
+    this.#keeper?.end();
     if (this.#before) this.#engine.close(this.#before);
     this.#scores?.release();
     this.#leave([]);

@@ -10,6 +10,7 @@ import { type ModelCheckpoint, storedWeights } from '../weights/quantized-checkp
 import { CHUNK_TOKENS, makeBatch, visualFeeds } from './batch.ts';
 import { DeviceCacheMemory, HostCacheMemory } from './cache/memory.ts';
 import { CachePool } from './cache/pool.ts';
+import { type KeptSequence, KeptSequences } from './kept-sequences.ts';
 import { LogitsBuffers } from './logits-buffers.ts';
 import { type DecoderOptions, targetOf } from './open-graph.ts';
 import type { PassRequest, PassResult } from './pass.ts';
@@ -31,6 +32,8 @@ export class Engine {
   readonly model: Model;
   /** Where the routers send tokens. */
   readonly routing = new RoutingTap();
+  /** Sequences that outlive the calls which compute them. */
+  readonly kept: KeptSequences;
   readonly #logits: LogitsBuffers;
   readonly #checkpoint: ModelCheckpoint;
   readonly #options: DecoderOptions;
@@ -58,6 +61,8 @@ export class Engine {
     const forget = () => this.#runner.forget();
     this.#pool = new CachePool(model.caches, { dtype, memory, prefixBytes, onMove: forget });
     this.#prefixes = new PrefixCache(this.#pool);
+    const hasStates = model.caches.some(({ kind }) => kind === 'recurrent');
+    this.kept = new KeptSequences(this.#pool, this.#turns, hasStates);
     this.#logits = new LogitsBuffers(model.vocabSize, weights?.device, forget);
     this.#queue = new RequestQueue(
       (prepare) =>
@@ -128,10 +133,12 @@ export class Engine {
    * A sequence with nothing computed yet.
    * @param newTokens most tokens that will follow the prompt
    * @param kind the experts backend, where what has been computed by it may be used, and what will be is kept
-   * @throws EngineError after `dispose`
+   * @param from what it goes on from
+   * @throws EngineError after `dispose`; InputError where `from` is no beginning of the prompt
    */
-  open(prompt: Prompt, newTokens = 0, kind?: string): Sequence {
+  open(prompt: Prompt, newTokens = 0, kind?: string, from?: KeptSequence): Sequence {
     this.#sessions.assertOpen();
+    if (from) return this.kept.open(from, prompt, newTokens, kind);
     return new Sequence(prompt, this.#pool.open(prompt.ids.length + newTokens), kind);
   }
 
@@ -139,6 +146,14 @@ export class Engine {
   fork(sequence: Sequence): Sequence {
     this.#sessions.assertOpen();
     return sequence.fork(this.#pool.fork(sequence.cache, sequence.computed));
+  }
+
+  /** Keeps what a sequence has computed, of which no pass is running, for others to go on from; the sequence itself has ended. */
+  keep(sequence: Sequence): KeptSequence {
+    this.#prefixes.end(sequence);
+    const kept = this.kept.take(sequence);
+    this.#prefixes.prune(sequence);
+    return kept;
   }
 
   /** Gives up what a sequence holds, once no pass of it is running. Idempotent. */

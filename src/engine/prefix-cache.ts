@@ -57,12 +57,18 @@ export class PrefixCache {
 
   /** Ends a sequence, and keeps its last block, too. */
   close(sequence: Sequence): void {
-    this.#end(sequence);
+    this.end(sequence);
     this.#pool.close(sequence.cache);
-    if (sequence.prefix?.last) this.#pool.prefixes.prune(sequence.prefix.last);
+    this.prune(sequence);
   }
 
-  #end(sequence: Sequence): void {
+  /** Gives back what a closed sequence has left that nobody can go on from. */
+  prune({ prefix }: Sequence): void {
+    if (prefix?.last) this.#pool.prefixes.prune(prefix.last);
+  }
+
+  /** Keeps the last block of a sequence that computes no more. */
+  end(sequence: Sequence): void {
     const { prefix, settled, computed, isTorn } = sequence;
     const { prefixes } = this.#pool;
     if (!prefix?.node || settled === 0) return;

@@ -21,8 +21,8 @@ export async function decodeWithLookup(run: GenerationRun, decoding: Decoding): 
     const accepted = await acceptTokens(run, choice, row, scores, guesses);
     run.drafted(guesses.length, accepted);
     run.endLateRows();
-    if (row.finish !== undefined) return;
     if (guesses.length > 0) decoding.takeBack(guesses.length - accepted);
+    if (row.finish !== undefined) return;
     const most = Math.min(parameters.promptLookupNumTokens ?? 0, budget - row.newTokens.length - 1);
     guesses = untilEnd(lookUp(row.tokens, parameters.maxMatchingNgramSize, most), parameters.eosTokenIds);
     abortIf(signal, 'generation');

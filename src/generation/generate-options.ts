@@ -31,4 +31,6 @@ export interface GenerateOptions extends GenerationParameters, AnswerOptions {
    * Default false
    */
   returnRoutedExperts?: boolean | undefined;
+  /** What the only row goes on from, and where what is computed is kept. */
+  cache?: unknown;
 }

@@ -144,6 +144,7 @@ export class GenerationRun {
     const started = performance.now();
     try {
       await strategy(this, decoding);
+      decoding.finish();
     } finally {
       this.#decodeMs = performance.now() - started - this.#prefillMs;
       this.#expertsCalls = { ...decoding.expertsCalls };

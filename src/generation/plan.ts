@@ -21,6 +21,7 @@ const OTHER_OPTIONS = [
   'tokenizer',
   'expertsImplementation',
   'returnRoutedExperts',
+  'cache',
   ...ANSWER_OPTIONS,
 ] as const satisfies readonly (keyof GenerateOptions)[];
 
@@ -81,6 +82,7 @@ export function makePlan(
   checkSequences(parameters, parents.length, constraint !== undefined);
   const { returnRoutedExperts = false } = options;
   checkRouting(returnRoutedExperts, parameters);
+  checkCacheUse(options, parents.length, parameters);
   checkStreaming(options, parents.length, parameters);
   const width = Math.max(...prompts.rows.map(({ ids }) => ids.length));
   const budget = tokenBudget(parameters, width, generator.contextLength);
@@ -97,10 +99,11 @@ export function makePlan(
     request: {
       prompts: prompts.rows,
       newTokens: budget,
-      ...(options.expertsImplementation === undefined
-        ? {}
-        : { expertsImplementation: options.expertsImplementation }),
+      ...(options.expertsImplementation !== undefined && {
+        expertsImplementation: options.expertsImplementation,
+      }),
       ...(returnRoutedExperts && { returnRoutedExperts }),
+      ...(options.cache !== undefined && { cache: options.cache }),
     },
   };
 }
@@ -199,6 +202,23 @@ function checkRouting(value: unknown, { numBeams }: ResolvedParameters): void {
   if (value && numBeams > 1)
     throw new InputError(
       `numBeams is ${numBeams}, which excludes returnRoutedExperts. Leave one of them out`,
+    );
+}
+
+/** @throws InputError for what cannot go with a cache, which is of one sequence */
+function checkCacheUse(
+  { cache, returnRoutedExperts }: GenerateOptions,
+  rows: number,
+  { numBeams }: ResolvedParameters,
+): void {
+  if (cache === undefined) return;
+  if (rows > 1 || numBeams > 1)
+    throw new InputError(
+      'cache holds one sequence, but there are several rows or beams. Generate rows one by one, each with a cache.fork()',
+    );
+  if (returnRoutedExperts)
+    throw new InputError(
+      'returnRoutedExperts needs the whole prompt computed, which cache saves. Leave one of them out',
     );
 }
 

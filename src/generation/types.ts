@@ -18,6 +18,8 @@ export interface DecodingRequest {
   expertsImplementation?: unknown;
   /** Keep which experts the tokens go to. */
   returnRoutedExperts?: boolean;
+  /** What the only prompt goes on from, and where what is computed is kept. */
+  cache?: unknown;
 }
 
 /** Which experts the tokens of a row went to. */
@@ -91,5 +93,7 @@ export interface Decoding {
   verify(tokens: readonly number[], candidates: number, signal?: AbortSignal): Promise<Scores>;
   /** Drops the last `count` of the guesses that `verify` was given last; the others are what was chosen. */
   takeBack(count: number): void;
+  /** The generation has come to its end, and what it has computed may be kept. */
+  finish(): void;
   dispose(): void;
 }

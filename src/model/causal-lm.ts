@@ -26,10 +26,13 @@ export class CausalLM extends GenerativeModel {
    * @throws InputError for ids, masks or options out of range; AbortError
    */
   async forward(inputs: ForwardInputs, ...more: never[]): Promise<CausalLMOutput> {
-    checkForward(inputs, more, LOGITS_OPTIONS);
+    checkForward(inputs, more, [...LOGITS_OPTIONS, 'cache']);
     return abortable(inputs.signal, 'forward', async () => {
       const { rows } = this.prompts(inputs.inputIds, inputs.attentionMask);
-      return this.logits(rows, inputs, this.backendReader(inputs.expertsImplementation));
+      const experts = this.backendReader(inputs.expertsImplementation);
+      return this.afterCache(rows, inputs.cache, 'forward', (prompts, keeper) =>
+        this.logits(prompts, inputs, experts, keeper),
+      );
     });
   }
 
@@ -45,19 +48,16 @@ export class BaseModel extends PreTrainedModel {
    * @throws InputError for ids, masks or options out of range; AbortError
    */
   async forward(inputs: Omit<ForwardInputs, 'logitsToKeep'>, ...more: never[]): Promise<BaseModelOutput> {
-    checkForward(inputs, more, FORWARD_OPTIONS);
+    checkForward(inputs, more, [...FORWARD_OPTIONS, 'cache']);
     return abortable(inputs.signal, 'forward', () => this.#forward(inputs));
   }
 
   async #forward(inputs: ForwardInputs): Promise<BaseModelOutput> {
     const { rows } = this.prompts(inputs.inputIds, inputs.attentionMask);
     const experts = this.backendReader(inputs.expertsImplementation);
-    const { main, ...rest } = await forwardPass(
-      this.parts.engine,
-      rows,
-      inputs,
-      'last_hidden_state',
-      experts,
+    const { engine } = this.parts;
+    const { main, ...rest } = await this.afterCache(rows, inputs.cache, 'forward', (prompts, keeper) =>
+      forwardPass(engine, prompts, inputs, 'last_hidden_state', experts, keeper),
     );
     return { lastHiddenState: main, ...rest };
   }

@@ -19,7 +19,7 @@ export interface ChatOptions extends Omit<ReplyOptions, 'signal' | 'streamer'> {
 /** Options of one answer, in place of those of the chat. */
 export type ReplyOptions = Omit<
   CausalLMGenerateOptions,
-  'inputIds' | 'attentionMask' | 'prompt' | 'messages' | 'numReturnSequences'
+  'inputIds' | 'attentionMask' | 'prompt' | 'messages' | 'numReturnSequences' | 'cache'
 >;
 
 /** A user's turn: text, parts of content, or whole messages, such as the results of tools. */
@@ -203,6 +203,7 @@ const OWN: readonly string[] = [
   'prompt',
   'messages',
   'numReturnSequences',
+  'cache',
 ] satisfies (keyof CausalLMGenerateOptions)[];
 
 /** @throws InputError for an option that is the chat's own */

@@ -1,4 +1,5 @@
-import { type Chunk, planPrefill } from '../engine/batch.ts';
+import { CHUNK_TOKENS, type Chunk, planPrefill } from '../engine/batch.ts';
+import type { SequenceKeeper } from '../engine/decoding.ts';
 import type { Engine } from '../engine/engine.ts';
 import type { Prompt, Sequence } from '../engine/sequence.ts';
 import type { BackendReader } from '../engine/tuning/policy.ts';
@@ -9,6 +10,7 @@ import * as io from '../models/io.ts';
 import { checkInputs } from '../options.ts';
 import { allocate } from '../runtime/memory.ts';
 import { Tensor } from '../runtime/ort.ts';
+import type { Cache } from './cache.ts';
 import type { ExpertsImplementation } from './pretrained-model.ts';
 
 /** Arguments of a `forward` call. Rows of `inputIds` are padded on the left to one length. */
@@ -22,6 +24,8 @@ export interface ForwardInputs {
   outputRouterLogits?: boolean;
   /** Backend of this call alone. */
   expertsImplementation?: ExpertsImplementation;
+  /** What the only row follows: `inputIds` are the tokens after the cache's, which grows by them. After an error it is as it was. */
+  cache?: Cache;
   signal?: AbortSignal;
 }
 
@@ -120,6 +124,7 @@ export async function forwardPass(
   inputs: ForwardInputs,
   head: 'logits' | 'last_hidden_state',
   experts: BackendReader,
+  keeper?: SequenceKeeper,
 ): Promise<Intermediates & { main: Tensor }> {
   const { vocabSize, hiddenSize } = engine.model;
   const positions = inputs.inputIds[0]?.length ?? 0;
@@ -133,7 +138,7 @@ export async function forwardPass(
     ? intermediateBuffers(engine.model, prompts.length, positions)
     : NO_INTERMEDIATES;
   const gathered = Object.values(kinds).flatMap((buffers) => [...buffers]);
-  const sequences = prompts.map((prompt) => engine.open(prompt));
+  const sequences = prompts.map((prompt) => engine.open(prompt, 0, undefined, keeper?.kept));
   const stretch = ({ sequence, tokens }: Chunk): Stretch => ({
     row: sequences.indexOf(sequence),
     start: positions - sequence.length + sequence.computed,
@@ -141,6 +146,8 @@ export async function forwardPass(
   });
   try {
     await engine.reserve(sequences, inputs.signal);
+    if (keeper)
+      await catchUp(engine, sequences[0] as Sequence, keeper.kept.ids.length, experts, inputs.signal);
     for (const chunks of planPrefill(sequences)) {
       const stretches = chunks.map(stretch);
       const tokens = chunks.reduce((sum, chunk) => sum + chunk.tokens, 0);
@@ -154,6 +161,7 @@ export async function forwardPass(
       main.take(dataOf(head === 'logits' ? io.LOGITS : io.LAST_HIDDEN_STATE), stretches);
       for (const [name, buffer] of gathered) buffer.take(dataOf(name), stretches);
     }
+    if (keeper) keeper.take(engine.keep(sequences.pop() as Sequence));
   } finally {
     for (const sequence of sequences) engine.close(sequence);
   }
@@ -170,6 +178,25 @@ export async function forwardPass(
         }
       : {}),
   };
+}
+
+/** Computes the tokens of a cache that have to be computed again. */
+async function catchUp(
+  engine: Engine,
+  sequence: Sequence,
+  length: number,
+  experts: BackendReader,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  while (sequence.computed < length) {
+    const tokens = Math.min(length - sequence.computed, CHUNK_TOKENS);
+    const request = {
+      ...({ chunks: [{ sequence, tokens }], head: 'logits', intermediates: false } as const),
+      ...{ experts: experts.choose({ tokens, phase: 'prefill' }), kind: experts.requested() },
+      wanted: () => false,
+    };
+    await engine.run(request, signal);
+  }
 }
 
 /** By the name of the graph's output. */

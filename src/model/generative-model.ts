@@ -1,4 +1,4 @@
-import { DecoderDecoding } from '../engine/decoding.ts';
+import { DecoderDecoding, type SequenceKeeper } from '../engine/decoding.ts';
 import type { Prompt } from '../engine/sequence.ts';
 import { type BackendReader, chooseBackend } from '../engine/tuning/policy.ts';
 import { abortable, InputError } from '../errors.ts';
@@ -16,6 +16,7 @@ import { checkInputs, checkOptions, noMore } from '../options.ts';
 import type { ResidencyStats } from '../runtime/device.ts';
 import type { Tensor } from '../runtime/ort.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import { checkCache } from './cache.ts';
 import { Chat, type ChatOptions, checkChatOptions } from './chat.ts';
 import {
   COMPILE_OPTIONS,
@@ -136,23 +137,29 @@ export abstract class GenerativeModel<O extends CausalLMGenerateOptions = Causal
 
   /** Opens a decoding for `generate`. @internal */
   async openDecoding(request: DecodingRequest): Promise<Decoding> {
-    const { prompts, newTokens, expertsImplementation, returnRoutedExperts = false } = request;
+    const { prompts, newTokens, expertsImplementation, returnRoutedExperts = false, cache } = request;
     if (returnRoutedExperts) this.assertRouted();
-    return new DecoderDecoding(
-      this.parts.engine,
-      prompts,
-      newTokens,
-      this.backendReader(expertsImplementation),
-      returnRoutedExperts,
-    );
+    const { engine } = this.parts;
+    const experts = this.backendReader(expertsImplementation);
+    if (cache !== undefined) checkCache(cache, 'generate');
+    const keeper = cache?.lend(engine, 'generate');
+    try {
+      const options = { routing: returnRoutedExperts, keeper };
+      return new DecoderDecoding(engine, prompts, newTokens, experts, options);
+    } catch (error) {
+      keeper?.end();
+      throw error;
+    }
   }
 
   protected async logits(
     prompts: readonly Prompt[],
     inputs: ForwardInputs,
     experts: BackendReader,
+    keeper?: SequenceKeeper,
   ): Promise<CausalLMOutput> {
-    const { main, ...rest } = await forwardPass(this.parts.engine, prompts, inputs, 'logits', experts);
+    const { engine } = this.parts;
+    const { main, ...rest } = await forwardPass(engine, prompts, inputs, 'logits', experts, keeper);
     return { logits: main, ...rest };
   }
 

@@ -30,7 +30,7 @@ const VISUAL_OPTIONS = [
   'mmTokenTypeIds',
 ] as const satisfies readonly (keyof VisualInputs)[];
 
-export type ImageTextForwardInputs = ForwardInputs & VisualInputs;
+export type ImageTextForwardInputs = Omit<ForwardInputs, 'cache'> & VisualInputs;
 export interface ImageTextGenerateOptions extends CausalLMGenerateOptions, VisualInputs {}
 
 /** Features of one modality, handed out in the order of the placeholders. */

@@ -1,4 +1,5 @@
 import type { DType } from '../dtype.ts';
+import type { ModelIdentity } from '../engine/cache-file.ts';
 import type { Engine } from '../engine/engine.ts';
 import type { VisionRuntime } from '../engine/vision-runner.ts';
 import type { ExpertsModel, ExpertsSetting } from '../experts/resolve.ts';
@@ -31,6 +32,8 @@ export interface ModelParts {
   /** The vision tower of an image-text model. */
   readonly vision?: VisionRuntime;
   readonly contextLength: number;
+  /** What tells the model from others; computed once, when somebody asks. */
+  readonly identity: () => Promise<ModelIdentity>;
   readonly expertsModel: ExpertsModel;
   readonly experts: ExpertsSetting;
   /** Whether `grouped_mm` may decode with `batched_mm` on a GPU. */

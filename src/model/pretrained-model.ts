@@ -1,5 +1,8 @@
 import { inspect } from 'node:util';
 import type { DType } from '../dtype.ts';
+import { type CacheOwner, loadCache } from '../engine/cache-file.ts';
+import type { SequenceKeeper } from '../engine/decoding.ts';
+import type { Prompt } from '../engine/sequence.ts';
 import {
   type BackendPolicy,
   type BackendReader,
@@ -11,6 +14,7 @@ import { applyExperts, type ExpertsSetting } from '../experts/resolve.ts';
 import { checkPrompts, type Prompts } from '../generation/prompt.ts';
 import { checkOptions, noMore } from '../options.ts';
 import type { RoutingHeader, RoutingListener } from '../routing/record.ts';
+import { Cache, checkCache, checkFile } from './cache.ts';
 import type { Tuning } from './compile.ts';
 import type { ModelParts } from './model-parts.ts';
 
@@ -149,6 +153,60 @@ export abstract class PreTrainedModel {
       ...{ layers, experts: count, perToken, expertBytes: engine.expertBytes },
     };
   }
+
+  /** A cache without tokens, which calls of this model fill: `generate({ …, cache })`. */
+  createCache(...rest: never[]): Cache {
+    noMore(rest, 'createCache', 'call it without any');
+    return new Cache(this.parts.engine, this.#cacheOwner);
+  }
+
+  /**
+   * Reads a cache that `cache.save` of this model has written; where it was loaded from, and whether it is on a GPU, does not matter.
+   * @throws CheckpointError for a file that is damaged, or written by another model; HubError where it cannot be read
+   */
+  async loadCache(file: string, ...rest: never[]): Promise<Cache> {
+    noMore(rest, 'loadCache', 'the file is all it takes');
+    checkFile(file, 'loadCache');
+    const { engine } = this.parts;
+    const kept = await loadCache(file, engine.kept, await this.#cacheOwner());
+    return new Cache(engine, this.#cacheOwner, kept);
+  }
+
+  /**
+   * Calls `run` with the rows, or, where there is a cache, with the one row that begins with its tokens and ends with the given ones.
+   * @param where names the call, for messages
+   */
+  protected async afterCache<T>(
+    rows: readonly Prompt[],
+    cache: unknown,
+    where: string,
+    run: (rows: readonly Prompt[], keeper?: SequenceKeeper) => Promise<T>,
+  ): Promise<T> {
+    if (cache === undefined) return run(rows);
+    checkCache(cache, where);
+    const [row, ...more] = rows as [Prompt, ...Prompt[]];
+    if (more.length > 0)
+      throw new InputError(`${where}: cache holds one sequence, but inputIds has ${rows.length} rows`);
+    const keeper = cache.lend(this.parts.engine, where);
+    try {
+      const ids = [...keeper.kept.ids, ...row.ids];
+      if (ids.length > this.contextLength)
+        throw new InputError(
+          `${where}: the cache's ${keeper.kept.ids.length} tokens and the row's ${row.ids.length} are more than the context of ${this.contextLength}`,
+        );
+      const positions = this.parts.model.promptPositions?.(ids.length);
+      return await run([{ ids, ...(positions && { positions }) }], keeper);
+    } finally {
+      keeper.end();
+    }
+  }
+
+  readonly #cacheOwner = async (): Promise<CacheOwner> => ({
+    identity: await this.parts.identity(),
+    name: this.nameOrPath,
+    vocabSize: this.parts.model.vocabSize,
+    contextLength: this.contextLength,
+  });
 
   /** Waits for runs in progress, then frees sessions and weights. The model cannot be used afterwards. Idempotent. */
   async dispose(...rest: never[]): Promise<void> {

@@ -73,6 +73,7 @@ it('asks for all logits only where a processor wants them or the list does not s
         fork: (parents) => decoding.fork(parents),
         cachedTokens: decoding.cachedTokens,
         expertsCalls: decoding.expertsCalls,
+        finish: () => decoding.finish(),
         dispose: () => decoding.dispose(),
       };
     };

@@ -140,6 +140,7 @@ export class LookupModel implements Generator {
       get expertsCalls() {
         return { eager: calls };
       },
+      finish: () => {},
       dispose: end,
     };
   }

@@ -12,6 +12,9 @@ export interface CacheBuffer {
   readonly bytes: number;
   /** Its first `pieces` of dimension 0, fed as past and fetched as present, so that the engine changes it in place. */
   tensor(pieces: number): Tensor;
+  /** The bytes of a piece. */
+  read(piece: number): Promise<Uint8Array>;
+  write(piece: number, bytes: Uint8Array): Promise<void>;
   dispose(): void;
 }
 
@@ -64,6 +67,15 @@ class HostBuffer implements CacheBuffer {
     this.#memory.copyWithin(to * bytes, from * bytes, (from + 1) * bytes);
   }
 
+  async read(piece: number): Promise<Uint8Array> {
+    const bytes = pieceBytes(this);
+    return this.#memory.slice(piece * bytes, (piece + 1) * bytes);
+  }
+
+  async write(piece: number, bytes: Uint8Array): Promise<void> {
+    this.#memory.set(bytes, piece * pieceBytes(this));
+  }
+
   dispose(): void {}
 }
 
@@ -94,6 +106,15 @@ class DeviceBuffer implements CacheBuffer {
 
   get bytes(): number {
     return this.memory.bytes;
+  }
+
+  async read(piece: number): Promise<Uint8Array> {
+    const bytes = pieceBytes(this);
+    return new Uint8Array(await this.memory.read(piece * bytes, bytes));
+  }
+
+  write(piece: number, bytes: Uint8Array): Promise<void> {
+    return this.memory.write(bytes, piece * pieceBytes(this));
   }
 
   dispose(): void {

@@ -3,6 +3,7 @@ import { stateName } from '../../models/io.ts';
 import type { CacheSpec } from '../../nn/cache-spec.ts';
 import type { CacheMemory } from './memory.ts';
 import { PrefixTree, type StateHolders } from './prefix-tree.ts';
+import { joinBlocks, type RowPart, splitBlocks } from './row-parts.ts';
 import { type CacheTensors, Slab, type SlabPart } from './slab.ts';
 
 /** Positions of one block: a whole number of the key tiles that attention kernels read. */
@@ -27,6 +28,8 @@ interface OpenRow extends CacheRow {
   slot: number;
   /** Most positions it will ever hold. */
   readonly limit: number;
+  /** Whether it is only kept, and takes part in no pass. */
+  rests: boolean;
 }
 
 /** What a row is to hold. */
@@ -107,7 +110,7 @@ export class CachePool {
 
   /** @param limit most positions the row will ever hold */
   open(limit: number): CacheRow {
-    const row: OpenRow = { blocks: [], slot: -1, limit };
+    const row: OpenRow = { blocks: [], slot: -1, limit, rests: false };
     this.#rows.add(row);
     return row;
   }
@@ -115,14 +118,46 @@ export class CachePool {
   /**
    * A row that goes on from where another is.
    * @param computed positions that the other holds
+   * @param limit most positions the row will ever hold; by default those of the other
    */
-  fork(row: CacheRow, computed: number): CacheRow {
-    const { limit } = row as OpenRow;
+  fork(row: CacheRow, computed: number, limit = (row as OpenRow).limit): CacheRow {
     const shared = row.blocks.slice(0, blocksFor(computed));
     const slot = computed > 0 && row.slot >= 0 ? this.#slots.share(row.slot) : -1;
-    const fork: OpenRow = { blocks: shared.map((block) => this.#blocks.share(block)), slot, limit };
+    const blocks = shared.map((block) => this.#blocks.share(block));
+    const fork: OpenRow = { blocks, slot, limit, rests: false };
     this.#rows.add(fork);
     return fork;
+  }
+
+  /** Says of a row that it is only kept from now on: its memory may be moved when nobody computes. */
+  rest(row: CacheRow): void {
+    (row as OpenRow).rests = true;
+  }
+
+  /** The tensors of a row that holds so many positions, without blocks. */
+  partsOf(positions: number): RowPart[] {
+    const keysValues = this.#blocks.parts.map(({ name, dtype, dims: [heads, , width] }) => ({
+      ...{ name, dtype, dims: [heads as number, positions, width as number] },
+    }));
+    return [...keysValues, ...this.#slots.parts];
+  }
+
+  /** The bytes of one of them, wherever it lies; no pass may be running. */
+  async readPart(row: CacheRow, positions: number, { name }: RowPart): Promise<Uint8Array> {
+    const part = this.#blocks.parts.find((one) => one.name === name);
+    if (!part) return this.#slots.read(name, row.slot);
+    const blocks: Uint8Array[] = [];
+    for (const block of row.blocks.slice(0, blocksFor(positions)))
+      blocks.push(await this.#blocks.read(name, block));
+    return joinBlocks(blocks, part, positions);
+  }
+
+  /** Writes one of them to a row that has been reserved for so many positions and shares nothing. */
+  async writePart(row: CacheRow, positions: number, { name }: RowPart, bytes: Uint8Array): Promise<void> {
+    const part = this.#blocks.parts.find((one) => one.name === name);
+    if (!part) return this.#slots.write(name, row.slot, bytes);
+    for (const [i, block] of splitBlocks(bytes, part, positions).entries())
+      await this.#blocks.write(name, row.blocks[i] as number, block);
   }
 
   /** Makes a row's first blocks others that hold the same tokens. */
@@ -165,17 +200,19 @@ export class CachePool {
 
   /** Whether `trim` would give memory back. */
   get isTooLarge(): boolean {
-    if (this.#rows.size > 0) return false;
-    const { size, stateCount } = this.prefixes;
-    return this.#blocks.size > IDLE_BLOCKS + 2 * size || this.#slots.size > IDLE_SLOTS + 2 * stateCount;
+    if ([...this.#rows].some(({ rests }) => !rests)) return false;
+    return isLoose(this.#blocks, IDLE_BLOCKS) || isLoose(this.#slots, IDLE_SLOTS);
   }
 
-  /** Gives memory back where no row is open: all but a little, and what the prefixes take. */
+  /** Gives memory back where no row is being computed: all but a little, and what rows at rest and prefixes take. */
   async trim(): Promise<void> {
     if (!this.isTooLarge) return;
-    const { size, stateCount } = this.prefixes;
-    await trimTo(stateCount, IDLE_SLOTS, this.#slots, (numberOf) => this.prefixes.renumberStates(numberOf));
-    await trimTo(size, IDLE_BLOCKS, this.#blocks, (numberOf) => this.prefixes.renumber(numberOf));
+    const slots = await tighten(this.#slots, IDLE_SLOTS);
+    this.prefixes.renumberStates(slots);
+    for (const row of this.#rows) if (row.slot >= 0) row.slot = slots(row.slot);
+    const blocks = await tighten(this.#blocks, IDLE_BLOCKS);
+    this.prefixes.renumber(blocks);
+    for (const row of this.#rows) row.blocks.splice(0, row.blocks.length, ...row.blocks.map(blocks));
   }
 
   dispose(): void {
@@ -256,17 +293,25 @@ export class CachePool {
   }
 }
 
-/** Gives back what a slab has beyond `kept` pieces that are in use, but for a little. */
-async function trimTo(
-  kept: number,
-  idle: number,
-  slab: Slab,
-  renumber: (numberOf: (piece: number) => number) => void,
-): Promise<void> {
-  if (slab.size <= idle + 2 * kept) return;
-  if (kept === 0) return slab.clear();
+/** Whether a slab has many more pieces than are in use. */
+function isLoose({ size, free }: Slab, idle: number): boolean {
+  return size > idle + 2 * (size - free);
+}
+
+/**
+ * Gives back what a slab has beyond the pieces that are in use, but for a little.
+ * @returns the new number of a piece
+ */
+async function tighten(slab: Slab, idle: number): Promise<(piece: number) => number> {
+  const kept = slab.size - slab.free;
+  const same = (piece: number) => piece;
+  if (!isLoose(slab, idle)) return same;
+  if (kept === 0) {
+    slab.clear();
+    return same;
+  }
   const moved = await slab.shrink(kept + Math.min(idle, kept));
-  renumber((piece) => moved.get(piece) ?? piece);
+  return (piece) => moved.get(piece) ?? piece;
 }
 
 function stateHolders(slots: Slab, blockBytes: number): StateHolders {

@@ -21,7 +21,7 @@ export interface SlabPart {
  * Whoever resizes, copies or clears must see to it that no pass is running.
  */
 export class Slab {
-  readonly #parts: readonly SlabPart[];
+  readonly parts: readonly SlabPart[];
   readonly #memory: CacheMemory;
   readonly #onMove: () => void;
   readonly #buffers = new Map<string, CacheBuffer>();
@@ -34,7 +34,7 @@ export class Slab {
 
   /** @param onMove called before the memory moves or is freed: recordings hold addresses */
   constructor(parts: readonly SlabPart[], memory: CacheMemory, onMove: () => void) {
-    this.#parts = parts;
+    this.parts = parts;
     this.#memory = memory;
     this.#onMove = onMove;
   }
@@ -60,7 +60,7 @@ export class Slab {
   /** Bytes of one piece. */
   get pieceBytes(): number {
     const of = ({ dtype, dims }: SlabPart) => dims.reduce((a, b) => a * b, ELEMENT_TYPES[dtype].bytes);
-    return this.#parts.reduce((sum, part) => sum + of(part), 0);
+    return this.parts.reduce((sum, part) => sum + of(part), 0);
   }
 
   /** A piece that is free, the lowest unless some were given back; its contents are what they happen to be. */
@@ -137,8 +137,21 @@ export class Slab {
     await this.#memory.copy(copies.flatMap((copy) => buffers.map((buffer) => ({ buffer, ...copy }))));
   }
 
+  /** What a piece has of a tensor. */
+  read(name: string, piece: number): Promise<Uint8Array> {
+    return this.#bufferOf(name).read(piece);
+  }
+
+  write(name: string, piece: number, bytes: Uint8Array): Promise<void> {
+    return this.#bufferOf(name).write(piece, bytes);
+  }
+
+  #bufferOf(name: string): CacheBuffer {
+    return this.#buffers.get(name) as CacheBuffer;
+  }
+
   async #resizeBuffers(size: number): Promise<void> {
-    for (const { name, dtype, dims } of this.#parts) {
+    for (const { name, dtype, dims } of this.parts) {
       const old = this.#buffers.get(name);
       // Large enough already where an earlier growth ended midway.
       if (old && size > this.#size && (old.dims[0] ?? 0) >= size) continue;
