@@ -30,6 +30,11 @@ const COMMANDS: readonly Entry[] = [
     load: async () => (await import('./serve.ts')).addServeCommand,
   },
   {
+    usage: 'batch [in] [out]',
+    description: "Answer a file of requests, in OpenAI's batch format, and go on where an earlier run ended.",
+    load: async () => (await import('./batch.ts')).addBatchCommand,
+  },
+  {
     usage: 'info <model>',
     description: 'Describe a model: architecture, parameters, experts, files.',
     load: async () => (await import('./info.ts')).addInfoCommand,

@@ -1,7 +1,7 @@
-import { once } from 'node:events';
 import type { Command } from 'commander';
 import { InvalidArgumentError } from 'commander';
 import { type CausalLM, DEMO_MODEL, type ImageTextToText } from '../index.ts';
+import { END, ending } from './ending.ts';
 import type { Io } from './io.ts';
 import { loadModel, type ModelFlags } from './load-model.ts';
 import {
@@ -17,8 +17,6 @@ import {
 
 /** How long a server that is told to end goes on answering, in seconds. */
 const DRAIN = 30;
-/** How a server is asked to end in order; Windows knows no SIGTERM, but Ctrl-Break. */
-const END = process.platform === 'win32' ? 'SIGBREAK' : 'SIGTERM';
 /** Names under which a server on this machine alone is called. */
 const LOOPBACK = ['localhost', '127.0.0.1', '[::1]'];
 
@@ -108,20 +106,6 @@ async function serve(flags: Flags, io: Io): Promise<void> {
     io.stderr.write(isDone ? 'ended\n' : 'ended with requests unanswered\n');
   } finally {
     await Promise.all(loaded.map(({ model }) => model.dispose()));
-  }
-}
-
-/** Resolves on {@link END}, or when the run is stopped. */
-async function ending(stop: AbortSignal): Promise<void> {
-  const over = new AbortController();
-  try {
-    if (stop.aborted) return;
-    await Promise.race([
-      once(process, END, { signal: over.signal }),
-      once(stop, 'abort', { signal: over.signal }),
-    ]);
-  } finally {
-    over.abort();
   }
 }
 

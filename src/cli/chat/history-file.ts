@@ -1,6 +1,6 @@
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { ownCacheFolder } from '../../files.ts';
+import { makeFolder, ownCacheFolder } from '../../files.ts';
 
 const fileName = () => join(ownCacheFolder(), 'chat-history');
 
@@ -14,7 +14,7 @@ export async function readHistory(): Promise<string[]> {
 export async function writeHistory(lines: readonly string[]): Promise<void> {
   if (lines.length === 0) return;
   try {
-    await mkdir(dirname(fileName()), { recursive: true });
+    await makeFolder(dirname(fileName()));
     await writeFile(fileName(), lines.map((line) => `${line}\n`).join(''), { mode: 0o600 });
   } catch {}
 }

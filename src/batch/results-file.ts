@@ -1,0 +1,118 @@
+import { type FileHandle, open } from 'node:fs/promises';
+import { InputError, show } from '../errors.ts';
+import { type BatchLine, readLines } from './lines.ts';
+import { type BatchResult, isAnswered, lineOf } from './result.ts';
+
+/** A file of results that grows, and knows which lines it has answered already. */
+export class ResultsFile {
+  readonly #path: string;
+  readonly #file: FileHandle;
+  /** By number of the line; what was made in this run is no longer asked for. */
+  readonly #had: Map<number, string | null>;
+  readonly earlier: { readonly answered: number; readonly failed: number };
+
+  private constructor(
+    path: string,
+    file: FileHandle,
+    had: Map<number, string | null>,
+    earlier: ResultsFile['earlier'],
+  ) {
+    this.#path = path;
+    this.#file = file;
+    this.#had = had;
+    this.earlier = earlier;
+  }
+
+  /**
+   * Opens or makes the file. Half a line at its end, which a kill leaves, is cut off.
+   * @throws InputError for a file that holds something else
+   */
+  static async open(path: string): Promise<ResultsFile> {
+    const file = await open(path, 'a+').catch((error: Error) => {
+      throw new InputError(`${path} cannot be written: ${error.message}`, { cause: error });
+    });
+    try {
+      await file.truncate(await wholeLines(file));
+      const had = new Map<number, string | null>();
+      const earlier = { answered: 0, failed: 0 };
+      for await (const { number, text } of readLines(path)) {
+        const { result, line } = parseResult(text, `${path}, line ${number}`);
+        had.set(line, result.custom_id);
+        if (isAnswered(result)) earlier.answered++;
+        else earlier.failed++;
+      }
+      return new ResultsFile(path, file, had, earlier);
+    } catch (error) {
+      await file.close();
+      throw error;
+    }
+  }
+
+  /** Lines that an earlier run has answered. */
+  get earlierLines(): Iterable<number> {
+    return this.#had.keys();
+  }
+
+  /**
+   * Whether an earlier run has answered a line.
+   * @throws InputError where what it answered was another line: the results are those of another file
+   */
+  has({ number, text }: BatchLine): boolean {
+    const customId = this.#had.get(number);
+    if (customId === undefined) return false;
+    if (customId !== null && customIdOf(text) !== customId)
+      throw new InputError(
+        `${this.#path} has the results of another file: line ${number} was ${show(customId)} there; name another file for the results`,
+      );
+    return true;
+  }
+
+  /** Adds a result, in one piece. */
+  async add(result: BatchResult): Promise<void> {
+    await this.#file.appendFile(`${JSON.stringify(result)}\n`);
+  }
+
+  /** Closes the file, once it is on the disk. */
+  async close(): Promise<void> {
+    try {
+      await this.#file.datasync();
+    } finally {
+      await this.#file.close();
+    }
+  }
+}
+
+/** Bytes up to the last end of a line. */
+async function wholeLines(file: FileHandle): Promise<number> {
+  const { size } = await file.stat();
+  const buffer = Buffer.alloc(65_536);
+  for (let end = size; end > 0; ) {
+    const start = Math.max(0, end - buffer.length);
+    const { bytesRead } = await file.read(buffer, 0, end - start, start);
+    const at = buffer.lastIndexOf('\n', bytesRead - 1);
+    if (at !== -1) return start + at + 1;
+    end = start;
+  }
+  return 0;
+}
+
+function parseResult(text: string, where: string): { result: BatchResult; line: number } {
+  let result: BatchResult | undefined;
+  try {
+    result = JSON.parse(text);
+  } catch {}
+  const line = lineOf(result?.id);
+  if (!result || line === undefined)
+    throw new InputError(
+      `${where}: ${show(text)} is no result of a batch; name another file for the results`,
+    );
+  return { result, line };
+}
+
+function customIdOf(text: string): unknown {
+  try {
+    return (JSON.parse(text) as { custom_id?: unknown } | null)?.custom_id;
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,137 @@
+/** Workers that drain a queue in a real Redis, and what kills do to it. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { startWorker } from '../../src/batch/queue/index.ts';
+import type { Server } from '../../src/server/index.ts';
+import { run } from '../cli/capture.ts';
+import { type CompiledSources, compileSources } from '../helpers/compile-sources.ts';
+import { DEMO_FOLDER } from '../helpers/goldens.ts';
+import { answersIn, readResults, requestIds, requestLine, writeRequests } from './files.ts';
+import { hasRedis, startRedis } from './redis.ts';
+
+const LINES = 150;
+const why = hasRedis ? '' : ' (skipped: redis-server is not installed)';
+
+describe.skipIf(!hasRedis)(`a queue${why}`, () => {
+  let compiled: CompiledSources;
+  let redis: Awaited<ReturnType<typeof startRedis>>;
+  let folder: string;
+  let input: string;
+  let output: string;
+  const children = new Set<ChildProcess>();
+
+  beforeAll(async () => {
+    compiled = await compileSources('cli/main.ts');
+  });
+  afterAll(() => compiled.remove());
+  beforeEach(async () => {
+    redis = await startRedis();
+    folder = mkdtempSync(join(tmpdir(), 'switchyard-queue-'));
+    input = join(folder, 'in.jsonl');
+    output = join(folder, 'out.jsonl');
+  });
+  afterEach(async () => {
+    for (const child of children) child.kill('SIGKILL');
+    children.clear();
+    await redis.stop();
+    rmSync(folder, { recursive: true });
+  });
+
+  /** `switchyard batch` in a process of its own. */
+  function start(...args: string[]) {
+    const main = join(compiled.folder, 'cli', 'main.js');
+    const child = spawn(process.execPath, [main, 'batch', '--queue', redis.url, ...args]);
+    children.add(child);
+    let said = '';
+    child.stderr.on('data', (text) => {
+      said += String(text);
+    });
+    return { child, said: () => said, exit: once(child, 'exit') };
+  }
+
+  async function startProcess() {
+    const worker = start('-m', DEMO_FOLDER, '--name', 'demo', '--at-once', '2', '--stalled-after', '1');
+    await expect.poll(worker.said).toContain('works for the queue');
+    return worker;
+  }
+
+  const written = () => (existsSync(output) ? readFileSync(output, 'utf8').split('\n').length - 1 : 0);
+  const sorted = (results: readonly { custom_id: string | null }[]) =>
+    results.map(({ custom_id }) => Number(custom_id?.split('-')[1])).sort((a, b) => a - b);
+  const all = requestIds(LINES).map((_, i) => i + 1);
+
+  it('has each request once in the results, when one of two workers is killed -9 midway', async () => {
+    writeRequests(input, LINES, 40);
+    const [first, second] = [await startProcess(), await startProcess()];
+    const client = run(['batch', input, output, '--queue', redis.url, '--as-they-come']);
+    await expect.poll(written).toBeGreaterThan(10);
+    first.child.kill('SIGKILL');
+    const { exitCode, stderr } = await client;
+    expect([exitCode, stderr]).toEqual([0, expect.stringContaining(`${LINES} lines answered\n`)]);
+    expect(sorted(readResults(output))).toEqual(all);
+
+    // What came through the queue is what a model says here.
+    const local = join(folder, 'local.jsonl');
+    await run(['batch', input, local]);
+    expect(new Map(answersIn(output).map(([id, text]) => [id, text]))).toEqual(
+      new Map(answersIn(local).map(([id, text]) => [id, text])),
+    );
+    second.child.kill('SIGTERM');
+    expect((await second.exit)[0]).toBe(0);
+    expect(second.said()).toMatch(/\d+ requests answered\n$/);
+  });
+
+  it('has each request once in the results, when who collects them is killed -9 midway', async () => {
+    writeRequests(input, LINES, 40);
+    await startProcess();
+    const first = start(input, output);
+    await expect.poll(written).toBeGreaterThan(10);
+    first.child.kill('SIGKILL');
+    await first.exit;
+    expect(written()).toBeLessThan(LINES);
+    const { exitCode, stderr } = await run(['batch', input, output, '--queue', redis.url]);
+    expect([exitCode, stderr]).toEqual([0, expect.stringMatching(/\d+ of 150 lines are done already\n/)]);
+    // In their order, too.
+    expect(readResults(output).map(({ custom_id }) => custom_id)).toEqual(requestIds(LINES));
+  });
+
+  it('gives requests up that fail again and again, and lists them', async () => {
+    writeRequests(input, 3);
+    const calls: Record<string, number> = {};
+    const fetch = async (request: Request) => {
+      const { messages } = (await request.json()) as { messages: [{ content: string }] };
+      const question = messages[0].content;
+      calls[question] = (calls[question] ?? 0) + 1;
+      // The first does well, the second at the second attempt, the third never.
+      if (question.includes('1') || (question.includes('2') && calls[question] === 2))
+        return Response.json({ choices: [] });
+      return Response.json({ error: { message: 'no memory' } }, { status: 503 });
+    };
+    const faults: unknown[] = [];
+    const close = await startWorker({ app: { fetch } } as unknown as Server, {
+      ...{ url: redis.url, name: 'mine', atOnce: 1, stalledAfter: 30 },
+      onError: (error) => faults.push(error),
+      onAnswer: () => {},
+    });
+    const dead = join(folder, 'dead.jsonl');
+    const { exitCode, stderr } = await run([
+      ...['batch', input, output, '--queue', redis.url, '--queue-name', 'mine'],
+      ...['--retries', '2', '--dead-letters', dead],
+    ]);
+    await close(false);
+    expect([exitCode, stderr]).toEqual([0, '2 lines answered, 1 with an error\n']);
+    expect(Object.values(calls)).toEqual([1, 2, 3]);
+    expect(readResults(output)[2]).toEqual({
+      id: 'batch_req_3',
+      custom_id: 'request-3',
+      response: null,
+      error: { code: 'failed', message: 'status 503: no memory' },
+    });
+    expect(readFileSync(dead, 'utf8')).toBe(`${requestLine(3)}\n`);
+    expect(faults).toHaveLength(4);
+  });
+});
