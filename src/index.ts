@@ -61,6 +61,10 @@ export type {
   LoadOptions as ImageLoadOptions,
   PixelValues,
   RawPixels,
+  RawSound,
+  SoundConfig,
+  SoundInput,
+  SoundValues,
   VideoInput,
 } from './media/types.ts';
 export { Cache } from './model/cache.ts';

@@ -61,4 +61,5 @@ export function buildAll(model: Model, weights: WeightSource): void {
     visual: false,
   });
   model.media?.buildTower(new Graph(weights), target);
+  model.media?.sound?.buildTower(new Graph(weights), target);
 }

@@ -1,6 +1,8 @@
 import { DTYPES, type DType, dtypeOf } from '../dtype.ts';
 import { Engine } from '../engine/engine.ts';
+import type { EngineOptions } from '../engine/open-graph.ts';
 import type { Head } from '../engine/sessions.ts';
+import { SoundRuntime } from '../engine/sound-runner.ts';
 import { sees, VisionRuntime } from '../engine/vision-runner.ts';
 import {
   abortIf,
@@ -158,7 +160,7 @@ export async function loadModel(
     backend: textBackend(experts),
   };
   const int8Activations = wantsInt8Activations(request.checkpoint, options, idOrFolder);
-  const { engine, vision, release } = await openRuntimes({ ...request, int8Activations }, options);
+  const { engine, towers, release } = await openRuntimes({ ...request, int8Activations }, options);
   const contextLength = Math.min(model.contextLength, options.maxCacheLength ?? Number.POSITIVE_INFINITY);
   return {
     ...{ idOrFolder, model, config: json, generationConfig, dtype },
@@ -170,7 +172,7 @@ export async function loadModel(
     decodeWithBatchedMm: options.decodeWithBatchedMm ?? true,
     threads: options.threads,
     maxMemory,
-    ...(vision ? { vision } : {}),
+    ...towers,
   };
 }
 
@@ -223,18 +225,29 @@ async function openRuntimes(request: RuntimesRequest, options: LoadOptions) {
     const onWarning = (message: string) => warn(message, options.onWarning);
     const { prefixBytes = defaultPrefixBytes(weights?.device) } = request;
     const common = { dtype, int8Activations, threads: options.threads, weights, onUpload, onWarning };
-    const vision = sees(model) ? new VisionRuntime(model, checkpoint, store, common) : undefined;
-    if (vision) opened.push(() => vision.dispose());
+    const towers = openTowers(model, checkpoint, store, common);
+    for (const tower of Object.values(towers)) opened.push(() => tower.dispose());
     const engine = new Engine(model, checkpoint, store, { ...common, cacheDtype, prefixBytes });
     opened.push(() => engine.dispose());
     engine.assertSupported(backend);
-    if (weights) await vision?.prepare(options.signal);
+    if (weights) for (const tower of Object.values(towers)) await tower.prepare(options.signal);
     await engine.prepare({ head, intermediates: false, visual: false }, backend, options.signal);
-    return { engine, vision, release };
+    return { engine, towers, release };
   } catch (error) {
     await release();
     throw error;
   }
+}
+
+/** What sees, and what hears. */
+function openTowers(
+  model: Model,
+  ...rest: readonly [ModelCheckpoint, WeightStore, EngineOptions]
+): Pick<ModelParts, 'vision' | 'hearing'> {
+  if (!sees(model)) return {};
+  const vision = new VisionRuntime(model, ...rest);
+  const { sound } = model.media;
+  return sound ? { vision, hearing: new SoundRuntime(model, sound, ...rest) } : { vision };
 }
 
 /** The weights on the device asked for; undefined for the CPU. */

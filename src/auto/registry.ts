@@ -6,7 +6,7 @@ import { qwen3 } from '../models/qwen3.ts';
 import { qwen3_5, qwen3_5_moe, qwen3_5_moe_text, qwen3_5_text } from '../models/qwen3_5_moe/model.ts';
 import { qwen3_moe } from '../models/qwen3_moe.ts';
 import { qwen3_next } from '../models/qwen3_next.ts';
-import { qwen3_omni_moe, qwen3_omni_moe_thinker } from '../models/qwen3_omni_moe.ts';
+import { qwen3_omni_moe, qwen3_omni_moe_thinker } from '../models/qwen3_omni_moe/model.ts';
 import { qwen3_vl_moe } from '../models/qwen3_vl_moe/model.ts';
 import { qwen4_exp, qwen4_exp_text } from '../models/qwen4_exp/model.ts';
 

@@ -35,7 +35,7 @@ import {
 } from './options.ts';
 import { idPrinter, textPrinter } from './printers.ts';
 import { createProgressDisplay, type ProgressDisplay } from './progress.ts';
-import { type Batch, encode, encodeWithImages, type Prompt, type PromptFlags, readPrompt } from './prompt.ts';
+import { type Batch, encode, encodeWithMedia, type Prompt, type PromptFlags, readPrompt } from './prompt.ts';
 import { addSamplingOptions, generationOptions, type SamplingFlags } from './sampling-options.ts';
 import { describeStats, type Picture } from './stats.ts';
 
@@ -72,6 +72,11 @@ export function addGenerateCommand(program: Command, io: Io): void {
     .option('--no-think', 'answer without reasoning, where the model can; the prompt is a message then')
     .option('--input-ids <ids>', 'raw token ids, such as 1,2,3; repeat it for a batch', tokenIds)
     .option('--image <image>', 'a picture for an image-text model, as path or URL; repeatable', strings)
+    .option(
+      '--audio <file>',
+      'a sound for a model that hears, as path or URL of a WAV file; repeatable',
+      strings,
+    )
     .option('--experts <spec>', 'experts backend: a name, or key=name,key=name', experts);
   addComputeOptions(command);
   addSamplingOptions(command, "the model's, else 256")
@@ -141,10 +146,16 @@ async function generate(flags: Flags, io: Io): Promise<void> {
 }
 
 async function encodePrompt(prompt: Prompt, loaded: Loaded, io: Io): Promise<Batch | ProcessorOutput> {
-  if ('ids' in prompt || prompt.images.length === 0) return encode(prompt, loaded.tokenizer);
+  if ('ids' in prompt || !hasMedia(prompt)) return encode(prompt, loaded.tokenizer);
   if (!loaded.processor)
-    throw new InputError(`${loaded.model.nameOrPath} is a text model; it takes no --image`);
-  return encodeWithImages(prompt, loaded.processor, io.stop);
+    throw new InputError(
+      `${loaded.model.nameOrPath} is a text model; it takes no ${prompt.images.length > 0 ? '--image' : '--audio'}`,
+    );
+  return encodeWithMedia(prompt, loaded.processor, io.stop);
+}
+
+function hasMedia(prompt: Prompt): boolean {
+  return !('ids' in prompt) && prompt.images.length + prompt.sounds.length > 0;
 }
 
 /** One entry a picture: where it came from, its grid of patches, and the tokens it takes. */
@@ -197,7 +208,7 @@ async function load(flags: Flags, prompt: Prompt, io: Io): Promise<Loaded> {
   if (model.status === 'rejected') throw model.reason;
   try {
     if (tokenizer.status === 'rejected') throw tokenizer.reason;
-    const sees = model.value instanceof ImageTextToText && !('ids' in prompt) && prompt.images.length > 0;
+    const sees = model.value instanceof ImageTextToText && hasMedia(prompt);
     const processor = sees
       ? await AutoProcessor.fromPretrained(repo, given({ tokenizer: tokenizer.value }))
       : undefined;

@@ -10,6 +10,7 @@ import { type Io, UsageError } from './io.ts';
 export type Prompt =
   | (({ text: string } | { messages: readonly ChatMessage[]; thinks: boolean }) & {
       images: readonly string[];
+      sounds: readonly string[];
     })
   | { ids: number[][] };
 
@@ -27,6 +28,8 @@ export interface PromptFlags {
   think?: boolean;
   /** Paths and URLs of pictures that belong to the prompt. */
   image?: string[];
+  /** And of sounds. */
+  audio?: string[];
 }
 
 /**
@@ -36,13 +39,13 @@ export interface PromptFlags {
  */
 export async function readPrompt(flags: PromptFlags, stdin: Io['stdin'], stop: AbortSignal): Promise<Prompt> {
   checkPrompt(flags);
-  const images = flags.image ?? [];
+  const media = { images: flags.image ?? [], sounds: flags.audio ?? [] };
   if (flags.inputIds) return { ids: flags.inputIds };
   const given = flags.chat ?? flags.prompt ?? flags.words ?? (await promptOfFile(flags.promptFile));
   const text = given === undefined ? await piped(stdin, stop) : await withPiped(given, stdin, stop);
-  if (!speaks(flags)) return { text, images };
+  if (!speaks(flags)) return { text, ...media };
   const system = flags.system === undefined ? [] : [{ role: 'system', content: flags.system }];
-  return { messages: [...system, { role: 'user', content: text }], thinks: flags.think ?? true, images };
+  return { messages: [...system, { role: 'user', content: text }], thinks: flags.think ?? true, ...media };
 }
 
 /** Whether the text is a message for the chat template. `--chat` without a text takes what is piped in. */
@@ -60,9 +63,10 @@ function checkPrompt(flags: PromptFlags): void {
   ].filter((name) => name !== false);
   if (given.length > 1) throw new UsageError(`${given.join(' and ')} exclude each other; give one of them`);
   if (flags.inputIds) {
-    if (flags.image)
+    const media = flags.image ? '--image' : flags.audio ? '--audio' : undefined;
+    if (media)
       throw new UsageError(
-        '--image and --input-ids exclude each other; give the prompt as --prompt or --chat',
+        `${media} and --input-ids exclude each other; give the prompt as --prompt or --chat`,
       );
     const stray = flags.system !== undefined ? '--system' : flags.think === false ? '--no-think' : undefined;
     if (stray) throw new UsageError(`${stray} belongs to a message, but --input-ids are given`);
@@ -133,27 +137,29 @@ export function encode(prompt: Prompt, tokenizer: Tokenizer | undefined): Batch 
   return tokenizer.applyChatTemplate(prompt.messages, templateOptions(prompt));
 }
 
-/** Inputs of a prompt with pictures. They come before the text, unless the text says where. */
-export async function encodeWithImages(
+/** Inputs of a prompt with pictures and sounds. They come before the text, unless the text says where. */
+export async function encodeWithMedia(
   prompt: Exclude<Prompt, { ids: number[][] }>,
   processor: Processor,
   signal: AbortSignal,
 ): Promise<ProcessorOutput> {
-  const { images } = prompt;
+  const { images, sounds: audio } = prompt;
   if ('messages' in prompt) {
+    const parts = [...images.map(() => ({ type: 'image' })), ...audio.map(() => ({ type: 'audio' }))];
     const messages = prompt.messages.map((message) =>
       message.role === 'user'
-        ? {
-            ...message,
-            content: [...images.map(() => ({ type: 'image' })), { type: 'text', text: message.content }],
-          }
+        ? { ...message, content: [...parts, { type: 'text', text: message.content }] }
         : message,
     );
-    return processor.applyChatTemplate(messages, { images, signal, ...templateOptions(prompt) });
+    return processor.applyChatTemplate(messages, { images, audio, signal, ...templateOptions(prompt) });
   }
-  const isMarked = prompt.text.includes(processor.imageToken);
-  const text = isMarked ? prompt.text : processor.imageMark.repeat(images.length) + prompt.text;
-  return processor({ text, images, signal });
+  const marks = (token: string, mark: string, count: number) =>
+    prompt.text.includes(token) ? '' : mark.repeat(count);
+  const text =
+    marks(processor.imageToken, processor.imageMark, images.length) +
+    marks(processor.audioToken, processor.audioMark, audio.length) +
+    prompt.text;
+  return processor({ text, images, audio, signal });
 }
 
 /** `enable_thinking` is what Qwen's templates call it; a template that does not know it is none that thinks. */

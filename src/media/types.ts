@@ -29,6 +29,41 @@ export interface VideoInput {
   readonly timestamps?: readonly number[];
 }
 
+/** A sound as the caller has it. */
+export interface RawSound {
+  /** One channel, from −1 to 1. */
+  readonly samples: Float32Array;
+  /** Samples a second. */
+  readonly samplingRate: number;
+}
+
+/** A sound: a path, a `http:`, `https:`, `file:` or `data:` URL, the bytes of a WAV file, or samples. */
+export type SoundInput = string | URL | Uint8Array | RawSound;
+
+/** How sound becomes a spectrogram: fields of HF `WhisperFeatureExtractor`. */
+export interface SoundConfig {
+  /** Bands, from 0 to 8000 Hz. */
+  readonly bands: number;
+  /** Samples of one transform. */
+  readonly window: number;
+  /** Samples from frame to frame. */
+  readonly hop: number;
+  /** Samples a second. */
+  readonly samplingRate: number;
+}
+
+/** Spectrograms as a model that hears takes them: fp32 [sounds, bands, frames], shorter ones filled up. */
+export interface SoundValues {
+  readonly data: Float32Array;
+  readonly dims: readonly [sounds: number, bands: number, frames: number];
+}
+
+/** A spectrogram, fp32 [bands, frames]. */
+export interface SoundFeatures {
+  readonly data: Float32Array;
+  readonly dims: readonly [bands: number, frames: number];
+}
+
 /** Patches of one image or video along time, height and width (`image_grid_thw` of transformers). */
 export type Grid = readonly [time: number, height: number, width: number];
 

@@ -1,8 +1,9 @@
 import type { Prompt, VisualFeatures } from '../engine/sequence.ts';
+import type { SoundRuntime } from '../engine/sound-runner.ts';
 import { sees, type VisionRuntime } from '../engine/vision-runner.ts';
 import { abortable, InputError } from '../errors.ts';
 import type { Prompts } from '../generation/prompt.ts';
-import type { Grid, PixelValues } from '../media/types.ts';
+import type { Grid, PixelValues, SoundValues } from '../media/types.ts';
 import { type MediaPart, TOKEN_TYPES } from '../models/architecture.ts';
 
 import { checkForward, type ForwardInputs, LOGITS_OPTIONS } from './forward.ts';
@@ -10,7 +11,7 @@ import type { CausalLMGenerateOptions } from './generate-options.ts';
 import { type CausalLMOutput, GenerativeModel } from './generative-model.ts';
 import type { ModelParts } from './model-parts.ts';
 
-/** Pictures and clips beside the token ids, as a `Processor` returns them. */
+/** Pictures, clips and sounds beside the token ids, as a `Processor` returns them. */
 export interface VisualInputs {
   /** Patches of all images, in the order of their placeholders, row after row of the batch. */
   pixelValues?: PixelValues;
@@ -18,7 +19,11 @@ export interface VisualInputs {
   imageGridThw?: readonly Grid[];
   pixelValuesVideos?: PixelValues;
   videoGridThw?: readonly Grid[];
-  /** 0 = text, 1 = image, 2 = video; [rows, tokens]. Default: read off the placeholder ids. */
+  /** Spectrograms of all sounds, in the order of their placeholders, shorter ones filled up; of a model that hears. */
+  inputFeatures?: SoundValues;
+  /** [sounds, frames]; 1 for a frame, 0 for what fills up. */
+  featureAttentionMask?: readonly (readonly number[])[];
+  /** 0 = text, 1 = image, 2 = video, 3 = sound; [rows, tokens]. Default: read off the placeholder ids. */
   mmTokenTypeIds?: readonly (readonly number[])[];
 }
 
@@ -27,6 +32,8 @@ const VISUAL_OPTIONS = [
   'imageGridThw',
   'pixelValuesVideos',
   'videoGridThw',
+  'inputFeatures',
+  'featureAttentionMask',
   'mmTokenTypeIds',
 ] as const satisfies readonly (keyof VisualInputs)[];
 
@@ -42,13 +49,15 @@ interface FeatureStream {
 /** A decoder that sees. Counterpart of HF `Qwen3VLMoeForConditionalGeneration`. */
 export class ImageTextToText extends GenerativeModel<ImageTextGenerateOptions> {
   readonly #vision: VisionRuntime;
+  readonly #hearing: SoundRuntime | undefined;
   readonly #media: MediaPart;
 
   constructor(parts: ModelParts) {
     super(parts);
-    const { model, vision } = parts;
+    const { model, vision, hearing } = parts;
     if (!vision || !sees(model)) throw new Error('an image-text model was opened without its vision tower');
     this.#vision = vision;
+    this.#hearing = hearing;
     this.#media = model.media;
   }
 
@@ -86,8 +95,11 @@ export class ImageTextToText extends GenerativeModel<ImageTextGenerateOptions> {
       inputs.mmTokenTypeIds?.map((row, i) => row.slice(row.length - (prompts[i]?.ids.length ?? 0))) ??
       prompts.map((prompt) => this.#media.tokenTypes(prompt.ids));
     this.#checkCounts(types, inputs);
+    const frames = this.#soundFrames(types, inputs);
     const images = await this.#stream(inputs.pixelValues, inputs.imageGridThw, signal);
     const videos = await this.#stream(inputs.pixelValuesVideos, inputs.videoGridThw, signal);
+    const sounds = await this.#soundStream(inputs.inputFeatures, frames, signal);
+    const streams = [undefined, images, videos, sounds];
     let imageGrids = inputs.imageGridThw ?? [];
     let videoGrids = inputs.videoGridThw ?? [];
     return prompts.map((prompt, row) => {
@@ -98,7 +110,7 @@ export class ImageTextToText extends GenerativeModel<ImageTextGenerateOptions> {
       };
       imageGrids = imageGrids.slice(own.images.length);
       videoGrids = videoGrids.slice(own.videos.length);
-      return { ...prompt, ...this.#positions(rowTypes, own), ...this.#visual(rowTypes, images, videos) };
+      return { ...prompt, ...this.#positions(rowTypes, own), ...this.#visual(rowTypes, streams) };
     });
   }
 
@@ -107,7 +119,8 @@ export class ImageTextToText extends GenerativeModel<ImageTextGenerateOptions> {
     return { positions, positionDelta: delta };
   }
 
-  #visual(types: readonly number[], images: FeatureStream, videos: FeatureStream): Pick<Prompt, 'visual'> {
+  /** @param streams by the kind of tokens that they are for */
+  #visual(types: readonly number[], streams: readonly (FeatureStream | undefined)[]): Pick<Prompt, 'visual'> {
     const places = [...types.keys()].filter((place) => types[place] !== TOKEN_TYPES.text);
     if (places.length === 0) return {};
     const hidden = this.parts.model.hiddenSize;
@@ -115,11 +128,12 @@ export class ImageTextToText extends GenerativeModel<ImageTextGenerateOptions> {
     const embeds = new Float32Array(places.length * hidden);
     const deepstack = Array.from(layers, () => new Float32Array(places.length * hidden));
     for (const [i, place] of places.entries()) {
-      const stream = types[place] === TOKEN_TYPES.image ? images : videos;
+      const stream = streams[types[place] as number] as FeatureStream;
       const row = (from: Float32Array) => from.subarray(stream.next * hidden, (stream.next + 1) * hidden);
       embeds.set(row(stream.features.embeds), i * hidden);
-      for (const [layer, target] of deepstack.entries())
-        target.set(row(stream.features.deepstack[layer] as Float32Array), i * hidden);
+      // Sounds have none.
+      for (const [layer, features] of stream.features.deepstack.entries())
+        deepstack[layer]?.set(row(features), i * hidden);
       stream.next++;
     }
     return { visual: { places, features: { embeds, deepstack } } };
@@ -128,6 +142,40 @@ export class ImageTextToText extends GenerativeModel<ImageTextGenerateOptions> {
   async #stream(pixels?: PixelValues, grids?: readonly Grid[], signal?: AbortSignal): Promise<FeatureStream> {
     if (!pixels || !grids) return { features: { embeds: new Float32Array(), deepstack: [] }, next: 0 };
     return { features: await this.#vision.features(pixels.data, grids, signal), next: 0 };
+  }
+
+  async #soundStream(
+    values: SoundValues | undefined,
+    frames: readonly number[],
+    signal?: AbortSignal,
+  ): Promise<FeatureStream> {
+    const embeds = values ? await this.#hearing?.features(values, frames, signal) : undefined;
+    return { features: { embeds: embeds ?? new Float32Array(), deepstack: [] }, next: 0 };
+  }
+
+  /** Frames of each sound, where placeholders and spectrograms tell the same story. */
+  #soundFrames(types: readonly (readonly number[])[], inputs: VisualInputs): number[] {
+    const { inputFeatures: features, featureAttentionMask: mask } = inputs;
+    const { sound } = this.#media;
+    if (features && !sound) throw new InputError(`${this.nameOrPath} does not hear: leave inputFeatures out`);
+    if (!features !== !mask)
+      throw new InputError(
+        'inputFeatures and featureAttentionMask come together: give both, as the processor returns them',
+      );
+    const frames = (mask ?? []).map((row) => countOf(row, 1));
+    const [sounds, bands, width] = features?.dims ?? [0, 0, 0];
+    if (features && (sounds !== frames.length || bands !== sound?.bands || frames.some((n) => n > width)))
+      throw new InputError(
+        `inputFeatures are [${features.dims}], for a mask of ${frames.length} sounds of ${frames} frames; expected [sounds, ${sound?.bands}, frames]`,
+      );
+    const placeholders = types.reduce((sum, row) => sum + countOf(row, TOKEN_TYPES.audio), 0);
+    const tokens = frames.reduce((sum, count) => sum + (sound?.tokensOf(count) ?? 0), 0);
+    if (placeholders !== tokens)
+      throw new InputError(
+        `inputIds hold ${placeholders} audio placeholders, but inputFeatures stand for ${tokens}; let the processor ` +
+          'expand the placeholders of the same sounds',
+      );
+    return frames;
   }
 
   /** Placeholders, grids and pixels must tell the same story before anything is computed. */

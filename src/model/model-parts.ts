@@ -1,6 +1,7 @@
 import type { DType } from '../dtype.ts';
 import type { ModelIdentity } from '../engine/cache-file.ts';
 import type { Engine } from '../engine/engine.ts';
+import type { SoundRuntime } from '../engine/sound-runner.ts';
 import type { VisionRuntime } from '../engine/vision-runner.ts';
 import type { ExpertsModel, ExpertsSetting } from '../experts/resolve.ts';
 import type { StoredWeight } from '../graph/weight-source.ts';
@@ -31,6 +32,8 @@ export interface ModelParts {
   readonly engine: Engine;
   /** The vision tower of an image-text model. */
   readonly vision?: VisionRuntime;
+  /** The audio tower of one that hears. */
+  readonly hearing?: SoundRuntime;
   readonly contextLength: number;
   /** What tells the model from others; computed once, when somebody asks. */
   readonly identity: () => Promise<ModelIdentity>;

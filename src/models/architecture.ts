@@ -2,7 +2,7 @@ import type { DeclaredDtype } from '../dtype.ts';
 import type { ExpertsContext } from '../experts/interface.ts';
 import type { Graph } from '../graph/graph.ts';
 import type { WeightSource } from '../graph/weight-source.ts';
-import type { Grid } from '../media/types.ts';
+import type { Grid, SoundFeatures } from '../media/types.ts';
 import type { CacheSpec } from '../nn/cache-spec.ts';
 import type { Target, Variant } from '../nn/scope.ts';
 import type { Feed } from './io.ts';
@@ -95,7 +95,7 @@ export type MatrixKind = 'experts' | 'attention' | 'head';
 export interface TensorUse {
   /**
    * `embedding`: a table of which a token reads a row or a few; with a layer, one that is not the tokens'. `projections`: up to a layer's queries, keys and values, which every position
-   * goes through. `rest`: a layer behind that. `norm`: the final norm, and what makes its input. `head`: the output head. `tower`: the vision tower. `unread`: a
+   * goes through. `rest`: a layer behind that. `norm`: the final norm, and what makes its input. `head`: the output head. `tower`: what sees or hears. `unread`: a
    * buffer that old checkpoints carry and every implementation computes itself, or of a part that never runs, such as layers that
    * draft several tokens. `unknown`: none of these.
    */
@@ -110,7 +110,7 @@ export interface TensorUse {
 }
 
 /** Kinds of tokens, as in `mm_token_type_ids`. */
-export const TOKEN_TYPES = { text: 0, image: 1, video: 2 } as const;
+export const TOKEN_TYPES = { text: 0, image: 1, video: 2, audio: 3 } as const;
 
 /** What a model that sees has besides its decoder. */
 export interface MediaPart {
@@ -136,4 +136,21 @@ export interface MediaPart {
   buildTower(graph: Graph, target: Target): void;
   /** What the tower is fed for a picture, by input name. @param pixels fp32 [patches of the grid, patchValues] */
   towerFeeds(pixels: Float32Array, grid: Grid): Readonly<Record<string, Feed>>;
+  /** What a model that hears has besides. */
+  readonly sound?: SoundPart;
+}
+
+/** What a model that hears has besides its decoder. */
+export interface SoundPart {
+  /** Bands of a spectrogram. */
+  readonly bands: number;
+  /** Placeholder tokens that a sound of so many frames stands for. */
+  tokensOf(frames: number): number;
+  /** Emits the audio tower for one window of a sound. Outputs: see `io.ts`. */
+  buildTower(graph: Graph, target: Target): void;
+  /**
+   * What the tower is fed for a sound, by input name: window after window, which do not see each other.
+   * @param frames of the features, without what fills them up
+   */
+  towerFeeds(features: SoundFeatures, frames: number): Iterable<Readonly<Record<string, Feed>>>;
 }

@@ -131,7 +131,12 @@ export const routerWeights = (layer: number, topK: number): Port =>
 /** Patches of one picture or clip, frame by frame; the tower's other inputs are the model's own affair. */
 export const pixelValues = (patchValues: number): Port =>
   port('pixel_values', 'float32', ['frames', 'patches', patchValues]);
-/** What the tower makes of a picture: embeddings of its placeholder tokens … */
+/** Chunks of a sound's spectrogram that see each other. */
+export const soundFeatures = (bands: number): Port =>
+  port('input_features', 'float32', ['chunks', bands, 'frames']);
+/** How many of the chunks' tokens are the sound's. */
+export const SOUND_TOKENS = port('sound_tokens', 'int64', [1]);
+/** What a tower makes of a picture or a sound: embeddings of its placeholder tokens … */
 export const towerEmbeds = (hidden: number): Port => port('embeds', 'float32', ['tokens', hidden]);
 /** … and what is added to their hidden states behind a layer. */
 export const towerDeepstack = (layer: number, hidden: number): Port =>

@@ -7,7 +7,7 @@ interface UseConfig {
 
 interface Prefixes {
   readonly prefix: string;
-  readonly tower?: string;
+  readonly towers?: readonly string[];
   readonly unread?: readonly string[];
 }
 
@@ -30,12 +30,12 @@ const DRAFT = /^mtp\./;
 
 /**
  * Where Qwen's MoE decoders use a tensor.
- * @param prefixes of the decoder's tensors, such as `model`; of the vision tower's, where there is one; of what is never read
+ * @param prefixes of the decoder's tensors, such as `model`; of towers'; of what is never read
  */
 export function tensorUse(
   name: string,
   config: UseConfig,
-  { prefix, tower, unread = [] }: Prefixes,
+  { prefix, towers = [], unread = [] }: Prefixes,
 ): TensorUse {
   const use = (part: TensorUse['part'], more: Partial<TensorUse> = {}): TensorUse => ({
     part,
@@ -45,7 +45,7 @@ export function tensorUse(
   });
   const isSpare = unread.some((part) => name.startsWith(`${part}.`));
   if (isSpare || COMPUTED.test(name) || DRAFT.test(name)) return use('unread', { share: 0 });
-  if (tower !== undefined && name.startsWith(`${tower}.`)) return use('tower');
+  if (towers.some((tower) => name.startsWith(`${tower}.`))) return use('tower');
   if (name === 'lm_head.weight') return use('head', { matrix: 'head' });
   if (!name.startsWith(`${prefix}.`)) return use('unknown');
   const local = name.slice(prefix.length + 1);

@@ -17,8 +17,8 @@ export interface TextModelOptions {
   readonly modelType: string;
   /** Prefix of the decoder's tensors, such as `model`. */
   readonly prefix: string;
-  /** Prefix of the vision tower's tensors, where there is one. */
-  readonly tower?: string;
+  /** Prefixes of the tensors of what sees and hears. */
+  readonly towers?: readonly string[];
   /** Prefixes of tensors that may be stored beside it and are never read, such as a tower that this model does without. */
   readonly unread?: readonly string[];
 }

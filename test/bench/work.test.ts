@@ -20,7 +20,11 @@ function tensors(shapes: Record<string, number[]>): TensorInfo[] {
 const config: TokenWork = {
   attention: [12, 12],
   use: (name) =>
-    tensorUse(name, { num_experts: 8, num_experts_per_tok: 2 }, { prefix: 'model', tower: 'model.visual' }),
+    tensorUse(
+      name,
+      { num_experts: 8, num_experts_per_tok: 2 },
+      { prefix: 'model', towers: ['model.visual'] },
+    ),
 };
 
 const layer = (prefix: string) => ({

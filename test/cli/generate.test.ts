@@ -1,11 +1,12 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { describe, expect, test, vi } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { Stop } from '../../src/cli/io.ts';
 import { generationOptions } from '../../src/cli/sampling-options.ts';
-import { CausalLM } from '../../src/index.ts';
+import { AutoModelForImageTextToText, AutoProcessor, CausalLM } from '../../src/index.ts';
 import { DEMO_FOLDER, type GoldenModel, goldenModel, readJson } from '../helpers/goldens.ts';
+import { wav } from '../media/wav.ts';
 import { run } from './capture.ts';
 
 /** A run that must succeed in silence. */
@@ -118,6 +119,48 @@ describe('pictures', () => {
     [['--model', vl, '--image', picture('none'), '--prompt', 'a'], 1, /none\.png/],
     [['--image', picture('gradient'), '--prompt', 'a'], 1, /text model; it takes no --image/],
     [['--image', picture('gradient'), '--input-ids', '1'], 2, /--image and --input-ids exclude each other/],
+  ])('that cannot be used are an error: %j', async (line, exitCode, message) => {
+    const result = await run(['generate', ...line]);
+    expect([result.exitCode, result.stderr]).toEqual([exitCode, expect.stringMatching(message)]);
+  });
+});
+
+describe('sounds', () => {
+  const omni = goldenModel('qwen3_omni_moe_l');
+  const samples = Float32Array.from({ length: 8000 }, (_, i) => 0.2 * Math.sin(i / 7));
+  const file = join(tmpdir(), `switchyard-sound-${process.pid}.wav`);
+  beforeAll(() => writeFileSync(file, wav([samples], 16_000, 16)));
+  afterAll(() => rmSync(file));
+  const args = ['--model', omni, '--audio', file, ...plain, '--max-new-tokens', '6'];
+
+  test('belong to a message, or come before a raw prompt', async () => {
+    const model = await AutoModelForImageTextToText.fromPretrained(omni);
+    const processor = await AutoProcessor.fromPretrained(omni);
+    const answer = async (text: string) => {
+      const inputs = await processor({ text, audio: file });
+      const { sequences } = await model.generate({
+        ...inputs,
+        doSample: false,
+        eosTokenId: [],
+        maxNewTokens: 6,
+      });
+      return sequences.map((row) => row.slice((inputs.inputIds[0] as number[]).length));
+    };
+    const { audioMark } = processor;
+    expect((await json(...args, '--prompt', 'Who')).sequences).toEqual(await answer(`${audioMark}Who`));
+    expect((await json(...args, '--prompt', `Who ${audioMark}`)).sequences).toEqual(
+      await answer(`Who ${audioMark}`),
+    );
+    const turn = `<|im_start|>user\n${audioMark}Who speaks?<|im_end|>\n<|im_start|>assistant\n`;
+    expect((await json(...args, '--chat', 'Who speaks?')).sequences).toEqual(await answer(turn));
+    await model.dispose();
+  });
+
+  test.each([
+    [['--model', goldenModel('qwen3_vl_moe_e'), '--audio', file, '--prompt', 'a'], 1, /does not hear/],
+    [['--audio', file, '--prompt', 'a'], 1, /text model; it takes no --audio/],
+    [['--audio', file, '--input-ids', '1'], 2, /--audio and --input-ids exclude each other/],
+    [['--model', omni, '--audio', 'none.wav', '--prompt', 'a'], 1, /none\.wav.*no such file/],
   ])('that cannot be used are an error: %j', async (line, exitCode, message) => {
     const result = await run(['generate', ...line]);
     expect([result.exitCode, result.stderr]).toEqual([exitCode, expect.stringMatching(message)]);

@@ -196,6 +196,21 @@ describe('the vision tower', () => {
   });
 });
 
+describe('the audio tower', () => {
+  it('in bfloat16', async () => {
+    const audio_config = {
+      ...{ num_mel_bins: 8, encoder_layers: 1, encoder_attention_heads: 2, encoder_ffn_dim: 12, d_model: 8 },
+      ...{ n_window: 8, n_window_infer: 32, downsample_hidden_size: 4, output_dim: 16 },
+    };
+    const config = { ...vl, model_type: 'qwen3_omni_moe_thinker', audio_config };
+    const model = findArchitecture(config, 'config.json').parse(config, 'config.json');
+    const weights = new AnyWeights('separate', EXPERTS);
+    const graph = new Graph(weights);
+    model.media?.sound?.buildTower(graph, { device: 'cpu', dtype: 'bfloat16' });
+    await expectListing('qwen3_omni_moe audio tower', weights.named(graph.listing()));
+  });
+});
+
 function expectListing(name: string, listing: string): Promise<void> {
   const file = `${name.replaceAll(/[ ,]+/g, '-')}.txt`;
   return expect(`${listing}\n`).toMatchFileSnapshot(join(import.meta.dirname, 'listings', file));

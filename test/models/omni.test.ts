@@ -1,15 +1,19 @@
-/** The thinker of Qwen3-Omni: text and pictures. */
+/** The thinker of Qwen3-Omni: text, pictures and sound. */
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { loadModel } from '../../src/auto/load-model.ts';
 import { findArchitecture } from '../../src/auto/registry.ts';
 import {
   AutoModelForImageTextToText,
   AutoProcessor,
   ConfigError,
+  type ImageTextForwardInputs,
   type ImageTextToText,
   InputError,
   type Processor,
+  type SoundInput,
 } from '../../src/index.ts';
+import type { ChatMessage, ContentPart } from '../../src/tokenizer/conversation.ts';
 import {
   argmax,
   type GoldenModel,
@@ -17,7 +21,9 @@ import {
   goldenModel,
   maxDifference,
   readJson,
+  readTensors,
 } from '../helpers/goldens.ts';
+import { wav } from '../media/wav.ts';
 
 interface Prompt extends GoldenPrompt {
   images: string[];
@@ -27,9 +33,21 @@ interface Prompt extends GoldenPrompt {
 
 const FOLDER = goldenModel('qwen3_omni_moe_l');
 const LOGITS = 1e-4;
-const golden = readJson<{ prompts: Prompt[]; text: GoldenModel }>(FOLDER, 'expected.json');
+interface Batch {
+  rows: string[];
+  input_ids: number[][];
+  attention_mask: number[][];
+  tokens: number[][];
+}
+const golden = readJson<{ prompts: Prompt[]; batches: Batch[]; text: GoldenModel }>(FOLDER, 'expected.json');
+const heard = golden.prompts.filter(({ sounds = [] }) => sounds.length > 0);
+type Golden = { data: Float32Array; shape: number[] };
+const tensors = readTensors(join(FOLDER, 'expected.safetensors')) as Map<string, Golden>;
 const silent = golden.prompts.filter(({ sounds = [] }) => sounds.length === 0);
 const greedy = (count: number) => ({ doSample: false, eosTokenId: [], maxNewTokens: count });
+
+/** A text with places for so many pictures. */
+const pictureMarks = (count: number) => '<|vision_start|><|image_pad|><|vision_end|>'.repeat(count);
 
 describe('qwen3_omni_moe', () => {
   let model: ImageTextToText;
@@ -70,7 +88,7 @@ describe('qwen3_omni_moe', () => {
     expectLogits((await model.forward({ inputIds: [prompt.input_ids] })).logits, prompt);
   });
 
-  it('leaves what hears and what speaks unread without a warning', () => {
+  it('leaves what speaks unread without a warning', () => {
     expect(warnings).toEqual([]);
     expect(model.getExpertsImplementation()).toEqual({
       ...{ '': 'grouped_mm', audio_config: 'grouped_mm' },
@@ -78,12 +96,128 @@ describe('qwen3_omni_moe', () => {
     });
   });
 
-  it('refuses sound instead of taking its placeholders for words', async () => {
-    const [heard] = golden.prompts.filter(({ sounds = [] }) => sounds.length > 0);
-    await expect(processor({ text: heard?.text as string })).rejects.toThrow(InputError);
-    await expect(processor({ text: heard?.text as string })).rejects.toThrow(
-      /audio placeholder.*sound is not read/,
+  /** A spectrogram of the goldens. */
+  const spectrogram = (name: string) => {
+    const { data, shape } = tensors.get(`sound.${name}.input_features`) as Golden;
+    return { data, frames: shape[1] as number };
+  };
+  /** A prompt as the processor would lay it out, were the sound at hand. */
+  const heardInputs = async ({ images, sounds = [], ...prompt }: Prompt) => {
+    const pictures = images.map((name) => join(FOLDER, 'images', `${name}.png`));
+    const seen =
+      pictures.length > 0
+        ? await processor({ text: pictureMarks(pictures.length), images: pictures })
+        : undefined;
+    const { data, frames } = spectrogram(sounds[0] as string);
+    return {
+      ...(seen && { pixelValues: seen.pixelValues, imageGridThw: seen.imageGridThw }),
+      inputIds: [prompt.input_ids],
+      inputFeatures: { data, dims: [1, data.length / frames, frames] as [number, number, number] },
+      featureAttentionMask: [Array<number>(frames).fill(1)],
+    };
+  };
+
+  it.each(heard)('hears as transformers does: $name', async (prompt) => {
+    const inputs = (await heardInputs(prompt)) as ImageTextForwardInputs;
+    expectLogits((await model.forward(inputs)).logits, prompt);
+    const { tokens } = prompt.greedy;
+    const { sequences } = await model.generate({ ...inputs, ...greedy(tokens.length) });
+    expect(sequences[0]?.slice(prompt.input_ids.length)).toEqual(tokens);
+  });
+
+  it('decodes a batch of which one row hears as transformers does', async () => {
+    const batch = golden.batches.find(({ rows }) => rows.includes('p1')) as Batch;
+    const { inputFeatures, featureAttentionMask } = await heardInputs(heard[0] as Prompt);
+    const { input_ids: inputIds, attention_mask: attentionMask } = batch;
+    const { sequences } = await model.generate({
+      ...{ inputIds, attentionMask, inputFeatures, featureAttentionMask },
+      ...greedy(12),
+    });
+    expect(sequences.map((row) => row.slice(-12))).toEqual(batch.tokens);
+  });
+
+  it('gives what it hears the same tokens as transformers', async () => {
+    const parts = await loadModel(FOLDER, { dtype: 'float32', threads: 2 }, 'logits', 'image-text');
+    for (const name of ['short', 'long']) {
+      const { data, frames } = spectrogram(name);
+      const values = { data, dims: [1, data.length / frames, frames] as const };
+      const found = await parts.hearing?.features(values, [frames]);
+      expect(maxDifference(found ?? [], tensors.get(`sound.${name}.embeds`)?.data ?? [])).toBeLessThan(
+        LOGITS,
+      );
+    }
+    // Beside a longer one, which fills it up, a sound is what it is alone.
+    const [short, long] = [spectrogram('short'), spectrogram('long')];
+    const bands = short.data.length / short.frames;
+    const both = new Float32Array(2 * bands * long.frames);
+    for (let band = 0; band < bands; band++)
+      both.set(short.data.subarray(band * short.frames, (band + 1) * short.frames), band * long.frames);
+    both.set(long.data, bands * long.frames);
+    const together = await parts.hearing?.features({ data: both, dims: [2, bands, long.frames] }, [
+      short.frames,
+      long.frames,
+    ]);
+    const alone = ['short', 'long'].flatMap((name) => [...(tensors.get(`sound.${name}.embeds`)?.data ?? [])]);
+    expect(maxDifference(together ?? [], alone)).toBeLessThan(LOGITS);
+    await parts.release();
+  });
+
+  it('lays out a conversation with sound, from files, bytes and samples', async () => {
+    const samples = Float32Array.from({ length: 16_000 }, (_, i) => 0.3 * Math.sin(i / 9));
+    const raw = { samples, samplingRate: 16_000 };
+    const messages = (part: ContentPart): ChatMessage[] => [
+      { role: 'user', content: [{ type: 'text', text: 'Who speaks?' }, part] },
+    ];
+    const inputs = await processor.applyChatTemplate(messages({ type: 'audio', audio: raw }), {
+      addGenerationPrompt: true,
+    });
+    expect(inputs.inputFeatures?.dims).toEqual([1, 16, 100]);
+    const [types] = inputs.mmTokenTypeIds as [number[]];
+    expect(types.filter((type) => type === 3)).toHaveLength(13);
+    const bytes = wav([samples], 16_000, 32);
+    const data = Buffer.from(bytes).toString('base64');
+    const parts = [
+      { type: 'audio', audio: bytes },
+      { type: 'audio_url', audio_url: { url: `data:audio/wav;base64,${data}` } },
+      { type: 'input_audio', input_audio: { data, format: 'wav' } },
+    ];
+    for (const part of parts) {
+      const same = await processor.applyChatTemplate(messages(part), { addGenerationPrompt: true });
+      expect(same).toEqual(inputs);
+    }
+    const beside = await processor.applyChatTemplate(messages({ type: 'audio' }), {
+      ...{ addGenerationPrompt: true, audio: raw },
+    });
+    expect(beside).toEqual(inputs);
+    const { text } = await model.generate({
+      messages: messages({ type: 'audio', audio: raw }),
+      ...greedy(4),
+    });
+    expect(text).toHaveLength(1);
+  });
+
+  it('says what is wrong with a sound, and which it is', async () => {
+    const ask = (audio: unknown, text = processor.audioMark) =>
+      processor({ text, audio: audio as SoundInput });
+    await expect(ask(undefined)).rejects.toThrow(/1 audio placeholder .*0 audios were given/);
+    await expect(ask(Buffer.from('ID3, and an mp3'))).rejects.toThrow(
+      /sound \(15 bytes in memory\): Not a WAV/,
     );
+    await expect(ask('nowhere.wav')).rejects.toThrow(/sound \(nowhere\.wav\): there is no such file/);
+    await expect(ask({ samples: [0], samplingRate: 16_000 })).rejects.toThrow(/samples is .*Float32Array/);
+    await expect(ask({ samples: new Float32Array(99), samplingRate: 16_000 })).rejects.toThrow(/99 samples/);
+    await expect(ask({ samples: new Float32Array(99), samplingRate: 0 })).rejects.toThrow(
+      /samplingRate is 0/,
+    );
+    const heardPrompt = heard[0] as Prompt;
+    await expect(model.forward({ inputIds: [heardPrompt.input_ids] })).rejects.toThrow(
+      /43 audio placeholders, but inputFeatures stand for 0/,
+    );
+    const inputs = (await heardInputs(heardPrompt)) as ImageTextForwardInputs;
+    await expect(model.forward({ ...inputs, featureAttentionMask: [[1]] })).rejects.toThrow(InputError);
+    const bare: ImageTextForwardInputs = { ...inputs };
+    delete bare.featureAttentionMask;
+    await expect(model.forward(bare)).rejects.toThrow(/come together/);
   });
 
   it('names the part of the config that is at fault', () => {

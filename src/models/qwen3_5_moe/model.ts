@@ -46,7 +46,7 @@ export const qwen3_5_text: Architecture = {
 function seeingModel(config: Config, modelType: string): Model {
   const subConfigs = ['text_config', 'vision_config'];
   const model = {
-    ...describeHybrid(config.text, { modelType, prefix: PREFIX, tower: TOWER }),
+    ...describeHybrid(config.text, { modelType, prefix: PREFIX, towers: [TOWER] }),
     subConfigs,
     positionAxes: AXES,
     canonicalName: (stored: string) => canonicalName(stored, PREFIX),

@@ -1,5 +1,5 @@
 import { expected, InputError, show } from '../../errors.ts';
-import type { ImageInput, VideoInput } from '../../media/types.ts';
+import type { ImageInput, SoundInput, VideoInput } from '../../media/types.ts';
 import type { PixelBounds } from './pixel-bounds.ts';
 
 /** One turn of a conversation; `content` is text or a list of parts. */
@@ -9,10 +9,11 @@ export interface ProcessorMessage {
   [field: string]: unknown;
 }
 
-/** Pictures and videos in the order of their parts. */
+/** Pictures, videos and sounds in the order of their parts. */
 export interface MessageMedia {
   readonly images: readonly ImageInput[];
   readonly videos: readonly VideoInput[];
+  readonly sounds: readonly SoundInput[];
   /** What the parts say of the size of their picture or video; undefined where nothing. */
   readonly imageBounds: readonly (PartBounds | undefined)[];
   readonly videoBounds: readonly (PartBounds | undefined)[];
@@ -37,27 +38,31 @@ const BOUND_KEYS: Readonly<Record<string, keyof PixelBounds>> = {
 };
 /** Settings of Python's qwen-vl-utils that are not served. */
 const UNSERVED_KEYS = ['resized_height', 'resized_width', 'total_pixels'];
+const AUDIO_TYPES = ['audio', 'audio_url', 'input_audio'];
+const AUDIO_KEYS = [...AUDIO_TYPES, 'url', 'path'];
 const VIDEO_KEYS = ['video', 'frames', 'fps', 'timestamps', 'url', 'path'];
 
 /**
- * The pictures and videos that the parts of messages carry. An image part is `{ type: 'image' }` with the picture as
+ * The pictures, videos and sounds that the parts of messages carry. An image part is `{ type: 'image' }` with the picture as
  * `image`, `url` or `path`, or `{ type: 'image_url', image_url: string | { url } }`; a video part is
- * `{ type: 'video' }` with `video` (a `VideoInput`, or a list of frames with `fps` or `timestamps` beside it). A part
- * without a picture takes the next one of `images` or `videos`. Either may have bounds on its pixels beside it: `minPixels`, `maxPixels`
+ * `{ type: 'video' }` with `video` (a `VideoInput`, or a list of frames with `fps` or `timestamps` beside it). An audio part
+ * is `{ type: 'audio' }` with `audio`, `url` or `path`, `{ type: 'audio_url' }` or `{ type: 'input_audio' }`. A part without a picture or
+ * sound takes the next one of those `given`. Either may have bounds on its pixels beside it: `minPixels`, `maxPixels`
  * or `size`.
  *
  * @throws InputError where parts and pictures do not match up
  */
 export function collectMedia(
   messages: readonly ProcessorMessage[],
-  images: readonly ImageInput[],
-  videos: readonly VideoInput[],
+  given: Pick<MessageMedia, 'images' | 'videos' | 'sounds'> & { readonly hears: boolean },
 ): MessageMedia {
-  const imageSupply = new Supply('image', images);
-  const videoSupply = new Supply('video', videos);
+  const imageSupply = new Supply('image', given.images);
+  const videoSupply = new Supply('video', given.videos);
+  const soundSupply = new Supply('audio', given.sounds);
   const found = {
     images: [] as ImageInput[],
     videos: [] as VideoInput[],
+    sounds: [] as SoundInput[],
     imageBounds: [] as (PartBounds | undefined)[],
     videoBounds: [] as (PartBounds | undefined)[],
   };
@@ -70,20 +75,24 @@ export function collectMedia(
       found.videos.push(videoOf(part, where) ?? videoSupply.take(where));
       found.videoBounds.push(boundsOf(part, where));
     }
+    if (isAudioPart(part, where, given.hears))
+      found.sounds.push(soundOf(part, where) ?? soundSupply.take(where));
     return part;
   });
   imageSupply.expectEmpty();
   videoSupply.expectEmpty();
+  soundSupply.expectEmpty();
   return found;
 }
 
 /** The messages as a chat template reads them: parts say that there is a picture, but do not carry it. */
-export function withoutMedia(messages: readonly ProcessorMessage[]): ProcessorMessage[] {
-  return mapParts(messages, (part) => {
+export function withoutMedia(messages: readonly ProcessorMessage[], hears: boolean): ProcessorMessage[] {
+  return mapParts(messages, (part, where) => {
     if (isImagePart(part))
       return { ...without(part, [...IMAGE_KEYS, ...Object.keys(BOUND_KEYS)]), type: 'image' };
     if (isVideoPart(part))
       return { ...without(part, [...VIDEO_KEYS, ...Object.keys(BOUND_KEYS)]), type: 'video' };
+    if (isAudioPart(part, where, hears)) return { ...without(part, AUDIO_KEYS), type: 'audio' };
     return part;
   });
 }
@@ -109,9 +118,6 @@ function mapParts(
 
 /** Kinds of parts that a template would leave out without a word. */
 const UNSEEN: Readonly<Record<string, string>> = {
-  audio: 'the model does not hear; leave it out',
-  audio_url: 'the model does not hear; leave it out',
-  input_audio: 'the model does not hear; leave it out',
   video_url:
     "video files are not decoded here; pass sampled frames as { type: 'video', video: { frames, fps } }",
 };
@@ -130,6 +136,34 @@ function isImagePart(part: Part): boolean {
 
 function isVideoPart(part: Part): boolean {
   return part.type === 'video' || (part.type === undefined && 'video' in part);
+}
+
+/** @throws InputError where the model does not hear */
+function isAudioPart(part: Part, where: string, hears: boolean): boolean {
+  const kind = typeof part.type === 'string' ? part.type : AUDIO_TYPES.find((key) => key in part);
+  if (kind === undefined || !AUDIO_TYPES.includes(kind)) return false;
+  if (hears) return true;
+  throw new InputError(`${where} is of type ${show(kind)}: the model does not hear; leave it out`);
+}
+
+/** The sound of a part: as `audio`, `url` or `path`, as `audio_url`, or as OpenAI's `input_audio: { data, format }`. */
+function soundOf(part: Part, where: string): SoundInput | undefined {
+  const { audio_url: audioUrl, input_audio: encoded } = part;
+  const url = typeof audioUrl === 'object' && audioUrl !== null ? (audioUrl as Part).url : audioUrl;
+  const given = [part.audio, url, part.url, part.path, encoded && inputAudio(encoded, where)].filter(
+    (source) => source !== undefined && source !== null,
+  );
+  if (given.length > 1) throw new InputError(`${where} names ${given.length} sounds; expected one`);
+  return given[0] as SoundInput | undefined;
+}
+
+function inputAudio(encoded: unknown, where: string): Uint8Array {
+  const { data, format } = encoded as Part;
+  if (typeof data !== 'string' || format !== 'wav')
+    throw new InputError(
+      `${where}.input_audio: ${expected('format', format, '"wav", and data in base64')}; convert other formats first`,
+    );
+  return Buffer.from(data, 'base64');
 }
 
 function boundsOf(part: Part, where: string): PartBounds | undefined {

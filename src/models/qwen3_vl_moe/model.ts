@@ -21,7 +21,7 @@ export const qwen3_vl_moe: Architecture = {
   parse(json, file) {
     const config = parseQwen3Vl(json, file);
     const model = {
-      ...describeText(config.text, { modelType: 'qwen3_vl_moe', prefix: PREFIX, tower: TOWER }),
+      ...describeText(config.text, { modelType: 'qwen3_vl_moe', prefix: PREFIX, towers: [TOWER] }),
       subConfigs: ['text_config', 'vision_config'],
       positionAxes: AXES,
       canonicalName,

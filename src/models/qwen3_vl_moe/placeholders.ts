@@ -6,38 +6,57 @@ import { formatSeconds } from './video.ts';
 /** The special tokens of Qwen-VL prompts as text. */
 export const IMAGE_PLACEHOLDER = '<|image_pad|>';
 export const VIDEO_PLACEHOLDER = '<|video_pad|>';
-const AUDIO_PLACEHOLDER = '<|audio_pad|>';
+export const AUDIO_PLACEHOLDER = '<|audio_pad|>';
 export const VISION_START = '<|vision_start|>';
 export const VISION_END = '<|vision_end|>';
+export const AUDIO_START = '<|audio_start|>';
+export const AUDIO_END = '<|audio_end|>';
 
 /** Ids of the placeholder tokens. */
 export interface PlaceholderIds {
   readonly image: number;
   readonly video: number;
+  /** Of a model that hears. */
+  readonly audio?: number;
+}
+
+/** How many there are of each. */
+export interface MediaCounts {
+  readonly images: number;
+  readonly videos: number;
+  /** Undefined for a model that does not hear. */
+  readonly sounds: number | undefined;
 }
 
 /**
- * Checks that the texts name as many pictures and videos as were given.
+ * Checks that the texts name as many pictures, videos and sounds as were given.
  *
  * @throws InputError with both counts
  */
-export function checkPlaceholders(texts: readonly string[], images: number, videos: number): void {
-  if (texts.some((text) => text.includes(AUDIO_PLACEHOLDER)))
+export function checkPlaceholders(texts: readonly string[], { images, videos, sounds }: MediaCounts): void {
+  checkCount(texts, { kind: 'image', marks: [VISION_START, IMAGE_PLACEHOLDER, VISION_END] }, images);
+  checkCount(texts, { kind: 'video', marks: [VISION_START, VIDEO_PLACEHOLDER, VISION_END] }, videos);
+  if (sounds !== undefined)
+    checkCount(texts, { kind: 'audio', marks: [AUDIO_START, AUDIO_PLACEHOLDER, AUDIO_END] }, sounds);
+  else if (texts.some((text) => text.includes(AUDIO_PLACEHOLDER)))
     throw new InputError(
-      `the text has an audio placeholder (${AUDIO_PLACEHOLDER}), but sound is not read: leave it out, and parts of type audio`,
+      `the text has an audio placeholder (${AUDIO_PLACEHOLDER}), but the model does not hear: leave it out, and parts of type audio`,
     );
-  checkCount(texts, 'image', IMAGE_PLACEHOLDER, images);
-  checkCount(texts, 'video', VIDEO_PLACEHOLDER, videos);
 }
 
-function checkCount(texts: readonly string[], kind: string, placeholder: string, given: number): void {
+function checkCount(
+  texts: readonly string[],
+  { kind, marks }: { readonly kind: string; readonly marks: readonly [string, string, string] },
+  given: number,
+): void {
+  const placeholder = marks[1];
   const named = texts.reduce((sum, text) => sum + text.split(placeholder).length - 1, 0);
   if (named === given) return;
   const where = texts.length === 1 ? 'the text has' : `the ${texts.length} texts together have`;
   const count = (n: number, noun: string) => `${n} ${noun}${n === 1 ? '' : 's'}`;
   const remedy =
     named < given
-      ? `put ${VISION_START}${placeholder}${VISION_END} where each ${kind} belongs, or use applyChatTemplate with a ` +
+      ? `put ${marks.join('')} where each ${kind} belongs, or use applyChatTemplate with a ` +
         `{ type: '${kind}' } part for it`
       : `pass one ${kind} for each, in the order of the text`;
   throw new InputError(
@@ -76,32 +95,39 @@ export function videoTokenCounts(grids: readonly Grid[], mergeSize: number): num
 /**
  * Repeats placeholder ids as often as their picture has tokens.
  *
- * @param counts tokens of each picture and of each temporal patch, in the order of the rows
+ * @param counts tokens of each picture, of each temporal patch and of each sound, in the order of the rows
  */
 export function expandIds(
   rows: readonly (readonly number[])[],
   ids: PlaceholderIds,
-  counts: { readonly images: readonly number[]; readonly videos: readonly number[] },
+  counts: {
+    readonly images: readonly number[];
+    readonly videos: readonly number[];
+    readonly sounds: readonly number[];
+  },
 ): number[][] {
   let image = 0;
   let video = 0;
+  let sound = 0;
   return rows.map((row) => {
     const expanded: number[] = [];
     for (const id of row) {
       let times = 1;
       if (id === ids.image) times = counts.images[image++] ?? 0;
       else if (id === ids.video) times = counts.videos[video++] ?? 0;
+      else if (id === ids.audio) times = counts.sounds[sound++] ?? 0;
       for (let i = 0; i < times; i++) expanded.push(id);
     }
     return expanded;
   });
 }
 
-/** 1 at image tokens, 2 at video tokens, 0 elsewhere. */
+/** 1 at image tokens, 2 at video tokens, 3 at those of sounds, 0 elsewhere. */
 export function tokenTypes(rows: readonly (readonly number[])[], ids: PlaceholderIds): number[][] {
-  return rows.map((row) =>
-    row.map((id) =>
-      id === ids.image ? TOKEN_TYPES.image : id === ids.video ? TOKEN_TYPES.video : TOKEN_TYPES.text,
-    ),
-  );
+  const typeOf = (id: number) => {
+    if (id === ids.image) return TOKEN_TYPES.image;
+    if (id === ids.video) return TOKEN_TYPES.video;
+    return id === ids.audio ? TOKEN_TYPES.audio : TOKEN_TYPES.text;
+  };
+  return rows.map((row) => row.map(typeOf));
 }

@@ -2,8 +2,10 @@ import * as z from 'zod';
 import { ConfigError, expected, issueText } from '../../errors.ts';
 import type { Repo } from '../../hub/types.ts';
 import { readJsonFile } from '../../json.ts';
+import type { SoundConfig } from '../../media/types.ts';
 import { size as positiveInt } from '../config.ts';
 import type { PatchRule } from './patches.ts';
+import { soundConfig, WHISPER } from './sound-config.ts';
 
 const PILLOW_BICUBIC = 3;
 const OPENAI_MEAN = [0.48145466, 0.4578275, 0.40821073];
@@ -25,6 +27,8 @@ export interface VideoConfig extends ImageConfig {
 export interface ProcessorConfig {
   readonly image: ImageConfig;
   readonly video: VideoConfig;
+  /** Of a model that hears. */
+  readonly sound?: SoundConfig;
 }
 
 /** Most pixels that a picture may be enlarged to: keeps a setting from filling the memory. */
@@ -95,7 +99,7 @@ const VIDEO_DEFAULTS: Defaults = {
  */
 export async function readProcessorConfig(repo: Repo): Promise<ProcessorConfig> {
   const nested = await readObject(await repo.file('processor_config.json'), 'processor_config.json');
-  const section = (name: 'image_processor' | 'video_processor'): Source | undefined => {
+  const section = (name: 'image_processor' | 'video_processor' | 'feature_extractor'): Source | undefined => {
     const value = nested?.value[name];
     if (value === undefined || value === null) return undefined;
     return {
@@ -109,7 +113,12 @@ export async function readProcessorConfig(repo: Repo): Promise<ProcessorConfig> 
   const image = section('image_processor') ?? (await readObject(await repo.require(imageFile), imageFile));
   const video =
     section('video_processor') ?? (await readObject(await repo.file(videoFile), videoFile)) ?? image;
-  return { image: imageConfig(image as Source), video: videoConfig(video as Source) };
+  const sound = section('feature_extractor') ?? (await readObject(await repo.file(imageFile), imageFile));
+  return {
+    image: imageConfig(image as Source),
+    video: videoConfig(video as Source),
+    ...(sound?.value.feature_extractor_type === WHISPER && { sound: soundConfig(sound) }),
+  };
 }
 
 /** Settings as found: a whole file, or the field `path` of one. */

@@ -1,11 +1,22 @@
 import { abortable, expected, InputError, TokenizerError } from '../../errors.ts';
 import type { Repo } from '../../hub/types.ts';
-import type { Grid, ImageInput, LoadOptions, PixelValues, VideoInput } from '../../media/types.ts';
+import type {
+  Grid,
+  ImageInput,
+  LoadOptions,
+  PixelValues,
+  SoundInput,
+  SoundValues,
+  VideoInput,
+} from '../../media/types.ts';
 import { checkOpenOptions, checkOptions, noMore } from '../../options.ts';
 import { processImages, processVideos } from './image-processor.ts';
 import { collectMedia, type PartBounds, type ProcessorMessage, withoutMedia } from './messages.ts';
 import { BOUNDS, type PixelBounds, withBounds } from './pixel-bounds.ts';
 import {
+  AUDIO_END,
+  AUDIO_PLACEHOLDER,
+  AUDIO_START,
   checkPlaceholders,
   expandIds,
   expandVideos,
@@ -19,6 +30,7 @@ import {
   videoTokenCounts,
 } from './placeholders.ts';
 import { type ImageConfig, type ProcessorConfig, readProcessorConfig } from './processor-config.ts';
+import { processSounds, soundTokenCounts } from './sound-processor.ts';
 
 /** What a processor needs of a tokenizer. */
 export interface ProcessorTokenizer {
@@ -39,6 +51,8 @@ export interface ProcessorInputs extends LoadOptions, PixelBounds {
   /** In the order of their placeholders; lists of lists (one a text) are joined. */
   images?: OneOrMore<ImageInput>;
   videos?: OneOrMore<VideoInput>;
+  /** Of a model that hears. */
+  audio?: OneOrMore<SoundInput>;
   /** Lets the tokenizer add its start or end tokens (Qwen's has none). Default true. */
   addSpecialTokens?: boolean | undefined;
   /** Pads shorter rows on the left. Default true. */
@@ -50,6 +64,7 @@ export interface ProcessorChatOptions extends LoadOptions, PixelBounds {
   /** For image parts that do not carry their picture. */
   images?: OneOrMore<ImageInput>;
   videos?: OneOrMore<VideoInput>;
+  audio?: OneOrMore<SoundInput>;
   tools?: readonly unknown[] | undefined;
   addGenerationPrompt?: boolean | undefined;
   continueFinalMessage?: boolean | undefined;
@@ -58,7 +73,7 @@ export interface ProcessorChatOptions extends LoadOptions, PixelBounds {
   [templateArgument: string]: unknown;
 }
 
-const MEDIA_OPTIONS = ['images', 'videos', 'limits', 'signal', ...BOUNDS] as const;
+const MEDIA_OPTIONS = ['images', 'videos', 'audio', 'limits', 'signal', ...BOUNDS] as const;
 const CALL_OPTIONS: readonly string[] = [
   ...MEDIA_OPTIONS,
   ...(['text', 'addSpecialTokens', 'padding'] as const satisfies readonly (keyof ProcessorInputs)[]),
@@ -74,13 +89,16 @@ export interface ProcessorOutput {
   inputIds: number[][];
   /** [rows, tokens]; 1 for a token, 0 for padding. */
   attentionMask: number[][];
-  /** [rows, tokens]; 0 = text, 1 = image, 2 = video. */
+  /** [rows, tokens]; 0 = text, 1 = image, 2 = video, 3 = sound. */
   mmTokenTypeIds: number[][];
   /** All pictures one after the other; absent without pictures. */
   pixelValues?: PixelValues;
   imageGridThw?: Grid[];
   pixelValuesVideos?: PixelValues;
   videoGridThw?: Grid[];
+  /** Spectrograms of all sounds, and which frames are theirs; absent without sounds. */
+  inputFeatures?: SoundValues;
+  featureAttentionMask?: number[][];
 }
 
 export type ProcessorCall = (inputs: ProcessorInputs) => Promise<ProcessorOutput>;
@@ -98,7 +116,7 @@ const CallableProcessor = class {
 } as unknown as new () => ProcessorCall;
 
 /**
- * Text and pictures to model inputs. Callable: `await processor({ text, images })`.
+ * Text, pictures and sounds to model inputs. Callable: `await processor({ text, images })`.
  * Mirrors HF `Qwen3VLProcessor`; made by `loadProcessor`.
  */
 export class Processor<T extends ProcessorTokenizer = ProcessorTokenizer> extends CallableProcessor {
@@ -107,6 +125,9 @@ export class Processor<T extends ProcessorTokenizer = ProcessorTokenizer> extend
   /** What stands for a picture in a raw prompt, and what to put where one belongs: the placeholder between its marks. */
   readonly imageToken = IMAGE_PLACEHOLDER;
   readonly imageMark = `${VISION_START}${IMAGE_PLACEHOLDER}${VISION_END}`;
+  /** The same for a sound; of a model that hears. */
+  readonly audioToken = AUDIO_PLACEHOLDER;
+  readonly audioMark = `${AUDIO_START}${AUDIO_PLACEHOLDER}${AUDIO_END}`;
   readonly #ids: PlaceholderIds;
 
   /** @throws TokenizerError when the tokenizer lacks the placeholder tokens */
@@ -117,7 +138,12 @@ export class Processor<T extends ProcessorTokenizer = ProcessorTokenizer> extend
     this.#ids = {
       image: tokenId(tokenizer, IMAGE_PLACEHOLDER),
       video: tokenId(tokenizer, VIDEO_PLACEHOLDER),
+      ...(config.sound && { audio: tokenId(tokenizer, AUDIO_PLACEHOLDER) }),
     };
+  }
+
+  get #hears(): boolean {
+    return this.config.sound !== undefined;
   }
 
   /**
@@ -149,13 +175,24 @@ export class Processor<T extends ProcessorTokenizer = ProcessorTokenizer> extend
     const texts = checkTexts(inputs.text);
     const images = toList(inputs.images);
     const videos = toList(inputs.videos);
-    checkPlaceholders(texts, images.length, videos.length);
+    const sounds = toList(inputs.audio);
+    if (sounds.length > 0 && !this.config.sound)
+      throw new InputError('the model does not hear: leave audio out');
+    checkPlaceholders(texts, {
+      images: images.length,
+      videos: videos.length,
+      sounds: this.config.sound && sounds.length,
+    });
     const imageConfigs = eachConfig(config.image, parts.images);
     const videoConfigs = eachConfig(config.video, parts.videos);
     const ofImages =
       images.length > 0 ? await processImages(images, config.image, inputs, imageConfigs) : undefined;
     const ofVideos =
       videos.length > 0 ? await processVideos(videos, config.video, inputs, videoConfigs) : undefined;
+    const ofSounds =
+      this.config.sound && sounds.length > 0
+        ? await processSounds(sounds, this.config.sound, inputs)
+        : undefined;
     const expanded = expandVideos(texts, ofVideos?.patchTimes ?? []);
     const rows = expandIds(
       expanded.map((text) => this.tokenizer.encode(text, { addSpecialTokens })),
@@ -163,6 +200,7 @@ export class Processor<T extends ProcessorTokenizer = ProcessorTokenizer> extend
       {
         images: imageTokenCounts(ofImages?.gridThw ?? [], this.config.image.mergeSize),
         videos: videoTokenCounts(ofVideos?.gridThw ?? [], this.config.video.mergeSize),
+        sounds: ofSounds ? soundTokenCounts(ofSounds) : [],
       },
     );
     const batch = padding
@@ -173,6 +211,7 @@ export class Processor<T extends ProcessorTokenizer = ProcessorTokenizer> extend
       mmTokenTypeIds: tokenTypes(batch.inputIds, this.#ids),
       ...(ofImages && { pixelValues: ofImages.pixelValues, imageGridThw: [...ofImages.gridThw] }),
       ...(ofVideos && { pixelValuesVideos: ofVideos.pixelValues, videoGridThw: [...ofVideos.gridThw] }),
+      ...ofSounds,
     };
   }
 
@@ -196,9 +235,13 @@ export class Processor<T extends ProcessorTokenizer = ProcessorTokenizer> extend
     options: ProcessorChatOptions = {},
   ): string | Promise<ProcessorOutput> {
     checkOpenOptions(options, CHAT_OPTIONS, 'applyChatTemplate');
-    const { images, videos, limits, signal, tokenize = true, minPixels, maxPixels, size, ...rest } = options;
+    const { images, videos, audio, limits, signal, tokenize = true, ...others } = options;
+    const { minPixels, maxPixels, size, ...rest } = others;
     if (!tokenize) {
-      return this.tokenizer.applyChatTemplate(withoutMedia(messages), { ...rest, tokenize: false });
+      return this.tokenizer.applyChatTemplate(withoutMedia(messages, this.#hears), {
+        ...rest,
+        tokenize: false,
+      });
     }
     return abortable(signal, 'applyChatTemplate', () => this.#processChat(messages, options, rest));
   }
@@ -208,14 +251,19 @@ export class Processor<T extends ProcessorTokenizer = ProcessorTokenizer> extend
     options: ProcessorChatOptions,
     templateOptions: Record<string, unknown>,
   ): Promise<ProcessorOutput> {
-    const media = collectMedia(messages, toList(options.images), toList(options.videos));
-    const text = this.tokenizer.applyChatTemplate(withoutMedia(messages), {
+    const media = collectMedia(messages, {
+      images: toList(options.images),
+      videos: toList(options.videos),
+      sounds: toList(options.audio),
+      hears: this.#hears,
+    });
+    const text = this.tokenizer.applyChatTemplate(withoutMedia(messages, this.#hears), {
       ...templateOptions,
       tokenize: false,
     });
     const { limits, signal, minPixels, maxPixels, size } = options;
     const inputs = {
-      ...{ text, images: media.images, videos: media.videos, addSpecialTokens: false },
+      ...{ text, images: media.images, videos: media.videos, audio: media.sounds, addSpecialTokens: false },
       ...{ signal, minPixels, maxPixels, size, ...(limits && { limits }) },
     };
     return this.#process(inputs, { images: media.imageBounds, videos: media.videoBounds });
@@ -243,11 +291,12 @@ export async function loadProcessor<T extends ProcessorTokenizer>(
   tokenizer: T,
   bounds: PixelBounds = {},
 ): Promise<Processor<T>> {
-  const { image, video } = await readProcessorConfig(repo);
+  const { image, video, sound } = await readProcessorConfig(repo);
   const where = 'AutoProcessor.fromPretrained';
   return new Processor(tokenizer, {
     image: withBounds(image, bounds, where),
     video: withBounds(video, bounds, where),
+    ...(sound && { sound }),
   });
 }
 

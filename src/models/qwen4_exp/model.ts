@@ -38,7 +38,7 @@ function seeingModel(config: Config): Model {
   const modelType = 'qwen4_exp';
   const subConfigs = ['text_config', 'vision_config'];
   const model = {
-    ...describe(config.text, { modelType, prefix: PREFIX, tower: TOWER }),
+    ...describe(config.text, { modelType, prefix: PREFIX, towers: [TOWER] }),
     subConfigs,
     positionAxes: AXES,
     media: mediaPart(config, TOWER),

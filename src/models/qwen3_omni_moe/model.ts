@@ -1,13 +1,15 @@
 import { z } from 'zod';
-import { InputError } from '../errors.ts';
-import { Scope } from '../nn/scope.ts';
-import type { Architecture, MediaPart, Model } from './architecture.ts';
-import { fieldError, layerCount, size } from './config.ts';
-import { type Config, parseQwen3Vl } from './qwen3_vl_moe/config.ts';
-import { mediaPart } from './qwen3_vl_moe/media-part.ts';
-import { AXES, conditionalLm, PREFIX, TOWER } from './qwen3_vl_moe/model.ts';
-import { textFields } from './text-config.ts';
-import { describeText } from './text-model.ts';
+import { InputError } from '../../errors.ts';
+import { Scope } from '../../nn/scope.ts';
+import { type Architecture, type MediaPart, type Model, TOKEN_TYPES } from '../architecture.ts';
+import { fieldError, layerCount, parseConfig, size, tokenId } from '../config.ts';
+import { type Config, parseQwen3Vl } from '../qwen3_vl_moe/config.ts';
+import { mediaPart } from '../qwen3_vl_moe/media-part.ts';
+import { AXES, conditionalLm, PREFIX, TOWER } from '../qwen3_vl_moe/model.ts';
+import { textFields } from '../text-config.ts';
+import { describeText } from '../text-model.ts';
+import { parseAudio } from './audio-config.ts';
+import { soundPart } from './sound-part.ts';
 
 /** HF `Qwen3OmniMoeTextConfig`. */
 const textSchema = z.object({
@@ -24,10 +26,17 @@ const textSchema = z.object({
   attention_bias: z.boolean().default(false),
 });
 
-/** What hears, and what speaks. */
-const UNREAD = ['audio_tower', 'talker', 'code2wav'];
+/** HF `Qwen3OmniMoeThinkerConfig`, of what is the thinker's own. */
+const thinkerSchema = z.object({
+  audio_config: z.record(z.string(), z.unknown()).default({}),
+  audio_token_id: tokenId.default(151646),
+});
 
-/** The thinker of Qwen3-Omni, such as Qwen3-Omni-30B-A3B: text and pictures in, text out; the decoder is that of Qwen3-VL. */
+const AUDIO_TOWER = 'audio_tower';
+/** What speaks. */
+const UNREAD = ['talker', 'code2wav'];
+
+/** The thinker of Qwen3-Omni, such as Qwen3-Omni-30B-A3B: text, pictures and sound in, text out; the decoder is that of Qwen3-VL. */
 export const qwen3_omni_moe: Architecture = {
   modelType: 'qwen3_omni_moe',
   parse(json, file) {
@@ -47,24 +56,34 @@ export const qwen3_omni_moe_thinker: Architecture = {
 function thinkerModel(json: unknown, file: string, modelType: string): Model {
   const config = parseQwen3Vl(json, file, { schema: textSchema, theta: 1e6 });
   const model = {
-    ...describeText(config.text, { modelType, prefix: PREFIX, tower: TOWER, unread: UNREAD }),
+    ...describeText(config.text, { modelType, prefix: PREFIX, towers: [TOWER, AUDIO_TOWER], unread: UNREAD }),
     subConfigs: ['audio_config', 'text_config', 'vision_config'],
     positionAxes: AXES,
     canonicalName,
-    media: pictures(config),
+    media: media(config, json, file),
   };
   return { ...model, build: (graph, variant) => conditionalLm(new Scope(graph, variant), config, model) };
 }
 
-/** Pictures as Qwen3-VL sees them; frames of a film have other positions. */
-function pictures(config: Config): MediaPart {
-  const media = mediaPart(config, TOWER);
+/** Pictures as Qwen3-VL sees them, and sound, of which each token has the next position; frames of a film have others. */
+function media(config: Config, json: unknown, file: string): MediaPart {
+  const seeing = mediaPart(config, TOWER);
+  const { audio_config, audio_token_id } = parseConfig(thinkerSchema, json, file);
+  const { audio, image, video, text } = TOKEN_TYPES;
   return {
-    ...media,
+    ...seeing,
+    sound: soundPart(parseAudio(audio_config, file, config.text.hidden_size), AUDIO_TOWER),
+    tokenTypes: (ids) => {
+      const types = seeing.tokenTypes(ids);
+      return types.map((type, i) => (ids[i] === audio_token_id ? audio : type));
+    },
     positions(types, grids) {
-      if (grids.videos.length > 0)
+      if (grids.videos.length > 0 || types.includes(video))
         throw new InputError('Qwen3-Omni reads no videos here; pass frames as pictures');
-      return media.positions(types, grids);
+      return seeing.positions(
+        types.map((type) => (type === image ? image : text)),
+        grids,
+      );
     },
   };
 }

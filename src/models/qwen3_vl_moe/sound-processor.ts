@@ -1,0 +1,60 @@
+import { InputError } from '../../errors.ts';
+import { loadSound } from '../../media/load-sound.ts';
+import { logMel } from '../../media/log-mel.ts';
+import type { LoadOptions, SoundConfig, SoundInput, SoundValues } from '../../media/types.ts';
+
+/** Sounds as a model takes them, named as in transformers. */
+export interface ProcessedSounds {
+  /** fp32 [sounds, bands, frames], shorter ones filled up with zeros. */
+  readonly inputFeatures: SoundValues;
+  /** [sounds, frames]; 1 for a frame, 0 for what fills up. */
+  readonly featureAttentionMask: number[][];
+}
+
+/** Frames of a chunk that the audio tower of Qwen3-Omni takes at a time, which its processor has as a constant. */
+const CHUNK_FRAMES = 100;
+
+/**
+ * Loads sounds and makes spectrograms of them, each by itself: where transformers fills the samples of a batch up to the longest, the last
+ * frames of the shorter ones come out a little different there.
+ * @throws InputError naming the sound, AbortError
+ */
+export async function processSounds(
+  inputs: readonly SoundInput[],
+  config: SoundConfig,
+  options: LoadOptions,
+): Promise<ProcessedSounds> {
+  const spectrograms = [];
+  for (const [i, input] of inputs.entries()) {
+    const name = inputs.length === 1 ? 'sound' : `sound ${i}`;
+    const samples = await loadSound(input, config.samplingRate, options, name);
+    const least = Math.max(config.hop, Math.floor(config.window / 2) + 1);
+    if (samples.length < least)
+      throw new InputError(
+        `${name} has ${samples.length} samples at ${config.samplingRate} a second; a spectrogram takes ${least} at least`,
+      );
+    spectrograms.push(await logMel(samples, config, options.signal));
+  }
+  const frames = Math.max(...spectrograms.map(({ dims }) => dims[1]));
+  const data = new Float32Array(spectrograms.length * config.bands * frames);
+  for (const [i, spectrogram] of spectrograms.entries()) {
+    const own = spectrogram.dims[1];
+    for (let band = 0; band < config.bands; band++)
+      data.set(spectrogram.data.subarray(band * own, (band + 1) * own), (i * config.bands + band) * frames);
+  }
+  return {
+    inputFeatures: { data, dims: [spectrograms.length, config.bands, frames] },
+    featureAttentionMask: spectrograms.map(({ dims: [, own] }) =>
+      Array.from({ length: frames }, (_, frame) => (frame < own ? 1 : 0)),
+    ),
+  };
+}
+
+/** Tokens of each sound: one for every 8 frames of a chunk (HF `_get_feat_extract_output_lengths`). */
+export function soundTokenCounts({ featureAttentionMask }: ProcessedSounds): number[] {
+  const eighth = (frames: number) => [1, 2, 3].reduce((left) => Math.ceil(left / 2), frames);
+  return featureAttentionMask.map((mask) => {
+    const frames = mask.reduce((a, b) => a + b, 0);
+    return Math.floor(frames / CHUNK_FRAMES) * eighth(CHUNK_FRAMES) + eighth(frames % CHUNK_FRAMES);
+  });
+}

@@ -1,0 +1,86 @@
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { loadSound } from '../../src/media/load-sound.ts';
+import { logMel } from '../../src/media/log-mel.ts';
+import { resample } from '../../src/media/resample.ts';
+import { goldenModel, maxDifference, readJson } from '../helpers/goldens.ts';
+import { wav } from './wav.ts';
+
+/** A rising tone under noise, rounded to 16 bits. */
+function tone(length: number): Float32Array {
+  return Float32Array.from({ length }, (_, i) => {
+    const noise = (Math.imul(i + 7, 2654435761) >>> 16) / 65536 - 0.5;
+    const value = 0.4 * Math.sin(2 * Math.PI * ((200 * i) / 16000 + 900 * (i / 16000) ** 2)) + 0.05 * noise;
+    return Math.round(value * 32767) / 32768;
+  });
+}
+
+interface Case {
+  samples: number;
+  frames: number;
+  frame0: number[];
+  middle: number[];
+  last: number[];
+  bins: number[];
+}
+const { cases } = readJson<{ cases: Record<string, Case> }>(goldenModel('../sound'), 'log-mel.json');
+
+describe('the log-mel spectrogram', () => {
+  it.each(Object.entries(cases))('is that of transformers: %s', async (name, golden) => {
+    const bands = Number(name.split('-')[1]);
+    const config = { bands, window: 400, hop: 160, samplingRate: 16_000 };
+    const { data, dims } = await logMel(tone(golden.samples), config);
+    expect(dims).toEqual([bands, golden.frames]);
+    const frame = (n: number) =>
+      Array.from({ length: 16 }, (_, band) => data[band * golden.frames + n] as number);
+    expect(maxDifference(frame(0), golden.frame0)).toBeLessThan(2e-5);
+    expect(maxDifference(frame(Math.floor(golden.frames / 2)), golden.middle)).toBeLessThan(2e-5);
+    expect(maxDifference(frame(golden.frames - 1), golden.last)).toBeLessThan(2e-5);
+    const means = golden.bins.map((_, band) => {
+      const row = data.subarray(band * golden.frames, (band + 1) * golden.frames);
+      return row.reduce((a, b) => a + b, 0) / golden.frames;
+    });
+    expect(maxDifference(means, golden.bins)).toBeLessThan(2e-5);
+  });
+});
+
+describe('a sound', () => {
+  it('is read from integers and floats, with its channels averaged', async () => {
+    const [left, right] = [tone(500), tone(500).map((x) => -0.5 * x)];
+    const mean = left.map((x, i) => (x + (right[i] as number)) / 2);
+    for (const bits of [16, 32] as const)
+      expect(maxDifference(await loadSound(wav([left, right], 16_000, bits), 16_000), mean)).toBeLessThan(
+        5e-5,
+      );
+  });
+
+  it('is brought to the rate that is asked for, without what that rate cannot hold', async () => {
+    const sine = (hertz: number, rate: number, length: number) =>
+      Float32Array.from({ length }, (_, i) => Math.sin((2 * Math.PI * hertz * i) / rate));
+    const inner = (values: Float32Array) => values.slice(200, -200);
+    for (const rate of [8000, 44_100, 48_000]) {
+      const found = await resample(sine(1000, rate, rate / 4), rate, 16_000);
+      expect(found).toHaveLength(4000);
+      expect(maxDifference(inner(found), inner(sine(1000, 16_000, 4000)))).toBeLessThan(1e-3);
+    }
+    const tooHigh = await resample(sine(11_000, 48_000, 12_000), 48_000, 16_000);
+    expect(Math.max(...inner(tooHigh).map(Math.abs))).toBeLessThan(1e-3);
+  });
+
+  it.each<[string, Buffer, RegExp]>([
+    ['an empty file', Buffer.alloc(0), /sound \(0 bytes in memory\)/],
+    ['a header alone', wav([new Float32Array(0)], 16_000, 16), /has no samples/],
+    ['a file that ends in its header', wav([tone(9)], 16_000, 16).subarray(0, 30), /has no samples/],
+    ['text', Buffer.from('no sound at all'), /Not a WAV file\. Sound is read from WAV files/],
+    ['a rate of nothing', wav([tone(9)], 0, 16), /samplingRate is 0/],
+  ])('is refused as %s', async (_, bytes, message) => {
+    await expect(loadSound(bytes, 16_000)).rejects.toThrow(message);
+  });
+
+  it('is bound by the limits of the caller', async () => {
+    await expect(
+      loadSound(wav([tone(900)], 16_000, 16), 16_000, { limits: { maxBytes: 100 } }),
+    ).rejects.toThrow(/over the limit of 100/);
+    await expect(loadSound(join('nowhere', 'x.wav'), 16_000)).rejects.toThrow(/there is no such file/);
+  });
+});
