@@ -29,6 +29,7 @@ const TYPESCRIPT: Record<string, readonly string[]> = {
     'auto',
     'batch',
     'bench',
+    'certify',
     'doctor',
     'fit',
     'hub',
@@ -41,6 +42,7 @@ const TYPESCRIPT: Record<string, readonly string[]> = {
     'server',
   ],
   bench: ['generation', 'models', 'runtime'],
+  certify: [],
   server: ['index.ts', 'runtime/package-root.ts'],
   'ai-sdk': ['index.ts', 'server'],
   batch: ['server'],
@@ -86,7 +88,7 @@ const CONTRACTS: Record<string, readonly string[]> = {
   'generation/types.ts': ['engine'],
   'hub/types.ts': ['cli', 'models', 'safetensors', 'tokenizer'],
   'media/types.ts': ['engine', 'model'],
-  'safetensors/types.ts': ['weights'],
+  'safetensors/types.ts': ['certify', 'weights'],
   'weights/quantized-tensor.ts': ['runtime'],
 };
 

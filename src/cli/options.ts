@@ -162,6 +162,11 @@ export function experts(spec: string): string | Record<string, string> {
   return Object.fromEntries(map);
 }
 
+/** Parser of `a,b` or `all`. */
+export function backends(text: string): readonly string[] | 'all' {
+  return text === 'all' ? text : text.split(',').map((name) => backend(name.trim()));
+}
+
 function backend(name: string): string {
   const names = ExpertsInterface.names();
   if (names.includes(name)) return name;

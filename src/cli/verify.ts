@@ -1,18 +1,28 @@
 import type { Command } from 'commander';
 import { checkModel, type ModelReport } from '../auto/check-model.ts';
+import { type Certificate, writeCertificate } from '../certify/certificate.ts';
 import { SwitchyardError } from '../errors.ts';
 import { type FileReport, verifyFiles } from '../hub/cache/verify.ts';
 import { resolveRepo } from '../hub/repo/resolve-repo.ts';
 import type { HubOptions, Repo } from '../hub/types.ts';
+import type { Device } from '../runtime/choose-device.ts';
 import { formatBytes } from '../units.ts';
-import type { Io } from './io.ts';
-import { examples } from './options.ts';
+import { certify, describeCertificate } from './certify.ts';
+import { type Io, UsageError } from './io.ts';
+import { backends as backendNames, device, examples, given, integer } from './options.ts';
 
 interface Flags {
   revision?: string;
   cacheDir?: string;
+  backends?: readonly string[] | 'all';
+  device?: Device;
+  layers?: number;
+  reference?: string;
+  certificate?: string;
   json?: boolean;
 }
+
+type CertifyFlags = Pick<Flags, 'backends' | 'device' | 'layers' | 'reference' | 'certificate'>;
 
 /** What `switchyard verify --json` prints. */
 interface Verification {
@@ -25,6 +35,8 @@ interface Verification {
   faults: string[];
   /** What is odd but does no harm. */
   notes: string[];
+  /** With `--backends` or `--reference`: what running it has shown. */
+  certificate?: Certificate;
 }
 
 /** `switchyard verify`: is everything here that a load needs, and is it whole? Nothing is fetched. */
@@ -37,17 +49,71 @@ export function addVerifyCommand(program: Command, io: Io): void {
     .argument('<model>', 'a repo in the cache, or a folder')
     .option('--revision <revision>', 'branch, tag or commit of the repo')
     .option('--cache-dir <folder>', 'cache folder; by default as HF_HUB_CACHE and HF_HOME say')
+    .option(
+      '--backends <names>',
+      'also run it, in float32, on these experts backends (a,b or all), and compare',
+      backendNames,
+    )
+    .option('--device <device>', 'with --backends: on this GPU, too', device)
+    .option('--layers <n>', 'with --backends: only the first n layers', integer(1))
+    .option(
+      '--reference <file>',
+      'compare with what transformers gave (scripts/reference.py), or a certificate',
+    )
+    .option('--certificate <file>', 'write what was run, found and compared, as JSON')
     .option('--json', 'print one JSON object')
-    .addHelpText('after', examples(['switchyard verify Qwen/Qwen1.5-MoE-A2.7B', '']))
-    .action(async (model: string, { json, ...flags }: Flags) => {
+    .addHelpText(
+      'after',
+      examples(
+        ['switchyard verify Qwen/Qwen1.5-MoE-A2.7B', 'are the files whole?'],
+        ['switchyard verify ./model --backends all --certificate before.json', 'do all backends agree?'],
+        ['switchyard verify ./model --reference before.json', 'is it still the same, bit by bit?'],
+      ),
+    )
+    .action(async (model: string, flags: Flags) => {
+      const { json, backends, device, layers, reference, certificate, ...access } = flags;
       const print = json ? () => {} : (line: string) => void io.stdout.write(`${line}\n`);
-      const options = { ...flags, localFilesOnly: true, signal: io.stop };
+      const wanted = given({ backends, device, layers, reference, certificate });
+      checkFlags(wanted);
+      const options = { ...access, localFilesOnly: true, signal: io.stop };
       const result = await verify(model, options, print);
+      if (runs(wanted) && result.faults.length === 0)
+        await addCertificate(result, wanted, options, io, print);
       if (json) io.stdout.write(`${JSON.stringify(result)}\n`);
       const { length } = result.faults;
       if (length > 0)
         throw new SwitchyardError(`${model}: ${length} ${length === 1 ? 'fault' : 'faults'} found`);
     });
+}
+
+/** Whether anything is to be run. */
+function runs({ backends, reference }: CertifyFlags): boolean {
+  return backends !== undefined || reference !== undefined;
+}
+
+function checkFlags(flags: CertifyFlags): void {
+  const alone = (['device', 'layers', 'certificate'] as const).find((name) => flags[name] !== undefined);
+  if (alone !== undefined && !runs(flags))
+    throw new UsageError(`--${alone} says how the model is run; add --backends all, or leave it out`);
+}
+
+async function addCertificate(
+  result: Verification,
+  { backends = 'all', device, layers, reference, certificate: file }: CertifyFlags,
+  options: HubOptions,
+  io: Io,
+  print: (line: string) => void,
+): Promise<void> {
+  const certificate = await certify(await resolveRepo(result.model, options), {
+    ...{ device, layers, reference, signal: io.stop },
+    backends: backends === 'all' ? undefined : backends,
+    tell: (line) => io.stderr.write(`${line}\n`),
+    onWarning: (message) => io.stderr.write(`warning: ${message}\n`),
+  });
+  result.certificate = certificate;
+  result.faults.push(...certificate.faults);
+  print(describeCertificate(certificate).trimEnd());
+  if (file !== undefined) await writeCertificate(file, certificate);
 }
 
 async function verify(
