@@ -64,10 +64,29 @@ function named(stored: ReadonlyMap<string, TensorInfo>, model: Model): Map<strin
       continue;
     }
     // Beside a tensor that has the name already, a second one of it stays what it is.
+    const shares = model.sharedScale?.(name);
+    if (shares) {
+      for (const own of ownScales(tensor, shares, stored, model)) tensors.set(own.name, own);
+      continue;
+    }
     const free = name === given || stored.has(name) || tensors.has(name) ? given : name;
     tensors.set(free, free === given ? tensor : { ...tensor, name: free, storedName: given });
   }
   return tensors;
+}
+
+/** A scale that weights share, as the scale of each of them that is stored in codes. */
+function ownScales(
+  scale: TensorInfo,
+  shares: RegExp,
+  stored: ReadonlyMap<string, TensorInfo>,
+  model: Model,
+): TensorInfo[] {
+  return [...stored]
+    .filter(([, { dtype }]) => dtype === 'F8_E4M3')
+    .map(([given]) => model.canonicalName(given.replace(WRAPPER, '')))
+    .filter((name) => shares.test(name))
+    .map((name) => ({ ...scale, name: `${name}_scale_inv`, storedName: scale.name }));
 }
 
 /** What could hold a matrix for each expert. */

@@ -63,6 +63,8 @@ export interface Model {
    * that the model has for the one of an expert. Undefined for any other.
    */
   stackedExperts?(name: string): ((expert: number) => string) | undefined;
+  /** For a stored scale that several quantized weights share, which these are, by their names; undefined for any other tensor. */
+  sharedScale?(name: string): RegExp | undefined;
   /** Names of the tensor that serves as output head, and of a head that would be stored by itself: they differ where it is tied. */
   headWeight?(stored: WeightSource): { readonly source: string; readonly own: string };
   /** Where the routed experts run and how a checkpoint stores them, by MoE layer. Asks for no tensor. */

@@ -60,6 +60,7 @@ function describe(config: TextConfig, options: TextModelOptions): Omit<Model, 'b
   return {
     ...model,
     canonicalName: (stored) => canonicalName(stored, options.prefix),
+    sharedScale,
     caches: model.caches.map((cache, layer) => {
       if (cache.kind === 'keys_values') return { ...cache, indexDim };
       return memoryLayers.includes(layer) ? withMemory(cache, config) : cache;
@@ -75,6 +76,15 @@ function describe(config: TextConfig, options: TextModelOptions): Omit<Model, 'b
     positionBlock: ratio,
     cpuOnly: 'its sparse index and its memory of n-grams have no kernels for a GPU yet',
   };
+}
+
+/** In FP8 a table of n-grams has one scale, whatever the parts in which it is stored (HF `FP8Embedding`). */
+function sharedScale(name: string): RegExp | undefined {
+  const [, layer] = /\.layers\.(\d+)\.ple\.ple_embedding\.ngram_embedding\.weight_scale$/.exec(name) ?? [];
+  if (layer === undefined) return undefined;
+  return new RegExp(
+    `\\.layers\\.${layer}\\.ple\\.ple_embedding\\.ngram_embedding\\.(?:shard_\\d+\\.)?weight$`,
+  );
 }
 
 function withMemory(cache: RecurrentSpec, config: TextConfig): RecurrentSpec {

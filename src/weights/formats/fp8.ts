@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import type { QuantizedTensor } from '../quantized-tensor.ts';
 import type { Format } from './format.ts';
-import { expectDtype, groupsOf, misfit, type StoredModule } from './module.ts';
+import { countOf, expectDtype, groupsOf, misfit, type StoredModule } from './module.ts';
 import { parseSettings, placeOf } from './settings.ts';
 import { afterDot } from './split.ts';
 
@@ -16,7 +16,7 @@ const activations = afterDot([]);
 /**
  * FP8 as DeepSeek and Qwen publish it: `weight` F8_E4M3 [N, K] and `weight_scale_inv` [⌈N/128⌉, ⌈K/128⌉], by which codes are multiplied
  * despite its name (HF `FP8Linear`). Qwen3-VL's fused experts are the same with a stack of matrices: `gate_up_proj` [E, H, 2I] and
- * `gate_up_proj_scale_inv`. Without block size, one scale for all.
+ * `gate_up_proj_scale_inv`. Without block size, or with a single scale, that is for all.
  */
 export const fp8: Format = {
   title: 'fp8',
@@ -46,10 +46,11 @@ function read(
   const [rows, columns] = codes.shape.slice(-2);
   if (rows === undefined || columns === undefined || codes.shape.length > 3)
     throw misfit(codes, 'should be a matrix, or a stack of them');
-  const group = block ?? ([rows, columns] as const);
+  const isShared = countOf(scales.shape) === 1;
+  const group = block && !isShared ? block : ([rows, columns] as const);
   const stack = codes.shape.slice(0, -2);
   const grid = [...stack, groupsOf(rows, group[0]), groupsOf(columns, group[1])];
-  if (scales.shape.reduce((a, b) => a * b, 1) !== grid.reduce((a, b) => a * b, 1))
+  if (countOf(scales.shape) !== countOf(grid))
     throw misfit(scales, `should be [${grid}] for a weight of [${codes.shape}]: ${where}`);
   return {
     name: module.name,
