@@ -1,9 +1,12 @@
 import type { Command } from 'commander';
 import { InvalidArgumentError } from 'commander';
 import { type CausalLM, DEMO_MODEL, type ImageTextToText } from '../index.ts';
+import { parseMemory } from '../runtime/choose-device.ts';
+import { formatBytes } from '../units.ts';
 import { END, ending } from './ending.ts';
-import type { Io } from './io.ts';
+import { type Io, UsageError } from './io.ts';
 import { loadModel, type ModelFlags } from './load-model.ts';
+import { modelInfo } from './model-info.ts';
 import {
   addComputeOptions,
   decimal,
@@ -38,6 +41,8 @@ interface Flags extends ModelFlags {
   maxTime?: number;
   drain: number;
   page: boolean;
+  modelsMemory?: number;
+  vllmMetrics?: boolean;
 }
 
 /** `switchyard serve`: OpenAI's API for one or several models, until it is told to end. */
@@ -59,6 +64,12 @@ export function addServeCommand(program: Command, io: Io): void {
     .option('--max-waiting <n>', 'requests that may wait (default: 64)', integer(0))
     .option('--max-tokens <n>', 'most new tokens of an answer', integer(1))
     .option('--max-time <seconds>', 'most time of an answer', decimal({ above: 0 }))
+    .option(
+      '--models-memory <size>',
+      'load models when they are asked for, so many that they take at most this, such as 60GB',
+      memory,
+    )
+    .option('--vllm-metrics', "figures under vLLM's names, too")
     .option('--no-page', 'no page to converse on at /')
     .option('--drain <seconds>', `time to finish answers after ${END}`, decimal({ least: 0 }), DRAIN);
   addComputeOptions(command)
@@ -79,13 +90,26 @@ async function serve(flags: Flags, io: Io): Promise<void> {
   // Only who serves loads the code of it.
   const { createServer, listen } = await import('../server/index.ts');
   const loaded: { model: CausalLM | ImageTextToText; name: string }[] = [];
+  const onDemand = async ({ name, source }: { name: string; source: string }) => {
+    const [bytes, most] = [await weightBytes(source, flags, io), flags.modelsMemory as number];
+    if (bytes > most)
+      throw new UsageError(
+        `${name} takes ${formatBytes(bytes)}, more than --models-memory, ${formatBytes(most)}; raise it`,
+      );
+    return { name, bytes, load: () => loadModel(source, flags, io) };
+  };
   try {
-    for (const { name, source } of flags.model ?? [{ name: DEMO_MODEL, source: DEMO_MODEL }])
-      loaded.push({ model: await loadModel(source, flags, io), name: name ?? source });
+    const named = (flags.model ?? [{ name: undefined, source: DEMO_MODEL }]).map(({ name, source }) => ({
+      name: name ?? source,
+      source,
+    }));
+    const models = flags.modelsMemory === undefined ? loaded : await Promise.all(named.map(onDemand));
+    if (flags.modelsMemory === undefined)
+      for (const { name, source } of named) loaded.push({ model: await loadModel(source, flags, io), name });
     const isLocal = LOOPBACK.includes(flags.host);
     const hosts = [...(isLocal ? LOOPBACK : []), ...(flags.allowHost ?? [])];
     const server = createServer(
-      loaded,
+      models,
       given({
         apiKey: flags.apiKey ?? process.env.SWITCHYARD_API_KEY,
         // On other addresses the server has names that we do not know.
@@ -96,16 +120,36 @@ async function serve(flags: Flags, io: Io): Promise<void> {
         maxTokens: flags.maxTokens,
         maxTime: flags.maxTime,
         page: flags.page,
+        vllmMetrics: flags.vllmMetrics,
+        maxModelBytes: flags.modelsMemory,
         onError: (error: unknown) => io.stderr.write(`error: ${describe(error)}\n`),
       }),
     );
     const listening = await listen(server, { host: flags.host, port: flags.port });
-    io.stderr.write(`serving ${loaded.map(({ name }) => name).join(', ')} on ${listening.url}\n`);
+    io.stderr.write(`serving ${named.map(({ name }) => name).join(', ')} on ${listening.url}\n`);
     await ending(io.stop);
     const isDone = await listening.close(io.stop.aborted ? 0 : flags.drain * 1000);
     io.stderr.write(isDone ? 'ended\n' : 'ended with requests unanswered\n');
   } finally {
     await Promise.all(loaded.map(({ model }) => model.dispose()));
+  }
+}
+
+/** Bytes of a model's weights: as they lie on this disk or on the Hub, else by its config. */
+async function weightBytes(source: string, { revision }: Flags, io: Io): Promise<number> {
+  const onWarning = (message: string) => io.stderr.write(`warning: ${message}\n`);
+  const info = await modelInfo(source, { ...given({ revision }), onWarning, signal: io.stop });
+  const onDisk = info.files.reduce((sum, { bytes }) => sum + bytes, 0);
+  const bytes = onDisk || info.hub?.bytes;
+  return bytes || info.parameters.total * (info.dtype === 'float32' ? 4 : 2);
+}
+
+/** Parser of a size, such as `60GB`. */
+function memory(text: string): number {
+  try {
+    return parseMemory(text, '--models-memory');
+  } catch (error) {
+    throw new InvalidArgumentError((error as Error).message);
   }
 }
 

@@ -1,9 +1,9 @@
 import type { Command } from 'commander';
 import { checkModel, type ModelReport } from '../auto/check-model.ts';
+import { resolveRepo } from '../auto/open-repo.ts';
 import { type Certificate, writeCertificate } from '../certify/certificate.ts';
 import { SwitchyardError } from '../errors.ts';
 import { type FileReport, verifyFiles } from '../hub/cache/verify.ts';
-import { resolveRepo } from '../hub/repo/resolve-repo.ts';
 import type { HubOptions, Repo } from '../hub/types.ts';
 import type { Device } from '../runtime/choose-device.ts';
 import { formatBytes } from '../units.ts';

@@ -1,10 +1,11 @@
 import type { Context } from 'hono';
 import { type AnswerEvent, answer } from './answer.ts';
 import type { AnswerRequest } from './answer-request.ts';
-import { ApiError, apiErrorOf, badField } from './api-error.ts';
+import { type ApiError, apiErrorOf, badField } from './api-error.ts';
 import { eventStream, type ServerEvent } from './event-stream.ts';
 import type { Gate } from './gate.ts';
 import type { Metrics } from './metrics.ts';
+import type { ModelPool } from './model-pool.ts';
 import type { Settings } from './options.ts';
 import type { ServedModel } from './served-model.ts';
 
@@ -13,32 +14,33 @@ export type AnswerEvents = AsyncGenerator<AnswerEvent, void, undefined>;
 /** Prompts of one request. */
 const MOST_PROMPTS = 64;
 
+/** A request as an API has it, and how that API tells the answers. */
+export interface Exchange {
+  /** The model that is asked for; the first where none is. */
+  readonly model: string | undefined;
+  readonly stream: boolean | undefined;
+  /** What is asked of the model. @throws ApiError for what cannot be done */
+  requests(served: ServedModel): readonly AnswerRequest[];
+  /** The response to all answers. */
+  whole(answers: readonly AnswerEvents[], served: ServedModel): Promise<object>;
+  /** The events of the answers as they come. */
+  events(answers: readonly AnswerEvents[], served: ServedModel): AsyncGenerator<ServerEvent, void, undefined>;
+  /** What is sent of a failure in the midst of a stream. */
+  failed(error: ApiError): ServerEvent;
+}
+
 /** What endpoints share: the models, the limits, and how an answer is begun and told. */
 export class Api {
   readonly settings: Settings;
   readonly gate: Gate;
   readonly metrics: Metrics;
-  readonly models: ReadonlyMap<string, ServedModel>;
+  readonly models: ModelPool;
 
-  constructor(models: ReadonlyMap<string, ServedModel>, settings: Settings, gate: Gate, metrics: Metrics) {
+  constructor(models: ModelPool, settings: Settings, gate: Gate, metrics: Metrics) {
     this.models = models;
     this.settings = settings;
     this.gate = gate;
     this.metrics = metrics;
-  }
-
-  /** The model a request names; the first where it names none. @throws ApiError for one that is not served */
-  model(name: string | undefined): ServedModel {
-    const served = name === undefined ? [...this.models.values()][0] : this.models.get(name);
-    if (served) return served;
-    throw new ApiError(
-      404,
-      `The model ${JSON.stringify(name)} is not served; served are ${[...this.models.keys()].join(', ')}`,
-      {
-        code: 'model_not_found',
-        param: 'model',
-      },
-    );
   }
 
   /** How many answers a request wants. */
@@ -54,61 +56,57 @@ export class Api {
       throw badField('prompt', `has ${count} prompts; at most ${MOST_PROMPTS} are taken at once`);
   }
 
-  /**
-   * Has a model answer, once it is the request's turn, and responds with what `respond` makes of the answers.
-   * @throws ApiError where the server is busy; what `generate` throws
-   */
-  async respond(
-    c: Context,
-    served: ServedModel,
-    requests: readonly AnswerRequest[],
-    respond: (answers: readonly AnswerEvents[]) => Promise<object>,
-  ): Promise<Response> {
-    const { signal } = c.req.raw;
-    const leave = await this.gate.enter(signal);
+  /** Uses a model for what takes no turn, such as counting tokens. @throws as `ModelPool.acquire` */
+  async use<T>(c: Context, name: string | undefined, work: (served: ServedModel) => Promise<T>): Promise<T> {
+    const { served, release } = await this.models.acquire(name, c.req.raw.signal);
     try {
-      return c.json(await respond(requests.map((request) => this.#answer(served, request, signal))));
+      return await work(served);
     } finally {
-      leave();
+      release();
     }
   }
 
-  /** As `respond`, with events as they come. What is wrong with the request is found out before the first of them. */
-  async stream(
-    c: Context,
-    served: ServedModel,
-    requests: readonly AnswerRequest[],
-    events: (answers: readonly AnswerEvents[]) => AsyncGenerator<ServerEvent, void, undefined>,
-    failed: (error: ApiError) => ServerEvent,
-  ): Promise<Response> {
+  /**
+   * Has a model answer, once it is the request's turn. What is wrong with a request is found out before a stream begins.
+   * @throws ApiError where the server is busy; what `generate` and loading the model throw
+   */
+  async answer(c: Context, exchange: Exchange): Promise<Response> {
+    this.models.state(exchange.model);
     const abort = new AbortController();
     const signal = AbortSignal.any([c.req.raw.signal, abort.signal]);
     const leave = await this.gate.enter(signal);
-    try {
-      const answers = requests.map((request) => this.#answer(served, request, signal));
-      const begun = await Promise.all(answers.map(begin));
-      const left = () => {
-        abort.abort();
-        leave();
-      };
-      const tell = (error: unknown) => failed(apiErrorOf(error, this.settings.onError));
-      return eventStream(events(begun), this.settings.pingInterval, tell, left);
-    } catch (error) {
+    let release = () => {};
+    const left = () => {
       abort.abort();
+      release();
       leave();
+    };
+    try {
+      const lease = await this.models.acquire(exchange.model, signal);
+      release = lease.release;
+      const { served } = lease;
+      const answers = exchange.requests(served).map((request) => this.#answer(served, request, signal));
+      if (!exchange.stream) {
+        const body = await exchange.whole(answers, served);
+        left();
+        return c.json(body);
+      }
+      const begun = await Promise.all(answers.map(begin));
+      const tell = (error: unknown) => exchange.failed(apiErrorOf(error, this.settings.onError));
+      return eventStream(exchange.events(begun, served), this.settings.pingInterval, tell, left);
+    } catch (error) {
+      left();
       throw error;
     }
   }
 
   async *#answer(served: ServedModel, request: AnswerRequest, signal: AbortSignal): AnswerEvents {
     const started = performance.now();
-    let isFirst = true;
+    const seconds = () => (performance.now() - started) / 1000;
+    let firstText: number | undefined;
     for await (const event of answer(served, request, signal)) {
-      if (event.type !== 'start' && isFirst) {
-        isFirst = false;
-        this.metrics.firstToken.observe((performance.now() - started) / 1000);
-      }
-      if (event.type === 'end') this.metrics.answered(event.usage, event.finish);
+      if (event.type !== 'start') firstText ??= seconds();
+      if (event.type === 'end') this.metrics.answered(served.name, event, firstText ?? seconds(), seconds());
       yield event;
     }
   }

@@ -2,8 +2,6 @@ import { randomUUID } from 'node:crypto';
 import { Hono } from 'hono';
 import { bodyLimit } from 'hono/body-limit';
 import { routePath } from 'hono/route';
-import { expected, InputError } from '../errors.ts';
-import type { CausalLM, ImageTextToText } from '../index.ts';
 import { addActivityRoute } from './activity.ts';
 import { addAnthropicRoutes } from './anthropic/routes.ts';
 import { Api } from './api.ts';
@@ -11,40 +9,35 @@ import { ApiError, anthropicBody, apiErrorOf, openAiBody } from './api-error.ts'
 import { Gate } from './gate.ts';
 import { checkSource, requireKey } from './guard.ts';
 import { Metrics } from './metrics.ts';
+import { ModelPool, type Servable } from './model-pool.ts';
 import { addOpenAiRoutes } from './openai/routes.ts';
 import { type ServerOptions, settingsOf } from './options.ts';
 import { addPage } from './page.ts';
-import type { ServedModel } from './served-model.ts';
 import { addTokenRoutes } from './tokens.ts';
-
-/** A model to be served, under a name of its own. */
-export interface ModelToServe {
-  model: CausalLM | ImageTextToText;
-  /** The name by which clients ask for it. Default: the repo or folder that the model came from. */
-  name?: string | undefined;
-}
-
-type Servable = CausalLM | ImageTextToText | ModelToServe;
 
 /** A server that is not bound to any port yet. */
 export interface Server {
   /** To be mounted in an application of hono, or served by `@hono/node-server`. */
   readonly app: Hono;
-  /** Takes no more requests, and resolves when those it has taken are answered. The models stay. */
+  /**
+   * Takes no more requests, and resolves when those it has taken are answered and models that it has loaded on demand are gone. The others
+   * stay.
+   */
   drain(): Promise<void>;
 }
 
 /**
- * Makes an HTTP server of models that are loaded: OpenAI's API and what goes with it. It opens no port.
+ * Makes an HTTP server of models that are loaded, or will be when they are asked for: OpenAI's API and what goes with it. It opens no port.
  *
- * @throws InputError for options out of range, and for two models of one name
+ * @throws InputError for options out of range, two models of one name, and a model that takes more than `maxModelBytes`
  */
 export function createServer(models: Servable | readonly Servable[], options: ServerOptions = {}): Server {
   const settings = settingsOf(options);
-  const served = servedModels([models].flat() as Servable[]);
+  const pool = new ModelPool([models].flat() as Servable[], settings.maxModelBytes);
   const gate = new Gate(settings.maxRunning, settings.maxWaiting);
-  const metrics = new Metrics(gate);
-  const api = new Api(served, settings, gate, metrics);
+  const names = pool.states.map(({ name }) => name);
+  const metrics = new Metrics(gate, settings.vllmMetrics ? names : undefined);
+  const api = new Api(pool, settings, gate, metrics);
   const app = new Hono();
 
   app.use(async (c, next) => {
@@ -87,21 +80,5 @@ export function createServer(models: Servable | readonly Servable[], options: Se
   addAnthropicRoutes(app, api);
   addTokenRoutes(app, api);
   addActivityRoute(app, api);
-  return { app, drain: () => gate.close() };
-}
-
-function servedModels(models: readonly Servable[]): Map<string, ServedModel> {
-  const served = new Map<string, ServedModel>();
-  for (const one of models) {
-    const { model, name = model?.nameOrPath } = 'generate' in one ? { model: one } : one;
-    if (typeof model?.generate !== 'function')
-      throw new InputError(expected('createServer: model', model, 'a model that generates'));
-    if (served.has(name))
-      throw new InputError(
-        `createServer: two models are named ${JSON.stringify(name)}; give one another name`,
-      );
-    served.set(name, { name, model, created: Math.floor(Date.now() / 1000) });
-  }
-  if (served.size === 0) throw new InputError('createServer: there is no model to serve');
-  return served;
+  return { app, drain: () => gate.close().then(() => pool.dispose()) };
 }

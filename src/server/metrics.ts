@@ -1,8 +1,9 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
-import type { Usage } from './answer.ts';
+import type { AnswerEnd } from './answer.ts';
 import type { Gate } from './gate.ts';
+import { VllmMetrics } from './vllm-metrics.ts';
 
-/** Figures for Prometheus: names begin with `switchyard_`. */
+/** Figures for Prometheus: names begin with `switchyard_`, and with `vllm:` where those are wanted, too. */
 export class Metrics {
   readonly #registry = new Registry();
   readonly #requests = this.#counter('requests_total', 'Requests that have been responded to', [
@@ -11,7 +12,7 @@ export class Metrics {
   ]);
   readonly #tokens = this.#counter('tokens_total', 'Tokens of prompts and answers', ['kind']);
   readonly #finishes = this.#counter('answers_total', 'Answers, by what ended them', ['finish']);
-  readonly firstToken = new Histogram({
+  readonly #firstToken = new Histogram({
     name: 'switchyard_time_to_first_token_seconds',
     help: 'From the start of an answer to its first text',
     buckets: [0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100],
@@ -25,7 +26,11 @@ export class Metrics {
     registers: [this.#registry],
   });
 
-  constructor(gate: Gate) {
+  readonly #vllm: VllmMetrics | undefined;
+
+  /** @param vllm the models' names, where vLLM's figures are wanted, too */
+  constructor(gate: Gate, vllm?: readonly string[]) {
+    this.#vllm = vllm && new VllmMetrics(this.#registry, gate, vllm);
     const gauge = (name: string, help: string, value: () => number) =>
       new Gauge({
         name: `switchyard_${name}`,
@@ -53,10 +58,13 @@ export class Metrics {
     this.#duration.observe({ path }, seconds);
   }
 
-  answered({ promptTokens, newTokens }: Usage, finish: string): void {
-    this.#tokens.inc({ kind: 'prompt' }, promptTokens);
-    this.#tokens.inc({ kind: 'generated' }, newTokens);
-    this.#finishes.inc({ finish });
+  /** An answer is complete. @param firstText seconds from its start, as `seconds` are */
+  answered(model: string, end: AnswerEnd, firstText: number, seconds: number): void {
+    this.#tokens.inc({ kind: 'prompt' }, end.usage.promptTokens);
+    this.#tokens.inc({ kind: 'generated' }, end.usage.newTokens);
+    this.#finishes.inc({ finish: end.finish });
+    this.#firstToken.observe(firstText);
+    this.#vllm?.answered(model, end, firstText, seconds);
   }
 
   #counter(name: string, help: string, labelNames: string[]) {

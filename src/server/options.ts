@@ -24,6 +24,10 @@ export interface ServerOptions {
   maxTime?: number | undefined;
   /** Milliseconds between comments that keep a silent stream open. Default 15000. */
   pingInterval?: number | undefined;
+  /** Bytes that models on demand may take together; the one unused for longest gives way. Default: no limit. */
+  maxModelBytes?: number | undefined;
+  /** Whether `/metrics` has vLLM's names beside our own, for gateways that know those. Default false. */
+  vllmMetrics?: boolean | undefined;
   /** Whether `/` is a page to converse on. Default true. */
   page?: boolean | undefined;
   /** Told of what clients are not: faults of the server. Default: standard error. */
@@ -42,6 +46,8 @@ export interface Settings {
   readonly maxChoices: number;
   readonly maxTime: number | undefined;
   readonly pingInterval: number;
+  readonly maxModelBytes: number | undefined;
+  readonly vllmMetrics: boolean;
   readonly page: boolean;
   readonly onError: (error: unknown) => void;
 }
@@ -58,6 +64,8 @@ const schema = z.object({
   maxChoices: count(1),
   maxTime: z.number().gt(0).optional(),
   pingInterval: count(1),
+  maxModelBytes: z.number().gt(0).optional(),
+  vllmMetrics: z.boolean().optional(),
   page: z.boolean().optional(),
   onError: z.custom<(error: unknown) => void>((value) => typeof value === 'function').optional(),
 });
@@ -81,6 +89,8 @@ export function settingsOf(options: ServerOptions): Settings {
     maxChoices: options.maxChoices ?? 8,
     maxTime: options.maxTime,
     pingInterval: options.pingInterval ?? 15_000,
+    maxModelBytes: options.maxModelBytes,
+    vllmMetrics: options.vllmMetrics ?? false,
     page: options.page ?? true,
     onError: options.onError ?? ((error) => console.error(error)),
   };

@@ -20,8 +20,10 @@ const detokenizeSchema = z.looseObject({ model: maybe(z.string()), tokens: z.arr
 export function addTokenRoutes(app: Hono, api: Api): void {
   app.post('/tokenize', async (c) => {
     const body = await readBody(c, tokenizeSchema);
-    const { model } = api.model(body.model);
-    const tokenizer = await model.tokenizer();
+    const { tokenizer, contextLength } = await api.use(c, body.model, async ({ model }) => ({
+      tokenizer: await model.tokenizer(),
+      contextLength: model.contextLength,
+    }));
     if ((body.prompt === undefined) === (body.messages === undefined))
       throw badField('prompt', 'expected either prompt or messages');
     const text =
@@ -33,12 +35,12 @@ export function addTokenRoutes(app: Hono, api: Api): void {
       });
     const addSpecialTokens = body.prompt !== undefined && (body.add_special_tokens ?? true);
     const tokens = await tokenizer.encodeAsync(text, { addSpecialTokens, signal: c.req.raw.signal });
-    return c.json({ count: tokens.length, max_model_len: model.contextLength, tokens });
+    return c.json({ count: tokens.length, max_model_len: contextLength, tokens });
   });
 
   app.post('/detokenize', async (c) => {
     const body = await readBody(c, detokenizeSchema);
-    const tokenizer = await api.model(body.model).model.tokenizer();
+    const tokenizer = await api.use(c, body.model, ({ model }) => model.tokenizer());
     return c.json({ prompt: tokenizer.decode(body.tokens) });
   });
 }

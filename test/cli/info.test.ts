@@ -28,6 +28,11 @@ describe('switchyard info', () => {
     });
   });
 
+  test('knows the demo by its name, as verify does', async () => {
+    expect((await info('demo')).parameters).toEqual((await info(DEMO_FOLDER)).parameters);
+    expect((await run(['verify', 'demo'])).exitCode).toBe(0);
+  });
+
   test('prints one JSON object', async () => {
     const folder = goldenModel('qwen2_moe_a');
     const names = [1, 2, 3].map((n) => `model-0000${n}-of-00003.safetensors`);

@@ -46,6 +46,33 @@ describe('switchyard serve', () => {
     expect(said()).toContain('ended\n');
   });
 
+  it('loads models when they are asked for, within a bound', async () => {
+    const { url, exit, stop } = await start(
+      '--model',
+      'one=demo',
+      '--model',
+      'two=demo',
+      '--models-memory',
+      '6MB',
+    );
+    const loaded = async () => {
+      const { data } = (await (await fetch(`${url}/v1/models`)).json()) as { data: { loaded: boolean }[] };
+      return data.map(({ loaded }) => loaded);
+    };
+    expect(await loaded()).toEqual([false, false]);
+    expect((await ask(url, 'one', 2)).status).toBe(200);
+    expect((await ask(url, 'two', 2)).status).toBe(200);
+    expect(await loaded()).toEqual([false, true]);
+    stop.abort();
+    await exit;
+    const small = await run(['serve', '--model', 'one=demo', '--models-memory', '1kB']);
+    expect([small.exitCode, small.stderr]).toEqual([
+      2,
+      expect.stringContaining('one takes 5.3 MB, more than --models-memory, 1.0 kB; raise it'),
+    ]);
+    expect((await run(['serve', '--models-memory', 'much'])).stderr).toContain('20GB or 1.5GiB');
+  });
+
   it('asks for the key it was given, and ends when it is stopped', async () => {
     const { url, exit, stop } = await start('--api-key', 'secret');
     expect((await ask(url, 'demo', 2)).status).toBe(401);

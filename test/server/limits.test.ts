@@ -116,6 +116,28 @@ describe('a server', () => {
     await drained;
   });
 
+  it('has figures under the names of vLLM, too, where it is told to', async () => {
+    const ask = async (options: ServerOptions) => {
+      const { url } = await serve(options);
+      await post(`${url}/v1/chat/completions`, question);
+      return (await fetch(`${url}/metrics`)).text();
+    };
+    const text = await ask({ vllmMetrics: true });
+    for (const line of [
+      'vllm:num_requests_running{model_name="demo"} 0',
+      'vllm:num_requests_waiting{model_name="demo"} 0',
+      'vllm:generation_tokens_total{model_name="demo"} 4',
+      'vllm:request_success_total{model_name="demo",finished_reason="length"} 1',
+      'vllm:time_to_first_token_seconds_count{model_name="demo"} 1',
+      'vllm:time_per_output_token_seconds_count{model_name="demo"} 1',
+      'vllm:e2e_request_latency_seconds_count{model_name="demo"} 1',
+      'switchyard_tokens_total{kind="generated"} 4',
+    ])
+      expect(text).toContain(`${line}\n`);
+    expect(text).toMatch(/^vllm:prompt_tokens_total\{model_name="demo"\} [1-9]/m);
+    expect(await ask({})).not.toContain('vllm:');
+  });
+
   it('hands out request ids, and figures by path', async () => {
     const { url } = await serve({});
     const { headers } = await post(`${url}/v1/chat/completions`, question, { 'x-request-id': 'mine' });

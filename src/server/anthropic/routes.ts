@@ -12,16 +12,17 @@ const failed = (error: ApiError) => ({ event: 'error', data: anthropicBody(error
 export function addAnthropicRoutes(app: Hono, api: Api): void {
   app.post('/v1/messages', async (c) => {
     const body = await readBody(c, messageSchema);
-    const served = api.model(body.model);
-    const requests = [messageAnswer(body, api.settings, served.model.contextLength)];
-    return body.stream
-      ? api.stream(c, served, requests, (answers) => messageEvents(served.name, answers), failed)
-      : api.respond(c, served, requests, (answers) => message(served.name, answers));
+    return api.answer(c, {
+      ...{ model: body.model, stream: body.stream, failed },
+      requests: ({ model }) => [messageAnswer(body, api.settings, model.contextLength)],
+      whole: (answers, { name }) => message(name, answers),
+      events: (answers, { name }) => messageEvents(name, answers),
+    });
   });
 
   app.post('/v1/messages/count_tokens', async (c) => {
     const body = await readBody(c, countSchema);
-    const tokenizer = await api.model(body.model).model.tokenizer();
+    const tokenizer = await api.use(c, body.model, ({ model }) => model.tokenizer());
     const { messages, continueFinalMessage, templateArguments } = promptOf(body);
     const tools = toolsOf(body);
     const text = tokenizer.applyChatTemplate(messages, {

@@ -2,6 +2,7 @@ import type { Hono } from 'hono';
 import { ExpertsInterface, ImageTextToText } from '../../index.ts';
 import type { Api } from '../api.ts';
 import { ApiError, openAiBody } from '../api-error.ts';
+import type { ModelState } from '../model-pool.ts';
 import { readBody } from '../request.ts';
 import type { ServedModel } from '../served-model.ts';
 import { chatChunks, chatCompletion } from './chat-completions.ts';
@@ -20,54 +21,43 @@ const failed = (error: ApiError) => ({ data: openAiBody(error) });
 export function addOpenAiRoutes(app: Hono, api: Api): void {
   app.post('/v1/chat/completions', async (c) => {
     const body = await readBody(c, chatSchema);
-    const served = api.model(body.model);
-    const { contextLength } = served.model;
-    const requests = Array.from({ length: api.choices(body.n) }, (_, i) =>
-      chatAnswer(body, api.settings, contextLength, i),
-    );
-    return body.stream
-      ? api.stream(c, served, requests, (answers) => chatChunks(served.name, answers, body), failed)
-      : api.respond(c, served, requests, (answers) => chatCompletion(served.name, answers));
+    const n = api.choices(body.n);
+    return api.answer(c, {
+      ...{ model: body.model, stream: body.stream, failed },
+      requests: ({ model }) =>
+        Array.from({ length: n }, (_, i) => chatAnswer(body, api.settings, model.contextLength, i)),
+      whole: (answers, { name }) => chatCompletion(name, answers),
+      events: (answers, { name }) => chatChunks(name, answers, body),
+    });
   });
 
   app.post('/v1/completions', async (c) => {
     const body = await readBody(c, completionSchema);
-    const served = api.model(body.model);
     const n = api.choices(body.n);
-    const requests = completionAnswers(body, n, api.settings, served.model.contextLength);
     const prompts = promptsOf(body.prompt);
     api.checkPrompts(prompts.length);
-    const echoes = () => Promise.all(prompts.map((prompt) => echoOf(served, prompt, body, c.req.raw.signal)));
-    return body.stream
-      ? api.stream(
-          c,
-          served,
-          requests,
-          (answers) => completionChunks(served.name, answers, echoes, n, body),
-          failed,
-        )
-      : api.respond(c, served, requests, async (answers) =>
-          completion(served.name, answers, await echoes(), n),
-        );
+    const echoes = (served: ServedModel) =>
+      Promise.all(prompts.map((prompt) => echoOf(served, prompt, body, c.req.raw.signal)));
+    return api.answer(c, {
+      ...{ model: body.model, stream: body.stream, failed },
+      requests: ({ model }) => completionAnswers(body, n, api.settings, model.contextLength),
+      whole: async (answers, served) => completion(served.name, answers, await echoes(served), n),
+      events: (answers, served) => completionChunks(served.name, answers, () => echoes(served), n, body),
+    });
   });
 
   app.post('/v1/responses', async (c) => {
     const body = await readBody(c, responseSchema);
-    const served = api.model(body.model);
-    const requests = [responseAnswer(body, api.settings, served.model.contextLength)];
-    return body.stream
-      ? api.stream(
-          c,
-          served,
-          requests,
-          (answers) => responseEvents(served.name, answers, body),
-          responseFailed,
-        )
-      : api.respond(c, served, requests, (answers) => response(served.name, answers, body));
+    return api.answer(c, {
+      ...{ model: body.model, stream: body.stream, failed: responseFailed },
+      requests: ({ model }) => [responseAnswer(body, api.settings, model.contextLength)],
+      whole: (answers, { name }) => response(name, answers, body),
+      events: (answers, { name }) => responseEvents(name, answers, body),
+    });
   });
 
-  app.get('/v1/models', (c) => c.json({ object: 'list', data: [...api.models.values()].map(modelEntry) }));
-  app.get('/v1/models/:name{.+}', (c) => c.json(modelEntry(api.model(c.req.param('name')))));
+  app.get('/v1/models', (c) => c.json({ object: 'list', data: api.models.states.map(modelEntry) }));
+  app.get('/v1/models/:name{.+}', (c) => c.json(modelEntry(api.models.state(c.req.param('name')))));
   app.post('/v1/embeddings', () => {
     throw new ApiError(
       400,
@@ -79,11 +69,17 @@ export function addOpenAiRoutes(app: Hono, api: Api): void {
   });
 }
 
-/** As OpenAI lists models, with what vLLM adds, and whether it sees pictures and which experts backends it may be asked on. */
-function modelEntry({ name, created, model }: ServedModel) {
+/**
+ * As OpenAI lists models, with what vLLM adds, whether it sees pictures, and which experts backends it may be asked on. Of a model that is not
+ * loaded the latter are not known.
+ */
+function modelEntry({ name, created, model }: ModelState) {
+  const entry = { id: name, object: 'model', created, owned_by: 'switchyard', loaded: model !== undefined };
+  if (!model) return { ...entry, max_model_len: null, vision: null, experts: null };
   const { backend: implementation, layers } = model.routingHeader;
   return {
-    ...{ id: name, object: 'model', created, owned_by: 'switchyard', max_model_len: model.contextLength },
+    ...entry,
+    max_model_len: model.contextLength,
     vision: model instanceof ImageTextToText,
     experts: layers.length === 0 ? null : { implementation, available: ExpertsInterface.names() },
   };

@@ -41,7 +41,11 @@ async function ask(path, { body, signal } = {}) {
 
 /**
  * A model as `/v1/models` has it.
- * @typedef {{ id: string, vision: boolean, experts: { implementation: string, available: string[] } | null }} Model
+ * @typedef {object} Model
+ * @property {string} id
+ * @property {boolean} loaded the rest is known only then
+ * @property {boolean | null} vision
+ * @property {{ implementation: string, available: string[] } | null} experts
  */
 
 /** @returns {Promise<Model[]>} */

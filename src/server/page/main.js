@@ -92,8 +92,15 @@ function chooseModel() {
     ...available.map((name) => new Option(name, name, name === implementation, name === implementation)),
   );
   expertsSelect.disabled = available.length === 0;
-  addPicture.disabled = !model?.vision;
+  addPicture.disabled = model?.vision === false;
   watching.restart();
+}
+
+/** What a model can do is known once an answer has had it loaded. */
+async function lookAgain() {
+  if (served.find(({ id }) => id === modelSelect.value)?.loaded) return;
+  served = await models();
+  chooseModel();
 }
 
 /** @param {import('./conversations.js').Conversation} chosen */
@@ -178,6 +185,7 @@ async function answer() {
   answering = undefined;
   showAnswering();
   offerAgain();
+  await lookAgain();
   await keep(asked);
   drawList();
   if (failure === undefined) say(outcome);
