@@ -5,7 +5,7 @@ import { bytesOf, type Storage, type WeightCounts } from './weight-counts.ts';
 
 /** Bytes, but for `positions`. */
 export interface Needs {
-  /** Of all weights that the model reads. */
+  /** Of all weights that the model reads, but for tables that stay in their file. */
   readonly weights: number;
   /** Of those that one decoded token reads. */
   readonly token: number;
@@ -41,7 +41,7 @@ export function needsOf(
   const share = model.routed ? model.routed.perToken / model.routed.count : 1;
   const routedToken = Math.round(counts.routed * storage.experts);
   return {
-    weights: bytesOf(counts.stored, storage),
+    weights: bytesOf(counts.stored, storage) - Math.round(counts.tables * storage.embedding),
     token: bytesOf(counts.token, storage),
     routedToken,
     routed: Math.round(routedToken / share),
@@ -55,7 +55,10 @@ export function needsOf(
 export function cacheBytes(model: Model, positions: number, dtype: DType): number {
   const { bytes } = ELEMENT_TYPES[dtype];
   return model.caches.reduce((sum, cache) => {
-    if (cache.kind === 'keys_values') return sum + 2 * cache.kvHeads * cache.headDim * positions * bytes;
+    if (cache.kind === 'keys_values') {
+      const width = 2 * cache.kvHeads * cache.headDim + (cache.indexDim ?? 0);
+      return sum + width * positions * bytes;
+    }
     const states = Object.values(cache.states).map((shape) => shape.reduce((a, b) => a * b, 1));
     return sum + 4 * states.reduce((a, b) => a + b, 0);
   }, 0);

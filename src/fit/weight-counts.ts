@@ -16,6 +16,8 @@ export interface WeightCounts {
   readonly stored: Readonly<Counts>;
   /** Those that one decoded token reads: of routed experts k of E; a tied head reads the embedding. */
   readonly token: Readonly<Counts>;
+  /** Of {@link stored}, those of tables beside the embedding, of which a token reads a few rows: they stay in their file. */
+  readonly tables: number;
   /** Of {@link token}, those of routed experts: each token reads others. */
   readonly routed: number;
   /** Values that all products of the widest layer give for a token. */
@@ -42,6 +44,7 @@ export function countWeights(weights: Iterable<Shaped>, work: TokenWork): Weight
   const stored = none();
   const token = none();
   let routed = 0;
+  let tables = 0;
   let hasHead = false;
   const rows: number[] = [];
   for (const weight of weights) {
@@ -51,6 +54,7 @@ export function countWeights(weights: Iterable<Shaped>, work: TokenWork): Weight
     const elements = elementsOf(weight);
     hasHead ||= part === 'head';
     stored[kind] += elements;
+    if (part === 'embedding' && layer !== undefined) tables += elements;
     if (part === 'embedding' || part === 'tower') continue;
     token[kind] += elements * share;
     if (share < 1) routed += elements * share;
@@ -58,9 +62,9 @@ export function countWeights(weights: Iterable<Shaped>, work: TokenWork): Weight
     const columns = weight.shape.length < 2 ? undefined : weight.shape.at(-1);
     if (layer !== undefined && columns) rows[layer] = (rows[layer] ?? 0) + (share * elements) / columns;
   }
-  if (!hasHead) token.embedding = stored.embedding;
+  if (!hasHead) token.embedding = stored.embedding - tables;
   const widest = rows.reduce((a, b) => Math.max(a, b), 0);
-  return { stored, token, routed, widest };
+  return { stored, token, tables, routed, widest };
 }
 
 /** Bytes that a weight takes, by part, scales included. */

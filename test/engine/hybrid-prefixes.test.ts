@@ -133,7 +133,7 @@ describe('a pass that fails', () => {
   });
 });
 
-describe.each(['qwen3_next_g', 'qwen3_5_moe_text_i'])('%s', (name) => {
+describe.each(['qwen3_next_g', 'qwen3_5_moe_text_i', 'qwen4_exp_k'])('%s', (name) => {
   const GREEDY = { doSample: false, repetitionPenalty: 1, eosTokenId: [] };
   let engine: Engine;
   let cached: CausalLM;

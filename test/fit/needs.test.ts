@@ -79,6 +79,29 @@ test('recurrent states do not grow with the context', () => {
   expect(states).toBe(36 * 4 * (32 * 128 * 128 + 3 * (2 * 16 * 128 + 32 * 128)));
 });
 
+test('a table of n-grams stays in its file, and the keys of a sparse index grow with the context', () => {
+  const flash = {
+    ...{ model_type: 'qwen4_exp_text', hidden_size: 2560, num_hidden_layers: 4, num_attention_heads: 24 },
+    ...{ num_experts: 8, num_experts_per_tok: 2, moe_intermediate_size: 640, eos_token_id: 1 },
+    ...{ indexer_n_heads: 4, indexer_head_dim: 128, indexer_budget: 2048, indexer_compress_ratio: 4 },
+  };
+  const [with_, without] = [parse({ ...flash, ple_layer_ids: [2] }), parse(flash)];
+  const counts = [with_, without].map((model) => countWeights(expectedWeights(model), model.work));
+  const table = counts[0]?.tables as number;
+  // 16 heads of 20 million rows of 160 values.
+  expect(table / (16 * 20e6 * 160)).toBeCloseTo(1, 4);
+  expect(counts[1]?.tables).toBe(0);
+  const [large, small] = [with_, without].map(
+    (model) => (modelNeeds(model, { isQuantized: false }) as Needs).weights,
+  ) as [number, number];
+  // What gates the memory's rows: keys for 4 streams, values, norms, taps.
+  const gates = 2560 * 2560 * 5 + 4 * 2560 * (3 + 4);
+  expect(large - small).toBe(2 * gates);
+  expect(cacheBytes(with_, 1000, 'bfloat16') - cacheBytes(with_, 0, 'bfloat16')).toBe(
+    1000 * (2 * 2 * 256 + 128) * 2,
+  );
+});
+
 const NEEDS: Needs = {
   weights: 60e9,
   token: 6e9,

@@ -67,50 +67,53 @@ describe('guessing changes no token', () => {
   });
 });
 
-describe.each(['qwen3_moe_c', 'qwen2_moe_b', 'qwen3_next_g', 'qwen3_5_moe_text_i'])('%s', (name) => {
-  it('takes wrong guesses back, beside other generations, and keeps nothing of them', async () => {
-    await using real = await AutoModelForCausalLM.fromPretrained(goldenModel(name), { dtype: 'float32' });
-    // Few tokens to choose from come again and again, and not always in one order.
-    const prefixAllowedTokensFn = () => [5, 6, 7, 8, 9];
-    const common = {
-      doSample: true,
-      temperature: 3,
-      seed: 4,
-      eosTokenId: [],
-      repetitionPenalty: 1,
-      maxNewTokens: 90,
-      prefixAllowedTokensFn,
-    };
-    const prompts = [
-      [11, 45, 7, 301],
-      [3, 99, 100, 3, 99],
-    ];
-    const plain = await Promise.all(prompts.map((row) => real.generate({ inputIds: [row], ...common })));
-    const longer = plain.map(({ sequences }) => [
-      ...(sequences[0] as number[]),
-      ...(sequences[0] as number[]).slice(0, 5),
-    ]);
-    const expected = await Promise.all(longer.map((row) => real.generate({ inputIds: [row], ...common })));
-    const guessed = await Promise.all(
-      longer.map((row) => real.generate({ inputIds: [row], ...common, promptLookupNumTokens: 6 })),
-    );
-    expect(guessed.map(({ sequences }) => sequences)).toEqual(expected.map(({ sequences }) => sequences));
-    const drafts = guessed.map(({ stats }) => stats.drafts ?? { drafted: 0, accepted: 0 });
-    expect(drafts.some(({ accepted }) => accepted > 0)).toBe(true);
-    expect(drafts.some(({ accepted, drafted }) => drafted > accepted)).toBe(true);
-    // What the cache of prefixes keeps is what a plain generation computes.
-    const again = await real.generate({
-      inputIds: guessed[0]?.sequences as number[][],
-      ...common,
-      maxNewTokens: 8,
+describe.each(['qwen3_moe_c', 'qwen2_moe_b', 'qwen3_next_g', 'qwen3_5_moe_text_i', 'qwen4_exp_k'])(
+  '%s',
+  (name) => {
+    it('takes wrong guesses back, beside other generations, and keeps nothing of them', async () => {
+      await using real = await AutoModelForCausalLM.fromPretrained(goldenModel(name), { dtype: 'float32' });
+      // Few tokens to choose from come again and again, and not always in one order.
+      const prefixAllowedTokensFn = () => [5, 6, 7, 8, 9];
+      const common = {
+        doSample: true,
+        temperature: 3,
+        seed: 4,
+        eosTokenId: [],
+        repetitionPenalty: 1,
+        maxNewTokens: 90,
+        prefixAllowedTokensFn,
+      };
+      const prompts = [
+        [11, 45, 7, 301],
+        [3, 99, 100, 3, 99],
+      ];
+      const plain = await Promise.all(prompts.map((row) => real.generate({ inputIds: [row], ...common })));
+      const longer = plain.map(({ sequences }) => [
+        ...(sequences[0] as number[]),
+        ...(sequences[0] as number[]).slice(0, 5),
+      ]);
+      const expected = await Promise.all(longer.map((row) => real.generate({ inputIds: [row], ...common })));
+      const guessed = await Promise.all(
+        longer.map((row) => real.generate({ inputIds: [row], ...common, promptLookupNumTokens: 6 })),
+      );
+      expect(guessed.map(({ sequences }) => sequences)).toEqual(expected.map(({ sequences }) => sequences));
+      const drafts = guessed.map(({ stats }) => stats.drafts ?? { drafted: 0, accepted: 0 });
+      expect(drafts.some(({ accepted }) => accepted > 0)).toBe(true);
+      expect(drafts.some(({ accepted, drafted }) => drafted > accepted)).toBe(true);
+      // What the cache of prefixes keeps is what a plain generation computes.
+      const again = await real.generate({
+        inputIds: guessed[0]?.sequences as number[][],
+        ...common,
+        maxNewTokens: 8,
+      });
+      const fresh = await AutoModelForCausalLM.fromPretrained(goldenModel(name), { dtype: 'float32' });
+      const alone = await fresh.generate({
+        inputIds: guessed[0]?.sequences as number[][],
+        ...common,
+        maxNewTokens: 8,
+      });
+      expect(again.sequences).toEqual(alone.sequences);
+      await fresh.dispose();
     });
-    const fresh = await AutoModelForCausalLM.fromPretrained(goldenModel(name), { dtype: 'float32' });
-    const alone = await fresh.generate({
-      inputIds: guessed[0]?.sequences as number[][],
-      ...common,
-      maxNewTokens: 8,
-    });
-    expect(again.sequences).toEqual(alone.sequences);
-    await fresh.dispose();
-  });
-});
+  },
+);

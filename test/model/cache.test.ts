@@ -18,7 +18,9 @@ import { describeCache, GREEDY, load, OPTIONS, prompt, useFolder } from './cache
 
 const folder = useFolder();
 
-describe.each(['qwen3_moe_c', 'qwen3_next_g'])('a cache of %s on the CPU', (name) => describeCache(name));
+describe.each(['qwen3_moe_c', 'qwen3_next_g', 'qwen4_exp_k'])('a cache of %s on the CPU', (name) =>
+  describeCache(name),
+);
 
 // The emulator switches threads with ucontext, which only Linux still offers in full.
 describe.skipIf(process.platform !== 'linux')('on an emulated GPU', () => {
