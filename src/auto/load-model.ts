@@ -87,8 +87,7 @@ export interface LoadOptions extends HubOptions {
   quantization?: Quantization;
   /**
    * `int8`: activations that meet weights of whole numbers (int8, int4, GPTQ, MXFP4 …) are rounded to int8, in blocks of 32 with a scale
-   * each, as llama.cpp does it: two to four times as fast, and a little less exact. Without effect on processors that have no such products (AVX-512
-   * VNNI for now). Default `none`.
+   * each, as llama.cpp does it: two to four times as fast, and a little less exact. Default `none`.
    */
   activationQuantization?: 'int8' | 'none';
   /** Names of tensors that may be missing from the checkpoint; they are taken as zeros, with a warning. */

@@ -59,26 +59,39 @@ class ScaleReader {
   void ByBlock(int64_t row0, int64_t row1, float* scales, float* offsets) {
     const int64_t filled = FilledBlocks(q_.cols);
     const int64_t repeats = BlocksPerGroup(q_);
-    for (int64_t r = row0; r < row1; ++r) {
+    for (int64_t r = row0; r < row1; ++r, scales += filled) {
+      if (repeats == 1 && offsets == nullptr) {
+        // In place.
+        ReadRowScales(table_, q_, weights_.matrix, weights_.first_row + r, 0, Groups(q_), scales);
+        Scale(scales);
+        std::fill(scales + Blocks(q_.cols), scales + filled, 0.0f);
+        continue;
+      }
       Read(r);
-      Repeat(groups_.scales, repeats, filled, scales + (r - row0) * filled);
+      Repeat(groups_.scales, repeats, filled, scales);
       if (offsets != nullptr) Repeat(groups_.zeros, repeats, filled, offsets + (r - row0) * filled);
     }
   }
 
  private:
-  // Leaves in `zeros` what each group adds for every unit of x.
+  // Leaves in `zeros`, where there are offsets, what each group adds for every unit of x.
   void Read(int64_t row) {
-    ReadRowGroups(table_, q_, weights_.matrix, weights_.first_row + row, 0, Groups(q_), groups_);
-    if (form_.has_offsets) {
+    const int64_t stored = weights_.first_row + row;
+    if (!form_.has_offsets) {
+      ReadRowScales(table_, q_, weights_.matrix, stored, 0, Groups(q_), groups_.scales);
+    } else {
+      ReadRowGroups(table_, q_, weights_.matrix, stored, 0, Groups(q_), groups_);
       for (int64_t g = 0; g < Groups(q_); ++g) {
         const float zero = groups_.zeros[g] * groups_.scales[g];
         groups_.zeros[g] = (groups_.biases != nullptr ? groups_.biases[g] : 0.0f) - zero;
       }
     }
-    if (form_.factor != 1.0f) {
-      for (int64_t g = 0; g < Groups(q_); ++g) groups_.scales[g] *= form_.factor;
-    }
+    Scale(groups_.scales);
+  }
+
+  void Scale(float* scales) const {
+    if (form_.factor == 1.0f) return;
+    for (int64_t g = 0; g < Groups(q_); ++g) scales[g] *= form_.factor;
   }
 
   void Repeat(const float* values, int64_t repeats, int64_t filled, float* out) const {

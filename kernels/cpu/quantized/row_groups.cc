@@ -59,22 +59,30 @@ RowGroups RowGroups::At(char* memory, const QuantizedTensor& tensor, int64_t gro
   return {scales, scales + groups, tensor.biases != nullptr ? scales + 2 * groups : nullptr};
 }
 
-void ReadRowGroups(const KernelTable& table, const QuantizedTensor& q, int64_t matrix, int64_t row,
-                   int64_t group0, int64_t group1, const RowGroups& out) {
+void ReadRowScales(const KernelTable& table, const QuantizedTensor& q, int64_t matrix, int64_t row,
+                   int64_t group0, int64_t group1, float* scales) {
   const int64_t count = group1 - group0;
-  const int64_t first = ScaleIndex(q, matrix, row, group0);
-  ReadStoredScales(table, q, first, count, out.scales);
+  ReadStoredScales(table, q, ScaleIndex(q, matrix, row, group0), count, scales);
   const float multiplier = CommonMultiplier(q);
   const float divisor = CommonDivisor(q);
   if (multiplier != 1.0f || divisor != 1.0f) {
-    for (int64_t i = 0; i < count; ++i) out.scales[i] = out.scales[i] * multiplier / divisor;
+    for (int64_t i = 0; i < count; ++i) scales[i] = scales[i] * multiplier / divisor;
   }
+}
+
+void ReadRowGroups(const KernelTable& table, const QuantizedTensor& q, int64_t matrix, int64_t row,
+                   int64_t group0, int64_t group1, const RowGroups& out) {
+  const int64_t count = group1 - group0;
+  ReadRowScales(table, q, matrix, row, group0, group1, out.scales);
   if (q.zeros == nullptr) {
     std::fill_n(out.zeros, count, static_cast<float>(q.zero));
   } else {
     for (int64_t i = 0; i < count; ++i) out.zeros[i] = ZeroAt(q, row, group0 + i);
   }
-  if (q.biases != nullptr) ReadFloats(table, q.biases, q.bias_type, first, q.col_step, count, out.biases);
+  if (q.biases != nullptr) {
+    const int64_t first = ScaleIndex(q, matrix, row, group0);
+    ReadFloats(table, q.biases, q.bias_type, first, q.col_step, count, out.biases);
+  }
 }
 
 }  // namespace switchyard::cpu

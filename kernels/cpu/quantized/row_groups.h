@@ -20,6 +20,10 @@ struct RowGroups {
   static RowGroups At(char* memory, const QuantizedTensor& tensor, int64_t groups);
 };
 
+// The scales alone of groups [group0, group1) of a row; not of a tensor whose groups cross rows.
+void ReadRowScales(const KernelTable& table, const QuantizedTensor& tensor, int64_t matrix, int64_t row,
+                   int64_t group0, int64_t group1, float* scales);
+
 // Reads groups [group0, group1) of a row; not of a tensor whose groups cross rows.
 void ReadRowGroups(const KernelTable& table, const QuantizedTensor& tensor, int64_t matrix, int64_t row,
                    int64_t group0, int64_t group1, const RowGroups& out);
