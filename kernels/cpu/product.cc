@@ -39,11 +39,18 @@ XForm::XForm(const KernelTable& table, const WeightMatrix& weights, Precision pr
     : table_(&table),
       integer_(IntegerForm::Of(table, weights, precision)),
       type_(TileType(weights, precision)),
-      operand_(&table.operand(type_, precision)),
+      pack_(table.operand(type_, precision).pack),
+      bytes_(table.operand(type_, precision).bytes),
       tokens_(tokens),
       depth_(weights.cols),
       plain_(weights.transposed && weights.quantized == nullptr && tokens <= kAxpyTokens),
-      round_(RoundsActivations(type_, precision)) {}
+      direct_(!integer_.possible && DirectBlock::IsPossible(table, weights, precision, tokens)),
+      round_(RoundsActivations(type_, precision)) {
+  if (!direct_) return;
+  const CodeProducts& products = table.code_products[static_cast<int>(FloatPart(precision))];
+  pack_ = products.pack;
+  bytes_ = products.bytes;
+}
 
 int64_t XForm::TileSize(int64_t tile) const {
   return plain_ ? tokens_ : std::min<int64_t>(kTileTokens, tokens_ - tile * kTileTokens);
@@ -51,8 +58,7 @@ int64_t XForm::TileSize(int64_t tile) const {
 
 int64_t XForm::TokenBytes() const {
   if (integer_.possible) return IntegerRow::Bytes(depth_);
-  return plain_ ? depth_ * static_cast<int64_t>(sizeof(float))
-                : RoundUp(depth_, table_->block) * operand_->bytes;
+  return plain_ ? depth_ * static_cast<int64_t>(sizeof(float)) : RoundUp(depth_, table_->block) * bytes_;
 }
 
 void XForm::Store(const float* values, int64_t token, int64_t k0, int64_t n, char* x) const {
@@ -70,7 +76,7 @@ void XForm::Store(const float* values, int64_t token, int64_t k0, int64_t n, cha
   const int64_t tile = token / kTileTokens;
   const int64_t group = TileSize(tile);
   const int64_t slot = k0 * group + (token - tile * kTileTokens) * table_->block;
-  operand_->pack(values, n, group, x + tile * kTileTokens * TokenBytes() + slot * operand_->bytes);
+  pack_(values, n, group, x + tile * kTileTokens * TokenBytes() + slot * bytes_);
 }
 
 bool XForm::operator==(const XForm& other) const {
@@ -78,13 +84,14 @@ bool XForm::operator==(const XForm& other) const {
     return integer_.possible == other.integer_.possible && integer_.order == other.integer_.order &&
            integer_.offset == other.integer_.offset && depth_ == other.depth_ && tokens_ == other.tokens_;
   }
-  return operand_->pack == other.operand_->pack && plain_ == other.plain_ && depth_ == other.depth_ &&
+  return pack_ == other.pack_ && plain_ == other.plain_ && depth_ == other.depth_ &&
          tokens_ == other.tokens_ && round_ == other.round_;
 }
 
 int64_t RowBlock::PanelBytes(const KernelTable& table, const WeightMatrix& weights, const XForm& form,
                              int64_t rows) {
   if (form.integer().possible) return IntegerBlock::Scratch(weights, rows, form.tokens());
+  if (form.direct()) return DirectBlock::Scratch(weights);
   if (!weights.transposed && weights.quantized == nullptr) return 0;
   const int64_t scratch = weights.quantized == nullptr ? 0 : ExpandScratch(weights, rows);
   return rows * PanelStride(table, weights, form.type()) + scratch;
@@ -100,6 +107,11 @@ RowBlock::RowBlock(const KernelTable& table, const WeightMatrix& weights, Precis
       in_memory_(weights.quantized == nullptr && (!weights.transposed || form.plain())) {
   if (form.integer().possible) {
     integer_ = IntegerBlock(table, form.integer(), weights, form.tokens(), row0, row1, panel);
+    return;
+  }
+  if (form.direct()) {
+    const CodeProducts& products = table.code_products[static_cast<int>(FloatPart(precision))];
+    direct_ = DirectBlock(products, table, weights, row0, panel);
     return;
   }
   if (weights.quantized != nullptr) {
@@ -130,6 +142,7 @@ void RowBlock::Multiply(const char* x, const Part& part, float* c, int64_t c_str
   const int64_t rows = part.row1 - part.row0;
   if (form_->integer().possible)
     return integer_.Multiply(form_->Tile(x, part.tile), tokens, part.row0, part.row1, c, c_stride);
+  if (form_->direct()) return direct_.Multiply(x, tokens, part.row0, part.row1, c, c_stride);
   if (form_->plain()) {
     table_->axpy[DTypeIndex(weights_->dtype)](
         {reinterpret_cast<const float*>(x), depth, tokens, rows_, row_stride_, depth, rows, c, c_stride});
@@ -189,7 +202,7 @@ int64_t RowsPerBlock(const StageWork& work, const WeightMatrix& weights, int64_t
   // Several blocks for each thread, so that the last ones even out the load.
   const int64_t fair = RoundUp(std::max<int64_t>(work.rows / (work.threads * 12), 1), kRowUnit);
   int64_t most = std::min(fair, kMaxInPlaceRows);
-  if (form.integer().possible && form.tokens() == 1) {
+  if (form.direct() || (form.integer().possible && form.tokens() == 1)) {
     // Read where they lie.
   } else if (weights.quantized != nullptr) {
     const int64_t row_bytes = matrices * weights.cols * form.WeightBytes();

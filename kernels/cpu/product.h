@@ -5,6 +5,7 @@
 #include "../common/float_types.h"
 #include "arch/isa.h"
 #include "kernels.h"
+#include "quantized/direct.h"
 #include "quantized/integer.h"
 #include "workspace.h"
 
@@ -31,6 +32,8 @@ class XForm {
 
   bool plain() const { return plain_; }
   const IntegerForm& integer() const { return integer_; }
+  // Codes are expanded as they meet these few tokens.
+  bool direct() const { return direct_; }
   int64_t tokens() const { return tokens_; }
   // Whether weights are best walked from end to end, because they are used once.
   bool Streams() const { return plain_ || tokens_ == 1; }
@@ -58,10 +61,12 @@ class XForm {
   const KernelTable* table_;
   IntegerForm integer_;
   DType type_;
-  const Operand* operand_;
+  PackFn pack_;
+  int bytes_;  // per packed value
   int64_t tokens_;
   int64_t depth_;
   bool plain_;
+  bool direct_;
   bool round_;  // plain rows hold values rounded to bf16
 };
 
@@ -118,6 +123,7 @@ class RowBlock {
   const XForm* form_;
   const Operand* operand_;
   IntegerBlock integer_;        // instead of the rest, where the form says so
+  DirectBlock direct_;          // likewise
   const char* rows_ = nullptr;  // first row, in place or in the panel
   int64_t row_stride_ = 0;      // bytes
   int64_t row_count_;

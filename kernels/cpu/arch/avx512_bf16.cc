@@ -254,6 +254,8 @@ void Panel(const PanelArgs& args) {
   }
 }
 
+#include "simd/expanded_product_bf16.inc"
+
 }  // namespace
 
 const KernelTable* Avx512Bf16Table() {
@@ -263,6 +265,11 @@ const KernelTable* Avx512Bf16Table() {
     table.operands[DTypeIndex(DType::kBFloat16)][static_cast<int>(Precision::kBFloat16)] = {Pack, Dispatch,
                                                                                             2};
     table.panel[static_cast<int>(Precision::kBFloat16)] = {2, ConvertPairs, Panel};
+    table.code_products[static_cast<int>(Precision::kBFloat16)] = {
+        Pack,
+        2,
+        {CodeProduct<CodeKind::kNibbles>, CodeProduct<CodeKind::kBytes>, CodeProduct<CodeKind::kSignedBytes>,
+         CodeProduct<CodeKind::kE4m3>}};
     return table;
   }();
   return &kTable;

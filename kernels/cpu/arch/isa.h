@@ -141,6 +141,30 @@ struct ExpandArgs {
 };
 using ExpandFn = void (*)(const ExpandArgs& args);
 
+// c[t * c_stride + r] = sum over k of x[t, k] * weight k of row r, a weight being what ExpandArgs says.
+struct CodeProductArgs {
+  const char* x;  // one packed group (see CodeProducts::pack)
+  int tokens;     // in the group, 1 to kTileTokens
+  int64_t depth;
+  const char* codes;  // row 0
+  int64_t codes_stride;
+  int64_t rows;
+  int64_t group;                         // 16, a multiple of 32, or at least the depth
+  const float *scales, *zeros, *biases;  // [rows][groups_stride]; no zeros among kE4m3, biases may be null
+  int64_t groups_stride;
+  const float* values;  // [16], what nibbles stand for
+  float* c;
+  int64_t c_stride;
+};
+using CodeProductFn = void (*)(const CodeProductArgs& args);
+
+// Products of codes with few tokens, in one precision.
+struct CodeProducts {
+  PackFn pack = nullptr;
+  int bytes = 0;                            // per packed value
+  CodeProductFn multiply[kCodeKinds] = {};  // [CodeKind]
+};
+
 inline constexpr int kDTypes = 3;
 inline constexpr int kPrecisions = 2;
 
@@ -188,6 +212,7 @@ struct KernelTable {
   void (*delta_steps)(const DeltaArgs& args);
   PanelKernel panel[kPrecisions];                 // [Precision]
   ExpandFn expand[kCodeKinds][kPrecisions] = {};  // [CodeKind], to fp32 and to bf16
+  CodeProducts code_products[kPrecisions] = {};   // [Precision]; without pack: codes are expanded first
   const IntegerKernels* integer = nullptr;
 
   const Operand& operand(DType weights, Precision precision) const {

@@ -260,7 +260,6 @@ constexpr KernelTable kTable = {
      {Expand<CodeKind::kBytes, DType::kFloat32>, Expand<CodeKind::kBytes, DType::kBFloat16>},
      {Expand<CodeKind::kSignedBytes, DType::kFloat32>, Expand<CodeKind::kSignedBytes, DType::kBFloat16>},
      {Expand<CodeKind::kE4m3, DType::kFloat32>, Expand<CodeKind::kE4m3, DType::kBFloat16>}},
-    nullptr,
 };
 
 }  // namespace

@@ -115,6 +115,47 @@ void CheckProduct(const Storage& storage, int64_t tokens, int64_t rows, int64_t 
   }
 }
 
+// Rows of float8 in which a code is NaN give NaN for every token, whatever it meets, and others do not.
+void NanCodes() {
+  Workspace workspace;
+  TestPool pool(1);
+  constexpr int64_t kRows = 9, kCols = 77;
+  std::vector<unsigned char> codes(kRows * kCols, 0x38);
+  codes[2 * kCols + 76] = 0x7f;
+  codes[8 * kCols] = 0xff;
+  const float scale = 1.0f;
+  QuantizedTensor q;
+  q.rows = kRows;
+  q.cols = kCols;
+  q.codes = reinterpret_cast<const std::byte*>(codes.data());
+  q.type = CodeType::kE4m3;
+  q.bits = 8;
+  q.row_bytes = kCols;
+  q.scales = reinterpret_cast<const std::byte*>(&scale);
+  q.group_rows = kRows;
+  q.group_cols = kCols;
+  WeightMatrix matrix = {.rows = kRows, .cols = kCols};
+  matrix.quantized = &q;
+  for (const char* isa : Isas()) {
+    SelectIsa(isa);
+    for (const Precision precision : kAllPrecisions) {
+      for (const int64_t tokens : {1, 2, 6, 7}) {
+        const std::vector<float> x(static_cast<size_t>(tokens * kCols), 0.0f);
+        Output y(tokens * kRows);
+        float* out = y.data();
+        Linear({x.data(), tokens, &matrix, nullptr, &out, 1, precision}, workspace, pool);
+        for (int64_t i = 0; i < y.size(); ++i) {
+          const bool has_nan = i % kRows == 2 || i % kRows == 8;
+          if (std::isnan(y[i]) != has_nan) {
+            Fail("[%s] %lld tokens, row %lld: %g", isa, static_cast<long long>(tokens),
+                 static_cast<long long>(i % kRows), static_cast<double>(y[i]));
+          }
+        }
+      }
+    }
+  }
+}
+
 void Products() {
   Random random(32);
   Workspace workspace;
@@ -237,6 +278,7 @@ std::vector<Group> QuantizedGroups() {
       {"quantized: every code of every kind", EveryCode},
       {"quantized: rows of every storage, bit by bit", Expansion},
       {"quantized: products with every storage", Products},
+      {"quantized: codes of NaN", NanCodes},
       {"quantized: embeddings of every storage", Embeddings},
       {"quantized: experts of every storage", Experts},
   };
