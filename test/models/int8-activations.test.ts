@@ -2,7 +2,6 @@
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { AutoModelForCausalLM, DEMO_MODEL, InputError } from '../../src/index.ts';
-import { loadBinding } from '../../src/runtime/binding.ts';
 import { argmax, maxDifference, readJson } from '../helpers/goldens.ts';
 
 const FOLDER = join(import.meta.dirname, '../fixtures/goldens/quantized');
