@@ -27,6 +27,7 @@ import type { DeviceWeights } from '../runtime/device.ts';
 import { checkThreads } from '../runtime/threads.ts';
 import type { WeightStore } from '../runtime/types.ts';
 import { openWeightStore } from '../runtime/weight-store.ts';
+import type { CheckpointListener } from '../safetensors/checkpoint.ts';
 import { assertComplete, listed } from '../weights/checkpoint-weights.ts';
 import type { ModuleReader } from '../weights/formats/format.ts';
 import { type ModelCheckpoint, storedWeights } from '../weights/quantized-checkpoint.ts';
@@ -37,6 +38,7 @@ import {
   loadConfig,
   loadGenerationConfig,
 } from './load-config.ts';
+import { headerProgress, uploadProgress } from './load-progress.ts';
 import { openModelCheckpoint } from './model-checkpoint.ts';
 import { modelIdentity } from './model-identity.ts';
 import { HUB_OPTIONS, type ModelSource, openRepo } from './open-repo.ts';
@@ -135,9 +137,8 @@ export async function loadModel(
   const experts = resolveExperts(options.expertsImplementation, expertsModel);
   const generationConfig = await loadGenerationConfig(repo, json);
   if (quantization || options.quantization !== undefined) checkQuantized(options, idOrFolder);
-  const onFiles = (names: readonly string[]) =>
-    checkMemory(repo, names, model, quantization, { ...options, device });
-  const opened = await openModelCheckpoint(repo, model, quantization, onFiles);
+  const listener = listenerFor(repo, model, quantization, { ...options, device });
+  const opened = await openModelCheckpoint(repo, model, quantization, listener);
   const checkpoint = fillMissing(model, opened, head, options);
   abortIf(options.signal, `loading ${idOrFolder}`);
   const dtype = chooseDtype(options.dtype, model, checkpoint);
@@ -220,7 +221,7 @@ async function openRuntimes(request: RuntimesRequest, options: LoadOptions) {
         () => weights.device.dispose(),
         () => weights.dispose(),
       );
-    const onUpload = uploadProgress(checkpoint, options);
+    const onUpload = uploadProgress(checkpoint.files, options.onProgress);
     const onWarning = (message: string) => warn(message, options.onWarning);
     const { prefixBytes = defaultPrefixBytes(weights?.device) } = request;
     const common = { dtype, int8Activations, threads: options.threads, weights, onUpload, onWarning };
@@ -264,20 +265,6 @@ async function openDeviceWeights(
     await opened?.dispose();
     throw error;
   }
-}
-
-/** Reports the upload of weights to a device as the loading of the checkpoint. */
-function uploadProgress({ files }: ModelCheckpoint, { onProgress }: LoadOptions) {
-  const file = files[0] ?? '';
-  return (done: number, total: number) =>
-    onProgress?.({
-      stage: 'load',
-      file,
-      loadedBytes: done,
-      fileBytes: total,
-      totalLoadedBytes: done,
-      totalBytes: total,
-    });
 }
 
 /** The checkpoint, with zeros for those missing tensors that the caller can do without. */
@@ -328,16 +315,22 @@ function deviceFor(
   );
 }
 
-/** A GPU reads the weights once, into its own memory. */
-async function checkMemory(
+/** A GPU reads the weights once, into its own memory, and tells of that. */
+function listenerFor(
   repo: Repo,
-  names: readonly string[],
   model: Model,
   reader: ModuleReader | undefined,
-  { device = 'cpu', quantization, onWarning }: LoadOptions,
-): Promise<void> {
-  if (device !== 'cpu') return;
-  await warnOfMemory(repo, names, { model, isQuantized: reader !== undefined, quantization, onWarning });
+  { device = 'cpu', quantization, onWarning, onProgress }: LoadOptions,
+): CheckpointListener {
+  if (device !== 'cpu') return {};
+  const progress = headerProgress(repo, onProgress);
+  return {
+    ...progress,
+    async onFiles(names) {
+      await warnOfMemory(repo, names, { model, isQuantized: reader !== undefined, quantization, onWarning });
+      await progress.onFiles?.(names);
+    },
+  };
 }
 
 /** Before anything of it is fetched. */

@@ -1,7 +1,7 @@
 import { CheckpointError } from '../errors.ts';
 import type { Repo } from '../hub/types.ts';
 import type { Model } from '../models/architecture.ts';
-import { type OnWeightFiles, openCheckpoint } from '../safetensors/checkpoint.ts';
+import { type CheckpointListener, openCheckpoint } from '../safetensors/checkpoint.ts';
 import { MAX_TENSORS } from '../safetensors/limits.ts';
 import { readTensors } from '../safetensors/read-tensors.ts';
 import type { TensorInfo } from '../safetensors/types.ts';
@@ -16,16 +16,16 @@ const WRAPPER = /^(?:_orig_mod\.|module\.)+/;
  * Opens the weights of a repo or folder, with tensors under the names that the model asks for. Of quantized ones only what is small
  * is read.
  * @param reader of quantized modules, where the repo says that it has such: see `openQuantization`
- * @param onFiles see `openCheckpoint`
+ * @param listener see `openCheckpoint`
  * @throws CheckpointError, HubError: see `openCheckpoint`, and for quantized weights whose parts do not fit
  */
 export async function openModelCheckpoint(
   repo: Repo,
   model: Model,
   reader: ModuleReader | undefined,
-  onFiles?: OnWeightFiles,
+  listener?: CheckpointListener,
 ): Promise<ModelCheckpoint> {
-  const { files, tensors: stored } = await openCheckpoint(repo, onFiles);
+  const { files, tensors: stored } = await openCheckpoint(repo, listener);
   const tensors = named(stored, model);
   if (reader) return withIntegers(await readQuantized({ files, tensors }, reader, readTensors));
   const codes = findCodes(tensors);

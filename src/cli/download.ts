@@ -9,7 +9,12 @@ import { ConfigError } from '../errors.ts';
 import { freeSpace } from '../files.ts';
 import { resolveRepo } from '../hub/repo/resolve-repo.ts';
 import type { HubOptions, Repo } from '../hub/types.ts';
-import { INDEX_FILE, type OnWeightFiles, openCheckpoint, SINGLE_FILE } from '../safetensors/checkpoint.ts';
+import {
+  type CheckpointListener,
+  INDEX_FILE,
+  openCheckpoint,
+  SINGLE_FILE,
+} from '../safetensors/checkpoint.ts';
 import { formatBytes } from '../units.ts';
 import { type Io, UsageError } from './io.ts';
 import { examples } from './options.ts';
@@ -137,8 +142,8 @@ async function optionalFiles(repo: Repo): Promise<string[]> {
 }
 
 /** The shards and their index. Opening them shows at once whether the headers are sound. */
-async function weights(repo: Repo, onFiles: OnWeightFiles): Promise<string[]> {
-  const { files } = await openCheckpoint(repo, onFiles);
+async function weights(repo: Repo, onFiles: NonNullable<CheckpointListener['onFiles']>): Promise<string[]> {
+  const { files } = await openCheckpoint(repo, { onFiles });
   const isSingle = files.length === 1 && basename(files[0] as string) === SINGLE_FILE;
   const index = isSingle ? undefined : await repo.file(INDEX_FILE);
   return index === undefined ? [...files] : [index, ...files];

@@ -21,8 +21,9 @@ const SPEED_WINDOW_MS = 5000;
 const BAR_CELLS = 24;
 
 /**
- * Shows a download: bars with bytes, speed and time left on a terminal, a plain line per file (and every ten seconds)
- * elsewhere, nothing when HF_HUB_DISABLE_PROGRESS_BARS asks for silence.
+ * Shows downloads and loads: on a terminal a bar for each file under way and a line for all of them, with bytes, speed and time left;
+ * elsewhere a plain line for each file, and one for all every ten seconds. What lasts no time is not shown, and nothing when
+ * HF_HUB_DISABLE_PROGRESS_BARS asks for silence.
  *
  * @param now clock, ms
  */
@@ -53,103 +54,141 @@ class Speed {
   }
 }
 
-interface FileState {
-  event: ProgressEvent;
-  readonly speed: Speed;
-  lineAt: number;
-}
+/** Bytes that have come and are to come, and how fast. */
+class Amount {
+  readonly #speed = new Speed();
+  loaded = 0;
+  total = 0;
 
-/** "512 MB of 4.0 GB, 52 MB/s, 1 min 07 s left". */
-function describe({ event, speed }: FileState): string {
-  const { loadedBytes, fileBytes } = event;
-  const parts = [`${formatBytes(loadedBytes)} of ${formatBytes(fileBytes)}`];
-  const rate = speed.bytesPerSecond;
-  if (rate > 0) {
-    parts.push(`${formatBytes(rate)}/s`, `${formatDuration((fileBytes - loadedBytes) / rate)} left`);
+  set(at: number, loaded: number, total: number): void {
+    this.loaded = loaded;
+    this.total = total;
+    this.#speed.add(at, loaded);
   }
-  return parts.join(', ');
+
+  get isWhole(): boolean {
+    return this.loaded >= this.total;
+  }
+
+  /** "512 MB of 4.0 GB, 52 MB/s, 1 min 07 s left". */
+  toString(): string {
+    const parts = [`${formatBytes(this.loaded)} of ${formatBytes(this.total)}`];
+    const rate = this.#speed.bytesPerSecond;
+    if (rate > 0)
+      parts.push(`${formatBytes(rate)}/s`, `${formatDuration((this.total - this.loaded) / rate)} left`);
+    return parts.join(', ');
+  }
 }
 
-/** Files of the load and their speeds, by name. */
-class FileStates {
-  readonly active = new Map<string, FileState>();
+/** What the events of a load add up to. */
+class Progress {
+  /** Files under way, by name. */
+  readonly active = new Map<string, Amount>();
+  readonly all = new Amount();
+  readonly #startedAt: number;
+  /** Files of downloads that have come to an end. */
+  #done = 0;
 
-  constructor(private readonly now: () => number) {}
+  constructor(private readonly now: () => number) {
+    this.#startedAt = now();
+  }
 
   /** Takes an event in; true when it ends its file. */
-  take(event: ProgressEvent): { state: FileState; done: boolean } {
+  take({ stage, file, loadedBytes, fileBytes, totalLoadedBytes, totalBytes }: ProgressEvent): boolean {
     const at = this.now();
-    const state = this.active.get(event.file) ?? { event, speed: new Speed(), lineAt: at };
-    state.event = event;
-    state.speed.add(at, event.loadedBytes);
-    const done = event.loadedBytes >= event.fileBytes;
-    if (done) this.active.delete(event.file);
-    else this.active.set(event.file, state);
-    return { state, done };
+    const amount = this.active.get(file) ?? new Amount();
+    amount.set(at, loadedBytes, fileBytes);
+    this.all.set(at, totalLoadedBytes, totalBytes);
+    if (!amount.isWhole) this.active.set(file, amount);
+    else this.active.delete(file);
+    if (amount.isWhole && stage === 'download') this.#done++;
+    return amount.isWhole;
+  }
+
+  /** Whether there is more than the one file that is under way. */
+  get isSeveral(): boolean {
+    const [only] = this.active.values();
+    return this.all.total > 0 && (this.active.size > 1 || this.all.total > (only?.total ?? this.all.total));
+  }
+
+  /** "12 files, 61.1 GB in 18 min 20 s"; undefined for a load that fetched no more than a file. */
+  get summary(): string | undefined {
+    if (this.#done < 2 || this.active.size > 0 || this.all.total === 0) return undefined;
+    const seconds = (this.now() - this.#startedAt) / 1000;
+    return `${this.#done} files, ${formatBytes(this.all.total)} in ${formatDuration(seconds)}`;
   }
 }
 
 class LineDisplay implements ProgressDisplay {
-  readonly #files: FileStates;
+  readonly #progress: Progress;
+  #lineAt: number;
+  #summed = false;
 
   constructor(
     private readonly stream: ProgressStream,
     private readonly now: () => number,
   ) {
-    this.#files = new FileStates(now);
+    this.#progress = new Progress(now);
+    this.#lineAt = now();
   }
 
   onProgress(event: ProgressEvent): void {
-    const { state, done } = this.#files.take(event);
-    if (event.stage === 'quantize' && event.loadedBytes === 0)
-      this.stream.write(`${event.file}: ${formatBytes(event.fileBytes)} of rounded weights to be written\n`);
-    if (done) this.stream.write(`${event.file}: ${formatBytes(event.fileBytes)}, done\n`);
-    else if (this.now() - state.lineAt >= PLAIN_LINE_MS) {
-      state.lineAt = this.now();
-      this.stream.write(`${event.file}: ${describe(state)}\n`);
+    const done = this.#progress.take(event);
+    const { stage, file, fileBytes } = event;
+    if (stage === 'quantize' && event.loadedBytes === 0)
+      this.stream.write(`${file}: ${formatBytes(fileBytes)} of rounded weights to be written\n`);
+    if (done && stage !== 'load') this.stream.write(`${file}: ${formatBytes(fileBytes)}, done\n`);
+    else if (this.now() - this.#lineAt >= PLAIN_LINE_MS) {
+      this.#lineAt = this.now();
+      const { isSeveral, all, active } = this.#progress;
+      this.stream.write(isSeveral ? `all files: ${all}\n` : `${file}: ${active.get(file) ?? all}\n`);
     }
   }
 
-  finish(): void {}
+  finish(): void {
+    const { summary } = this.#progress;
+    if (summary !== undefined && !this.#summed) this.stream.write(`${summary}\n`);
+    this.#summed = true;
+  }
 }
 
 class BarDisplay implements ProgressDisplay {
-  readonly #files: FileStates;
+  readonly #progress: Progress;
   #drawnAt = Number.NEGATIVE_INFINITY;
   #height = 0;
+  #summed = false;
 
   constructor(
     private readonly stream: ProgressStream,
     private readonly now: () => number,
   ) {
-    this.#files = new FileStates(now);
+    this.#progress = new Progress(now);
   }
 
   onProgress(event: ProgressEvent): void {
-    const { done } = this.#files.take(event);
-    if (done) this.#draw(`${event.file}  ${formatBytes(event.fileBytes)}`);
-    else if (this.now() - this.#drawnAt >= REDRAW_MS) this.#draw();
+    const done = this.#progress.take(event);
+    if (done || this.now() - this.#drawnAt >= REDRAW_MS) this.#draw();
   }
 
+  /** Leaves one line of all that was fetched. */
   finish(): void {
-    this.#draw();
+    const { summary } = this.#progress;
+    this.#draw(this.#summed ? undefined : summary);
+    this.#summed = true;
     this.#height = 0;
   }
 
-  /** Redraws the block of bars in place; `finished` becomes a lasting line above it. */
-  #draw(finished?: string): void {
+  /** Redraws the bars in place; `last` takes the place of their sum and stays. */
+  #draw(last?: string): void {
     this.#drawnAt = this.now();
-    const bars = [...this.#files.active.values()].map((state) => this.#bar(state));
-    const lines = finished === undefined ? bars : [this.#clip(finished), ...bars];
+    const { active, all, isSeveral } = this.#progress;
+    const bars = [...active].map(([file, amount]) => bar(file, amount));
+    if (last !== undefined) bars.push(last);
+    else if (isSeveral) bars.push(bar('all files', all));
     const up = this.#height > 0 ? `\x1b[${this.#height}A` : '';
-    this.stream.write(`${up}\r\x1b[J${lines.map((line) => `${line}\n`).join('')}`);
+    if (up !== '' || bars.length > 0)
+      this.stream.write(`${up}\r\x1b[J${bars.map((line) => `${this.#clip(line)}\n`).join('')}`);
     this.#height = bars.length;
-  }
-
-  #bar(state: FileState): string {
-    const { file, loadedBytes, fileBytes } = state.event;
-    const filled = Math.floor((BAR_CELLS * loadedBytes) / Math.max(1, fileBytes));
-    return this.#clip(`${file} [${'#'.repeat(filled)}${'.'.repeat(BAR_CELLS - filled)}] ${describe(state)}`);
   }
 
   /** A wrapped line would upset the redrawing. */
@@ -157,4 +196,9 @@ class BarDisplay implements ProgressDisplay {
     const width = Math.max(20, (this.stream.columns ?? 80) - 1);
     return line.length > width ? `${line.slice(0, width - 3)}...` : line;
   }
+}
+
+function bar(name: string, amount: Amount): string {
+  const filled = Math.min(BAR_CELLS, Math.floor((BAR_CELLS * amount.loaded) / Math.max(1, amount.total)));
+  return `${name} [${'#'.repeat(filled)}${'.'.repeat(BAR_CELLS - filled)}] ${amount}`;
 }

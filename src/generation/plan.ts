@@ -11,7 +11,7 @@ import { type Streamer, TextStreamer } from './streamers.ts';
 import type { DecodingRequest, Generator } from './types.ts';
 
 /** Options of `generate` that are no parameters. */
-const OTHER_OPTIONS = [
+export const OTHER_OPTIONS = [
   'inputIds',
   'attentionMask',
   'generationConfig',

@@ -14,13 +14,17 @@ const HEADERS_AT_ONCE = 8;
  * order of `from_pretrained`). Shards that are not on this disk are fetched. Every header is validated and the index
  * agrees with it; no tensor is read.
  *
- * @param onFiles hears the names of the files before those that are not here are fetched
+ * @param listener hears how far it is
  * @throws CheckpointError naming file and tensor for a damaged file; HubError for missing ones (all of them at once)
  */
-export async function openCheckpoint(repo: Repo, onFiles?: OnWeightFiles): Promise<Checkpoint> {
-  if (onFiles && (await repo.look?.(SINGLE_FILE))) await onFiles([SINGLE_FILE]);
+export async function openCheckpoint(repo: Repo, listener: CheckpointListener = {}): Promise<Checkpoint> {
+  if (listener.onFiles && (await repo.look?.(SINGLE_FILE))) await listener.onFiles([SINGLE_FILE]);
   const single = await repo.file(SINGLE_FILE);
-  if (single !== undefined) return { files: [single], tensors: await readHeader(single) };
+  if (single !== undefined) {
+    const tensors = await readHeader(single);
+    listener.onOpen?.(SINGLE_FILE);
+    return { files: [single], tensors };
+  }
   const indexPath = await repo.file(INDEX_FILE);
   if (indexPath === undefined) {
     const way = (await repo.explain?.()) || 'A complete one has either file beside its config.json';
@@ -29,14 +33,19 @@ export async function openCheckpoint(repo: Repo, onFiles?: OnWeightFiles): Promi
     );
   }
   const index = await readShardIndex(indexPath);
-  await onFiles?.(index.shards);
+  await listener.onFiles?.(index.shards);
   const files = await shardFiles(repo, indexPath, index);
-  const tensors = await readShards(files, indexPath, index);
+  const tensors = await readShards(files, indexPath, index, listener);
   checkIndex(tensors, indexPath, index, files);
   return { files, tensors };
 }
 
-export type OnWeightFiles = (names: readonly string[]) => Promise<void>;
+export interface CheckpointListener {
+  /** Names of the files, before those that are not here are fetched. */
+  readonly onFiles?: (names: readonly string[]) => Promise<void>;
+  /** The name of a file whose header has been read and found sound. */
+  readonly onOpen?: (name: string) => void;
+}
 
 /** Names of the files of a repo's weights, for which at most the index is fetched; none where it has no weights. */
 export async function weightFileNames(repo: Repo): Promise<readonly string[]> {
@@ -58,11 +67,16 @@ async function readShards(
   files: readonly string[],
   indexPath: string,
   { shards, shardOf }: ShardIndex,
+  { onOpen }: CheckpointListener,
 ): Promise<Map<string, TensorInfo>> {
   const tensors = new Map<string, TensorInfo>();
   for (let first = 0; first < files.length; first += HEADERS_AT_ONCE) {
     const headers = await Promise.all(files.slice(first, first + HEADERS_AT_ONCE).map(readHeader));
-    for (const [i, header] of headers.entries()) merge(tensors, header, shards[first + i] as string, shardOf);
+    for (const [i, header] of headers.entries()) {
+      const shard = shards[first + i] as string;
+      merge(tensors, header, shard, shardOf);
+      onOpen?.(shard);
+    }
     if (tensors.size > MAX_TENSORS) {
       throw new CheckpointError(`${indexPath}: the shards hold more than ${MAX_TENSORS} tensors in all`);
     }

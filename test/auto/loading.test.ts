@@ -11,7 +11,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, afterEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, describe, expect, it, test } from 'vitest';
 import {
   AutoConfig,
   AutoModelForCausalLM,
@@ -19,6 +19,7 @@ import {
   ConfigError,
   HubError,
   InputError,
+  type ProgressEvent,
 } from '../../src/index.ts';
 import { goldenModel, readJson } from '../helpers/goldens.ts';
 import { hasProc, privateDirty } from '../helpers/memory.ts';
@@ -165,3 +166,15 @@ function writeSparseCheckpoint(folder: string): string {
   writeFileSync(join(folder, 'config.json'), JSON.stringify(config));
   return folder;
 }
+
+test('a load tells of each file of weights once its header is read, and of all at the end', async () => {
+  const events: ProgressEvent[] = [];
+  const onProgress = (event: ProgressEvent) => events.push(event);
+  const model = await AutoModelForCausalLM.fromPretrained(goldenModel('qwen2_moe_a'), { onProgress });
+  await model.dispose();
+  expect(events.map(({ stage, file }) => [stage, file])).toEqual(
+    [1, 2, 3].map((n) => ['load', `model-0000${n}-of-00003.safetensors`]),
+  );
+  const total = events.reduce((sum, { fileBytes }) => sum + fileBytes, 0);
+  expect(events.at(-1)).toMatchObject({ totalLoadedBytes: total, totalBytes: total });
+});

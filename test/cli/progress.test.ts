@@ -9,15 +9,18 @@ function displayed(stream: { isTTY?: boolean; columns?: number }, env = {}) {
     text += part;
   };
   const display = createProgressDisplay({ ...stream, write }, env, () => now);
-  const event = (file: string, loadedBytes: number, fileBytes: number) =>
-    display.onProgress({
-      stage: 'download',
-      file,
-      loadedBytes,
-      fileBytes,
-      totalLoadedBytes: 0,
-      totalBytes: 0,
-    });
+  const files = new Map<string, { loaded: number; size: number }>();
+  const sum = (field: 'loaded' | 'size') => [...files.values()].reduce((all, file) => all + file[field], 0);
+  const event = (
+    file: string,
+    loadedBytes: number,
+    fileBytes: number,
+    stage: 'download' | 'load' = 'download',
+  ) => {
+    files.set(file, { loaded: loadedBytes, size: fileBytes });
+    const totals = { totalLoadedBytes: sum('loaded'), totalBytes: sum('size') };
+    display.onProgress({ stage, file, loadedBytes, fileBytes, ...totals });
+  };
   return {
     event,
     finish: () => display.finish(),
@@ -42,14 +45,44 @@ test('a terminal gets bars with bytes, speed and time left, redrawn in place', (
   event('b.safetensors', 0, 2e9);
   expect(take()).toBe(
     '\x1b[1A\r\x1b[Ja.safetensors [##......................] 100 MB of 1.0 GB, 100 MB/s, 9 s left\n' +
-      'b.safetensors [........................] 0 B of 2.0 GB\n',
+      'b.safetensors [........................] 0 B of 2.0 GB\n' +
+      'all files [........................] 100 MB of 3.0 GB, 50.0 MB/s, 58 s left\n',
   );
   event('a.safetensors', 1e9, 1e9);
   expect(take()).toBe(
-    '\x1b[2A\r\x1b[Ja.safetensors  1.0 GB\nb.safetensors [........................] 0 B of 2.0 GB\n',
+    '\x1b[3A\r\x1b[Jb.safetensors [........................] 0 B of 2.0 GB\n' +
+      'all files [########................] 1.0 GB of 3.0 GB, 500 MB/s, 4 s left\n',
   );
+  wait(10_000);
+  event('b.safetensors', 2e9, 2e9);
+  take();
   finish();
-  expect(take().startsWith('\x1b[1A')).toBe(true);
+  expect(take()).toBe('\r\x1b[J2 files, 3.0 GB in 12 s\n');
+  finish();
+  expect(take()).toBe('');
+});
+
+test('files that are done do not scroll by: the sum of all tells how far it is', () => {
+  const { event, wait, take } = displayed({ isTTY: true, columns: 120 });
+  event('000', 0, 1e9);
+  event('001', 0, 1e9);
+  for (let i = 0; i < 100; i++) {
+    wait(1000);
+    event(String(i).padStart(3, '0'), 1e9, 1e9);
+    event(String(i + 2).padStart(3, '0'), 0, 1e9);
+  }
+  const drawn = take().split('\r\x1b[J').at(-1) as string;
+  expect(drawn.split('\n')).toHaveLength(3);
+  expect(drawn).toMatch(/^all files \[#+\.\] 100 GB of 101 GB, 1\.0 GB\/s, 1 s left$/m);
+});
+
+test('a load that lasts no time shows nothing', () => {
+  for (const isTTY of [true, false]) {
+    const { event, take, finish } = displayed({ isTTY });
+    event('model.safetensors', 5e9, 5e9, 'load');
+    finish();
+    expect(take()).toBe('');
+  }
 });
 
 test('bytes of an earlier run are no speed', () => {
@@ -68,7 +101,7 @@ test('a narrow terminal gets no line that wraps', () => {
 });
 
 test('a pipe gets a plain line per file, and one now and then', () => {
-  const { event, wait, take } = displayed({});
+  const { event, wait, take, finish } = displayed({});
   event('a.safetensors', 0, 1e9);
   wait(1000);
   event('a.safetensors', 1e8, 1e9);
@@ -76,8 +109,16 @@ test('a pipe gets a plain line per file, and one now and then', () => {
   wait(9500);
   event('a.safetensors', 5e8, 1e9);
   expect(take()).toMatch(/^a\.safetensors: 500 MB of 1\.0 GB, .*\/s, .* left\n$/);
+  event('b.safetensors', 0, 1e9);
+  wait(10_000);
+  event('b.safetensors', 1e8, 1e9);
+  expect(take()).toMatch(/^all files: 600 MB of 2\.0 GB, .*\/s, .* left\n$/);
   event('a.safetensors', 1e9, 1e9);
   expect(take()).toBe('a.safetensors: 1.0 GB, done\n');
+  event('b.safetensors', 1e9, 1e9);
+  take();
+  finish();
+  expect(take()).toBe('2 files, 2.0 GB in 21 s\n');
 });
 
 test('nothing at all under HF_HUB_DISABLE_PROGRESS_BARS', () => {
