@@ -73,6 +73,12 @@ export interface LoadOptions extends HubOptions {
   /** Bound on prompt + new tokens, and with it on the memory of the KV cache. */
   maxCacheLength?: number;
   /**
+   * Bound on the memory of the whole cache, of keys and values, recurrent states and what is kept of them: bytes, or text such as `2GB`. Where
+   * it is met, the youngest generations give up what they have computed and compute it again later; no row can be longer than there is
+   * room for. Default: none.
+   */
+  maxCacheBytes?: number | string;
+  /**
    * Element type of the keys and values that are kept, on the CPU: half as many bytes as `float32`, which is a little more exact, for
    * `bfloat16` and `float16`. Default: `dtype`.
    */
@@ -100,6 +106,7 @@ const NAMES: OptionNames<Omit<LoadOptions, keyof HubOptions>> = {
   ...{ config: true, dtype: true, device: true, maxMemory: true, expertsImplementation: true },
   ...{ decodeWithBatchedMm: true, threads: true, cacheDtype: true, maxCacheLength: true, allowMissing: true },
   prefixCache: true,
+  maxCacheBytes: true,
   quantization: true,
   activationQuantization: true,
 };
@@ -121,6 +128,8 @@ export async function loadModel(
   checkOptions(options);
   const maxMemory = checkMaxMemory(options);
   const prefixBytes = checkPrefixCache(options.prefixCache);
+  const { maxCacheBytes: bound } = options;
+  const maxCacheBytes = bound === undefined ? undefined : parseMemory(bound, 'maxCacheBytes');
   await checkDevice(options.device);
   const repo = await openRepo(source, options);
   const idOrFolder = repo.id;
@@ -157,11 +166,13 @@ export async function loadModel(
     head,
     maxMemory,
     prefixBytes,
+    maxCacheBytes,
     backend: textBackend(experts),
   };
   const int8Activations = wantsInt8Activations(request.checkpoint, options, idOrFolder);
   const { engine, towers, release } = await openRuntimes({ ...request, int8Activations }, options);
-  const contextLength = Math.min(model.contextLength, options.maxCacheLength ?? Number.POSITIVE_INFINITY);
+  const { maxCacheLength = Number.POSITIVE_INFINITY } = options;
+  const contextLength = Math.min(model.contextLength, maxCacheLength, engine.mostPositions);
   return {
     ...{ idOrFolder, model, config: json, generationConfig, dtype },
     ...{ engine, contextLength, expertsModel, experts, release },
@@ -197,6 +208,8 @@ interface RuntimesRequest {
   readonly maxMemory: number | undefined;
   /** Bytes. */
   readonly prefixBytes: number | undefined;
+  /** Bytes. */
+  readonly maxCacheBytes: number | undefined;
   /** Of the text model. */
   readonly backend: string;
   readonly int8Activations: boolean;
@@ -223,12 +236,17 @@ async function openRuntimes(request: RuntimesRequest, options: LoadOptions) {
       );
     const onUpload = uploadProgress(checkpoint.files, options.onProgress);
     const onWarning = (message: string) => warn(message, options.onWarning);
-    const { prefixBytes = defaultPrefixBytes(weights?.device) } = request;
+    const { prefixBytes = defaultPrefixBytes(weights?.device), maxCacheBytes } = request;
     const common = { dtype, int8Activations, threads: options.threads, weights, onUpload, onWarning };
     const towers = openTowers(model, checkpoint, store, common);
     for (const tower of Object.values(towers)) opened.push(() => tower.dispose());
-    const engine = new Engine(model, checkpoint, store, { ...common, cacheDtype, prefixBytes });
+    const cache = { cacheDtype, prefixBytes, maxCacheBytes };
+    const engine = new Engine(model, checkpoint, store, { ...common, ...cache });
     opened.push(() => engine.dispose());
+    if (engine.mostPositions < 1)
+      throw new InputError(
+        `maxCacheBytes is ${show(options.maxCacheBytes)}, too little for a single block of the model's cache. Raise it (--max-cache)`,
+      );
     engine.assertSupported(backend);
     if (weights) for (const tower of Object.values(towers)) await tower.prepare(options.signal);
     await engine.prepare({ head, intermediates: false, visual: false }, backend, options.signal);

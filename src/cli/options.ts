@@ -69,6 +69,7 @@ export interface ComputeFlags {
   dtype?: NonNullable<LoadOptions['dtype']>;
   device?: Device;
   maxMemory?: string;
+  maxCache?: string;
   quantize?: Quantization;
   int8Activations?: true;
   compile?: CompileMode | true;
@@ -96,6 +97,10 @@ export function addComputeOptions(command: Command): Command {
     )
     .option('--no-decode-with-batched-mm', 'on a GPU, keep grouped_mm for decoding too')
     .option('--max-memory <size>', 'most GPU memory for weights, such as 20GB; experts come as needed')
+    .option(
+      '--max-cache <size>',
+      'most memory for the cache, such as 2GB; where it is met, the youngest requests wait',
+    )
     .option('--threads <n>', 'threads to compute with', integer(1, 1024));
 }
 
@@ -104,6 +109,7 @@ export function computeOptions(flags: ComputeFlags) {
   const { dtype, device, maxMemory, decodeWithBatchedMm, threads, quantize, int8Activations } = flags;
   return given({
     ...{ dtype, device, maxMemory, decodeWithBatchedMm, threads, quantization: quantize },
+    maxCacheBytes: flags.maxCache,
     activationQuantization: int8Activations && ('int8' as const),
   });
 }

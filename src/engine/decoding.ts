@@ -17,6 +17,8 @@ export interface SequenceKeeper {
 }
 
 export interface DecodingOptions {
+  /** Most rows that each prompt will have at a time; default 1. */
+  readonly rows?: number | undefined;
   /** Keep which experts each token goes to. What others have computed is not used then: it is not known of it. */
   readonly routing?: boolean | undefined;
   /** Of the sequence that the only prompt goes on from. */
@@ -48,8 +50,10 @@ export class DecoderDecoding implements Decoding {
     prompts: readonly Prompt[],
     newTokens: number,
     experts: BackendReader,
-    { routing = false, keeper }: DecodingOptions = {},
+    { rows = 1, routing = false, keeper }: DecodingOptions = {},
   ) {
+    const lengths = prompts.map(({ ids }) => ids.length + newTokens);
+    engine.assertRoom(lengths.flatMap((length) => Array.from({ length: rows }, () => length)));
     this.#engine = engine;
     this.#keeper = keeper;
     const kind = routing ? undefined : experts.requested();

@@ -1,12 +1,14 @@
-import { ExpertsError } from '../errors.ts';
+import { ExpertsError, InputError } from '../errors.ts';
 import type { ExpertsContext } from '../experts/interface.ts';
 import { ExpertsInterface } from '../experts/registry.ts';
 import type { Model } from '../models/architecture.ts';
 import * as io from '../models/io.ts';
 import type { DeviceWeights } from '../runtime/device.ts';
 import type { WeightStore } from '../runtime/types.ts';
+import { formatBytes } from '../units.ts';
 import { CheckpointWeights } from '../weights/checkpoint-weights.ts';
 import { type ModelCheckpoint, storedWeights } from '../weights/quantized-checkpoint.ts';
+import { Admission, reservationOf } from './admission.ts';
 import { CHUNK_TOKENS, makeBatch, visualFeeds } from './batch.ts';
 import { DeviceCacheMemory, HostCacheMemory } from './cache/memory.ts';
 import { CachePool } from './cache/pool.ts';
@@ -42,6 +44,7 @@ export class Engine {
   readonly #runner: Runner;
   readonly #pool: CachePool;
   readonly #prefixes: PrefixCache;
+  readonly #admission: Admission;
   readonly #turns = new Turns();
   readonly #queue: RequestQueue;
   readonly #pace = new PromptPace();
@@ -50,7 +53,7 @@ export class Engine {
   readonly #closing = new Set<Sequence>();
 
   constructor(model: Model, checkpoint: ModelCheckpoint, store: WeightStore, options: DecoderOptions) {
-    const { weights, cacheDtype: dtype, prefixBytes = 0 } = options;
+    const { weights, cacheDtype: dtype, prefixBytes = 0, maxCacheBytes: maxBytes } = options;
     this.model = model;
     this.#checkpoint = checkpoint;
     this.#options = options;
@@ -59,15 +62,19 @@ export class Engine {
     this.#runner = new Runner(model, this.#sessions, options);
     const memory = weights ? new DeviceCacheMemory(weights.device) : new HostCacheMemory();
     const forget = () => this.#runner.forget();
-    this.#pool = new CachePool(model.caches, { dtype, memory, prefixBytes, onMove: forget });
+    this.#pool = new CachePool(model.caches, { dtype, memory, prefixBytes, maxBytes, onMove: forget });
     this.#prefixes = new PrefixCache(this.#pool);
+    this.#admission = new Admission(this.#pool, this.#prefixes);
     const hasStates = model.caches.some(({ kind }) => kind === 'recurrent');
     this.kept = new KeptSequences(this.#pool, this.#turns, hasStates);
     this.#logits = new LogitsBuffers(model.vocabSize, weights?.device, forget);
     this.#queue = new RequestQueue(
       (prepare) =>
         this.#turns.take(async () => {
-          const next = await prepare((sequence) => this.#prefixes.begin(sequence));
+          const next = await prepare({
+            begin: (sequence) => this.#prefixes.begin(sequence),
+            admit: (groups) => this.#admission.admit(groups),
+          });
           return next && this.#run(next.pass, next.signal);
         }),
       this.#logits,
@@ -83,6 +90,16 @@ export class Engine {
   /** Bytes of memory of what layers keep, in use or kept for later. */
   get cacheBytes(): number {
     return this.#pool.bytes;
+  }
+
+  /** How often sequences have given up what they held in a cache that was full, to be computed again. */
+  get preemptions(): number {
+    return this.#admission.preemptions;
+  }
+
+  /** Most positions of a sequence that the bound of the cache leaves room for. */
+  get mostPositions(): number {
+    return this.#pool.mostPositions;
   }
 
   /** Blocks of keys and values, in use or kept for later. */
@@ -138,18 +155,24 @@ export class Engine {
    */
   open(prompt: Prompt, newTokens = 0, kind?: string, from?: KeptSequence): Sequence {
     this.#sessions.assertOpen();
-    if (from) return this.kept.open(from, prompt, newTokens, kind);
-    return new Sequence(prompt, this.#pool.open(prompt.ids.length + newTokens), kind);
+    const sequence = from
+      ? this.kept.open(from, prompt, newTokens, kind)
+      : new Sequence(prompt, this.#pool.open(prompt.ids.length + newTokens), kind);
+    this.#admission.opened(sequence);
+    return sequence;
   }
 
   /** A sequence that goes on from where another is, of which no pass is running. */
   fork(sequence: Sequence): Sequence {
     this.#sessions.assertOpen();
-    return sequence.fork(this.#pool.fork(sequence.cache, sequence.computed));
+    const fork = sequence.fork(this.#pool.fork(sequence.cache, sequence.computed));
+    this.#admission.opened(fork);
+    return fork;
   }
 
   /** Keeps what a sequence has computed, of which no pass is running, for others to go on from; the sequence itself has ended. */
   keep(sequence: Sequence): KeptSequence {
+    this.#admission.closed(sequence);
     this.#prefixes.end(sequence);
     const kept = this.kept.take(sequence);
     this.#prefixes.prune(sequence);
@@ -177,11 +200,26 @@ export class Engine {
     this.#queue.leave();
   }
 
+  /**
+   * Sees to it that sequences can have what they need at the same time, whatever else runs.
+   * @param lengths most tokens of each
+   * @throws InputError where the bound of the cache does not allow that
+   */
+  assertRoom(lengths: readonly number[]): void {
+    const { maxCacheBytes } = this.#options;
+    const needed = this.#pool.bytesFor(lengths);
+    if (maxCacheBytes === undefined || needed <= maxCacheBytes) return;
+    throw new InputError(
+      `${lengths.length} rows of up to ${Math.max(...lengths)} tokens need ${formatBytes(needed)} of cache, and maxCacheBytes allows ` +
+        `${formatBytes(maxCacheBytes)}. Run fewer or shorter rows at a time (maxNewTokens), or raise maxCacheBytes (--max-cache)`,
+    );
+  }
+
   /** Begins sequences with what is known of them, and makes room in the cache for all of their tokens, before passes over parts of them would do so bit by bit. */
   reserve(sequences: readonly Sequence[], signal?: AbortSignal): Promise<void> {
     const begin = () => {
       for (const sequence of sequences) this.#prefixes.begin(sequence);
-      return this.#reserve(sequences);
+      return this.#reserveEarly(sequences);
     };
     return this.#turns.take(begin, signal, 'the pass');
   }
@@ -204,12 +242,18 @@ export class Engine {
 
   async #reserve(sequences: readonly Sequence[]): Promise<void> {
     this.#sessions.assertOpen();
-    await this.#pool.reserve(
-      sequences.map(({ cache, computed, length }) => ({ row: cache, computed, positions: length })),
-    );
+    await this.#pool.reserve(sequences.map(reservationOf));
+  }
+
+  async #reserveEarly(sequences: readonly Sequence[]): Promise<void> {
+    const isPinned = sequences.some((sequence) => sequence.isPinned);
+    if (isPinned) this.#admission.makeRoom(sequences);
+    // Where there is no room, passes make it when they need it; what is pinned has to have it now.
+    if (isPinned || this.#pool.fits(sequences.map(reservationOf))) await this.#reserve(sequences);
   }
 
   #close(sequence: Sequence): void {
+    this.#admission.closed(sequence);
     this.#prefixes.close(sequence);
     // Memory goes back when no pass is running; where that fails, it stays.
     if (this.#pool.isTooLarge) this.#turns.take(() => this.#pool.trim()).catch(() => {});

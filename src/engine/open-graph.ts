@@ -24,6 +24,8 @@ export interface DecoderOptions extends EngineOptions {
   readonly cacheDtype: DType;
   /** Most bytes of keys and values that are kept of sequences that have ended. */
   readonly prefixBytes?: number;
+  /** Most bytes of the whole cache. */
+  readonly maxCacheBytes?: number | undefined;
 }
 
 /** What graphs are built for. */

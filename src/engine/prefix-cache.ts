@@ -62,6 +62,14 @@ export class PrefixCache {
     this.prune(sequence);
   }
 
+  /** Has a sequence give up what it holds, as if it had ended, to begin again later. */
+  preempt(sequence: Sequence): void {
+    this.end(sequence);
+    this.#pool.empty(sequence.cache);
+    this.prune(sequence);
+    sequence.beginAgain();
+  }
+
   /** Gives back what a closed sequence has left that nobody can go on from. */
   prune({ prefix }: Sequence): void {
     if (prefix?.last) this.#pool.prefixes.prune(prefix.last);

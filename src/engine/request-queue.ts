@@ -29,15 +29,20 @@ export interface SequenceScores {
   release(): void;
 }
 
+/** What a request asks of the cache before a pass. */
+export interface CacheSide {
+  /** Gives a sequence of which nothing is computed what is known of its first tokens. */
+  begin(sequence: Sequence): void;
+  /** Those of some groups of sequences for which there is room, or will be. */
+  admit<T>(groups: readonly { readonly of: T; readonly sequences: readonly Sequence[] }[]): T[];
+}
+
 /**
- * Runs a pass when its turn has come; `prepare` then says which, or that there is none after all. It gives sequences of which nothing is
- * computed to `begin`, which may know their first tokens.
+ * Runs a pass when its turn has come; `prepare` then says which, or that there is none after all.
  * @throws EngineError; AbortError where the pass's own signal ended it
  */
 export type RunPass = (
-  prepare: (
-    begin: (sequence: Sequence) => void,
-  ) => Promise<{ pass: PassRequest; signal: AbortSignal | undefined } | undefined>,
+  prepare: (cache: CacheSide) => Promise<{ pass: PassRequest; signal: AbortSignal | undefined } | undefined>,
 ) => Promise<PassResult | undefined>;
 
 /** A buffer of one pass, given back once no request needs it. */
@@ -209,14 +214,21 @@ export class RequestQueue {
     let parts: readonly Part[] = [];
     let logits: SharedLogits | undefined;
     // What is in the pass is settled when its turn has come: until then requests come, and are aborted.
-    const prepare = async (begin: (sequence: Sequence) => void) => {
-      for (const { request } of this.#waiting) request.sequences.forEach(begin);
-      const planned = this.#plan();
+    const prepare = async ({ begin, admit }: CacheSide) => {
+      for (const { request } of this.#waiting) for (const sequence of request.sequences) begin(sequence);
+      const all = this.#plan();
+      const sequencesOf = (entry: Entry) =>
+        all.filter((part) => part.entry === entry).map((part) => part.sequence);
+      const groups = entriesOf(all).map((entry) => ({ of: entry, sequences: sequencesOf(entry) }));
+      const admitted = new Set(admit(groups));
+      const planned = all.filter(({ entry }) => admitted.has(entry));
       const rows = scoredRows(planned);
       if (rows > 0) logits = new SharedLogits(await this.#logits.take(rows), this.#logits);
       // Held by the pass itself, so that it goes back even where all requests are aborted meanwhile.
       logits?.hold();
       parts = planned.filter(({ entry }) => !entry.ended);
+      // What is in the way belongs to a call that takes turns with this: it has to come to one.
+      if (parts.length === 0) await setImmediate();
       return parts.length > 0 ? request(parts, logits) : undefined;
     };
     try {
@@ -235,7 +247,7 @@ export class RequestQueue {
   #plan(): Part[] {
     const queue = this.#waiting.map(({ request }) => ({
       pending: request.sequences.map(({ due }) => due),
-      isWhole: request.sequences.some(({ scored }) => scored > 1),
+      isWhole: request.sequences.some(({ scored, pending }) => scored > 1 && pending === scored),
       key: request.experts.requested(),
     }));
     return planPass(queue, this.#limits()).flatMap(({ request, tokens }) => {

@@ -22,6 +22,15 @@ export interface Prompt {
   readonly visual?: { readonly places: readonly number[]; readonly features: VisualFeatures };
 }
 
+/** The place of a sequence of which nothing is computed. */
+const START: Omit<PrefixPlace, 'kind'> = {
+  node: undefined,
+  blocks: 0,
+  stops: [],
+  recent: [],
+  last: undefined,
+};
+
 /** One request in the engine: its tokens so far, how many of them have been computed, and what it holds of the cache. */
 export class Sequence {
   readonly prompt: Prompt;
@@ -36,17 +45,21 @@ export class Sequence {
   isTorn = false;
   /** The experts of its tokens, where they are asked for. */
   routed: SequenceRouting | undefined;
+  /** Whether it holds what it has of the cache until it is closed, whoever else needs room. */
+  isPinned = false;
   readonly #ids: number[];
   /** How many of its last tokens may be taken back. */
   #guesses = 0;
   #cachedTokens = 0;
+  /** Tokens that others have computed for it. */
+  #taken = 0;
+  #isAgain = false;
 
   /** @param kind what computes it; see `PrefixPlace` */
   constructor(prompt: Prompt, cache: CacheRow, kind?: string) {
     this.prompt = prompt;
     this.cache = cache;
-    const place = { node: undefined, blocks: 0, stops: [], recent: [], last: undefined };
-    this.prefix = kind === undefined ? undefined : { kind, ...place };
+    this.prefix = kind === undefined ? undefined : { kind, ...START };
     this.#ids = [...prompt.ids];
   }
 
@@ -68,7 +81,22 @@ export class Sequence {
   /** Its first tokens have been computed by others. */
   takeUp(tokens: number): void {
     this.computed = tokens;
-    this.#cachedTokens = tokens;
+    this.#taken = tokens;
+    if (!this.#isAgain) this.#cachedTokens = tokens;
+  }
+
+  /** Whether something was computed for it that it has not taken from others. */
+  get hasComputed(): boolean {
+    return this.computed > this.#taken;
+  }
+
+  /** It has lost what it had of the cache, and all of its tokens are to be computed again. */
+  beginAgain(): void {
+    this.computed = 0;
+    this.#taken = 0;
+    this.isTorn = false;
+    this.#isAgain = true;
+    if (this.prefix) Object.assign(this.prefix, START);
   }
 
   /** Tokens so far, of the prompt and after it. */
@@ -84,7 +112,10 @@ export class Sequence {
   /** Of these, the ones that the next pass may take: it ends where a state is to be kept. */
   get due(): number {
     const stop = this.prefix?.stops.find((place) => place > this.computed) ?? this.length;
-    return Math.min(stop, this.length) - this.computed;
+    // Tokens whose scores are wanted together come in one pass, after all the others.
+    const first = this.length - this.scored;
+    const end = this.scored > 1 && this.computed < first ? first : this.length;
+    return Math.min(stop, end) - this.computed;
   }
 
   /** Computed tokens that stay, whatever becomes of the guesses. */

@@ -99,6 +99,7 @@ export function makePlan(
     request: {
       prompts: prompts.rows,
       newTokens: budget,
+      ...(rowsOf(parameters) > 1 && { rows: rowsOf(parameters) }),
       ...(options.expertsImplementation !== undefined && {
         expertsImplementation: options.expertsImplementation,
       }),
@@ -220,6 +221,13 @@ function checkCacheUse(
     throw new InputError(
       'returnRoutedExperts needs the whole prompt computed, which cache saves. Leave one of them out',
     );
+}
+
+/** Rows that a prompt has at a time at most. */
+function rowsOf({ numBeams, numReturnSequences, promptLookupNumTokens }: ResolvedParameters): number {
+  // A row that guesses is kept as it was before.
+  if (promptLookupNumTokens !== undefined) return 2;
+  return numBeams > 1 ? numBeams : numReturnSequences;
 }
 
 /** Which prompt each row of the output continues. Beams are as many rows as they find. */

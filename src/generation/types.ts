@@ -14,6 +14,8 @@ export interface DecodingRequest {
   prompts: readonly PromptRow[];
   /** Most tokens that will follow a prompt. */
   newTokens: number;
+  /** Most rows that each prompt will have at a time; default 1. */
+  rows?: number;
   /** Pins the experts backend for every step; undefined: each step reads the model's setting. */
   expertsImplementation?: unknown;
   /** Keep which experts the tokens go to. */

@@ -138,7 +138,9 @@ export async function forwardPass(
     ? intermediateBuffers(engine.model, prompts.length, positions)
     : NO_INTERMEDIATES;
   const gathered = Object.values(kinds).flatMap((buffers) => [...buffers]);
+  engine.assertRoom(prompts.map(({ ids }) => ids.length));
   const sequences = prompts.map((prompt) => engine.open(prompt, 0, undefined, keeper?.kept));
+  for (const sequence of sequences) sequence.isPinned = true;
   const stretch = ({ sequence, tokens }: Chunk): Stretch => ({
     row: sequences.indexOf(sequence),
     start: positions - sequence.length + sequence.computed,

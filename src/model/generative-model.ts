@@ -57,6 +57,8 @@ export interface ExecutionStats {
     readonly replays: number;
     readonly fault: string | undefined;
   };
+  /** How often a generation has given up what it had computed, because `maxCacheBytes` was met, and has computed it again. */
+  readonly preemptions: number;
   /** Weights on a GPU, and experts that were brought there on demand. */
   readonly residency?: ResidencyStats;
 }
@@ -110,12 +112,13 @@ export abstract class GenerativeModel<O extends CausalLMGenerateOptions = Causal
 
   /** What `--stats` tells besides the numbers of a generation. */
   get executionStats(): ExecutionStats {
-    const { recording, weights } = this.parts.engine;
+    const { recording, weights, preemptions } = this.parts.engine;
     return {
       device: weights?.device.name ?? 'cpu',
       compileMode: this.#mode,
       decodeBackend: chooseBackend(this.textBackend, { tokens: 1, phase: 'decode' }, this.policy),
       tuning: this.tuning,
+      preemptions,
       ...(weights && {
         graphs: { captures: recording.captures, replays: recording.replays, fault: recording.fault },
         residency: weights.stats,
@@ -137,14 +140,14 @@ export abstract class GenerativeModel<O extends CausalLMGenerateOptions = Causal
 
   /** Opens a decoding for `generate`. @internal */
   async openDecoding(request: DecodingRequest): Promise<Decoding> {
-    const { prompts, newTokens, expertsImplementation, returnRoutedExperts = false, cache } = request;
+    const { prompts, newTokens, expertsImplementation, returnRoutedExperts = false, cache, rows } = request;
     if (returnRoutedExperts) this.assertRouted();
     const { engine } = this.parts;
     const experts = this.backendReader(expertsImplementation);
     if (cache !== undefined) checkCache(cache, 'generate');
     const keeper = cache?.lend(engine, 'generate');
     try {
-      const options = { routing: returnRoutedExperts, keeper };
+      const options = { rows, routing: returnRoutedExperts, keeper };
       return new DecoderDecoding(engine, prompts, newTokens, experts, options);
     } catch (error) {
       keeper?.end();

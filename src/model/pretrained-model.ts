@@ -246,6 +246,12 @@ export abstract class PreTrainedModel {
     return reader(() => name);
   }
 
+  /** Why the context is shorter than the model's own, for messages. */
+  get #bound(): string {
+    const isBound = this.contextLength < this.parts.model.contextLength;
+    return isBound ? ' that maxCacheLength or maxCacheBytes leave room for' : '';
+  }
+
   /**
    * The one check of prompts, which also takes their left padding off.
    * @throws InputError for ids or masks out of range, and for prompts beyond the context
@@ -256,7 +262,7 @@ export abstract class PreTrainedModel {
     for (const [i, { ids }] of rows.entries())
       if (ids.length > this.contextLength)
         throw new InputError(
-          `inputIds: row ${i} has ${ids.length} tokens, more than the context of ${this.contextLength}. Shorten the prompt.`,
+          `inputIds: row ${i} has ${ids.length} tokens, more than the context of ${this.contextLength}${this.#bound}. Shorten the prompt.`,
         );
     const { promptPositions } = model;
     if (!promptPositions) return { given, rows };

@@ -1,10 +1,12 @@
 import type { DType } from '../../dtype.ts';
-import { stateName } from '../../models/io.ts';
+import { EngineError } from '../../errors.ts';
 import type { CacheSpec } from '../../nn/cache-spec.ts';
+import { formatBytes } from '../../units.ts';
 import type { CacheMemory } from './memory.ts';
 import { PrefixTree, type StateHolders } from './prefix-tree.ts';
-import { joinBlocks, type RowPart, splitBlocks } from './row-parts.ts';
-import { type CacheTensors, Slab, type SlabPart } from './slab.ts';
+import { joinBlocks, keysValuesParts, type RowPart, splitBlocks, stateParts } from './row-parts.ts';
+import { type CacheTensors, Slab } from './slab.ts';
+import { grown, inPieces, isLoose, tighten, trimmed } from './slab-size.ts';
 
 /** Positions of one block: a whole number of the key tiles that attention kernels read. */
 export const BLOCK_POSITIONS = 64;
@@ -46,6 +48,8 @@ export interface PoolOptions {
   readonly memory: CacheMemory;
   /** Most bytes of blocks and states that are kept of sequences that have ended; 0: none. */
   readonly prefixBytes?: number;
+  /** Most bytes of all blocks and slots; default: as many as there is memory for. */
+  readonly maxBytes?: number | undefined;
   /** Called before the memory moves or is freed: recordings hold addresses. */
   readonly onMove?: () => void;
 }
@@ -70,17 +74,25 @@ export class CachePool {
   readonly #slots: Slab;
   readonly #keeps: { readonly blocks: boolean; readonly slots: boolean };
   readonly #rows = new Set<OpenRow>();
+  readonly #maxBytes: number;
 
   constructor(specs: readonly CacheSpec[], options: PoolOptions) {
-    const { dtype, memory, prefixBytes = 0, onMove = () => {} } = options;
-    const blockParts = specs.flatMap((spec, layer) => keysValuesParts(spec, layer, dtype));
+    const {
+      dtype,
+      memory,
+      prefixBytes = 0,
+      maxBytes = Number.POSITIVE_INFINITY,
+      onMove = () => {},
+    } = options;
+    this.#maxBytes = maxBytes;
+    const blockParts = specs.flatMap((spec, layer) => keysValuesParts(spec, layer, dtype, BLOCK_POSITIONS));
     const slotParts = specs.flatMap(stateParts);
     this.#blocks = new Slab(blockParts, memory, onMove);
     this.#slots = new Slab(slotParts, memory, onMove);
     this.#keeps = { blocks: blockParts.length > 0, slots: slotParts.length > 0 };
     const { pieceBytes } = this.#blocks;
     // Prefixes are found by their blocks.
-    const prefixBlocks = this.#keeps.blocks ? Math.floor(prefixBytes / pieceBytes) : 0;
+    const prefixBlocks = this.#keeps.blocks ? Math.floor(Math.min(prefixBytes, maxBytes) / pieceBytes) : 0;
     this.prefixes = new PrefixTree(
       this.#blocks,
       BLOCK_POSITIONS,
@@ -185,13 +197,44 @@ export class CachePool {
    */
   async reserve(wanted: readonly Reservation[]): Promise<void> {
     if (this.#keeps.blocks) await this.#reserveBlocks(wanted);
-    if (this.#keeps.slots) await this.#reserveSlots(wanted.map(({ row }) => row as OpenRow));
+    if (this.#keeps.slots) await this.#reserveSlots(this.#needy(wanted));
+  }
+
+  /** Bytes of the blocks and slots of rows with so many positions each, and of those that they write to in place of shared ones. */
+  bytesFor(positions: readonly number[]): number {
+    const [blocks, slots] = [this.#blocks.pieceBytes, this.#slots.pieceBytes];
+    return positions.reduce((sum, count) => sum + (blocksFor(count) + 1) * blocks + 2 * slots, 0);
+  }
+
+  /** Most positions of a row that the bound leaves room for. */
+  get mostPositions(): number {
+    if (this.#maxBytes === Number.POSITIVE_INFINITY || !this.#keeps.blocks) return Number.POSITIVE_INFINITY;
+    const blocks = Math.floor((this.#maxBytes - this.bytesFor([0])) / this.#blocks.pieceBytes);
+    return Math.max(0, blocks) * BLOCK_POSITIONS;
+  }
+
+  /** Whether there is room for what rows are to hold within the bound, once prefixes have given way. */
+  fits(wanted: readonly Reservation[]): boolean {
+    if (this.#maxBytes === Number.POSITIVE_INFINITY) return true;
+    const [blocks, slots] = [this.#blocksNeeded(wanted), this.#needy(wanted).length];
+    if (blocks <= this.#blocks.free && slots <= this.#slots.free) return true;
+    const { idle } = this.prefixes;
+    const bytes = (slab: Slab, unused: number, needed: number) =>
+      (slab.size - slab.free - unused + needed) * slab.pieceBytes;
+    const all = bytes(this.#blocks, idle.blocks, blocks) + bytes(this.#slots, idle.states, slots);
+    return all <= this.#maxBytes;
   }
 
   /** Takes back what a row has. Idempotent. */
   close(row: CacheRow): void {
+    this.empty(row);
+    this.#rows.delete(row as OpenRow);
+  }
+
+  /** Takes back what a row has, which begins anew. */
+  empty(row: CacheRow): void {
     const open = row as OpenRow;
-    if (!this.#rows.delete(open)) return;
+    if (!this.#rows.has(open)) return;
     for (const block of open.blocks.reverse()) this.#blocks.give(block);
     open.blocks.length = 0;
     if (open.slot >= 0) this.#slots.give(open.slot);
@@ -207,12 +250,8 @@ export class CachePool {
   /** Gives memory back where no row is being computed: all but a little, and what rows at rest and prefixes take. */
   async trim(): Promise<void> {
     if (!this.isTooLarge) return;
-    const slots = await tighten(this.#slots, IDLE_SLOTS);
-    this.prefixes.renumberStates(slots);
-    for (const row of this.#rows) if (row.slot >= 0) row.slot = slots(row.slot);
-    const blocks = await tighten(this.#blocks, IDLE_BLOCKS);
-    this.prefixes.renumber(blocks);
-    for (const row of this.#rows) row.blocks.splice(0, row.blocks.length, ...row.blocks.map(blocks));
+    await this.#tightenSlots(trimmed(this.#slots, IDLE_SLOTS));
+    await this.#tightenBlocks(trimmed(this.#blocks, IDLE_BLOCKS));
   }
 
   dispose(): void {
@@ -222,20 +261,43 @@ export class CachePool {
     this.#slots.dispose();
   }
 
+  /** Makes the slots no more than so many, or than are in use. */
+  async #tightenSlots(size: number): Promise<void> {
+    const numberOf = await tighten(this.#slots, size);
+    this.prefixes.renumberStates(numberOf);
+    for (const row of this.#rows) if (row.slot >= 0) row.slot = numberOf(row.slot);
+  }
+
+  async #tightenBlocks(size: number): Promise<void> {
+    const numberOf = await tighten(this.#blocks, size);
+    this.prefixes.renumber(numberOf);
+    for (const { blocks } of this.#rows) blocks.splice(0, blocks.length, ...blocks.map(numberOf));
+  }
+
+  /** Whether a row's next tokens go to a block that others hold. */
+  #writesShared(reservation: Reservation): boolean {
+    const block = reservation.row.blocks[written(reservation)];
+    return block !== undefined && this.#blocks.isShared(block);
+  }
+
+  #blocksNeeded(wanted: readonly Reservation[]): number {
+    return wanted.reduce((sum, row) => sum + missing(row) + (this.#writesShared(row) ? 1 : 0), 0);
+  }
+
+  /** Rows without a slot of their own. */
+  #needy(wanted: readonly Reservation[]): OpenRow[] {
+    if (!this.#keeps.slots) return [];
+    const rows = wanted.map(({ row }) => row as OpenRow);
+    return rows.filter(({ slot }) => slot < 0 || this.#slots.isShared(slot));
+  }
+
   async #reserveBlocks(wanted: readonly Reservation[]): Promise<void> {
-    const missing = ({ row, positions }: Reservation) =>
-      Math.max(0, blocksFor(positions) - row.blocks.length);
-    const written = ({ computed }: Reservation) => Math.floor(computed / BLOCK_POSITIONS);
-    const isShared = ({ row, ...rest }: Reservation) => {
-      const block = row.blocks[written({ row, ...rest })];
-      return block !== undefined && this.#blocks.isShared(block);
-    };
-    await this.#makeRoom(wanted.reduce((sum, row) => sum + missing(row) + (isShared(row) ? 1 : 0), 0));
+    await this.#makeRoom(this.#blocksNeeded(wanted));
     const copies: { from: number; to: number }[] = [];
     for (const reservation of wanted) {
       const { blocks } = reservation.row as OpenRow;
       // Of those that share a block, the last one may keep it.
-      if (isShared(reservation)) {
+      if (this.#writesShared(reservation)) {
         const place = written(reservation);
         const [from, to] = [blocks[place] as number, this.#blocks.take()];
         if (reservation.computed % BLOCK_POSITIONS > 0) copies.push({ from, to });
@@ -249,21 +311,28 @@ export class CachePool {
 
   /** Sees to it that so many blocks are free. */
   async #makeRoom(needed: number): Promise<void> {
+    if (needed <= this.#blocks.free) return;
+    const bound = () => this.#bound(this.#blocks, this.#slots);
+    const short = () => needed - this.#blocks.free - Math.max(0, bound() - this.#blocks.size);
+    if (short() > 0) this.prefixes.evict(short());
+    if (short() > 0) this.prefixes.evictStates(inPieces(short(), this.#blocks, this.#slots));
+    if (short() > 0) await this.#tightenSlots(0);
+    if (short() > 0) throw this.#full();
+    if (needed <= this.#blocks.free) return;
     const { size, free } = this.#blocks;
-    if (needed <= free) return;
     const limits = [...this.#rows].reduce((sum, row) => sum + blocksFor(row.limit), 0);
     try {
       const { most: kept } = this.prefixes;
       const first = kept > 0 ? IDLE_BLOCKS : FIRST_BLOCKS;
-      await this.#blocks.grow(grown(size, size - free + needed, limits + kept, first));
+      const wanted = grown(size, size - free + needed, limits + kept, first);
+      await this.#blocks.grow(Math.min(wanted, bound()));
     } catch (error) {
       this.prefixes.evict(needed - this.#blocks.free);
       if (needed > this.#blocks.free) throw error;
     }
   }
 
-  async #reserveSlots(rows: readonly OpenRow[]): Promise<void> {
-    const needy = rows.filter(({ slot }) => slot < 0 || this.#slots.isShared(slot));
+  async #reserveSlots(needy: readonly OpenRow[]): Promise<void> {
     if (needy.length > this.#slots.free) await this.#growSlots(needy.length);
     const copies: { from: number; to: number }[] = [];
     for (const row of needy) {
@@ -277,15 +346,34 @@ export class CachePool {
     if (copies.length > 0) await this.#slots.copy(copies);
   }
 
+  /** Pieces that a slab may have within the bound, beside another. */
+  #bound(slab: Slab, other: Slab): number {
+    return Math.floor((this.#maxBytes - other.bytes) / slab.pieceBytes);
+  }
+
+  #full(): EngineError {
+    return new EngineError(
+      `the cache is full: it may take ${formatBytes(this.#maxBytes)}, as maxCacheBytes says. Raise that, or run fewer or shorter rows at a time`,
+    );
+  }
+
   /** Sees to it that so many slots are free. */
   async #growSlots(needed: number): Promise<void> {
+    const bound = () => this.#bound(this.#slots, this.#blocks);
+    const short = () => needed - this.#slots.free - Math.max(0, bound() - this.#slots.size);
+    if (short() > 0) this.prefixes.evictStates(short());
+    if (short() > 0) this.prefixes.evict(inPieces(short(), this.#slots, this.#blocks));
+    if (short() > 0) await this.#tightenBlocks(0);
+    if (short() > 0) throw this.#full();
+    if (needed <= this.#slots.free) return;
     const { size, free } = this.#slots;
     const { most, keepsStates } = this.prefixes;
     const kept =
       keepsStates && most > 0 ? Math.floor((most * this.#blocks.pieceBytes) / this.#slots.pieceBytes) : 0;
     const limit = this.#rows.size + kept;
+    const wanted = grown(size, size - free + needed, limit, kept > 0 ? IDLE_SLOTS : 1);
     try {
-      await this.#slots.grow(grown(size, size - free + needed, limit, kept > 0 ? IDLE_SLOTS : 1));
+      await this.#slots.grow(Math.min(wanted, bound()));
     } catch (error) {
       this.prefixes.evictStates(needed - this.#slots.free);
       if (needed > this.#slots.free) throw error;
@@ -293,25 +381,14 @@ export class CachePool {
   }
 }
 
-/** Whether a slab has many more pieces than are in use. */
-function isLoose({ size, free }: Slab, idle: number): boolean {
-  return size > idle + 2 * (size - free);
+/** Blocks that a row lacks. */
+function missing({ row, positions }: Reservation): number {
+  return Math.max(0, blocksFor(positions) - row.blocks.length);
 }
 
-/**
- * Gives back what a slab has beyond the pieces that are in use, but for a little.
- * @returns the new number of a piece
- */
-async function tighten(slab: Slab, idle: number): Promise<(piece: number) => number> {
-  const kept = slab.size - slab.free;
-  const same = (piece: number) => piece;
-  if (!isLoose(slab, idle)) return same;
-  if (kept === 0) {
-    slab.clear();
-    return same;
-  }
-  const moved = await slab.shrink(kept + Math.min(idle, kept));
-  return (piece) => moved.get(piece) ?? piece;
+/** Index of the block that a row's next token goes to. */
+function written({ computed }: Reservation): number {
+  return Math.floor(computed / BLOCK_POSITIONS);
 }
 
 function stateHolders(slots: Slab, blockBytes: number): StateHolders {
@@ -321,30 +398,6 @@ function stateHolders(slots: Slab, blockBytes: number): StateHolders {
     give: (slot) => slots.give(slot),
     isShared: (slot) => slots.isShared(slot),
   };
-}
-
-/** How large to make a slab that is to hold `needed` pieces, of which there will be `most` at most. */
-function grown(size: number, needed: number, most: number, first: number): number {
-  // Some more than is needed now: the next token should not move all that a long prompt has just filled.
-  const wanted = Math.max(2 * size, needed + Math.ceil(needed / 16), first);
-  return Math.max(needed, Math.min(wanted, most));
-}
-
-function keysValuesParts(spec: CacheSpec, layer: number, dtype: DType): SlabPart[] {
-  if (spec.kind !== 'keys_values') return [];
-  const dims = [spec.kvHeads, BLOCK_POSITIONS, spec.headDim];
-  const parts = ['key', 'value'].map((part) => ({ name: stateName(layer, part), dtype, dims }));
-  if (spec.indexDim === undefined) return parts;
-  return [...parts, { name: stateName(layer, 'index'), dtype, dims: [1, BLOCK_POSITIONS, spec.indexDim] }];
-}
-
-function stateParts(spec: CacheSpec, layer: number): SlabPart[] {
-  if (spec.kind !== 'recurrent') return [];
-  return Object.entries(spec.states).map(([state, dims]) => ({
-    name: stateName(layer, state),
-    dtype: 'float32',
-    dims,
-  }));
 }
 
 /** Blocks that hold so many positions. */

@@ -243,6 +243,13 @@ export class PrefixTree {
     return [...this.#resumable].map(({ state }) => state as number);
   }
 
+  /** How many blocks and slots nobody else holds. */
+  get idle(): { readonly blocks: number; readonly states: number } {
+    const count = (pieces: readonly number[], holders: PieceHolders | undefined) =>
+      pieces.filter((piece) => !holders?.isShared(piece)).length;
+    return { blocks: count(this.blocks, this.#holders), states: count(this.states, this.#states) };
+  }
+
   /** Follows blocks that were moved; whoever moved them sees to their holders. */
   renumber(numberOf: (block: number) => number): void {
     for (const node of this.#nodes) node.block = numberOf(node.block);

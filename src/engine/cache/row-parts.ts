@@ -1,5 +1,7 @@
 /** What a row keeps as tensors of its own: keys and values without blocks, and recurrent states. */
 import { type DType, ELEMENT_TYPES } from '../../dtype.ts';
+import { stateName } from '../../models/io.ts';
+import type { CacheSpec } from '../../nn/cache-spec.ts';
 import type { SlabPart } from './slab.ts';
 
 /** A tensor of a row: keys or values [kv heads, positions, head dim], or a recurrent state. */
@@ -7,6 +9,25 @@ export interface RowPart {
   readonly name: string;
   readonly dtype: DType;
   readonly dims: readonly number[];
+}
+
+/** What a layer keeps of a block of positions. */
+export function keysValuesParts(spec: CacheSpec, layer: number, dtype: DType, positions: number): SlabPart[] {
+  if (spec.kind !== 'keys_values') return [];
+  const dims = [spec.kvHeads, positions, spec.headDim];
+  const parts = ['key', 'value'].map((part) => ({ name: stateName(layer, part), dtype, dims }));
+  if (spec.indexDim === undefined) return parts;
+  return [...parts, { name: stateName(layer, 'index'), dtype, dims: [1, positions, spec.indexDim] }];
+}
+
+/** What a recurrent layer keeps of a row. */
+export function stateParts(spec: CacheSpec, layer: number): SlabPart[] {
+  if (spec.kind !== 'recurrent') return [];
+  return Object.entries(spec.states).map(([state, dims]) => ({
+    name: stateName(layer, state),
+    dtype: 'float32',
+    dims,
+  }));
 }
 
 /** Keys or values [kv heads, positions, head dim] of blocks [kv heads, block positions, head dim] each. */
