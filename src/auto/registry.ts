@@ -39,8 +39,14 @@ export function findArchitecture(json: unknown, file: string): Architecture {
     throw new ConfigError(expected(`${file}: model_type`, modelType, `one of ${known.join(', ')}`));
   const architecture = Object.hasOwn(ARCHITECTURES, modelType) ? ARCHITECTURES[modelType] : undefined;
   if (architecture) return architecture;
+  // Another number is another architecture, not a slip.
+  const digits = (name: string) => name.replace(/\D/g, '');
+  const meant = didYouMean(
+    modelType,
+    known.filter((name) => digits(name) === digits(modelType)),
+  );
   throw new ConfigError(
     `${file}: model_type is ${show(modelType)}, which Switchyard does not know; supported are ${known.join(', ')}` +
-      didYouMean(modelType, known),
+      (meant || '. Its models cannot be run here; "switchyard models" lists some that can'),
   );
 }

@@ -48,9 +48,9 @@ export function addCacheCommand(program: Command, io: Io): void {
       }
       if (!isRepoId(model))
         throw new UsageError(`"${model}" is not a repo id such as Qwen/Qwen1.5-MoE-A2.7B`);
+      const removal = await planRemoval(model, flags.revision, flags.cacheDir);
       if (!flags.yes && !io.stdin.isTTY)
         throw new UsageError('there is nobody to ask; confirm the removal with --yes');
-      const removal = await planRemoval(model, flags.revision, flags.cacheDir);
       if (!flags.yes && !(await confirmed(removal, io))) {
         io.stderr.write('nothing was removed\n');
         return;

@@ -41,6 +41,7 @@ async function buildProgram(args: readonly string[], io: Io): Promise<Command> {
     .configureOutput({ writeOut: (text) => io.stdout.write(text), writeErr: (text) => io.stderr.write(text) })
     .addHelpText('after', EXIT_CODES)
     .showHelpAfterError('(add --help for usage)');
+  program.command('version', { hidden: true }).action(() => void io.stdout.write(`${version()}\n`));
   await addCommands(program, args, io);
   return program;
 }

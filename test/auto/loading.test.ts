@@ -78,6 +78,9 @@ describe('fromPretrained', () => {
     await expect(load({ threads: 0 })).rejects.toThrow(InputError);
     await expect(load({ device: 'tpu' })).rejects.toThrow(/device is "tpu"; expected one of cpu, auto, cuda/);
     await expect(load({ config: { model_type: 'qwen3_mo' } })).rejects.toThrow(/Did you mean "qwen3_moe"/);
+    await expect(load({ config: { model_type: 'qwen9_moe' } })).rejects.toThrow(
+      /"qwen9_moe", which Switchyard does not know; supported are (?!.*Did you mean).*"switchyard models" lists some that can$/,
+    );
     await expect(load({ config: { model_type: 'llama' } })).rejects.toThrow(ConfigError);
   });
 

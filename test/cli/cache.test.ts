@@ -139,6 +139,7 @@ describe('switchyard cache rm', () => {
     [['cache', 'rm', CACHED_ID], 2, /confirm the removal with --yes/],
     [['cache', 'rm', '../../etc', '--yes'], 2, /not a repo id/],
     [['cache', 'rm', 'acme/other', '--yes'], 1, /acme\/other is not in the cache/],
+    [['cache', 'rm', 'acme/other'], 1, /acme\/other is not in the cache/],
     [['cache', 'rm', CACHED_ID, '--revision', 'v9', '--yes'], 1, /no revision "v9".*0123/],
     [['cache', 'rm', CACHED_ID, '--revision', '../..', '--yes'], 1, /not a path inside/],
     [['cache', 'rm'], 2, /missing required argument/],

@@ -125,7 +125,7 @@ describe('the program', () => {
     expect(await run(['--version'])).toEqual({ exitCode: 0, stdout: `${version()}\n`, stderr: '' });
   });
 
-  test.each(['-v', '--version'])('%s tells its version', async (flag) => {
+  test.each(['-v', '--version', 'version'])('%s tells its version', async (flag) => {
     expect((await run([flag])).stdout).toBe(`${version()}\n`);
   });
 
