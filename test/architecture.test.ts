@@ -43,7 +43,7 @@ const TYPESCRIPT: Record<string, readonly string[]> = {
   ],
   bench: ['generation', 'models', 'runtime'],
   certify: [],
-  server: ['index.ts', 'runtime/package-root.ts'],
+  server: ['index.ts', 'net', 'runtime/package-root.ts'],
   'ai-sdk': ['index.ts', 'server'],
   batch: ['server'],
   langchain: ['index.ts', 'server'],

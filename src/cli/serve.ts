@@ -41,6 +41,7 @@ interface Flags extends ModelFlags {
   maxTime?: number;
   drain: number;
   page: boolean;
+  allowPictures?: string[];
   modelsMemory?: number;
   vllmMetrics?: boolean;
 }
@@ -60,6 +61,7 @@ export function addServeCommand(program: Command, io: Io): void {
     .option('--api-key <key>', 'key that clients must send (default: SWITCHYARD_API_KEY)')
     .option('--allow-host <name>', 'a name under which the server is called; repeatable', strings)
     .option('--allow-origin <origin>', 'an origin whose pages may call it, or *; repeatable', strings)
+    .option('--allow-pictures <host>', 'a host to fetch pictures from, or *; repeatable', strings)
     .option('--max-running <n>', 'requests answered at once (default: 8)', integer(1))
     .option('--max-waiting <n>', 'requests that may wait (default: 64)', integer(0))
     .option('--max-tokens <n>', 'most new tokens of an answer', integer(1))
@@ -115,6 +117,7 @@ async function serve(flags: Flags, io: Io): Promise<void> {
         // On other addresses the server has names that we do not know.
         hosts: hosts.length > 0 ? hosts : undefined,
         origins: flags.allowOrigin,
+        pictureHosts: flags.allowPictures,
         maxRunning: flags.maxRunning,
         maxWaiting: flags.maxWaiting,
         maxTokens: flags.maxTokens,

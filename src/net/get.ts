@@ -1,9 +1,12 @@
 import http, { type IncomingMessage } from 'node:http';
 import https from 'node:https';
+import { isIP, type LookupFunction } from 'node:net';
+import type { SecureContext } from 'node:tls';
 import { agentFor } from './agent.ts';
 import { CertificateSettingError, trustedContext } from './certificates.ts';
 import { ConnectionError, connectionError, proxyRefusal } from './connection-error.ts';
 import { type ProxyServer, ProxySettingError, proxyFor } from './proxy.ts';
+import { forbidden, lookupWithin } from './public-address.ts';
 
 /**
  * The answer to one GET. Node's own client instead of `fetch`: undici (6.24, Node 20) now and then never reports that the
@@ -25,19 +28,28 @@ const MAX_HEADER_BYTES = 128 * 1024;
 /**
  * One GET that follows no redirect, through the proxy and with the root certificates that the environment names.
  *
+ * @param allows which addresses may be asked; the host itself is asked then, by no proxy. Default: any
  * @throws ConnectionError where no answer comes, also after the signal has fired
  */
 export async function get(
   url: URL,
   headers: Readonly<Record<string, string>>,
   signal: AbortSignal,
+  allows?: (address: string) => boolean,
 ): Promise<HttpAnswer> {
-  const route = await planRoute(url, signal);
+  const route = await planRoute(url, signal, allows);
   return new Promise((resolve, reject) => {
     const { request } = url.protocol === 'https:' ? https : http;
-    const { agent, trusted } = route;
+    const { agent, trusted, lookup } = route;
     const tls = trusted && { secureContext: trusted };
-    const options = { headers, signal, agent, ...tls, maxHeaderSize: MAX_HEADER_BYTES };
+    const options = {
+      headers,
+      signal,
+      agent,
+      ...tls,
+      ...(lookup && { lookup }),
+      maxHeaderSize: MAX_HEADER_BYTES,
+    };
     // Until the proxy has passed the connection on, what goes wrong is between it and us.
     let { proxy } = route;
     const sent = request(url, options, (body) => {
@@ -62,8 +74,34 @@ export async function get(
   });
 }
 
-async function planRoute(url: URL, signal: AbortSignal) {
+/** How a request gets to its host. */
+interface Route {
+  readonly proxy: ProxyServer | undefined;
+  readonly trusted: SecureContext | undefined;
+  readonly agent: http.Agent;
+  readonly lookup?: LookupFunction;
+}
+
+/** A connection of its own: one that is kept open for others may lead anywhere. @throws ConnectionError */
+function directRoute({ hostname, protocol }: URL, allows: (address: string) => boolean): Route {
+  const address = hostname.replace(/^\[|\]$/g, '');
+  if (isIP(address) !== 0 && !allows(address)) throw forbidden(address, address);
+  const isSecure = protocol === 'https:';
+  return {
+    proxy: undefined,
+    trusted: isSecure ? trustedContext() : undefined,
+    agent: isSecure ? new https.Agent({ keepAlive: false }) : new http.Agent({ keepAlive: false }),
+    lookup: lookupWithin(allows),
+  };
+}
+
+async function planRoute(
+  url: URL,
+  signal: AbortSignal,
+  allows: ((address: string) => boolean) | undefined,
+): Promise<Route> {
   try {
+    if (allows) return directRoute(url, allows);
     const proxy = proxyFor(url);
     const secure = url.protocol === 'https:' || proxy?.url.protocol === 'https:';
     const trusted = secure ? trustedContext() : undefined;

@@ -3,6 +3,7 @@ import { type AnswerEvent, answer } from './answer.ts';
 import type { AnswerRequest } from './answer-request.ts';
 import { type ApiError, apiErrorOf, badField } from './api-error.ts';
 import { eventStream, type ServerEvent } from './event-stream.ts';
+import { withPictures } from './fetch-pictures.ts';
 import type { Gate } from './gate.ts';
 import type { Metrics } from './metrics.ts';
 import type { ModelPool } from './model-pool.ts';
@@ -85,7 +86,9 @@ export class Api {
       const lease = await this.models.acquire(exchange.model, signal);
       release = lease.release;
       const { served } = lease;
-      const answers = exchange.requests(served).map((request) => this.#answer(served, request, signal));
+      const { pictureHosts: hosts, maxBody: maxBytes } = this.settings;
+      const requests = await withPictures(exchange.requests(served), { hosts, maxBytes }, signal);
+      const answers = requests.map((request) => this.#answer(served, request, signal));
       if (!exchange.stream) {
         const body = await exchange.whole(answers, served);
         left();

@@ -1,5 +1,6 @@
 import type { ChatMessage } from '../index.ts';
 import { badField } from './api-error.ts';
+import { mayFetch } from './fetch-pictures.ts';
 
 /** A message as clients send it. */
 export interface ClientMessage {
@@ -18,15 +19,19 @@ type Part = Readonly<Record<string, unknown>>;
 
 /**
  * A conversation as chat templates want it: what the system says stands first, in one message; arguments of calls are objects; pictures are parts
- * that a processor reads.
+ * that a processor reads, or the URL of one that is to be fetched.
  *
- * @throws ApiError for content that no model here takes, and for pictures that lie elsewhere: a server fetches nothing for strangers
+ * @param pictureHosts from where pictures may be fetched
+ * @throws ApiError for content that no model here takes, and for pictures that lie elsewhere
  */
-export function conversationOf(messages: readonly ClientMessage[]): ChatMessage[] {
+export function conversationOf(
+  messages: readonly ClientMessage[],
+  pictureHosts: readonly string[] = [],
+): ChatMessage[] {
   const system: string[] = [];
   const others: ChatMessage[] = [];
   for (const [i, message] of messages.entries()) {
-    const content = contentOf(message.content, `messages.${i}.content`);
+    const content = contentOf(message.content, `messages.${i}.content`, pictureHosts);
     if (message.role === 'system' || message.role === 'developer') {
       system.push(
         typeof content === 'string' ? content : content.map((part) => String(part.text ?? '')).join('\n'),
@@ -76,13 +81,13 @@ function argumentsOf(given: unknown): unknown {
   }
 }
 
-function contentOf(content: unknown, path: string): string | Part[] {
+function contentOf(content: unknown, path: string, hosts: readonly string[]): string | Part[] {
   if (content === undefined || content === null) return '';
   if (typeof content === 'string') return content;
-  return (content as Part[]).map((part, i) => partOf(part, `${path}.${i}`));
+  return (content as Part[]).map((part, i) => partOf(part, `${path}.${i}`, hosts));
 }
 
-function partOf(part: Part, path: string): Part {
+function partOf(part: Part, path: string, hosts: readonly string[]): Part {
   switch (part.type) {
     case 'text':
     case 'input_text':
@@ -95,14 +100,18 @@ function partOf(part: Part, path: string): Part {
     case 'input_image': {
       const url =
         typeof part.image_url === 'string' ? part.image_url : (part.image_url as Part | undefined)?.url;
-      if (typeof url !== 'string' || !/^data:image\/[\w.+-]+;base64,/.test(url))
-        throw badField(
-          path,
-          'pictures are taken as data URLs (data:image/png;base64,…); this server fetches none',
-        );
-      return { type: 'image', image: url };
+      return { type: 'image', image: pictureOf(url, path, hosts) };
     }
     default:
       throw badField(`${path}.type`, `${JSON.stringify(part.type)} is not taken; text and image_url are`);
   }
+}
+
+/** A data URL, or the address of a picture that may be fetched. */
+function pictureOf(url: unknown, path: string, hosts: readonly string[]): string | URL {
+  if (typeof url === 'string' && /^data:image\/[\w.+-]+;base64,/.test(url)) return url;
+  if (typeof url === 'string' && URL.canParse(url) && mayFetch(new URL(url), hosts)) return new URL(url);
+  const others =
+    hosts.length === 0 ? 'this server fetches none' : `or from ${hosts.join(', ')} by http or https`;
+  throw badField(path, `pictures are taken as data URLs (data:image/png;base64,…); ${others}`);
 }

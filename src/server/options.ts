@@ -24,6 +24,11 @@ export interface ServerOptions {
   maxTime?: number | undefined;
   /** Milliseconds between comments that keep a silent stream open. Default 15000. */
   pingInterval?: number | undefined;
+  /**
+   * Hosts from which pictures are fetched for clients, or `*`: never from addresses of this machine or a private network, and no larger than
+   * `maxBody`. Default: none are fetched.
+   */
+  pictureHosts?: readonly string[] | undefined;
   /** Bytes that models on demand may take together; the one unused for longest gives way. Default: no limit. */
   maxModelBytes?: number | undefined;
   /** Whether `/metrics` has vLLM's names beside our own, for gateways that know those. Default false. */
@@ -46,6 +51,7 @@ export interface Settings {
   readonly maxChoices: number;
   readonly maxTime: number | undefined;
   readonly pingInterval: number;
+  readonly pictureHosts: readonly string[];
   readonly maxModelBytes: number | undefined;
   readonly vllmMetrics: boolean;
   readonly page: boolean;
@@ -64,6 +70,7 @@ const schema = z.object({
   maxChoices: count(1),
   maxTime: z.number().gt(0).optional(),
   pingInterval: count(1),
+  pictureHosts: z.array(z.string()).optional(),
   maxModelBytes: z.number().gt(0).optional(),
   vllmMetrics: z.boolean().optional(),
   page: z.boolean().optional(),
@@ -89,6 +96,7 @@ export function settingsOf(options: ServerOptions): Settings {
     maxChoices: options.maxChoices ?? 8,
     maxTime: options.maxTime,
     pingInterval: options.pingInterval ?? 15_000,
+    pictureHosts: options.pictureHosts ?? [],
     maxModelBytes: options.maxModelBytes,
     vllmMetrics: options.vllmMetrics ?? false,
     page: options.page ?? true,

@@ -28,7 +28,7 @@ export function addTokenRoutes(app: Hono, api: Api): void {
       throw badField('prompt', 'expected either prompt or messages');
     const text =
       body.prompt ??
-      tokenizer.applyChatTemplate(conversationOf(body.messages ?? []), {
+      tokenizer.applyChatTemplate(conversationOf(body.messages ?? [], api.settings.pictureHosts), {
         tokenize: false,
         addGenerationPrompt: body.add_generation_prompt ?? true,
         ...(body.tools && { tools: body.tools }),

@@ -3,8 +3,10 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Browser, chromium, type Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import type { CausalLMGenerateOptions, Streamer } from '../../src/index.ts';
+import { AutoModelForImageTextToText, type CausalLMGenerateOptions, type Streamer } from '../../src/index.ts';
+import { createServer, listen } from '../../src/server/index.ts';
 import { findChromium } from '../helpers/chromium.ts';
+import { goldenModel } from '../helpers/goldens.ts';
 import { type Serving, serveDemo } from './serving.ts';
 
 const PICTURES = join(import.meta.dirname, '../../dist-test/page');
@@ -200,6 +202,32 @@ describe.skipIf(!executablePath)(`the page in Chromium${WHY_NOT}`, () => {
     await page.keyboard.press('Enter');
     await page.keyboard.press('Tab');
     expect(['question', 'send']).toContain(await page.evaluate('document.activeElement.id'));
+  });
+
+  it('sends pictures to a model that sees', async () => {
+    const model = await AutoModelForImageTextToText.fromPretrained(goldenModel('qwen3_vl_moe_e'));
+    const seeing = await listen(createServer({ model, name: 'vision' }), { port: 0 });
+    await page.goto(seeing.url);
+    await page.locator('#experts option').first().waitFor({ state: 'attached' });
+    await settle();
+    const choosing = page.waitForEvent('filechooser');
+    await page.getByRole('button', { name: 'Add pictures' }).click();
+    await (await choosing).setFiles(join(goldenModel('qwen3_vl_moe_e'), 'images/shapes.png'));
+    await page.getByAltText('Picture 1').waitFor();
+    await ask('What is this?');
+    await expect
+      .poll(() => page.locator('#status').textContent())
+      .toMatch(/^The answer (is complete|was cut)/);
+    const parts = (asked[0]?.messages[0]?.content ?? []) as unknown as Record<string, unknown>[];
+    const [picture, text] = parts;
+    expect(text).toEqual({ type: 'text', text: 'What is this?' });
+    const { url = '' } = (picture?.image_url ?? {}) as { url?: string };
+    expect(url).toMatch(/^data:image\/png;base64,/);
+    await expect.poll(() => page.locator('#turns .user img').getAttribute('src')).toBe(url);
+    expect(complaints).toEqual([]);
+    await page.close();
+    await seeing.close();
+    await model.dispose();
   });
 
   it('asks for the key of a server that wants one', async () => {

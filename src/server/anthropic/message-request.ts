@@ -17,7 +17,7 @@ export function messageAnswer(
   const { temperature, top_p, top_k, experts, tool_choice: choice } = body;
   const tools = toolsOf(body);
   return {
-    prompt: promptOf(body),
+    prompt: promptOf(body, settings.pictureHosts),
     tools,
     stops: body.stop_sequences ?? [],
     options: {
@@ -39,13 +39,13 @@ function toolChoiceOf(choice: MessageRequest['tool_choice']) {
 }
 
 /** The conversation of a request. */
-export function promptOf(body: CountRequest) {
+export function promptOf(body: CountRequest, pictureHosts: readonly string[]) {
   const system = textOf(body.system ?? '', 'system', (text) => !text.startsWith(NOT_FOR_MODELS));
   const said = body.messages.flatMap((message, i) =>
     messagesOf(message.role, message.content, `messages.${i}.content`),
   );
   return {
-    messages: conversationOf([{ role: 'system', content: system }, ...said]),
+    messages: conversationOf([{ role: 'system', content: system }, ...said], pictureHosts),
     // A last word of the assistant is its answer's beginning.
     continueFinalMessage: body.messages.at(-1)?.role === 'assistant',
     templateArguments:
@@ -111,9 +111,11 @@ function partOf(block: Block, path: string) {
       `${path}.type`,
       `${JSON.stringify(block.type)} is not taken; text, image, tool_use and tool_result are`,
     );
-  const source = block.source as { type?: unknown; media_type?: unknown; data?: unknown } | undefined;
-  if (source?.type !== 'base64')
-    throw badField(`${path}.source`, 'pictures are taken as base64; this server fetches none');
+  const source = block.source as
+    | { type?: unknown; media_type?: unknown; data?: unknown; url?: unknown }
+    | undefined;
+  if (source?.type === 'url') return { type: 'image_url', image_url: { url: source.url } };
+  if (source?.type !== 'base64') throw badField(`${path}.source.type`, 'expected base64 or url');
   return {
     type: 'image_url',
     image_url: { url: `data:${String(source.media_type)};base64,${String(source.data)}` },

@@ -23,7 +23,7 @@ export function addAnthropicRoutes(app: Hono, api: Api): void {
   app.post('/v1/messages/count_tokens', async (c) => {
     const body = await readBody(c, countSchema);
     const tokenizer = await api.use(c, body.model, ({ model }) => model.tokenizer());
-    const { messages, continueFinalMessage, templateArguments } = promptOf(body);
+    const { messages, continueFinalMessage, templateArguments } = promptOf(body, api.settings.pictureHosts);
     const tools = toolsOf(body);
     const text = tokenizer.applyChatTemplate(messages, {
       ...templateArguments,

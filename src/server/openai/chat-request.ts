@@ -22,7 +22,7 @@ export function chatAnswer(
   const maxTokens = body.max_completion_tokens ?? body.max_tokens;
   return {
     prompt: {
-      messages: conversationOf(body.messages),
+      messages: conversationOf(body.messages, settings.pictureHosts),
       continueFinalMessage: body.continue_final_message ?? false,
       templateArguments: {
         ...thinking(body.reasoning_effort),

@@ -30,7 +30,7 @@ export function responseAnswer(
   const sampling = { temperature, top_p, experts };
   return {
     prompt: {
-      messages: conversationOf(messagesOf(body)),
+      messages: conversationOf(messagesOf(body), settings.pictureHosts),
       continueFinalMessage: false,
       templateArguments: thinking(body.reasoning?.effort),
     },
