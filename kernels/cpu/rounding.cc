@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "../common/float_types.h"
 
@@ -13,20 +14,58 @@ constexpr float kInt8Top = 127.0f;
 constexpr float kMiddle = 8.0f;
 constexpr float kInt4Top = 15.0f;
 
-// Sums are kept apart in lanes, so that compilers may use vectors for them.
+// Eight lanes on every instruction set, so that results are the same: two vectors of the size that all have.
 constexpr int64_t kLanes = 8;
+typedef float Four __attribute__((vector_size(16)));
+struct Lanes {
+  Four low = {}, high = {};
+
+  Lanes() = default;
+  Lanes(Four a, Four b) : low(a), high(b) {}
+  explicit Lanes(float value) : low(Four{} + value), high(low) {}
+  float operator[](int64_t i) const { return i < 4 ? low[i] : high[i - 4]; }
+};
+
+Lanes Load(const float* p) {
+  Lanes v;
+  std::memcpy(&v.low, p, sizeof(v.low));
+  std::memcpy(&v.high, p + 4, sizeof(v.high));
+  return v;
+}
+
+void Store(float* p, const Lanes& v) {
+  std::memcpy(p, &v.low, sizeof(v.low));
+  std::memcpy(p + 4, &v.high, sizeof(v.high));
+}
+
+Lanes operator+(const Lanes& a, const Lanes& b) { return {a.low + b.low, a.high + b.high}; }
+Lanes operator-(const Lanes& a, const Lanes& b) { return {a.low - b.low, a.high - b.high}; }
+Lanes operator*(const Lanes& a, const Lanes& b) { return {a.low * b.low, a.high * b.high}; }
+Lanes operator/(const Lanes& a, const Lanes& b) { return {a.low / b.low, a.high / b.high}; }
+Lanes Min(const Lanes& a, const Lanes& b) {
+  return {a.low < b.low ? a.low : b.low, a.high < b.high ? a.high : b.high};
+}
+Lanes Max(const Lanes& a, const Lanes& b) {
+  return {a.low > b.low ? a.low : b.low, a.high > b.high ? a.high : b.high};
+}
 
 // Adding and taking away 1.5 * 2^23 leaves the nearest whole number, ties to even, of what is below 2^22.
-float Nearest(float value) { return (value + 12582912.0f) - 12582912.0f; }
+template <typename T>
+T Nearest(const T& value) {
+  const T shift(12582912.0f);
+  return (value + shift) - shift;
+}
 
 float Bounded(float value, float low, float high) {
   const float above = value > low ? value : low;
   return above < high ? above : high;
 }
 
-float Total(const float (&lanes)[kLanes]) {
+Lanes Bounded(const Lanes& value, const Lanes& low, const Lanes& high) { return Min(Max(value, low), high); }
+
+float Total(const Lanes& lanes) {
   float sum = 0.0f;
-  for (float lane : lanes) sum += lane;
+  for (int64_t i = 0; i < kLanes; ++i) sum += lanes[i];
   return sum;
 }
 
@@ -45,15 +84,14 @@ struct Fit {
 };
 
 Fit FitScale(const Group& g, float inverse, float zero, float low, float high) {
-  float products[kLanes] = {}, squares[kLanes] = {};
+  const Lanes inverses(inverse), zeros(zero), lows(low), highs(high);
+  Lanes products, squares;
   for (int64_t i = 0; i < g.size; i += kLanes) {
-    for (int64_t lane = 0; lane < kLanes; ++lane) {
-      const float x = g.x[i + lane];
-      const float code = Nearest(Bounded(x * inverse + zero, low, high)) - zero;
-      const float weighted = g.weight[i + lane] * code;
-      products[lane] += weighted * x;
-      squares[lane] += weighted * code;
-    }
+    const Lanes x = Load(g.x + i);
+    const Lanes code = Nearest(Bounded(x * inverses + zeros, lows, highs)) - zeros;
+    const Lanes weighted = Load(g.weight + i) * code;
+    products = products + weighted * x;
+    squares = squares + weighted * code;
   }
   const float product = Total(products), square = Total(squares);
   if (!(square > 0.0f)) return {};
@@ -66,8 +104,18 @@ struct Range {
 };
 
 Range RangeOf(const float* x, int64_t size) {
+  Lanes lows, highs;
+  int64_t i = 0;
+  for (; i + kLanes <= size; i += kLanes) {
+    lows = Min(Load(x + i), lows);
+    highs = Max(Load(x + i), highs);
+  }
   Range found;
-  for (int64_t i = 0; i < size; ++i) {
+  for (int64_t lane = 0; lane < kLanes; ++lane) {
+    found.low = std::min(found.low, lows[lane]);
+    found.high = std::max(found.high, highs[lane]);
+  }
+  for (; i < size; ++i) {
     found.low = std::min(found.low, x[i]);
     found.high = std::max(found.high, x[i]);
   }
@@ -75,7 +123,13 @@ Range RangeOf(const float* x, int64_t size) {
 }
 
 bool IsFinite(const float* x, int64_t size) {
-  return std::all_of(x, x + size, [](float value) { return std::isfinite(value); });
+  // Zero times what is not finite is NaN.
+  Lanes zeros;
+  int64_t i = 0;
+  for (; i + kLanes <= size; i += kLanes) zeros = zeros + Load(x + i) * Lanes(0.0f);
+  float sum = Total(zeros);
+  for (; i < size; ++i) sum += x[i] * 0.0f;
+  return !std::isnan(sum);
 }
 
 // What turns codes into weights.
@@ -124,12 +178,14 @@ Grid Search(const float* row, int64_t size, bool zero_points) {
   if (unit < kLeast) return {};
   // In units of the greatest, so that no square overflows.
   float x[kMaxGroup], weights[kMaxGroup];
-  float lanes[kLanes] = {};
-  for (int64_t i = 0; i < size; ++i) x[i] = row[i] / unit;
+  const Lanes units(unit);
+  Lanes squares;
   for (int64_t i = 0; i < size; i += kLanes) {
-    for (int64_t lane = 0; lane < kLanes; ++lane) lanes[lane] += x[i + lane] * x[i + lane];
+    const Lanes value = Load(row + i) / units;
+    Store(x + i, value);
+    squares = squares + value * value;
   }
-  const float mean_square = Total(lanes) / static_cast<float>(size);
+  const float mean_square = Total(squares) / static_cast<float>(size);
   for (int64_t i = 0; i < size; ++i) weights[i] = zero_points ? 1.0f : std::sqrt(mean_square + x[i] * x[i]);
   const Range range = {given.low / unit, given.high / unit};
   const Group group = {x, weights, size};
@@ -157,11 +213,15 @@ bool RoundToInt4(const float* row, int64_t cols, const Int4Scheme& scheme, uint8
     const float scale = Bf16ToFloat(grid.scale);
     scales[g] = grid.scale;
     if (scheme.zero_points) zeros[g] = static_cast<uint8_t>(grid.zero);
-    for (int64_t i = 0; i < size; i += 2) {
-      const float low = Nearest(Bounded(x[i] / scale + grid.zero, 0.0f, kInt4Top));
-      const float high = Nearest(Bounded(x[i + 1] / scale + grid.zero, 0.0f, kInt4Top));
-      codes[(g * size + i) / 2] =
-          static_cast<uint8_t>(static_cast<uint32_t>(low) | static_cast<uint32_t>(high) << 4);
+    const Lanes divisors(scale), shifts(grid.zero);
+    for (int64_t i = 0; i < size; i += kLanes) {
+      const Lanes nearest = Nearest(Bounded(Load(x + i) / divisors + shifts, Lanes(0.0f), Lanes(kInt4Top)));
+      uint8_t* out = codes + (g * size + i) / 2;
+      for (int64_t lane = 0; lane < kLanes; lane += 2) {
+        const auto low = static_cast<uint32_t>(nearest[lane]),
+                   high = static_cast<uint32_t>(nearest[lane + 1]);
+        out[lane / 2] = static_cast<uint8_t>(low | high << 4);
+      }
     }
   }
   return true;

@@ -5,6 +5,7 @@
 
 #include "../common/quantized_elements.h"
 #include "../cpu/rounding.h"
+#include "../cpu/widen.h"
 #include "../weights/widen.h"
 
 namespace switchyard {
@@ -35,6 +36,12 @@ class Elements {
   // Row n of the rows asked for.
   void ReadRow(const RoundRequest& r, int64_t n, float* out) const {
     const int64_t row = r.first_row + (r.transposed ? 0 : n), col = r.first_col + (r.transposed ? n : 0);
+    if (tensor_.quantized == nullptr && !r.transposed) {
+      const auto type = static_cast<DType>(tensor_.type);
+      cpu::Widen(tensor_.data + ((r.matrix * rows_ + row) * cols_ + col) * DTypeSize(type), type, r.cols,
+                 out);
+      return;
+    }
     const int64_t down = r.transposed ? 1 : 0;
     for (int64_t k = 0; k < r.cols; ++k) out[k] = At(r.matrix, row + down * k, col + (1 - down) * k);
   }
