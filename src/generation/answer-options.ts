@@ -192,7 +192,8 @@ function chosenTools(choice: ToolChoice, tools: readonly CallableTool[]): readon
   );
 }
 
-function startOf(tokenizer: Tokenizer, prompt: readonly number[]): 'inside' | 'before' | 'none' {
+/** Whether a model that goes on from a prompt is reasoning, may begin to, or will not. */
+export function startOf(tokenizer: Tokenizer, prompt: readonly number[]): 'inside' | 'before' | 'none' {
   const text = tokenizer.decode(prompt.slice(-TAIL), { unknownIds: 'skip' });
   return tokenizer.responseParser({ prompt: text }).reasoning;
 }

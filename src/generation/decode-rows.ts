@@ -1,5 +1,6 @@
 import { abortIf } from '../errors.ts';
 import type { GenerationRun } from './generation-run.ts';
+import { guided } from './guidance.ts';
 import { logprobsOf } from './logprobs.ts';
 import type { Row } from './row.ts';
 import { type RowScores, TokenChoice } from './token-choice.ts';
@@ -9,29 +10,36 @@ import type { Decoding, Scores } from './types.ts';
 export async function decodeRows(run: GenerationRun, decoding: Decoding): Promise<void> {
   const { signal, parameters, prompts, parents, vocabSize, budget, constraint } = run.plan;
   const choice = new TokenChoice(parameters, vocabSize, budget, constraint !== undefined);
-  let scores = await run.prefill(decoding, choice.candidates);
+  const isGuided = parameters.guidanceScale !== 1;
+  // With guidance the negative prompts are as many rows more, behind the others.
+  const withTwins = (rows: readonly number[], count: number) =>
+    isGuided ? [...rows, ...rows.map((row) => row + count)] : rows;
+  const candidates = isGuided ? 0 : choice.candidates;
+  let scores = await run.prefill(decoding, candidates);
   // Rows that continue one prompt begin with its scores, and then go their own ways.
-  if (parents.length > prompts.rows.length) decoding.fork(parents);
+  if (parents.length > prompts.rows.length) decoding.fork(withTwins(parents, prompts.rows.length));
   let places: readonly number[] = parents;
+  let twins = prompts.rows.length;
   let live = run.rows;
   for (;;) {
     abortIf(signal, 'generation');
     for (const [i, row] of live.entries()) {
-      const ofRow = rowScores(scores, places[i] as number, vocabSize);
+      const place = places[i] as number;
+      const own = rowScores(scores, place, vocabSize);
+      const negative = () => rowScores(scores, place + twins, vocabSize);
+      const ofRow = isGuided ? guided(own, negative(), parameters.guidanceScale) : own;
       await run.accept(row, await chooseToken(run, choice, row, ofRow));
     }
     run.endLateRows();
     live = live.filter((row) => row.finish === undefined);
     if (live.length === 0) return;
     places = [...live.keys()];
+    twins = live.length;
     abortIf(signal, 'generation');
     const tokens = live.map((row) => row.tokens.at(-1) as number);
-    scores = await decoding.step(
-      live.map(({ index }) => index),
-      tokens,
-      choice.candidates,
-      signal,
-    );
+    const indices = live.map(({ index }) => index);
+    const fed = isGuided ? [...tokens, ...tokens] : tokens;
+    scores = await decoding.step(withTwins(indices, parents.length), fed, candidates, signal);
   }
 }
 
@@ -42,7 +50,7 @@ export async function chooseToken(
   row: Row,
   scores: RowScores,
 ): Promise<number> {
-  const token = await choice.choose(scores, row);
+  const token = row.forcedToken ?? (await choice.choose(scores, row));
   const { logprobs } = plan.parameters;
   if (logprobs !== undefined)
     row.logprobs.push(logprobsOf(await scores.logits(), token, logprobs, plan.tokenizer));

@@ -11,6 +11,8 @@ export interface GenerateOptions extends GenerationParameters, AnswerOptions {
   inputIds: TokenRows;
   /** [rows, tokens]: 1 for a token, 0 for padding. Default: no padding. */
   attentionMask?: TokenRows | undefined;
+  /** With `guidanceScale`: what the answer is to lead away from, one list of ids, or one for each row, without padding. */
+  negativePromptIds?: TokenRows | undefined;
   /** Parameters that stand between those of the call and generation_config.json. */
   generationConfig?: GenerationParameters | undefined;
   /**

@@ -179,7 +179,7 @@ export class GenerationRun {
   }
 
   #stats(): GenerateStats {
-    const promptTokens = this.plan.prompts.rows.reduce((sum, { ids }) => sum + ids.length, 0);
+    const promptTokens = this.plan.request.prompts.reduce((sum, { ids }) => sum + ids.length, 0);
     const newTokens = this.rows.reduce((sum, row) => sum + row.newTokens.length, 0);
     const perSecond = (tokens: number, ms: number) => (ms > 0 ? (tokens * 1000) / ms : 0);
     return {

@@ -94,6 +94,16 @@ export interface GenerationParameters {
   promptLookupNumTokens?: number | undefined;
   /** Most tokens whose earlier place is looked for. With `promptLookupNumTokens`. Default 2. */
   maxMatchingNgramSize?: number | undefined;
+  /**
+   * How much what follows from the prompt, and not from the negative prompt, is favoured; 1 is not at all. Each row is then computed twice, and
+   * every token costs a look at all logits. Without `negativePromptIds` the prompt's last token is the negative prompt. Default 1.
+   */
+  guidanceScale?: number | undefined;
+  /**
+   * Most tokens of reasoning; after them the tag that closes it is put in place of the next one. Needs `tokenizer`. Default: none. As
+   * `thinking_budget` of Qwen's API.
+   */
+  thinkingBudget?: number | undefined;
   /** Says which tokens may come next. */
   prefixAllowedTokensFn?: PrefixAllowedTokensFn | undefined;
   /** Run after the built-in ones that hold for greedy decoding too, before the filters of sampling. */
@@ -170,6 +180,8 @@ const PARAMETERS: Readonly<Record<ParameterName, readonly [schema: z.ZodType, wa
   lengthPenalty: [z.number(), 'a number'],
   promptLookupNumTokens: [z.int().min(1).max(MOST_GUESSES), `a whole number from 1 to ${MOST_GUESSES}`],
   maxMatchingNgramSize: above(1),
+  guidanceScale: [z.number().min(0), 'a number of at least 0; 1 is no guidance'],
+  thinkingBudget: above(0),
   prefixAllowedTokensFn: [z.custom<never>((value) => typeof value === 'function'), 'a function'],
   logitsProcessors: [functions, 'a list of functions'],
   stoppingCriteria: [functions, 'a list of functions'],

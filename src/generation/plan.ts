@@ -1,19 +1,21 @@
 import { expected, InputError, show } from '../errors.ts';
 import { checkSignal, noMore } from '../options.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
-import { ANSWER_OPTIONS, answerConstraint } from './answer-options.ts';
+import { ANSWER_OPTIONS, answerConstraint, startOf } from './answer-options.ts';
 import { type ConstraintFactory, checkedConstraints } from './constraint.ts';
 import type { GenerateOptions } from './generate-options.ts';
 import { checkParameters, type GenerationConfig } from './parameters.ts';
 import { checkPrompts, type Prompts } from './prompt.ts';
 import { type ResolvedParameters, resolveParameters } from './resolve-parameters.ts';
 import { type Streamer, TextStreamer } from './streamers.ts';
-import type { DecodingRequest, Generator } from './types.ts';
+import { type ThinkingBudget, thinkingBudgets } from './thinking-budget.ts';
+import type { DecodingRequest, Generator, PromptRow } from './types.ts';
 
 /** Options of `generate` that are no parameters. */
 export const OTHER_OPTIONS = [
   'inputIds',
   'attentionMask',
+  'negativePromptIds',
   'generationConfig',
   'streamer',
   'signal',
@@ -57,6 +59,8 @@ export interface Plan {
   signal: AbortSignal | undefined;
   tokenizer: Tokenizer | undefined;
   constraint: ConstraintFactory | undefined;
+  /** What follows the reasoning of a row with this prompt. */
+  thinking: ((prompt: readonly number[]) => ThinkingBudget) | undefined;
   request: DecodingRequest;
 }
 
@@ -83,8 +87,13 @@ export function makePlan(
   const { returnRoutedExperts = false } = options;
   checkRouting(returnRoutedExperts, parameters);
   checkCacheUse(options, parents.length, parameters);
+  const negative = negativePrompts(options, prompts, parameters, vocabSize);
+  const thinking = thinkingBudgets(parameters.thinkingBudget, options.tokenizer, startOf);
+  if (thinking && parameters.numBeams > 1)
+    throw new InputError('numBeams excludes thinkingBudget. Leave one of them out');
   checkStreaming(options, parents.length, parameters);
-  const width = Math.max(...prompts.rows.map(({ ids }) => ids.length));
+  const all = [...prompts.rows, ...negative];
+  const width = Math.max(...all.map(({ ids }) => ids.length));
   const budget = tokenBudget(parameters, width, generator.contextLength);
   return {
     prompts,
@@ -96,8 +105,9 @@ export function makePlan(
     signal: options.signal,
     tokenizer: options.tokenizer,
     constraint,
+    thinking,
     request: {
-      prompts: prompts.rows,
+      prompts: all,
       newTokens: budget,
       ...(rowsOf(parameters) > 1 && { rows: rowsOf(parameters) }),
       ...(options.expertsImplementation !== undefined && {
@@ -204,6 +214,39 @@ function checkRouting(value: unknown, { numBeams }: ResolvedParameters): void {
     throw new InputError(
       `numBeams is ${numBeams}, which excludes returnRoutedExperts. Leave one of them out`,
     );
+}
+
+/** What rows lead away from; none without guidance. @throws InputError for what cannot go with guidance */
+function negativePrompts(
+  options: GenerateOptions,
+  { rows, negative }: Prompts,
+  { guidanceScale, numBeams, promptLookupNumTokens, logprobs }: ResolvedParameters,
+  vocabSize: number,
+): readonly PromptRow[] {
+  const { negativePromptIds, cache, returnRoutedExperts } = options;
+  if (guidanceScale === 1) {
+    if (negativePromptIds === undefined) return [];
+    throw new InputError(
+      'negativePromptIds have no effect without guidanceScale. Set that, or leave them out',
+    );
+  }
+  const others = {
+    promptLookupNumTokens,
+    logprobs,
+    cache,
+    returnRoutedExperts: returnRoutedExperts || undefined,
+  };
+  const stray = Object.entries(others).find(([, value]) => value !== undefined)?.[0];
+  const other = numBeams > 1 ? 'numBeams' : stray;
+  if (other !== undefined) throw new InputError(`guidanceScale excludes ${other}. Leave one of them out`);
+  const given =
+    negative ?? negativePromptIds?.map((ids) => checkPrompts([ids], undefined, vocabSize).rows[0]);
+  if (!given) return rows.map(({ ids }) => ({ ids: ids.slice(-1) }));
+  if (given.length !== 1 && given.length !== rows.length)
+    throw new InputError(
+      `negativePromptIds has ${given.length} rows, but there are ${rows.length} prompts; give one, or one for each`,
+    );
+  return rows.map((_, i) => (given[i] ?? given[0]) as PromptRow);
 }
 
 /** @throws InputError for what cannot go with a cache, which is of one sequence */

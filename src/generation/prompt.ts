@@ -6,6 +6,8 @@ export type TokenRows = readonly ArrayLike<number | bigint>[];
 
 /** A checked batch of prompts; rows of our own, whatever becomes of the caller's. */
 export interface Prompts {
+  /** For guidance: what each row is to lead away from. */
+  negative?: readonly PromptRow[];
   /** Rows as the caller gave them, padding included. */
   readonly given: readonly (readonly number[])[];
   /** The same without padding. */

@@ -51,6 +51,8 @@ export interface ResolvedParameters {
   seed: number | undefined;
   promptLookupNumTokens: number | undefined;
   maxMatchingNgramSize: number;
+  guidanceScale: number;
+  thinkingBudget: number | undefined;
   prefixAllowedTokensFn: PrefixAllowedTokensFn | undefined;
   logitsProcessors: readonly LogitsProcessor[];
   stoppingCriteria: readonly StoppingCriterion[];
@@ -111,6 +113,8 @@ export function resolveParameters(levels: readonly GenerationConfig[]): Resolved
     seed: pick('seed'),
     promptLookupNumTokens: pick('promptLookupNumTokens'),
     maxMatchingNgramSize: pick('maxMatchingNgramSize') ?? 2,
+    guidanceScale: pick('guidanceScale') ?? 1,
+    thinkingBudget: pick('thinkingBudget'),
     prefixAllowedTokensFn: pick('prefixAllowedTokensFn'),
     logitsProcessors: pick('logitsProcessors') ?? [],
     // A list of our own: a criterion may change the caller's.

@@ -4,6 +4,7 @@ import type { FinishReason } from './output.ts';
 import type { Plan } from './plan.ts';
 import type { Random } from './random.ts';
 import { StopStringMatcher } from './stopping-criteria.ts';
+import type { ThinkingBudget } from './thinking-budget.ts';
 import type { ChoosingRow } from './token-choice.ts';
 
 /** One row while it grows. */
@@ -17,6 +18,7 @@ export class Row implements ChoosingRow {
   readonly constraint: TokenConstraint | undefined;
   readonly stop: StopStringMatcher | undefined;
   readonly logprobs: TokenLogprobs[] = [];
+  readonly #thinking: ThinkingBudget | undefined;
   finish: FinishReason | undefined;
   readonly #plan: Plan;
 
@@ -34,6 +36,7 @@ export class Row implements ChoosingRow {
     this.counts = new Map(twin?.counts);
     this.random = random;
     this.constraint = plan.constraint?.(index);
+    this.#thinking = plan.thinking?.(ids);
     const { parameters, tokenizer } = plan;
     const { stopStrings } = parameters;
     if (tokenizer && stopStrings.length > 0) this.stop = new StopStringMatcher(tokenizer, stopStrings);
@@ -43,6 +46,11 @@ export class Row implements ChoosingRow {
   /** A row of the same tokens that goes its own way. Not with a constraint, whose state is not known here. */
   fork(): Row {
     return new Row(this.#plan, this.tokens, this.index, this.random, this);
+  }
+
+  /** The next token, where it is not to be chosen. */
+  get forcedToken(): number | undefined {
+    return this.#thinking?.forced;
   }
 
   get newTokens(): readonly number[] {
@@ -55,6 +63,7 @@ export class Row implements ChoosingRow {
     this.seen.add(token);
     this.counts.set(token, (this.counts.get(token) ?? 0) + 1);
     this.constraint?.advance(token);
+    this.#thinking?.push(token);
   }
 
   /** Its new text, without special tokens and without the stop string that ended it. */

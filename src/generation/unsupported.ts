@@ -16,8 +16,6 @@ const UNSUPPORTED: Readonly<Record<string, string>> = {
   dolaLayers: 'logits come from the last layer alone',
   encoderNoRepeatNgramSize: 'it belongs to models with an encoder; see noRepeatNgramSize',
   encoderRepetitionPenalty: 'it belongs to models with an encoder; see repetitionPenalty',
-  guidanceScale: 'there is no guidance by a second prompt',
-  negativePromptIds: 'there is no guidance by a second prompt',
   forceWordsIds: 'constraint says token by token what may come',
   forcedBosTokenId: 'it belongs to models with an encoder; end the prompt with the token',
   logitsProcessor: 'give a list of functions as logitsProcessors',

@@ -1,7 +1,7 @@
 import { DecoderDecoding, type SequenceKeeper } from '../engine/decoding.ts';
 import type { Prompt } from '../engine/sequence.ts';
 import { type BackendReader, chooseBackend } from '../engine/tuning/policy.ts';
-import { abortable, InputError } from '../errors.ts';
+import { abortable, expected, InputError } from '../errors.ts';
 import { ANSWER_OPTIONS } from '../generation/answer-options.ts';
 import { generate } from '../generation/generate.ts';
 import { parseGenerationConfig } from '../generation/generation-config.ts';
@@ -195,9 +195,26 @@ export abstract class GenerativeModel<O extends CausalLMGenerateOptions = Causal
     const prompts = await abortable(options.signal, 'generate', () =>
       this.prepare({ ...options, ...inputs }),
     );
+    const negative = this.#negative(options, prompts);
     const left: ReadonlySet<string> = new Set([...PROMPT_OPTIONS, ...this.inputOptions]);
     const rest = Object.fromEntries(Object.entries(options).filter(([name]) => !left.has(name)));
-    return generate(this, this.#defaults, { ...rest, inputIds: prompts.given, tokenizer }, prompts);
+    return generate(
+      this,
+      this.#defaults,
+      { ...rest, inputIds: prompts.given, tokenizer },
+      { ...prompts, ...negative },
+    );
+  }
+
+  /** What rows with guidance lead away from, as the model takes it; by default the last token of each. */
+  #negative(options: O, { rows }: Prompts): Pick<Prompts, 'negative'> {
+    const scale =
+      options.guidanceScale ?? options.generationConfig?.guidanceScale ?? this.#defaults.guidanceScale ?? 1;
+    if (scale === 1) return {};
+    const ids = options.negativePromptIds ?? rows.map((row) => row.ids.slice(-1));
+    if (!Array.isArray(ids))
+      throw new InputError(expected('negativePromptIds', ids, 'a list of lists of token ids'));
+    return { negative: ids.map((row) => this.prompts([row], undefined).rows[0] as Prompt) };
   }
 
   /**
@@ -249,8 +266,10 @@ export abstract class GenerativeModel<O extends CausalLMGenerateOptions = Causal
   async #tokenizerFor(options: O, isText: boolean): Promise<Tokenizer | undefined> {
     if (options.tokenizer !== undefined) return options.tokenizer;
     const stops = options.stopStrings ?? options.generationConfig?.stopStrings ?? this.#defaults.stopStrings;
+    const budget = options.thinkingBudget ?? options.generationConfig?.thinkingBudget;
     const needsText =
       isText ||
+      typeof budget === 'number' ||
       typeof options.streamer === 'function' ||
       (stops ?? []).length > 0 ||
       ANSWER_OPTIONS.some((name) => options[name] !== undefined);

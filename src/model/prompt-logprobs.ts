@@ -50,7 +50,9 @@ export async function scorePrompts(
     throw new InputError(expected('promptLogprobs: top', top, `a whole number from 0 to ${MOST_TOP}`));
   const { vocabSize } = engine.model;
   const pace = new Pace();
+  engine.assertRoom(prompts.map(({ ids }) => ids.length));
   const sequences = prompts.map((prompt) => engine.open(prompt));
+  for (const sequence of sequences) sequence.isPinned = true;
   // Nothing comes before the first token.
   const scored = prompts.map((): (TokenLogprobs | null)[] => [null]);
   try {

@@ -75,7 +75,9 @@ describe.each(models)('%s', (name) => {
       [first, second].map((row) => model.generate({ inputIds: [row], ...options })),
     );
     expect(together.sequences).toEqual(alone.flatMap(({ sequences }) => sequences));
-    expect(together.sequencesScores).toEqual(alone.flatMap(({ sequencesScores }) => sequencesScores));
+    // Whether the two share passes, and with that the last bits of float32, is a matter of time.
+    const scores = alone.flatMap(({ sequencesScores = [] }) => sequencesScores);
+    for (const [i, score] of scores.entries()) expect(together.sequencesScores?.[i]).toBeCloseTo(score, 5);
   });
 });
 
