@@ -73,6 +73,11 @@ const COMMANDS: readonly Entry[] = [
     load: async () => (await import('./bench.ts')).addBenchCommand,
   },
   {
+    usage: 'experts',
+    description: 'Measure which experts backend is fastest for how many tokens; what was measured is kept.',
+    load: async () => (await import('./tuning-table.ts')).addExpertsCommand,
+  },
+  {
     usage: 'routing <file> [second]',
     description: 'Show which experts worked, and how evenly, from a file that `generate --routing` wrote.',
     load: async () => (await import('./routing.ts')).addRoutingCommand,

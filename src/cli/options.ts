@@ -175,7 +175,7 @@ export function backends(text: string): readonly string[] | 'all' {
 
 function backend(name: string): string {
   const names = ExpertsInterface.names();
-  if (names.includes(name)) return name;
+  if (names.includes(name) || name === 'auto') return name;
   throw new InvalidArgumentError(
     `Unknown experts implementation ${show(name)}. Known are: ${names.join(', ')}${didYouMean(name, names)}`,
   );

@@ -17,6 +17,9 @@ import type { ExpertsBackend, ExpertsInputs } from './interface.ts';
 export const IMPLEMENTATIONS = ['eager', 'batched_mm', 'grouped_mm'] as const;
 export type BuiltInBackend = (typeof IMPLEMENTATIONS)[number];
 
+/** Asks for whichever of {@link IMPLEMENTATIONS} was measured to be fastest for the tokens of each pass; no backend itself. */
+export const AUTO = 'auto';
+
 /**
  * The built-in backends are one op whose kernel is picked on every run by a scalar input, so that switching among them
  * needs no other graph. Sessions count its calls.

@@ -1,6 +1,6 @@
 import { didYouMean, ExpertsError, expected, show } from '../errors.ts';
 import type { ExpertsBackend } from './interface.ts';
-import { IMPLEMENTATIONS, moeExperts } from './moe-op.ts';
+import { AUTO, IMPLEMENTATIONS, moeExperts } from './moe-op.ts';
 
 /** The experts backends of this process, by name. Counterpart of transformers' `ExpertsInterface`. */
 export class ExpertsRegistry {
@@ -40,9 +40,9 @@ export class ExpertsRegistry {
     return this.#registered.delete(name);
   }
 
-  /** Every selectable name, sorted. */
+  /** Every backend by name, sorted; `auto`, which chooses among them, is none. */
   names(): string[] {
-    return [...this.#builtIn.keys(), ...this.#registered.keys()].sort();
+    return [...this.#builtIn.keys(), ...this.#registered.keys()].filter((name) => name !== AUTO).sort();
   }
 
   has(name: string): boolean {
@@ -90,5 +90,5 @@ function checkBackend(name: string, backend: unknown): void {
 
 /** The registry that models resolve `expertsImplementation` against. */
 export const ExpertsInterface = new ExpertsRegistry(
-  Object.fromEntries(IMPLEMENTATIONS.map((name) => [name, moeExperts])),
+  Object.fromEntries([...IMPLEMENTATIONS, AUTO].map((name) => [name, moeExperts])),
 );

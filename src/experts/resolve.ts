@@ -1,4 +1,5 @@
 import { didYouMean, ExpertsError, expected, show } from '../errors.ts';
+import { AUTO } from './moe-op.ts';
 import { ExpertsInterface, unknownBackend } from './registry.ts';
 
 /** Backend names in force: key `""` for the model as a whole and one key a sub-config. Frozen. */
@@ -105,7 +106,8 @@ function checkName(value: unknown, model: ExpertsModel, what: string): string {
   if (typeof value !== 'string') {
     throw new ExpertsError(expected(what, value, `the name of a backend; known are ${names.join(', ')}`));
   }
-  if (!names.includes(value)) throw new ExpertsError(unknownBackend(value, names, ` in ${what}`));
+  if (!names.includes(value) && value !== AUTO)
+    throw new ExpertsError(unknownBackend(value, names, ` in ${what}`));
   if (!model.hasExperts && value !== 'eager') {
     throw new ExpertsError(
       `${what} asks for ${show(value)}, but this model has no experts. Leave it out, or use "eager"`,

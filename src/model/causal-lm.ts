@@ -29,7 +29,7 @@ export class CausalLM extends GenerativeModel {
     checkForward(inputs, more, [...LOGITS_OPTIONS, 'cache']);
     return abortable(inputs.signal, 'forward', async () => {
       const { rows } = this.prompts(inputs.inputIds, inputs.attentionMask);
-      const experts = this.backendReader(inputs.expertsImplementation);
+      const experts = await this.backendReader(inputs.expertsImplementation, inputs.signal);
       return this.afterCache(rows, inputs.cache, 'forward', (prompts, keeper) =>
         this.logits(prompts, inputs, experts, keeper),
       );
@@ -54,7 +54,7 @@ export class BaseModel extends PreTrainedModel {
 
   async #forward(inputs: ForwardInputs): Promise<BaseModelOutput> {
     const { rows } = this.prompts(inputs.inputIds, inputs.attentionMask);
-    const experts = this.backendReader(inputs.expertsImplementation);
+    const experts = await this.backendReader(inputs.expertsImplementation, inputs.signal);
     const { engine } = this.parts;
     const { main, ...rest } = await this.afterCache(rows, inputs.cache, 'forward', (prompts, keeper) =>
       forwardPass(engine, prompts, inputs, 'last_hidden_state', experts, keeper),

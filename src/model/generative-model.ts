@@ -69,6 +69,7 @@ export abstract class GenerativeModel<O extends CausalLMGenerateOptions = Causal
   implements Generator
 {
   #mode: CompileMode = 'default';
+  #measuring: Promise<void> | undefined;
   #compiling: Promise<void> = Promise.resolve();
   readonly #warned = new Set<string>();
 
@@ -110,6 +111,23 @@ export abstract class GenerativeModel<O extends CausalLMGenerateOptions = Causal
     this.#mode = mode;
   }
 
+  /** Measured once a model and machine; calls that come meanwhile wait. */
+  protected override async measureForAuto(signal: AbortSignal | undefined): Promise<void> {
+    if (this.autoTuning) return;
+    this.#measuring ??= this.#measure().finally(() => {
+      this.#measuring = undefined;
+    });
+    const measuring = this.#measuring;
+    // Who leaves does not stop it for the others.
+    measuring.catch(() => {});
+    await abortable(signal, 'measuring the experts backends', () => measuring);
+  }
+
+  async #measure(): Promise<void> {
+    const counts = checkTokenCounts(undefined, this.contextLength);
+    this.autoTuning = await tune(this.parts, counts, this.tuning, undefined);
+  }
+
   /** What `--stats` tells besides the numbers of a generation. */
   get executionStats(): ExecutionStats {
     const { recording, weights, preemptions } = this.parts.engine;
@@ -117,7 +135,7 @@ export abstract class GenerativeModel<O extends CausalLMGenerateOptions = Causal
       device: weights?.device.name ?? 'cpu',
       compileMode: this.#mode,
       decodeBackend: chooseBackend(this.textBackend, { tokens: 1, phase: 'decode' }, this.policy),
-      tuning: this.tuning,
+      tuning: this.tuning ?? this.autoTuning,
       preemptions,
       ...(weights && {
         graphs: { captures: recording.captures, replays: recording.replays, fault: recording.fault },
@@ -143,7 +161,7 @@ export abstract class GenerativeModel<O extends CausalLMGenerateOptions = Causal
     const { prompts, newTokens, expertsImplementation, returnRoutedExperts = false, cache, rows } = request;
     if (returnRoutedExperts) this.assertRouted();
     const { engine } = this.parts;
-    const experts = this.backendReader(expertsImplementation);
+    const experts = await this.backendReader(expertsImplementation);
     if (cache !== undefined) checkCache(cache, 'generate');
     const keeper = cache?.lend(engine, 'generate');
     try {
@@ -177,7 +195,8 @@ export abstract class GenerativeModel<O extends CausalLMGenerateOptions = Causal
     return abortable(inputs.signal, 'promptLogprobs', async () => {
       const { rows } = this.prompts(inputs.inputIds, inputs.attentionMask);
       const known = { ...inputs, tokenizer: inputs.tokenizer ?? prompts.tokenizer };
-      return scorePrompts(engine, rows, known, this.backendReader(inputs.expertsImplementation));
+      const experts = await this.backendReader(inputs.expertsImplementation, inputs.signal);
+      return scorePrompts(engine, rows, known, experts);
     });
   }
 
@@ -189,6 +208,8 @@ export abstract class GenerativeModel<O extends CausalLMGenerateOptions = Causal
   async generate(options: O, ...more: never[]): Promise<GenerateOutput> {
     checkGenerateOptions(options, more, [...PROMPT_OPTIONS, ...this.inputOptions]);
     const kind = promptKind(options, 'generate');
+    // With the signal of the call, so that it need not wait for what `auto` measures.
+    await this.backendReader(options.expertsImplementation, options.signal);
     const tokenizer = await this.#tokenizerFor(options, kind !== 'inputIds');
     const inputs =
       kind === 'inputIds' || !tokenizer ? options : await readPrompt(options, this.parts.prompts, tokenizer);

@@ -68,7 +68,7 @@ export class ImageTextToText extends GenerativeModel<ImageTextGenerateOptions> {
   async forward(inputs: ImageTextForwardInputs, ...rest: never[]): Promise<CausalLMOutput> {
     checkForward(inputs, rest, [...LOGITS_OPTIONS, ...VISUAL_OPTIONS]);
     // Before the tower runs: a backend that does not exist should not cost a picture.
-    const experts = this.backendReader(inputs.expertsImplementation);
+    const experts = await this.backendReader(inputs.expertsImplementation, inputs.signal);
     return abortable(inputs.signal, 'forward', async () => {
       const { rows } = this.prompts(inputs.inputIds, inputs.attentionMask);
       return this.logits(await this.#prepare(rows, inputs), inputs, experts);

@@ -9,7 +9,9 @@ import {
   type BuiltInBackend,
   chooseBackend,
 } from '../engine/tuning/policy.ts';
-import { expected, InputError } from '../errors.ts';
+import { ExpertsError, expected, InputError } from '../errors.ts';
+import { AUTO } from '../experts/moe-op.ts';
+import { ExpertsInterface } from '../experts/registry.ts';
 import { applyExperts, type ExpertsSetting } from '../experts/resolve.ts';
 import { checkPrompts, type Prompts } from '../generation/prompt.ts';
 import { checkOptions, noMore } from '../options.ts';
@@ -24,8 +26,11 @@ import type { ModelParts } from './model-parts.ts';
  */
 export type ExpertsImplementation = ExpertsName | Readonly<Record<string, ExpertsName | null>>;
 
-/** A built-in experts backend, or one that has been registered. */
-export type ExpertsName = BuiltInBackend | (string & Record<never, never>);
+/**
+ * A built-in experts backend, or one that has been registered. `auto` runs each pass on the built-in one that was measured to be fastest for
+ * its tokens: measured at the first use, in about half a minute, and kept for the next time.
+ */
+export type ExpertsName = BuiltInBackend | 'auto' | (string & Record<never, never>);
 
 /** How many tokens went to each expert. */
 export interface RoutedTokens {
@@ -56,6 +61,8 @@ export abstract class PreTrainedModel {
   protected readonly parts: ModelParts;
   /** What autotuning found, while a mode that asks for it is in force. */
   protected tuning: Tuning | undefined;
+  /** What was measured for `auto`, once that was asked for. */
+  protected autoTuning: Tuning | undefined;
   #experts: ExpertsSetting;
   #disposed: Promise<void> | undefined;
 
@@ -102,6 +109,7 @@ export abstract class PreTrainedModel {
       topK: model.routed?.perToken ?? 0,
       decodeWithBatchedMm,
       table: this.tuning?.table,
+      autoTable: this.autoTuning?.table,
       recordsSteps: (backend) => engine.recordsSteps(backend),
     };
   }
@@ -234,7 +242,21 @@ export abstract class PreTrainedModel {
    * Says for each pass which backend executes it: the text model's as it then is, or as a call pinned it, or what stands for it by
    * `chooseBackend`.
    */
-  protected backendReader(pinned: unknown): BackendReader {
+  protected async backendReader(pinned: unknown, signal?: AbortSignal): Promise<BackendReader> {
+    const reader = this.#backendReader(pinned);
+    if (reader.requested() === AUTO) await this.measureForAuto(signal);
+    return reader;
+  }
+
+  /** Has a table at hand for `auto`. Without an output head whole passes cannot be measured. */
+  protected async measureForAuto(_: AbortSignal | undefined): Promise<void> {
+    throw new ExpertsError(
+      `${this.nameOrPath}: "auto" measures whole passes of a model with an output head, which this one has not. Choose a backend: ` +
+        ExpertsInterface.names().join(', '),
+    );
+  }
+
+  #backendReader(pinned: unknown): BackendReader {
     const { engine, expertsModel } = this.parts;
     const reader = (requested: () => string): BackendReader => ({
       requested,

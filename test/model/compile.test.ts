@@ -5,7 +5,14 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } 
 import { autotune } from '../../src/engine/tuning/measure.ts';
 import { autotuneFolder } from '../../src/engine/tuning/store.ts';
 import { IMPLEMENTATIONS } from '../../src/experts/moe-op.ts';
-import { AbortError, AutoModelForCausalLM, type CausalLM, InputError } from '../../src/index.ts';
+import {
+  AbortError,
+  AutoModel,
+  AutoModelForCausalLM,
+  type CausalLM,
+  ExpertsInterface,
+  InputError,
+} from '../../src/index.ts';
 import { goldenModel, readJson } from '../helpers/goldens.ts';
 
 const NAME = 'qwen3_moe_c';
@@ -116,7 +123,7 @@ describe('compile', () => {
     ],
     [
       'of another version',
-      (text: string) => text.replace('"version": 2', '"version": 99'),
+      (text: string) => text.replace('"version": 3', '"version": 99'),
       /another version/,
     ],
     [
@@ -194,8 +201,14 @@ describe('measuring', () => {
       { counts: [8, 2], now: () => clock },
     );
     expect(table).toEqual([
-      { tokens: 2, backend: 'eager', recordable: 'grouped_mm' },
-      { tokens: 8, backend: 'batched_mm', recordable: 'batched_mm' },
+      {
+        ...{ tokens: 2, backend: 'eager', recordable: 'grouped_mm' },
+        milliseconds: { eager: 10, batched_mm: 14, grouped_mm: 14 },
+      },
+      {
+        ...{ tokens: 8, backend: 'batched_mm', recordable: 'batched_mm' },
+        milliseconds: { eager: 14, batched_mm: 10, grouped_mm: 14 },
+      },
     ]);
     expect(passes.slice(0, 3)).toEqual(IMPLEMENTATIONS.map((backend) => `2 ${backend}`));
   });
@@ -213,4 +226,81 @@ it('the folder follows SWITCHYARD_CACHE, then XDG_CACHE_HOME', () => {
   const windows = { LOCALAPPDATA: 'C:\\Users\\me\\AppData\\Local' };
   expect(autotuneFolder(windows, 'win32')).toBe(join(windows.LOCALAPPDATA, 'switchyard', 'autotune'));
   expect(autotuneFolder(windows, 'linux')).not.toContain('AppData');
+});
+
+describe('auto', () => {
+  /** A model of so short a context that little has to be measured. */
+  const CONTEXT = prompt.input_ids.length + 8;
+  const load = () =>
+    AutoModelForCausalLM.fromPretrained(goldenModel(NAME), {
+      ...{ dtype: 'float32', threads: 2, maxCacheLength: CONTEXT },
+    });
+
+  it('measures once, keeps what it found, and generates what every backend does', async () => {
+    const own = await load();
+    own.setExpertsImplementation('auto');
+    expect(own.getExpertsImplementation()).toEqual({ '': 'auto' });
+    const [first, second] = await Promise.all([
+      own.generate({ ...GREEDY, maxNewTokens: 8 }),
+      own.generate({ ...GREEDY, maxNewTokens: 8 }),
+    ]);
+    expect(first.sequences).toEqual([[...prompt.input_ids, ...prompt.greedy.tokens.slice(0, 8)]]);
+    expect(second.sequences).toEqual(first.sequences);
+    expect(files()).toHaveLength(1);
+    const { tuning, decodeBackend, compileMode } = own.executionStats;
+    expect(compileMode).toBe('default');
+    expect(tuning?.table.map(({ tokens }) => tokens)).toContain(1);
+    expect(decodeBackend).toBe(tuning?.table[0]?.backend);
+    for (const { milliseconds } of tuning?.table ?? [])
+      expect(Object.keys(milliseconds ?? {}).sort()).toEqual([...IMPLEMENTATIONS].sort());
+    const { logits } = await own.forward({ inputIds: [prompt.input_ids] });
+    expect(logits.dims[1]).toBe(prompt.input_ids.length);
+    await own.dispose();
+  });
+
+  it('runs each pass on what the table says for its tokens, also pinned by a call', async () => {
+    await model.compile({ mode: 'max-autotune', tokenCounts: COUNTS });
+    const { key, version } = JSON.parse(readFileSync(onlyFile(), 'utf8'));
+    await model.compile();
+    const counts = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512].filter((count) => count <= CONTEXT);
+    const table = counts.map((tokens) => ({
+      tokens,
+      backend: tokens === 1 ? 'eager' : 'batched_mm',
+      recordable: 'batched_mm',
+    }));
+    const own = await load();
+    await own.generate({ ...GREEDY, maxNewTokens: 1, expertsImplementation: 'auto' });
+    const file = files()
+      .map((name) => join(cache, 'autotune', name))
+      .find((path) => JSON.parse(readFileSync(path, 'utf8')).key.counts === counts.join()) as string;
+    writeFileSync(file, JSON.stringify({ version, key: { ...key, counts: counts.join() }, table }));
+    await own.dispose();
+    const again = await load();
+    const { stats } = await again.generate({ ...GREEDY, maxNewTokens: 4, expertsImplementation: 'auto' });
+    expect(again.executionStats.tuning?.source).toBe('cache');
+    expect(stats.expertsCalls).toEqual({ batched_mm: LAYERS, eager: 3 * LAYERS });
+    await again.dispose();
+  });
+
+  it('can be left while it is measured, and is measured on', async () => {
+    const own = await load();
+    const leaving = AbortSignal.abort();
+    await expect(
+      own.generate({ ...GREEDY, maxNewTokens: 1, expertsImplementation: 'auto', signal: leaving }),
+    ).rejects.toThrow(AbortError);
+    const { sequences } = await own.generate({ ...GREEDY, maxNewTokens: 1, expertsImplementation: 'auto' });
+    expect(sequences[0]).toHaveLength(prompt.input_ids.length + 1);
+    await own.dispose();
+  });
+
+  it('is refused by a model without an output head', async () => {
+    const base = await AutoModel.fromPretrained(goldenModel(NAME), { expertsImplementation: 'auto' });
+    await expect(base.forward({ inputIds: [[1, 2]] })).rejects.toThrow(/"auto" measures whole passes/);
+    await base.dispose();
+  });
+
+  it('is no backend that could be registered', () => {
+    expect(ExpertsInterface.names()).not.toContain('auto');
+    expect(() => ExpertsInterface.register('auto', {} as never)).toThrow(/is built in/);
+  });
 });

@@ -70,7 +70,7 @@ const LEAVE = 'bye';
 export function completions(line: string): string[] {
   const named = /^\/experts (\S*)$/.exec(line);
   if (named)
-    return ExpertsInterface.names()
+    return [...ExpertsInterface.names(), 'auto']
       .filter((name) => name.startsWith(named[1] ?? ''))
       .map((name) => `/experts ${name}`);
   return [...COMMANDS.map(({ name }) => name), LEAVE]

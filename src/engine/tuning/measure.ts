@@ -52,7 +52,11 @@ export async function autotune(
       await setImmediate();
     }
     const backend = fastest(IMPLEMENTATIONS, times);
-    table.push({ tokens, backend, recordable: fastest(RECORDABLE_BACKENDS, times) });
+    const medians = IMPLEMENTATIONS.map(
+      (name) => [name, Number(medianOf(times[name]).toPrecision(4))] as const,
+    );
+    const milliseconds = Object.fromEntries(medians) as Record<BuiltInBackend, number>;
+    table.push({ tokens, backend, recordable: fastest(RECORDABLE_BACKENDS, times), milliseconds });
   }
   return table;
 }

@@ -1,6 +1,6 @@
 /** Which experts backend executes a pass, given the one that was asked for. */
 
-import type { IMPLEMENTATIONS } from '../../experts/moe-op.ts';
+import { AUTO, type IMPLEMENTATIONS } from '../../experts/moe-op.ts';
 
 /** The built-in backends, which a pass can pick without another session. */
 export type BuiltInBackend = (typeof IMPLEMENTATIONS)[number];
@@ -31,6 +31,8 @@ export interface TuningEntry {
   readonly backend: BuiltInBackend;
   /** Of those whose steps can be recorded. */
   readonly recordable: RecordableBackend;
+  /** Median of a pass on each backend, in milliseconds; absent in tables of the caller's own. */
+  readonly milliseconds?: Readonly<Record<BuiltInBackend, number>> | undefined;
 }
 
 /** Ascending by number of tokens. */
@@ -42,8 +44,10 @@ export interface BackendPolicy {
   readonly topK: number;
   /** Whether `grouped_mm` may decode with `batched_mm` on a GPU. */
   readonly decodeWithBatchedMm: boolean;
-  /** What was measured on this machine; it decides instead of the rule for GPUs. */
+  /** What was measured on this machine, where `grouped_mm` may stand for it; it decides instead of the rule for GPUs. */
   readonly table: TuningTable | undefined;
+  /** What was measured, for `auto`. */
+  readonly autoTable?: TuningTable | undefined;
   /** Whether decode steps on a backend are recorded. */
   readonly recordsSteps: (backend: string) => boolean;
 }
@@ -54,19 +58,23 @@ export interface BackendPolicy {
  */
 export const MOST_BATCHED_PAIRS = 32;
 
-/** The backend that executes a pass. Only `grouped_mm`, the default, ever stands for another: what else was chosen is what runs. */
+/**
+ * The backend that executes a pass. Only `grouped_mm`, the default, and `auto` ever stand for another: what else was chosen is what runs.
+ * Where nothing was measured, `auto` is `grouped_mm`.
+ */
 export function chooseBackend(requested: string, pass: Pass, policy: BackendPolicy): string {
-  if (requested !== 'grouped_mm') return requested;
-  if (policy.table) {
-    const entry = nearestEntry(policy.table, pass.tokens);
-    if (!entry) return requested;
+  if (requested !== 'grouped_mm' && requested !== AUTO) return requested;
+  const table = requested === AUTO ? (policy.autoTable ?? policy.table) : policy.table;
+  if (table) {
+    const entry = nearestEntry(table, pass.tokens);
+    if (!entry) return 'grouped_mm';
     // Replaying a step saves its launches, which outweighs what a backend that cannot be recorded may win.
     return pass.phase === 'decode' && policy.recordsSteps(entry.recordable)
       ? entry.recordable
       : entry.backend;
   }
   const isDecode = policy.device === 'cuda' && pass.phase === 'decode' && policy.decodeWithBatchedMm;
-  return isDecode && pass.tokens * policy.topK <= MOST_BATCHED_PAIRS ? 'batched_mm' : requested;
+  return isDecode && pass.tokens * policy.topK <= MOST_BATCHED_PAIRS ? 'batched_mm' : 'grouped_mm';
 }
 
 /** What was measured at the count whose ratio to `tokens` is least; undefined beyond what was measured. */

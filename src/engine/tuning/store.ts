@@ -10,11 +10,12 @@ import { readJsonFile } from '../../json.ts';
 import { RECORDABLE_BACKENDS, type TuningTable } from './policy.ts';
 
 /** Changes with what is measured, and how. */
-const VERSION = 2;
+const VERSION = 3;
 
 /** What a measurement holds for: model geometry, precision, device and software. */
 export type TuningKey = Readonly<Record<string, string | number>>;
 
+const time = z.number().min(0);
 const schema = z.object({
   version: z.literal(VERSION),
   key: z.record(z.string(), z.union([z.string(), z.number()])),
@@ -24,6 +25,7 @@ const schema = z.object({
         tokens: z.int().positive(),
         backend: z.enum(IMPLEMENTATIONS),
         recordable: z.enum(RECORDABLE_BACKENDS),
+        milliseconds: z.object({ eager: time, batched_mm: time, grouped_mm: time }).optional(),
       }),
     )
     .min(1)
