@@ -16,7 +16,7 @@ let alone: CausalLM;
 beforeAll(async () => {
   const open = (options: object) =>
     loadModel(goldenModel('qwen3_moe_c'), { dtype: 'float32', threads: 2, ...options }, 'logits');
-  const parts = await open({ prefixCache: { maxBytes: '8MB' }, maxCacheBytes: '10MB' });
+  const parts = await open({ prefixCache: { maxBytes: '8MB' }, maxCacheBytes: '5MB' });
   engine = parts.engine;
   together = new CausalLM(parts);
   alone = new CausalLM(await open({ prefixCache: false }));
