@@ -221,7 +221,11 @@ async function openServer(flags: Flags, io: Io) {
   const name = flags.name ?? source;
   const server = createServer(
     { model, name },
-    given({ maxRunning: flags.atOnce ?? AT_ONCE, maxWaiting: Number.MAX_SAFE_INTEGER, onError: report(io) }),
+    given({
+      ...{ maxRunning: flags.atOnce ?? AT_ONCE, maxWaiting: Number.MAX_SAFE_INTEGER },
+      page: false,
+      onError: report(io),
+    }),
   );
   return { server, name, dispose: () => model.dispose() };
 }

@@ -55,7 +55,12 @@ describe.skipIf(!hasRedis)(`a queue${why}`, () => {
 
   async function startProcess() {
     const worker = start('-m', DEMO_FOLDER, '--name', 'demo', '--at-once', '2', '--stalled-after', '1');
-    await expect.poll(worker.said).toContain('works for the queue');
+    await Promise.race([
+      expect.poll(worker.said).toContain('works for the queue'),
+      worker.exit.then(([code]) =>
+        Promise.reject(new Error(`a worker ended with ${code}: ${worker.said()}`)),
+      ),
+    ]);
     return worker;
   }
 
