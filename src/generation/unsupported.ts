@@ -26,7 +26,7 @@ const UNSUPPORTED: Readonly<Record<string, string>> = {
   outputHiddenStates: 'forward gives them',
   outputLogits: 'logprobs gives log-probabilities, forward all logits',
   outputScores: 'logprobs gives log-probabilities; a function in logitsProcessors sees the scores',
-  pastKeyValues: 'the model keeps its cache itself',
+  pastKeyValues: 'pass what model.createCache() makes as cache',
   penaltyAlpha: 'there is no contrastive search',
   renormalizeLogits: 'probabilities are normalized when a token is drawn',
   returnDictInGenerate: 'the result is an object always',
