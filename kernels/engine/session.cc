@@ -4,6 +4,7 @@
 #include <cstring>
 #include <mutex>
 #include <stdexcept>
+#include <thread>
 
 #include "../ops/ops_cpu.h"
 #include "thread_grant.h"
@@ -44,6 +45,9 @@ ort::SessionPtr OpenOrt(const void* model, size_t bytes, const SessionConfig& co
   Check(Api().SetSessionGraphOptimizationLevel(raw, ort::kOptimizeExtended));
   Check(Api().SetIntraOpNumThreads(raw, has_provider ? 1 : config.threads));
   Check(Api().SetInterOpNumThreads(raw, 1));
+  // Threads that spin for work take the cores from those that have some, once there are more than cores.
+  if (config.threads > static_cast<int>(std::thread::hardware_concurrency()))
+    Check(Api().AddSessionConfigEntry(raw, "session.intra_op.allow_spinning", "0"));
   // Every failure also reaches the caller as an error; the log would only say it twice.
   Check(Api().SetSessionLogSeverityLevel(raw, 4));
   Check(Api().AddCustomOpDomain(raw, const_cast<ort::OrtCustomOpDomain*>(domain)));
