@@ -127,6 +127,7 @@ function kindsOf(error: SwitchyardError): string[] {
 export function show(value: unknown): string {
   let text: string;
   if (typeof value === 'function') text = `function ${value.name || '(anonymous)'}`;
+  else if (value instanceof Promise) text = 'a promise';
   else if (typeof value === 'bigint') text = `${value}n`;
   else if (value === undefined) text = 'undefined';
   else if (typeof value === 'number') text = String(value);

@@ -396,7 +396,10 @@ function checkOptions(options: LoadOptions): void {
   if (cacheDtype !== undefined && !DTYPES.includes(cacheDtype))
     throw new InputError(expected('cacheDtype', cacheDtype, DTYPES.join(', ')));
   if (dtype !== undefined && dtype !== 'auto' && !DTYPES.includes(dtype))
-    throw new InputError(expected('dtype', dtype, `auto, ${DTYPES.join(', ')}${didYouMean(dtype, DTYPES)}`));
+    throw new InputError(
+      expected('dtype', dtype, `auto, ${DTYPES.join(', ')}${didYouMean(dtype, DTYPES)}`) +
+        (/[48]/.test(String(dtype)) ? ". Fewer bits a weight are quantization: 'int8' or 'int4'" : ''),
+    );
   if (threads !== undefined) checkThreads(threads);
   if (maxCacheLength !== undefined && !(Number.isInteger(maxCacheLength) && maxCacheLength > 0))
     throw new InputError(expected('maxCacheLength', maxCacheLength, 'a whole number above 0'));

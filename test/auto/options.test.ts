@@ -159,3 +159,12 @@ it('typed arrays serve as prompts everywhere', async () => {
     5, 6, 7,
   ]);
 });
+
+it('a dtype of few bits is led to quantization, and a promise to await', async () => {
+  const asked = AutoModelForCausalLM.fromPretrained('demo', { dtype: 'q4' as never });
+  await expect(asked).rejects.toThrow(/dtype is "q4"; expected auto, .*quantization: 'int8' or 'int4'/);
+  const model = await AutoModelForCausalLM.fromPretrained('demo');
+  const inputIds = Promise.resolve([[1]]) as never;
+  await expect(model.generate({ inputIds })).rejects.toThrow(/inputIds is a promise; expected/);
+  await model.dispose();
+});

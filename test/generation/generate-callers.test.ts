@@ -143,7 +143,7 @@ describe('what a caller does to what it is given', () => {
       }),
       /allowed has named 777 tokens of 97 and goes on/,
     ],
-    ['late', late, /What constraint returned for row 0 is \{\}/],
+    ['late', late, /What constraint returned for row 0 is a promise;/],
     ['nothing', () => undefined, /What constraint returned for row 0 is undefined/],
     ['half of it', () => ({ allows: () => true }), /the methods allows and advance/],
   ])('is refused of a constraint whose answer is none: %s', async (_, own, message) => {
