@@ -2,7 +2,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import * as z from 'zod';
 import { issueText } from '../errors.ts';
 import type { Server } from '../server/index.ts';
-import type { BatchLine } from './lines.ts';
+import { formatBytes } from '../units.ts';
+import { type BatchLine, LONGEST_LINE } from './lines.ts';
 import { type BatchResult, isServersFault, resultId } from './result.ts';
 
 /** Endpoints that a batch may ask. */
@@ -31,16 +32,16 @@ export async function answerLine(
   { retries, signal }: { retries: number; signal: AbortSignal },
 ): Promise<BatchResult> {
   const id = resultId(line.number);
-  const parsed = parseLine(line.text);
+  const parsed = parseLine(line);
   if ('fault' in parsed) {
     const error = { code: 'invalid_request', message: `line ${line.number}: ${parsed.fault}` };
     return { id, custom_id: parsed.customId, response: null, error };
   }
-  const { custom_id, url, body } = parsed.request;
+  const { custom_id, url } = parsed.request;
   for (let attempt = 0; ; attempt++) {
     const result: BatchResult = {
       ...{ id, custom_id },
-      response: await respond(server, url, body, signal),
+      response: await respond(server, url, parsed.body, signal),
       error: null,
     };
     signal.throwIfAborted();
@@ -49,9 +50,14 @@ export async function answerLine(
   }
 }
 
-function parseLine(
-  text: string,
-): { request: z.output<typeof request> } | { fault: string; customId: string | null } {
+function parseLine({
+  text,
+  isTooLong,
+}: BatchLine):
+  | { request: z.output<typeof request>; body: string }
+  | { fault: string; customId: string | null } {
+  if (isTooLong)
+    return { fault: `it is longer than ${formatBytes(LONGEST_LINE)}; make several of it`, customId: null };
   let json: unknown;
   try {
     json = JSON.parse(text);
@@ -59,7 +65,15 @@ function parseLine(
     return { fault: `it is no JSON: ${(error as Error).message}`, customId: null };
   }
   const result = request.safeParse(json);
-  if (result.success) return { request: result.data };
+  if (result.success) {
+    const { data } = result;
+    try {
+      return { request: data, body: JSON.stringify(data.body) };
+    } catch {
+      // JSON is parsed at any depth, but not written.
+      return { fault: 'its body is nested too deeply', customId: data.custom_id };
+    }
+  }
   const given = (json as { custom_id?: unknown } | null)?.custom_id;
   return {
     fault: issueText(result.error.issues[0] as z.core.$ZodIssue, json),
@@ -67,9 +81,9 @@ function parseLine(
   };
 }
 
-async function respond(server: Server, url: string, body: object, signal: AbortSignal) {
+async function respond(server: Server, url: string, body: string, signal: AbortSignal) {
   const response = await server.app.fetch(
-    new Request(`http://batch${url}`, { method: 'POST', body: JSON.stringify(body), signal }),
+    new Request(`http://batch${url}`, { method: 'POST', body, signal }),
   );
   return {
     status_code: response.status,

@@ -1,7 +1,10 @@
 import { type FileHandle, open } from 'node:fs/promises';
 import { InputError, show } from '../errors.ts';
 import { type BatchLine, readLines } from './lines.ts';
-import { type BatchResult, isAnswered, lineOf } from './result.ts';
+import { type BatchResult, isAnswered, lineOf, resultId } from './result.ts';
+
+/** What every line begins with. */
+const BEGINNING = JSON.stringify({ id: resultId(1) }).slice(0, -'1"}'.length);
 
 /** A file of results that grows, and knows which lines it has answered already. */
 export class ResultsFile {
@@ -32,15 +35,20 @@ export class ResultsFile {
       throw new InputError(`${path} cannot be written: ${error.message}`, { cause: error });
     });
     try {
-      await file.truncate(await wholeLines(file));
+      if (!(await file.stat()).isFile())
+        throw new InputError(
+          `${path} is no regular file, from which a run could go on; name another for the results`,
+        );
+      const whole = await wholeLines(file);
       const had = new Map<number, string | null>();
       const earlier = { answered: 0, failed: 0 };
-      for await (const { number, text } of readLines(path)) {
+      for await (const { number, text } of readLines(path, whole)) {
         const { result, line } = parseResult(text, `${path}, line ${number}`);
         had.set(line, result.custom_id);
         if (isAnswered(result)) earlier.answered++;
         else earlier.failed++;
       }
+      await cutHalfLine(file, whole, path);
       return new ResultsFile(path, file, had, earlier);
     } catch (error) {
       await file.close();
@@ -69,7 +77,14 @@ export class ResultsFile {
 
   /** Adds a result, in one piece. */
   async add(result: BatchResult): Promise<void> {
-    await this.#file.appendFile(`${JSON.stringify(result)}\n`);
+    try {
+      await this.#file.appendFile(`${JSON.stringify(result)}\n`);
+    } catch (error) {
+      throw new InputError(
+        `${this.#path} cannot be written (${(error as NodeJS.ErrnoException).code}). The same command goes on from here, once there is room`,
+        { cause: error },
+      );
+    }
   }
 
   /** Closes the file, once it is on the disk. */
@@ -96,16 +111,26 @@ async function wholeLines(file: FileHandle): Promise<number> {
   return 0;
 }
 
+/** Cuts off half a result at the end of a file. @throws InputError where something else is there */
+async function cutHalfLine(file: FileHandle, whole: number, path: string): Promise<void> {
+  const { buffer, bytesRead } = await file.read(Buffer.alloc(BEGINNING.length), 0, BEGINNING.length, whole);
+  if (bytesRead === 0) return;
+  const found = buffer.toString('utf8', 0, bytesRead);
+  if (!BEGINNING.startsWith(found)) throw noResult(found, `${path}, last line`);
+  await file.truncate(whole);
+}
+
+function noResult(text: string, where: string): InputError {
+  return new InputError(`${where}: ${show(text)} is no result of a batch; name another file for the results`);
+}
+
 function parseResult(text: string, where: string): { result: BatchResult; line: number } {
   let result: BatchResult | undefined;
   try {
     result = JSON.parse(text);
   } catch {}
   const line = lineOf(result?.id);
-  if (!result || line === undefined)
-    throw new InputError(
-      `${where}: ${show(text)} is no result of a batch; name another file for the results`,
-    );
+  if (!result || line === undefined) throw noResult(text, where);
   return { result, line };
 }
 

@@ -5,6 +5,7 @@ import { resolve } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import type { Command } from 'commander';
 import type { BatchLine, BatchResult } from '../batch/index.ts';
+import { isReadableFile, unreadable } from '../files.ts';
 import { withLock } from '../hub/cache/lock.ts';
 import { DEMO_MODEL } from '../index.ts';
 import { BatchProgress } from './batch-progress.ts';
@@ -106,13 +107,18 @@ const OF_FILES = ['asTheyCome', 'retries', 'deadLetters'] as const satisfies (ke
 
 /** @throws UsageError for what is missing, and for options that would have no effect */
 function checkFlags(input: string | undefined, output: string | undefined, flags: Flags): void {
-  const { queue } = flags;
+  const { queue, deadLetters } = flags;
   if (input === undefined && queue === undefined)
     throw new UsageError('name a file of requests and one for the results, or a --queue to work for');
   if (input !== undefined && output === undefined)
     throw new UsageError(`name a file for the results of ${input}, too`);
   if (input !== undefined && output !== undefined && resolve(input) === resolve(output))
     throw new UsageError(`${input} cannot be the file of the requests and of the results`);
+  const files = [input, output].map((file) => file && resolve(file));
+  if (deadLetters !== undefined && files.includes(resolve(deadLetters)))
+    throw new UsageError(
+      `--dead-letters ${deadLetters} is the file of the requests or of the results; name another`,
+    );
   const isClient = queue !== undefined && input !== undefined;
   const strays = isClient ? OF_MODELS : input === undefined ? OF_FILES : [];
   const stray = strays.find((name) => flags[name] !== undefined);
@@ -134,6 +140,8 @@ async function drain(input: string, output: string, flags: Flags, io: Io): Promi
   const { countLines, isServersFault, readLines, ResultsFile, workThrough } = await import(
     '../batch/index.ts'
   );
+  // It is read more than once.
+  if (!(await isReadableFile(input))) throw unreadable(input, { code: 'ENOENT' });
   const total = await countLines(input);
   const results = await ResultsFile.open(output);
   try {

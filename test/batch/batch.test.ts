@@ -1,9 +1,20 @@
-import { appendFileSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  closeSync,
+  existsSync,
+  ftruncateSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { answerLine, type BatchLine, readLines, workThrough } from '../../src/batch/index.ts';
+import { answerLine, type BatchLine, LONGEST_LINE, readLines, workThrough } from '../../src/batch/index.ts';
 import type { Server } from '../../src/server/index.ts';
 import { run } from '../cli/capture.ts';
 import { answersIn, readResults, requestIds, requestLine, writeRequests } from './files.ts';
@@ -122,6 +133,56 @@ describe('switchyard batch', () => {
   });
 
   it.each([
+    ['a file without an end of a line', 'precious'],
+    [
+      'half a line that is none of a result',
+      '{"id":"batch_req_1","custom_id":null,"response":null}\nprecious',
+    ],
+  ])('leaves %s as it is', async (_, text) => {
+    writeRequests(input, 2);
+    writeFileSync(output, text);
+    const { exitCode, stderr } = await batch();
+    expect([exitCode, stderr]).toEqual([1, expect.stringContaining('last line: "precious" is no result')]);
+    expect(readFileSync(output, 'utf8')).toBe(text);
+  });
+
+  it('names files that no run could go on with', async () => {
+    writeRequests(input, 1);
+    for (const other of ['/dev/null', folder]) {
+      const { exitCode, stderr } = await run(['batch', input, other]);
+      expect([exitCode, stderr]).toEqual([1, expect.stringContaining(other)]);
+    }
+    const pipe = await run(['batch', '/dev/null', output]);
+    expect([pipe.exitCode, pipe.stderr]).toEqual([1, expect.stringContaining('/dev/null is not a regular')]);
+  });
+
+  it('answers lines of any depth and any sign, and finds its answers again', async () => {
+    const deep = 20_000;
+    const nested = `${'['.repeat(deep)}${']'.repeat(deep)}`;
+    const line = (id: string, body: string) =>
+      `{"custom_id": "${id}", "method": "POST", "url": "/v1/completions", "body": ${body}}\n`;
+    // Unicode calls both of them ends of lines; JSON does not.
+    const signs = 'a\u2028b\u2029c';
+    const lines = [
+      line('deep', `{"prompt": ${nested}}`),
+      `${nested}\n`,
+      line(signs, '{"prompt": "In the", "max_tokens": 1}'),
+      line('same', '{"prompt": 1e999}'),
+      line('same', '{"prompt": "In the", "max_tokens": 1}'),
+    ];
+    writeFileSync(input, lines.join(''));
+    const first = await batch();
+    expect([first.exitCode, first.stderr]).toEqual([0, '2 lines answered, 3 with an error\n']);
+    expect(readResults(output).map(({ custom_id }) => custom_id)).toEqual([
+      ...['deep', null, signs, 'same', 'same'],
+    ]);
+    const again = await batch();
+    expect(again.stderr).toContain('5 of 5 lines are done already');
+  });
+
+  it.each([
+    [['a', 'b', '--dead-letters', './a'], '--dead-letters ./a is the file of the requests or of the results'],
+    [['a', 'b', '--dead-letters', 'b'], '--dead-letters b is the file of the requests or of the results'],
     [[], 'name a file of requests and one for the results, or a --queue to work for'],
     [['in.jsonl'], 'name a file for the results of in.jsonl, too'],
     [['a.jsonl', './a.jsonl'], 'cannot be the file of the requests and of the results'],
@@ -246,5 +307,27 @@ describe('lines of a file', () => {
     }
     expect(lines).toEqual([1, 2, 3].map((number) => ({ number, text: String(number - 1) })));
     await expect(readLines(folder).next()).rejects.toThrow(folder);
+  });
+
+  it('may be longer than a string, and are skipped then', async () => {
+    const file = openSync(input, 'w');
+    writeSync(file, 'a\n');
+    // Zeros, which take no room on the disk.
+    ftruncateSync(file, LONGEST_LINE + 100);
+    writeSync(file, '\nb\r\n\nc', LONGEST_LINE + 100);
+    closeSync(file);
+    const lines: BatchLine[] = [];
+    for await (const line of readLines(input)) lines.push(line);
+    expect(lines).toEqual([
+      { number: 1, text: 'a' },
+      { number: 2, text: '', isTooLong: true },
+      { number: 3, text: 'b' },
+      { number: 5, text: 'c' },
+    ]);
+    const { error } = await answerLine(failing(0), lines[1] as BatchLine, {
+      retries: 0,
+      signal: new AbortController().signal,
+    });
+    expect(error?.message).toBe('line 2: it is longer than 134 MB; make several of it');
   });
 });
