@@ -108,12 +108,13 @@ async function serve(flags: Flags, io: Io): Promise<void> {
     const models = flags.modelsMemory === undefined ? loaded : await Promise.all(named.map(onDemand));
     if (flags.modelsMemory === undefined)
       for (const { name, source } of named) loaded.push({ model: await loadModel(source, flags, io), name });
+    const apiKey = flags.apiKey ?? process.env.SWITCHYARD_API_KEY;
     const isLocal = LOOPBACK.includes(flags.host);
     const hosts = [...(isLocal ? LOOPBACK : []), ...(flags.allowHost ?? [])];
     const server = createServer(
       models,
       given({
-        apiKey: flags.apiKey ?? process.env.SWITCHYARD_API_KEY,
+        apiKey,
         // On other addresses the server has names that we do not know.
         hosts: hosts.length > 0 ? hosts : undefined,
         origins: flags.allowOrigin,
@@ -129,6 +130,10 @@ async function serve(flags: Flags, io: Io): Promise<void> {
       }),
     );
     const listening = await listen(server, { host: flags.host, port: flags.port });
+    if (!isLocal && apiKey === undefined)
+      io.stderr.write(
+        `warning: whoever reaches ${flags.host} may use this server; --api-key or SWITCHYARD_API_KEY makes it ask for a key\n`,
+      );
     io.stderr.write(`serving ${named.map(({ name }) => name).join(', ')} on ${listening.url}\n`);
     await ending(io.stop);
     const isDone = await listening.close(io.stop.aborted ? 0 : flags.drain * 1000);

@@ -187,6 +187,13 @@ describe('switchyard chat, at a terminal', () => {
     expect(await exit).toBe(0);
   });
 
+  test.each(['/exit', '/quit'])('%s leaves, too, as in other programs', async (word) => {
+    const { exit, shows, type, PROMPT } = atTerminal(...greedy);
+    await shows(PROMPT);
+    type(`${word}\r`);
+    expect(await exit).toBe(0);
+  });
+
   test('what is pasted is one message, and what was typed comes back in the next chat', async () => {
     const first = atTerminal(...greedy);
     await first.shows(first.PROMPT);

@@ -81,6 +81,15 @@ describe('switchyard serve', () => {
     await expect(fetch(url)).rejects.toThrow();
   });
 
+  it('warns where others reach it and it asks for no key', async () => {
+    const open = await start('--host', '0.0.0.0');
+    await expect.poll(open.said).toContain('warning: whoever reaches 0.0.0.0 may use this server; --api-key');
+    const others = [await start('--host', '0.0.0.0', '--api-key', 'secret'), await start()];
+    for (const { stop } of [open, ...others]) stop.abort();
+    for (const { exit } of [open, ...others]) await exit;
+    for (const { said } of others) expect(said()).not.toContain('warning');
+  });
+
   it('says that a port is taken', async () => {
     const other: Server = createServer().listen(0, '127.0.0.1');
     await once(other, 'listening');

@@ -64,7 +64,8 @@ const COMMANDS: readonly Command[] = [
   { name: 'load', takes: 'FILE', says: 'go on from messages that were saved', run: load },
   { name: 'clear', takes: '', says: 'begin anew', run: clear },
 ];
-const LEAVE = 'bye';
+/** The first is the one that /help lists; the others are what hands type that know other programs. */
+const LEAVE: readonly string[] = ['bye', 'exit', 'quit'];
 
 /** How each begins, for a terminal to complete. */
 export function completions(line: string): string[] {
@@ -73,7 +74,7 @@ export function completions(line: string): string[] {
     return [...ExpertsInterface.names(), 'auto']
       .filter((name) => name.startsWith(named[1] ?? ''))
       .map((name) => `/experts ${name}`);
-  return [...COMMANDS.map(({ name }) => name), LEAVE]
+  return [...COMMANDS.map(({ name }) => name), ...LEAVE]
     .map((name) => `/${name}`)
     .filter((word) => line.startsWith('/') && word.startsWith(line));
 }
@@ -85,13 +86,10 @@ export function completions(line: string): string[] {
  */
 export async function runCommand(line: string, state: ChatState): Promise<boolean> {
   const [, word = '', argument = ''] = /^\/(\S*)\s*([\s\S]*)$/.exec(line) ?? [];
-  if (word === LEAVE) return false;
+  if (LEAVE.includes(word)) return false;
   const command = COMMANDS.find(({ name }) => name === word);
   if (!command) {
-    const near = didYouMean(
-      word,
-      COMMANDS.map(({ name }) => name),
-    );
+    const near = didYouMean(word, [...COMMANDS.map(({ name }) => name), ...LEAVE]);
     throw new UsageError(
       `there is no command /${word}; /help lists them, and // begins a message with /${near}`,
     );
@@ -107,7 +105,7 @@ export async function runCommand(line: string, state: ChatState): Promise<boolea
 function help({ note }: ChatState): void {
   const rows = [
     ...COMMANDS.map(({ name, takes, says }) => [`/${name} ${takes}`, says]),
-    [`/${LEAVE}, Ctrl-D`, 'leave'],
+    [`/${LEAVE[0]}, Ctrl-D`, 'leave'],
     ['"""', 'begins and ends a message of several lines; \\ at the end of a line goes on in the next'],
     ['Ctrl-C', 'stops an answer; what it has said stays'],
   ];
