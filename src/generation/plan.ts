@@ -190,7 +190,12 @@ function checkSequences(parameters: ResolvedParameters, rows: number, isConstrai
       'promptLookupNumTokens is for one row without beams. Generate rows one by one, or leave it out',
     );
   if (numBeams > 1) {
-    const stray = doSample ? 'doSample' : isConstrained ? 'a constraint on tokens' : undefined;
+    // Who wrote no doSample has it from the model's generation_config.json, and cannot leave it out.
+    if (doSample)
+      throw new InputError(
+        `numBeams is ${numBeams}, which excludes doSample. Set doSample: false, where the model's generation_config.json samples, too`,
+      );
+    const stray = isConstrained ? 'a constraint on tokens' : undefined;
     const other = stray ?? (parameters.logprobs === undefined ? undefined : 'logprobs');
     if (other !== undefined)
       throw new InputError(`numBeams is ${numBeams}, which excludes ${other}. Leave one of them out`);

@@ -16,7 +16,7 @@ export function describeRouting(statistics: RoutingStatistics): string {
   const { header, tokens, layers, workingSet, batches, bytes } = statistics;
   const lines = [
     `${header.model} (${header.modelType}, ${header.dtype}, ${header.backend}): ${header.layers.length} layers of ${header.experts} experts, ${header.perToken} a token`,
-    `${statistics.requests} requests, ${statistics.passes} passes, ${tokens.prefill} tokens of prompts, ${tokens.decode} after them`,
+    `requests: ${statistics.requests}; passes: ${statistics.passes}; tokens: ${tokens.prefill} of prompts, ${tokens.decode} after them`,
     '',
     'layer  entropy   Jain  unused  busiest',
   ];

@@ -26,7 +26,7 @@ describe('switchyard routing', () => {
   it('prints figures of what generate has recorded', async () => {
     const { exitCode, stdout } = await run(['routing', file]);
     expect(exitCode).toBe(0);
-    expect(stdout).toContain('1 requests, 4 passes, 3 tokens of prompts, 3 after them');
+    expect(stdout).toContain('requests: 1; passes: 4; tokens: 3 of prompts, 3 after them');
   });
 
   it('compares two files', async () => {

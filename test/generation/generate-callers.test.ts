@@ -278,7 +278,11 @@ describe('generate refuses', () => {
     ['a function as streamer without a tokenizer', { streamer: () => {} }, /needs the tokenizer/],
     ['a bias for what is no id', { logitBias: { the: 1 } }, /logitBias is .*by token id/],
     ['a bias outside the vocabulary', { logitBias: { 97: 1 } }, /logitBias has the id 97/],
-    ['beams that draw', { numBeams: 4, doSample: true }, /numBeams is 4, which excludes doSample/],
+    [
+      'beams that draw',
+      { numBeams: 4, doSample: true },
+      /numBeams is 4, which excludes doSample. Set doSample: false/,
+    ],
     [
       'more sequences than beams',
       { numBeams: 2, numReturnSequences: 3 },
