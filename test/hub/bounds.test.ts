@@ -1,5 +1,5 @@
 /** Downloads that would never end, or bring what nobody asked for. */
-import { access } from 'node:fs/promises';
+import { access, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
@@ -213,4 +213,14 @@ describe('the name of a blob', () => {
       expect(hub.transfers()).toEqual([]);
     },
   );
+
+  test.each(['"same"', 'W/"5f-1a"'])('files that share the ETag %s are each their own', async (etag) => {
+    repo.files['generation_config.json'] = { bytes: Buffer.from('{"model_type":"qwen3_moe"}') };
+    hub.fault = ({ place }) =>
+      place === 'resolve' ? { headers: { etag, 'x-linked-etag': etag } } : undefined;
+    const names = Object.keys(repo.files);
+    const paths = await (await resolveRepo(ID, {}, QUICK)).requireAll(names);
+    for (const [at, name] of names.entries())
+      expect(await readFile(paths[at] as string)).toEqual(repo.files[name]?.bytes);
+  });
 });

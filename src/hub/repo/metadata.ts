@@ -145,14 +145,18 @@ export async function remoteFile(
   if (!Number.isSafeInteger(info.size) || info.size < 0) {
     throw new HubError(`${hub.endpoint} gives ${path} of ${hub.id} the size ${info.size}`);
   }
-  return { path, etag: blobName(etag), size: info.size };
+  return { path, etag: blobName(etag, path, info.size), size: info.size };
 }
 
-/** Hashes in lower case, as they are compared; of a mirror's own ETags, a name that leaves room for endings of ours. */
-function blobName(etag: string): string {
+/**
+ * Hashes in lower case, as they are compared. A mirror's own ETag may be that of another file, too: path and size tell them apart, so that
+ * none is shown in the other's place.
+ */
+function blobName(etag: string, path: string, size: number): string {
   if (hashKind(etag.toLowerCase())) return etag.toLowerCase();
-  if (etag.length <= 128 && !/\.(incomplete|switchyard|lock|temporary)$/i.test(etag)) return etag;
-  return `etag-${createHash('sha256').update(etag).digest('hex')}`;
+  return `etag-${createHash('sha256')
+    .update(JSON.stringify([etag, path, size]))
+    .digest('hex')}`;
 }
 
 /** Our own errors pass; what the library makes of an answer it cannot use becomes one of ours. */
