@@ -44,11 +44,19 @@ describe('the log-mel spectrogram', () => {
   });
 });
 
+/** A file in whose header a number was changed. @param codec none of its own */
+function changed(place: number, value: number, codec = 1): Buffer {
+  const bytes = wav([tone(3000)], 16_000, 16);
+  bytes.writeUInt16LE(codec, 20);
+  bytes.writeUInt16LE(value, place);
+  return bytes;
+}
+
 describe('a sound', () => {
   it('is read from integers and floats, with its channels averaged', async () => {
     const [left, right] = [tone(500), tone(500).map((x) => -0.5 * x)];
     const mean = left.map((x, i) => (x + (right[i] as number)) / 2);
-    for (const bits of [16, 32] as const)
+    for (const bits of [16, 32, 64] as const)
       expect(maxDifference(await loadSound(wav([left, right], 16_000, bits), 16_000), mean)).toBeLessThan(
         5e-5,
       );
@@ -72,9 +80,24 @@ describe('a sound', () => {
     ['a header alone', wav([new Float32Array(0)], 16_000, 16), /has no samples/],
     ['a file that ends in its header', wav([tone(9)], 16_000, 16).subarray(0, 30), /has no samples/],
     ['text', Buffer.from('no sound at all'), /Not a WAV file\. Sound is read from WAV files/],
+    ['a sample that is no number', wav([Float32Array.of(0, Number.NaN)], 16_000, 32), /sample 1 is NaN/],
+    // What a decoder believed would take a gigabyte, for a file of a few kilobytes.
+    ['more channels than there are bytes', changed(22, 65_535), /65535 channels, where 1 to 64/],
+    ['no channel', changed(22, 0), /0 channels/],
+    ['samples without bits', changed(34, 0), /2 bytes for 1 samples of 0 bits/],
+    ['samples without bytes', changed(32, 0), /0 bytes for 1 samples of 16 bits/],
+    ['blocks of ADPCM of a byte', changed(32, 1, 0x11), /samples in blocks of 1 bytes for 1 channels/],
+    ['blocks of ADPCM of a byte', changed(32, 1, 2), /samples in blocks of 1 bytes for 1 channels/],
     ['a rate of nothing', wav([tone(9)], 0, 16), /samplingRate is 0/],
   ])('is refused as %s', async (_, bytes, message) => {
     await expect(loadSound(bytes, 16_000)).rejects.toThrow(message);
+  });
+
+  it('is refused as bare samples where one is no number', async () => {
+    const samples = Float32Array.of(0, 0, Number.POSITIVE_INFINITY);
+    await expect(loadSound({ samples, samplingRate: 16_000 }, 16_000)).rejects.toThrow(
+      /sound: sample 2 is Infinity; expected numbers from -1 to 1/,
+    );
   });
 
   it('is bound by the limits of the caller', async () => {

@@ -107,4 +107,15 @@ describe('/v1/responses, asked by the openai client', () => {
     );
     expect(serving.faults).toEqual([]);
   });
+
+  it('refuses what is nested so deep that it could not be repeated', async () => {
+    const body = (levels: number) =>
+      `${JSON.stringify(asked).slice(0, -1)}, "text": {"other": ${'['.repeat(levels)}${']'.repeat(levels)}}}`;
+    const ask = (levels: number) =>
+      fetch(`${serving.url}/v1/responses`, { method: 'POST', body: body(levels) });
+    expect((await ask(900)).status).toBe(200);
+    const deep = await ask(100_000);
+    expect([deep.status, await deep.text()]).toEqual([400, expect.stringContaining('more than 1000 levels')]);
+    expect(serving.faults).toEqual([]);
+  });
 });
