@@ -1,6 +1,6 @@
 /** Kept sequences in files: safetensors with the tensors of a row, its ids, and what tells whose they are. */
 import { createHash, type Hash } from 'node:crypto';
-import { type FileHandle, open, rm } from 'node:fs/promises';
+import { type FileHandle, open, rm, stat } from 'node:fs/promises';
 import { z } from 'zod';
 import { ELEMENT_TYPES } from '../dtype.ts';
 import { CheckpointError, EngineError } from '../errors.ts';
@@ -56,6 +56,12 @@ export async function saveCache(
   kept: KeptSequence,
   { identity }: CacheOwner,
 ): Promise<void> {
+  // A rename would put the file in a device's place.
+  const there = await stat(path).catch(() => undefined);
+  if (there && !there.isFile())
+    throw new EngineError(
+      `the cache cannot be saved: ${path} is ${there.isDirectory() ? 'a folder' : 'a pipe, socket or device'}. Choose another file`,
+    );
   const { ids, keys, computed } = kept;
   const parts = sequences.partsOf(computed);
   const texts = {

@@ -2,6 +2,7 @@ import { InputError } from '../errors.ts';
 import { blocksFor, type CachePool, type CacheRow } from './cache/pool.ts';
 import type { TokenKey } from './cache/prefix-tree.ts';
 import type { RowPart } from './cache/row-parts.ts';
+import { disposedError } from './open-graph.ts';
 import { type Prompt, Sequence } from './sequence.ts';
 import type { Turns } from './turns.ts';
 
@@ -95,18 +96,18 @@ export class KeptSequences {
 
   /** The bytes of one of them. */
   read({ row, computed }: KeptSequence, part: RowPart): Promise<Uint8Array> {
-    return this.#turns.take(() => this.#pool.readPart(row, computed, part));
+    return this.#take(() => this.#pool.readPart(row, computed, part));
   }
 
   /**
    * A sequence that has been computed elsewhere; its tensors are to be written then.
-   * @throws EngineError where there is no room
+   * @throws EngineError where there is no room, or the model was disposed of
    */
   async make(ids: readonly number[], keys: readonly TokenKey[], computed: number): Promise<KeptSequence> {
     const row = this.#pool.open(blocksFor(computed));
     try {
       if (computed > 0)
-        await this.#turns.take(() => this.#pool.reserve([{ row, computed: 0, positions: computed }]));
+        await this.#take(() => this.#pool.reserve([{ row, computed: 0, positions: computed }]));
     } catch (error) {
       this.#pool.close(row);
       throw error;
@@ -115,7 +116,15 @@ export class KeptSequences {
   }
 
   write({ row, computed }: KeptSequence, part: RowPart, bytes: Uint8Array): Promise<void> {
-    return this.#turns.take(() => this.#pool.writePart(row, computed, part, bytes));
+    return this.#take(() => this.#pool.writePart(row, computed, part, bytes));
+  }
+
+  /** @throws EngineError after the model was disposed of */
+  #take<T>(work: () => Promise<T>): Promise<T> {
+    return this.#turns.take(async () => {
+      if (this.#pool.isDisposed) throw disposedError();
+      return work();
+    });
   }
 
   #keep(row: CacheRow, ids: readonly number[], keys: readonly TokenKey[], computed: number): KeptSequence {

@@ -1,5 +1,7 @@
 /** Caches that callers hold: what comes after them is what comes after the whole prompt. */
-import { readFile, truncate, writeFile } from 'node:fs/promises';
+import { once } from 'node:events';
+import { readFile, stat, truncate, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
@@ -207,6 +209,33 @@ describe('a file that is no cache of the model', () => {
     using loaded = await model.loadCache(file);
     expect(loaded.length).toBe(0);
   });
+});
+
+it('a cache is kept in regular files, in the place of nothing else', async () => {
+  const model = await load('qwen3_moe_c');
+  using cache = model.createCache();
+  const socket = join(folder.path, 'socket');
+  const server = createServer().listen(socket);
+  await once(server, 'listening');
+  await expect(cache.save(socket)).rejects.toThrow(`${socket} is a pipe, socket or device. Choose another`);
+  await expect(cache.save(folder.path)).rejects.toThrow(`${folder.path} is a folder. Choose another`);
+  expect((await stat(socket)).isSocket()).toBe(true);
+  server.close();
+  await model.dispose();
+});
+
+it('outlives its model, but is not written, read or used then', async () => {
+  const model = await load('qwen3_moe_c');
+  const file = join(folder.path, 'outlives.safetensors');
+  const cache = model.createCache();
+  await model.generate({ inputIds: [prompt(40, 2)], maxNewTokens: 2, ...GREEDY, cache });
+  await cache.save(file);
+  await model.dispose();
+  const message = 'the model was disposed; load it again with fromPretrained';
+  await expect(cache.save(file)).rejects.toThrow(message);
+  await expect(model.loadCache(file)).rejects.toThrow(message);
+  expect(cache.length).toBe(41);
+  cache.dispose();
 });
 
 it('pictures in a cache are told apart, in a file too', async () => {

@@ -74,6 +74,7 @@ export class CachePool {
   readonly #slots: Slab;
   readonly #keeps: { readonly blocks: boolean; readonly slots: boolean };
   readonly #rows = new Set<OpenRow>();
+  #isDisposed = false;
   readonly #maxBytes: number;
 
   constructor(specs: readonly CacheSpec[], options: PoolOptions) {
@@ -254,7 +255,13 @@ export class CachePool {
     await this.#tightenBlocks(trimmed(this.#blocks, IDLE_BLOCKS));
   }
 
+  /** Whether its memory has been given back; rows are only closed then. */
+  get isDisposed(): boolean {
+    return this.#isDisposed;
+  }
+
   dispose(): void {
+    this.#isDisposed = true;
     this.#rows.clear();
     this.prefixes.clear();
     this.#blocks.dispose();
