@@ -2,6 +2,7 @@ import { inspect } from 'node:util';
 import type { DType } from '../dtype.ts';
 import { type CacheOwner, loadCache } from '../engine/cache-file.ts';
 import type { SequenceKeeper } from '../engine/decoding.ts';
+import { disposedError } from '../engine/open-graph.ts';
 import type { Prompt } from '../engine/sequence.ts';
 import {
   type BackendPolicy,
@@ -91,6 +92,7 @@ export abstract class PreTrainedModel {
    */
   setExpertsImplementation(request: ExpertsImplementation, ...rest: never[]): void {
     noMore(rest, 'setExpertsImplementation', 'name several backends in one map');
+    this.#assertAlive();
     const setting = applyExperts(this.#experts, request, this.parts.expertsModel);
     this.parts.engine.assertSupported(textBackend(setting));
     this.#experts = setting;
@@ -123,9 +125,14 @@ export abstract class PreTrainedModel {
   on(event: 'routing', listener: RoutingListener, options: RoutingOptions = {}): this {
     checkListener(event, listener);
     checkOptions(options, ['weights'], 'on');
+    this.#assertAlive();
     this.assertRouted();
     this.parts.engine.routing.add(listener, options.weights ? 'weights' : 'experts');
     return this;
+  }
+
+  #assertAlive(): void {
+    if (this.#disposed) throw disposedError();
   }
 
   /** @throws InputError for a model without routed experts */
@@ -165,6 +172,7 @@ export abstract class PreTrainedModel {
   /** A cache without tokens, which calls of this model fill: `generate({ …, cache })`. */
   createCache(...rest: never[]): Cache {
     noMore(rest, 'createCache', 'call it without any');
+    this.#assertAlive();
     return new Cache(this.parts.engine, this.#cacheOwner);
   }
 
@@ -175,6 +183,7 @@ export abstract class PreTrainedModel {
   async loadCache(file: string, ...rest: never[]): Promise<Cache> {
     noMore(rest, 'loadCache', 'the file is all it takes');
     checkFile(file, 'loadCache');
+    this.#assertAlive();
     const { engine } = this.parts;
     const kept = await loadCache(file, engine.kept, await this.#cacheOwner());
     return new Cache(engine, this.#cacheOwner, kept);

@@ -1,3 +1,4 @@
+import { basename, isAbsolute } from 'node:path';
 import { abortable, expected, InputError } from '../errors.ts';
 import type { CausalLM, ImageTextToText } from '../index.ts';
 import { ApiError } from './api-error.ts';
@@ -207,10 +208,16 @@ function entryOf(one: Servable, maxBytes: number): Entry {
       );
     return { ...common, name, bytes, load: () => one.load(), loaded: undefined };
   }
-  const { model, name = model?.nameOrPath } = one && 'generate' in one ? { model: one } : (one ?? {});
+  const { model, name } = one && 'generate' in one ? { model: one, name: undefined } : (one ?? {});
   if (typeof model?.generate !== 'function')
     throw new InputError(expected('createServer: model', model, 'a model that generates'));
-  return { ...common, name, bytes: 0, load: undefined, loaded: new Loaded(model) };
+  const loaded = new Loaded(model);
+  return { ...common, name: name ?? nameOf(model.nameOrPath), bytes: 0, load: undefined, loaded };
+}
+
+/** A repo id is a name; a folder's place is nothing that clients are told. */
+function nameOf(nameOrPath: string): string {
+  return isAbsolute(nameOrPath) || nameOrPath.startsWith('.') ? basename(nameOrPath) : nameOrPath;
 }
 
 /** From now on nobody finds it. */

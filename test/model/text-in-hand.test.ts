@@ -354,3 +354,15 @@ it('a repo without a tokenizer says so when text is asked for', async () => {
   await expect(promise).rejects.toBeInstanceOf(SwitchyardError);
   await expect(promise).rejects.toThrow(/tokenizer/);
 });
+
+it('a model that was disposed of takes no settings, listeners or caches', async () => {
+  const gone = await AutoModelForCausalLM.fromPretrained(DEMO_MODEL);
+  await gone.dispose();
+  const calls = [
+    () => gone.setExpertsImplementation('eager'),
+    () => gone.on('routing', () => {}),
+    () => gone.createCache(),
+  ];
+  for (const call of calls) expect(call).toThrow(/the model was disposed; load it again/);
+  await expect(gone.loadCache('any.safetensors')).rejects.toThrow(/the model was disposed/);
+});

@@ -1,3 +1,4 @@
+import { basename } from 'node:path';
 import { Hono } from 'hono';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { AutoModelForCausalLM, type CausalLM } from '../../src/index.ts';
@@ -10,6 +11,12 @@ describe('a server mounted in an application of hono', () => {
     model = await AutoModelForCausalLM.fromPretrained(DEMO_FOLDER);
   });
   afterAll(() => model.dispose());
+
+  it('calls a folder by its name, whatever lies above it', async () => {
+    const answer = await createServer(model).app.request('/v1/models');
+    const { data } = (await answer.json()) as { data: { id: string }[] };
+    expect(data.map(({ id }) => id)).toEqual([basename(DEMO_FOLDER)]);
+  });
 
   const ways = {
     mount: (app: Hono, server: ReturnType<typeof createServer>) => app.mount('/llm', server.app.fetch),
