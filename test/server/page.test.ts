@@ -176,6 +176,27 @@ describe.skipIf(!executablePath)(`the page in Chromium${WHY_NOT}`, () => {
     expect(complaints).toEqual([]);
   });
 
+  it('takes no question before it knows models and conversations, and keeps what was typed', async () => {
+    let goOn = () => {};
+    const held = new Promise<void>((resolve) => {
+      goOn = resolve;
+    });
+    await page.route('**/v1/models', async (route) => {
+      await held;
+      await route.continue();
+    });
+    await page.reload();
+    await ask('Too early.');
+    await ended('The page is still loading.');
+    expect(await answers().count()).toBe(0);
+    goOn();
+    await ended('');
+    await settle();
+    await page.getByLabel('Your message', { exact: true }).press('Enter');
+    await ended('The answer was cut at the limit.');
+    expect(asked.map(({ messages }) => messages.map(({ content }) => content))).toEqual([['Too early.']]);
+  });
+
   it('shows what the server says against a request', async () => {
     await ask('long '.repeat(3000));
     await expect.poll(() => page.locator('#status.failed').textContent()).toMatch(/context/);

@@ -58,20 +58,23 @@ function complain(error) {
   say(error instanceof Error ? error.message : String(error), true);
 }
 
-/** Loads the models, once the server knows who asks. */
+/** Loads the models, once the server knows who asks, and the last conversation. Nothing is asked before both are here. */
 async function begin() {
+  /** @type {Model[]} */
+  let found;
   try {
-    served = await models();
+    found = await models();
   } catch (error) {
     if (!(error instanceof Refusal) || error.status !== 401) throw error;
     say(error.message, true);
     rememberKey(await askKey());
     return begin();
   }
+  const [last] = await keptConversations();
+  served = found;
   say('');
   modelSelect.replaceChildren(...served.map(({ id }) => new Option(id, id)));
   chooseModel();
-  const [last] = await keptConversations();
   open(last ?? newConversation());
 }
 
@@ -137,6 +140,7 @@ function addTurn(turn) {
 async function ask() {
   const text = question.value.trim();
   if (answering || (text === '' && pictures.length === 0)) return;
+  if (served.length === 0) return say('The page is still loading.', true);
   /** @type {Turn} */
   const turn = { role: 'user', text, pictures, reasoning: '', note: '' };
   conversation.turns.push(turn);
