@@ -22,7 +22,6 @@ const UNSERVED: Readonly<Record<string, readonly unknown[]>> = {
   num_beam_groups: [1],
   diversity_penalty: [0],
   penalty_alpha: [0],
-  guidance_scale: [1],
   encoder_repetition_penalty: [1],
   encoder_no_repeat_ngram_size: [0],
   forced_bos_token_id: [],

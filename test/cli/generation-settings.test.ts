@@ -44,14 +44,20 @@ describe('generation_config.json', () => {
     expect(long.slice(0, short.length)).toEqual(short);
   });
 
+  test('may ask for guidance, which leads away from the last token alone', async () => {
+    const free = demoWith({ 'generation_config.json': { do_sample: false } });
+    const guided = demoWith({ 'generation_config.json': { do_sample: false, guidance_scale: 4 } });
+    expect(await generate(guided, ...prompt, '16')).not.toBe(await generate(free, ...prompt, '16'));
+  });
+
   test('has what it asks for in vain named once', async () => {
     const folder = demoWith({
-      'generation_config.json': { do_sample: false, guidance_scale: 4, penalty_alpha: 0.6 },
+      'generation_config.json': { do_sample: false, penalty_alpha: 0.6, dola_layers: 'high' },
     });
     const { exitCode, stderr } = await run(['generate', '--model', folder, ...prompt, '2']);
     expect(exitCode).toBe(0);
     expect(stderr).toMatch(
-      /^warning: .*generation_config\.json has settings without effect here: guidance_scale: 4, penalty_alpha: 0\.6\n$/,
+      /^warning: .*generation_config\.json has settings without effect here: penalty_alpha: 0\.6, dola_layers: "high"\n$/,
     );
   });
 });
