@@ -15,15 +15,16 @@ export const buildFolder = join(root, 'kernels/build/test');
 const compiler = process.env.CXX ?? 'g++';
 
 const COMMON = ['-std=c++20', '-Wall', '-Wextra', '-pthread', '-fPIC', '-fvisibility=hidden'];
-/** What a sanitizer adds to them, for compiler and linker alike. */
+/** What a sanitizer adds to them, for compiler and linker alike. More optimization takes longer to compile than it saves. */
 export const SANITIZERS = {
   address: [
+    '-O1',
     '-fsanitize=address,undefined',
     '-fno-sanitize-recover=undefined',
     '-fno-omit-frame-pointer',
     '-g1',
   ],
-  thread: ['-fsanitize=thread', '-fno-omit-frame-pointer', '-g1'],
+  thread: ['-O1', '-fsanitize=thread', '-fno-omit-frame-pointer', '-g1'],
 } as const;
 
 /** Sources of one native test program or library, and how they are compiled. */
@@ -105,7 +106,7 @@ export async function buildNative({
 }: NativeProgram): Promise<string> {
   const instrument = sanitizer ? SANITIZERS[sanitizer] : [];
   // Sanitizers give compilers wrong ideas of what is used before it is set, so warnings are errors only without one.
-  const flags = [...COMMON, ...(sanitizer ? instrument : ['-Werror']), ...options];
+  const flags = [...COMMON, ...(sanitizer ? [] : ['-Werror']), ...options, ...instrument];
   const recipe = JSON.stringify([compiler, flags]);
   const folder = join(buildFolder, keyOf(recipe));
   mkdirSync(folder, { recursive: true });
