@@ -21,12 +21,7 @@ class CausalConvOnCpu {
 
 void CausalConvOnCpu::Compute(KernelContext& context) {
   const Attributes::Sizes sizes = op_.CheckShapes(node_, context);
-  const std::vector<SlotRow> slot_rows =
-      ReadSlotRows(node_,
-                   {.starts = context.Input(Attributes::kRowStarts).As<int32_t>(),
-                    .past_lengths = context.Input(Attributes::kPastLengths).As<int32_t>(),
-                    .slots = context.Input(Attributes::kStateSlots).As<int32_t>()},
-                   sizes.rows, sizes.tokens, sizes.slots);
+  const std::vector<SlotRow> slot_rows = ReadSlotRows<Attributes>(node_, context, sizes);
   float* past = reinterpret_cast<float*>(Present(context, Attributes::kPast, Attributes::kPresent));
   std::vector<cpu::ConvRow> rows;
   for (const SlotRow& row : slot_rows) {

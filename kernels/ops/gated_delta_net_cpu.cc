@@ -23,12 +23,7 @@ class GatedDeltaNetOnCpu {
 
 std::vector<cpu::RecurrentRow> GatedDeltaNetOnCpu::ReadRows(KernelContext& context,
                                                             const Attributes::Sizes& sizes) const {
-  const std::vector<SlotRow> slot_rows =
-      ReadSlotRows(node_,
-                   {.starts = context.Input(Attributes::kRowStarts).As<int32_t>(),
-                    .past_lengths = context.Input(Attributes::kPastLengths).As<int32_t>(),
-                    .slots = context.Input(Attributes::kStateSlots).As<int32_t>()},
-                   sizes.rows, sizes.tokens, sizes.slots);
+  const std::vector<SlotRow> slot_rows = ReadSlotRows<Attributes>(node_, context, sizes);
   float* conv = reinterpret_cast<float*>(Present(context, Attributes::kPastConv, Attributes::kPresentConv));
   float* state =
       reinterpret_cast<float*>(Present(context, Attributes::kPastState, Attributes::kPresentState));

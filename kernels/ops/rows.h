@@ -30,6 +30,17 @@ struct SlotInputs {
 std::vector<SlotRow> ReadSlotRows(const std::string& node, const SlotInputs& inputs, int64_t rows,
                                   int64_t tokens, int64_t slots);
 
+// The same of an op that names these inputs as the others do.
+template <typename Op>
+std::vector<SlotRow> ReadSlotRows(const std::string& node, KernelContext& context,
+                                  const typename Op::Sizes& sizes) {
+  return ReadSlotRows(node,
+                      {.starts = context.Input(Op::kRowStarts).template As<int32_t>(),
+                       .past_lengths = context.Input(Op::kPastLengths).template As<int32_t>(),
+                       .slots = context.Input(Op::kStateSlots).template As<int32_t>()},
+                      sizes.rows, sizes.tokens, sizes.slots);
+}
+
 std::string RowText(int64_t row);
 
 // Output `index` with the contents of input `past`, ready to be changed in place.

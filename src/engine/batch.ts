@@ -7,9 +7,6 @@ import { blocksFor } from './cache/pool.ts';
 import { equalPart } from './scheduler.ts';
 import type { Sequence, VisualFeatures } from './sequence.ts';
 
-/** Most tokens of one pass over prompts: large enough for full GEMM speed, small enough to bound activations. */
-export const CHUNK_TOKENS = 512;
-
 /** The next `tokens` pending tokens of a sequence. */
 export interface Chunk {
   readonly sequence: Sequence;
@@ -122,7 +119,7 @@ export function batchInputs(batch: Batch, caches: readonly CacheSpec[]): BatchIn
 }
 
 /**
- * How prompts go through the decoder: several short ones in one pass of at most {@link CHUNK_TOKENS} tokens, a longer one by itself,
+ * How prompts go through the decoder: several short ones in one pass of at most {@link io.CHUNK_TOKENS} tokens, a longer one by itself,
  * in equal parts.
  */
 export function planPrefill(sequences: readonly Sequence[]): Chunk[][] {
@@ -130,14 +127,14 @@ export function planPrefill(sequences: readonly Sequence[]): Chunk[][] {
   let room = 0;
   for (const sequence of sequences) {
     const tokens = sequence.pending;
-    if (tokens > CHUNK_TOKENS) {
-      const size = equalPart(tokens, CHUNK_TOKENS);
+    if (tokens > io.CHUNK_TOKENS) {
+      const size = equalPart(tokens, io.CHUNK_TOKENS);
       for (let start = 0; start < tokens; start += size)
         passes.push([{ sequence, tokens: Math.min(size, tokens - start) }]);
       room = 0;
     } else if (tokens > room) {
       passes.push([{ sequence, tokens }]);
-      room = CHUNK_TOKENS - tokens;
+      room = io.CHUNK_TOKENS - tokens;
     } else {
       passes.at(-1)?.push({ sequence, tokens });
       room -= tokens;

@@ -9,7 +9,7 @@ import { formatBytes } from '../units.ts';
 import { CheckpointWeights } from '../weights/checkpoint-weights.ts';
 import { type ModelCheckpoint, storedWeights } from '../weights/quantized-checkpoint.ts';
 import { Admission, reservationOf } from './admission.ts';
-import { CHUNK_TOKENS, makeBatch, visualFeeds } from './batch.ts';
+import { makeBatch, visualFeeds } from './batch.ts';
 import { DeviceCacheMemory, HostCacheMemory } from './cache/memory.ts';
 import { CachePool } from './cache/pool.ts';
 import { type KeptSequence, KeptSequences } from './kept-sequences.ts';
@@ -78,7 +78,7 @@ export class Engine {
           return next && this.#run(next.pass, next.signal);
         }),
       this.#logits,
-      () => ({ tokens: CHUNK_TOKENS, besideDecoding: this.#pace.tokens }),
+      () => ({ tokens: io.CHUNK_TOKENS, besideDecoding: this.#pace.tokens }),
     );
   }
 

@@ -1,4 +1,4 @@
-import { CHUNK_TOKENS } from './batch.ts';
+import { CHUNK_TOKENS } from '../models/io.ts';
 
 /** What others may wait for a part of somebody's prompt, in milliseconds. */
 const TARGET_MS = 250;

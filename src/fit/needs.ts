@@ -1,6 +1,7 @@
 /** What a model needs of a machine: memory, and bytes a token. */
 import { type DType, ELEMENT_TYPES } from '../dtype.ts';
 import type { Model } from '../models/architecture.ts';
+import { CHUNK_TOKENS } from '../models/io.ts';
 import { bytesOf, type Storage, type WeightCounts } from './weight-counts.ts';
 
 /** Bytes, but for `positions`. */
@@ -20,8 +21,6 @@ export interface Needs {
   readonly working: number;
 }
 
-/** Prompts run in passes of at most so many tokens. */
-const PASS_TOKENS = 512;
 /** Node.js, the engine and a tokenizer: measured with the bundled model, 150 to 200 MB. */
 const PROCESS_BYTES = 200e6;
 /** Tokens of a conversation that memory is reckoned for unless the context is shorter. */
@@ -66,5 +65,5 @@ export function cacheBytes(model: Model, positions: number, dtype: DType): numbe
 
 /** At most what all products of the widest layer give for a pass, and one row of logits, in fp32. */
 function activationBytes({ hiddenSize, vocabSize }: Model, { widest }: WeightCounts): number {
-  return Math.round(4 * (PASS_TOKENS * (2 * hiddenSize + widest) + vocabSize));
+  return Math.round(4 * (CHUNK_TOKENS * (2 * hiddenSize + widest) + vocabSize));
 }

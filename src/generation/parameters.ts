@@ -127,6 +127,8 @@ const positive = [z.number().gt(0), 'a number above 0'] as const;
 export const DEFAULT_NEW_TOKENS = 256;
 
 const MOST_BEAMS = 256;
+/** Likeliest tokens that may be listed at a place. */
+export const MOST_LOGPROBS = 20;
 const MOST_GUESSES = 128;
 /** Rows are held one by one, so that a number without measure would fill the memory before anything runs. */
 const MOST_SEQUENCES = 4096;
@@ -172,7 +174,7 @@ const PARAMETERS: Readonly<Record<ParameterName, readonly [schema: z.ZodType, wa
     'a text or a list of texts, none of them empty',
   ],
   includeStopStrings: [z.boolean(), 'true or false'],
-  logprobs: [z.int().min(0).max(20), 'a whole number from 0 to 20'],
+  logprobs: [z.int().min(0).max(MOST_LOGPROBS), `a whole number from 0 to ${MOST_LOGPROBS}`],
   maxTime: positive,
   seed: [z.int().min(0), 'a whole number from 0 to 2^53 - 1'],
   numBeams: [z.int().min(1).max(MOST_BEAMS), `a whole number from 1 to ${MOST_BEAMS}`],

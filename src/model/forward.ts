@@ -1,4 +1,4 @@
-import { CHUNK_TOKENS, type Chunk, planPrefill } from '../engine/batch.ts';
+import { type Chunk, planPrefill } from '../engine/batch.ts';
 import type { SequenceKeeper } from '../engine/decoding.ts';
 import type { Engine } from '../engine/engine.ts';
 import type { Prompt, Sequence } from '../engine/sequence.ts';
@@ -191,7 +191,7 @@ async function catchUp(
   signal: AbortSignal | undefined,
 ): Promise<void> {
   while (sequence.computed < length) {
-    const tokens = Math.min(length - sequence.computed, CHUNK_TOKENS);
+    const tokens = Math.min(length - sequence.computed, io.CHUNK_TOKENS);
     const request = {
       ...({ chunks: [{ sequence, tokens }], head: 'logits', intermediates: false } as const),
       ...{ experts: experts.choose({ tokens, phase: 'prefill' }), kind: experts.requested() },

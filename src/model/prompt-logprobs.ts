@@ -5,6 +5,7 @@ import type { BackendReader } from '../engine/tuning/policy.ts';
 import { abortIf, expected, InputError } from '../errors.ts';
 import { logprobsOf, type TokenLogprobs } from '../generation/logprobs.ts';
 import { Pace } from '../generation/pace.ts';
+import { MOST_LOGPROBS } from '../generation/parameters.ts';
 import type { TokenRows } from '../generation/prompt.ts';
 import * as io from '../models/io.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
@@ -33,9 +34,6 @@ export const PROMPT_LOGPROBS_OPTIONS = [
   'signal',
 ] as const satisfies readonly (keyof PromptLogprobsInputs)[];
 
-/** Most tokens listed at a place, as with generate's `logprobs`. */
-const MOST_TOP = 20;
-
 /**
  * How likely each token of each prompt is after those before it. Logits are let go of pass by pass, so that a long prompt needs no more
  * memory for them than a short one.
@@ -46,8 +44,8 @@ export async function scorePrompts(
   { top = 0, tokenizer, signal }: PromptLogprobsInputs,
   experts: BackendReader,
 ): Promise<(TokenLogprobs | null)[][]> {
-  if (!Number.isInteger(top) || top < 0 || top > MOST_TOP)
-    throw new InputError(expected('promptLogprobs: top', top, `a whole number from 0 to ${MOST_TOP}`));
+  if (!Number.isInteger(top) || top < 0 || top > MOST_LOGPROBS)
+    throw new InputError(expected('promptLogprobs: top', top, `a whole number from 0 to ${MOST_LOGPROBS}`));
   const { vocabSize } = engine.model;
   const pace = new Pace();
   engine.assertRoom(prompts.map(({ ids }) => ids.length));

@@ -6,6 +6,9 @@ import type { GraphType } from '../dtype.ts';
 import type { Dimension } from '../graph/parts.ts';
 import type { CacheSpec, KeysValuesSpec, RecurrentSpec } from '../nn/cache-spec.ts';
 
+/** Most tokens of one pass over prompts: large enough for full GEMM speed, small enough to bound activations. */
+export const CHUNK_TOKENS = 512;
+
 /** One input or output of a graph. */
 export interface Port {
   readonly name: string;

@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import { CHUNK_TOKENS, makeBatch, planPrefill, visualFeeds } from '../../src/engine/batch.ts';
+import { makeBatch, planPrefill, visualFeeds } from '../../src/engine/batch.ts';
 import { BLOCK_POSITIONS } from '../../src/engine/cache/pool.ts';
 import { type Prompt, Sequence } from '../../src/engine/sequence.ts';
+import { CHUNK_TOKENS } from '../../src/models/io.ts';
 
 const ids = (count: number, from = 0) => Array.from({ length: count }, (_, i) => from + i);
 const sequence = (prompt: Prompt, blocks: number[] = [0], computed = 0) => {
