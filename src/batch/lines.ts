@@ -1,4 +1,5 @@
 import { createReadStream } from 'node:fs';
+import type { FileHandle } from 'node:fs/promises';
 import { unreadable } from '../files.ts';
 
 /** A line of a batch file. */
@@ -76,9 +77,26 @@ async function* chunksOf(file: string, size: number): AsyncGenerator<Buffer, voi
   }
 }
 
-/** How many lines there are to answer. @throws HubError for a file that cannot be read */
-export async function countLines(file: string): Promise<number> {
-  let count = 0;
-  for await (const _ of readLines(file)) count++;
-  return count;
+/** Bytes of a file up to the last end of a line. */
+export async function wholeLines(file: FileHandle): Promise<number> {
+  const { size } = await file.stat();
+  const buffer = Buffer.alloc(65_536);
+  for (let end = size; end > 0; ) {
+    const start = Math.max(0, end - buffer.length);
+    const { bytesRead } = await file.read(buffer, 0, end - start, start);
+    const at = buffer.lastIndexOf('\n', bytesRead - 1);
+    if (at !== -1) return start + at + 1;
+    end = start;
+  }
+  return 0;
+}
+
+/** The `custom_id` of a request, or null where the line has none. */
+export function customIdOf(text: string): string | null {
+  try {
+    const id = (JSON.parse(text) as { custom_id?: unknown } | null)?.custom_id;
+    return typeof id === 'string' ? id : null;
+  } catch {
+    return null;
+  }
 }

@@ -1,10 +1,20 @@
 import { type FileHandle, open } from 'node:fs/promises';
 import { InputError, show } from '../errors.ts';
-import { type BatchLine, readLines } from './lines.ts';
-import { type BatchResult, isAnswered, lineOf, resultId } from './result.ts';
+import { type BatchLine, customIdOf, readLines, wholeLines } from './lines.ts';
+import { type BatchResult, isAnswered, isServersFault, lineOf, resultId } from './result.ts';
 
 /** What every line begins with. */
 const BEGINNING = JSON.stringify({ id: resultId(1) }).slice(0, -'1"}'.length);
+
+/** What earlier runs have left in a file of results. */
+export interface EarlierResults {
+  readonly answered: number;
+  readonly failed: number;
+  /** The line that was answered last. */
+  readonly last: number | undefined;
+  /** Lines that failed in spite of every attempt. */
+  readonly dead: ReadonlySet<number>;
+}
 
 /** A file of results that grows, and knows which lines it has answered already. */
 export class ResultsFile {
@@ -12,13 +22,13 @@ export class ResultsFile {
   readonly #file: FileHandle;
   /** By number of the line; what was made in this run is no longer asked for. */
   readonly #had: Map<number, string | null>;
-  readonly earlier: { readonly answered: number; readonly failed: number };
+  readonly earlier: EarlierResults;
 
   private constructor(
     path: string,
     file: FileHandle,
     had: Map<number, string | null>,
-    earlier: ResultsFile['earlier'],
+    earlier: EarlierResults,
   ) {
     this.#path = path;
     this.#file = file;
@@ -41,12 +51,19 @@ export class ResultsFile {
         );
       const whole = await wholeLines(file);
       const had = new Map<number, string | null>();
-      const earlier = { answered: 0, failed: 0 };
+      const earlier = {
+        answered: 0,
+        failed: 0,
+        last: undefined as number | undefined,
+        dead: new Set<number>(),
+      };
       for await (const { number, text } of readLines(path, whole)) {
         const { result, line } = parseResult(text, `${path}, line ${number}`);
         had.set(line, result.custom_id);
         if (isAnswered(result)) earlier.answered++;
         else earlier.failed++;
+        if (isServersFault(result)) earlier.dead.add(line);
+        earlier.last = line;
       }
       await cutHalfLine(file, whole, path);
       return new ResultsFile(path, file, had, earlier);
@@ -54,11 +71,6 @@ export class ResultsFile {
       await file.close();
       throw error;
     }
-  }
-
-  /** Lines that an earlier run has answered. */
-  get earlierLines(): Iterable<number> {
-    return this.#had.keys();
   }
 
   /**
@@ -97,20 +109,6 @@ export class ResultsFile {
   }
 }
 
-/** Bytes up to the last end of a line. */
-async function wholeLines(file: FileHandle): Promise<number> {
-  const { size } = await file.stat();
-  const buffer = Buffer.alloc(65_536);
-  for (let end = size; end > 0; ) {
-    const start = Math.max(0, end - buffer.length);
-    const { bytesRead } = await file.read(buffer, 0, end - start, start);
-    const at = buffer.lastIndexOf('\n', bytesRead - 1);
-    if (at !== -1) return start + at + 1;
-    end = start;
-  }
-  return 0;
-}
-
 /** Cuts off half a result at the end of a file. @throws InputError where something else is there */
 async function cutHalfLine(file: FileHandle, whole: number, path: string): Promise<void> {
   const { buffer, bytesRead } = await file.read(Buffer.alloc(BEGINNING.length), 0, BEGINNING.length, whole);
@@ -132,12 +130,4 @@ function parseResult(text: string, where: string): { result: BatchResult; line: 
   const line = lineOf(result?.id);
   if (!result || line === undefined) throw noResult(text, where);
   return { result, line };
-}
-
-function customIdOf(text: string): unknown {
-  try {
-    return (JSON.parse(text) as { custom_id?: unknown } | null)?.custom_id;
-  } catch {
-    return undefined;
-  }
 }

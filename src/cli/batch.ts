@@ -1,10 +1,9 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { appendFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import type { Command } from 'commander';
-import type { BatchLine, BatchResult } from '../batch/index.ts';
+import type { BatchLine, BatchResult, DeadLetters } from '../batch/index.ts';
 import { isReadableFile, unreadable } from '../files.ts';
 import { withLock } from '../hub/cache/lock.ts';
 import { DEMO_MODEL } from '../index.ts';
@@ -29,8 +28,8 @@ interface Flags extends ModelFlags {
 /** Who answers lines: a model here, or the workers of a queue. */
 interface Answerer {
   answer(line: BatchLine): Promise<BatchResult>;
-  /** Told when the result is in the file. */
-  written(line: BatchLine): Promise<void>;
+  /** Told the number of a line whose result is in the file. */
+  written(line: number): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -137,33 +136,39 @@ function optionOf(name: string): string {
 
 /** Answers what is left of a file. */
 async function drain(input: string, output: string, flags: Flags, io: Io): Promise<void> {
-  const { countLines, isServersFault, readLines, ResultsFile, workThrough } = await import(
+  const { countRequests, DeadLetters, isServersFault, readLines, ResultsFile, workThrough } = await import(
     '../batch/index.ts'
   );
   // It is read more than once.
   if (!(await isReadableFile(input))) throw unreadable(input, { code: 'ENOENT' });
-  const total = await countLines(input);
+  const total = await countRequests(input);
   const results = await ResultsFile.open(output);
+  let deadLetters: DeadLetters | undefined;
   try {
     const left = async function* () {
       for await (const line of readLines(input)) if (!results.has(line)) yield line;
     };
+    const dead = async function* () {
+      for await (const line of readLines(input))
+        if (results.has(line) && results.earlier.dead.has(line.number)) yield line;
+    };
+    if (flags.deadLetters !== undefined) deadLetters = await DeadLetters.open(flags.deadLetters, dead);
     const progress = new BatchProgress(io.stderr, total, results.earlier);
-    // Where all is done, no model need be loaded.
-    if ((await left().next()).done) return progress.finish();
+    // Where all is done, no model need be loaded; a queue may still hold the last of it.
+    if (flags.queue === undefined && (await left().next()).done) return progress.finish();
     const answerer = await openAnswerer(input, flags, io);
     try {
+      if (results.earlier.last !== undefined) await answerer.written(results.earlier.last);
       const task = async (line: BatchLine) => ({ line, result: await answerer.answer(line) });
       const atOnce = flags.queue === undefined ? (flags.atOnce ?? AT_ONCE) : IN_QUEUE;
       for await (const { line, result } of workThrough(left(), task, {
         atOnce,
         inOrder: !flags.asTheyCome,
       })) {
-        // First, so that no kill in between loses it.
-        if (flags.deadLetters !== undefined && isServersFault(result))
-          await appendFile(flags.deadLetters, `${line.text}\n`);
+        // In this order: after a kill in between, the results say what is to be done.
         await results.add(result);
-        await answerer.written(line);
+        if (isServersFault(result)) await deadLetters?.add(line);
+        await answerer.written(line.number);
         progress.add(result);
       }
       progress.finish();
@@ -171,6 +176,7 @@ async function drain(input: string, output: string, flags: Flags, io: Io): Promi
       await answerer.close();
     }
   } finally {
+    await deadLetters?.close();
     await results.close();
   }
 }

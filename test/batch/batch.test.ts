@@ -53,7 +53,8 @@ describe('switchyard batch', () => {
   });
 
   it('says of each faulty line what is wrong with it, and answers the others', async () => {
-    const asks = (change: object) => JSON.stringify({ ...JSON.parse(requestLine(1)), ...change });
+    let asked = 0;
+    const asks = (change: object) => JSON.stringify({ ...JSON.parse(requestLine(++asked)), ...change });
     const lines = [
       '{"custom_id": "a", ',
       '',
@@ -167,17 +168,29 @@ describe('switchyard batch', () => {
       line('deep', `{"prompt": ${nested}}`),
       `${nested}\n`,
       line(signs, '{"prompt": "In the", "max_tokens": 1}'),
-      line('same', '{"prompt": 1e999}'),
-      line('same', '{"prompt": "In the", "max_tokens": 1}'),
+      line('large', '{"prompt": 1e999}'),
+      line('small', '{"prompt": "In the", "max_tokens": 1}'),
     ];
     writeFileSync(input, lines.join(''));
     const first = await batch();
     expect([first.exitCode, first.stderr]).toEqual([0, '2 lines answered, 3 with an error\n']);
     expect(readResults(output).map(({ custom_id }) => custom_id)).toEqual([
-      ...['deep', null, signs, 'same', 'same'],
+      ...['deep', null, signs, 'large', 'small'],
     ]);
     const again = await batch();
     expect(again.stderr).toContain('5 of 5 lines are done already');
+  });
+
+  it('answers nothing of a file whose requests share an id, and says which lines do', async () => {
+    writeFileSync(input, [1, 2, 1, 3, 3, 1].map((number) => `${requestLine(number)}\n`).join('\n'));
+    const { exitCode, stderr } = await batch();
+    expect([exitCode, stderr]).toEqual([
+      1,
+      `error: ${input}: line 5 has the custom_id "request-1" of line 1, line 9 has the custom_id "request-3" of line 7, line 11 has the custom_id "request-1" of line 1; give each request its own\n`,
+    ]);
+    expect(existsSync(output)).toBe(false);
+    writeFileSync(input, `${requestLine(1)}\n`.repeat(100));
+    expect((await batch()).stderr).toMatch(/line 11 has .* of line 1, and 89 more; give/);
   });
 
   it.each([
@@ -202,6 +215,49 @@ describe('switchyard batch', () => {
     const { exitCode, stderr } = await batch('--queue', 'redis://me:secret@127.0.0.1:1/0');
     expect([exitCode, stderr]).toEqual([1, expect.stringContaining('redis://…@127.0.0.1:1/0')]);
     expect(stderr).not.toContain('secret');
+  });
+});
+
+describe('dead letters', () => {
+  const dead = () => join(folder, 'dead.jsonl');
+  const result = (number: number, status: number) =>
+    `${JSON.stringify({ id: `batch_req_${number}`, custom_id: `request-${number}`, response: { status_code: status, request_id: '', body: {} }, error: null })}\n`;
+  const lines = (...numbers: number[]) => numbers.map((number) => `${requestLine(number)}\n`).join('');
+
+  // The second and the fourth request failed on the server's side; what a kill may have left of the list of them:
+  it.each([
+    ['nothing', ''],
+    ['one of them', lines(2)],
+    ['half of one', lines(2) + requestLine(4).slice(0, 50)],
+    ['one without the end of its line', lines(2) + requestLine(4)],
+    ['half of the first', requestLine(2).slice(0, 10)],
+    ['all', lines(2, 4)],
+  ])('are each in the file once, where it had %s', async (_, left) => {
+    writeRequests(input, 4);
+    writeFileSync(output, [result(1, 200), result(2, 503), result(3, 400), result(4, 500)].join(''));
+    writeFileSync(dead(), left);
+    for (let run = 0; run < 2; run++) {
+      const { exitCode, stderr } = await batch('--dead-letters', dead());
+      expect([exitCode, stderr]).toEqual([0, expect.stringContaining('4 of 4 lines are done already')]);
+      expect(readFileSync(dead(), 'utf8')).toBe(lines(2, 4));
+    }
+  });
+
+  it('are added behind what somebody else has written, in lines of their own', async () => {
+    writeRequests(input, 2);
+    writeFileSync(output, result(1, 200) + result(2, 500));
+    writeFileSync(dead(), 'precious');
+    await batch('--dead-letters', dead());
+    expect(readFileSync(dead(), 'utf8')).toBe(`precious\n${lines(2)}`);
+  });
+
+  it('are taken from no results of other requests, and written to no folder', async () => {
+    writeRequests(input, 2);
+    writeFileSync(output, result(1, 200) + result(2, 500).replace('request-2', 'another'));
+    const other = await batch('--dead-letters', dead());
+    expect([other.exitCode, other.stderr]).toEqual([1, expect.stringContaining('results of another file')]);
+    const elsewhere = await batch('--dead-letters', folder);
+    expect([elsewhere.exitCode, elsewhere.stderr]).toEqual([1, expect.stringContaining(folder)]);
   });
 });
 

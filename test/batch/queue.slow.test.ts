@@ -1,9 +1,11 @@
 /** Workers that drain a queue in a real Redis, and what kills do to it. */
 import { type ChildProcess, spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Queue } from 'bullmq';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { startWorker } from '../../src/batch/queue/index.ts';
 import type { Server } from '../../src/server/index.ts';
@@ -138,5 +140,28 @@ describe.skipIf(!hasRedis)(`a queue${why}`, () => {
     });
     expect(readFileSync(dead, 'utf8')).toBe(`${requestLine(3)}\n`);
     expect(faults).toHaveLength(4);
+
+    // As a kill leaves them between a result and what comes of it: the job is there, and the list is not.
+    const queue = new Queue('mine', { connection: { url: redis.url } });
+    const [file] = /^[0-9a-f]{16}/.exec(createHash('sha256').update(readFileSync(input)).digest('hex')) as [
+      string,
+    ];
+    await queue.add('line', {}, { jobId: `${file}-3` });
+    rmSync(dead);
+    const args = [
+      'batch',
+      input,
+      output,
+      '--queue',
+      redis.url,
+      '--queue-name',
+      'mine',
+      '--dead-letters',
+      dead,
+    ];
+    expect((await run(args)).exitCode).toBe(0);
+    expect(readFileSync(dead, 'utf8')).toBe(`${requestLine(3)}\n`);
+    expect(await queue.getJobCountByTypes()).toBe(0);
+    await queue.close();
   });
 });

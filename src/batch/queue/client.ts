@@ -1,7 +1,7 @@
 import { Queue, QueueEvents } from 'bullmq';
 import type { Redis } from 'ioredis';
 import { onAbort } from '../../errors.ts';
-import type { BatchLine } from '../lines.ts';
+import { type BatchLine, customIdOf } from '../lines.ts';
 import { type BatchResult, FAILED, resultId } from '../result.ts';
 import { connect, type JobData, type QueueOptions } from './connect.ts';
 
@@ -68,7 +68,7 @@ export class QueueClient {
   /** Has a line answered; what fails again and again is a result, too. */
   async answer(line: BatchLine): Promise<BatchResult> {
     this.#options.signal.throwIfAborted();
-    const id = this.#idOf(line);
+    const id = this.#idOf(line.number);
     const result = new Promise<BatchResult>((resolve, reject) => {
       this.#waiting.set(id, { line, resolve, reject });
     });
@@ -79,8 +79,8 @@ export class QueueClient {
     return result;
   }
 
-  /** Removes what is written down. */
-  async written(line: BatchLine): Promise<void> {
+  /** Removes the job of a line whose result is written down. */
+  async written(line: number): Promise<void> {
     await this.#queue.remove(this.#idOf(line));
   }
 
@@ -91,8 +91,8 @@ export class QueueClient {
     for (const connection of this.#connections) connection.disconnect();
   }
 
-  #idOf({ number }: BatchLine): string {
-    return `${this.#options.batch}-${number}`;
+  #idOf(line: number): string {
+    return `${this.#options.batch}-${line}`;
   }
 
   async #add(id: string, line: BatchLine): Promise<void> {
@@ -122,13 +122,9 @@ export class QueueClient {
 }
 
 function failure({ number, text }: BatchLine, message: string): BatchResult {
-  let customId: unknown;
-  try {
-    customId = JSON.parse(text).custom_id;
-  } catch {}
   return {
     id: resultId(number),
-    custom_id: typeof customId === 'string' ? customId : null,
+    custom_id: customIdOf(text),
     response: null,
     error: { code: FAILED, message },
   };
