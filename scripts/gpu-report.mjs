@@ -44,7 +44,7 @@ async function requireCuda() {
   const diagnosis = await diagnose();
   const lacks = lacksOf(diagnosis);
   if (lacks.length === 0) return diagnosis;
-  await run(process.execPath, [at('dist/cli/main.js'), 'doctor']);
+  await run(process.execPath, [at('dist/cli/main.js'), 'doctor', '--cuda']);
   const missing = lacks.map(({ what }) => what).join('; ');
   throw new Unusable(`the GPU cannot be used; what to do about it is above. Missing: ${missing}`);
 }

@@ -11,13 +11,14 @@ export function addDoctorCommand(program: Command, io: Io): void {
   program
     .command('doctor')
     .description('Say what models would run on here, what is missing, and what to do about it.')
-    .option('--json', 'print one JSON object')
+    .option('--cuda', 'list what device cuda needs also where nothing of it is here')
+    .option('--json', 'print one JSON object, of everything')
     .addHelpText('after', examples(['switchyard doctor', '']))
-    .action(async ({ json }: { json?: boolean }) => {
+    .action(async ({ cuda, json }: { cuda?: true; json?: true }) => {
       const diagnosis = await diagnose();
       const report = json
         ? `${JSON.stringify({ switchyard: version(), ...diagnosis })}\n`
-        : `Switchyard ${version()}\n${describeDiagnosis(diagnosis)}`;
+        : `Switchyard ${version()}\n${describeDiagnosis(diagnosis, cuda)}`;
       io.stdout.write(report);
       if (!diagnosis.ok)
         throw new EngineError('the engine does not work on this machine; the report says why');

@@ -3,29 +3,35 @@ import type { DeviceInfo } from '../runtime/device.ts';
 import type { CudaReport, Gpu } from '../runtime/requirements/cuda.ts';
 import type { Library } from '../runtime/requirements/libraries.ts';
 import type { ThreadBudget } from '../runtime/threads.ts';
-import { type Diagnosis, hasCuda, isCompiledHere, type Step, type Tool } from './diagnose.ts';
+import { type Diagnosis, hasCuda, hasPartsOfCuda, isCompiledHere, type Step, type Tool } from './diagnose.ts';
 
 type Row = readonly [label: string, text: string];
 
 const ADDON_ORIGINS = { compiled: ', compiled here', prebuilt: ', prebuilt', missing: ': missing' };
 
-/** The report `switchyard doctor` prints. */
-export function describeDiagnosis(diagnosis: Diagnosis): string {
+/**
+ * The report `switchyard doctor` prints.
+ * @param showsCuda whether it lists what CUDA needs; by default where some of that is here
+ */
+export function describeDiagnosis(diagnosis: Diagnosis, showsCuda = hasPartsOfCuda(diagnosis)): string {
   const { ok } = diagnosis;
+  const steps = diagnosis.steps.filter(({ neededFor }) => showsCuda || neededFor !== 'CUDA');
   const verdict = ok ? `models run here, ${summary(diagnosis)}` : 'models cannot run here';
   const blocks = [
-    table(machineRows(diagnosis)),
-    cudaBlock(diagnosis),
+    table(machineRows(diagnosis, showsCuda)),
+    cudaBlock(diagnosis, showsCuda),
     `${verdict}\n`,
-    ...(diagnosis.steps.length > 0 ? [`missing, and what to do\n${diagnosis.steps.map(item).join('')}`] : []),
+    ...(steps.length > 0 ? [`missing, and what to do\n${steps.map(item).join('')}`] : []),
   ];
   return blocks.join('\n');
 }
 
 /** Where there is no CUDA, neither is there anything to list. */
-function cudaBlock(diagnosis: Diagnosis): string {
+function cudaBlock(diagnosis: Diagnosis, isListed: boolean): string {
   const { cuda, node } = diagnosis;
   if (!hasCuda(node.platform)) return 'device cuda is for Linux; models run on the CPU here\n';
+  if (!isListed)
+    return 'no GPU of NVIDIA and nothing for it is here; `switchyard doctor --cuda` lists what device cuda needs\n';
   return `what device cuda needs, for CUDA ${cuda.major}\n${table(cudaRows(diagnosis))}`;
 }
 
@@ -34,7 +40,10 @@ function summary({ engine, threads, gpus, device }: Diagnosis): string {
   return device === 'cuda' ? `${cpu}, and with device cuda on the ${gpus.devices[0]?.name}` : cpu;
 }
 
-function machineRows({ node, engine, threads, providers, compiler, nvcc }: Diagnosis): Row[] {
+function machineRows(
+  { node, engine, threads, providers, compiler, nvcc }: Diagnosis,
+  showsCuda: boolean,
+): Row[] {
   const { addon, library, libc, working } = engine;
   const named = library.fromEnvironment ? ' (named by SWITCHYARD_ONNXRUNTIME)' : '';
   return [
@@ -48,7 +57,7 @@ function machineRows({ node, engine, threads, providers, compiler, nvcc }: Diagn
     ['threads', `${threads.threads}: ${threadReason(threads)}`],
     ['providers', providers.join(', ') || 'none'],
     ...(isCompiledHere(node.platform) ? [['compiler', toolText(compiler)] as const] : []),
-    ...(hasCuda(node.platform) ? [['nvcc', toolText(nvcc)] as const] : []),
+    ...(showsCuda && hasCuda(node.platform) ? [['nvcc', toolText(nvcc)] as const] : []),
   ];
 }
 

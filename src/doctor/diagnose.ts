@@ -30,13 +30,20 @@ export interface Diagnosis {
 }
 
 export interface Step extends Lack {
-  /** What it is missing for: running at all, rebuilding the addon or the CUDA kernels, or CUDA. */
+  /** What it is missing for: running at all, rebuilding the addon, or CUDA. */
   readonly neededFor: 'running' | 'rebuilding' | 'CUDA';
 }
 
 /** Whether there are GPUs for Switchyard on a platform. */
 export function hasCuda(platform: string): boolean {
   return platform === 'linux';
+}
+
+/** Whether something for CUDA is on a machine: a GPU, its driver, or libraries that somebody has got. */
+export function hasPartsOfCuda({ node, cuda, gpus }: Diagnosis): boolean {
+  const parts = [cuda.kernels, ...cuda.provider, cuda.driver];
+  const isThere = cuda.gpus.length + gpus.devices.length > 0 || parts.some(({ path }) => path !== undefined);
+  return hasCuda(node.platform) && isThere;
 }
 
 /** Whether the addon can be compiled on a platform; that of Windows is compiled on Linux. */
@@ -88,7 +95,7 @@ function steps(
   if (!hasCuda(machine.platform)) return found;
   if (!nvcc && !cuda.kernels.path) {
     const step = 'install the CUDA toolkit, and set CUDA_HOME unless it is in /usr/local/cuda';
-    found.push({ neededFor: 'rebuilding', what: 'nvcc, for the CUDA kernels only', step });
+    found.push({ neededFor: 'CUDA', what: 'nvcc, to compile the kernels', step });
   }
   return [...found, ...cuda.lacks.map((lack): Step => ({ neededFor: 'CUDA', ...lack }))];
 }

@@ -38,6 +38,12 @@ describe('switchyard doctor', () => {
     expect(report.threads.threads).toBeGreaterThan(0);
   });
 
+  test('--cuda lists what a GPU needs, whether there is one or not', async () => {
+    const { exitCode, stdout } = await run(['doctor', '--cuda']);
+    expect(exitCode).toBe(0);
+    expect(stdout).toMatch(/^what device cuda needs, for CUDA \d+\n +kernels/m);
+  });
+
   test('takes no argument', async () => {
     expect((await run(['doctor', 'now'])).exitCode).toBe(2);
   });

@@ -66,12 +66,12 @@ describe('diagnose', () => {
         what: 'a C++20 compiler: tried c++, g++, clang++',
         step: expect.stringContaining('apt install g++'),
       },
-      {
-        neededFor: 'rebuilding',
-        what: expect.stringContaining('nvcc'),
-        step: expect.stringContaining('CUDA_HOME'),
-      },
     ]);
+    expect(steps).toContainEqual({
+      neededFor: 'CUDA',
+      what: 'nvcc, to compile the kernels',
+      step: expect.stringContaining('CUDA_HOME'),
+    });
   });
 
   withPaths('with a prebuilt addon and CUDA library no compiler is missed', async () => {
@@ -106,10 +106,13 @@ describe('diagnose', () => {
     expect(text).toContain('libonnxruntime.so.1: missing (named by SWITCHYARD_ONNXRUNTIME)');
   });
 
-  test('tells a machine with nothing from NVIDIA what CUDA would need', async () => {
+  test('tells a machine with nothing from NVIDIA what CUDA would need, if that is asked', async () => {
     const diagnosis = await diagnosisOf({ programs: COMPILERS });
     expect(diagnosis.steps.map(({ neededFor }) => neededFor)).toEqual(['CUDA', 'CUDA', 'CUDA', 'CUDA']);
-    expect(describeDiagnosis(diagnosis)).toMatch(
+    const text = describeDiagnosis(diagnosis);
+    expect(text).toContain('`switchyard doctor --cuda` lists what device cuda needs\n');
+    expect(text).not.toMatch(/nvcc|libcuda|missing/);
+    expect(describeDiagnosis(diagnosis, true)).toMatch(
       /^4\. for CUDA: an NVIDIA driver.*\n {3}→ install NVIDIA's/m,
     );
   });
