@@ -60,17 +60,30 @@ export function checkSignal(signal: unknown, where: string): void {
     throw new InputError(expected(`${where}: signal`, signal, 'an AbortSignal'));
 }
 
-/** Other names of our options in other libraries. */
+/** Other names of our options: in other libraries, over HTTP, and on the command line. */
 const ELSEWHERE: Readonly<Record<string, string>> = {
-  torchDtype: 'dtype',
+  abortSignal: 'signal',
+  chatTemplateKwargs: 'templateArguments',
   deviceMap: 'device',
+  experts: 'expertsImplementation',
+  int8Activations: 'activationQuantization',
+  maxCache: 'maxCacheBytes',
+  maxCompletionTokens: 'maxNewTokens',
+  maxOutputTokens: 'maxNewTokens',
   maxTokens: 'maxNewTokens',
+  n: 'numReturnSequences',
+  quantizationConfig: 'quantization',
+  quantize: 'quantization',
   stop: 'stopStrings',
+  stopSequences: 'stopStrings',
+  text: 'prompt',
+  torchDtype: 'dtype',
 };
 
 /** The error for an option that a call does not have; names in snake_case, and of other libraries, are led to ours. */
 export function unknownOption(name: string, known: readonly string[], where: string): InputError {
-  const ours = ELSEWHERE[camelCase(name)] ?? camelCase(name);
+  const camel = camelCase(name);
+  const ours = Object.hasOwn(ELSEWHERE, camel) ? (ELSEWHERE[camel] as string) : camel;
   const hint = known.includes(ours) ? `. Did you mean ${show(ours)}?` : didYouMean(ours, known);
   return new InputError(
     `${where}: ${show(name)} is not an option${hint || `; options are ${[...known].sort().join(', ')}`}`,

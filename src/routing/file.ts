@@ -1,7 +1,7 @@
 /**
  * Files of routing records: JSON lines, a header and then a record each, in the order of the passes.
  *
- * Header: `{"format":"switchyard-routing","version":1,…}` with the fields of `RoutingHeader`. Record: `{"pass","request","phase","start",
+ * Header: `{"format":"switchyard-routing","version":1,…}` with the fields of `RoutingFileHeader`. Record: `{"pass","request","phase","start",
  * "tokens","experts"[,"weights"]}`; `experts` is base64 of uint16 and `weights` of float32, little-endian, [tokens, layers, k].
  */
 import { createReadStream, createWriteStream, type WriteStream } from 'node:fs';
@@ -80,7 +80,8 @@ export async function recordRouting(
   stream.on('error', (error) => {
     fault ??= error;
   });
-  writeLine(stream, { format: FORMAT, version: VERSION, ...model.routingHeader });
+  const header: RoutingFileHeader = { format: FORMAT, version: VERSION, ...model.routingHeader };
+  writeLine(stream, header);
   const listener = (record: RoutingRecord) => {
     if (fault === undefined) writeLine(stream, encode(record));
   };
@@ -113,9 +114,15 @@ function unwritable(file: string, error: unknown): InputError {
   );
 }
 
+/** The first line of a file of routing records. */
+export interface RoutingFileHeader extends RoutingHeader {
+  readonly format: typeof FORMAT;
+  readonly version: typeof VERSION;
+}
+
 /** A file of routing records that was read. */
 export interface RoutingFile {
-  readonly header: RoutingHeader;
+  readonly header: RoutingFileHeader;
   readonly records: readonly RoutingRecord[];
 }
 
@@ -128,7 +135,7 @@ export async function readRoutingFile(file: string): Promise<RoutingFile> {
     input: createReadStream(file, 'utf8'),
     crlfDelay: Number.POSITIVE_INFINITY,
   });
-  let header: RoutingHeader | undefined;
+  let header: RoutingFileHeader | undefined;
   const records: RoutingRecord[] = [];
   let number = 0;
   let cut: InputError | undefined;

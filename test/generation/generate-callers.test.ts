@@ -264,6 +264,10 @@ describe('generate refuses', () => {
     ['a seed beyond 2^53', { seed: 2 ** 53 }, /seed is/],
     ['snake_case', { max_new_tokens: 5 }, /"max_new_tokens" is not an option\. Did you mean "maxNewTokens"/],
     ['a misspelt option', { tempratur: 5 }, /Did you mean "temperature"/],
+    ['a name of the command line', { experts: 'eager' }, /Did you mean "expertsImplementation"/],
+    ['a name of the AI SDK', { maxOutputTokens: 5 }, /Did you mean "maxNewTokens"/],
+    ['a name over HTTP', { max_completion_tokens: 5 }, /Did you mean "maxNewTokens"/],
+    ['a name that every object has', { constructor: 5 }, /"constructor" is not an option; options are/],
     ['an unknown option', { zzzzzzzz: 5 }, /not an option; options are .*attentionMask/],
     [
       'what transformers has and we do not',

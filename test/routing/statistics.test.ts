@@ -3,14 +3,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { InputError } from '../../src/errors.ts';
-import { type RoutingFile, readRoutingFile } from '../../src/routing/file.ts';
+import { type RoutingFile, type RoutingFileHeader, readRoutingFile } from '../../src/routing/file.ts';
 import { routingPage } from '../../src/routing/page.ts';
-import { NOT_ROUTED, type RoutingHeader, type RoutingRecord } from '../../src/routing/record.ts';
+import { NOT_ROUTED, type RoutingRecord } from '../../src/routing/record.ts';
 import { compareRouting, loadOf, routingStatistics } from '../../src/routing/statistics.ts';
 import { describeRouting } from '../../src/routing/summary.ts';
 import { Random } from '../helpers/random.ts';
 
-const header: RoutingHeader = {
+const header: RoutingFileHeader = {
+  ...{ format: 'switchyard-routing', version: 1 },
   ...{ model: 'acme/moe', modelType: 'qwen3_moe', dtype: 'bfloat16', backend: 'grouped_mm' },
   ...{ layers: [1, 3], experts: 8, perToken: 2, expertBytes: 1000 },
 };
@@ -189,7 +190,6 @@ describe('a file that is none of ours', () => {
   const folder = mkdtempSync(join(tmpdir(), 'switchyard-routing-'));
   afterAll(() => rmSync(folder, { recursive: true }));
   const lines = (...values: unknown[]) => values.map((value) => JSON.stringify(value)).join('\n');
-  const top = { format: 'switchyard-routing', version: 1, ...header };
   const sound = {
     ...{ pass: 0, request: 0, phase: 'decode', start: 1, tokens: 1 },
     experts: Buffer.from(Uint16Array.of(0, 1, 2, 3).buffer).toString('base64'),
@@ -203,20 +203,20 @@ describe('a file that is none of ours', () => {
       lines({ format: 'x' }),
       /line 1 is not the header of a file of routing records: format/,
     ],
-    ['of a later version', lines({ ...top, version: 2 }), /version is 2/],
+    ['of a later version', lines({ ...header, version: 2 }), /version is 2/],
     [
       'with a record of another size',
-      lines(top, { ...sound, tokens: 2 }),
+      lines(header, { ...sound, tokens: 2 }),
       /line 2: experts has 8 bytes; expected 16/,
     ],
     [
       'with an expert that is not there',
-      lines({ ...top, experts: 3 }, sound),
+      lines({ ...header, experts: 3 }, sound),
       /line 2: expert 3 is not one of 3/,
     ],
     [
       'with a negative place',
-      lines(top, { ...sound, start: -1 }),
+      lines(header, { ...sound, start: -1 }),
       /line 2 is not a routing record: start is -1/,
     ],
   ])('is refused by line and reason: %s', async (name, text, message) => {
@@ -228,7 +228,7 @@ describe('a file that is none of ours', () => {
 
   it('is read up to its last whole line where a kill has cut it', async () => {
     const path = join(folder, 'cut');
-    writeFileSync(path, `${lines(top, sound)}\n{"pass":1,"requ`);
+    writeFileSync(path, `${lines(header, sound)}\n{"pass":1,"requ`);
     const { records } = await readRoutingFile(path);
     expect(records.map(({ experts }) => [...experts])).toEqual([[0, 1, 2, 3]]);
   });
