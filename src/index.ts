@@ -12,6 +12,7 @@ export { DEMO_MODEL, type ModelSource, resolveRepo } from './auto/open-repo.ts';
 export type { PrefixCacheOptions } from './auto/prefix-cache-options.ts';
 export { type SavedCheckpoint, type SaveQuantizedOptions, saveQuantized } from './auto/save-quantized.ts';
 export type { DType, WeightDType } from './dtype.ts';
+export type { TuningProgress } from './engine/tuning/measure.ts';
 export type { BuiltInBackend, RecordableBackend, TuningEntry, TuningTable } from './engine/tuning/policy.ts';
 export type { ErrorCode } from './errors.ts';
 export {
@@ -78,7 +79,7 @@ export type {
   ChatStream,
   ReplyOptions,
 } from './model/chat.ts';
-export type { CompileMode, CompileOptions, Tuning } from './model/compile.ts';
+export type { CompileMode, CompileOptions, MeasureOptions, Tuning } from './model/compile.ts';
 export type { ForwardInputs, Intermediates } from './model/forward.ts';
 export type { CausalLMGenerateOptions } from './model/generate-options.ts';
 export type { CausalLMOutput, ExecutionStats } from './model/generative-model.ts';
@@ -113,7 +114,13 @@ export type {
 export type { ImageConfig, ProcessorConfig, VideoConfig } from './models/qwen3_vl_moe/processor-config.ts';
 export type { Quantization, QuantizationSpec, WeightFormat } from './quantize/scheme.ts';
 export { parseQuantization } from './quantize/scheme.ts';
-export type { RecordRoutingOptions, RoutingFile, RoutingRecorder, RoutingSource } from './routing/file.ts';
+export type {
+  RecordRoutingOptions,
+  RoutingFile,
+  RoutingFileHeader,
+  RoutingRecorder,
+  RoutingSource,
+} from './routing/file.ts';
 export { readRoutingFile, recordRouting } from './routing/file.ts';
 export type { RoutingHeader, RoutingListener, RoutingRecord } from './routing/record.ts';
 export { NOT_ROUTED } from './routing/record.ts';

@@ -24,11 +24,11 @@ import type { ModelWeights } from '../model/model-parts.ts';
 import { openDevice } from '../runtime/choose-device.ts';
 import { defaultThreads } from '../runtime/threads.ts';
 import { type Io, UsageError } from './io.ts';
+import { measureAhead } from './measure-ahead.ts';
 import { openModelRepo } from './open-model-repo.ts';
 import {
   addComputeOptions,
   type ComputeFlags,
-  compileOptions,
   computeOptions,
   examples,
   experts,
@@ -129,7 +129,7 @@ async function benchModel(
       model = await timedLoad(repo, flags, config, loadSeconds, io);
     }
     const loadedBytes = model.executionStats.residency?.residentBytes;
-    if (flags.compile) await model.compile(compileOptions(flags.compile, io.stop));
+    await measureAhead(model, flags.compile, io);
     const threads = flags.threads ?? defaultThreads();
     const gauge = gpuGauge ?? new CpuGauge(model.dtype === 'bfloat16' ? 'bfloat16' : 'float32', threads);
     const plan = makePlan(flags, model.contextLength, gauge, io);

@@ -19,11 +19,11 @@ import {
   type Tokenizer,
 } from '../index.ts';
 import { type Io, UsageError } from './io.ts';
+import { measureAhead } from './measure-ahead.ts';
 import { openModelRepo } from './open-model-repo.ts';
 import {
   addComputeOptions,
   type ComputeFlags,
-  compileOptions,
   computeOptions,
   examples,
   experts,
@@ -103,7 +103,7 @@ async function generate(flags: Flags, io: Io): Promise<void> {
   const loaded = await load(flags, prompt, io);
   try {
     const batch = await encodePrompt(prompt, loaded, io);
-    if (flags.compile) await loaded.model.compile(compileOptions(flags.compile, io.stop));
+    await measureAhead(loaded.model, flags.compile, io);
     const streamer = chooseStreamer(flags, batch, loaded, io);
     const options = {
       ...batch,

@@ -1,8 +1,9 @@
 import { generativeAuto } from '../auto/auto-classes.ts';
 import { AutoConfig, type CausalLM, type ImageTextToText } from '../index.ts';
 import type { Io } from './io.ts';
+import { measureAhead } from './measure-ahead.ts';
 import { openModelRepo } from './open-model-repo.ts';
-import { type ComputeFlags, compileOptions, computeOptions, given } from './options.ts';
+import { type ComputeFlags, computeOptions, given } from './options.ts';
 import { createProgressDisplay } from './progress.ts';
 
 /** Which model, and how it computes. */
@@ -29,7 +30,8 @@ export async function loadModel(
     });
     try {
       await model.tokenizer();
-      if (flags.compile) await model.compile(compileOptions(flags.compile, io.stop));
+      display.finish();
+      await measureAhead(model, flags.compile, io);
       return model;
     } catch (error) {
       await model.dispose();

@@ -2,7 +2,7 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 import { DTYPES } from '../dtype.ts';
 import { didYouMean, EngineError, type InputError, show } from '../errors.ts';
 import { ExpertsInterface, type LoadOptions, parseQuantization, type Quantization } from '../index.ts';
-import { type CompileMode, type CompileOptions, checkCompileMode } from '../model/compile.ts';
+import { type CompileMode, checkCompileMode } from '../model/compile.ts';
 import { checkDevice, DEVICES, type Device, isDevice, parseMemory } from '../runtime/choose-device.ts';
 import { UsageError } from './io.ts';
 
@@ -129,11 +129,6 @@ export async function requireDevice(asked: Device | undefined): Promise<void> {
   }
 }
 
-/** What `--compile [mode]` asks of `compile`. */
-export function compileOptions(mode: CompileMode | true, signal: AbortSignal): CompileOptions {
-  return { mode: mode === true ? 'default' : mode, signal };
-}
-
 /** Parser of a mode of `compile`. */
 export function compileMode(text: string): CompileMode {
   return parsing(() => checkCompileMode(text));
@@ -174,8 +169,8 @@ export function backends(text: string): readonly string[] | 'all' {
 }
 
 function backend(name: string): string {
-  const names = ExpertsInterface.names();
-  if (names.includes(name) || name === 'auto') return name;
+  const names = ExpertsInterface.choices();
+  if (names.includes(name)) return name;
   throw new InvalidArgumentError(
     `Unknown experts implementation ${show(name)}. Known are: ${names.join(', ')}${didYouMean(name, names)}`,
   );

@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import { DEMO_MODEL, type ExecutionStats, type TuningTable } from '../index.ts';
 import type { Io } from './io.ts';
 import { loadModel, type ModelFlags } from './load-model.ts';
+import { measureExperts } from './measure-ahead.ts';
 import { addComputeOptions, examples, requireDevice } from './options.ts';
 
 interface Flags extends ModelFlags {
@@ -29,8 +30,8 @@ export function addExpertsCommand(program: Command, io: Io): void {
       await requireDevice(flags.device);
       const model = await loadModel(name, flags, io);
       try {
-        await model.compile({ mode: 'max-autotune-no-cudagraphs', signal: io.stop });
-        const { device, tuning } = model.executionStats;
+        const tuning = await measureExperts(model, io);
+        const { device } = model.executionStats;
         io.stdout.write(
           json ? `${JSON.stringify({ model: name, device, tuning })}\n` : describe(device, tuning),
         );

@@ -45,6 +45,11 @@ export class ExpertsRegistry {
     return [...this.#builtIn.keys(), ...this.#registered.keys()].filter((name) => name !== AUTO).sort();
   }
 
+  /** What can be asked for: every backend, and `auto`. */
+  choices(): string[] {
+    return [...this.names(), AUTO];
+  }
+
   has(name: string): boolean {
     return this.#builtIn.has(name) || this.#registered.has(name);
   }

@@ -1,5 +1,4 @@
 import { didYouMean, ExpertsError, expected, show } from '../errors.ts';
-import { AUTO } from './moe-op.ts';
 import { ExpertsInterface, unknownBackend } from './registry.ts';
 
 /** Backend names in force: key `""` for the model as a whole and one key a sub-config. Frozen. */
@@ -79,7 +78,7 @@ function parse(request: unknown, model: ExpertsModel, what: string): Named {
       expected(
         what,
         request,
-        `the name of a backend or a map of names; known are ${ExpertsInterface.names().join(', ')}`,
+        `the name of a backend or a map of names; known are ${ExpertsInterface.choices().join(', ')}`,
       ),
     );
   }
@@ -102,12 +101,11 @@ function checkKey(key: string, model: ExpertsModel, what: string): void {
 }
 
 function checkName(value: unknown, model: ExpertsModel, what: string): string {
-  const names = ExpertsInterface.names();
+  const names = ExpertsInterface.choices();
   if (typeof value !== 'string') {
     throw new ExpertsError(expected(what, value, `the name of a backend; known are ${names.join(', ')}`));
   }
-  if (!names.includes(value) && value !== AUTO)
-    throw new ExpertsError(unknownBackend(value, names, ` in ${what}`));
+  if (!names.includes(value)) throw new ExpertsError(unknownBackend(value, names, ` in ${what}`));
   if (!model.hasExperts && value !== 'eager') {
     throw new ExpertsError(
       `${what} asks for ${show(value)}, but this model has no experts. Leave it out, or use "eager"`,

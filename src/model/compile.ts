@@ -2,7 +2,7 @@
 
 import { DecoderDecoding } from '../engine/decoding.ts';
 import type { Engine } from '../engine/engine.ts';
-import { autotune, TOKEN_COUNTS } from '../engine/tuning/measure.ts';
+import { autotune, TOKEN_COUNTS, type TuningProgress } from '../engine/tuning/measure.ts';
 import type { BuiltInBackend, TuningTable } from '../engine/tuning/policy.ts';
 import { readTuning, type TuningKey, writeTuning } from '../engine/tuning/store.ts';
 import { abortIf, didYouMean, expected, InputError } from '../errors.ts';
@@ -28,13 +28,21 @@ export interface CompileOptions {
   signal?: AbortSignal;
   /** Token counts to measure, up to the context; default 1 to 512 by powers of two. */
   tokenCounts?: readonly number[];
+  /** Told how far measuring is; never, where nothing need be measured. */
+  onProgress?: (progress: TuningProgress) => void;
 }
 
 export const COMPILE_OPTIONS = [
   'mode',
   'signal',
   'tokenCounts',
+  'onProgress',
 ] as const satisfies readonly (keyof CompileOptions)[];
+
+/** Options of `measureExperts`. */
+export type MeasureOptions = Pick<CompileOptions, 'signal' | 'onProgress'>;
+
+export const MEASURE_OPTIONS = ['signal', 'onProgress'] as const satisfies readonly (keyof MeasureOptions)[];
 
 /** What autotuning found. */
 export interface Tuning {
@@ -67,7 +75,7 @@ export async function tune(
   parts: ModelParts,
   tokenCounts: readonly number[],
   inForce: Tuning | undefined,
-  signal: AbortSignal | undefined,
+  { signal, onProgress }: MeasureOptions,
 ): Promise<Tuning> {
   if (inForce?.tokenCounts.join() === tokenCounts.join()) return inForce;
   const key = tuningKey(parts, tokenCounts);
@@ -75,7 +83,7 @@ export async function tune(
   if (cached) return { table: cached, source: 'cache', tokenCounts };
   const { engine } = parts;
   const run = (tokens: number, backend: BuiltInBackend) => runPass(engine, tokens, backend, signal);
-  const table = await autotune(run, { counts: tokenCounts, signal });
+  const table = await autotune(run, { counts: tokenCounts, signal, onProgress });
   await writeTuning(key, table, parts.warn);
   return { table, source: 'measured', tokenCounts };
 }

@@ -1,7 +1,7 @@
 import { DecoderDecoding, type SequenceKeeper } from '../engine/decoding.ts';
 import type { Prompt } from '../engine/sequence.ts';
 import { type BackendReader, chooseBackend } from '../engine/tuning/policy.ts';
-import { abortable, expected, InputError } from '../errors.ts';
+import { abortable, abortIf, expected, InputError } from '../errors.ts';
 import { ANSWER_OPTIONS } from '../generation/answer-options.ts';
 import { generate } from '../generation/generate.ts';
 import { parseGenerationConfig } from '../generation/generation-config.ts';
@@ -25,6 +25,8 @@ import {
   checkCompileMode,
   checkTokenCounts,
   isTuned,
+  MEASURE_OPTIONS,
+  type MeasureOptions,
   type Tuning,
   tune,
   usesGraphs,
@@ -105,16 +107,32 @@ export abstract class GenerativeModel<O extends CausalLMGenerateOptions = Causal
     const { engine, expertsModel } = this.parts;
     const wantsTable = isTuned(mode) && expertsModel.hasExperts;
     this.tuning = await abortable(signal, 'compile', async () =>
-      wantsTable ? tune(this.parts, counts, this.tuning, signal) : undefined,
+      wantsTable ? tune(this.parts, counts, this.tuning, options) : undefined,
     );
     engine.recording.enabled = usesGraphs(mode);
     this.#mode = mode;
   }
 
-  /** Measured once a model and machine; calls that come meanwhile wait. */
-  protected override async measureForAuto(signal: AbortSignal | undefined): Promise<void> {
-    if (this.autoTuning) return;
-    this.#measuring ??= this.#measure().finally(() => {
+  /**
+   * Measures now what `auto` goes by, which otherwise its first use does: which experts backend is fastest for how many tokens, in at most
+   * half a minute. What was measured is kept in a file for the next time. Calls that come meanwhile wait for the first.
+   * @returns undefined for a model without experts
+   * @throws AbortError
+   */
+  async measureExperts(options: MeasureOptions = {}, ...rest: never[]): Promise<Tuning | undefined> {
+    checkOptions(options, MEASURE_OPTIONS, 'measureExperts');
+    noMore(rest, 'measureExperts', 'options go into the first');
+    abortIf(options.signal, 'measureExperts');
+    await this.measureForAuto(options.signal, options.onProgress);
+    return this.autoTuning;
+  }
+
+  protected override async measureForAuto(
+    signal: AbortSignal | undefined,
+    onProgress?: MeasureOptions['onProgress'],
+  ): Promise<void> {
+    if (this.autoTuning || !this.parts.expertsModel.hasExperts) return;
+    this.#measuring ??= this.#measure({ ...(onProgress && { onProgress }) }).finally(() => {
       this.#measuring = undefined;
     });
     const measuring = this.#measuring;
@@ -123,9 +141,9 @@ export abstract class GenerativeModel<O extends CausalLMGenerateOptions = Causal
     await abortable(signal, 'measuring the experts backends', () => measuring);
   }
 
-  async #measure(): Promise<void> {
+  async #measure(options: MeasureOptions): Promise<void> {
     const counts = checkTokenCounts(undefined, this.contextLength);
-    this.autoTuning = await tune(this.parts, counts, this.tuning, undefined);
+    this.autoTuning = await tune(this.parts, counts, this.tuning, options);
   }
 
   /** What `--stats` tells besides the numbers of a generation. */

@@ -51,6 +51,7 @@ const CALLS: Record<string, Call> = {
   'generate of a text model': (options, ...more) => model.generate({ inputIds, ...options }, ...more),
   'generate of an image-text model': (options, ...more) => vl.generate({ inputIds, ...options }, ...more),
   compile: (options, ...more) => model.compile(options, ...more),
+  measureExperts: (options, ...more) => model.measureExperts(options, ...more),
   processor: async (options, ...more) => {
     const processor = await AutoProcessor.fromPretrained(VL);
     return processor.process({ text: 'a', ...options }, ...more);

@@ -49,7 +49,7 @@ describe('switchyard chat, piped', () => {
   test('switches the experts, and tells the backends of the last answer', async () => {
     const { stderr } = await chat(['Hi.', '/experts eager', '/experts', 'Hi again.', '/stats']);
     expect(stderr).toContain('experts: eager\n');
-    expect(stderr).toContain('experts: eager; there are batched_mm, eager, grouped_mm');
+    expect(stderr).toContain('experts: eager; there are batched_mm, eager, grouped_mm, auto');
     expect(stderr).toMatch(/^MoE calls +\d+ by eager$/m);
   });
 

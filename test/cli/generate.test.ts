@@ -365,7 +365,10 @@ describe('what the command line alone shows to be wrong ends with 2', () => {
     [['--input-ids', '-1'], 'token ids separated by commas'],
     [['--dtype', 'int8'], 'Allowed choices are auto, float32, bfloat16, float16.'],
     [['--device', 'tpu'], 'Allowed choices are'],
-    [['--experts', 'grouped-mm'], 'Known are: batched_mm, eager, grouped_mm. Did you mean "grouped_mm"?'],
+    [
+      ['--experts', 'grouped-mm'],
+      'Known are: batched_mm, eager, grouped_mm, auto. Did you mean "grouped_mm"?',
+    ],
     [['--experts', ''], 'Unknown experts implementation ""'],
     [['--experts', 'text_config=eager,'], '"" is not of the form key=name'],
     [['--experts', 'text_config=eager,batched_mm'], '"batched_mm" is not of the form key=name'],

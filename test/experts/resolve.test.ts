@@ -182,7 +182,7 @@ describe('a request', () => {
   test('names the backend, sorted alternatives and the nearest', () => {
     expect(() => resolveExperts('EAGER', model(TEXT))).toThrow(
       'Unknown experts implementation "EAGER" in expertsImplementation. ' +
-        'Known are: batched_mm, eager, grouped_mm. Did you mean "eager"?',
+        'Known are: batched_mm, eager, grouped_mm, auto. Did you mean "eager"?',
     );
   });
 

@@ -192,13 +192,14 @@ describe('compile', () => {
 describe('measuring', () => {
   it('gives every backend its turn and the table its winners', async () => {
     const passes: string[] = [];
+    const told: unknown[] = [];
     let clock = 0;
     const table = await autotune(
       async (tokens, backend) => {
         passes.push(`${tokens} ${backend}`);
         clock += backend === (tokens === 2 ? 'eager' : 'batched_mm') ? 10 : 14;
       },
-      { counts: [8, 2], now: () => clock },
+      { counts: [8, 2], now: () => clock, onProgress: (progress) => told.push(progress) },
     );
     expect(table).toEqual([
       {
@@ -211,6 +212,11 @@ describe('measuring', () => {
       },
     ]);
     expect(passes.slice(0, 3)).toEqual(IMPLEMENTATIONS.map((backend) => `2 ${backend}`));
+    expect(told).toEqual([
+      { tokens: 2, done: 0, total: 2 },
+      { tokens: 8, done: 1, total: 2 },
+      { tokens: 8, done: 2, total: 2 },
+    ]);
   });
 
   it('ends the table where time is up', async () => {
@@ -280,6 +286,21 @@ describe('auto', () => {
     expect(again.executionStats.tuning?.source).toBe('cache');
     expect(stats.expertsCalls).toEqual({ batched_mm: LAYERS, eager: 3 * LAYERS });
     await again.dispose();
+  });
+
+  it('is measured ahead, which tells how far it is, and not again', async () => {
+    const own = await load();
+    const told: number[] = [];
+    const onProgress = ({ done }: { done: number }) => told.push(done);
+    const tuning = await own.measureExperts({ onProgress });
+    expect(tuning?.source).toBe('measured');
+    expect(told).toEqual(Array.from({ length: (tuning?.table.length as number) + 1 }, (_, i) => i));
+    expect(own.executionStats).toMatchObject({ tuning, compileMode: 'default' });
+    await own.generate({ ...GREEDY, maxNewTokens: 1, expertsImplementation: 'auto' });
+    await own.compile({ mode: 'max-autotune', onProgress });
+    expect(await own.measureExperts({ onProgress })).toBe(tuning);
+    expect(told).toHaveLength((tuning?.table.length as number) + 1);
+    await own.dispose();
   });
 
   it('can be left while it is measured, and is measured on', async () => {

@@ -71,7 +71,7 @@ const LEAVE: readonly string[] = ['bye', 'exit', 'quit'];
 export function completions(line: string): string[] {
   const named = /^\/experts (\S*)$/.exec(line);
   if (named)
-    return [...ExpertsInterface.names(), 'auto']
+    return ExpertsInterface.choices()
       .filter((name) => name.startsWith(named[1] ?? ''))
       .map((name) => `/experts ${name}`);
   return [...COMMANDS.map(({ name }) => name), ...LEAVE]
@@ -125,7 +125,7 @@ function setExperts({ model, note }: ChatState, spec: string): void {
   const now = Object.entries(model.getExpertsImplementation()).map(([key, name]) =>
     key === '' ? name : `${key}=${name}`,
   );
-  const names = spec === '' ? `; there are ${ExpertsInterface.names().join(', ')}` : '';
+  const names = spec === '' ? `; there are ${ExpertsInterface.choices().join(', ')}` : '';
   note(`experts: ${now.join(', ')}${names}`);
 }
 

@@ -9,9 +9,19 @@ export const TOKEN_COUNTS: readonly number[] = [1, 2, 4, 8, 16, 32, 64, 128, 256
 /** Runs one pass of `tokens` tokens on a backend. */
 export type RunPass = (tokens: number, backend: BuiltInBackend, signal?: AbortSignal) => Promise<void>;
 
+/** How far measuring is, told before each token count, and at the end. */
+export interface TuningProgress {
+  /** Tokens of the passes that are measured now; at the end, of the last ones. */
+  readonly tokens: number;
+  /** Token counts that are done, of all. */
+  readonly done: number;
+  readonly total: number;
+}
+
 export interface AutotuneOptions {
   readonly counts: readonly number[];
   readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: ((progress: TuningProgress) => void) | undefined;
   /** About how long to measure. What is left is then not in the table. */
   readonly seconds?: number;
   /** Milliseconds that have passed since some moment. */
@@ -31,16 +41,18 @@ const MARGIN = 0.03;
  */
 export async function autotune(
   run: RunPass,
-  { counts, signal, seconds = SECONDS, now = () => performance.now() }: AutotuneOptions,
+  { counts, signal, onProgress, seconds = SECONDS, now = () => performance.now() }: AutotuneOptions,
 ): Promise<TuningTable> {
   const table: TuningEntry[] = [];
   const ascending = [...counts].sort((a, b) => a - b);
+  const total = ascending.length;
   const started = now();
   const left = () => seconds * 1000 - (now() - started);
   for (const [i, tokens] of ascending.entries()) {
     // A later count takes longer than all before it; without time for it the table ends here.
     if (i > 0 && left() <= 0) break;
-    const share = now() + left() / (ascending.length - i);
+    onProgress?.({ tokens, done: i, total });
+    const share = now() + left() / (total - i);
     const times: Times = { grouped_mm: [], batched_mm: [], eager: [] };
     for (let round = 0; round <= MOST_ROUNDS; round++) {
       if (round > LEAST_ROUNDS && now() > share) break;
@@ -58,6 +70,7 @@ export async function autotune(
     const milliseconds = Object.fromEntries(medians) as Record<BuiltInBackend, number>;
     table.push({ tokens, backend, recordable: fastest(RECORDABLE_BACKENDS, times), milliseconds });
   }
+  onProgress?.({ tokens: ascending[total - 1] as number, done: total, total });
   return table;
 }
 
