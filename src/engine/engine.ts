@@ -173,8 +173,10 @@ export class Engine {
   /** Keeps what a sequence has computed, of which no pass is running, for others to go on from; the sequence itself has ended. */
   keep(sequence: Sequence): KeptSequence {
     this.#admission.closed(sequence);
+    // In the tree of prefixes there is only what one kind has computed.
+    const kind = sequence.prefix?.node && sequence.prefix.kind;
     this.#prefixes.end(sequence);
-    const kept = this.kept.take(sequence);
+    const kept = this.kept.take(sequence, kind);
     this.#prefixes.prune(sequence);
     return kept;
   }

@@ -14,6 +14,8 @@ export interface KeptSequence {
   readonly keys: readonly TokenKey[];
   /** Tokens that need not be computed again; fewer than there are where recurrent states could not be cut back. */
   readonly computed: number;
+  /** What has computed all of it; see `PrefixPlace`. Undefined where it was more than one thing, or nobody knows. */
+  readonly kind: string | undefined;
 }
 
 /** Sequences that are kept by somebody until they give them up. Nothing is computed on their rows: who goes on from one forks it. */
@@ -31,13 +33,13 @@ export class KeptSequences {
 
   /** A kept sequence without tokens. */
   empty(): KeptSequence {
-    return this.#keep(this.#pool.open(0), [], [], 0);
+    return this.#keep(this.#pool.open(0), [], [], 0, undefined);
   }
 
   /**
    * A sequence that goes on from what is kept.
    * @param newTokens most tokens that will follow the prompt
-   * @param kind see `PrefixPlace`; for a sequence that begins anew
+   * @param kind what computes the rest; see `PrefixPlace`
    * @throws InputError where the prompt does not begin with the kept tokens
    */
   open(kept: KeptSequence, prompt: Prompt, newTokens: number, kind: string | undefined): Sequence {
@@ -48,7 +50,9 @@ export class KeptSequences {
       this.#check(kept, sequence);
       return sequence;
     }
-    const sequence = new Sequence(prompt, this.#pool.fork(kept.row, computed, limit));
+    // What others may go on from is of one kind.
+    const own = kind === kept.kind ? kind : undefined;
+    const sequence = new Sequence(prompt, this.#pool.fork(kept.row, computed, limit), own);
     try {
       this.#check(kept, sequence);
     } catch (error) {
@@ -59,20 +63,23 @@ export class KeptSequences {
     return sequence;
   }
 
-  /** Keeps what a sequence, of which no pass is running, has computed; the sequence is at its end then. */
-  take(sequence: Sequence): KeptSequence {
+  /**
+   * Keeps what a sequence, of which no pass is running, has computed; the sequence is at its end then.
+   * @param kind what has computed all of it
+   */
+  take(sequence: Sequence, kind: string | undefined): KeptSequence {
     const { settled, cache, computed, isTorn } = sequence;
     const places = Array.from({ length: settled }, (_, place) => place);
     const ids = places.map((place) => sequence.idAt(place));
     const keys = places.map((place) => sequence.keyAt(place));
     const isWhole = !this.#hasStates || (!isTorn && settled === computed);
-    if (isWhole) return this.#keep(cache, ids, keys, settled);
+    if (isWhole) return this.#keep(cache, ids, keys, settled, kind);
     this.#pool.close(cache);
-    return this.#keep(this.#pool.open(0), ids, keys, 0);
+    return this.#keep(this.#pool.open(0), ids, keys, 0, undefined);
   }
 
-  fork({ row, ids, keys, computed }: KeptSequence): KeptSequence {
-    return this.#keep(this.#pool.fork(row, computed), ids, keys, computed);
+  fork({ row, ids, keys, computed, kind }: KeptSequence): KeptSequence {
+    return this.#keep(this.#pool.fork(row, computed), ids, keys, computed, kind);
   }
 
   /** The first tokens of a kept sequence, which is given up. A recurrent state cannot be cut back: then they are to be computed again. */
@@ -80,7 +87,7 @@ export class KeptSequences {
     const computed = this.#hasStates && length < kept.computed ? 0 : Math.min(length, kept.computed);
     const row = computed > 0 ? this.#pool.fork(kept.row, computed) : this.#pool.open(0);
     this.#pool.close(kept.row);
-    return this.#keep(row, kept.ids.slice(0, length), kept.keys.slice(0, length), computed);
+    return this.#keep(row, kept.ids.slice(0, length), kept.keys.slice(0, length), computed, kept.kind);
   }
 
   /** Gives up what is kept. Idempotent. */
@@ -112,7 +119,7 @@ export class KeptSequences {
       this.#pool.close(row);
       throw error;
     }
-    return this.#keep(row, ids, keys, computed);
+    return this.#keep(row, ids, keys, computed, undefined);
   }
 
   write({ row, computed }: KeptSequence, part: RowPart, bytes: Uint8Array): Promise<void> {
@@ -127,9 +134,15 @@ export class KeptSequences {
     });
   }
 
-  #keep(row: CacheRow, ids: readonly number[], keys: readonly TokenKey[], computed: number): KeptSequence {
+  #keep(
+    row: CacheRow,
+    ids: readonly number[],
+    keys: readonly TokenKey[],
+    computed: number,
+    kind: string | undefined,
+  ): KeptSequence {
     this.#pool.rest(row);
-    return { row, ids, keys, computed };
+    return { row, ids, keys, computed, kind };
   }
 
   /** Of a prompt at least the last token is computed, for its scores. */

@@ -22,24 +22,41 @@ export class PrefixCache {
     this.#pool = pool;
   }
 
-  /** Gives a sequence of which nothing is computed what is known of it. */
+  /**
+   * Gives a sequence of which nothing is computed what is known of it. One that goes on from what somebody keeps has its blocks known from
+   * now on.
+   */
   begin(sequence: Sequence): void {
-    const { prefix, cache, length } = sequence;
-    if (!prefix || sequence.computed > 0) return;
+    const { prefix, cache, length, computed } = sequence;
+    if (!prefix) return;
     const { prefixes } = this.#pool;
+    if (computed > 0) {
+      if (prefix.last) return;
+      prefix.node = prefixes.root(prefix.kind);
+      prefix.last = prefix.node;
+      prefix.stops = this.#stops([length - COMPUTED_TOKENS], computed);
+      this.keep(sequence, prefix.kind);
+      return;
+    }
     const keyAt = (place: number) => sequence.keyAt(place);
     const most = length - COMPUTED_TOKENS;
     const { node, blocks, tokens, state, common } = prefixes.match(prefixes.root(prefix.kind), keyAt, most);
     prefix.node = node;
     prefix.last = node;
     // Next to where the prompt ends another may go on, and where it leaves others, a third may do so.
-    const ends = [common, most].map((place) => place - (place % BLOCK_POSITIONS));
-    prefix.stops = prefixes.keepsStates ? ends.filter((place) => place >= tokens + SPARED_TOKENS) : [];
+    prefix.stops = this.#stops([common, most], tokens);
     if (tokens < BLOCK_POSITIONS) return;
     this.#pool.adopt(cache, blocks);
     if (state !== undefined) this.#pool.adoptState(cache, state);
     prefix.blocks = Math.floor(tokens / BLOCK_POSITIONS);
     sequence.takeUp(tokens);
+  }
+
+  /** Of some places the ends of blocks before them, where passes are to end that begin with so many computed tokens. */
+  #stops(places: readonly number[], computed: number): number[] {
+    if (!this.#pool.prefixes.keepsStates) return [];
+    const ends = places.map((place) => place - (place % BLOCK_POSITIONS));
+    return ends.filter((place) => place >= computed + SPARED_TOKENS);
   }
 
   /** Keeps the blocks that have become whole. @param kind of the pass that has computed the last tokens */

@@ -46,8 +46,9 @@ export class Cache {
   }
 
   /**
-   * Drops all but the first tokens. The states of recurrent layers (Qwen3-Next, Qwen3.5) cannot be cut back: there the tokens that are left
-   * are computed again with what comes next, as far as the model's prefix cache does not know them.
+   * Drops all but the first tokens. The states of recurrent layers (Qwen3-Next, Qwen3.5) cannot be cut back: there what comes next goes on
+   * from the last states that the model's prefix cache has of the tokens that are left, as of the end of an earlier call or of a long prompt,
+   * and the tokens after these are computed again.
    * @throws InputError for a length that it does not have
    */
   truncate(length: number, ...rest: never[]): void {

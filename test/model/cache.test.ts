@@ -24,6 +24,74 @@ describe.each(['qwen3_moe_c', 'qwen3_next_g', 'qwen4_exp_k'])('a cache of %s on 
   describeCache(name),
 );
 
+it('a cache with recurrent states that is cut goes on from states that are kept', async () => {
+  const [model, alone] = [await load('qwen3_next_g', { prefixCache: {} }), await load('qwen3_next_g')];
+  const answer = (ids: readonly number[]) => ({
+    inputIds: [ids],
+    maxNewTokens: 140,
+    ...GREEDY,
+  });
+  using cache = model.createCache();
+  const ends: number[] = [];
+  const prompts: number[] = [];
+  let ids: number[] = [];
+  for (const turn of [1, 2, 3]) {
+    ids = [...ids, ...prompt(400, turn)];
+    prompts.push(ids.length);
+    const { sequences } = await model.generate({ ...answer(ids), cache });
+    ids = sequences[0] as number[];
+    ends.push(cache.length);
+  }
+  // To the end of a turn, of a prompt, and into the midst of both: at most two blocks and what attention wants are computed again.
+  for (const [length, again] of [
+    [ends[1], 64 + 33],
+    [prompts[1], 64 + 33],
+    [(ends[1] as number) - 40, 2 * 64 + 33],
+    [ends[0], 64 + 33],
+  ] as [number, number][]) {
+    using cut = cache.fork();
+    cut.truncate(length);
+    const next = [...cut.ids, ...prompt(20, 9)];
+    const { sequences, stats } = await model.generate({
+      ...answer(next),
+      maxNewTokens: 6,
+      cache: cut,
+    });
+    expect(sequences).toEqual((await alone.generate({ ...answer(next), maxNewTokens: 6 })).sequences);
+    expect(stats.promptTokens - stats.cachedTokens - 20).toBeLessThanOrEqual(again);
+  }
+  await Promise.all([model.dispose(), alone.dispose()]);
+});
+
+it('what a cache has of another experts backend, or from a file, is for nobody else to go on from', async () => {
+  await using model = await load('qwen3_moe_c', { prefixCache: {} });
+  const run = (ids: readonly number[], more: object) =>
+    model.generate({ inputIds: [ids], maxNewTokens: 3, ...GREEDY, ...more });
+  const start = prompt(150, 1);
+  const file = join(folder.path, 'stranger.safetensors');
+  using cache = model.createCache();
+  await run(start, { cache, expertsImplementation: 'eager' });
+  await cache.save(file);
+  using loaded = await model.loadCache(file);
+  const longer = [...cache.ids, ...prompt(150, 2)];
+  await run(longer, { cache, expertsImplementation: 'grouped_mm' });
+  await run(longer, { cache: loaded, expertsImplementation: 'batched_mm' });
+  const cachedOf = async (expertsImplementation: string) =>
+    (await run(longer, { expertsImplementation })).stats.cachedTokens;
+  expect([await cachedOf('grouped_mm'), await cachedOf('batched_mm')]).toEqual([0, 0]);
+  // What it has of one backend is.
+  using pure = model.createCache();
+  await run(start, { cache: pure, expertsImplementation: 'eager' });
+  await run([...pure.ids, ...prompt(150, 3)], {
+    cache: pure,
+    expertsImplementation: 'eager',
+  });
+  const { stats } = await run([...pure.ids, ...prompt(40, 4)], {
+    expertsImplementation: 'eager',
+  });
+  expect(stats.cachedTokens).toBeGreaterThan(256);
+});
+
 // The emulator switches threads with ucontext, which only Linux still offers in full.
 describe.skipIf(process.platform !== 'linux')('on an emulated GPU', () => {
   useEmulatedGpu();
