@@ -35,7 +35,15 @@ import {
 } from './options.ts';
 import { idPrinter, textPrinter } from './printers.ts';
 import { createProgressDisplay, type ProgressDisplay } from './progress.ts';
-import { type Batch, encode, encodeWithMedia, type Prompt, type PromptFlags, readPrompt } from './prompt.ts';
+import {
+  type Batch,
+  encode,
+  encodeNegative,
+  encodeWithMedia,
+  type Prompt,
+  type PromptFlags,
+  readPrompt,
+} from './prompt.ts';
 import { addSamplingOptions, generationOptions, type SamplingFlags } from './sampling-options.ts';
 import { describeStats, type Picture } from './stats.ts';
 
@@ -105,10 +113,13 @@ async function generate(flags: Flags, io: Io): Promise<void> {
     const batch = await encodePrompt(prompt, loaded, io);
     await measureAhead(loaded.model, flags.compile, io);
     const streamer = chooseStreamer(flags, batch, loaded, io);
+    const { negativePrompt, ...sampling } = generationOptions(flags);
+    const negativePromptIds =
+      negativePrompt === undefined ? undefined : encodeNegative(negativePrompt, prompt, loaded.tokenizer);
     const options = {
       ...batch,
-      ...generationOptions(flags),
-      ...given({ logprobs: flags.logprobs }),
+      ...sampling,
+      ...given({ logprobs: flags.logprobs, negativePromptIds }),
       // A stop string of generation_config.json stays, as in transformers.
       includeStopStrings: flags.stop === undefined,
       ...given({ streamer, tokenizer: loaded.tokenizer }),

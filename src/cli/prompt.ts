@@ -137,6 +137,15 @@ export function encode(prompt: Prompt, tokenizer: Tokenizer | undefined): Batch 
   return tokenizer.applyChatTemplate(prompt.messages, templateOptions(prompt));
 }
 
+/** Ids of what the answer is to lead away from: a message of the user, where the prompt is one. */
+export function encodeNegative(text: string, prompt: Prompt, tokenizer: Tokenizer | undefined): number[][] {
+  if ('ids' in prompt || !tokenizer)
+    throw new UsageError('--negative-prompt is a text, but --input-ids are given; give the prompt as text');
+  if (!('messages' in prompt)) return [tokenizer.encode(text)];
+  const message = { role: 'user', content: text };
+  return tokenizer.applyChatTemplate([message], templateOptions(prompt)).inputIds;
+}
+
 /** Inputs of a prompt with pictures and sounds. They come before the text, unless the text says where. */
 export async function encodeWithMedia(
   prompt: Exclude<Prompt, { ids: number[][] }>,

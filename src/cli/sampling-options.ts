@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { UsageError } from './io.ts';
 import { decimal, given, integer, strings } from './options.ts';
 
 /** What {@link addSamplingOptions} reads. */
@@ -12,6 +13,9 @@ export interface SamplingFlags {
   stop?: string[];
   ignoreEos?: boolean;
   seed?: number;
+  thinkingBudget?: number;
+  guidanceScale?: number;
+  negativePrompt?: string;
 }
 
 /** Adds the options of how tokens are chosen, and when to stop, alike in every command that generates. */
@@ -25,12 +29,17 @@ export function addSamplingOptions(command: Command, limit: string): Command {
     .option('--repetition-penalty <r>', 'above 1 avoids repetition', decimal({ above: 0 }))
     .option('--stop <text>', 'end with this text, which is left out; repeatable', strings)
     .option('--ignore-eos', 'go on after an end token')
-    .option('--seed <n>', 'makes sampling repeatable', integer(0));
+    .option('--seed <n>', 'makes sampling repeatable', integer(0))
+    .option('--thinking-budget <n>', 'most tokens of reasoning; it is closed then', integer(0))
+    .option('--guidance-scale <s>', 'favour what follows from the prompt; 1 is off', decimal({ least: 0 }))
+    .option('--negative-prompt <text>', 'with --guidance-scale: what to lead away from');
 }
 
 /** Options of `generate` that the flags ask for. */
 export function generationOptions(flags: SamplingFlags) {
-  const { temperature, topK, topP, minP } = flags;
+  const { temperature, topK, topP, minP, guidanceScale, negativePrompt } = flags;
+  if (negativePrompt !== undefined && guidanceScale === undefined)
+    throw new UsageError('--negative-prompt comes with --guidance-scale; add it, such as 1.5');
   const greedy = temperature === 0;
   const samples = !greedy && [temperature, topK, topP].some((value) => value !== undefined);
   return {
@@ -39,6 +48,9 @@ export function generationOptions(flags: SamplingFlags) {
       stopStrings: flags.stop,
       repetitionPenalty: flags.repetitionPenalty,
       seed: flags.seed,
+      thinkingBudget: flags.thinkingBudget,
+      guidanceScale,
+      negativePrompt,
     }),
     ...(greedy ? { doSample: false } : given({ temperature, topK, topP, minP })),
     ...(samples && { doSample: true }),

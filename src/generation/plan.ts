@@ -249,7 +249,7 @@ function negativePrompts(
   if (!given) return rows.map(({ ids }) => ({ ids: ids.slice(-1) }));
   if (given.length !== 1 && given.length !== rows.length)
     throw new InputError(
-      `negativePromptIds has ${given.length} rows, but there are ${rows.length} prompts; give one, or one for each`,
+      `There are ${given.length} negative prompts, but ${rows.length} prompts; give one, or one for each`,
     );
   return rows.map((_, i) => (given[i] ?? given[0]) as PromptRow);
 }

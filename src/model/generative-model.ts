@@ -36,7 +36,7 @@ import type { CausalLMGenerateOptions } from './generate-options.ts';
 import type { ModelWeights } from './model-parts.ts';
 import { PreTrainedModel } from './pretrained-model.ts';
 import { PROMPT_LOGPROBS_OPTIONS, type PromptLogprobsInputs, scorePrompts } from './prompt-logprobs.ts';
-import { PROMPT_OPTIONS, promptKind, readPrompt } from './prompt-options.ts';
+import { PROMPT_OPTIONS, promptKind, readNegativePrompt, readPrompt } from './prompt-options.ts';
 
 /** Result of `forward` of a model with a head. */
 export interface CausalLMOutput extends Intermediates {
@@ -234,7 +234,7 @@ export abstract class GenerativeModel<O extends CausalLMGenerateOptions = Causal
     const prompts = await abortable(options.signal, 'generate', () =>
       this.prepare({ ...options, ...inputs }),
     );
-    const negative = this.#negative(options, prompts);
+    const negative = await this.#negative(options, prompts, tokenizer);
     const left: ReadonlySet<string> = new Set([...PROMPT_OPTIONS, ...this.inputOptions]);
     const rest = Object.fromEntries(Object.entries(options).filter(([name]) => !left.has(name)));
     return generate(
@@ -246,11 +246,23 @@ export abstract class GenerativeModel<O extends CausalLMGenerateOptions = Causal
   }
 
   /** What rows with guidance lead away from, as the model takes it; by default the last token of each. */
-  #negative(options: O, { rows }: Prompts): Pick<Prompts, 'negative'> {
+  async #negative(
+    options: O,
+    { rows }: Prompts,
+    tokenizer: Tokenizer | undefined,
+  ): Promise<Pick<Prompts, 'negative'>> {
+    const { negativePrompt, negativePromptIds, generationConfig } = options;
+    if (negativePrompt !== undefined && negativePromptIds !== undefined)
+      throw new InputError('negativePrompt and negativePromptIds exclude each other; give one of them');
     const scale =
-      options.guidanceScale ?? options.generationConfig?.guidanceScale ?? this.#defaults.guidanceScale ?? 1;
-    if (scale === 1) return {};
-    const ids = options.negativePromptIds ?? rows.map((row) => row.ids.slice(-1));
+      options.guidanceScale ?? generationConfig?.guidanceScale ?? this.#defaults.guidanceScale ?? 1;
+    if (scale === 1 && negativePrompt === undefined) return {};
+    if (scale === 1)
+      throw new InputError('negativePrompt has no effect without guidanceScale. Set that, or leave it out');
+    const read = negativePrompt !== undefined && tokenizer;
+    const ids = read
+      ? await readNegativePrompt(options, this.parts.prompts, tokenizer)
+      : (negativePromptIds ?? rows.map((row) => row.ids.slice(-1)));
     if (!Array.isArray(ids))
       throw new InputError(expected('negativePromptIds', ids, 'a list of lists of token ids'));
     return { negative: ids.map((row) => this.prompts([row], undefined).rows[0] as Prompt) };
@@ -308,6 +320,7 @@ export abstract class GenerativeModel<O extends CausalLMGenerateOptions = Causal
     const budget = options.thinkingBudget ?? options.generationConfig?.thinkingBudget;
     const needsText =
       isText ||
+      options.negativePrompt !== undefined ||
       typeof budget === 'number' ||
       typeof options.streamer === 'function' ||
       (stops ?? []).length > 0 ||

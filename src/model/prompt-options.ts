@@ -6,6 +6,11 @@ import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 export interface PromptOptions {
   /** A text to continue, or several. */
   prompt?: string | readonly string[] | undefined;
+  /**
+   * With `guidanceScale`, in place of `negativePromptIds`: a text, or one for each row, that the answer is to lead away from. With `messages` it
+   * is a message of the user, laid out as these are.
+   */
+  negativePrompt?: string | readonly string[] | undefined;
   /** A conversation to answer, laid out by the model's chat template. */
   messages?: readonly ChatMessage[] | undefined;
   /** Documents for templates that take them. With `messages`. */
@@ -21,7 +26,12 @@ export interface PromptOptions {
 const CHAT_OPTIONS = [
   ...(['documents', 'continueFinalMessage', 'chatTemplate', 'templateArguments'] as const),
 ] satisfies (keyof PromptOptions)[];
-export const PROMPT_OPTIONS: readonly (keyof PromptOptions)[] = ['prompt', 'messages', ...CHAT_OPTIONS];
+export const PROMPT_OPTIONS: readonly (keyof PromptOptions)[] = [
+  'prompt',
+  'negativePrompt',
+  'messages',
+  ...CHAT_OPTIONS,
+];
 
 /** How conversations are rendered. */
 export interface RenderOptions
@@ -69,14 +79,19 @@ export function promptKind(options: PromptOptions & { inputIds?: unknown }, wher
   return kind;
 }
 
+type ReadOptions = PromptOptions & {
+  tools?: readonly unknown[] | undefined;
+  signal?: AbortSignal | undefined;
+};
+
 /** Inputs of the text or conversation of a call. */
 export async function readPrompt(
-  options: PromptOptions & { tools?: readonly unknown[] | undefined; signal?: AbortSignal | undefined },
+  options: ReadOptions,
   reader: PromptReader,
   tokenizer: Tokenizer,
 ): Promise<PromptInputs> {
   const { prompt, messages, templateArguments = {}, signal } = options;
-  if (prompt !== undefined) return tokenizer(checkTexts(prompt));
+  if (prompt !== undefined) return tokenizer(checkTexts(prompt, 'prompt'));
   if (typeof templateArguments !== 'object' || templateArguments === null || Array.isArray(templateArguments))
     throw new InputError(expected('templateArguments', templateArguments, 'an object of template variables'));
   const { tools, documents, chatTemplate, continueFinalMessage = false } = options;
@@ -87,14 +102,35 @@ export async function readPrompt(
   return reader.readMessages(messages as readonly ChatMessage[], settings, tokenizer);
 }
 
-function checkTexts(prompt: unknown): string | string[] {
-  const texts = Array.isArray(prompt) ? prompt : [prompt];
+/** Ids of the texts that an answer is to lead away from, a row each. */
+export async function readNegativePrompt(
+  options: ReadOptions,
+  reader: PromptReader,
+  tokenizer: Tokenizer,
+): Promise<number[][]> {
+  const texts = [checkTexts(options.negativePrompt, 'negativePrompt')].flat();
+  if (options.messages === undefined) return texts.map((text) => tokenizer.encode(text));
+  const rows: number[][] = [];
+  for (const content of texts) {
+    const messages = [{ role: 'user', content }];
+    const { inputIds } = await readPrompt(
+      { ...options, messages, continueFinalMessage: false },
+      reader,
+      tokenizer,
+    );
+    rows.push(...inputIds);
+  }
+  return rows;
+}
+
+function checkTexts(given: unknown, name: string): string | string[] {
+  const texts = Array.isArray(given) ? given : [given];
   const faulty = texts.findIndex((text) => typeof text !== 'string' || text === '');
-  if (texts.length > 0 && faulty === -1) return prompt as string | string[];
+  if (texts.length > 0 && faulty === -1) return given as string | string[];
   throw new InputError(
     expected(
-      'prompt',
-      texts.length > 0 ? texts[faulty] : prompt,
+      name,
+      texts.length > 0 ? texts[faulty] : given,
       'a text, or a list of texts, none of them empty',
     ),
   );

@@ -19,6 +19,8 @@ export interface AnswerRequest {
   readonly tools: readonly unknown[] | undefined;
   /** Texts that end the answer; reasoning may hold them. They are cut. */
   readonly stops: readonly string[];
+  /** Most tokens of reasoning, for a model that reasons. */
+  readonly thinkingBudget?: number | undefined;
   /** What else `generate` takes. */
   readonly options: Partial<CausalLMGenerateOptions>;
 }

@@ -46,6 +46,8 @@ export interface Usage {
   readonly newTokens: number;
   /** Of the new ones, those of reasoning. */
   readonly reasoningTokens: number;
+  /** Tokens that were guessed, as where a schema leaves no choice, and how many of them were right. */
+  readonly drafts: { readonly drafted: number; readonly accepted: number };
 }
 
 /**
@@ -58,7 +60,7 @@ export async function* answer(
   signal: AbortSignal,
 ): AsyncGenerator<AnswerEvent, void, undefined> {
   const { model } = served;
-  const { prompt, tools, options } = request;
+  const { prompt, tools, thinkingBudget, options } = request;
   const tokenizer = await model.tokenizer();
   const inputs = await promptOptions(served, prompt);
   const abort = new AbortController();
@@ -68,6 +70,7 @@ export async function* answer(
       ...options,
       ...inputs,
       ...(tools && { tools }),
+      ...(thinkingBudget !== undefined && reasons(tokenizer) && { thinkingBudget }),
       tokenizer,
       streamer: reader,
       stoppingCriteria: [() => reader.hasStopped],
@@ -82,6 +85,14 @@ export async function* answer(
   } finally {
     abort.abort();
   }
+}
+
+/** Whether the tokenizer is one of a model that reasons: others keep any budget. */
+function reasons(tokenizer: Tokenizer): boolean {
+  const { reasoning } = tokenizer.responseStyle;
+  return [reasoning?.open, reasoning?.close].every(
+    (tag) => tag !== undefined && tokenizer.tokenToId(tag) !== undefined,
+  );
 }
 
 /** Makes events of the tokens of one row. */
@@ -147,6 +158,7 @@ class AnswerReader implements Streamer {
         cachedTokens: output.stats.cachedTokens,
         newTokens: this.#newTokens,
         reasoningTokens: this.#reasoningTokens,
+        drafts: output.stats.drafts ?? { drafted: 0, accepted: 0 },
       },
     });
     this.events.end();

@@ -15,6 +15,11 @@ export const samplingFields = {
   logit_bias: maybe(z.record(z.string().regex(/^\d+$/), z.number().min(-100).max(100))),
   seed: maybe(z.int()),
   stop: maybe(z.union([z.string(), z.array(z.string()).max(16)])),
+  /** As Qwen's own API has it: most tokens of reasoning. */
+  thinking_budget: maybe(z.int().min(0)),
+  /** Classifier-free guidance, and what the answer is to lead away from. */
+  guidance_scale: maybe(z.number().min(0).max(100)),
+  negative_prompt: maybe(z.string().min(1)),
   /** Ours: the experts backend that this request runs on. */
   experts: maybe(z.string()),
 };
@@ -43,6 +48,8 @@ export function samplingOptions(
     frequencyPenalty: given.frequency_penalty,
     repetitionPenalty: given.repetition_penalty,
     logitBias: given.logit_bias,
+    guidanceScale: given.guidance_scale,
+    negativePrompt: given.negative_prompt,
     // Clients send negative ones too.
     seed: seed === undefined ? undefined : Math.abs(seed) + choice,
     ...(limits.length > 0 ? { maxNewTokens: Math.min(...limits) } : { maxLength: contextLength }),

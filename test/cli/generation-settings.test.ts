@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
+import { AutoModelForCausalLM } from '../../src/index.ts';
 import { linkedModel } from '../helpers/checkpoints.ts';
 import { DEMO_FOLDER } from '../helpers/goldens.ts';
 import { run } from './capture.ts';
@@ -48,6 +49,40 @@ describe('generation_config.json', () => {
     const free = demoWith({ 'generation_config.json': { do_sample: false } });
     const guided = demoWith({ 'generation_config.json': { do_sample: false, guidance_scale: 4 } });
     expect(await generate(guided, ...prompt, '16')).not.toBe(await generate(free, ...prompt, '16'));
+  });
+
+  test('is led by what the command line says of guidance', async () => {
+    const greedy = [...prompt, '16', '--temperature', '0'];
+    const negative = ['--guidance-scale', '4', '--negative-prompt', 'And the LORD said'];
+    const { exitCode, stdout } = await run(['generate', ...greedy, ...negative, '--json']);
+    expect(exitCode).toBe(0);
+    await using model = await AutoModelForCausalLM.fromPretrained(DEMO);
+    const options = { maxNewTokens: 16, doSample: false, guidanceScale: 4 };
+    const { text } = await model.generate({
+      ...{
+        ...options,
+        prompt: 'In the beginning',
+        negativePrompt: 'And the LORD said',
+      },
+    });
+    expect(JSON.parse(stdout).text).toEqual(text);
+    const chat = ['--chat', 'Hello', '--max-new-tokens', '12', '--temperature', '0', '--json'];
+    const answer = await run(['generate', ...chat, ...negative]);
+    const replied = await model.generate({
+      ...{ ...options, maxNewTokens: 12, negativePrompt: 'And the LORD said' },
+      messages: [{ role: 'user', content: 'Hello' }],
+    });
+    expect(JSON.parse(answer.stdout).text).toEqual(replied.text);
+  });
+
+  test.each<[string[], RegExp]>([
+    [['--negative-prompt', 'x'], /--negative-prompt comes with --guidance-scale/],
+    [['--thinking-budget', '5'], /the tokenizer has no tokens that open and close reasoning/],
+    [['--thinking-budget', '-1'], /--thinking-budget/],
+  ])('are refused where they have no effect: %j', async (flags, message) => {
+    const { exitCode, stderr } = await run(['generate', ...prompt, '2', ...flags]);
+    expect(exitCode).not.toBe(0);
+    expect(stderr).toMatch(message);
   });
 
   test('has what it asks for in vain named once', async () => {

@@ -5,6 +5,7 @@ import { ThinkingBudget } from '../../src/generation/thinking-budget.ts';
 import { AutoModelForCausalLM, AutoTokenizer, type CausalLM, type Tokenizer } from '../../src/index.ts';
 import { goldenModel } from '../helpers/goldens.ts';
 
+const DEMO = join(import.meta.dirname, '../../configs/demo-model');
 const PROMPT = Array.from({ length: 12 }, (_, i) => (31 + i * 7) % 100);
 const NEGATIVE = [[5, 9, 14, 3]];
 const GREEDY = { doSample: false, repetitionPenalty: 1, eosTokenId: [], maxNewTokens: 10 };
@@ -64,6 +65,55 @@ describe('guidance', () => {
     expect((await generate('qwen3_moe_c', drawn)).sequences).toEqual(two.sequences);
   });
 
+  it('takes the negative prompt as text, or as a message where the prompt is a conversation', async () => {
+    await using model = await AutoModelForCausalLM.fromPretrained(DEMO);
+    const tokenizer = await model.tokenizer();
+    const options = { ...GREEDY, guidanceScale: 3 };
+    const texts = ['Tell me nothing', 'In the end'];
+    const given = await model.generate({
+      ...{
+        ...options,
+        prompt: ['Once upon', 'In the beginning'],
+        negativePrompt: texts,
+      },
+    });
+    const ids = await model.generate({
+      ...{ ...options, prompt: ['Once upon', 'In the beginning'] },
+      negativePromptIds: texts.map((text) => tokenizer.encode(text)),
+    });
+    expect(given.sequences).toEqual(ids.sequences);
+    const messages = [
+      { role: 'system', content: 'Be brief.' },
+      { role: 'user', content: 'Hello' },
+    ];
+    const answer = await model.generate({
+      ...options,
+      messages,
+      negativePrompt: 'Goodbye',
+    });
+    const rendered = tokenizer.applyChatTemplate([{ role: 'user', content: 'Goodbye' }], {
+      addGenerationPrompt: true,
+    });
+    const same = await model.generate({
+      ...options,
+      messages,
+      negativePromptIds: rendered.inputIds,
+    });
+    expect(answer.sequences).toEqual(same.sequences);
+    const refuse = (more: object, message: RegExp) =>
+      expect(
+        model.generate({
+          ...GREEDY,
+          prompt: 'a',
+          negativePrompt: 'b',
+          ...more,
+        }),
+      ).rejects.toThrow(message);
+    await refuse({}, /negativePrompt has no effect without guidanceScale/);
+    await refuse({ guidanceScale: 2, negativePromptIds: [[1]] }, /exclude each other/);
+    await refuse({ guidanceScale: 2, negativePrompt: '' }, /negativePrompt is ""; expected a text/);
+  });
+
   it('refuses what has no effect or cannot be, by name', async () => {
     const refuse = (options: object, message: RegExp) =>
       expect(generate('qwen3_moe_c', options)).rejects.toThrow(message);
@@ -77,7 +127,7 @@ describe('guidance', () => {
     await refuse({ guidanceScale: 2, logprobs: 1 }, /guidanceScale excludes logprobs/);
     await refuse({ guidanceScale: 2, negativePromptIds: 'no' }, /negativePromptIds is "no"/);
     await refuse({ guidanceScale: 2, negativePromptIds: [[99999]] }, /99999/);
-    await refuse({ guidanceScale: 2, negativePromptIds: [[1], [2]] }, /has 2 rows, but there are 1 prompts/);
+    await refuse({ guidanceScale: 2, negativePromptIds: [[1], [2]] }, /2 negative prompts, but 1 prompts/);
   });
 });
 
@@ -98,10 +148,9 @@ describe('a budget for reasoning', () => {
   let model: CausalLM;
   let tokenizer: Tokenizer;
   beforeAll(async () => {
-    const demo = join(import.meta.dirname, '../../configs/demo-model');
     const [loaded, plain] = await Promise.all([
-      AutoModelForCausalLM.fromPretrained(demo),
-      AutoTokenizer.fromPretrained(demo),
+      AutoModelForCausalLM.fromPretrained(DEMO),
+      AutoTokenizer.fromPretrained(DEMO),
     ]);
     model = loaded;
     tokenizer = withTags(plain);

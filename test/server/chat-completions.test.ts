@@ -132,13 +132,17 @@ describe('/v1/chat/completions, asked by the openai client', () => {
 
   it('answers by a schema', async () => {
     const schema = z.object({ mood: z.enum(['good', 'bad']), words: z.array(z.string().max(4)).max(2) });
-    const { choices } = await client.chat.completions.parse({
+    const { choices, usage } = await client.chat.completions.parse({
       ...question,
       max_tokens: 120,
       response_format: zodResponseFormat(schema, 'answer'),
     });
     expect(schema.safeParse(choices[0]?.message.parsed).success).toBe(true);
     expect(choices[0]?.finish_reason).toBe('stop');
+    // The names are guessed; whether the model would have written them so is its own affair.
+    const { accepted_prediction_tokens: right = 0, rejected_prediction_tokens: wrong = 0 } =
+      usage?.completion_tokens_details ?? {};
+    expect(right + wrong).toBeGreaterThan(0);
   });
 
   it('tells how likely its tokens were', async () => {

@@ -26,7 +26,12 @@ const shared = {
       disable_parallel_tool_use: maybe(z.boolean()),
     }),
   ),
-  thinking: maybe(z.looseObject({ type: z.enum(['enabled', 'disabled', 'adaptive']) })),
+  thinking: maybe(
+    z.looseObject({
+      type: z.enum(['enabled', 'disabled', 'adaptive']),
+      budget_tokens: maybe(z.int().min(0)),
+    }),
+  ),
 };
 
 /** A request of `/v1/messages/count_tokens`. */

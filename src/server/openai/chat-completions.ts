@@ -70,7 +70,11 @@ export function usageOf(ends: readonly AnswerEnd[]) {
     completion_tokens: completion,
     total_tokens: prompt + completion,
     prompt_tokens_details: { cached_tokens: ends[0]?.usage.cachedTokens ?? 0 },
-    completion_tokens_details: { reasoning_tokens: sum((end) => end.usage.reasoningTokens) },
+    completion_tokens_details: {
+      reasoning_tokens: sum((end) => end.usage.reasoningTokens),
+      accepted_prediction_tokens: sum((end) => end.usage.drafts.accepted),
+      rejected_prediction_tokens: sum((end) => end.usage.drafts.drafted - end.usage.drafts.accepted),
+    },
   };
 }
 

@@ -31,6 +31,7 @@ export function chatAnswer(
     },
     tools,
     stops: stopsOf(body),
+    thinkingBudget: body.thinking_budget,
     options: {
       ...samplingOptions(body, maxTokens, settings, contextLength, choice),
       ...defined({

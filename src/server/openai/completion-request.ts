@@ -50,6 +50,7 @@ export function completionAnswers(
       prompt,
       tools: undefined,
       stops: stopsOf(body),
+      thinkingBudget: body.thinking_budget,
       options: {
         ...samplingOptions(body, maxTokens, settings, contextLength, choice),
         ...defined({ logprobs: body.logprobs, returnRoutedExperts: body.return_routed_experts }),

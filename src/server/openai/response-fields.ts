@@ -20,6 +20,7 @@ export const responseSchema = z.looseObject({
     z.looseObject({ format: maybe(z.looseObject({ type: z.string(), schema: z.unknown().optional() })) }),
   ),
   reasoning: maybe(z.looseObject({ effort: maybe(z.string()) })),
+  thinking_budget: maybe(z.int().min(0)),
   max_output_tokens: maybe(z.int().min(1)),
   temperature: maybe(z.number().min(0).max(10)),
   top_p: maybe(z.number().min(0).max(1)),

@@ -36,6 +36,7 @@ export function responseAnswer(
     },
     tools,
     stops: [],
+    thinkingBudget: body.thinking_budget,
     options: {
       ...samplingOptions(sampling, body.max_output_tokens, settings, contextLength),
       ...defined({
