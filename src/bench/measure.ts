@@ -139,7 +139,7 @@ class Stopwatch {
       let { top } = await decoding.prefill(1, this.#signal);
       for (let i = 0; i < count; i++) {
         const started = performance.now();
-        ({ top } = await decoding.step([0], [top.ids[0] as number], 1, this.#signal));
+        ({ top } = await decoding.step([0], [[top.ids[0] as number]], 1, this.#signal));
         intervals.push(performance.now() - started);
       }
       return intervals;

@@ -37,8 +37,8 @@ export class DecoderDecoding implements Decoding {
   #isServed = false;
   #cachedTokens = 0;
   readonly #hasStates: boolean;
-  /** The row as it was before it took in guesses, where a state keeps them. */
-  #before: Sequence | undefined;
+  /** Rows as they were before they took in guesses, where a state keeps these. */
+  readonly #before = new Map<number, Sequence>();
   readonly #keeper: SequenceKeeper | undefined;
 
   /**
@@ -73,15 +73,20 @@ export class DecoderDecoding implements Decoding {
     return scores;
   }
 
-  step(
+  async step(
     rows: readonly number[],
-    tokens: readonly number[],
+    tokens: readonly (readonly number[])[],
     candidates: number,
     signal?: AbortSignal,
   ): Promise<Scores> {
     this.#leave(rows);
-    for (const [i, row] of rows.entries()) (this.#sequences[row] as Sequence).append(tokens[i] as number);
-    return this.#ask(candidates, signal);
+    const sequences = rows.map((row) => this.#sequences[row] as Sequence);
+    for (const [i, row] of rows.entries()) this.#feed(row, tokens[i] as readonly number[]);
+    try {
+      return await this.#ask(candidates, signal);
+    } finally {
+      for (const sequence of sequences) sequence.scored = 1;
+    }
   }
 
   get cachedTokens(): number {
@@ -105,23 +110,10 @@ export class DecoderDecoding implements Decoding {
     this.#live = [...heirs.keys()];
   }
 
-  verify(tokens: readonly number[], candidates: number, signal?: AbortSignal): Promise<Scores> {
-    const sequence = this.#sequences[0] as Sequence;
-    const [chosen, ...guesses] = tokens as [number, ...number[]];
-    sequence.append(chosen);
-    // A state that has taken a guess in cannot let go of it: then the row goes on from here.
-    if (this.#hasStates && guesses.length > 0) this.#before = this.#engine.fork(sequence);
-    sequence.guess(guesses);
-    sequence.scored = tokens.length;
-    return this.#ask(candidates, signal).finally(() => {
-      sequence.scored = 1;
-    });
-  }
-
-  takeBack(count: number): void {
-    const sequence = this.#sequences[0] as Sequence;
-    const before = this.#before;
-    this.#before = undefined;
+  takeBack(row: number, count: number): void {
+    const sequence = this.#sequences[row] as Sequence;
+    const before = this.#before.get(row);
+    this.#before.delete(row);
     if (count === 0 || !before) {
       if (before) this.#engine.close(before);
       sequence.takeBack(count);
@@ -130,7 +122,7 @@ export class DecoderDecoding implements Decoding {
     for (let place = before.length; place < sequence.length - count; place++)
       before.append(sequence.idAt(place));
     this.#engine.close(sequence);
-    this.#sequences = [before];
+    this.#sequences = this.#sequences.with(row, before);
   }
 
   finish(): void {
@@ -142,14 +134,26 @@ export class DecoderDecoding implements Decoding {
 
   dispose(): void {
     this.#keeper?.end();
-    if (this.#before) this.#engine.close(this.#before);
+    for (const before of this.#before.values()) this.#engine.close(before);
+    this.#before.clear();
     this.#scores?.release();
     this.#leave([]);
     if (this.#isServed) this.#engine.leave();
     this.#isServed = false;
   }
 
-  /** The scores after the last token of every row that takes part. */
+  #feed(row: number, tokens: readonly number[]): void {
+    const sequence = this.#sequences[row] as Sequence;
+    const [chosen, ...guesses] = tokens as [number, ...number[]];
+    sequence.append(chosen);
+    if (guesses.length === 0) return;
+    // A state that has taken a guess in cannot let go of it: then the row goes on from here.
+    if (this.#hasStates) this.#before.set(row, this.#engine.fork(sequence));
+    sequence.guess(guesses);
+    sequence.scored = tokens.length;
+  }
+
+  /** The scores after the last tokens of every row that takes part. */
   async #ask(candidates: number, signal: AbortSignal | undefined): Promise<Scores> {
     this.#scores?.release();
     const sequences = this.#live.map((row) => this.#sequences[row] as Sequence);

@@ -205,7 +205,8 @@ function tableOf(tokenizer: Tokenizer, vocabSize: number): TokenTable {
   let table = tables.get(tokenizer);
   if (!table) {
     const bytesOf = (id: number) => (tokenizer.isSpecial(id) ? undefined : tokenizer.tokenBytes(id));
-    table = new TokenTable({ size: vocabSize, bytesOf });
+    const idsOf = (text: string) => tokenizer.encode(text, { addSpecialTokens: false });
+    table = new TokenTable({ size: vocabSize, bytesOf, idsOf });
     tables.set(tokenizer, table);
   }
   return table;

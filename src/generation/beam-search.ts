@@ -54,7 +54,7 @@ export async function searchBeams(run: GenerationRun, decoding: Decoding): Promi
     decoding.fork(beams.map(({ place }) => place));
     let place = 0;
     for (const search of searches) place = search.settle(place);
-    const tokens = beams.map(({ row }) => row.tokens.at(-1) as number);
+    const tokens = beams.map(({ row }) => [row.tokens.at(-1) as number]);
     scores = await decoding.step([...beams.keys()], tokens, 0, signal);
   }
   run.sequencesScores = all.flatMap((search) => search.bestScores);

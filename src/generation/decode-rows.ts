@@ -1,4 +1,5 @@
 import { abortIf } from '../errors.ts';
+import { draftOf } from './drafts.ts';
 import type { GenerationRun } from './generation-run.ts';
 import { guided } from './guidance.ts';
 import { logprobsOf } from './logprobs.ts';
@@ -6,7 +7,9 @@ import type { Row } from './row.ts';
 import { type RowScores, TokenChoice } from './token-choice.ts';
 import type { Decoding, Scores } from './types.ts';
 
-/** Greedy decoding and sampling: all rows go on together, each by itself, a token a step. */
+/**
+ * Greedy decoding and sampling: all rows go on together, each by itself, a token a step, or several where guesses at what follows were right.
+ */
 export async function decodeRows(run: GenerationRun, decoding: Decoding): Promise<void> {
   const { signal, parameters, prompts, parents, vocabSize, budget, constraint } = run.plan;
   const choice = new TokenChoice(parameters, vocabSize, budget, constraint !== undefined);
@@ -21,30 +24,68 @@ export async function decodeRows(run: GenerationRun, decoding: Decoding): Promis
   let places: readonly number[] = parents;
   let twins = prompts.rows.length;
   let live = run.rows;
+  let drafts: readonly (readonly number[])[] = [];
   for (;;) {
     abortIf(signal, 'generation');
     for (const [i, row] of live.entries()) {
-      const place = places[i] as number;
-      const own = rowScores(scores, place, vocabSize);
-      const negative = () => rowScores(scores, place + twins, vocabSize);
-      const ofRow = isGuided ? guided(own, negative(), parameters.guidanceScale) : own;
-      await run.accept(row, await chooseToken(run, choice, row, ofRow));
+      const scoresAt = (place: number) => {
+        const own = rowScores(scores, place, vocabSize);
+        const negative = () => rowScores(scores, place + twins, vocabSize);
+        return isGuided ? guided(own, negative(), parameters.guidanceScale) : own;
+      };
+      const guesses = drafts[i] ?? [];
+      const accepted = await acceptTokens(run, choice, row, scoresAt, places[i] as number, guesses);
+      run.drafted(guesses.length, accepted);
+      if (guesses.length === 0) continue;
+      for (const twin of withTwins([row.index], parents.length))
+        decoding.takeBack(twin, guesses.length - accepted);
     }
     run.endLateRows();
     live = live.filter((row) => row.finish === undefined);
     if (live.length === 0) return;
-    places = [...live.keys()];
-    twins = live.length;
+    drafts = live.map((row) => draftOf(row, run.plan));
+    const fed = live.map((row, i) => [row.tokens.at(-1) as number, ...(drafts[i] as readonly number[])]);
+    [places, twins] = placesOf(fed);
     abortIf(signal, 'generation');
-    const tokens = live.map((row) => row.tokens.at(-1) as number);
     const indices = live.map(({ index }) => index);
-    const fed = isGuided ? [...tokens, ...tokens] : tokens;
-    scores = await decoding.step(withTwins(indices, parents.length), fed, candidates, signal);
+    const tokens = isGuided ? [...fed, ...fed] : fed;
+    scores = await decoding.step(withTwins(indices, parents.length), tokens, candidates, signal);
   }
 }
 
+/**
+ * Chooses tokens as long as the guesses are right, and the one after them.
+ * @param first where the scores of the row begin
+ * @returns how many were right
+ */
+async function acceptTokens(
+  run: GenerationRun,
+  choice: TokenChoice,
+  row: Row,
+  scoresAt: (place: number) => RowScores,
+  first: number,
+  guesses: readonly number[],
+): Promise<number> {
+  for (let right = 0; ; right++) {
+    const token = await chooseToken(run, choice, row, scoresAt(first + right));
+    await run.accept(row, token);
+    if (right === guesses.length || token !== guesses[right]) return right;
+    if (row.finish !== undefined) return right + 1;
+  }
+}
+
+/** Where the scores of each row begin, of which each has as many as it is fed tokens; and how many there are. */
+function placesOf(fed: readonly (readonly number[])[]): [number[], number] {
+  let end = 0;
+  const places = fed.map(({ length }) => {
+    end += length;
+    return end - length;
+  });
+  return [places, end];
+}
+
 /** The next token of a row, with its log-probabilities where they are asked for. */
-export async function chooseToken(
+async function chooseToken(
   { plan }: GenerationRun,
   choice: TokenChoice,
   row: Row,
@@ -58,7 +99,7 @@ export async function chooseToken(
 }
 
 /** The scores that a pass gave for the row at `place`. */
-export function rowScores({ top, logits }: Scores, place: number, vocabSize: number): RowScores {
+function rowScores({ top, logits }: Scores, place: number, vocabSize: number): RowScores {
   const ofRow = <T extends Float32Array | Int32Array>(all: T, width: number) =>
     all.subarray(place * width, (place + 1) * width) as T;
   return {

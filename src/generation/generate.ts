@@ -1,6 +1,5 @@
 import { searchBeams } from './beam-search.ts';
 import { decodeRows } from './decode-rows.ts';
-import { decodeWithLookup } from './decode-with-lookup.ts';
 import type { GenerateOptions } from './generate-options.ts';
 import { GenerationRun, type Strategy } from './generation-run.ts';
 import type { GenerateOutput } from './output.ts';
@@ -39,6 +38,5 @@ export async function generate(
 }
 
 function strategyOf({ parameters }: Plan): Strategy {
-  if (parameters.numBeams > 1) return searchBeams;
-  return parameters.promptLookupNumTokens === undefined ? decodeRows : decodeWithLookup;
+  return parameters.numBeams > 1 ? searchBeams : decodeRows;
 }

@@ -36,7 +36,7 @@ export class GenerationRun {
   #prefillMs = 0;
   #decodeMs = 0;
   #cachedTokens = 0;
-  #drafts: { drafted: number; accepted: number } | undefined;
+  #drafts = { drafted: 0, accepted: 0 };
   #expertsCalls: Readonly<Record<string, number>> = {};
   #routing: readonly (RowRouting | undefined)[] = [];
 
@@ -95,8 +95,8 @@ export class GenerationRun {
 
   /** Counts guesses, and those that were right. */
   drafted(count: number, accepted: number): void {
-    const { drafted, accepted: before } = this.#drafts ?? { drafted: 0, accepted: 0 };
-    this.#drafts = { drafted: drafted + count, accepted: before + accepted };
+    this.#drafts.drafted += count;
+    this.#drafts.accepted += accepted;
   }
 
   /** Gives the event loop a turn now and then. */
@@ -181,6 +181,7 @@ export class GenerationRun {
   #stats(): GenerateStats {
     const promptTokens = this.plan.request.prompts.reduce((sum, { ids }) => sum + ids.length, 0);
     const newTokens = this.rows.reduce((sum, row) => sum + row.newTokens.length, 0);
+    const guesses = this.plan.parameters.promptLookupNumTokens !== undefined || this.#drafts.drafted > 0;
     const perSecond = (tokens: number, ms: number) => (ms > 0 ? (tokens * 1000) / ms : 0);
     return {
       promptTokens,
@@ -190,7 +191,7 @@ export class GenerationRun {
       decodeMs: this.#decodeMs,
       prefillTokensPerSecond: perSecond(promptTokens - this.#cachedTokens, this.#prefillMs),
       decodeTokensPerSecond: perSecond(Math.max(0, newTokens - this.rows.length), this.#decodeMs),
-      ...(this.#drafts && { drafts: this.#drafts }),
+      ...(guesses && { drafts: { ...this.#drafts } }),
       expertsCalls: this.#expertsCalls,
     };
   }

@@ -20,7 +20,10 @@ export interface GenerateStats {
   prefillTokensPerSecond: number;
   /** Tokens after the first of each row, per second of `decodeMs`. */
   decodeTokensPerSecond: number;
-  /** With `promptLookupNumTokens`: tokens that were guessed, and how many of them were right. */
+  /**
+   * Tokens that were guessed and so needed no pass of their own, and how many of them were right. With `promptLookupNumTokens`, and where a
+   * constraint leaves no choice.
+   */
   drafts?: { readonly drafted: number; readonly accepted: number };
   /** Calls of MoE layers by experts backend. */
   expertsCalls: Readonly<Record<string, number>>;

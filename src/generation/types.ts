@@ -68,16 +68,19 @@ export interface Decoding {
    */
   prefill(candidates: number, signal?: AbortSignal): Promise<Scores>;
   /**
-   * Feeds one more token to some rows.
+   * Feeds some rows the token that was chosen, and guesses at what follows it. The scores after each of them come as those of a row, so
+   * that a row has as many as it is fed tokens.
    * @param rows ascending; a row that is left out has ended, and may not come back
-   * @param tokens one for each of `rows`, as the scores that follow
+   * @param tokens of each of `rows`
    */
   step(
     rows: readonly number[],
-    tokens: readonly number[],
+    tokens: readonly (readonly number[])[],
     candidates: number,
     signal?: AbortSignal,
   ): Promise<Scores>;
+  /** Drops the last `count` of the guesses that a row was fed last; the others are what was chosen. */
+  takeBack(row: number, count: number): void;
   /** Tokens of all prompts that did not run, because they had been computed before. */
   readonly cachedTokens: number;
   /** Calls of MoE layers so far by experts backend, counted as they run. */
@@ -89,12 +92,6 @@ export interface Decoding {
    * nobody names have ended. The scores of the last pass stay as they were, by the old rows.
    */
   fork(parents: readonly number[]): void;
-  /**
-   * Feeds the only row several tokens: the one that was chosen, and guesses at what follows. The scores after each come as those of a row.
-   */
-  verify(tokens: readonly number[], candidates: number, signal?: AbortSignal): Promise<Scores>;
-  /** Drops the last `count` of the guesses that `verify` was given last; the others are what was chosen. */
-  takeBack(count: number): void;
   /** The generation has come to its end, and what it has computed may be kept. */
   finish(): void;
   dispose(): void;

@@ -39,6 +39,8 @@ export interface State {
   readonly cells: readonly Cell[];
   /** @internal By class of bytes; null: no way on. Filled as it is asked for. */
   readonly table: (State | null | undefined)[];
+  /** @internal Bytes that may follow. Filled when it is asked for. */
+  following: readonly number[] | undefined;
 }
 
 /**
@@ -86,6 +88,15 @@ export class Automaton {
     return at;
   }
 
+  /** The bytes that may come next, in ascending order. */
+  following(state: State): readonly number[] {
+    if (!state.following) {
+      const sets = state.cells.flatMap((cell) => this.#heads(cell).edges.map(({ set }) => set));
+      state.following = BYTES.filter((byte) => sets.some((set) => set[byte] === 1));
+    }
+    return state.following;
+  }
+
   /** Cells that are remembered. */
   get size(): number {
     return this.#cells;
@@ -131,7 +142,7 @@ export class Automaton {
       const heads = sorted.map((cell) => this.#heads(cell));
       const accepts = heads.some((one) => one.accepts);
       const isFinal = accepts && heads.every((one) => one.edges.length === 0);
-      state = { accepts, isFinal, cells: sorted, table: [] };
+      state = { accepts, isFinal, cells: sorted, table: [], following: undefined };
       this.#states.set(key, state);
     }
     return state;
@@ -222,6 +233,8 @@ export class Automaton {
 
 /** Ids are never used again, so that states outlive what was forgotten. */
 let nextId = 0;
+
+const BYTES: readonly number[] = [...Array(256).keys()];
 
 const SINGLES: (ByteSet | undefined)[] = [];
 

@@ -1,8 +1,11 @@
 import type { Automaton, State } from './automaton.ts';
+import { foreseen } from './foresight.ts';
 import type { TokenTable } from './token-table.ts';
 
 /** Lists of allowed tokens that are kept for states that come again; a list of a whole vocabulary takes half a megabyte. */
 const MOST_LISTS = 32;
+/** Bytes of the text so far that are looked at for its habits, at least. */
+const REMEMBERED = 2048;
 
 /** A grammar, and what has been found out about the tokens of one tokenizer in it. Serves any number of rows. */
 export class TokenGrammar {
@@ -39,6 +42,8 @@ export class GrammarConstraint {
   readonly #ends: readonly number[];
   #state: State;
   #hasEnded = false;
+  /** The end of the text so far. */
+  #text: number[] = [];
 
   constructor(grammar: TokenGrammar, endTokenIds: readonly number[]) {
     this.#grammar = grammar;
@@ -64,6 +69,14 @@ export class GrammarConstraint {
       return;
     }
     this.#state = automaton.trimmed(automaton.read(this.#state, bytes) ?? this.#state);
+    this.#text.push(...bytes);
+    if (this.#text.length > 2 * REMEMBERED) this.#text = this.#text.slice(-REMEMBERED);
+  }
+
+  /** Tokens of the text that has to come next, in the tokenizer's own spelling; none where there are several ways on. */
+  draft(): readonly number[] {
+    const { automaton, table } = this.#grammar;
+    return this.#hasEnded ? [] : foreseen(automaton, table.tokens, this.#state, this.#text);
   }
 
   get isComplete(): boolean {

@@ -4,6 +4,8 @@ export interface TokenBytes {
   readonly size: number;
   /** Undefined for ids that no token has, and for tokens that are no text, such as the end of a turn. */
   bytesOf(id: number): Uint8Array | undefined;
+  /** The tokens that the tokenizer makes of a text. */
+  idsOf(text: string): readonly number[];
 }
 
 /**

@@ -42,7 +42,7 @@ describe.each([
       return logits.slice();
     };
     const first = await check(await decoding.prefill(9), 9);
-    const tokens = Array.from({ length: rows }, (_, row) => row + 3);
+    const tokens = Array.from({ length: rows }, (_, row) => [row + 3]);
     const all = [...tokens.keys()];
     const second = await check(await decoding.step(all, tokens, 1), 1);
     expect(second).not.toEqual(first);
@@ -68,8 +68,7 @@ it('asks for all logits only where a processor wants them or the list does not s
       return {
         prefill: async (...args) => counting(await decoding.prefill(...args)),
         step: async (...args) => counting(await decoding.step(...args)),
-        verify: async (...args) => counting(await decoding.verify(...args)),
-        takeBack: (count) => decoding.takeBack(count),
+        takeBack: (row, count) => decoding.takeBack(row, count),
         fork: (parents) => decoding.fork(parents),
         cachedTokens: decoding.cachedTokens,
         expertsCalls: decoding.expertsCalls,

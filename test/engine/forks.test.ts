@@ -32,7 +32,7 @@ async function forkAndStep(engine: Engine, prompts: readonly number[][], parents
       rows = chosen.map((parent, i) => [...(rows[parent] as number[]), (7 * i + 3 * step) % VOCAB]);
       const { top } = await decoding.step(
         [...rows.keys()],
-        rows.map((row) => row.at(-1) as number),
+        rows.map((row) => [row.at(-1) as number]),
         1,
       );
       for (const [i, tokens] of rows.entries()) seen.push({ tokens, next: top.ids[i] as number });

@@ -36,7 +36,7 @@ async function expectSums(engine: Engine, ids: readonly number[], count: number)
       tokens.push(scores.top.ids[0] as number);
       expect(tokens.at(-1)).toBe(nextBySum([...ids, ...tokens.slice(0, -1)], VOCAB, KINDS.length));
       if (tokens.length === count) return { tokens, cached: decoding.cachedTokens };
-      scores = await decoding.step([0], [tokens.at(-1) as number], 1);
+      scores = await decoding.step([0], [[tokens.at(-1) as number]], 1);
     }
   } finally {
     decoding.dispose();

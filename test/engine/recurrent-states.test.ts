@@ -30,7 +30,7 @@ async function generate(engine: Engine, ids: readonly number[], count: number): 
     for (;;) {
       tokens.push(scores.top.ids[0] as number);
       if (tokens.length === count) return tokens;
-      scores = await decoding.step([0], [tokens.at(-1) as number], 1);
+      scores = await decoding.step([0], [[tokens.at(-1) as number]], 1);
     }
   } finally {
     decoding.dispose();

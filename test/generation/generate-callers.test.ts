@@ -143,6 +143,12 @@ describe('what a caller does to what it is given', () => {
       }),
       /allowed has named 777 tokens of 97 and goes on/,
     ],
+    ['draft, late', constraint({ draft: late }), /draft gave a promise/],
+    [
+      'draft, no ids',
+      constraint({ draft: () => [3, 97] }),
+      /draft returned is \[3,97\]; expected a list of ids/,
+    ],
     ['late', late, /What constraint returned for row 0 is a promise;/],
     ['nothing', () => undefined, /What constraint returned for row 0 is undefined/],
     ['half of it', () => ({ allows: () => true }), /the methods allows and advance/],

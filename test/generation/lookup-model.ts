@@ -72,19 +72,31 @@ export class LookupModel implements Generator {
     let steps = 0;
     let calls = 0;
     let disposed = false;
-    const answer = async (candidates: number, signal: AbortSignal | undefined): Promise<Scores> => {
+    /** @param fed how many of its last tokens each live row has scores after */
+    const answer = async (
+      fed: readonly number[],
+      candidates: number,
+      signal: AbortSignal | undefined,
+    ): Promise<Scores> => {
       if (disposed) throw new Error('used after dispose');
       if (steps > request.newTokens) throw new Error('cache overrun');
       await this.#pause?.();
       signal?.throwIfAborted();
       calls++;
-      const logits = new Float32Array(live.length * this.vocabSize);
-      live.forEach((row, place) => {
-        const tokens = rows[row] as number[];
+      const ends = live.flatMap((row, i) => {
+        const { length } = rows[row] as number[];
+        return Array.from({ length: fed[i] as number }, (_, at) => [
+          row,
+          length - (fed[i] as number) + at + 1,
+        ]);
+      }) as [number, number][];
+      const logits = new Float32Array(ends.length * this.vocabSize);
+      for (const [place, [row, end]] of ends.entries()) {
+        const tokens = (rows[row] as number[]).slice(0, end);
         logits.set(this.row(tokens.at(-2) ?? 0, tokens.at(-1) as number), place * this.vocabSize);
-      });
+      }
       return {
-        top: topLogits(logits, live.length, candidates),
+        top: topLogits(logits, ends.length, candidates),
         logits: async () => {
           this.fetched++;
           return logits;
@@ -96,45 +108,31 @@ export class LookupModel implements Generator {
       this.open--;
     };
     return {
-      prefill: answer,
+      prefill: (candidates, signal) =>
+        answer(
+          rows.map(() => 1),
+          candidates,
+          signal,
+        ),
       step: (rowsOfStep, tokens, candidates, signal) => {
         if (rowsOfStep.some((row) => !live.includes(row))) throw new Error('an ended row came back');
         live = [...rowsOfStep];
-        this.steps.push([...tokens]);
-        tokens.forEach((token, place) => {
-          rows[live[place] as number]?.push(token);
-        });
+        this.steps.push(tokens.flat());
+        for (const [place, fed] of tokens.entries()) rows[live[place] as number]?.push(...fed);
         steps++;
-        return answer(candidates, signal);
+        return answer(
+          tokens.map(({ length }) => length),
+          candidates,
+          signal,
+        );
       },
       fork: (parents) => {
         if (parents.some((row) => !live.includes(row))) throw new Error('a fork of an ended row');
         rows = parents.map((row) => [...(rows[row] as number[])]);
         live = [...rows.keys()];
       },
-      verify: async (tokens, candidates, signal) => {
-        this.steps.push([...tokens]);
-        steps++;
-        const row = rows[0] as number[];
-        const parts: Scores[] = [];
-        for (const token of tokens) {
-          row.push(token);
-          parts.push(await answer(candidates, signal));
-        }
-        const logits = new Float32Array(tokens.length * this.vocabSize);
-        for (const [i, part] of parts.entries()) logits.set(await part.logits(), i * this.vocabSize);
-        this.fetched -= parts.length;
-        return {
-          top: topLogits(logits, tokens.length, candidates),
-          logits: async () => {
-            this.fetched++;
-            return logits;
-          },
-        };
-      },
-      takeBack: (count) => {
-        const row = rows[0] as number[];
-        row.length -= count;
+      takeBack: (row, count) => {
+        (rows[row] as number[]).length -= count;
       },
       cachedTokens: 0,
       get expertsCalls() {

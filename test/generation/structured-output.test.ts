@@ -1,10 +1,12 @@
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import * as z from 'zod';
+import { answerConstraint } from '../../src/generation/answer-options.ts';
 import {
   AutoModelForCausalLM,
   AutoTokenizer,
   type CausalLM,
+  type ConstraintFactory,
   type CausalLMGenerateOptions as GenerateOptions,
   type Tokenizer,
 } from '../../src/index.ts';
@@ -86,6 +88,48 @@ describe('an answer in a format', () => {
       { function: { name: 'weather', arguments: { city: expect.any(String), days: expect.any(Number) } } },
     ]);
   });
+
+  it.each([{ doSample: false }, { temperature: 1, seed: 3 }, { topK: 0, temperature: 1.5, seed: 4 }])(
+    'takes text that has to stand in it in together, which changes no token: %o',
+    async (sampling) => {
+      const names = ['description', 'customer_number', 'is_available'];
+      const schema = {
+        type: 'object',
+        properties: Object.fromEntries(names.map((name) => [name, { enum: [true, 'perhaps', 12] }])),
+        required: names,
+        additionalProperties: false,
+      };
+      const options = {
+        responseFormat: { type: 'json_schema', schema } as const,
+        eosTokenId: [],
+        ...sampling,
+      };
+      const prompts = [tokenizer.encode('Once upon a time')];
+      const make = answerConstraint(options, tokenizer, prompts, [], model.vocabSize);
+      // The same constraint, which says nothing of what comes.
+      const constraint: ConstraintFactory = (row) => {
+        const own = (make as ConstraintFactory)(row);
+        return {
+          allows: (id) => own.allows(id),
+          advance: (id) => own.advance(id),
+          get isComplete() {
+            return own.isComplete;
+          },
+        };
+      };
+      const [together, alone] = [
+        await answer(options),
+        await answer({ eosTokenId: [], ...sampling, constraint }),
+      ];
+      expect(together.output.sequences).toEqual(alone.output.sequences);
+      const { newTokens, drafts } = together.output.stats;
+      expect(alone.output.stats.drafts).toBeUndefined();
+      expect(drafts?.accepted).toBeGreaterThan(newTokens / 3);
+      const calls = (one: typeof alone) =>
+        Object.values(one.output.stats.expertsCalls).reduce((a, b) => a + b);
+      expect(calls(together) / calls(alone)).toBeCloseTo(1 - (drafts?.accepted ?? 0) / newTokens, 1);
+    },
+  );
 
   it('is held to a schema with the model’s own tokenizer, too', async () => {
     const own = await answer({ responseFormat: { type: 'json_object' }, tokenizer: undefined });

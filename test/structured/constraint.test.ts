@@ -46,7 +46,11 @@ describe('a constraint on tokens', () => {
     const random = new Random(3);
     const tokens = vocabulary(random);
     const end = tokens.length - 1;
-    const table = new TokenTable({ size: tokens.length, bytesOf: (id) => tokens[id] });
+    const table = new TokenTable({
+      size: tokens.length,
+      bytesOf: (id) => tokens[id],
+      idsOf: () => [],
+    });
     for (let round = 0; round < 12; round++) {
       const grammar = new TokenGrammar(new Automaton(compileSchema(randomSchema(random))), table);
       const constraint = grammar.start([end]);
@@ -67,7 +71,11 @@ describe('a constraint on tokens', () => {
   });
 
   it('serves several rows, each where it is', () => {
-    const table = new TokenTable({ size: 256, bytesOf: (id) => Uint8Array.of(id) });
+    const table = new TokenTable({
+      size: 256,
+      bytesOf: (id) => Uint8Array.of(id),
+      idsOf: (text) => [...Buffer.from(text)],
+    });
     const grammar = new TokenGrammar(new Automaton(compileSchema({ enum: [12, 3] })), table);
     const [one, other] = [grammar.start([]), grammar.start([])];
     one.advance(0x31);
@@ -77,7 +85,11 @@ describe('a constraint on tokens', () => {
   });
 
   it('keeps its memory within bounds over long texts', () => {
-    const table = new TokenTable({ size: 256, bytesOf: (id) => Uint8Array.of(id) });
+    const table = new TokenTable({
+      size: 256,
+      bytesOf: (id) => Uint8Array.of(id),
+      idsOf: (text) => [...Buffer.from(text)],
+    });
     const automaton = new Automaton(compileSchema({ type: 'string', maxLength: 30_000 }));
     const constraint = new TokenGrammar(automaton, table).start([]);
     constraint.advance(0x22);

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { lookUp } from '../../src/generation/decode-with-lookup.ts';
+import { lookUp } from '../../src/generation/drafts.ts';
 import { generate } from '../../src/generation/generate.ts';
-import { AutoModelForCausalLM } from '../../src/index.ts';
+import { AutoModelForCausalLM, type ConstraintFactory } from '../../src/index.ts';
 import { goldenModel } from '../helpers/goldens.ts';
 import { model, PROMPT, run } from './generating.ts';
 import { LookupModel } from './lookup-model.ts';
@@ -67,6 +67,61 @@ describe('guessing changes no token', () => {
   });
 });
 
+/** Forbids a few tokens in turn, and drafts what `guess` makes of the tokens so far. */
+function drafting(guess: (tokens: readonly number[]) => readonly number[]): ConstraintFactory {
+  return () => {
+    const tokens: number[] = [];
+    return {
+      allows: (id) => id % 5 !== tokens.length % 3,
+      advance: (id) => void tokens.push(id),
+      isComplete: false,
+      draft: () => guess(tokens),
+    };
+  };
+}
+const plainly: ConstraintFactory = (row) => {
+  const { draft: _, ...rest } = drafting(() => [])(row);
+  return rest;
+};
+
+describe('what a constraint drafts changes no token', () => {
+  const PROMPTS = [
+    [1, 2, 3, 1, 2],
+    [4, 4, 1, 0, 6],
+  ];
+  // What comes next follows from two tokens, so that it can be known.
+  const known = (tokens: readonly number[]) =>
+    [(tokens.at(-1) ?? 0) + 1, 2, tokens.length].map((id) => id % 7);
+  it.each([
+    { doSample: false },
+    { doSample: true, topK: 3, seed: 5 },
+    { doSample: true, numReturnSequences: 3, seed: 2 },
+    { repetitionPenalty: 1.3, eosTokenId: 6 },
+    { guidanceScale: 1.5 },
+    { guidanceScale: 2, doSample: true, numReturnSequences: 2, seed: 8 },
+    { promptLookupNumTokens: 4, inputIds: PROMPTS.slice(0, 1) },
+  ])('with %o', async (options) => {
+    const common = { inputIds: PROMPTS, maxNewTokens: 40, ...options };
+    const [plain, guessing] = [new LookupModel(7), new LookupModel(7)];
+    const { stats: plainStats, ...expected } = await generate(plain, {}, { ...common, constraint: plainly });
+    const constraint = drafting(known);
+    const { stats, ...output } = await generate(guessing, {}, { ...common, constraint });
+    expect(output).toEqual(expected);
+    expect(stats.newTokens).toBe(plainStats.newTokens);
+    expect(stats.drafts?.accepted).toBeGreaterThan(1);
+    expect(stats.drafts?.drafted).toBeGreaterThan(stats.drafts?.accepted as number);
+    expect(guessing.open).toBe(0);
+  });
+
+  it('and asks for no more tokens than a row may have', async () => {
+    const guessing = new LookupModel(7);
+    const constraint = drafting(() => Array(500).fill(1));
+    const { sequences } = await generate(guessing, {}, { inputIds: [[1]], maxNewTokens: 9, constraint });
+    expect(sequences[0]).toHaveLength(10);
+    expect(Math.max(...guessing.steps.map(({ length }) => length))).toBe(8);
+  });
+});
+
 describe.each(['qwen3_moe_c', 'qwen2_moe_b', 'qwen3_next_g', 'qwen3_5_moe_text_i', 'qwen4_exp_k'])(
   '%s',
   (name) => {
@@ -114,6 +169,34 @@ describe.each(['qwen3_moe_c', 'qwen2_moe_b', 'qwen3_next_g', 'qwen3_5_moe_text_i
       });
       expect(again.sequences).toEqual(alone.sequences);
       await fresh.dispose();
+    });
+
+    it('takes back in each of several rows what was wrong in it', async () => {
+      await using real = await AutoModelForCausalLM.fromPretrained(goldenModel(name), { dtype: 'float32' });
+      const common = {
+        inputIds: [
+          [11, 45, 7, 301],
+          [3, 99, 100, 3],
+        ],
+        ...{
+          doSample: false,
+          eosTokenId: [],
+          repetitionPenalty: 1,
+          maxNewTokens: 40,
+        },
+      };
+      const plain = await real.generate({ ...common, constraint: plainly });
+      // The tokens that come, one of them now and then another.
+      const coming = (row: number) => (tokens: readonly number[]) =>
+        (plain.sequences[row] as number[])
+          .slice(4 + tokens.length, 4 + tokens.length + ((tokens.length + row) % 4))
+          .map((id, i) => (tokens.length % 5 === 0 && i === 1 ? (id + 1) % 200 : id));
+      const constraint: ConstraintFactory = (row) => drafting(coming(row))(row);
+      const output = await real.generate({ ...common, constraint });
+      expect(output.sequences).toEqual(plain.sequences);
+      const { drafted = 0, accepted = 0 } = output.stats.drafts ?? {};
+      expect(accepted).toBeGreaterThan(20);
+      expect(drafted).toBeGreaterThan(accepted);
     });
   },
 );
