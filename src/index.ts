@@ -9,6 +9,7 @@ export { AutoProcessor, type ProcessorLoadOptions } from './auto/auto-processor.
 export type { ConfigOverride, PretrainedConfig } from './auto/load-config.ts';
 export type { LoadOptions } from './auto/load-model.ts';
 export { DEMO_MODEL, type ModelSource, resolveRepo } from './auto/open-repo.ts';
+export type { PinnedExperts } from './auto/pinned-experts.ts';
 export type { PrefixCacheOptions } from './auto/prefix-cache-options.ts';
 export { type SavedCheckpoint, type SaveQuantizedOptions, saveQuantized } from './auto/save-quantized.ts';
 export type { DType, WeightDType } from './dtype.ts';
@@ -90,6 +91,7 @@ export type {
   VisualInputs,
 } from './model/image-text-to-text.ts';
 export { ImageTextToText } from './model/image-text-to-text.ts';
+export type { PinnedExpertsStats } from './model/model-parts.ts';
 export type {
   ExpertsImplementation,
   ExpertsName,

@@ -57,6 +57,7 @@ const TYPESCRIPT: Record<string, readonly string[]> = {
     'model',
     'models',
     'quantize',
+    'routing',
     'runtime',
     'safetensors',
     'tokenizer',
@@ -98,6 +99,7 @@ const CONTRACTS: Record<string, readonly string[]> = {
  */
 const INSIDE: Record<string, readonly string[]> = {
   'engine/tuning/measure.ts': ['engine/tuning/policy.ts'],
+  'engine/tuning/pass-times.ts': ['engine/tuning/measure.ts', 'engine/tuning/policy.ts'],
   'engine/tuning/store.ts': ['engine/tuning/policy.ts'],
   'engine/cache/': ['engine/cache/'],
   'generation/candidates.ts': ['generation/shortlist.ts'],

@@ -182,6 +182,8 @@ describe('the public surface', () => {
         "ParsedResponse",
         "PartialOutput",
         "PatchRule",
+        "PinnedExperts",
+        "PinnedExpertsStats",
         "PixelBounds",
         "PixelValues",
         "PreTrainedModel",

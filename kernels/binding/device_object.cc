@@ -196,7 +196,12 @@ Napi::Value Copy(const Napi::CallbackInfo& info, const DevicePtr& device) {
 Napi::Value OpenStore(const Napi::CallbackInfo& info, const DevicePtr& device) {
   const auto store = WeightStoreObject::Unwrap(info[0].As<Napi::Object>())->store(info.Env());
   const auto dtype = static_cast<DType>(info[1].ToNumber().Int32Value());
-  return Share(info.Env(), device->OpenStore(store, dtype, static_cast<int64_t>(Bytes(info, 2))));
+  ops::StoreLimits limits = {.max_bytes = static_cast<int64_t>(Bytes(info, 2)),
+                             .max_pinned_bytes = static_cast<int64_t>(Bytes(info, 4))};
+  const auto pinned = info[3].As<Napi::Int32Array>();
+  for (size_t i = 0; i + 1 < pinned.ElementLength(); i += 2)
+    limits.pinned.push_back({pinned[i], pinned[i + 1]});
+  return Share(info.Env(), device->OpenStore(store, dtype, std::move(limits)));
 }
 
 // Off this thread, because freeing waits for the device.
@@ -226,6 +231,8 @@ Napi::Value StoreStatus(const Napi::CallbackInfo& info) {
   object.Set("hits", static_cast<double>(counts.hits));
   object.Set("fetches", static_cast<double>(counts.fetches));
   object.Set("fetchedBytes", static_cast<double>(counts.bytes));
+  object.Set("pinned", static_cast<double>(counts.pinned));
+  object.Set("pinnedHits", static_cast<double>(counts.pinned_hits));
   return object;
 }
 

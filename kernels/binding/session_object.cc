@@ -142,10 +142,15 @@ Napi::Value SessionObject::JsRoutedTokens(const Napi::CallbackInfo& info) {
   Napi::Array routers = Napi::Array::New(env);
   for (const RoutedTokens& router : session(env)->routing()) {
     Napi::Float64Array tokens = Napi::Float64Array::New(env, router.experts());
-    for (size_t e = 0; e < router.experts(); e++) tokens[e] = static_cast<double>(router.of(e));
+    Napi::Float64Array reads = Napi::Float64Array::New(env, router.experts());
+    for (size_t e = 0; e < router.experts(); e++) {
+      tokens[e] = static_cast<double>(router.tokens(e));
+      reads[e] = static_cast<double>(router.reads(e));
+    }
     Napi::Object object = Napi::Object::New(env);
     object.Set("layer", Napi::Number::New(env, static_cast<double>(router.layer())));
     object.Set("tokens", tokens);
+    object.Set("reads", reads);
     routers[routers.Length()] = object;
   }
   return routers;

@@ -17,9 +17,9 @@ namespace switchyard::binding {
 //     cancelRun(id) ends the run early
 //   capture(feeds, outputs, fetches): Promise<{ run: External, expertsCalls: number[] }>    records a run for
 //     Device.replay instead
-//   routedTokens(): { layer: number, tokens: Float64Array }[]    how many each router has sent to each
-//   expert,
-//     over all runs
+//   routedTokens(): { layer: number, tokens: Float64Array, reads: Float64Array }[]    how many each router
+//   has
+//     sent to each expert over all runs, and in how many runs there were any
 //   dispose(): Promise<void>    frees the session, off this thread, when its last run has ended
 class SessionObject : public Napi::ObjectWrap<SessionObject> {
  public:

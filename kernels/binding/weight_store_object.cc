@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "../engine/round_weights.h"
+#include "../weights/pinned_pages.h"
 #include "../weights/prefetch.h"
 #include "../weights/quantized_parts.h"
 #include "../weights/widen.h"
@@ -137,6 +138,7 @@ Napi::Function WeightStoreObject::Define(Napi::Env env) {
                       InstanceMethod<&WeightStoreObject::JsCheckScales>("checkScales"),
                       InstanceMethod<&WeightStoreObject::JsRoundWeights>("roundWeights"),
                       InstanceMethod<&WeightStoreObject::JsPrefetch>("prefetch"),
+                      InstanceMethod<&WeightStoreObject::JsPin>("pin"),
                       InstanceMethod<&WeightStoreObject::JsDispose>("dispose")});
 }
 
@@ -212,11 +214,29 @@ Napi::Value WeightStoreObject::JsRoundWeights(const Napi::CallbackInfo& info) {
 void WeightStoreObject::JsPrefetch(const Napi::CallbackInfo& info) {
   const auto handles = ReadColumn<int32_t>(info, 0, napi_int32_array);
   StartPrefetch(store(info.Env()), std::vector<int64_t>(handles.data, handles.data + handles.size),
-                stop_prefetch_);
+                stop_reading_ahead_);
+}
+
+Napi::Value WeightStoreObject::JsPin(const Napi::CallbackInfo& info) {
+  const auto numbers = ReadColumn<int32_t>(info, 0, napi_int32_array);
+  std::vector<TensorSlice> slices;
+  for (size_t i = 0; i + 2 < numbers.size; i += 3)
+    slices.push_back({numbers.data[i], numbers.data[i + 1], numbers.data[i + 2]});
+  return StartFunction<PinnedBytes>(
+      info.Env(),
+      [open = store(info.Env()), slices = std::move(slices), stop = stop_reading_ahead_] {
+        return PinSlices(*open, slices, *stop);
+      },
+      [](Napi::Env env, PinnedBytes& pinned) {
+        Napi::Object object = Napi::Object::New(env);
+        object.Set("locked", static_cast<double>(pinned.locked));
+        object.Set("read", static_cast<double>(pinned.read));
+        return object;
+      });
 }
 
 void WeightStoreObject::JsDispose(const Napi::CallbackInfo&) {
-  *stop_prefetch_ = true;
+  *stop_reading_ahead_ = true;
   store_ = nullptr;
 }
 

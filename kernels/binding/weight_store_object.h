@@ -19,7 +19,7 @@ class WeightStoreObject : public Napi::ObjectWrap<WeightStoreObject> {
  public:
   static Napi::Function Define(Napi::Env env);
   explicit WeightStoreObject(const Napi::CallbackInfo& info);
-  ~WeightStoreObject() override { *stop_prefetch_ = true; }
+  ~WeightStoreObject() override { *stop_reading_ahead_ = true; }
 
   // The open store. Throws after dispose().
   std::shared_ptr<const WeightStore> store(Napi::Env env) const;
@@ -30,11 +30,13 @@ class WeightStoreObject : public Napi::ObjectWrap<WeightStoreObject> {
   // (request: Float64Array) → Promise<{ codes, scales, zeros: Buffer }>
   Napi::Value JsRoundWeights(const Napi::CallbackInfo& info);
   void JsPrefetch(const Napi::CallbackInfo& info);  // (handles: Int32Array)
+  // (slices: Int32Array of handle, index, count each) → Promise<{ locked, read: bytes }>
+  Napi::Value JsPin(const Napi::CallbackInfo& info);
   void JsDispose(const Napi::CallbackInfo& info);
 
   std::shared_ptr<const WeightStore> store_;
-  // Ends the prefetches of this store.
-  std::shared_ptr<std::atomic<bool>> stop_prefetch_ = std::make_shared<std::atomic<bool>>(false);
+  // Ends the prefetches of this store, and what is being pinned of it.
+  std::shared_ptr<std::atomic<bool>> stop_reading_ahead_ = std::make_shared<std::atomic<bool>>(false);
 };
 
 }  // namespace switchyard::binding

@@ -16,7 +16,7 @@
 namespace switchyard::ops {
 
 // Raised with every change of what is declared here or of ort::Functions: addon and library are built apart.
-constexpr int kDeviceAbi = 3;
+constexpr int kDeviceAbi = 4;
 
 struct DeviceInfo {
   std::string name;
@@ -27,9 +27,24 @@ struct DeviceInfo {
 
 // What came of fetching experts on demand; all zero where every weight is resident.
 struct ResidencyCounts {
-  int64_t hits = 0;     // experts wanted that were there
-  int64_t fetches = 0;  // experts that had to be brought
-  int64_t bytes = 0;    // brought
+  int64_t hits = 0;         // experts wanted that were there
+  int64_t fetches = 0;      // experts that had to be brought
+  int64_t bytes = 0;        // brought
+  int64_t pinned = 0;       // experts that stay
+  int64_t pinned_hits = 0;  // of the hits, those on them
+};
+
+// An expert of a layer: the handle of its gate matrix, or of the tensor that holds those of all, and its
+// place among the layer's experts.
+struct ExpertId {
+  int64_t gate, index;
+};
+
+// Bounds of the weights' memory, and what is to stay within them.
+struct StoreLimits {
+  int64_t max_bytes = 0;              // 0: no bound
+  std::vector<ExpertId> pinned = {};  // the most wanted first; as many stay as there is room for
+  int64_t max_pinned_bytes = 0;       // 0: half of the experts' room
 };
 
 // The weights of one store on a device, in one element type. Shared by all sessions of a model.
@@ -73,9 +88,8 @@ class Device {
   // One run at a time enqueues.
   virtual std::mutex& run_mutex() = 0;
 
-  // `max_bytes` bounds the weights' memory; 0: no bound.
   virtual std::shared_ptr<DeviceStore> OpenStore(std::shared_ptr<const WeightStore> store, DType dtype,
-                                                 int64_t max_bytes) = 0;
+                                                 StoreLimits limits) = 0;
   // The ops keep device and store alive; `calls`, which hears of every call of MoeExperts, must outlive them.
   virtual std::unique_ptr<DeviceOps> MakeOps(std::shared_ptr<DeviceStore> store, ExpertsCounter& calls) = 0;
 

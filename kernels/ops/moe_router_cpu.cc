@@ -41,7 +41,7 @@ void MoeRouterOnCpu::Compute(KernelContext& context) {
                .weights = weights,
                .precision = op_.precision},
               *workspace, pool);
-  if (routed_) routed_->Count(indices, tokens * op_.top_k);
+  if (routed_) routed_->Count(indices, tokens, op_.top_k);
 }
 
 }  // namespace

@@ -11,6 +11,10 @@ size_t PageSize();
 // of a page.
 void BringIn(uintptr_t begin, uintptr_t end);
 
+// Brings the pages of [begin, end) in and has the system keep them there until they are unmapped. False, and
+// nothing is certain, where it does not let this process keep so many. `begin` is the first byte of a page.
+bool LockIn(uintptr_t begin, uintptr_t end);
+
 // `bytes` of zeros that can only be read: at `place`, in the stead of the mapping that is there and that has
 // as many bytes, or anywhere where that is null. Null on failure. Readers of `place` may fault meanwhile
 // (read_faults.h).

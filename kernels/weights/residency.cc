@@ -1,5 +1,6 @@
 #include "residency.h"
 
+#include <algorithm>
 #include <stdexcept>
 #include <string>
 #include <tuple>
@@ -9,12 +10,24 @@ namespace switchyard {
 Residency::Residency(int64_t experts, int64_t slots)
     : slot_of_(static_cast<size_t>(experts), -1),
       expert_in_(static_cast<size_t>(slots), -1),
-      uses_(static_cast<size_t>(experts)) {}
+      uses_(static_cast<size_t>(experts)),
+      pinned_(static_cast<size_t>(experts)) {}
+
+void Residency::Pin(int64_t expert) {
+  if (IsPinned(expert)) return;
+  if (num_pinned_ == slots())
+    throw std::invalid_argument("no slot is left to pin expert " + std::to_string(expert) + " to");
+  pinned_[static_cast<size_t>(expert)] = true;
+  num_pinned_++;
+}
 
 std::vector<Residency::Fetch> Residency::Request(const std::vector<int64_t>& wanted) {
-  if (static_cast<int64_t>(wanted.size()) > slots()) {
-    throw std::invalid_argument(std::to_string(wanted.size()) + " experts are wanted at once, but there is " +
-                                "room for " + std::to_string(slots()));
+  const int64_t loose =
+      std::count_if(wanted.begin(), wanted.end(), [this](int64_t expert) { return !IsPinned(expert); });
+  if (loose > slots() - num_pinned_) {
+    throw std::invalid_argument(std::to_string(loose) +
+                                " experts are wanted at once, but there is room for " +
+                                std::to_string(slots() - num_pinned_));
   }
   requests_++;
   for (const int64_t expert : wanted) {
@@ -42,8 +55,7 @@ void Residency::Forget(int64_t expert) {
   slot_of_[static_cast<size_t>(expert)] = -1;
 }
 
-// The slot to give away; one used in this very request never is, because there are at least as many slots as
-// wanted experts.
+// The slot to give away. There is one: slots suffice for what is pinned and what is wanted.
 int64_t Residency::Victim() const {
   int64_t best = -1;
   std::tuple<int64_t, int64_t> best_use;
@@ -51,7 +63,7 @@ int64_t Residency::Victim() const {
     const int64_t expert = expert_in_[static_cast<size_t>(slot)];
     if (expert < 0) return slot;
     const Use& use = uses_[static_cast<size_t>(expert)];
-    if (use.last == requests_) continue;
+    if (use.last == requests_ || IsPinned(expert)) continue;
     const auto key = std::make_tuple(use.count, use.last);
     if (best < 0 || key < best_use) {
       best = slot;

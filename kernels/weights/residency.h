@@ -17,10 +17,16 @@ class Residency {
 
   Residency(int64_t experts, int64_t slots);
 
+  // Has an expert stay once it was brought. Throws std::invalid_argument where as many are pinned as there
+  // are slots.
+  void Pin(int64_t expert);
+  bool IsPinned(int64_t expert) const { return pinned_[static_cast<size_t>(expert)]; }
+
   // Notes a use of each of `wanted` (all different, at most as many as slots) and returns those to be
   // brought, which count as resident from then on. They take free slots first, then those of the experts used
-  // least often, among equals least recently; what is wanted now stays. Throws std::invalid_argument for more
-  // experts than slots.
+  // least often, among equals least recently; what is pinned or wanted now stays. Throws
+  // std::invalid_argument where more experts that are not pinned are wanted than there are slots beside the
+  // pinned ones.
   std::vector<Fetch> Request(const std::vector<int64_t>& wanted);
 
   // Takes back that an expert is resident, because it could not be brought.
@@ -41,6 +47,8 @@ class Residency {
   std::vector<int64_t> slot_of_;    // by expert
   std::vector<int64_t> expert_in_;  // by slot
   std::vector<Use> uses_;           // by expert
+  std::vector<bool> pinned_;        // by expert
+  int64_t num_pinned_ = 0;
 };
 
 }  // namespace switchyard

@@ -42,6 +42,7 @@ import { headerProgress, uploadProgress } from './load-progress.ts';
 import { openModelCheckpoint } from './model-checkpoint.ts';
 import { modelIdentity } from './model-identity.ts';
 import { HUB_OPTIONS, type ModelSource, openRepo } from './open-repo.ts';
+import { checkPinnedExperts, type PinnedExperts, type Pins, PlacedPins, readPins } from './pinned-experts.ts';
 import { checkPrefixCache, defaultPrefixBytes, type PrefixCacheOptions } from './prefix-cache-options.ts';
 import { ImageTextPromptReader, TextPromptReader } from './prompt-reader.ts';
 import { openQuantization } from './quantization.ts';
@@ -61,6 +62,11 @@ export interface LoadOptions extends HubOptions {
    * chosen, and those used least give way.
    */
   maxMemory?: number | string;
+  /**
+   * Keeps the experts that a file of routing records needs most where they are computed with: on the CPU their pages in memory, on a GPU, under
+   * `maxMemory`, there.
+   */
+  pinnedExperts?: PinnedExperts;
   /** Backend of the experts, as a name or by sub-config; default `grouped_mm`. */
   expertsImplementation?: ExpertsImplementation | null;
   /**
@@ -105,6 +111,7 @@ export interface LoadOptions extends HubOptions {
 const NAMES: OptionNames<Omit<LoadOptions, keyof HubOptions>> = {
   ...{ config: true, dtype: true, device: true, maxMemory: true, expertsImplementation: true },
   ...{ decodeWithBatchedMm: true, threads: true, cacheDtype: true, maxCacheLength: true, allowMissing: true },
+  pinnedExperts: true,
   prefixCache: true,
   maxCacheBytes: true,
   quantization: true,
@@ -127,6 +134,7 @@ export async function loadModel(
 ): Promise<ModelParts> {
   checkOptions(options);
   const maxMemory = checkMaxMemory(options);
+  checkPinnedExperts(options.pinnedExperts);
   const prefixBytes = checkPrefixCache(options.prefixCache);
   const { maxCacheBytes: bound } = options;
   const maxCacheBytes = bound === undefined ? undefined : parseMemory(bound, 'maxCacheBytes');
@@ -137,6 +145,8 @@ export async function loadModel(
   const model = kind === 'text' ? (described.languageModel ?? described) : described;
   checkKind(model, kind, idOrFolder);
   const device = deviceFor(model, options, idOrFolder);
+  const { pinnedExperts } = options;
+  const pins = pinnedExperts === undefined ? undefined : await readPins(pinnedExperts, model, idOrFolder);
   const expertsModel = {
     subConfigs: model.subConfigs,
     hasExperts: model.routed !== undefined,
@@ -168,14 +178,16 @@ export async function loadModel(
     prefixBytes,
     maxCacheBytes,
     backend: textBackend(experts),
+    pins,
   };
   const int8Activations = wantsInt8Activations(request.checkpoint, options, idOrFolder);
-  const { engine, towers, release } = await openRuntimes({ ...request, int8Activations }, options);
+  const { engine, towers, pinned, release } = await openRuntimes({ ...request, int8Activations }, options);
   const { maxCacheLength = Number.POSITIVE_INFINITY } = options;
   const contextLength = Math.min(model.contextLength, maxCacheLength, engine.mostPositions);
   return {
     ...{ idOrFolder, model, config: json, generationConfig, dtype },
     ...{ engine, contextLength, expertsModel, experts, release },
+    ...(pinned && { pinned }),
     identity: once(() => modelIdentity(model, json, request.checkpoint)),
     weights: storedWeights(request.checkpoint),
     prompts: kind === 'text' ? new TextPromptReader(repo) : new ImageTextPromptReader(repo),
@@ -213,11 +225,13 @@ interface RuntimesRequest {
   /** Of the text model. */
   readonly backend: string;
   readonly int8Activations: boolean;
+  readonly pins: Pins | undefined;
 }
 
 /** Opens a model's weights and sessions where it is to compute; after a failure nothing of them is left. */
 async function openRuntimes(request: RuntimesRequest, options: LoadOptions) {
-  const { model, checkpoint, dtype, int8Activations, cacheDtype, head, maxMemory, backend } = request;
+  const { model, checkpoint, dtype, int8Activations, cacheDtype, head, backend } = request;
+  const pins = request.pins && new PlacedPins(request.pins, model, checkpoint);
   // What has been opened, to be freed from the last to the first.
   const opened: (() => Promise<void> | void)[] = [];
   const release = async () => {
@@ -228,7 +242,7 @@ async function openRuntimes(request: RuntimesRequest, options: LoadOptions) {
     const store = openWeightStore(tensors.values(), quantized.values());
     opened.push(() => store.dispose());
     await store.checkScales(quantized.keys());
-    const weights = await openDeviceWeights(store, dtype, request.device, maxMemory);
+    const weights = await openDeviceWeights(store, request, pins);
     if (weights)
       opened.push(
         () => weights.device.dispose(),
@@ -250,7 +264,8 @@ async function openRuntimes(request: RuntimesRequest, options: LoadOptions) {
     engine.assertSupported(backend);
     if (weights) for (const tower of Object.values(towers)) await tower.prepare(options.signal);
     await engine.prepare({ head, intermediates: false, visual: false }, backend, options.signal);
-    return { engine, towers, release };
+    const pinned = await (weights ? pins?.onDevice(engine) : pins?.inMemory(store, engine, options));
+    return { engine, towers, pinned, release };
   } catch (error) {
     await release();
     throw error;
@@ -271,14 +286,13 @@ function openTowers(
 /** The weights on the device asked for; undefined for the CPU. */
 async function openDeviceWeights(
   store: WeightStore,
-  dtype: DType,
-  device: Device,
-  maxMemory: number | undefined,
+  { dtype, device, maxMemory }: Pick<RuntimesRequest, 'dtype' | 'device' | 'maxMemory'>,
+  pins: PlacedPins | undefined,
 ): Promise<DeviceWeights | undefined> {
   const opened = await openDevice(device);
   if (!opened && maxMemory !== undefined) throw new InputError(MEMORY_WITHOUT_GPU);
   try {
-    return opened?.openWeights(store, dtype, maxMemory ?? 0);
+    return opened?.openWeights(store, dtype, { maxBytes: maxMemory ?? 0, ...pins?.limits });
   } catch (error) {
     await opened?.dispose();
     throw error;

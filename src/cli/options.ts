@@ -70,6 +70,8 @@ export interface ComputeFlags {
   device?: Device;
   maxMemory?: string;
   maxCache?: string;
+  pinExperts?: string;
+  pinMemory?: string;
   quantize?: Quantization;
   int8Activations?: true;
   compile?: CompileMode | true;
@@ -101,13 +103,22 @@ export function addComputeOptions(command: Command): Command {
       '--max-cache <size>',
       'most memory for the cache, such as 2GB; where it is met, the youngest requests wait',
     )
+    .option(
+      '--pin-experts <file>',
+      'keep the experts at hand that a file of generate --routing needs most; on a GPU with --max-memory',
+    )
+    .option('--pin-memory <size>', 'most memory for these, such as 8GB (default: half of what is free)')
     .option('--threads <n>', 'threads to compute with', integer(1, 1024));
 }
 
 /** Those options of `fromPretrained`. */
 export function computeOptions(flags: ComputeFlags) {
   const { dtype, device, maxMemory, decodeWithBatchedMm, threads, quantize, int8Activations } = flags;
+  const { pinExperts: file, pinMemory: maxBytes } = flags;
+  if (maxBytes !== undefined && file === undefined)
+    throw new UsageError('--pin-memory bounds what --pin-experts keeps at hand; name its file, too');
   return given({
+    ...(file !== undefined && { pinnedExperts: { file, ...given({ maxBytes }) } }),
     ...{ dtype, device, maxMemory, decodeWithBatchedMm, threads, quantization: quantize },
     maxCacheBytes: flags.maxCache,
     activationQuantization: int8Activations && ('int8' as const),

@@ -1,6 +1,6 @@
 import { bytesPerDecodedToken, weightWork } from '../bench/work.ts';
 import type { ExecutionStats, GenerateStats, Grid } from '../index.ts';
-import type { ModelWeights } from '../model/model-parts.ts';
+import type { ModelWeights, PinnedExpertsStats } from '../model/model-parts.ts';
 import { formatBytes } from '../units.ts';
 
 /** A picture of the prompt: its grid of patches (time, height, width) and the tokens it takes. */
@@ -54,7 +54,13 @@ function decodeNote(
   return execution && execution.decodeBackend !== asked ? `; decode by ${execution.decodeBackend}` : '';
 }
 
-function executionRows({ compileMode, tuning, graphs, residency }: ExecutionStats): string[][] {
+function executionRows({
+  compileMode,
+  tuning,
+  graphs,
+  residency,
+  pinnedExperts,
+}: ExecutionStats): string[][] {
   const rows: string[][] = [];
   if (compileMode !== 'default' || graphs) rows.push(['compile', compileMode]);
   if (tuning) {
@@ -76,7 +82,16 @@ function executionRows({ compileMode, tuning, graphs, residency }: ExecutionStat
       hits + fetches > 0 ? `; experts: ${hits} there, ${fetches} fetched, ${size(fetchedBytes)}` : '';
     rows.push(['GPU weights', size(residentBytes) + fetched]);
   }
+  if (pinnedExperts) rows.push(['pinned', describePinned(pinnedExperts)]);
   return rows;
+}
+
+function describePinned({ experts, bytes, lockedBytes, ...rates }: PinnedExpertsStats): string {
+  const percent = (share: number) => `${(100 * share).toFixed(1)}%`;
+  const locked = lockedBytes === bytes ? 'all of it locked' : `${formatBytes(lockedBytes)} of it locked`;
+  const { predictedHitRate, hitRate } = rates;
+  const measured = hitRate === undefined ? '' : `, ${percent(hitRate)} measured`;
+  return `${experts} experts, ${formatBytes(bytes)}, ${locked}; reads of experts that go to them: ${percent(predictedHitRate)} predicted${measured}`;
 }
 
 function pace(tokens: number, ms: number, perSecond: number): string {

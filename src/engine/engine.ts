@@ -1,8 +1,9 @@
 import { ExpertsError, InputError } from '../errors.ts';
 import type { ExpertsContext } from '../experts/interface.ts';
 import { ExpertsInterface } from '../experts/registry.ts';
-import type { Model } from '../models/architecture.ts';
+import { isRoutedExpert, type Model } from '../models/architecture.ts';
 import * as io from '../models/io.ts';
+import type { RouterCounts } from '../runtime/binding.ts';
 import type { DeviceWeights } from '../runtime/device.ts';
 import type { WeightStore } from '../runtime/types.ts';
 import { formatBytes } from '../units.ts';
@@ -24,6 +25,7 @@ import { RoutingTap } from './routing.ts';
 import { Runner } from './runner.ts';
 import { type Prompt, Sequence } from './sequence.ts';
 import { type GraphVariant, Sessions } from './sessions.ts';
+import { PassTimes } from './tuning/pass-times.ts';
 import { Turns } from './turns.ts';
 
 /**
@@ -34,6 +36,8 @@ export class Engine {
   readonly model: Model;
   /** Where the routers send tokens. */
   readonly routing = new RoutingTap();
+  /** How long passes take. */
+  readonly passTimes = new PassTimes();
   /** Sequences that outlive the calls which compute them. */
   readonly kept: KeptSequences;
   readonly #logits: LogitsBuffers;
@@ -107,6 +111,11 @@ export class Engine {
     return this.#pool.blocks;
   }
 
+  /** Whether activations that meet codes of integers are rounded to int8. */
+  get int8Activations(): boolean {
+    return this.#options.int8Activations ?? false;
+  }
+
   /** Whether decode steps are recorded on a device, and how that goes. */
   get recording(): RecordingPolicy {
     return this.#runner.policy;
@@ -131,14 +140,14 @@ export class Engine {
   get expertBytes(): number {
     const { routed, work } = this.model;
     if (!routed) return 0;
-    const stored = storedWeights(this.#checkpoint).filter(({ name }) => work.use(name).share < 1);
+    const stored = storedWeights(this.#checkpoint).filter(({ name }) => isRoutedExpert(work.use(name)));
     const bytes = stored.reduce((sum, { byteLength }) => sum + byteLength, 0);
     return Math.round(bytes / (routed.layers.length * routed.count));
   }
 
-  /** How many tokens each layer that routes has sent to each of its experts so far. Not counted on a device. */
-  routedTokens(): Promise<ReadonlyMap<number, Float64Array>> {
-    return this.#sessions.routedTokens();
+  /** What each layer that routes has done so far, by its index. Not counted on a device. */
+  routerCounts(): ReadonlyMap<number, RouterCounts> {
+    return this.#sessions.routerCounts();
   }
 
   /** Opens the session of a variant ahead of its first run. */
@@ -290,7 +299,9 @@ export class Engine {
       sequence.computed += tokens;
       this.#prefixes.keep(sequence, request.kind);
     }
-    this.#pace.passed(batch.ids.length, performance.now() - started);
+    const milliseconds = performance.now() - started;
+    this.#pace.passed(batch.ids.length, milliseconds);
+    this.passTimes.passed(batch.ids.length, request.experts, milliseconds);
     const { [io.CANDIDATE_LOGITS.name]: values, [io.CANDIDATE_IDS.name]: ids } = result.outputs;
     if (!values || !ids) return result;
     return {

@@ -3,6 +3,7 @@ import { ExpertsInterface } from '../experts/registry.ts';
 import { Graph } from '../graph/graph.ts';
 import type { Model } from '../models/architecture.ts';
 import type { Variant } from '../nn/scope.ts';
+import type { RouterCounts } from '../runtime/binding.ts';
 import type { RecordingSession, WeightStore } from '../runtime/types.ts';
 import { CheckpointWeights } from '../weights/checkpoint-weights.ts';
 import type { ModelCheckpoint } from '../weights/quantized-checkpoint.ts';
@@ -21,6 +22,8 @@ export class Sessions {
   readonly #store: WeightStore;
   readonly #options: DecoderOptions;
   readonly #sessions = new Map<string, Promise<RecordingSession>>();
+  /** Of these, those that have opened. */
+  readonly #opened = new Set<RecordingSession>();
   #disposed = false;
 
   constructor(model: Model, checkpoint: ModelCheckpoint, store: WeightStore, options: DecoderOptions) {
@@ -40,7 +43,10 @@ export class Sessions {
     if (!session) {
       session = this.#open(variant, ExpertsInterface.get(experts), signal);
       this.#sessions.set(key, session);
-      session.catch(() => this.#sessions.delete(key));
+      session.then(
+        (opened) => this.#opened.add(opened),
+        () => this.#sessions.delete(key),
+      );
     }
     return session;
   }
@@ -50,23 +56,27 @@ export class Sessions {
     if (this.#disposed) throw disposedError();
   }
 
-  /** How many tokens each layer that routes has sent to each expert, in passes of all variants: [layers][experts]. */
-  async routedTokens(): Promise<ReadonlyMap<number, Float64Array>> {
-    const sums = new Map<number, Float64Array>();
-    for (const opening of this.#sessions.values()) {
-      const session = await opening.catch(() => undefined);
-      for (const { layer, tokens } of session?.routedTokens() ?? []) {
-        const sum = sums.get(layer) ?? new Float64Array(tokens.length);
-        for (const [expert, count] of tokens.entries()) sum[expert] = (sum[expert] ?? 0) + count;
-        sums.set(layer, sum);
+  /** What each layer that routes has done in passes of all variants, by its index. */
+  routerCounts(): ReadonlyMap<number, RouterCounts> {
+    const sums = new Map<number, RouterCounts>();
+    for (const session of this.#opened)
+      for (const counts of session.routedTokens()) {
+        const { layer } = counts;
+        const sum = sums.get(layer);
+        sums.set(
+          layer,
+          sum
+            ? { layer, tokens: plus(sum.tokens, counts.tokens), reads: plus(sum.reads, counts.reads) }
+            : counts,
+        );
       }
-    }
     return sums;
   }
 
   /** Waits for runs in progress. */
   async dispose(): Promise<void> {
     this.#disposed = true;
+    this.#opened.clear();
     const sessions = [...this.#sessions.values()];
     this.#sessions.clear();
     for (const opening of sessions) await opening.then((session) => session.dispose()).catch(() => {});
@@ -85,3 +95,5 @@ export class Sessions {
     return openGraph(graph, this.#store, this.#options, signal);
   }
 }
+
+const plus = (a: Float64Array, b: Float64Array) => a.map((n, i) => n + (b[i] as number));

@@ -2,10 +2,16 @@
 
 import { DecoderDecoding } from '../engine/decoding.ts';
 import type { Engine } from '../engine/engine.ts';
-import { autotune, TOKEN_COUNTS, type TuningProgress } from '../engine/tuning/measure.ts';
+import {
+  type AutotuneOptions,
+  autotune,
+  TOKEN_COUNTS,
+  type TuningProgress,
+} from '../engine/tuning/measure.ts';
 import type { BuiltInBackend, TuningTable } from '../engine/tuning/policy.ts';
 import { readTuning, type TuningKey, writeTuning } from '../engine/tuning/store.ts';
 import { abortIf, didYouMean, expected, InputError } from '../errors.ts';
+import { isRoutedExpert } from '../models/architecture.ts';
 import { engineVersion } from '../runtime/binding.ts';
 import { cpuInfo, cpuModel } from '../runtime/machine.ts';
 import { version } from '../runtime/package-root.ts';
@@ -81,11 +87,34 @@ export async function tune(
   const key = tuningKey(parts, tokenCounts);
   const cached = await readTuning(key, parts.warn);
   if (cached) return { table: cached, source: 'cache', tokenCounts };
-  const { engine } = parts;
-  const run = (tokens: number, backend: BuiltInBackend) => runPass(engine, tokens, backend, signal);
-  const table = await autotune(run, { counts: tokenCounts, signal, onProgress });
+  const table = await measure(parts, { counts: tokenCounts, signal, onProgress });
   await writeTuning(key, table, parts.warn);
   return { table, source: 'measured', tokenCounts };
+}
+
+/** About how long some counts are measured again, while a call waits. */
+const RETUNE_SECONDS = 5;
+
+/** A table of which some counts were measured again, and kept. */
+export async function retune(
+  parts: ModelParts,
+  { table: before, tokenCounts }: Tuning,
+  counts: readonly number[],
+): Promise<Tuning> {
+  const fresh = await measure(parts, { counts, seconds: RETUNE_SECONDS });
+  const table = before.map((entry) => fresh.find(({ tokens }) => tokens === entry.tokens) ?? entry);
+  await writeTuning(tuningKey(parts, tokenCounts), table, parts.warn);
+  return { table, source: 'measured', tokenCounts };
+}
+
+async function measure({ engine }: ModelParts, options: AutotuneOptions): Promise<TuningTable> {
+  const run = (tokens: number, backend: BuiltInBackend) => runPass(engine, tokens, backend, options.signal);
+  try {
+    return await autotune(run, options);
+  } finally {
+    // What was measured says nothing of what was measured.
+    engine.passTimes.clear();
+  }
 }
 
 /** One prompt of random ids, up to the last token's logits. */
@@ -109,6 +138,13 @@ async function runPass(
   }
 }
 
+/** How the routed experts are stored, and what meets them: two checkpoints of one geometry may differ in it. */
+function storageOfExperts({ engine, model, weights }: ModelParts): string {
+  const experts = weights.filter(({ name }) => isRoutedExpert(model.work.use(name)));
+  const storages = [...new Set(experts.map(({ storage }) => storage))].sort();
+  return [...storages, ...(engine.int8Activations ? ['int8 activations'] : [])].join(', ');
+}
+
 /** Everything that a measurement depends on. */
 function tuningKey(parts: ModelParts, counts: readonly number[]): TuningKey {
   const { engine, model, dtype, threads, maxMemory = 0 } = parts;
@@ -120,6 +156,7 @@ function tuningKey(parts: ModelParts, counts: readonly number[]): TuningKey {
   return {
     ...{ model: model.modelType, dtype, device, maxMemory },
     threads: info ? 0 : (threads ?? defaultThreads()),
+    storage: storageOfExperts(parts),
     ...model.geometry,
     ...{ engine: engineVersion(), switchyard: version() },
     counts: counts.join(),

@@ -27,13 +27,14 @@ import {
   isTuned,
   MEASURE_OPTIONS,
   type MeasureOptions,
+  retune,
   type Tuning,
   tune,
   usesGraphs,
 } from './compile.ts';
 import { type ForwardInputs, forwardPass, type Intermediates } from './forward.ts';
 import type { CausalLMGenerateOptions } from './generate-options.ts';
-import type { ModelWeights } from './model-parts.ts';
+import type { ModelWeights, PinnedExpertsStats } from './model-parts.ts';
 import { PreTrainedModel } from './pretrained-model.ts';
 import { PROMPT_LOGPROBS_OPTIONS, type PromptLogprobsInputs, scorePrompts } from './prompt-logprobs.ts';
 import { PROMPT_OPTIONS, promptKind, readNegativePrompt, readPrompt } from './prompt-options.ts';
@@ -63,7 +64,12 @@ export interface ExecutionStats {
   readonly preemptions: number;
   /** Weights on a GPU, and experts that were brought there on demand. */
   readonly residency?: ResidencyStats;
+  /** With `pinnedExperts`. */
+  readonly pinnedExperts?: PinnedExpertsStats;
 }
+
+/** How often a model measures again for `auto`. */
+const MOST_RETUNINGS = 3;
 
 /** A decoder with a language-modelling head, whatever its prompts are made of. */
 export abstract class GenerativeModel<O extends CausalLMGenerateOptions = CausalLMGenerateOptions>
@@ -72,6 +78,7 @@ export abstract class GenerativeModel<O extends CausalLMGenerateOptions = Causal
 {
   #mode: CompileMode = 'default';
   #measuring: Promise<void> | undefined;
+  #retunings = 0;
   #compiling: Promise<void> = Promise.resolve();
   readonly #warned = new Set<string>();
 
@@ -131,7 +138,9 @@ export abstract class GenerativeModel<O extends CausalLMGenerateOptions = Causal
     signal: AbortSignal | undefined,
     onProgress?: MeasureOptions['onProgress'],
   ): Promise<void> {
-    if (this.autoTuning || !this.parts.expertsModel.hasExperts) return;
+    const { autoTuning } = this;
+    if (!this.parts.expertsModel.hasExperts || (autoTuning && this.#misjudged(autoTuning).length === 0))
+      return;
     this.#measuring ??= this.#measure({ ...(onProgress && { onProgress }) }).finally(() => {
       this.#measuring = undefined;
     });
@@ -142,13 +151,26 @@ export abstract class GenerativeModel<O extends CausalLMGenerateOptions = Causal
   }
 
   async #measure(options: MeasureOptions): Promise<void> {
-    const counts = checkTokenCounts(undefined, this.contextLength);
-    this.autoTuning = await tune(this.parts, counts, this.tuning, options);
+    const { autoTuning } = this;
+    if (autoTuning) {
+      this.#retunings++;
+      this.autoTuning = await retune(this.parts, autoTuning, this.#misjudged(autoTuning));
+    } else {
+      const counts = checkTokenCounts(undefined, this.contextLength);
+      this.autoTuning = await tune(this.parts, counts, this.tuning, options);
+    }
+  }
+
+  /** Token counts that were measured at a bad time, as passes since then show. A GPU replays recorded steps, which are faster than measured ones. */
+  #misjudged({ table }: Tuning): number[] {
+    const { passTimes, weights } = this.parts.engine;
+    return weights || this.#retunings >= MOST_RETUNINGS ? [] : passTimes.fasterThan(table);
   }
 
   /** What `--stats` tells besides the numbers of a generation. */
   get executionStats(): ExecutionStats {
     const { recording, weights, preemptions } = this.parts.engine;
+    const pinnedExperts = this.parts.pinned?.();
     return {
       device: weights?.device.name ?? 'cpu',
       compileMode: this.#mode,
@@ -159,6 +181,7 @@ export abstract class GenerativeModel<O extends CausalLMGenerateOptions = Causal
         graphs: { captures: recording.captures, replays: recording.replays, fault: recording.fault },
         residency: weights.stats,
       }),
+      ...(pinnedExperts && { pinnedExperts }),
     };
   }
 

@@ -14,6 +14,23 @@ export interface ModelWeights {
   readonly work: TokenWork;
 }
 
+/** Experts that are kept where they are computed with, and what comes of it. */
+export interface PinnedExpertsStats {
+  /** In all layers together. */
+  readonly experts: number;
+  /** Bytes of them as stored. */
+  readonly bytes: number;
+  /** Of these, what stays whatever happens; the rest stays in memory as long as nothing else presses. */
+  readonly lockedBytes: number;
+  /**
+   * Share of the reads of experts that go to them, by the file of records. A pass reads the weights of an expert once, however many of its
+   * tokens go there.
+   */
+  readonly predictedHitRate: number;
+  /** The same of all passes of this model; absent before the first. */
+  readonly hitRate?: number;
+}
+
 /** What a loaded model is made of. */
 export interface ModelParts {
   readonly idOrFolder: string;
@@ -44,6 +61,8 @@ export interface ModelParts {
   /** As asked for. */
   readonly threads: number | undefined;
   readonly maxMemory: number | undefined;
+  /** Experts that are kept at hand, where that was asked for. */
+  readonly pinned?: () => PinnedExpertsStats;
   /** Reads texts and conversations. */
   readonly prompts: PromptReader;
   readonly warn: (message: string) => void;

@@ -155,8 +155,8 @@ export abstract class PreTrainedModel {
   async routedTokens(): Promise<RoutedTokens> {
     const { engine, model } = this.parts;
     const { layers, count } = model.routed ?? { layers: [], count: 0 };
-    const counted = await engine.routedTokens();
-    return { layers, tokens: layers.map((layer) => counted.get(layer) ?? new Float64Array(count)) };
+    const counted = engine.routerCounts();
+    return { layers, tokens: layers.map((layer) => counted.get(layer)?.tokens ?? new Float64Array(count)) };
   }
 
   /** What a file of routing records has to say of the model. */

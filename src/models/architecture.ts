@@ -1,5 +1,5 @@
 import type { DeclaredDtype } from '../dtype.ts';
-import type { ExpertsContext } from '../experts/interface.ts';
+import type { ExpertsContext, ExpertsWeights } from '../experts/interface.ts';
 import type { Graph } from '../graph/graph.ts';
 import type { WeightSource } from '../graph/weight-source.ts';
 import type { Grid, SoundFeatures } from '../media/types.ts';
@@ -69,6 +69,8 @@ export interface Model {
   headWeight?(stored: WeightSource): { readonly source: string; readonly own: string };
   /** Where the routed experts run and how a checkpoint stores them, by MoE layer. Asks for no tensor. */
   expertsContexts(stored: WeightSource, target: Target): ExpertsContext[];
+  /** The tensors of the routed experts as a checkpoint has them, by MoE layer. Asks for none. */
+  expertsWeights(stored: WeightSource): ExpertsWeights[];
   /** Emits the decoder of a variant. Inputs and outputs: see `io.ts`. Every weight is asked for, so that building is the load check. */
   build(graph: Graph, variant: Variant): void;
 }
@@ -109,6 +111,11 @@ export interface TensorUse {
   readonly share: number;
   /** Whether it belongs to a routed expert that the config does not count: config and weights are then of different models. */
   readonly isSurplusExpert: boolean;
+}
+
+/** Whether a tensor holds matrices of routed experts, all of one or of all. */
+export function isRoutedExpert({ share }: TensorUse): boolean {
+  return share > 0 && share < 1;
 }
 
 /** Kinds of tokens, as in `mm_token_type_ids`. */

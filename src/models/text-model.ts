@@ -2,7 +2,7 @@ import type { WeightSource } from '../graph/weight-source.ts';
 import { attentionCache } from '../nn/attention.ts';
 import { positionAxesOf, promptPositions } from '../nn/rope.ts';
 import type { Target } from '../nn/scope.ts';
-import { expertsContext } from '../nn/stored-experts.ts';
+import { expertsContext, storedExperts } from '../nn/stored-experts.ts';
 import type { Model } from './architecture.ts';
 import { tensorUse } from './tensor-use.ts';
 import type { TextConfig } from './text-config.ts';
@@ -31,6 +31,7 @@ export function describeText(
   const { hidden_size: hidden, num_hidden_layers: layers, num_experts: experts } = config;
   const { num_attention_heads: heads, num_key_value_heads: kvHeads, head_dim: headDim } = config;
   const sparse = [...config.isSparse.keys()].filter((layer) => config.isSparse[layer]);
+  const expertsPrefix = (layer: number) => `${prefix}.layers.${layer}.mlp.experts`;
   return {
     modelType,
     subConfigs: [],
@@ -69,7 +70,9 @@ export function describeText(
       own: 'lm_head.weight',
     }),
     expertsContexts: (stored: WeightSource, target: Target) =>
-      sparse.map((layer) => expertsContext(stored, `${prefix}.layers.${layer}.mlp.experts`, config, target)),
+      sparse.map((layer) => expertsContext(stored, expertsPrefix(layer), config, target)),
+    expertsWeights: (stored: WeightSource) =>
+      sparse.map((layer) => storedExperts(stored, expertsPrefix(layer), config)),
   };
 }
 

@@ -52,6 +52,11 @@ function storedLayout(stored: WeightSource, prefix: string, sizes: Sizes): Exper
   return isTransposed ? 'fused_transposed' : 'fused';
 }
 
+/** Names of the tensors of a layer's experts as a checkpoint has them. @param prefix of these names */
+export function storedExperts(stored: WeightSource, prefix: string, config: ExpertsSizes): ExpertsWeights {
+  return expertsWeights(prefix, expertsContext(stored, prefix, config, { device: 'cpu', dtype: 'float32' }));
+}
+
 /** Names of a layer's tensors in a layout. */
 export function expertsWeights(
   prefix: string,

@@ -29,6 +29,8 @@ export interface NativeWeightStore {
    */
   roundWeights(request: Float64Array): Promise<NativeRoundedRows>;
   prefetch(handles: Int32Array): void;
+  /** @param slices handle, index and count of each: `TensorSlice` of kernels/weights/pinned_pages.h */
+  pin(slices: Int32Array): Promise<{ readonly locked: number; readonly read: number }>;
   dispose(): void;
 }
 
@@ -60,6 +62,8 @@ export interface RouterCounts {
   readonly layer: number;
   /** Tokens sent to each expert. */
   readonly tokens: Float64Array;
+  /** Runs that sent any there. */
+  readonly reads: Float64Array;
 }
 
 export interface NativeSession {
@@ -87,7 +91,7 @@ export interface NativeSession {
   }>;
   /** Records a run on a device instead of executing it; with the calls of MoeExperts that a replay stands for. */
   capture(feeds: WrappedTensor[], outputs: number[], fetches: WrappedTensor[]): Promise<NativeRecording>;
-  /** How many tokens each router has sent to each expert, over all runs. */
+  /** How many tokens each router has sent to each expert, over all runs, and in how many. */
   routedTokens(): RouterCounts[];
   /** Frees the session; call once, when no run is in progress. */
   dispose(): Promise<void>;
@@ -131,8 +135,17 @@ export interface NativeDevice {
   read(memory: NativeMemory, offset: number, bytes: number): Promise<ArrayBuffer>;
   /** One after the other; what a stretch is copied from and to must not overlap. */
   copy(stretches: readonly NativeStretch[]): Promise<void>;
-  /** @param dtype ONNX data type number of the weights on the device */
-  openStore(store: NativeWeightStore, dtype: number, maxBytes: number): NativeDeviceStore;
+  /**
+   * @param dtype ONNX data type number of the weights on the device
+   * @param pinned handle of the gate and place of each expert that is to stay, the most wanted first
+   */
+  openStore(
+    store: NativeWeightStore,
+    dtype: number,
+    maxBytes: number,
+    pinned: Int32Array,
+    maxPinnedBytes: number,
+  ): NativeDeviceStore;
   /** Returns how many bytes there were to bring; the last of `onProgress` may come after that. */
   upload(
     store: NativeDeviceStore,
@@ -146,6 +159,8 @@ export interface NativeDevice {
     hits: number;
     fetches: number;
     fetchedBytes: number;
+    pinned: number;
+    pinnedHits: number;
   };
   /** Writes the inputs, runs, reads the outputs. */
   replay(

@@ -33,6 +33,26 @@ export interface ResidencyStats {
   /** Experts that had to be brought. */
   readonly fetches: number;
   readonly fetchedBytes: number;
+  /** Experts that stay. */
+  readonly pinned: number;
+  /** Of the hits, those on experts that stay. */
+  readonly pinnedHits: number;
+}
+
+/** An expert by the tensor that its gate is, or is in, and its place among those of its layer. */
+export interface ExpertPlace {
+  readonly gate: string;
+  readonly index: number;
+}
+
+/** Bounds of weights on a device. */
+export interface WeightLimits {
+  /** Bound on their memory; 0, the default: none. */
+  readonly maxBytes?: number;
+  /** Experts that are to stay where not all can, the most wanted first; as many do as there is room for. */
+  readonly pinned?: readonly ExpertPlace[];
+  /** Bound on the memory of these; 0, the default: half of the experts' room. */
+  readonly maxPinnedBytes?: number;
 }
 
 /** Where the CUDA library is, or would be once it is built, or the file that SWITCHYARD_CUDA_LIBRARY names. */
@@ -122,9 +142,14 @@ export class Device {
     );
   }
 
-  /** @param maxBytes bound on the memory of the weights; 0: none */
-  openWeights(store: WeightStore, dtype: DType, maxBytes: number): DeviceWeights {
-    const opened = this.native.openStore(nativeStore(store), ELEMENT_TYPES[dtype].onnx, maxBytes);
+  openWeights(
+    store: WeightStore,
+    dtype: DType,
+    { maxBytes = 0, pinned = [], maxPinnedBytes = 0 }: WeightLimits = {},
+  ): DeviceWeights {
+    const places = Int32Array.from(pinned.flatMap(({ gate, index }) => [store.handle(gate), index]));
+    const { onnx } = ELEMENT_TYPES[dtype];
+    const opened = this.native.openStore(nativeStore(store), onnx, maxBytes, places, maxPinnedBytes);
     return new DeviceWeights(this, dtype, opened);
   }
 
@@ -217,7 +242,7 @@ export class DeviceWeights {
       if (listener.fault) throw listener.fault.error;
       if (signal?.aborted && isCancelled(cause)) throw abortError(signal, UPLOAD);
       const { message } = cause as Error;
-      if (message.startsWith('maxMemory')) throw new InputError(message, { cause });
+      if (/^(?:maxMemory|pinnedExperts)/.test(message)) throw new InputError(message, { cause });
       throw nativeError(cause);
     } finally {
       stop();

@@ -24,9 +24,29 @@ export interface WeightStore {
    * nothing where they would not fit into memory.
    */
   prefetch(names: Iterable<string>): void;
+  /**
+   * Brings parts of tensors into memory, in their order, and has the system keep as many as it lets this process keep, until the files are
+   * unmapped. Those that it does not are read in all the same.
+   */
+  pin(slices: readonly TensorSlice[]): Promise<PinnedBytes>;
   /** Drops this owner's reference; the files are unmapped when no session uses them. */
   dispose(): void;
 }
+/** Of `count` matrices that lie one after another in a tensor, the one at `index`. */
+export interface TensorSlice {
+  readonly name: string;
+  readonly index: number;
+  readonly count: number;
+}
+
+/** What came of pinning, in bytes of the slices. */
+export interface PinnedBytes {
+  /** Stay in memory. */
+  readonly locked: number;
+  /** Were brought in, and may be dropped where memory is short. */
+  readonly read: number;
+}
+
 /** Rows of a stored weight, and how they are rounded. */
 export interface RoundRequest {
   readonly name: string;
@@ -109,7 +129,7 @@ export interface Session {
 }
 /** A session as `openSession` gives it: on a device, runs can be recorded. */
 export interface RecordingSession extends Session {
-  /** How many tokens each router has sent to each expert, over all runs; none on a device. */
+  /** What each router has done, over all runs; none on a device. */
   routedTokens(): readonly RouterCounts[];
   /** @throws EngineError where the graph cannot be recorded */
   capture(

@@ -7,7 +7,14 @@ import type { QuantizedTensor } from '../weights/quantized-tensor.ts';
 import { loadBinding, type NativeWeightStore } from './binding.ts';
 import { guard, nativeError } from './native-error.ts';
 import { quantizedRecord } from './quantized-records.ts';
-import type { OpenWeightStore, RoundedRows, RoundRequest, WeightStore } from './types.ts';
+import type {
+  OpenWeightStore,
+  PinnedBytes,
+  RoundedRows,
+  RoundRequest,
+  TensorSlice,
+  WeightStore,
+} from './types.ts';
 
 /** Part of the available memory that mapped weights may fill ahead of their use. */
 const MEMORY_SHARE = 0.9;
@@ -74,6 +81,12 @@ class MappedWeightStore implements WeightStore {
     if (total > MEMORY_SHARE * availableMemory()) return;
     for (const name of wanted) this.#prefetched.add(name);
     this.#native.prefetch(Int32Array.from(wanted, (name) => this.handle(name)));
+  }
+
+  async pin(slices: readonly TensorSlice[]): Promise<PinnedBytes> {
+    this.#checkOpen();
+    const numbers = slices.flatMap(({ name, index, count }) => [this.handle(name), index, count]);
+    return guard(() => this.#native.pin(Int32Array.from(numbers)));
   }
 
   dispose(): void {

@@ -52,6 +52,31 @@ describe('switchyard routing', () => {
   });
 });
 
+describe('generate --pin-experts', () => {
+  it('keeps the experts of a file at hand, and --stats says how often they were read', async () => {
+    const greedy = [...generate, '--temperature', '0'];
+    const own = join(folder, 'greedy.jsonl');
+    await run([...greedy, '--routing', own]);
+    const { exitCode, stderr } = await run([...greedy, '--pin-experts', own, '--stats']);
+    expect({ exitCode, stderr }).toEqual({
+      exitCode: 0,
+      stderr: expect.stringMatching(
+        /^pinned +\d+ experts, .* locked; reads of experts that go to them: 100\.0% predicted, 100\.0% measured$/m,
+      ),
+    });
+  });
+
+  it('is refused with a bound below an expert, and the bound without a file', async () => {
+    const small = await run([...generate, '--pin-experts', file, '--pin-memory', '1KB']);
+    expect(small).toMatchObject({
+      exitCode: 1,
+      stderr: expect.stringMatching(/maxBytes is 1000.*--pin-memory/),
+    });
+    const alone = await run([...generate, '--pin-memory', '1GB']);
+    expect(alone).toMatchObject({ exitCode: 2, stderr: expect.stringMatching(/--pin-experts/) });
+  });
+});
+
 it('generate refuses --routing-weights without a file to record in', async () => {
   const { exitCode, stderr } = await run([...generate, '--routing-weights']);
   expect({ exitCode, stderr }).toEqual({ exitCode: 2, stderr: expect.stringContaining('--routing') });

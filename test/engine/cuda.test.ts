@@ -9,6 +9,7 @@ import {
   AutoProcessor,
   EngineError,
   InputError,
+  recordRouting,
 } from '../../src/index.ts';
 import { CausalLM } from '../../src/model/causal-lm.ts';
 import { Device, type DeviceInfo, type DeviceWeights, listDevices } from '../../src/runtime/device.ts';
@@ -225,6 +226,44 @@ describe.skipIf(process.platform !== 'linux')(
       await expect(open(SMALL, { maxMemory: least - 1 })).rejects.toThrow(InputError);
     });
 
+    it('keeps pinned experts under maxMemory, as often wanted as their recording says', async () => {
+      const folder = mkdtempSync(join(tmpdir(), 'switchyard-pinned-'));
+      const file = join(folder, 'run.jsonl');
+      const prompt = first(SMALL);
+      const { model: recorded, engine: whole } = await open(SMALL);
+      const recorder = await recordRouting(recorded, file);
+      const tokens = await generate(recorded, prompt);
+      await recorder.close();
+      await recorded.dispose();
+      const { count = 0, layers = [] } = whole.model.routed ?? {};
+      await expect(open(SMALL, { pinnedExperts: file })).rejects.toThrow(
+        /no effect: the GPU holds all experts/,
+      );
+
+      const refusal: Error = await open(SMALL, { maxMemory: 1000 }).catch((error) => error);
+      const least = Number(refusal.message.match(/at least .* \((\d+) bytes\)/)?.[1]);
+      await expect(open(SMALL, { maxMemory: least, pinnedExperts: file })).rejects.toThrow(
+        /^maxMemory leaves room for \d+ experts, of which \d+ must be free/,
+      );
+      const slot = recorded.routingHeader.expertBytes * 2; // float32 of bfloat16
+      for (const maxBytes of [undefined, slot]) {
+        const pinnedExperts = { file, ...(maxBytes !== undefined && { maxBytes }) };
+        const { model, engine } = await open(SMALL, { maxMemory: least + 3 * slot, pinnedExperts });
+        const wanted = Math.min(3, Math.floor((count + 3) / 2), maxBytes === undefined ? 3 : 1);
+        expect(engine.weights?.stats.pinned).toBe(wanted);
+        expect(wanted).toBeLessThan(count * layers.length);
+        expect(await generate(model, prompt)).toEqual(tokens);
+        const { experts, predictedHitRate, hitRate } = model.executionStats.pinnedExperts ?? {};
+        expect(experts).toBe(wanted);
+        expect(hitRate).toBeGreaterThan(0);
+        expect(hitRate).toBeCloseTo(predictedHitRate as number, 12);
+        // What is not pinned comes and goes.
+        expect(engine.weights?.stats.fetches).toBeGreaterThan(wanted);
+        await model.dispose();
+      }
+      rmSync(folder, { recursive: true });
+    });
+
     it('reports the upload up to its end', async () => {
       const events: { stage: string; loadedBytes: number; fileBytes: number }[] = [];
       const { model } = await open(SMALL, { onProgress: (event) => events.push(event) });
@@ -284,7 +323,7 @@ describe.skipIf(process.platform !== 'linux')(
       emulate();
       const gpu = await Device.open(Number(device.split(':')[1] ?? 0));
       const store = openWeightStore([]);
-      const weights = gpu.openWeights(store, 'float32', 0);
+      const weights = gpu.openWeights(store, 'float32');
       const model = encodeModel({
         inputs: [{ name: 'x', type: 'float32', shape: ['n'] }],
         outputs: [{ name: 'y', type: 'float32', shape: ['n'] }],

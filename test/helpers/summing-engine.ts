@@ -15,7 +15,7 @@ export async function openSummingEngine(
 ): Promise<{ engine: Engine; close: () => Promise<void> }> {
   const store = openWeightStore([]);
   const device = where === 'cuda' ? await Device.open() : undefined;
-  const weights = device?.openWeights(store, 'float32', 0);
+  const weights = device?.openWeights(store, 'float32');
   const options = { dtype: 'float32', cacheDtype: 'float32', threads: 1, weights, prefixBytes } as const;
   const engine = new Engine(summingModel(vocabSize, kinds), NO_FILES, store, options);
   const close = async () => {

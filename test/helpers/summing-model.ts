@@ -40,6 +40,7 @@ export function summingModel(vocabSize: number, kinds: readonly CacheSpec['kind'
     work: { attention: [], use: () => ({ part: 'unknown', share: 1, isSurplusExpert: false }) },
     canonicalName: (stored) => stored,
     expertsContexts: () => [],
+    expertsWeights: () => [],
   };
 }
 

@@ -32,6 +32,19 @@ export const RESIDENCY: NativeProgram = {
   options: ['-O1'],
 };
 
+/** Which pages of tensors are kept in memory. */
+export const PINNED_PAGES: NativeProgram = {
+  name: 'pinned_pages',
+  sources: [
+    ...at('test/kernels/pinned_pages_test.cc'),
+    ...['lost_pages', 'mapped_file', 'pinned_pages', 'quantized_parts', 'weight_store'].flatMap((name) =>
+      at(`kernels/weights/${name}.cc`),
+    ),
+    ...at(`kernels/platform/${system}`).flatMap((folder) => filesIn(folder, '.cc')),
+  ],
+  options: ['-O1'],
+};
+
 /** Reads from a mapped file that is cut short. */
 export const LOST_PAGES: NativeProgram = {
   name: 'lost_pages',

@@ -6,6 +6,7 @@ const cases = [
   'the least used gives way',
   'the oldest of equals gives way',
   'what is wanted stays',
+  'what is pinned stays',
   'too many',
   'what could not be brought comes again',
   'random requests',

@@ -55,6 +55,39 @@ void WhatIsWantedStays() {
   EXPECT(residency.SlotOf(0) == -1, "the other one");
 }
 
+void WhatIsPinnedStays() {
+  Residency residency(10, 3);
+  residency.Pin(8);
+  residency.Pin(8);  // once more is no more
+  residency.Request({8});
+  for (int round = 0; round < 5; round++) {
+    for (const int64_t expert : {0, 1, 2, 3}) residency.Request({expert});
+  }
+  EXPECT(residency.IsPinned(8) && residency.SlotOf(8) >= 0, "the least used of all");
+  EXPECT(!residency.IsPinned(3) && residency.SlotOf(3) >= 0 && residency.SlotOf(2) >= 0,
+         "in turns, the others");
+  EXPECT(residency.Request({0, 1, 8}).size() == 2, "beside as many as there are other slots");
+  bool refused = false;
+  try {
+    residency.Request({0, 1, 2});
+  } catch (const std::invalid_argument&) {
+    refused = true;
+  }
+  EXPECT(refused, "three experts in two slots");
+  residency.Forget(8);
+  EXPECT(residency.Request({0, 1}).empty(), "its slot is free for it");
+  EXPECT(residency.Request({8, 1, 0}).size() == 1 && residency.SlotOf(8) >= 0, "it comes again");
+  residency.Pin(0);
+  residency.Pin(1);
+  refused = false;
+  try {
+    residency.Pin(2);
+  } catch (const std::invalid_argument&) {
+    refused = true;
+  }
+  EXPECT(refused, "a fourth in three slots");
+}
+
 void TooMany() {
   Residency residency(10, 2);
   bool refused = false;
@@ -82,9 +115,13 @@ void ForgottenIsFetchedAgain() {
 void RandomRequests() {
   constexpr int64_t kExperts = 40, kSlots = 9;
   Residency residency(kExperts, kSlots);
+  // Some stay, for which there is a slot each beside those for what is wanted.
+  constexpr int64_t kPinned = 3;
+  for (int64_t expert = 0; expert < kPinned; expert++) residency.Pin(7 * expert);
+  residency.Request({0, 7, 14});
   for (int round = 0; round < 2000; round++) {
     std::set<int64_t> wanted;
-    const int count = testing::RandomInt(0, kSlots);
+    const int count = testing::RandomInt(0, kSlots - kPinned);
     while (static_cast<int>(wanted.size()) < count) wanted.insert(testing::RandomInt(0, kExperts - 1));
     size_t missing = 0;
     for (const int64_t expert : wanted) missing += residency.SlotOf(expert) < 0;
@@ -101,6 +138,9 @@ void RandomRequests() {
     }
     EXPECT(resident <= kSlots, "round %d", round);
     for (const int64_t expert : wanted) EXPECT(residency.SlotOf(expert) >= 0, "round %d", round);
+    for (int64_t expert = 0; expert < kPinned; expert++) {
+      EXPECT(residency.SlotOf(7 * expert) >= 0, "round %d", round);
+    }
   }
 }
 
@@ -112,6 +152,7 @@ int main(int argc, char** argv) {
                         {"the least used gives way", LeastUsedGivesWay},
                         {"the oldest of equals gives way", OldestOfEqualsGivesWay},
                         {"what is wanted stays", WhatIsWantedStays},
+                        {"what is pinned stays", WhatIsPinnedStays},
                         {"too many", TooMany},
                         {"what could not be brought comes again", ForgottenIsFetchedAgain},
                         {"random requests", RandomRequests}});

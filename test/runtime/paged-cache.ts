@@ -111,7 +111,7 @@ export class Graphs {
       ),
     );
     this.#closing.push(() => store.dispose());
-    const weights = on?.device.openWeights(store, on.dtype, 0);
+    const weights = on?.device.openWeights(store, on.dtype);
     if (weights) this.#closing.push(() => weights.dispose());
     const model = encodeModel({ inputs, outputs, nodes: graph });
     const session = await openSession(model, { store, threads: 2, ...(weights && { weights }) });

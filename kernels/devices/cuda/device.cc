@@ -130,8 +130,8 @@ void CudaDevice::Enter() const {
 }
 
 std::shared_ptr<DeviceStore> CudaDevice::OpenStore(std::shared_ptr<const WeightStore> store, DType dtype,
-                                                   int64_t max_bytes) {
-  return std::make_shared<CudaStore>(shared_from_this(), std::move(store), dtype, max_bytes);
+                                                   StoreLimits limits) {
+  return std::make_shared<CudaStore>(shared_from_this(), std::move(store), dtype, std::move(limits));
 }
 
 std::unique_ptr<DeviceOps> CudaDevice::MakeOps(std::shared_ptr<DeviceStore> store, ExpertsCounter& calls) {

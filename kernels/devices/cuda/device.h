@@ -34,7 +34,7 @@ class CudaDevice final : public Device, public std::enable_shared_from_this<Cuda
   void* stream() const override { return stream_; }
   std::mutex& run_mutex() override { return run_mutex_; }
   std::shared_ptr<DeviceStore> OpenStore(std::shared_ptr<const WeightStore> store, DType dtype,
-                                         int64_t max_bytes) override;
+                                         StoreLimits limits) override;
   std::unique_ptr<DeviceOps> MakeOps(std::shared_ptr<DeviceStore> store, ExpertsCounter& calls) override;
   void* Allocate(size_t bytes, const std::string& purpose) override;
   void Free(void* memory) override;

@@ -28,6 +28,10 @@ class ExpertLayer {
   // Bytes of a slot that holds one expert.
   int64_t slot_bytes() const { return slot_bytes_; }
   const std::vector<Block>& blocks(int64_t expert) const { return experts_[expert].blocks; }
+  // Whether the expert at this place has its gate matrix in this tensor.
+  bool Has(const StoredTensor& gate, int64_t expert) const {
+    return expert >= 0 && expert < count() && experts_[expert].refs.gate.values == &gate;
+  }
 
   // All experts stay: asks for their tensors.
   void Require(DeviceTensors& tensors);

@@ -27,6 +27,21 @@ void ExpertPool::Bring(ExpertLayer& layer, const int32_t* indices, int64_t count
   const std::set<int32_t> different(chosen.begin(), chosen.end());
   std::vector<int64_t> wanted;
   for (const int32_t expert : different) wanted.push_back(layer.first_number() + expert);
+  Request(layer, wanted);
+  layer.SendPointers(device_);
+}
+
+void ExpertPool::Pin(ExpertLayer& layer, int64_t expert) {
+  const int64_t number = layer.first_number() + expert;
+  if (residency_.IsPinned(number)) return;
+  residency_.Pin(number);
+  Request(layer, {number});
+  pinned_++;
+}
+
+void ExpertPool::Request(ExpertLayer& layer, const std::vector<int64_t>& wanted) {
+  std::vector<bool> was_there;
+  for (const int64_t number : wanted) was_there.push_back(residency_.SlotOf(number) >= 0);
   const std::vector<Residency::Fetch> fetches = residency_.Request(wanted);
   try {
     Fetch(layer, fetches);
@@ -36,9 +51,10 @@ void ExpertPool::Bring(ExpertLayer& layer, const int32_t* indices, int64_t count
     throw;
   }
   hits_ += static_cast<int64_t>(wanted.size() - fetches.size());
-  for (const int64_t number : wanted)
-    layer.PointToSlot(number - layer.first_number(), Slot(residency_.SlotOf(number)));
-  layer.SendPointers(device_);
+  for (size_t i = 0; i < wanted.size(); i++) {
+    if (was_there[i] && residency_.IsPinned(wanted[i])) pinned_hits_++;
+    layer.PointToSlot(wanted[i] - layer.first_number(), Slot(residency_.SlotOf(wanted[i])));
+  }
 }
 
 void ExpertPool::Fetch(const ExpertLayer& layer, const std::vector<Residency::Fetch>& fetches) {

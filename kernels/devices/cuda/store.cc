@@ -8,11 +8,11 @@
 namespace switchyard::ops {
 
 CudaStore::CudaStore(std::shared_ptr<CudaDevice> device, std::shared_ptr<const WeightStore> store,
-                     DType dtype, int64_t max_bytes)
+                     DType dtype, StoreLimits limits)
     : device_(std::move(device)),
       store_(std::move(store)),
       dtype_(dtype),
-      max_bytes_(max_bytes),
+      limits_(std::move(limits)),
       tensors_(dtype) {}
 
 CudaStore::~CudaStore() {
@@ -52,7 +52,8 @@ void CudaStore::Upload(const std::function<bool(int64_t, int64_t)>& progress) {
   const int64_t dense_bytes = tensors_.BytesOf(tensors_.Pending());
   int64_t expert_bytes = 0;
   for (const ExpertLayer* layer : layers) expert_bytes += layer->slot_bytes() * layer->count();
-  const bool fits = max_bytes_ == 0 || resident_bytes_ + dense_bytes + expert_bytes <= max_bytes_;
+  const bool fits =
+      limits_.max_bytes == 0 || resident_bytes_ + dense_bytes + expert_bytes <= limits_.max_bytes;
   if (!fits && pool_ == nullptr) MakePool(dense_bytes);
   if (pool_ == nullptr) {
     for (ExpertLayer* layer : layers) layer->Require(tensors_);
@@ -79,6 +80,7 @@ void CudaStore::Upload(const std::function<bool(int64_t, int64_t)>& progress) {
   }
   std::lock_guard<std::mutex> run_lock(device_->run_mutex());
   for (ExpertLayer* layer : layers) Place(*layer);
+  if (pool_ != nullptr) Pin(layers);
 }
 
 void CudaStore::MakePool(int64_t dense_bytes) {
@@ -92,14 +94,26 @@ void CudaStore::MakePool(int64_t dense_bytes) {
     }
   }
   const int64_t least = resident_bytes_ + dense_bytes + largest_layer * slot_bytes;
-  if (least > max_bytes_ || total == 0) {
+  if (least > limits_.max_bytes || total == 0) {
     throw std::runtime_error(
-        "maxMemory allows " + Gigabytes(max_bytes_) +
+        "maxMemory allows " + Gigabytes(limits_.max_bytes) +
         " of weights on the GPU, but this model needs at least " + Gigabytes(least) + " (" +
         std::to_string(least) + " bytes): " + Gigabytes(resident_bytes_ + dense_bytes) +
         " that always stay, and " + Gigabytes(largest_layer * slot_bytes) + " for the experts of one layer");
   }
-  const int64_t slots = std::min(total, (max_bytes_ - resident_bytes_ - dense_bytes) / slot_bytes);
+  const int64_t slots = std::min(total, (limits_.max_bytes - resident_bytes_ - dense_bytes) / slot_bytes);
+  const int64_t allowed = limits_.max_pinned_bytes == 0 ? slots / 2 : limits_.max_pinned_bytes / slot_bytes;
+  most_pinned_ = std::min(slots - largest_layer, allowed);
+  if (!limits_.pinned.empty() && most_pinned_ < 1) {
+    throw std::runtime_error(allowed < 1
+                                 ? "pinnedExperts.maxBytes is " + std::to_string(limits_.max_pinned_bytes) +
+                                       ", less than the " + std::to_string(slot_bytes) +
+                                       " bytes of an expert on the GPU. Raise it"
+                                 : "maxMemory leaves room for " + std::to_string(slots) +
+                                       " experts, of which " + std::to_string(largest_layer) +
+                                       " must be free for the experts of a layer; none of pinnedExperts can "
+                                       "stay. Raise maxMemory");
+  }
   memory_.push_back(device_->Allocate(static_cast<size_t>(slots * slot_bytes), "the experts of the model"));
   resident_bytes_ += slots * slot_bytes;
   auto pool =
@@ -108,11 +122,22 @@ void CudaStore::MakePool(int64_t dense_bytes) {
   pool_ = std::move(pool);
 }
 
+// Of what is to stay, that which lies in these layers. The caller holds the device's run_mutex.
+void CudaStore::Pin(const std::vector<ExpertLayer*>& layers) {
+  for (const auto& [gate, index] : limits_.pinned) {
+    if (pool_->counts().pinned == most_pinned_) return;
+    const StoredTensor& tensor = store_->Get(gate);
+    for (ExpertLayer* layer : layers) {
+      if (layer->Has(tensor, index)) pool_->Pin(*layer, index);
+    }
+  }
+}
+
 void CudaStore::Allocate(const std::vector<DeviceTensor*>& tensors, int64_t bytes) {
   if (tensors.empty()) return;
-  if (max_bytes_ > 0 && resident_bytes_ + bytes > max_bytes_) {
-    throw std::runtime_error("maxMemory allows " + Gigabytes(max_bytes_) + " of weights on the GPU, but " +
-                             Gigabytes(resident_bytes_ + bytes) + " (" +
+  if (limits_.max_bytes > 0 && resident_bytes_ + bytes > limits_.max_bytes) {
+    throw std::runtime_error("maxMemory allows " + Gigabytes(limits_.max_bytes) +
+                             " of weights on the GPU, but " + Gigabytes(resident_bytes_ + bytes) + " (" +
                              std::to_string(resident_bytes_ + bytes) + " bytes) are needed by now");
   }
   device_->FreeUnused();

@@ -16,7 +16,7 @@ namespace switchyard::ops {
 class CudaStore final : public DeviceStore {
  public:
   CudaStore(std::shared_ptr<CudaDevice> device, std::shared_ptr<const WeightStore> store, DType dtype,
-            int64_t max_bytes);
+            StoreLimits limits);
   ~CudaStore() override;
 
   const WeightStore& weights() const { return *store_; }
@@ -40,13 +40,14 @@ class CudaStore final : public DeviceStore {
  private:
   std::vector<ExpertLayer*> Unplaced();
   void MakePool(int64_t dense_bytes);
+  void Pin(const std::vector<ExpertLayer*>& layers);
   void Allocate(const std::vector<DeviceTensor*>& tensors, int64_t bytes);
   void Place(ExpertLayer& layer);
 
   std::shared_ptr<CudaDevice> device_;
   std::shared_ptr<const WeightStore> store_;
   DType dtype_;
-  int64_t max_bytes_;
+  StoreLimits limits_;
   std::mutex upload_mutex_;  // one upload at a time
   DeviceTensors tensors_;
   // Of the next two, and of whether layers are placed. Whoever holds it waits for nothing else, as the
@@ -57,6 +58,7 @@ class CudaStore final : public DeviceStore {
   std::atomic<int64_t> resident_bytes_{0};  // read by any thread
   std::vector<void*> memory_;
   std::unique_ptr<ExpertPool> pool_;  // null: all experts stay
+  int64_t most_pinned_ = 0;           // that leave slots for the experts of any layer
 };
 
 }  // namespace switchyard::ops

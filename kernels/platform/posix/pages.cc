@@ -19,6 +19,10 @@ void BringIn(uintptr_t begin, uintptr_t end) {
   for (uintptr_t at = begin; at < end; at += page) (void)*reinterpret_cast<const volatile char*>(at);
 }
 
+bool LockIn(uintptr_t begin, uintptr_t end) {
+  return mlock(reinterpret_cast<const void*>(begin), end - begin) == 0;
+}
+
 void* MapZeros(void* place, size_t bytes) {
   const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | (place == nullptr ? 0 : MAP_FIXED);
   void* zeros = mmap(place, bytes, PROT_READ, flags, -1, 0);

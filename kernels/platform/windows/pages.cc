@@ -18,6 +18,20 @@ void BringIn(uintptr_t begin, uintptr_t end) {
   for (uintptr_t at = begin; at < end; at += page) (void)*reinterpret_cast<const volatile char*>(at);
 }
 
+bool LockIn(uintptr_t begin, uintptr_t end) {
+  const HANDLE process = GetCurrentProcess();
+  void* const memory = reinterpret_cast<void*>(begin);
+  if (VirtualLock(memory, end - begin) != 0) return true;
+  // A process may lock no more than its least working set holds; it may raise that itself.
+  SIZE_T least = 0, most = 0;
+  if (GetProcessWorkingSetSize(process, &least, &most) == 0) return false;
+  const SIZE_T more = end - begin + PageSize();
+  if (SetProcessWorkingSetSize(process, least + more, most + more) == 0) return false;
+  if (VirtualLock(memory, end - begin) != 0) return true;
+  SetProcessWorkingSetSize(process, least, most);
+  return false;
+}
+
 void* MapZeros(void* place, size_t bytes) {
   const uint64_t size = bytes;
   // Room in the page file is set aside for as many bytes.

@@ -9,11 +9,11 @@ export const TOKEN_COUNTS: readonly number[] = [1, 2, 4, 8, 16, 32, 64, 128, 256
 /** Runs one pass of `tokens` tokens on a backend. */
 export type RunPass = (tokens: number, backend: BuiltInBackend, signal?: AbortSignal) => Promise<void>;
 
-/** How far measuring is, told before each token count, and at the end. */
+/** How far measuring is, told before each look at a token count, and at the end. */
 export interface TuningProgress {
   /** Tokens of the passes that are measured now; at the end, of the last ones. */
   readonly tokens: number;
-  /** Token counts that are done, of all. */
+  /** Looks at token counts that are done, of all: two at each. */
   readonly done: number;
   readonly total: number;
 }
@@ -29,59 +29,154 @@ export interface AutotuneOptions {
 }
 
 const SECONDS = 30;
-const LEAST_ROUNDS = 3;
-const MOST_ROUNDS = 9;
+/** Visits to a count, at different times, so that what disturbs one does not disturb all. */
+const LEAST_VISITS = 2;
+const MOST_VISITS = 4;
+/** Rounds of a visit that count. */
+const ROUNDS = 4;
+/** A round that is by so much faster than the one before shows that the machine was still warming up: pages, clock, caches. */
+const WARMING = 0.9;
+const MOST_WARMING = 4;
 /** What another backend than the default must save at least; less is noise. */
 const MARGIN = 0.03;
+/** A backend that took so many times as long as the default in two rounds and all others is out of the running for a count. */
+const HOPELESS = 2;
 
 /**
- * The fastest backend for each token count, grouped_mm where it comes close, by the median of passes in which the backends take
- * turns, so that a machine that slows down slows all alike. The first pass of each is not counted: it maps weights and settles
- * memory.
+ * The fastest backend for each token count; grouped_mm where another does not beat it in nearly every round. In a round the backends take
+ * turns, each time another first, and are compared with each other: what slows the machine down for longer than a round slows all of
+ * them. Counts whose rounds scatter are measured again.
  */
 export async function autotune(
   run: RunPass,
   { counts, signal, onProgress, seconds = SECONDS, now = () => performance.now() }: AutotuneOptions,
 ): Promise<TuningTable> {
-  const table: TuningEntry[] = [];
-  const ascending = [...counts].sort((a, b) => a - b);
-  const total = ascending.length;
   const started = now();
   const left = () => seconds * 1000 - (now() - started);
+  const ascending = [...counts].sort((a, b) => a - b);
+  const rows: Row[] = [];
+  // Counts that are looked at once more are not foreseen.
+  const total = LEAST_VISITS * ascending.length;
+  const visit = (row: Row, share: number, done: number) => {
+    if (done < total) onProgress?.({ tokens: row.tokens, done, total });
+    return row.visit(run, now() + share, now, signal);
+  };
   for (const [i, tokens] of ascending.entries()) {
     // A later count takes longer than all before it; without time for it the table ends here.
     if (i > 0 && left() <= 0) break;
-    onProgress?.({ tokens, done: i, total });
-    const share = now() + left() / (total - i);
-    const times: Times = { grouped_mm: [], batched_mm: [], eager: [] };
-    for (let round = 0; round <= MOST_ROUNDS; round++) {
-      if (round > LEAST_ROUNDS && now() > share) break;
-      for (const backend of IMPLEMENTATIONS) {
-        const before = now();
-        await run(tokens, backend, signal);
-        if (round > 0) times[backend].push(now() - before);
-      }
-      await setImmediate();
-    }
-    const backend = fastest(IMPLEMENTATIONS, times);
-    const medians = IMPLEMENTATIONS.map(
-      (name) => [name, Number(medianOf(times[name]).toPrecision(4))] as const,
-    );
-    const milliseconds = Object.fromEntries(medians) as Record<BuiltInBackend, number>;
-    table.push({ tokens, backend, recordable: fastest(RECORDABLE_BACKENDS, times), milliseconds });
+    const row = new Row(tokens);
+    rows.push(row);
+    await visit(row, left() / (ascending.length - i) / LEAST_VISITS, i);
   }
-  onProgress?.({ tokens: ascending[total - 1] as number, done: total, total });
-  return table;
+  for (let visits = 1; visits < MOST_VISITS; visits++)
+    for (const [i, row] of rows.entries())
+      if (left() > 0 && (visits < LEAST_VISITS || !row.isSettled))
+        await visit(row, left() / (rows.length - i), visits * rows.length + i);
+  onProgress?.({ tokens: ascending.at(-1) as number, done: total, total });
+  return rows.map((row) => row.entry);
 }
 
-type Times = Readonly<Record<BuiltInBackend, number[]>>;
+/** Milliseconds of a round; without those that are out of the running. */
+type Round = Partial<Record<BuiltInBackend, number>> & { readonly grouped_mm: number };
 
-/** The default backend stays unless another is clearly faster. */
-function fastest<T extends BuiltInBackend>(backends: readonly (T | 'grouped_mm')[], times: Times) {
-  const best = backends.reduce((a, b) => (medianOf(times[b]) < medianOf(times[a]) ? b : a));
-  return medianOf(times[best]) < (1 - MARGIN) * medianOf(times.grouped_mm) ? best : 'grouped_mm';
+/** What is measured of one token count. */
+class Row {
+  readonly tokens: number;
+  readonly #rounds: Round[] = [];
+  #turn = 0;
+
+  constructor(tokens: number) {
+    this.tokens = tokens;
+  }
+
+  /** @param until when the visit is to end; one round is always counted */
+  async visit(
+    run: RunPass,
+    until: number,
+    now: () => number,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    let before = await this.#round(run, now, signal);
+    let warming = true;
+    for (let [counted, all] = [0, 1]; counted < ROUNDS; all++) {
+      if (counted > 0 && now() > until) return;
+      const round = await this.#round(run, now, signal);
+      warming &&= all < MOST_WARMING && sumOf(round) < WARMING * sumOf(before) && now() <= until;
+      before = round;
+      if (warming) continue;
+      this.#rounds.push(round);
+      counted++;
+    }
+  }
+
+  /** Whether more rounds would hardly change what is fastest. */
+  get isSettled(): boolean {
+    return this.#running.every((backend) => {
+      const { low, high } = quartiles(this.#ratios(backend));
+      return high < 1 - MARGIN || low > 1 - MARGIN;
+    });
+  }
+
+  get entry(): TuningEntry {
+    const medians = IMPLEMENTATIONS.map((backend) => {
+      const times = this.#rounds.flatMap((round) => round[backend] ?? []);
+      return [backend, Number(quartiles(times).median.toPrecision(4))] as const;
+    });
+    return {
+      tokens: this.tokens,
+      backend: this.#fastest(IMPLEMENTATIONS),
+      recordable: this.#fastest(RECORDABLE_BACKENDS),
+      milliseconds: Object.fromEntries(medians) as Record<BuiltInBackend, number>,
+    };
+  }
+
+  async #round(run: RunPass, now: () => number, signal: AbortSignal | undefined): Promise<Round> {
+    const backends = this.#running;
+    const first = this.#turn++ % backends.length;
+    const times: [BuiltInBackend, number][] = [];
+    for (const backend of [...backends.slice(first), ...backends.slice(0, first)]) {
+      const before = now();
+      await run(this.tokens, backend, signal);
+      times.push([backend, now() - before]);
+    }
+    await setImmediate();
+    return Object.fromEntries(times) as Round;
+  }
+
+  /** The backends that may still turn out to be fastest. */
+  get #running(): BuiltInBackend[] {
+    return IMPLEMENTATIONS.filter((backend) => {
+      const ratios = this.#ratios(backend);
+      return ratios.length < 2 || Math.min(...ratios) <= HOPELESS;
+    });
+  }
+
+  /** Times beside those of the default in the same rounds. */
+  #ratios(backend: BuiltInBackend): number[] {
+    return this.#rounds.flatMap((round) => {
+      const time = round[backend];
+      // Of a clock that stood still nothing is to be learnt.
+      return time === undefined ? [] : [round.grouped_mm > 0 ? time / round.grouped_mm : 1];
+    });
+  }
+
+  /** The default backend stays unless another is clearly faster, and in three rounds of four. */
+  #fastest<T extends BuiltInBackend>(backends: readonly (T | 'grouped_mm')[]): T | 'grouped_mm' {
+    let best: T | 'grouped_mm' = 'grouped_mm';
+    let least = 1 - MARGIN;
+    for (const backend of backends) {
+      const { median, high } = quartiles(this.#ratios(backend));
+      if (median >= least || high >= 1) continue;
+      [best, least] = [backend, median];
+    }
+    return best;
+  }
 }
 
-function medianOf(values: readonly number[]): number {
-  return [...values].sort((a, b) => a - b)[values.length >> 1] as number;
+const sumOf = (round: Round) => Object.values(round).reduce((a, b) => a + b, 0);
+
+function quartiles(values: readonly number[]): { low: number; median: number; high: number } {
+  const sorted = [...values].sort((a, b) => a - b);
+  const at = (share: number) => sorted[Math.round(share * (sorted.length - 1))] as number;
+  return { low: at(0.25), median: at(0.5), high: at(0.75) };
 }

@@ -10,7 +10,7 @@ import { readJsonFile } from '../../json.ts';
 import { RECORDABLE_BACKENDS, type TuningTable } from './policy.ts';
 
 /** Changes with what is measured, and how. */
-const VERSION = 3;
+const VERSION = 4;
 
 /** What a measurement holds for: model geometry, precision, device and software. */
 export type TuningKey = Readonly<Record<string, string | number>>;
