@@ -155,7 +155,7 @@ async function drain(input: string, output: string, flags: Flags, io: Io): Promi
     if (flags.deadLetters !== undefined) deadLetters = await DeadLetters.open(flags.deadLetters, dead);
     const progress = new BatchProgress(io.stderr, total, results.earlier);
     // Where all is done, no model need be loaded; a queue may still hold the last of it.
-    if (flags.queue === undefined && (await left().next()).done) return progress.finish();
+    if (flags.queue === undefined && (await isEmpty(left()))) return progress.finish();
     const answerer = await openAnswerer(input, flags, io);
     try {
       if (results.earlier.last !== undefined) await answerer.written(results.earlier.last);
@@ -178,6 +178,15 @@ async function drain(input: string, output: string, flags: Flags, io: Io): Promi
   } finally {
     await deadLetters?.close();
     await results.close();
+  }
+}
+
+/** What was read to find out is given up. */
+async function isEmpty(items: AsyncGenerator<unknown, void, undefined>): Promise<boolean> {
+  try {
+    return (await items.next()).done === true;
+  } finally {
+    await items.return();
   }
 }
 

@@ -17,6 +17,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { answerLine, type BatchLine, LONGEST_LINE, readLines, workThrough } from '../../src/batch/index.ts';
 import type { Server } from '../../src/server/index.ts';
 import { run } from '../cli/capture.ts';
+import { meanwhile } from '../helpers/meanwhile.ts';
 import { answersIn, readResults, requestIds, requestLine, writeRequests } from './files.ts';
 
 let folder: string;
@@ -107,7 +108,7 @@ describe('switchyard batch', () => {
     writeRequests(input, 400, 60);
     const stop = new AbortController();
     const running = run(['batch', input, output], { stop: stop.signal });
-    await expect.poll(() => existsSync(output) && readFileSync(output, 'utf8').includes('\n')).toBe(true);
+    await meanwhile(running, () => existsSync(output) && readFileSync(output, 'utf8').includes('\n'));
     stop.abort();
     await running;
     const kept = readResults(output).map(({ custom_id }) => custom_id);

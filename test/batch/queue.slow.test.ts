@@ -12,6 +12,7 @@ import type { Server } from '../../src/server/index.ts';
 import { run } from '../cli/capture.ts';
 import { type CompiledSources, compileSources } from '../helpers/compile-sources.ts';
 import { DEMO_FOLDER } from '../helpers/goldens.ts';
+import { meanwhile } from '../helpers/meanwhile.ts';
 import { answersIn, readResults, requestIds, requestLine, writeRequests } from './files.ts';
 import { hasRedis, startRedis } from './redis.ts';
 
@@ -57,12 +58,10 @@ describe.skipIf(!hasRedis)(`a queue${why}`, () => {
 
   async function startProcess() {
     const worker = start('-m', DEMO_FOLDER, '--name', 'demo', '--at-once', '2', '--stalled-after', '1');
-    await Promise.race([
-      expect.poll(worker.said).toContain('works for the queue'),
-      worker.exit.then(([code]) =>
-        Promise.reject(new Error(`a worker ended with ${code}: ${worker.said()}`)),
-      ),
-    ]);
+    await meanwhile(
+      worker.exit.then(([code]) => `exit code ${code}: ${worker.said()}`),
+      () => worker.said().includes('works for the queue'),
+    );
     return worker;
   }
 
@@ -75,7 +74,7 @@ describe.skipIf(!hasRedis)(`a queue${why}`, () => {
     writeRequests(input, LINES, 40);
     const [first, second] = [await startProcess(), await startProcess()];
     const client = run(['batch', input, output, '--queue', redis.url, '--as-they-come']);
-    await expect.poll(written).toBeGreaterThan(10);
+    await meanwhile(client, () => written() > 10);
     first.child.kill('SIGKILL');
     const { exitCode, stderr } = await client;
     expect([exitCode, stderr]).toEqual([0, expect.stringContaining(`${LINES} lines answered\n`)]);
@@ -96,7 +95,7 @@ describe.skipIf(!hasRedis)(`a queue${why}`, () => {
     writeRequests(input, LINES, 40);
     await startProcess();
     const first = start(input, output);
-    await expect.poll(written).toBeGreaterThan(10);
+    await meanwhile(first.exit, () => written() > 10);
     first.child.kill('SIGKILL');
     await first.exit;
     expect(written()).toBeLessThan(LINES);

@@ -1,13 +1,12 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { type LoadOptions, loadModel } from '../../src/auto/load-model.ts';
 import {
   AutoModelForCausalLM,
   AutoModelForImageTextToText,
   AutoProcessor,
-  EngineError,
   InputError,
   recordRouting,
 } from '../../src/index.ts';
@@ -24,7 +23,6 @@ import {
   readJson,
 } from '../helpers/goldens.ts';
 import { buildEmulatedLibrary } from '../kernels/cuda/emulation.ts';
-import { root } from '../kernels/native-program.ts';
 import { encodeModel } from '../runtime/onnx-model.ts';
 
 /** Accepted differences to transformers in float32, as on the CPU. */
@@ -359,44 +357,3 @@ describe.skipIf(process.platform !== 'linux')(
     });
   },
 );
-
-describe('the CUDA library', () => {
-  let folder: string;
-  beforeAll(() => {
-    folder = mkdtempSync(join(tmpdir(), 'switchyard-cuda-'));
-  });
-  afterAll(() => {
-    rmSync(folder, { recursive: true, force: true });
-    delete process.env.SWITCHYARD_CUDA_LIBRARY;
-  });
-
-  it('is missed with its path and how to build it', async () => {
-    process.env.SWITCHYARD_CUDA_LIBRARY = '/nowhere/lib.so';
-    const listing = listDevices();
-    await expect(listing).rejects.toThrow(EngineError);
-    await expect(listing).rejects.toThrow(
-      /no \/nowhere\/lib\.so; SWITCHYARD_CUDA_LIBRARY .*npx moe-switchyard build --cuda/,
-    );
-  });
-
-  it.each([
-    ['text.so', 'no library', /does not load: .*text\.so.*npx moe-switchyard build --cuda/],
-    [join(root, 'kernels/build/switchyard.node'), undefined, /is not Switchyard's CUDA library/],
-  ])('is refused where it is none: %s', async (name, content, message) => {
-    const path = content === undefined ? name : join(folder, name);
-    if (content !== undefined) writeFileSync(path, content);
-    process.env.SWITCHYARD_CUDA_LIBRARY = path;
-    await expect(listDevices()).rejects.toThrow(message as RegExp);
-  });
-});
-
-it.each(['20 apples', '', '-1GB', 0, Number.NaN, '1e3'])('maxMemory %j is refused', async (maxMemory) => {
-  const load = AutoModelForCausalLM.fromPretrained('/no/such/folder', { maxMemory });
-  await expect(load).rejects.toThrow(/^maxMemory is /);
-});
-
-it('maxMemory needs a GPU', async () => {
-  const load = AutoModelForCausalLM.fromPretrained('/no/such/folder', { maxMemory: '1.5 GiB' });
-  await expect(load).rejects.toThrow(InputError);
-  await expect(load).rejects.toThrow(/needs device cuda/);
-});
