@@ -1,5 +1,6 @@
 import { createInterface } from 'node:readline/promises';
 import type { Command } from 'commander';
+import { DEMO_MODEL } from '../auto/open-repo.ts';
 import { planRemoval, type Removal, remove } from '../hub/cache/remove.ts';
 import { type CacheContent, scanCache } from '../hub/cache/scan.ts';
 import { isRepoId } from '../hub/repo/names.ts';
@@ -48,6 +49,8 @@ export function addCacheCommand(program: Command, io: Io): void {
       }
       if (!isRepoId(model))
         throw new UsageError(`"${model}" is not a repo id such as Qwen/Qwen1.5-MoE-A2.7B`);
+      if (model === DEMO_MODEL)
+        throw new UsageError('demo is part of the package, and not in the cache; there is nothing to remove');
       const removal = await planRemoval(model, flags.revision, flags.cacheDir);
       if (!flags.yes && !io.stdin.isTTY)
         throw new UsageError('there is nobody to ask; confirm the removal with --yes');

@@ -3,6 +3,7 @@ import { basename, dirname, relative } from 'node:path';
 import type { Command } from 'commander';
 import { loadConfig } from '../auto/load-config.ts';
 import { OPTIONAL_MODEL_FILES } from '../auto/model-files.ts';
+import { DEMO_MODEL } from '../auto/open-repo.ts';
 import { openQuantization } from '../auto/quantization.ts';
 import { type MemoryQuestion, warnOfMemory } from '../auto/warn-of-memory.ts';
 import { ConfigError } from '../errors.ts';
@@ -86,6 +87,7 @@ async function download(
   anyway: boolean,
   tell: (line: string) => void,
 ): Promise<Downloaded> {
+  if (model === DEMO_MODEL) throw new UsageError('demo is part of the package; there is nothing to download');
   const repo = await resolveRepo(model, options);
   if (repo.commit === undefined) {
     throw new UsageError(

@@ -46,6 +46,7 @@ import {
 } from './prompt.ts';
 import { addSamplingOptions, generationOptions, type SamplingFlags } from './sampling-options.ts';
 import { describeStats, type Picture } from './stats.ts';
+import { Warnings } from './warnings.ts';
 
 export interface Flags extends PromptFlags, ComputeFlags, SamplingFlags {
   model?: string;
@@ -108,7 +109,8 @@ async function generate(flags: Flags, io: Io): Promise<void> {
     throw new UsageError('--routing-weights says what --routing records; name its file, too');
   await requireDevice(flags.device);
   const prompt = await readPrompt(flags, io.stdin, io.stop);
-  const loaded = await load(flags, prompt, io);
+  const warnings = new Warnings(io.stderr);
+  const loaded = await load(flags, prompt, warnings, io);
   try {
     const batch = await encodePrompt(prompt, loaded, io);
     await measureAhead(loaded.model, flags.compile, io);
@@ -126,6 +128,7 @@ async function generate(flags: Flags, io: Io): Promise<void> {
       signal: io.stop,
     };
     const recorder = await startRecording(flags, loaded);
+    warnings.hold();
     const output = await loaded.model
       .generate(options)
       .catch((error: unknown) => {
@@ -138,6 +141,7 @@ async function generate(flags: Flags, io: Io): Promise<void> {
     const rows = output.sequences.map((row) => row.slice(width));
     if (flags.json) io.stdout.write(`${JSON.stringify(jsonReport(output, rows, loaded))}\n`);
     else io.stdout.write(streamer ? '\n' : rows.map((row) => `${row.join(',')}\n`).join(''));
+    warnings.release();
     if (flags.stats) {
       const pictures = describePictures(prompt, batch, loaded);
       io.stderr.write(
@@ -152,6 +156,7 @@ async function generate(flags: Flags, io: Io): Promise<void> {
       );
     }
   } finally {
+    warnings.release();
     await loaded.model.dispose();
   }
 }
@@ -208,12 +213,12 @@ interface Loaded {
   seconds: number;
 }
 
-async function load(flags: Flags, prompt: Prompt, io: Io): Promise<Loaded> {
+async function load(flags: Flags, prompt: Prompt, warnings: Warnings, io: Io): Promise<Loaded> {
   const started = performance.now();
   const display = createProgressDisplay(io.stderr);
   const repo = await openModelRepo(flags.model ?? DEMO_MODEL, flags, io, display);
   const [model, tokenizer] = await Promise.allSettled([
-    loadModel(repo, flags, display, io),
+    loadModel(repo, flags, display, warnings, io),
     loadTokenizer(repo, flags, prompt, io),
   ]).finally(() => display.finish());
   if (model.status === 'rejected') throw model.reason;
@@ -231,13 +236,19 @@ async function load(flags: Flags, prompt: Prompt, io: Io): Promise<Loaded> {
   }
 }
 
-async function loadModel(repo: ResolvedRepo, flags: Flags, display: ProgressDisplay, io: Io) {
+async function loadModel(
+  repo: ResolvedRepo,
+  flags: Flags,
+  display: ProgressDisplay,
+  { warn }: Warnings,
+  io: Io,
+) {
   const options = {
     ...computeOptions(flags),
     ...given({ expertsImplementation: flags.experts }),
     signal: io.stop,
     onProgress: display.onProgress.bind(display),
-    onWarning: (message: string) => io.stderr.write(`warning: ${message}\n`),
+    onWarning: warn,
   };
   return generativeAuto(await AutoConfig.fromPretrained(repo)).fromPretrained(repo, options);
 }

@@ -20,7 +20,7 @@ import type { Decoding, Generator, PromptRow, RowRouting, Scores } from './types
 /** How tokens follow from scores: runs the prompts with `run.prefill`, then steps, until every row has ended. */
 export type Strategy = (run: GenerationRun, decoding: Decoding) => Promise<void>;
 
-const CUT = `generation stopped after ${DEFAULT_NEW_TOKENS} new tokens, the limit where none is set; set maxNewTokens to have more or fewer`;
+const CUT = `generation stopped after ${DEFAULT_NEW_TOKENS} new tokens, the limit where none is set; maxNewTokens (-n) sets another`;
 
 /** One call of `generate` while it runs: its rows, its clock, and what it tells. */
 export class GenerationRun {

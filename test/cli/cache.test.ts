@@ -142,6 +142,7 @@ describe('switchyard cache rm', () => {
     [['cache', 'rm', 'acme/other'], 1, /acme\/other is not in the cache/],
     [['cache', 'rm', CACHED_ID, '--revision', 'v9', '--yes'], 1, /no revision "v9".*0123/],
     [['cache', 'rm', CACHED_ID, '--revision', '../..', '--yes'], 1, /not a path inside/],
+    [['cache', 'rm', 'demo'], 2, /demo is part of the package.*nothing to remove/],
     [['cache', 'rm'], 2, /missing required argument/],
   ])('%j ends with code %i and removes nothing', async (args, code, message) => {
     const before = await treeOf(copy.hub);

@@ -112,6 +112,7 @@ test('a model in one file, and a repo without weights', async () => {
 test.each([
   [['download'], 2, /missing required argument/],
   [['download', SNAPSHOT], 2, /is a folder on this disk/],
+  [['download', 'demo'], 2, /demo is part of the package/],
   [['download', 'acme/typo'], 1, /acme\/typo was not found/],
   [['download', CACHED_ID, '--revision', 'v9'], 1, /no revision "v9"/],
 ])('%j ends with code %i', async (args, code, message) => {

@@ -1,8 +1,10 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { PassThrough, Readable } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { Stop } from '../../src/cli/io.ts';
+import { runCommandLine } from '../../src/cli/program.ts';
 import { generationOptions } from '../../src/cli/sampling-options.ts';
 import { AutoModelForImageTextToText, AutoProcessor, CausalLM } from '../../src/index.ts';
 import { DEMO_FOLDER, type GoldenModel, goldenModel, readJson } from '../helpers/goldens.ts';
@@ -245,6 +247,15 @@ describe('the demo model', () => {
     const [first, again, other] = [await sample('1'), await sample('1'), await sample('2')];
     expect(again).toBe(first);
     expect(other).not.toBe(first);
+  });
+
+  test('warns on a line of its own where its text was cut', async () => {
+    const both = new PassThrough();
+    const stop = new AbortController().signal;
+    const stdin = Object.assign(Readable.from([]), { isTTY: true });
+    const args = ['generate', 'In the beginning', '--ignore-eos', '--temperature', '0'];
+    await runCommandLine(args, { stdin, stdout: both, stderr: both, stop });
+    expect(String(both.read())).toMatch(/\nwarning: generation stopped after 256 new tokens, .*-n.*\n$/);
   });
 
   test('--stats goes to stderr and changes nothing on stdout', async () => {

@@ -102,7 +102,9 @@ describe('lengths', () => {
       return (sequences[0]?.length ?? 0) - 3;
     };
     expect(await continued({})).toBe(256);
-    expect(warnings.splice(0)).toEqual([expect.stringMatching(/after 256 new tokens.*set maxNewTokens/)]);
+    expect(warnings.splice(0)).toEqual([
+      expect.stringMatching(/after 256 new tokens.*maxNewTokens \(-n\) sets another/),
+    ]);
     expect(await continued({ maxNewTokens: 256 })).toBe(256);
     expect(await continued({}, { maxLength: 259 })).toBe(256);
     expect(await continued({ eosTokenId: model.greedy(PROMPT, 3)[2] as number })).toBeLessThan(256);
