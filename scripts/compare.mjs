@@ -1,19 +1,21 @@
-// Times Switchyard beside transformers and llama.cpp on the same weights. Switchyard and one of the others are loaded at the
+// Times Switchyard beside transformers, llama.cpp and ik_llama.cpp on the same weights. Switchyard and one of the others are loaded at the
 // same time, each in a process of its own, and take turns at every measure, so that both meet the machine in the same mood.
 // Every timed step computes the last token's logits, and all use the same number of threads.
 import { existsSync, writeFileSync } from 'node:fs';
 import { basename, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { gpuIndex, promptsFor } from './compare/job.mjs';
-import { llamaCpp, switchyard, transformers } from './compare/peers.mjs';
+import { llamaBench, llamaCpp, switchyard, transformers } from './compare/peers.mjs';
 import { resultOf, Server, secondsToFirstByte, warmFiles } from './compare/run-child.mjs';
 import { OURS, textReport, visionReport } from './compare/summary.mjs';
+import { bundleInnerModules } from './modules/inner.mjs';
 
 const USAGE = `Usage: node scripts/compare.mjs --model DIR [options]
 
   --model DIR      checkpoint; scripts/compare/make_checkpoint.py writes one of real shape
   --gguf FILE      the same weights for llama.cpp; scripts/compare/to_gguf.py converts them
   --peers DIR      folder in which node-llama-cpp is installed
+  --llama-bench P  program of llama.cpp or ik_llama.cpp, to be timed on the same weights, also with them repacked if it can
   --python PYTHON  Python that has transformers, torch and safetensors
   --rounds N       turns each takes at every measure (5)
   --starts N       process starts, each timed to the first token (3)
@@ -29,7 +31,7 @@ const USAGE = `Usage: node scripts/compare.mjs --model DIR [options]
   --json FILE      where to write what was measured
 `;
 
-const dist = new URL('../dist/', import.meta.url);
+const inner = new URL('../dist-scripts/', import.meta.url);
 /** How long the machine's read and multiplication rates are measured beside each decoding. */
 const READ_SECONDS = 0.4;
 
@@ -38,6 +40,7 @@ function readOptions() {
   const { values } = parseArgs({
     options: {
       ...{ model: text(), gguf: text(), peers: text(), python: text(), out: text(), json: text() },
+      'llama-bench': text(),
       ...{
         rounds: text('5'),
         starts: text('3'),
@@ -68,14 +71,17 @@ function numbers(name, value) {
 }
 
 async function readSettings(values) {
-  if (!existsSync(dist)) throw new Error('There is no dist/. Build first: npm run build');
-  const { defaultThreads } = await import(new URL('runtime/threads.js', dist));
-  const { resolveRepo } = await import(new URL('hub/repo/resolve-repo.js', dist));
-  const { loadConfig } = await import(new URL('auto/load-config.js', dist));
+  if (!existsSync(new URL('../dist/', import.meta.url)))
+    throw new Error('There is no dist/. Build first: npm run build');
+  await bundleInnerModules();
+  const { defaultThreads } = await import(new URL('runtime/threads.js', inner));
+  const { resolveRepo } = await import(new URL('hub/repo/resolve-repo.js', inner));
+  const { loadConfig } = await import(new URL('auto/load-config.js', inner));
   const model = resolve(values.model);
   const loaded = await loadConfig(await resolveRepo(model, {}));
   return {
     ...{ model, gguf: values.gguf, peers: values.peers, python: values.python, dtype: values.dtype },
+    llamaBench: values['llama-bench'],
     device: values.device,
     rounds: numbers('rounds', values.rounds)[0],
     starts: numbers('starts', values.starts)[0],
@@ -171,8 +177,11 @@ async function takeTurn(turn, contestants, servers, { prompts, newTokens, device
 
 async function compareText(settings) {
   const ours = switchyard(settings);
-  const others = [llamaCpp(settings), transformers(settings)].filter(Boolean);
-  const starts = await timeStarts([ours, ...others], settings);
+  const others = [llamaCpp(settings), llamaBench(settings), transformers(settings)].filter(Boolean);
+  const starts = await timeStarts(
+    [ours, ...others].filter(({ first }) => first !== undefined),
+    settings,
+  );
   const duels = [];
   for (const other of others) duels.push(await duel([ours, other], settings));
   if (others.length === 0) duels.push(await duel([ours], settings));
@@ -184,9 +193,9 @@ async function compareText(settings) {
 
 /** What a token costs, as `switchyard bench` counts it. */
 async function countWork({ model, work, prompts }) {
-  const { weightWork, bytesPerDecodedToken, prefillFlops } = await import(new URL('bench/work.js', dist));
-  const { resolveRepo } = await import(new URL('hub/repo/resolve-repo.js', dist));
-  const { openCheckpoint } = await import(new URL('safetensors/checkpoint.js', dist));
+  const { weightWork, bytesPerDecodedToken, prefillFlops } = await import(new URL('bench/work.js', inner));
+  const { resolveRepo } = await import(new URL('hub/repo/resolve-repo.js', inner));
+  const { openCheckpoint } = await import(new URL('safetensors/checkpoint.js', inner));
   const { tensors } = await openCheckpoint(await resolveRepo(model, {}));
   const weights = weightWork(tensors.values(), work);
   return {

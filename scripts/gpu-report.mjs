@@ -10,6 +10,7 @@ import { parseOptions, USAGE } from './gpu-report/options.mjs';
 import { findCudaProgram, killAll, lacksOf, lastWords, mustRun, run } from './gpu-report/programs.mjs';
 import { gpuReport, reportName } from './gpu-report/report.mjs';
 import { parseBench, parseTorch } from './gpu-report/tables.mjs';
+import { bundleInnerModules } from './modules/inner.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const at = (...path) => join(root, ...path);
@@ -39,6 +40,7 @@ async function diagnose() {
 async function requireCuda() {
   if (!existsSync(at('dist/cli/main.js')))
     throw new Unusable('there is no dist/. Build first: npm run build');
+  await bundleInnerModules();
   // A library that somebody named is theirs; what it needs shows when it is opened.
   if (process.env.SWITCHYARD_CUDA_LIBRARY) return diagnose();
   const diagnosis = await diagnose();

@@ -6,7 +6,7 @@
 #include "../cpu/arch/isa.h"
 #include "../cpu/machine.h"
 #include "../platform/processors.h"
-#include "standalone_pool.h"
+#include "worker_pool.h"
 
 namespace switchyard::ops {
 
@@ -20,13 +20,13 @@ CpuInfo DescribeCpu() {
 ReadBandwidth MeasureReadBandwidth(int64_t bytes, double seconds, int threads) {
   auto buffer = std::make_unique_for_overwrite<char[]>(static_cast<size_t>(bytes));
   std::memset(buffer.get(), 1, static_cast<size_t>(bytes));  // gives every page memory of its own
-  StandalonePool pool(threads);
+  WorkerPool pool(threads, platform::UsableProcessors());
   const cpu::ReadBandwidth result = cpu::MeasureReadBandwidth(buffer.get(), bytes, seconds, pool);
   return {result.gigabytes_per_second, result.pattern};
 }
 
 double MeasureFlops(Precision precision, double seconds, int threads) {
-  StandalonePool pool(threads);
+  WorkerPool pool(threads, platform::UsableProcessors());
   return cpu::MeasureFlops(precision, seconds, pool);
 }
 

@@ -4,9 +4,9 @@
 #include <cstring>
 #include <mutex>
 #include <stdexcept>
-#include <thread>
 
 #include "../ops/ops_cpu.h"
+#include "../platform/processors.h"
 #include "thread_grant.h"
 
 namespace switchyard::ops {
@@ -35,6 +35,9 @@ std::unique_lock<std::mutex> LockRuns(Device* device) {
   return device == nullptr ? std::unique_lock<std::mutex>() : std::unique_lock(device->run_mutex());
 }
 
+// More threads than processors would only take turns.
+int UsedThreads(int threads) { return std::min(threads, platform::UsableProcessors()); }
+
 ort::SessionPtr OpenOrt(const void* model, size_t bytes, const SessionConfig& config,
                         const ort::OrtCustomOpDomain* domain) {
   ort::OrtSessionOptions* raw = nullptr;
@@ -43,11 +46,10 @@ ort::SessionPtr OpenOrt(const void* model, size_t bytes, const SessionConfig& co
   const bool has_provider = config.device != nullptr && config.device->provider() != nullptr;
   // The level above "extended" rewrites layouts for convolutions, which these graphs do not have.
   Check(Api().SetSessionGraphOptimizationLevel(raw, ort::kOptimizeExtended));
-  Check(Api().SetIntraOpNumThreads(raw, has_provider ? 1 : config.threads));
+  Check(Api().SetIntraOpNumThreads(raw, has_provider ? 1 : UsedThreads(config.threads)));
   Check(Api().SetInterOpNumThreads(raw, 1));
-  // Threads that spin for work take the cores from those that have some, once there are more than cores.
-  if (config.threads > static_cast<int>(std::thread::hardware_concurrency()))
-    Check(Api().AddSessionConfigEntry(raw, "session.intra_op.allow_spinning", "0"));
+  // Its threads have little to do beside those of our pool, and would take the processors from them.
+  Check(Api().AddSessionConfigEntry(raw, "session.intra_op.allow_spinning", "0"));
   // Every failure also reaches the caller as an error; the log would only say it twice.
   Check(Api().SetSessionLogSeverityLevel(raw, 4));
   Check(Api().AddCustomOpDomain(raw, const_cast<ort::OrtCustomOpDomain*>(domain)));
@@ -107,7 +109,8 @@ bool Fits(const std::vector<int64_t>& shape, const std::vector<int64_t>& declare
 
 Session::Session(const void* model, size_t bytes, SessionConfig config)
     : config_(std::move(config)),
-      context_{.threads = config_.threads,
+      pool_(config_.device == nullptr ? config_.threads : 1, platform::UsableProcessors()),
+      context_{.pool = &pool_,
                .store = config_.store,
                .calls = &calls_,
                .routing = &routing_,
@@ -127,7 +130,9 @@ Session::Session(const void* model, size_t bytes, SessionConfig config)
 std::shared_ptr<Session> Session::Open(const void* model, size_t bytes, SessionConfig config) {
   static auto* mutex = new std::mutex;  // used while the process exits
   std::lock_guard<std::mutex> turn(*mutex);
-  config.threads = GrantThreads(config.threads);
+  const int used = UsedThreads(config.threads);
+  const int granted = GrantThreads(used);
+  if (granted < used) config.threads = granted;
   return std::make_shared<Session>(model, bytes, std::move(config));
 }
 

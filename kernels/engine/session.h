@@ -9,6 +9,7 @@
 #include "../ort/library.h"
 #include "../weights/weight_store.h"
 #include "device.h"
+#include "worker_pool.h"
 
 namespace switchyard::ops {
 
@@ -71,7 +72,7 @@ class Session {
   Recording Capture(const std::vector<const ort::OrtValue*>& feeds, const std::vector<size_t>& output_indices,
                     const std::vector<ort::OrtValue*>& outputs) const;
 
-  // Of its pool, the calling thread included.
+  // As many as were asked for, or as the system grants.
   int threads() const { return config_.threads; }
   // Tokens that each router has sent to each expert, over all runs; none on a device.
   const SessionRouting& routing() const { return routing_; }
@@ -86,6 +87,7 @@ class Session {
   SessionConfig config_;
   mutable ExpertsCounter calls_;
   SessionRouting routing_;
+  WorkerPool pool_;
   SessionContext context_;
   ort::OpDomain domain_;
   std::unique_ptr<DeviceOps> device_ops_;

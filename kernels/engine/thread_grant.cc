@@ -9,6 +9,8 @@
 namespace switchyard::ops {
 namespace {
 
+// Of a session: ONNX Runtime's and our own.
+constexpr int kPools = 2;
 // For jobs, prefetches and uploads, which make do with fewer but not with none.
 constexpr int kSpare = 3;
 
@@ -18,7 +20,7 @@ int GrantThreads(int wanted) {
   std::mutex mutex;
   std::condition_variable all_counted;
   bool counted = false;
-  std::vector<std::thread> threads = StartThreads(wanted - 1 + kSpare, [&] {
+  std::vector<std::thread> threads = StartThreads(kPools * (wanted - 1) + kSpare, [&] {
     std::unique_lock<std::mutex> lock(mutex);
     all_counted.wait(lock, [&] { return counted; });
   });
@@ -28,7 +30,7 @@ int GrantThreads(int wanted) {
   }
   all_counted.notify_all();
   for (std::thread& thread : threads) thread.join();
-  return std::clamp(1 + static_cast<int>(threads.size()) - kSpare, 1, std::max(1, wanted));
+  return std::clamp(1 + (static_cast<int>(threads.size()) - kSpare) / kPools, 1, std::max(1, wanted));
 }
 
 }  // namespace switchyard::ops

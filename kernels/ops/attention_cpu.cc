@@ -36,7 +36,7 @@ void AttentionOnCpu::Compute(KernelContext& context) {
   for (int64_t b = 0; b < batch; b++) {
     rows.push_back({.first = b * tokens, .tokens = tokens, .past = 0, .keys = keys});
   }
-  OrtThreadPool pool(context, session_.threads);
+  ThreadPool& pool = *session_.pool;
   WorkspacePool::Lease workspace(session_.workspaces);
   cpu::Attention({.q = q.As<float>(),
                   .k = k.data,

@@ -50,7 +50,7 @@ void BlockIndexOnCpu::Compute(KernelContext& context) {
                      .max_blocks = sizes.max_blocks});
   const DType dtype = static_cast<DType>(context.Input(Attributes::kPastKeys).type);
   char* keys = Present(context, Attributes::kPastKeys, Attributes::kPresentKeys);
-  OrtThreadPool pool(context, session_.threads);
+  ThreadPool& pool = *session_.pool;
   WorkspacePool::Lease workspace(session_.workspaces);
   float* queries = (*workspace).Take<float>(sizes.tokens * op_.heads * sizes.dim);
   cpu::Rotary({.x = floats(Attributes::kQ),

@@ -115,7 +115,7 @@ void CachedAttentionOnCpu::Compute(KernelContext& context) {
   pass.dtype = static_cast<DType>(context.Input(Attributes::kPastKey).type);
   pass.keys = Present(context, Attributes::kPastKey, Attributes::kPresentKey);
   pass.values = Present(context, Attributes::kPastValue, Attributes::kPresentValue);
-  OrtThreadPool pool(context, session_.threads);
+  ThreadPool& pool = *session_.pool;
   WorkspacePool::Lease workspace(session_.workspaces);
   float* rotated = (*workspace).Take<float>(q.Count());
   cpu::Rotary({.x = q.As<float>(),

@@ -30,7 +30,7 @@ void CausalConvOnCpu::Compute(KernelContext& context) {
                     .fresh = row.fresh,
                     .context = past + row.slot * sizes.context * sizes.channels});
   }
-  OrtThreadPool pool(context, session_.threads);
+  ThreadPool& pool = *session_.pool;
   WorkspacePool::Lease workspace(session_.workspaces);
   cpu::CausalConv({.x = context.Input(Attributes::kX).As<float>(),
                    .weight = context.Input(Attributes::kWeight).As<float>(),

@@ -36,7 +36,7 @@ void EmbeddingOnCpu::Compute(KernelContext& context) {
   shape.push_back(parts_.front().cols);
   float* out = context.Output<float>(0, shape);
   if (count == 0) return;
-  OrtThreadPool pool(context, session_.threads);
+  ThreadPool& pool = *session_.pool;
   cpu::EmbeddingRows(parts_.data(), ids.As<int64_t>(), count, out, pool);
 }
 

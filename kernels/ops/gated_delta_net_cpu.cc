@@ -42,7 +42,7 @@ void GatedDeltaNetOnCpu::Compute(KernelContext& context) {
   const Attributes::Sizes sizes = op_.CheckShapes(node_, context);
   const std::vector<cpu::RecurrentRow> rows = ReadRows(context, sizes);
   const Attributes::Parts parts = op_.Find(context, sizes);
-  OrtThreadPool pool(context, session_.threads);
+  ThreadPool& pool = *session_.pool;
   WorkspacePool::Lease workspace(session_.workspaces);
   cpu::GatedDeltaNet(
       {.q = parts.q,

@@ -24,7 +24,7 @@ void GatedMlpOnCpu::Compute(KernelContext& context) {
   float* y = context.Output<float>(0, x.shape);
   const int64_t tokens = LeadingCount(x.shape);
   if (tokens == 0) return;
-  OrtThreadPool pool(context, session_.threads);
+  ThreadPool& pool = *session_.pool;
   WorkspacePool::Lease workspace(session_.workspaces);
   cpu::GatedMlp({.x = x.As<float>(),
                  .tokens = tokens,

@@ -31,7 +31,7 @@ void LinearOnCpu::Compute(KernelContext& context) {
   }
   const int64_t tokens = LeadingCount(x.shape);
   if (tokens == 0) return;
-  OrtThreadPool pool(context, session_.threads);
+  ThreadPool& pool = *session_.pool;
   WorkspacePool::Lease workspace(session_.workspaces);
   cpu::Linear({.x = x.As<float>(),
                .tokens = tokens,

@@ -52,7 +52,7 @@ void MoeExpertsOnCpu::Compute(KernelContext& context) {
     std::fill_n(y, tokens * op_.hidden, 0.0f);
     return;
   }
-  OrtThreadPool pool(context, session_.threads);
+  ThreadPool& pool = *session_.pool;
   WorkspacePool::Lease workspace(session_.workspaces);
   cpu::MoeExperts({.x = x.As<float>(),
                    .tokens = tokens,

@@ -29,7 +29,7 @@ void MoeRouterOnCpu::Compute(KernelContext& context) {
   float* weights = context.Output<float>(2, WithLast(x.shape, op_.top_k));
   const int64_t tokens = LeadingCount(x.shape);
   if (tokens == 0) return;
-  OrtThreadPool pool(context, session_.threads);
+  ThreadPool& pool = *session_.pool;
   WorkspacePool::Lease workspace(session_.workspaces);
   cpu::Router({.x = x.As<float>(),
                .tokens = tokens,

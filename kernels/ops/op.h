@@ -13,7 +13,6 @@ using ort::KernelContext;
 using ort::KernelInfo;
 using ort::LeadingCount;
 using ort::OpSchema;
-using ort::OrtThreadPool;
 using ort::WithLast;
 
 }  // namespace switchyard::ops

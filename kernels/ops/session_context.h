@@ -50,7 +50,7 @@ class WorkspacePool {
 };
 
 struct SessionContext {
-  int threads = 1;  // of the session's pool, the calling thread included
+  ThreadPool* pool = nullptr;
   std::shared_ptr<const WeightStore> store;
   ExpertsCounter* calls = nullptr;
   SessionRouting* routing = nullptr;

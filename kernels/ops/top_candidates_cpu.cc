@@ -25,7 +25,7 @@ void TopCandidatesOnCpu::Compute(KernelContext& context) {
   float* values = context.Output<float>(0, {rows, count});
   int32_t* ids = context.Output<int32_t>(1, {rows, count});
   if (rows == 0 || count == 0) return;
-  OrtThreadPool pool(context, session_.threads);
+  ThreadPool& pool = *session_.pool;
   WorkspacePool::Lease workspace(session_.workspaces);
   cpu::TopCandidates({.logits = context.Input(0).As<float>(),
                       .rows = rows,

@@ -172,9 +172,7 @@ struct OrtCustomOp {
   F(AddRunConfigEntry, 165, OrtStatus*, (OrtRunOptions*, const char*, const char*))                     \
   F(KernelInfo_GetInputCount, 230, OrtStatus*, (const OrtKernelInfo*, size_t*))                         \
   F(KernelInfo_GetOutputCount, 231, OrtStatus*, (const OrtKernelInfo*, size_t*))                        \
-  F(KernelInfo_GetNodeName, 244, OrtStatus*, (const OrtKernelInfo*, char*, size_t*))                    \
-  F(KernelContext_ParallelFor, 274, OrtStatus*,                                                         \
-    (const OrtKernelContext*, void (*)(void*, size_t), size_t, size_t, void*))
+  F(KernelInfo_GetNodeName, 244, OrtStatus*, (const OrtKernelInfo*, char*, size_t*))
 
 // The functions above as typed pointers.
 struct Functions {

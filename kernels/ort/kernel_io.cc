@@ -114,24 +114,6 @@ void* KernelContext::OutputData(size_t index, const std::vector<int64_t>& shape)
   return data;
 }
 
-void OrtThreadPool::For(int64_t count, void (*body)(void* state, int64_t i), void* state) {
-  if (count <= 0) return;
-  if (count == 1 || threads_ == 1) {
-    for (int64_t i = 0; i < count; i++) body(state, i);
-    return;
-  }
-  struct Call {
-    void (*body)(void*, int64_t);
-    void* state;
-  } call{body, state};
-  auto trampoline = [](void* user, size_t i) {
-    auto* target = static_cast<Call*>(user);
-    target->body(target->state, static_cast<int64_t>(i));
-  };
-  // Zero batches: every index is a task of its own and idle threads take the next one.
-  Check(Api().KernelContext_ParallelFor(context_, trampoline, static_cast<size_t>(count), 0, &call));
-}
-
 std::vector<int64_t> WithLast(std::vector<int64_t> shape, int64_t last) {
   shape.back() = last;
   return shape;

@@ -1,11 +1,9 @@
-// What an op's kernel sees of ONNX Runtime: attributes when it is created, tensors and the thread pool when
-// it runs.
+// What an op's kernel sees of ONNX Runtime: attributes when it is created, tensors when it runs.
 #pragma once
 #include <cstdint>
 #include <string>
 #include <vector>
 
-#include "../common/thread_pool.h"
 #include "../common/types.h"
 #include "library.h"
 
@@ -54,18 +52,6 @@ class KernelContext {
  private:
   void* OutputData(size_t index, const std::vector<int64_t>& shape);
   OrtKernelContext* context_;
-};
-
-// ONNX Runtime's own thread pool, as the CPU kernels want it.
-class OrtThreadPool final : public ThreadPool {
- public:
-  OrtThreadPool(KernelContext& context, int threads) : context_(context.raw()), threads_(threads) {}
-  int NumThreads() const override { return threads_; }
-  void For(int64_t count, void (*body)(void* state, int64_t i), void* state) override;
-
- private:
-  OrtKernelContext* context_;
-  int threads_;
 };
 
 // Shape of x with its last dimension replaced.

@@ -7,6 +7,9 @@ namespace switchyard::platform {
 // are no hyper-threads to speak of (macOS).
 int PhysicalCores();
 
+// Logical processors that this process may run on; at least 1.
+int UsableProcessors();
+
 // What a 64-bit Arm processor can do beyond what all can; nothing on others.
 struct ArmFeatures {
   bool dotprod = false;  // FEAT_DotProd

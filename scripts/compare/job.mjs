@@ -3,10 +3,10 @@
 // Job: { task: 'first' | 'serve' | 'vision', model, device, threads, dtype, prompts, newTokens, … }; device: cpu, cuda or cuda:N
 //   first   ends after the first token, having printed anything as soon as it was known
 //   vision  prints { load, version, seconds, norm } as its last line
-//   serve   loads and warms up, prints { load, version, memory } as a line, then answers every line of its input with one of
+//   serve   loads and warms up, prints { version, load?, memory? } as a line, then answers every line of its input with one of
 //           its output, until the input ends:
 //             { prefill: length, backend, run } → { seconds }
-//             { decode: count, backend }        → { seconds, tokens }, seconds being the median between two tokens
+//             { decode: count, backend }        → { seconds, tokens?, mean? }, the median and mean between two tokens
 //             { read: seconds }                 → { read, pattern } in GB/s         (Switchyard's alone; of the device's memory)
 //             { multiply: seconds }             → { gigaflops }                     (Switchyard's alone)
 // Lines that are not JSON are chatter. Times are in seconds, memory in bytes.
@@ -32,6 +32,9 @@ export async function serve(hello, answer) {
 export function tokenIds(count, seed, vocabSize) {
   return Array.from({ length: count }, (_, i) => (i * 6007 + seed * 1013 + 17) % vocabSize);
 }
+
+/** Backend of llama-bench for which the weights are laid out anew when they are loaded. */
+export const REPACKED = 'repacked';
 
 /** A backend of this name decodes by replaying recorded steps, which makes no difference to prompts. */
 export const RECORDED = ' recorded';
@@ -74,4 +77,9 @@ export async function time(work) {
 /** Median seconds between the moments a generation's tokens came. */
 export function interval(moments) {
   return median(moments.slice(1).map((moment, i) => (moment - moments[i]) / 1000));
+}
+
+/** The mean of them, in which every stall counts. */
+export function meanInterval(moments) {
+  return (moments.at(-1) - moments[0]) / 1000 / (moments.length - 1);
 }

@@ -1,13 +1,14 @@
 // The programs compared: how each is started, and what it can be asked.
+import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { gpuIndex, RECORDED, SHORT_PROMPT, tokenIds } from './job.mjs';
+import { gpuIndex, RECORDED, REPACKED, SHORT_PROMPT, tokenIds } from './job.mjs';
 
 const here = (name) => fileURLToPath(new URL(name, import.meta.url));
 const cli = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
 
-/** @returns {{ key: string, files: string, backends: (turn: number) => string[], job: (job: object) => string[], first: (job: object) => string[] }} */
+/** @returns {{ key: string, files: string, backends: (turn: number) => string[], job: (job: object) => string[], first?: (job: object) => string[] }} */
 export function switchyard({ model, vocabSize, threads, dtype, device }) {
   const ids = tokenIds(SHORT_PROMPT, 50, vocabSize).join(',');
   const generate = ['generate', '--model', model, '--input-ids', ids, '--max-new-tokens', '1'];
@@ -47,6 +48,31 @@ export function llamaCpp({ gguf, peers }) {
     peers,
   ];
   return { key: 'llama.cpp', files: gguf, backends: () => ['llama.cpp'], job: start, first: start };
+}
+
+/**
+ * Undefined where no program is given. What it cannot tell, the time to the first token of a process and the tokens, is not compared.
+ * @throws Error where the program does not run, or there are no weights for it
+ */
+export function llamaBench({ llamaBench: program, gguf }) {
+  if (!program) return undefined;
+  if (!gguf || !existsSync(gguf))
+    throw new Error(
+      `--llama-bench needs weights: --gguf is ${gguf ?? 'not given'}${gguf ? ', which is no file' : ''}`,
+    );
+  const { stdout, error } = spawnSync(program, ['--help'], { encoding: 'utf8' });
+  if (error) throw new Error(`--llama-bench: ${program} cannot be started: ${error.message}`);
+  return {
+    key: 'llama-bench',
+    files: gguf,
+    backends: () => ['in place', ...(stdout.includes('-rtr') ? [REPACKED] : [])],
+    job: (job) => [
+      process.execPath,
+      here('llama_bench.mjs'),
+      JSON.stringify({ ...job, model: gguf }),
+      program,
+    ],
+  };
 }
 
 /** Undefined, with the reason on stderr, where no Python is given. */

@@ -9,8 +9,13 @@ import { createInterface } from 'node:readline';
  * @throws Error with the end of what it wrote to stderr
  */
 export async function resultOf(command, args) {
+  return JSON.parse((await outputOf(command, args)).trim().split('\n').at(-1));
+}
+
+/** Runs a process to its end and resolves to what it printed. @throws Error with the end of what it wrote to stderr */
+export async function outputOf(command, args) {
   const { stdout } = await finished(spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'] }), command);
-  return JSON.parse(stdout.trim().split('\n').at(-1));
+  return stdout;
 }
 
 /** Seconds from the start of a process to the first byte it prints. */

@@ -7,7 +7,7 @@ export const OURS = { peer: 'Switchyard', backend: 'grouped_mm' };
 
 /**
  * @param results { starts: { [peer]: seconds[] }, duels: [{ hellos: { [peer]: hello }, turns: [{ results: { [peer]: [{ name,
- *   prefill: { [length]: seconds }, decode, tokens }] }, machine: { read, pattern, gigaflops } }] }] }; see job.mjs for hello
+ *   prefill: { [length]: seconds }, decode, tokens? }] }, machine: { read, pattern, gigaflops } }] }] }; see job.mjs for hello
  * @param work { model, device, dtype, threads, prompts, newTokens, bytesPerToken, flops: { [length]: operations } }
  */
 export function textReport({ starts, duels }, work) {
@@ -102,10 +102,10 @@ function speedRows(starts, duels, work) {
     return [
       peer === backend ? peer : `${peer} ${backend}`,
       once(hellos.map(({ load }) => load)),
-      once(starts[peer]),
+      once(starts[peer] ?? []),
       ...speeds,
-      once(hellos.map(({ memory }) => memory.own / 1e6)),
-      once(hellos.map(({ memory }) => memory.mapped / 1e9)),
+      once(hellos.map(({ memory }) => memory && memory.own / 1e6)),
+      once(hellos.map(({ memory }) => memory && memory.mapped / 1e9)),
     ];
   });
 }
@@ -141,9 +141,10 @@ function ratioRows(starts, duels, work) {
         return Math.min(...times) / seconds(results[OURS.peer].find(({ name }) => name === OURS.backend));
       }),
     );
-    const first = starts[peer].map((time, i) => time / starts[OURS.peer][i]);
-    const name = `Switchyard ÷ ${peer === 'transformers' ? 'the best of transformers' : peer}`;
-    return [[name, ...[first, ...ratios].map((list) => `${range(list)} ×`)]];
+    const first = (starts[peer] ?? []).map((time, i) => time / starts[OURS.peer][i]);
+    const isOneOfSeveral = turns.some(({ results }) => results[peer].length > 1);
+    const name = `Switchyard ÷ ${isOneOfSeveral ? `the best of ${peer}` : peer}`;
+    return [[name, ...[first, ...ratios].map((list) => (list.length > 0 ? `${range(list)} ×` : '–'))]];
   });
 }
 
@@ -212,12 +213,14 @@ function agreement(duels) {
   const reference = tokensOf(OURS);
   const counts = contenders(duels)
     .filter(({ peer, backend }) => peer !== OURS.peer || backend !== OURS.backend)
+    .filter((contender) => tokensOf(contender) !== undefined)
     .map((contender) => {
       const tokens = tokensOf(contender);
       const differs = tokens.findIndex((token, i) => token !== reference[i]);
       const { peer, backend } = contender;
       return `${peer === backend ? peer : `${peer} ${backend}`} ${differs < 0 ? tokens.length : differs}`;
     });
+  if (counts.length === 0) return '';
   return `Of ${reference.length} greedy tokens, the first so many agree with Switchyard ${OURS.backend}: ${counts.join(', ')}.\n`;
 }
 

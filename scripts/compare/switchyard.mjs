@@ -1,11 +1,12 @@
 // Times Switchyard; see job.mjs.
 import { readFileSync } from 'node:fs';
-import { AutoModelForCausalLM, AutoModelForImageTextToText } from '../../dist/index.js';
-import { Device } from '../../dist/runtime/device.js';
-import { measureFlops, measureReadBandwidth } from '../../dist/runtime/machine.js';
+import { AutoModelForCausalLM, AutoModelForImageTextToText } from '../../dist-scripts/index.js';
+import { Device } from '../../dist-scripts/runtime/device.js';
+import { measureFlops, measureReadBandwidth } from '../../dist-scripts/runtime/machine.js';
 import {
   gpuIndex,
   interval,
+  meanInterval,
   median,
   memory,
   print,
@@ -93,7 +94,7 @@ async function answers() {
       const name = isRecorded ? backend.slice(0, -RECORDED.length) : backend;
       await model.compile({ mode: isRecorded ? 'reduce-overhead' : 'default' });
       const { tokens, moments } = await generate(model, ids(SHORT_PROMPT, 50), decode + 1, name);
-      return { seconds: interval(moments), tokens };
+      return { seconds: interval(moments), mean: meanInterval(moments), tokens };
     },
     read: ({ read }) => readRate(read),
     multiply: async ({ multiply }) => {

@@ -74,7 +74,10 @@ export interface LoadOptions extends HubOptions {
    * true. What `compile` has measured goes before.
    */
   decodeWithBatchedMm?: boolean;
-  /** Threads of the engine; default: the physical cores this process may use. */
+  /**
+   * Threads of the engine; default: the physical cores this process may use, at most the CPU quota of its container. More than the
+   * processors it may run on are not used.
+   */
   threads?: number;
   /** Bound on prompt + new tokens, and with it on the memory of the KV cache. */
   maxCacheLength?: number;

@@ -1,4 +1,5 @@
 /** Times a loaded model through the interface generation uses. Its generation_config.json has no say here. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Decoding, Generator } from '../generation/types.ts';
 import { type MemoryUse, memoryUse } from './memory.ts';
 import { RandomIds } from './random-ids.ts';
@@ -7,8 +8,11 @@ import { median } from './statistics.ts';
 /** Length of the prompt that decoding continues. */
 export const DECODE_PROMPT = 16;
 const SEED = 20240229;
-/** Prompts this short take so little time that one pass says nothing. */
+/** Before a cold pass: threads sleep and caches are cold after it, as between a user's questions. */
+const REST_MS = 500;
+/** Prompts this short take so little time that two passes say nothing. */
 const STEADY_TOKENS = 64;
+const LEAST_PASSES = 2;
 const MOST_PASSES = 8;
 const WARM_UP = { tokens: 512, batches: 8, rows: 32 };
 
@@ -26,6 +30,8 @@ export interface Plan {
   /** Tokens to decode; 0 leaves decoding out. */
   readonly newTokens: number;
   readonly runs: number;
+  /** Also times a pass after a rest, for each prompt length. */
+  readonly cold: boolean;
   readonly signal?: AbortSignal;
   /** Told what comes next. */
   readonly onStep?: (description: string) => void;
@@ -35,11 +41,19 @@ export interface Plan {
   readonly gpuMemory?: () => number;
 }
 
+/** Milliseconds of a pass, an entry a run. */
+export interface PrefillTimes {
+  /** Median of passes in a row. */
+  readonly warm: number[];
+  /** The first after a rest; empty unless asked for. */
+  readonly cold: number[];
+}
+
 /** Measurements of one candidate, an entry a run. */
 export interface Samples {
   readonly name: string;
-  /** Milliseconds by prompt length. */
-  readonly prefill: ReadonlyMap<number, number[]>;
+  /** By prompt length. */
+  readonly prefill: ReadonlyMap<number, PrefillTimes>;
   /** Median milliseconds from one token to the next. */
   readonly decode: number[];
   /** After decoding. */
@@ -51,7 +65,7 @@ export async function measure(generator: Generator, plan: Plan): Promise<Samples
   const ids = new RandomIds(generator.vocabSize, SEED);
   const samples = plan.candidates.map(({ name }) => ({
     name,
-    prefill: new Map(plan.prompts.map((tokens): [number, number[]] => [tokens, []])),
+    prefill: new Map(plan.prompts.map((tokens): [number, PrefillTimes] => [tokens, { warm: [], cold: [] }])),
     decode: [] as number[],
     memory: [] as MemoryUse[],
   }));
@@ -68,9 +82,14 @@ export async function measure(generator: Generator, plan: Plan): Promise<Samples
       const prompts = Array.from({ length: passes(tokens) }, () => ids.take(tokens));
       await each(async ({ name, experts }, { prefill }) => {
         step(`${name}, prefill of ${tokens} tokens`);
-        const times: number[] = [];
-        for (const prompt of prompts) times.push(await stopwatch.prefill([prompt], experts));
-        prefill.get(tokens)?.push(median(times));
+        const times = prefill.get(tokens) as PrefillTimes;
+        if (plan.cold) {
+          await sleep(REST_MS, undefined, { signal: plan.signal });
+          times.cold.push(await stopwatch.prefill([ids.take(tokens)], experts));
+        }
+        const warm: number[] = [];
+        for (const prompt of prompts) warm.push(await stopwatch.prefill([prompt], experts));
+        times.warm.push(median(warm));
       });
     }
     if (plan.newTokens === 0) continue;
@@ -110,7 +129,7 @@ async function warmUp(
 }
 
 function passes(tokens: number): number {
-  return Math.min(MOST_PASSES, Math.max(1, Math.floor(STEADY_TOKENS / tokens)));
+  return Math.min(MOST_PASSES, Math.max(LEAST_PASSES, Math.floor(STEADY_TOKENS / tokens)));
 }
 
 /** Runs single prompts and reads the clock. */

@@ -1,5 +1,5 @@
 /** From raw samples to what `switchyard bench` prints. */
-import type { Samples } from './measure.ts';
+import type { PrefillTimes, Samples } from './measure.ts';
 import type { MemoryUse } from './memory.ts';
 import { median, type Spread, spread } from './statistics.ts';
 import { digits, percent, scaled, textTable } from './table.ts';
@@ -71,9 +71,12 @@ export interface BackendReport {
 
 export interface PrefillReport {
   readonly tokens: number;
+  /** Of passes in a row. */
   readonly tokensPerSecond: Spread;
+  /** Of the first pass after a rest. */
+  readonly coldTokensPerSecond?: Spread;
   readonly flopsPerToken: number;
-  /** Of the CPU's best matrix product. */
+  /** Of the CPU's best matrix product, by passes in a row. */
   readonly shareOfFlops?: number;
 }
 
@@ -112,7 +115,9 @@ export function benchReport(
     bytesPerDecodedToken: work.bytesPerDecodedToken,
     backends: samples.map((sample) => ({
       experts: sample.name,
-      prefill: [...sample.prefill].map(([tokens, ms]) => prefillReport(tokens, ms, work, setting.machine)),
+      prefill: [...sample.prefill].map(([tokens, times]) =>
+        prefillReport(tokens, times, work, setting.machine),
+      ),
       decode: decodeReport(sample.decode, work, setting.machine),
       memory: largest(sample.memory),
     })),
@@ -121,17 +126,18 @@ export function benchReport(
 
 function prefillReport(
   tokens: number,
-  ms: readonly number[],
+  { warm, cold }: PrefillTimes,
   work: Work,
   machine: MachineReport,
 ): PrefillReport {
   const flops = work.prefillFlops.get(tokens) ?? 0;
   return {
     tokens,
-    tokensPerSecond: speeds(tokens, ms),
+    tokensPerSecond: speeds(tokens, warm),
+    ...(cold.length > 0 && { coldTokensPerSecond: speeds(tokens, cold) }),
     flopsPerToken: flops / tokens,
     ...(machine.gigaflopsPerSecond !== undefined && {
-      shareOfFlops: flops / (median(ms) / 1000) / (machine.gigaflopsPerSecond * 1e9),
+      shareOfFlops: flops / (median(warm) / 1000) / (machine.gigaflopsPerSecond * 1e9),
     }),
   };
 }
@@ -162,7 +168,7 @@ function largest(memory: readonly MemoryUse[]): MemoryUse {
 export function crossoverReport(setting: Setting, samples: readonly Samples[]): CrossoverReport {
   const lengths = [...(samples[0]?.prefill.keys() ?? [])];
   const rows = lengths.map((tokens) => {
-    const times = samples.map(({ prefill }) => prefill.get(tokens) ?? []);
+    const times = samples.map(({ prefill }) => prefill.get(tokens)?.warm ?? []);
     const best = Math.min(...times.map(median));
     return {
       tokens,
@@ -186,6 +192,9 @@ export function describeBench(report: BenchReport): string {
       const of = ({ prefill }: BackendReport) => prefill[i] as PrefillReport;
       return [
         row(`prefill ${tokens}, tokens/s`, (backend) => range(of(backend).tokensPerSecond)),
+        ...(backends.some((backend) => of(backend).coldTokensPerSecond === undefined)
+          ? []
+          : [row('  after a rest', (backend) => range(of(backend).coldTokensPerSecond as Spread))]),
         ...(machine.gigaflopsPerSecond === undefined
           ? []
           : [row('  of the best product', (backend) => percent(of(backend).shareOfFlops ?? 0))]),

@@ -199,6 +199,7 @@ function makePlan(flags: Flags, contextLength: number, gauge: Gauge, io: Io): Pl
     prompts: wanted.filter((tokens) => tokens <= contextLength),
     newTokens: flags.crossover ? 0 : flags.new,
     runs: flags.runs,
+    cold: !flags.crossover,
     signal: io.stop,
     onStep: statusLine(io),
     // A GPU was measured while its memory was free.

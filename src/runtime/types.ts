@@ -96,7 +96,7 @@ export interface StoredOnDevice {
 
 export interface SessionOptions {
   store: WeightStore;
-  /** Threads of the session's pool; default as in `defaultThreads()`. */
+  /** Threads of the session's pool, of which no more are used than there are processors; default as in `defaultThreads()`. */
   threads?: number;
   /** Where the weights are on a device, which then runs the graph instead of the CPU. */
   weights?: StoredOnDevice | undefined;

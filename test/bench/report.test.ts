@@ -21,9 +21,14 @@ const setting = {
     gigaflopsPerSecond: 400,
   },
 };
-const samples = (name: string, prefill: [number, number[]][], decode: number[] = []): Samples => ({
+const samples = (
+  name: string,
+  prefill: [number, number[]][],
+  decode: number[] = [],
+  cold: number[] = [],
+): Samples => ({
   name,
-  prefill: new Map(prefill),
+  prefill: new Map(prefill.map(([tokens, warm]) => [tokens, { warm, cold }])),
   decode,
   memory: [
     { resident: 3e9, privateDirty: 90e6, mapped: 2e9 },
@@ -34,12 +39,13 @@ const samples = (name: string, prefill: [number, number[]][], decode: number[] =
 describe('the report', () => {
   const work = { bytesPerDecodedToken: 1e9, prefillFlops: new Map([[100, 100e9]]) };
   const report = benchReport(setting, [0.1, 0.3, 0.2], work, [
-    samples('eager', [[100, [500, 400, 1000]]], [100, 80, 125]),
+    samples('eager', [[100, [500, 400, 1000]]], [100, 80, 125], [800, 500, 625]),
   ]);
 
   test('turns times into speeds, with least and most', () => {
     expect(report.load).toEqual({ median: 0.2, min: 0.1, max: 0.3 });
     expect(report.backends[0]?.prefill[0]?.tokensPerSecond).toEqual({ median: 200, min: 100, max: 250 });
+    expect(report.backends[0]?.prefill[0]?.coldTokensPerSecond).toEqual({ median: 160, min: 125, max: 200 });
     expect(report.backends[0]?.decode.tokensPerSecond).toEqual({ median: 10, min: 8, max: 12.5 });
   });
 
@@ -64,6 +70,7 @@ describe('the report', () => {
         '',
         '                                     eager',
         'prefill 100, tokens/s        200 (100–250)',
+        '  after a rest               160 (125–200)',
         '  of the best product                  50%',
         'decode, tokens/s          10.0 (8.00–12.5)',
         '  of the best read rate                50%',

@@ -27,6 +27,7 @@ describe('switchyard bench', () => {
     for (const { prefill, decode, memory } of report.backends) {
       expect(prefill.map((p: { tokens: number }) => p.tokens)).toEqual([5, 20]);
       expect(prefill[0].shareOfFlops).toBeGreaterThan(0);
+      expect(prefill[0].coldTokensPerSecond.median).toBeGreaterThan(0);
       expect(decode.tokensPerSecond.median).toBeGreaterThan(0);
       expect(decode.shareOfReadRate).toBeGreaterThan(0);
       expect(memory.resident).toBeGreaterThan(1e6);

@@ -45,6 +45,13 @@ export const PINNED_PAGES: NativeProgram = {
   options: ['-O1'],
 };
 
+/** The thread pool of sessions. */
+export const WORKER_POOL: NativeProgram = {
+  name: 'worker_pool',
+  sources: at('test/kernels/worker_pool_test.cc', 'kernels/engine/worker_pool.cc'),
+  options: ['-O1'],
+};
+
 /** Reads from a mapped file that is cut short. */
 export const LOST_PAGES: NativeProgram = {
   name: 'lost_pages',

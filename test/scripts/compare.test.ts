@@ -1,12 +1,19 @@
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, test } from 'vitest';
 
 const script = (name: string) => import(join(import.meta.dirname, '../../scripts/compare', name));
 const { decodeRatios, textReport, visionReport } = await script('summary.mjs');
 const { gpuIndex, interval, median, memory, promptsFor, tokenIds } = await script('job.mjs');
 const { resultOf, secondsToFirstByte, Server } = await script('run-child.mjs');
 
+const { llamaBench } = await script('peers.mjs');
+const { INNER_MODULES } = await script('../modules/inner.mjs');
+
 const node = process.execPath;
+const folder = mkdtempSync(join(tmpdir(), 'switchyard-compare-'));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 describe('the report', () => {
   const backend = (name: string, prefill: number, decode: number, tokens = [1, 2, 3]) => ({
@@ -96,6 +103,21 @@ describe('the report', () => {
     expect(text).not.toMatch(/GFLOP/);
   });
 
+  test('leaves open what a peer cannot tell', () => {
+    const untold = ({ tokens: _, ...rest }: ReturnType<typeof backend>) => rest;
+    const turns = [1, 2].map((slow) => {
+      const { results, machine } = turn(slow);
+      const theirs = [backend('in place', slow, 0.2), backend('repacked', 0.4 * slow, 0.3)].map(untold);
+      return { machine, results: { Switchyard: results.Switchyard, 'llama-bench': theirs } };
+    });
+    const hellos = { Switchyard: hello(0.1), 'llama-bench': { version: 'llama-bench abc' } };
+    const text: string = textReport({ starts: { Switchyard: [1] }, duels: [{ hellos, turns }] }, work);
+    expect(text).toContain('| llama-bench in place | – | – | 75.0 (50.0–100) | 5.00 | – | – |');
+    expect(text).toContain('| llama-bench repacked |  |  | 188 (125–250) | 3.33 |  |  |');
+    expect(text).toContain('| Switchyard ÷ the best of llama-bench | – | 0.800 × | 1.50 (1.00–2.00) × |');
+    expect(text).not.toMatch(/agree/);
+  });
+
   test('sets vision towers beside each other', () => {
     const rounds = [1, 2].map((slow) => ({
       peers: {
@@ -153,6 +175,21 @@ describe('a timing process', () => {
     await expect(Server.start(node, ['-e', broken])).rejects.toThrow(/ended with 3: no such weights/);
   });
 
+  test('has the modules of src bundled that it imports', () => {
+    const scripts = join(import.meta.dirname, '../../scripts');
+    const files = (readdirSync(scripts, { recursive: true }) as string[]).filter((name) =>
+      name.endsWith('.mjs'),
+    );
+    const imported = files.flatMap((file) =>
+      [
+        ...readFileSync(join(scripts, file), 'utf8').matchAll(/dist-scripts\/(.+)\.js'|'(.+)\.js', inner/g),
+      ].map(([, direct, late]) => direct ?? late),
+    );
+    expect([...new Set(imported)].sort()).toEqual([...INNER_MODULES].sort());
+    for (const module of INNER_MODULES)
+      expect(readFileSync(join(scripts, '../src', `${module}.ts`), 'utf8')).not.toBe('');
+  });
+
   test('that fails is an error with what it said', async () => {
     await expect(resultOf(node, ['-e', 'console.error("no such weights"); process.exit(3)'])).rejects.toThrow(
       /ended with 3: no such weights/,
@@ -166,5 +203,59 @@ describe('a timing process', () => {
     const started = performance.now();
     const seconds = await secondsToFirstByte(node, ['-e', code]);
     expect((performance.now() - started) / 1000 - seconds).toBeGreaterThan(0.25);
+  });
+});
+
+describe('llama-bench', () => {
+  const program = (name: string, help: string) => {
+    const path = join(folder, name);
+    // Says as its times what it was asked for.
+    const code = `#!${node}
+      const args = process.argv.slice(2);
+      const of = (name) => Number(args[args.indexOf(name) + 1]);
+      if (args.includes('--help')) console.log(${JSON.stringify(help)});
+      else if (args.includes('-rtr') && !${JSON.stringify(help)}.includes('-rtr')) process.exit(1);
+      else {
+        const times = [9, 1, 5].map((time) => (time * of('-p') || 2 * time * of('-n')) * 1e9 * (args.includes('-rtr') ? 10 : 1));
+        console.error('chatter');
+        console.log(JSON.stringify([{ build_commit: 'abc', threads: of('-t'), samples_ns: times }], null, 2));
+      }`;
+    writeFileSync(path, code, { mode: 0o755 });
+    return path;
+  };
+  const gguf = join(folder, 'weights.gguf');
+  writeFileSync(gguf, '');
+
+  test('is asked for one measure at a time, in place and repacked', async () => {
+    const peer = llamaBench({ llamaBench: program('ik', 'options: -p -n -rtr <0|1>'), gguf });
+    expect(peer.backends(0)).toEqual(['in place', 'repacked']);
+    const [command, ...args] = peer.job({
+      task: 'serve',
+      device: 'cpu',
+      threads: 2,
+      prompts: [128],
+      newTokens: 4,
+    });
+    const server = await Server.start(command, args);
+    expect(server.hello).toEqual({ version: 'llama-bench abc' });
+    expect(await server.ask({ prefill: 128, backend: 'in place', run: 0 })).toEqual({ seconds: 640 });
+    expect(await server.ask({ prefill: 128, backend: 'repacked', run: 0 })).toEqual({ seconds: 6400 });
+    // Of four tokens, each the median's quarter.
+    expect(await server.ask({ decode: 4, backend: 'in place' })).toEqual({ seconds: 10 });
+    await server.stop();
+  });
+
+  test('of llama.cpp has no weights to repack', () => {
+    expect(llamaBench({ llamaBench: program('plain', '-p -n'), gguf }).backends(0)).toEqual(['in place']);
+  });
+
+  test('is left out unless asked for, and must be there then', () => {
+    expect(llamaBench({ gguf })).toBeUndefined();
+    expect(() => llamaBench({ llamaBench: join(folder, 'absent'), gguf })).toThrow(
+      /absent cannot be started/,
+    );
+    expect(() => llamaBench({ llamaBench: program('ik', ''), gguf: join(folder, 'no.gguf') })).toThrow(
+      /needs weights: --gguf is .*no\.gguf/,
+    );
   });
 });

@@ -1,6 +1,10 @@
 #include "../processors.h"
 
+#include <algorithm>
+#include <bit>
 #include <cstddef>
+#include <cstdint>
+#include <thread>
 #include <vector>
 
 #include "text.h"
@@ -41,6 +45,14 @@ int PhysicalCores() {
     at += record->Size;
   }
   return cores;
+}
+
+int UsableProcessors() {
+  DWORD_PTR allowed = 0, existing = 0;
+  GetProcessAffinityMask(GetCurrentProcess(), &allowed, &existing);
+  if (allowed != 0) return std::popcount(static_cast<uint64_t>(allowed));
+  // The process runs in several groups of processors.
+  return static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
 }
 
 // There is no addon for Windows on Arm.
