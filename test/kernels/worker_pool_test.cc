@@ -16,8 +16,7 @@ using switchyard::WorkerPool;
 template <typename Body>
 void For(WorkerPool& pool, int64_t count, const Body& body) {
   pool.For(
-      count, [](void* state, int64_t i) { (*static_cast<const Body*>(state))(i); },
-      const_cast<Body*>(&body));
+      count, [](void* state, int64_t i) { (*static_cast<const Body*>(state))(i); }, const_cast<Body*>(&body));
 }
 
 // Longer than threads spin for work.
