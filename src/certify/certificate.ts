@@ -8,7 +8,7 @@ import { InputError, issueText } from '../errors.ts';
 import { reading } from '../files.ts';
 import { readJsonFile } from '../json.ts';
 import type { Checksums } from './checksums.ts';
-import type { Comparison, Tolerances } from './compare.ts';
+import type { Coarseness, Comparison, Tolerances } from './compare.ts';
 import type { Run } from './run.ts';
 
 const FORMAT = 'switchyard-certificate';
@@ -53,7 +53,7 @@ export interface Certificate extends Reference {
   readonly checksums: Checksums;
   /** Versions, processor, precision and time. */
   readonly made: Readonly<Record<string, string | number>>;
-  readonly tolerances: Tolerances;
+  readonly tolerances: Tolerances & { readonly distances: Readonly<Record<Coarseness, number>> };
   readonly comparisons: readonly Comparison[];
   /** Everything that is wrong, a sentence each. */
   readonly faults: readonly string[];

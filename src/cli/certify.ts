@@ -2,11 +2,19 @@
 import { generativeAuto } from '../auto/auto-classes.ts';
 import { type Certificate, makeCertificate, readReference } from '../certify/certificate.ts';
 import { checksumsOf, differingChecksums } from '../certify/checksums.ts';
-import { type Comparison, compareRuns, TOLERANCES } from '../certify/compare.ts';
+import { compareRuns, DISTANCES, TOLERANCES } from '../certify/compare.ts';
 import { fixedPrompts, NEW_TOKENS, observe, type Run } from '../certify/run.ts';
+import {
+  compareForms,
+  type Form,
+  type FormRuns,
+  formName,
+  STORAGES,
+  type Storage,
+} from '../certify/storages.ts';
 import { InputError } from '../errors.ts';
 import type { Repo } from '../hub/types.ts';
-import { AutoConfig, ExpertsInterface, type PretrainedConfig } from '../index.ts';
+import { AutoConfig, ExpertsInterface, type LoadOptions, type PretrainedConfig } from '../index.ts';
 import { engineVersion } from '../runtime/binding.ts';
 import type { Device } from '../runtime/choose-device.ts';
 import { cpuInfo, cpuModel } from '../runtime/machine.ts';
@@ -16,6 +24,8 @@ import { openCheckpoint } from '../safetensors/checkpoint.ts';
 export interface CertifyOptions {
   /** Names of backends; undefined for all that can be selected. */
   readonly backends: readonly string[] | undefined;
+  /** Forms of the weights, each run on every backend; `all` leaves rounded ones out where a publisher has rounded the weights. */
+  readonly storages: readonly Storage[] | 'all';
   /** A GPU to run on besides the CPU. */
   readonly device: Device | undefined;
   /** Only the first layers. */
@@ -43,18 +53,23 @@ export async function certify(repo: Repo, options: CertifyOptions): Promise<Cert
   const config = await AutoConfig.fromPretrained(repo);
   const prompts = reference?.prompts ?? fixedPrompts(config.vocabSize);
   checkPrompts(prompts, config, options.reference);
-  const runs = await runAll(repo, config, prompts, options);
+  const forms = await runForms(repo, config, prompts, options);
   const references = reference ? [reference.runs[0] as Run] : [];
+  // What is rounded here was not rounded there.
+  const exact = forms.filter(({ storage, int8Activations }) => storage === 'stored' && !int8Activations);
   const comparisons = [
-    ...pairs(runs),
-    ...references.flatMap((ours) => runs.map((run) => compareRuns(ours, run))),
+    ...compareForms(forms),
+    ...references.flatMap((theirs) =>
+      exact.flatMap(({ runs }) => runs.map((run) => compareRuns(theirs, run))),
+    ),
   ];
+  const runs = forms.flatMap((form) => form.runs);
   return makeCertificate({
     model: repo.id,
     ...(repo.commit !== undefined && { commit: repo.commit }),
     ...(layers !== undefined && { layers }),
     architecture: config.modelType,
-    ...{ prompts, runs, checksums, comparisons, tolerances: TOLERANCES },
+    ...{ prompts, runs, checksums, comparisons, tolerances: { ...TOLERANCES, distances: DISTANCES } },
     made: {
       ...{ switchyard: version(), onnxruntime: engineVersion(), node: process.versions.node },
       ...{
@@ -89,33 +104,79 @@ function checkPrompts(
     );
 }
 
-/** Each backend on each device, in float32: what is left of differences then comes of the order of sums. */
-async function runAll(
+/** What a checkpoint is run with. */
+type Prompts = readonly (readonly number[])[];
+
+/** Every form of the checkpoint, with exact activations and, where that means anything, with rounded ones. */
+async function runForms(
   repo: Repo,
   config: PretrainedConfig,
-  prompts: readonly (readonly number[])[],
-  { backends, device, layers, signal, tell, onWarning }: CertifyOptions,
-): Promise<Run[]> {
+  prompts: Prompts,
+  options: CertifyOptions,
+): Promise<FormRuns[]> {
+  const { storages, tell } = options;
+  const isAlone = storages !== 'all' && storages.length === 1;
+  const forms: FormRuns[] = [];
+  for (const storage of storages === 'all' ? STORAGES : storages) {
+    const exact = { storage, int8Activations: false };
+    const { runs, weights } = await runForm(repo, config, prompts, exact, options);
+    forms.push({ ...exact, runs });
+    if (!isAlone && weights.some((name) => WHOLE_NUMBERS.test(name))) {
+      const rounded = { storage, int8Activations: true };
+      forms.push({ ...rounded, runs: (await runForm(repo, config, prompts, rounded, options)).runs });
+    }
+    if (storage === 'stored' && storages === 'all' && weights.some((name) => CODES.test(name))) {
+      tell('its weights are quantized; they are not rounded further');
+      break;
+    }
+  }
+  return forms;
+}
+
+/** Weights that activations in int8 can meet, and those that are quantized at all, as `StoredWeight.storage` calls them. */
+const WHOLE_NUMBERS = /^(?:int\d|float4_e2m1)/;
+const CODES = /^[a-z]/;
+
+/** Each backend on each device, in float32: what is left of differences then comes of the order of sums. */
+async function runForm(
+  repo: Repo,
+  config: PretrainedConfig,
+  prompts: Prompts,
+  form: Form,
+  { backends, device = 'cpu', layers, signal, tell, onWarning }: CertifyOptions,
+) {
   const names = config.experts ? (backends ?? ExpertsInterface.names()) : ['eager'];
   const runs: Run[] = [];
-  for (const where of new Set<Device>(['cpu', device ?? 'cpu'])) {
+  let weights: string[] = [];
+  // Codes are computed with on the CPU only.
+  const isPlain = form.storage === 'stored' && !form.int8Activations;
+  for (const where of new Set<Device>(isPlain ? ['cpu', device] : ['cpu'])) {
     const model = await generativeAuto(config).fromPretrained(repo, {
-      ...{ dtype: 'float32', device: where, prefixCache: false, signal },
+      ...{ dtype: 'float32', device: where, prefixCache: false, signal, ...formOptions(form) },
       // Layers that are left out leave their tensors over.
       onWarning: layers === undefined ? onWarning : () => {},
       ...(layers !== undefined && { config: firstLayers(config.json, layers) }),
     });
     try {
-      for (const name of names) {
-        tell(`running ${name} on ${where}`);
-        model.setExpertsImplementation(name);
-        runs.push(await observe(model, `${name} on ${where}`, prompts, signal));
+      weights = model.stored().weights.map(({ storage }) => storage);
+      for (const experts of names) {
+        const name = `${experts} on ${where}${formName(form)}`;
+        tell(`running ${name}`);
+        model.setExpertsImplementation(experts);
+        runs.push(await observe(model, name, prompts, signal));
       }
     } finally {
       await model.dispose();
     }
   }
-  return runs;
+  return { runs, weights };
+}
+
+function formOptions({ storage, int8Activations }: Form): LoadOptions {
+  return {
+    ...(storage !== 'stored' && { quantization: storage }),
+    ...(int8Activations && { activationQuantization: 'int8' }),
+  };
 }
 
 /** Fields of config.json for a model of the first layers. */
@@ -125,49 +186,4 @@ function firstLayers(json: Readonly<Record<string, unknown>>, layers: number): R
     return { text_config: { ...inner, ...firstLayers(inner as Record<string, unknown>, layers) } };
   const { layer_types: types } = json;
   return { num_hidden_layers: layers, ...(Array.isArray(types) && { layer_types: types.slice(0, layers) }) };
-}
-
-function pairs(runs: readonly Run[]): Comparison[] {
-  return runs.flatMap((a, i) => runs.slice(i + 1).map((b) => compareRuns(a, b)));
-}
-
-/** The certificate as a table. */
-export function describeCertificate({
-  comparisons,
-  tolerances,
-  prompts,
-  runs,
-  checksums,
-  verdict,
-  faults,
-}: Certificate): string {
-  const lengths = prompts.map(({ length }) => length).join(', ');
-  const rows = comparisons.map(
-    ({ a, b, logits, choices, changed, undecided, positions, greedyDiffers, verdict }) => [
-      `${a} / ${b}`,
-      logits.toExponential(1),
-      `${changed} of ${choices}`,
-      `${undecided} of ${positions}`,
-      greedyDiffers === 0 ? 'same' : `differ in ${greedyDiffers}`,
-      verdict,
-    ],
-  );
-  const head = ['ways', 'logits', 'experts changed', 'undecided', 'greedy', 'verdict'];
-  const table = [head, ...rows];
-  const widths = head.map((_, column) => Math.max(...table.map((row) => (row[column] as string).length)));
-  const lines = table.map((row) =>
-    row
-      .map((cell, i) => cell.padEnd(widths[i] as number))
-      .join('  ')
-      .trimEnd(),
-  );
-  return [
-    `${runs.length} ways in float32, prompts of ${lengths} tokens, ${NEW_TOKENS} greedy tokens after each`,
-    ...(rows.length > 0 ? lines : ['one way only; nothing to compare it with']),
-    `logits may differ by ${tolerances.logits} of the largest; router logits closer than ${tolerances.tie} are ties, behind which nothing is decided`,
-    `${Object.keys(checksums.files).length} files and ${Object.keys(checksums.tensors).length} tensors have their SHA-256 in the certificate`,
-    ...faults.map((fault) => `FAULT  ${fault}`),
-    verdict === 'pass' ? 'all agree' : 'they do not agree',
-    '',
-  ].join('\n');
 }

@@ -1,13 +1,15 @@
-import type { Command } from 'commander';
+import { type Command, InvalidArgumentError } from 'commander';
 import { checkModel, type ModelReport } from '../auto/check-model.ts';
 import { resolveRepo } from '../auto/open-repo.ts';
 import { type Certificate, writeCertificate } from '../certify/certificate.ts';
-import { SwitchyardError } from '../errors.ts';
+import { STORAGES, type Storage } from '../certify/storages.ts';
+import { describeCertificate } from '../certify/table.ts';
+import { didYouMean, SwitchyardError, show } from '../errors.ts';
 import { type FileReport, verifyFiles } from '../hub/cache/verify.ts';
 import type { HubOptions, Repo } from '../hub/types.ts';
 import type { Device } from '../runtime/choose-device.ts';
 import { formatBytes } from '../units.ts';
-import { certify, describeCertificate } from './certify.ts';
+import { certify } from './certify.ts';
 import { type Io, UsageError } from './io.ts';
 import { backends as backendNames, device, examples, given, integer } from './options.ts';
 
@@ -15,6 +17,7 @@ interface Flags {
   revision?: string;
   cacheDir?: string;
   backends?: readonly string[] | 'all';
+  storages?: readonly Storage[] | 'all';
   device?: Device;
   layers?: number;
   reference?: string;
@@ -22,7 +25,7 @@ interface Flags {
   json?: boolean;
 }
 
-type CertifyFlags = Pick<Flags, 'backends' | 'device' | 'layers' | 'reference' | 'certificate'>;
+type CertifyFlags = Pick<Flags, 'backends' | 'storages' | 'device' | 'layers' | 'reference' | 'certificate'>;
 
 /** What `switchyard verify --json` prints. */
 interface Verification {
@@ -54,6 +57,11 @@ export function addVerifyCommand(program: Command, io: Io): void {
       'also run it, in float32, on these experts backends (a,b or all), and compare',
       backendNames,
     )
+    .option(
+      '--storages <names>',
+      'with --backends: stored,int8,int4 or all: also with weights and activations rounded',
+      storages,
+    )
     .option('--device <device>', 'with --backends: on this GPU, too', device)
     .option('--layers <n>', 'with --backends: only the first n layers', integer(1))
     .option(
@@ -71,9 +79,9 @@ export function addVerifyCommand(program: Command, io: Io): void {
       ),
     )
     .action(async (model: string, flags: Flags) => {
-      const { json, backends, device, layers, reference, certificate, ...access } = flags;
+      const { json, backends, storages, device, layers, reference, certificate, ...access } = flags;
       const print = json ? () => {} : (line: string) => void io.stdout.write(`${line}\n`);
-      const wanted = given({ backends, device, layers, reference, certificate });
+      const wanted = given({ backends, storages, device, layers, reference, certificate });
       checkFlags(wanted);
       const options = { ...access, localFilesOnly: true, signal: io.stop };
       const result = await verify(model, options, print);
@@ -86,26 +94,40 @@ export function addVerifyCommand(program: Command, io: Io): void {
     });
 }
 
+/** Parser of `all` or `stored,int4`; what is rounded is compared with what is stored. */
+function storages(text: string): Storage[] | 'all' {
+  if (text === 'all') return text;
+  const names = text.split(',').map((name) => name.trim());
+  const unknown = names.find((name) => !(STORAGES as readonly string[]).includes(name));
+  if (unknown !== undefined)
+    throw new InvalidArgumentError(
+      `Unknown storage ${show(unknown)}. Known are: ${STORAGES.join(', ')}${didYouMean(unknown, STORAGES)}`,
+    );
+  return STORAGES.filter((name) => name === 'stored' || names.includes(name));
+}
+
 /** Whether anything is to be run. */
 function runs({ backends, reference }: CertifyFlags): boolean {
   return backends !== undefined || reference !== undefined;
 }
 
 function checkFlags(flags: CertifyFlags): void {
-  const alone = (['device', 'layers', 'certificate'] as const).find((name) => flags[name] !== undefined);
+  const alone = (['storages', 'device', 'layers', 'certificate'] as const).find(
+    (name) => flags[name] !== undefined,
+  );
   if (alone !== undefined && !runs(flags))
     throw new UsageError(`--${alone} says how the model is run; add --backends all, or leave it out`);
 }
 
 async function addCertificate(
   result: Verification,
-  { backends = 'all', device, layers, reference, certificate: file }: CertifyFlags,
+  { backends = 'all', storages = ['stored'], device, layers, reference, certificate: file }: CertifyFlags,
   options: HubOptions,
   io: Io,
   print: (line: string) => void,
 ): Promise<void> {
   const certificate = await certify(await resolveRepo(result.model, options), {
-    ...{ device, layers, reference, signal: io.stop },
+    ...{ storages, device, layers, reference, signal: io.stop },
     backends: backends === 'all' ? undefined : backends,
     tell: (line) => io.stderr.write(`${line}\n`),
     onWarning: (message) => io.stderr.write(`warning: ${message}\n`),

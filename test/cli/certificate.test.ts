@@ -75,6 +75,29 @@ describe('switchyard verify --backends all', () => {
     }
   });
 
+  test('runs rounded weights and activations, too, where asked for', async () => {
+    const { exitCode, stdout } = await run([
+      'verify',
+      MODEL,
+      '--backends',
+      'eager,grouped_mm',
+      '--storages',
+      'int8',
+    ]);
+    expect({ exitCode, stdout }).toMatchObject({ exitCode: 0 });
+    const pair = (a: string, b: string) => new RegExp(`^${a} / ${b} +(\\S+|apart \\S+) +.*same$`, 'm');
+    const [eager, grouped] = ['eager on cpu', 'grouped_mm on cpu'];
+    expect(stdout).toMatch(pair(eager, grouped));
+    expect(stdout).toMatch(pair(`${eager}, int8`, `${grouped}, int8`));
+    // Rounding is there, and not much.
+    const apart = [...stdout.matchAll(/apart (0\S*)/g)].map(([, value]) => Number(value));
+    expect(stdout).toMatch(pair(eager, `${eager}, int8`));
+    expect(stdout).toMatch(pair(`${eager}, int8`, `${eager}, int8, int8 activations`));
+    expect(apart).toHaveLength(3);
+    expect(apart.filter((value) => value > 0.005 && value < 0.1)).toHaveLength(2);
+    expect(stdout).toMatch(/^rounded forms may be apart by 0\.2 for int8, 0\.25 for int8 activations/m);
+  });
+
   test('is the same as transformers, whose results are kept', async () => {
     const { exitCode, stdout } = await run(['verify', MODEL, '--reference', REFERENCE]);
     expect({ exitCode, stdout }).toMatchObject({ exitCode: 0 });
@@ -131,6 +154,8 @@ describe('switchyard verify --backends all', () => {
 
   test.each([
     [['--certificate', 'x.json'], 2, /--certificate says how the model is run; add --backends all/],
+    [['--storages', 'all'], 2, /--storages says how the model is run; add --backends all/],
+    [['--backends', 'all', '--storages', 'int5'], 2, /Unknown storage "int5"/],
     [['--backends', 'bached_mm'], 2, /Unknown experts implementation "bached_mm".*batched_mm/],
     [
       ['--reference', join(MODEL, 'config.json')],
