@@ -12,6 +12,7 @@ export { DEMO_MODEL, type ModelSource, resolveRepo } from './auto/open-repo.ts';
 export type { PinnedExperts } from './auto/pinned-experts.ts';
 export type { PrefixCacheOptions } from './auto/prefix-cache-options.ts';
 export { type SavedCheckpoint, type SaveQuantizedOptions, saveQuantized } from './auto/save-quantized.ts';
+export type { WeightPages } from './auto/weight-pages.ts';
 export type { DType, WeightDType } from './dtype.ts';
 export type { TuningProgress } from './engine/tuning/measure.ts';
 export type { BuiltInBackend, RecordableBackend, TuningEntry, TuningTable } from './engine/tuning/policy.ts';

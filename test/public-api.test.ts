@@ -261,6 +261,7 @@ describe('the public surface', () => {
         "VisualInputs",
         "WeightDType",
         "WeightFormat",
+        "WeightPages",
         "float",
         "parseQuantization",
         "readRoutingFile",

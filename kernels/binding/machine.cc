@@ -4,6 +4,7 @@
 #include <string>
 
 #include "../engine/machine.h"
+#include "../platform/pages.h"
 #include "environment.h"
 
 namespace switchyard::binding {
@@ -64,6 +65,7 @@ Napi::Value CpuInfo(const Napi::CallbackInfo& info) {
   object.Set("features", features);
   object.Set("problem", cpu.problem);
   object.Set("cores", cpu.cores);
+  object.Set("largePageBytes", static_cast<double>(platform::LargePageSize()));
   return object;
 }
 

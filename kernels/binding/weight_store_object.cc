@@ -214,7 +214,7 @@ Napi::Value WeightStoreObject::JsRoundWeights(const Napi::CallbackInfo& info) {
 void WeightStoreObject::JsPrefetch(const Napi::CallbackInfo& info) {
   const auto handles = ReadColumn<int32_t>(info, 0, napi_int32_array);
   StartPrefetch(store(info.Env()), std::vector<int64_t>(handles.data, handles.data + handles.size),
-                stop_reading_ahead_);
+                info[1].ToBoolean() ? WeightPages::kCopied : WeightPages::kMapped, stop_reading_ahead_);
 }
 
 Napi::Value WeightStoreObject::JsPin(const Napi::CallbackInfo& info) {

@@ -29,7 +29,7 @@ class WeightStoreObject : public Napi::ObjectWrap<WeightStoreObject> {
   Napi::Value JsCheckScales(const Napi::CallbackInfo& info);  // (handles: Int32Array) → Promise<undefined>
   // (request: Float64Array) → Promise<{ codes, scales, zeros: Buffer }>
   Napi::Value JsRoundWeights(const Napi::CallbackInfo& info);
-  void JsPrefetch(const Napi::CallbackInfo& info);  // (handles: Int32Array)
+  void JsPrefetch(const Napi::CallbackInfo& info);  // (handles: Int32Array, copied: boolean)
   // (slices: Int32Array of handle, index, count each) → Promise<{ locked, read: bytes }>
   Napi::Value JsPin(const Napi::CallbackInfo& info);
   void JsDispose(const Napi::CallbackInfo& info);

@@ -15,6 +15,15 @@ void BringIn(uintptr_t begin, uintptr_t end);
 // nothing is certain, where it does not let this process keep so many. `begin` is the first byte of a page.
 bool LockIn(uintptr_t begin, uintptr_t end);
 
+// Bytes of a large page of memory, for which the processor keeps one entry in place of hundreds; 0 where the
+// system gives this process none.
+size_t LargePageSize();
+
+// Puts a copy in this process's own memory, in large pages wherever one fits, in the place of the mapping in
+// [begin, end), both the first byte of a page. Who reads there meanwhile sees the same bytes. False where
+// memory was refused, or LargePageSize() is 0; the mapping is then as it was.
+bool CopyIntoMemory(uintptr_t begin, uintptr_t end);
+
 // `bytes` of zeros that can only be read: at `place`, in the stead of the mapping that is there and that has
 // as many bytes, or anywhere where that is null. Null on failure. Readers of `place` may fault meanwhile
 // (read_faults.h).

@@ -40,18 +40,32 @@ std::vector<Range> PageRanges(const WeightStore& store, const std::vector<int64_
   return joined;
 }
 
+// Calls step(begin, end) along the ranges, so that as few large pages as can be are cut.
+template <typename Step>
+void Walk(const std::vector<Range>& ranges, size_t step_bytes, const std::atomic<bool>& stop,
+          const Step& step) {
+  for (const Range& range : ranges) {
+    for (uintptr_t at = range.begin; at < range.end;) {
+      if (stop.load(std::memory_order_relaxed)) return;
+      const uintptr_t next = std::min<uintptr_t>((at / step_bytes + 1) * step_bytes, range.end);
+      step(at, next);
+      at = next;
+    }
+  }
+}
+
 }  // namespace
 
 void StartPrefetch(std::shared_ptr<const WeightStore> store, const std::vector<int64_t>& handles,
-                   std::shared_ptr<const std::atomic<bool>> stop) {
-  std::vector<Range> ranges = PageRanges(*store, handles, platform::PageSize());
-  const auto walk = [store = std::move(store), ranges = std::move(ranges), stop = std::move(stop)] {
-    for (const Range& range : ranges) {
-      for (uintptr_t at = range.begin; at < range.end; at += kStepBytes) {
-        if (stop->load(std::memory_order_relaxed)) return;
-        platform::BringIn(at, std::min<uintptr_t>(at + kStepBytes, range.end));
-      }
-    }
+                   WeightPages pages, std::shared_ptr<const std::atomic<bool>> stop) {
+  const uintptr_t page = platform::PageSize();
+  std::vector<Range> ranges = PageRanges(*store, handles, page);
+  const auto walk = [=, store = std::move(store), ranges = std::move(ranges), stop = std::move(stop)] {
+    if (pages == WeightPages::kMapped) return Walk(ranges, kStepBytes, *stop, platform::BringIn);
+    const size_t step = std::max(kStepBytes, platform::LargePageSize());
+    Walk(ranges, step, *stop, [page](uintptr_t begin, uintptr_t end) {
+      platform::CopyIntoMemory(begin, (end + page - 1) / page * page);
+    });
   };
   for (std::thread& thread : StartThreads(1, walk)) thread.detach();
 }

@@ -9,11 +9,15 @@
 
 namespace switchyard {
 
+// Where weights are to be: in the pages of their mapped files, or in a copy of these in large pages of memory
+// (platform/pages.h), which are read faster than the small ones that most file systems give.
+enum class WeightPages { kMapped, kCopied };
+
 // A page of a mapped file costs a fault when it is first touched, in the middle of a product. This walks over
-// the tensors on a thread of its own and maps their pages, reading from disk what the page cache lacks. Speed
-// only: nothing depends on it, it ends early once `stop` is set, and is left out where no thread can be
-// started.
+// the tensors on a thread of its own and maps their pages, reading from disk what the page cache lacks, or
+// puts copies in their place, from which those who read meanwhile go on. Speed only: nothing depends on it,
+// it ends early once `stop` is set, and is left out where no thread can be started, or no memory be had.
 void StartPrefetch(std::shared_ptr<const WeightStore> store, const std::vector<int64_t>& handles,
-                   std::shared_ptr<const std::atomic<bool>> stop);
+                   WeightPages pages, std::shared_ptr<const std::atomic<bool>> stop);
 
 }  // namespace switchyard

@@ -49,6 +49,7 @@ import { openQuantization } from './quantization.ts';
 import { roundWeights } from './round-weights.ts';
 import { assertZero } from './surplus-biases.ts';
 import { warnOfMemory } from './warn-of-memory.ts';
+import { PACKED_ON_GPU, type WeightPages, wantsPacked } from './weight-pages.ts';
 
 /** Options of `fromPretrained`. */
 export interface LoadOptions extends HubOptions {
@@ -67,6 +68,12 @@ export interface LoadOptions extends HubOptions {
    * `maxMemory`, there.
    */
   pinnedExperts?: PinnedExperts;
+  /**
+   * Where the CPU reads weights from: `mapped`, the default, the pages of the files, which take no memory of the process's own; or `packed`, a
+   * copy in large pages of memory, made in the background once the model is open and read from as it grows. Results are the same, bit for
+   * bit. It decodes faster where the system keeps files in small pages, as most file systems do, and takes as much memory as the weights.
+   */
+  weights?: WeightPages;
   /** Backend of the experts, as a name or by sub-config; default `grouped_mm`. */
   expertsImplementation?: ExpertsImplementation | null;
   /**
@@ -119,6 +126,7 @@ const NAMES: OptionNames<Omit<LoadOptions, keyof HubOptions>> = {
   maxCacheBytes: true,
   quantization: true,
   activationQuantization: true,
+  weights: true,
 };
 const ACTIVATIONS: readonly string[] = ['int8', 'none'];
 
@@ -136,6 +144,7 @@ export async function loadModel(
   kind: 'text' | 'image-text' = 'text',
 ): Promise<ModelParts> {
   checkOptions(options);
+  const packed = wantsPacked(options);
   const maxMemory = checkMaxMemory(options);
   checkPinnedExperts(options.pinnedExperts);
   const prefixBytes = checkPrefixCache(options.prefixCache);
@@ -180,6 +189,7 @@ export async function loadModel(
     maxMemory,
     prefixBytes,
     maxCacheBytes,
+    packed,
     backend: textBackend(experts),
     pins,
   };
@@ -229,6 +239,7 @@ interface RuntimesRequest {
   readonly backend: string;
   readonly int8Activations: boolean;
   readonly pins: Pins | undefined;
+  readonly packed: boolean;
 }
 
 /** Opens a model's weights and sessions where it is to compute; after a failure nothing of them is left. */
@@ -242,7 +253,7 @@ async function openRuntimes(request: RuntimesRequest, options: LoadOptions) {
   };
   try {
     const { tensors, quantized = new Map() } = checkpoint;
-    const store = openWeightStore(tensors.values(), quantized.values());
+    const store = openWeightStore(tensors.values(), quantized.values(), { packed: request.packed });
     opened.push(() => store.dispose());
     await store.checkScales(quantized.keys());
     const weights = await openDeviceWeights(store, request, pins);
@@ -251,6 +262,7 @@ async function openRuntimes(request: RuntimesRequest, options: LoadOptions) {
         () => weights.device.dispose(),
         () => weights.dispose(),
       );
+    if (weights && request.packed) throw new InputError(PACKED_ON_GPU);
     const onUpload = uploadProgress(checkpoint.files, options.onProgress);
     const onWarning = (message: string) => warn(message, options.onWarning);
     const { prefixBytes = defaultPrefixBytes(weights?.device), maxCacheBytes } = request;

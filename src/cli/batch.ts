@@ -99,7 +99,7 @@ async function batch(
 /** Options of a model, of which a run that only hands out requests has none. */
 const OF_MODELS = [
   ...(['model', 'name', 'revision', 'experts', 'dtype', 'device', 'maxMemory', 'quantize'] as const),
-  ...(['int8Activations', 'compile', 'threads', 'atOnce', 'stalledAfter'] as const),
+  ...(['int8Activations', 'weights', 'compile', 'threads', 'atOnce', 'stalledAfter'] as const),
 ] satisfies (keyof Flags)[];
 /** Options of a run that has files. */
 const OF_FILES = ['asTheyCome', 'retries', 'deadLetters'] as const satisfies (keyof Flags)[];

@@ -74,6 +74,7 @@ export interface ComputeFlags {
   pinMemory?: string;
   quantize?: Quantization;
   int8Activations?: true;
+  weights?: NonNullable<LoadOptions['weights']>;
   compile?: CompileMode | true;
   /** False with `--no-decode-with-batched-mm`. */
   decodeWithBatchedMm?: boolean;
@@ -108,6 +109,11 @@ export function addComputeOptions(command: Command): Command {
       'keep the experts at hand that a file of generate --routing needs most; on a GPU with --max-memory',
     )
     .option('--pin-memory <size>', 'most memory for these, such as 8GB (default: half of what is free)')
+    .addOption(
+      new Option('--weights <where>', 'mapped (default), or packed: a copy in large pages of memory').choices(
+        ['mapped', 'packed'],
+      ),
+    )
     .option('--threads <n>', 'threads to compute with', integer(1, 1024));
 }
 
@@ -119,7 +125,15 @@ export function computeOptions(flags: ComputeFlags) {
     throw new UsageError('--pin-memory bounds what --pin-experts keeps at hand; name its file, too');
   return given({
     ...(file !== undefined && { pinnedExperts: { file, ...given({ maxBytes }) } }),
-    ...{ dtype, device, maxMemory, decodeWithBatchedMm, threads, quantization: quantize },
+    ...{
+      weights: flags.weights,
+      dtype,
+      device,
+      maxMemory,
+      decodeWithBatchedMm,
+      threads,
+      quantization: quantize,
+    },
     maxCacheBytes: flags.maxCache,
     activationQuantization: int8Activations && ('int8' as const),
   });

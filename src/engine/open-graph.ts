@@ -40,7 +40,7 @@ export function disposedError(): EngineError {
 
 /**
  * Opens a graph, on a device with its weights there.
- * @throws EngineError for a malformed graph or a device without room; InputError where `maxMemory` is too little; AbortError
+ * @throws EngineError for a malformed graph, or no room on the device or for packed weights; InputError where `maxMemory` is too little; AbortError
  */
 export async function openGraph(
   graph: Graph,
@@ -57,10 +57,10 @@ export async function openGraph(
   });
   try {
     await weights?.upload(onUpload, signal);
+    if (!weights) store.prefetch(streamed);
   } catch (error) {
     await session.dispose();
     throw error;
   }
-  if (!weights) store.prefetch(streamed);
   return session;
 }

@@ -28,7 +28,7 @@ export interface NativeWeightStore {
    *   kernels/engine/round_weights.h
    */
   roundWeights(request: Float64Array): Promise<NativeRoundedRows>;
-  prefetch(handles: Int32Array): void;
+  prefetch(handles: Int32Array, copied: boolean): void;
   /** @param slices handle, index and count of each: `TensorSlice` of kernels/weights/pinned_pages.h */
   pin(slices: Int32Array): Promise<{ readonly locked: number; readonly read: number }>;
   dispose(): void;
@@ -212,9 +212,9 @@ export interface Binding {
   cancelRun(id: number): void;
   /**
    * `problem` says why the environment's SWITCHYARD_CPU_ISA was not followed; empty otherwise. `cores` are the physical ones that this
-   * process may use; 0 off Windows.
+   * process may use; 0 off Windows. `largePageBytes` is 0 where there are no large pages.
    */
-  cpuInfo(): { isa: string; features: string[]; problem: string; cores: number };
+  cpuInfo(): { isa: string; features: string[]; problem: string; cores: number; largePageBytes: number };
   measureReadBandwidth(
     bytes: number,
     seconds: number,

@@ -17,6 +17,11 @@ export function cpuInfo(): CpuInfo {
   return { isa, features };
 }
 
+/** Bytes of a large page of memory; 0 where the system gives this process none. @throws EngineError as {@link cpuInfo} */
+export function largePageBytes(): number {
+  return loadBinding().cpuInfo().largePageBytes;
+}
+
 /** The processor's name, as it calls itself. */
 export function cpuModel(): string {
   return cpus()[0]?.model.trim() ?? 'unknown CPU';

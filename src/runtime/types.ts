@@ -21,7 +21,8 @@ export interface WeightStore {
   round(request: RoundRequest): Promise<RoundedRows>;
   /**
    * Maps the pages of tensors in the background, before their first use would do so one fault at a time. Speed only; does
-   * nothing where they would not fit into memory.
+   * nothing where they would not fit into memory. A packed store puts copies in large pages in their place.
+   * @throws EngineError where there is no memory for copies
    */
   prefetch(names: Iterable<string>): void;
   /**
@@ -86,6 +87,7 @@ export interface RoundedRows {
 export type OpenWeightStore = (
   tensors: Iterable<TensorInfo>,
   quantized?: Iterable<QuantizedTensor>,
+  options?: { packed?: boolean },
 ) => WeightStore;
 
 /** The weights of a model on a device, as a session needs to know them; `DeviceWeights` is one. */

@@ -3,6 +3,7 @@ import { freemem } from 'node:os';
 import { ELEMENT_TYPES, elementType, type SafetensorsDType } from '../dtype.ts';
 import { CheckpointError, didYouMean, EngineError, show } from '../errors.ts';
 import type { TensorInfo } from '../safetensors/types.ts';
+import { formatBytes } from '../units.ts';
 import type { QuantizedTensor } from '../weights/quantized-tensor.ts';
 import { loadBinding, type NativeWeightStore } from './binding.ts';
 import { guard, nativeError } from './native-error.ts';
@@ -29,16 +30,19 @@ class MappedWeightStore implements WeightStore {
   readonly #handles: ReadonlyMap<string, number>;
   readonly #bytes: ReadonlyMap<string, number>;
   readonly #prefetched = new Set<string>();
+  readonly #packed: boolean;
   #disposed = false;
 
   constructor(
     native: NativeWeightStore,
     handles: ReadonlyMap<string, number>,
     bytes: ReadonlyMap<string, number>,
+    packed: boolean,
   ) {
     this.#native = native;
     this.#handles = handles;
     this.#bytes = bytes;
+    this.#packed = packed;
   }
 
   handle(name: string): number {
@@ -78,9 +82,16 @@ class MappedWeightStore implements WeightStore {
     this.#checkOpen();
     const wanted = [...new Set(names)].filter((name) => !this.#prefetched.has(name));
     const total = wanted.reduce((sum, name) => sum + (this.#bytes.get(name) ?? 0), 0);
-    if (total > MEMORY_SHARE * availableMemory()) return;
+    const room = MEMORY_SHARE * availableMemory();
+    if (total > room && this.#packed)
+      throw new EngineError(
+        `weights: 'packed' takes ${formatBytes(total)} of this process's own memory, and ${formatBytes(room)} can be had. Leave it out: ` +
+          'files that are mapped may be larger than memory',
+      );
+    if (total > room) return;
     for (const name of wanted) this.#prefetched.add(name);
-    this.#native.prefetch(Int32Array.from(wanted, (name) => this.handle(name)));
+    const handles = Int32Array.from(wanted, (name) => this.handle(name));
+    this.#native.prefetch(handles, this.#packed);
   }
 
   async pin(slices: readonly TensorSlice[]): Promise<PinnedBytes> {
@@ -112,7 +123,7 @@ class MappedWeightStore implements WeightStore {
  *
  * @throws CheckpointError when a file cannot be opened or does not hold a tensor's bytes, or parts of a quantized tensor do not fit.
  */
-export const openWeightStore: OpenWeightStore = (tensors, quantized = []) => {
+export const openWeightStore: OpenWeightStore = (tensors, quantized = [], { packed = false } = {}) => {
   const { WeightStore } = loadBinding();
   const columns = toColumns([...tensors], [...quantized]);
   try {
@@ -128,7 +139,7 @@ export const openWeightStore: OpenWeightStore = (tensors, quantized = []) => {
       columns.quantizedNames,
       columns.quantized,
     );
-    return new MappedWeightStore(native, columns.handles, columns.sizes);
+    return new MappedWeightStore(native, columns.handles, columns.sizes, packed);
   } catch (cause) {
     throw nativeError(cause);
   }

@@ -32,6 +32,16 @@ export const RESIDENCY: NativeProgram = {
   options: ['-O1'],
 };
 
+/** A mapped file that gives way to a copy in memory. */
+export const COPIED_PAGES: NativeProgram = {
+  name: 'copied_pages',
+  sources: [
+    ...at('test/kernels/copied_pages_test.cc'),
+    ...at(`kernels/platform/${system}`).flatMap((folder) => filesIn(folder, '.cc')),
+  ],
+  options: ['-O1'],
+};
+
 /** Which pages of tensors are kept in memory. */
 export const PINNED_PAGES: NativeProgram = {
   name: 'pinned_pages',

@@ -11,6 +11,7 @@ import {
 import { join } from 'node:path';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import { CheckpointError, EngineError } from '../../src/errors.ts';
+import { largePageBytes } from '../../src/runtime/machine.ts';
 import type { WeightStore } from '../../src/runtime/types.ts';
 import { openWeightStore } from '../../src/runtime/weight-store.ts';
 import type { TensorInfo } from '../../src/safetensors/types.ts';
@@ -24,8 +25,8 @@ const stores: WeightStore[] = [];
 afterEach(() => {
   for (const store of stores.splice(0)) store.dispose();
 });
-function open(tensors: readonly TensorInfo[]): WeightStore {
-  const store = openWeightStore(tensors);
+function open(tensors: readonly TensorInfo[], options?: { packed: boolean }): WeightStore {
+  const store = openWeightStore(tensors, [], options);
   stores.push(store);
   return store;
 }
@@ -179,10 +180,15 @@ describe('openWeightStore', () => {
 });
 
 /** Bytes of a mapped file that are mapped into this process's memory right now. */
-function residentBytes(file: string): number {
+const residentBytes = (file: string) => bytesOf(file, /^Rss:\s*(\d+) kB/m);
+
+/** Bytes of this process's addresses that stand for a file. */
+const mappedBytes = (file: string) => bytesOf(file, /^Size:\s*(\d+) kB/m);
+
+function bytesOf(file: string, field: RegExp): number {
   const maps = readFileSync('/proc/self/smaps', 'utf8').split(/^(?=[0-9a-f]+-[0-9a-f]+ )/m);
   const own = maps.filter((map) => map.split('\n', 1)[0]?.endsWith(file));
-  return own.reduce((sum, map) => sum + Number(/^Rss:\s*(\d+) kB/m.exec(map)?.[1]) * 1024, 0);
+  return own.reduce((sum, map) => sum + Number(field.exec(map)?.[1]) * 1024, 0);
 }
 
 describe.runIf(process.platform === 'linux')('prefetch', () => {
@@ -212,5 +218,46 @@ describe.runIf(process.platform === 'linux')('prefetch', () => {
     const huge = open([sparse('huge.bin', 2 ** 42)]);
     huge.prefetch(['huge.bin']);
     expect(residentBytes(join(folder, 'huge.bin'))).toBe(0);
+  });
+});
+
+describe.runIf(process.platform === 'linux' && largePageBytes() > 0)('a packed store', () => {
+  const COUNT = 1_500_000;
+  const same = (store: WeightStore, name: string, values: Float32Array) =>
+    Buffer.from(store.readFloat32(name).buffer).equals(Buffer.from(values.buffer));
+
+  it('puts copies of the tensors it is told in the place of the file, and is read as before meanwhile', async () => {
+    const file = join(folder, 'packed.bin');
+    const values = pattern(COUNT);
+    const tensors = ['wanted', 'other'].map((name) => ({ name, shape: [COUNT], values }));
+    const store = open(writeTensors(file, tensors), { packed: true });
+    expect(same(store, 'other', values)).toBe(true);
+    store.prefetch(['wanted']);
+    const rest = 4 * COUNT + 2 ** 16;
+    await expect
+      .poll(() => {
+        expect(same(store, 'wanted', values)).toBe(true);
+        return mappedBytes(file);
+      })
+      .toBeLessThan(rest);
+    expect(same(store, 'wanted', values)).toBe(true);
+    expect(same(store, 'other', values)).toBe(true);
+  });
+
+  it('still fails where the file was written to, and when it is more than memory holds', async () => {
+    const file = join(folder, 'packed-changed.bin');
+    const store = open(writeTensors(file, [{ name: 'w', shape: [COUNT], values: pattern(COUNT) }]), {
+      packed: true,
+    });
+    store.prefetch(['w']);
+    await expect.poll(() => mappedBytes(file)).toBe(0);
+    truncateSync(file, 4 * COUNT);
+    expect(() => store.readFloat32('w')).toThrow(CheckpointError);
+    const descriptor = openSync(join(folder, 'packed-huge.bin'), 'w');
+    ftruncateSync(descriptor, 2 ** 42);
+    closeSync(descriptor);
+    const tensor = { name: 'huge', file: join(folder, 'packed-huge.bin'), offset: 0, byteLength: 2 ** 42 };
+    const huge = open([{ ...tensor, dtype: 'BF16', shape: [2 ** 41] }], { packed: true });
+    expect(() => huge.prefetch(['huge'])).toThrow(/'packed' takes 4\.\d+ TB of this process's own memory/);
   });
 });

@@ -4,6 +4,9 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <string>
 
 namespace switchyard::platform {
 
@@ -22,6 +25,53 @@ void BringIn(uintptr_t begin, uintptr_t end) {
 bool LockIn(uintptr_t begin, uintptr_t end) {
   return mlock(reinterpret_cast<const void*>(begin), end - begin) == 0;
 }
+
+#ifdef __linux__
+
+size_t LargePageSize() {
+  const std::string folder = "/sys/kernel/mm/transparent_hugepage/";
+  std::string choice;
+  std::getline(std::ifstream(folder + "enabled"), choice);
+  if (choice.empty() || choice.find("[never]") != std::string::npos) return 0;
+  size_t bytes = 0;
+  std::ifstream(folder + "hpage_pmd_size") >> bytes;
+  return bytes;
+}
+
+bool CopyIntoMemory(uintptr_t begin, uintptr_t end) {
+  const size_t large = LargePageSize();
+  if (large == 0 || begin == end) return false;
+  const size_t bytes = end - begin;
+  // Large pages move as they are between places that lie alike in their large pages.
+  const size_t room = bytes + large;
+  void* memory =
+      mmap(nullptr, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (memory == MAP_FAILED) return false;
+  const auto first = reinterpret_cast<uintptr_t>(memory);
+  const uintptr_t copy = first + (begin + large - first % large) % large;
+  void* from = reinterpret_cast<void*>(copy);
+  madvise(from, bytes, MADV_HUGEPAGE);
+  std::memcpy(from, reinterpret_cast<const void*>(begin), bytes);
+  // mremap looks for what may fail before it takes the old mapping away, and lets nobody see the place empty.
+  const bool moved =
+      mprotect(from, bytes, PROT_READ) == 0 &&
+      mremap(from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, reinterpret_cast<void*>(begin)) != MAP_FAILED;
+  if (!moved) {
+    munmap(memory, room);
+    return false;
+  }
+  if (copy > first) munmap(memory, copy - first);
+  if (copy + bytes < first + room) munmap(reinterpret_cast<void*>(copy + bytes), first + room - copy - bytes);
+  return true;
+}
+
+#else
+
+size_t LargePageSize() { return 0; }
+
+bool CopyIntoMemory(uintptr_t, uintptr_t) { return false; }
+
+#endif
 
 void* MapZeros(void* place, size_t bytes) {
   const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | (place == nullptr ? 0 : MAP_FIXED);

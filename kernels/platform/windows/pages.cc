@@ -32,6 +32,11 @@ bool LockIn(uintptr_t begin, uintptr_t end) {
   return false;
 }
 
+// Windows gives large pages to users with a privilege of their own.
+size_t LargePageSize() { return 0; }
+
+bool CopyIntoMemory(uintptr_t, uintptr_t) { return false; }
+
 void* MapZeros(void* place, size_t bytes) {
   const uint64_t size = bytes;
   // Room in the page file is set aside for as many bytes.

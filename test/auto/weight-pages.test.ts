@@ -1,0 +1,34 @@
+import { expect, it } from 'vitest';
+import { wantsPacked } from '../../src/auto/weight-pages.ts';
+import { AutoModelForCausalLM, DEMO_MODEL, EngineError, InputError } from '../../src/index.ts';
+import { largePageBytes } from '../../src/runtime/machine.ts';
+
+const inputIds = [[5, 6, 7, 8, 9, 10, 11, 12]];
+
+it.runIf(largePageBytes() > 0)('packed weights give what mapped ones give, bit for bit', async () => {
+  const logits = [];
+  for (const weights of ['mapped', 'packed'] as const) {
+    const model = await AutoModelForCausalLM.fromPretrained(DEMO_MODEL, { weights });
+    // While pages are copied, and afterwards.
+    for (let pass = 0; pass < 5; pass++) logits.push((await model.forward({ inputIds })).logits.data);
+    await model.dispose();
+  }
+  for (const other of logits) expect(other).toEqual(logits[0]);
+});
+
+it('packed is refused where it has no effect, with what to do', async () => {
+  const loading = (options: object) => AutoModelForCausalLM.fromPretrained(DEMO_MODEL, options);
+  await expect(loading({ weights: 'paked' })).rejects.toThrow(
+    new InputError('weights is "paked"; expected "mapped" or "packed". Did you mean "packed"?'),
+  );
+  await expect(loading({ weights: 'packed', device: 'cuda' })).rejects.toThrow(
+    /'packed' is about the memory that the CPU reads, and the model is on a GPU.*Leave it out/,
+  );
+  await expect(loading({ weights: 'packed', pinnedExperts: 'routing.safetensors' })).rejects.toThrow(
+    /pinnedExperts keeps pages of files in memory, .*Leave out one of the two/,
+  );
+  const packed = { weights: 'packed', device: 'cpu' };
+  expect(() => wantsPacked(packed, () => 0)).toThrow(EngineError);
+  expect(() => wantsPacked(packed, () => 0)).toThrow(/no large pages of memory; .*leave it out/);
+  expect(wantsPacked({ weights: 'mapped', device: 'cuda' }, () => 0)).toBe(false);
+});
