@@ -42,6 +42,12 @@ ${table(
   ['experts a layer', 'found'],
   cacheSizes(statistics).map(({ experts, rate }) => [experts, percent(rate)]),
 )}
+<h2>What pinned experts would serve</h2>
+${table(
+  'Share of the reads of experts that go to the busiest of all layers',
+  ['experts', 'memory', 'reads'],
+  statistics.pinning.map(({ experts, bytes, share }) => [experts, megabytes(bytes), percent(share)]),
+)}
 <h2>Working set</h2>
 ${table(
   'Different experts a layer that tokens in a row need',

@@ -1,5 +1,6 @@
 /** What routing records say of the experts: how evenly they work, and how few of them would do. */
 import type { RoutingFile } from './file.ts';
+import { hottestExperts, readShare } from './hottest.ts';
 import { NOT_ROUTED, type RoutingHeader, type RoutingRecord } from './record.ts';
 
 /** How the tokens of a layer fall on its experts. */
@@ -38,12 +39,17 @@ export interface RoutingStatistics {
    * way: index n for n experts, from 0 to all.
    */
   readonly hitRate: Float64Array;
+  /** Share of all reads of experts that go to so many of the busiest, which `--pin-experts` keeps at hand: a few sizes, ascending. */
+  readonly pinning: readonly { readonly experts: number; readonly bytes: number; readonly share: number }[];
   /** Different experts that so many tokens of one request in a row need, a layer on average. */
   readonly workingSet: readonly { readonly tokens: number; readonly experts: number }[];
   readonly batches: readonly BatchOverlap[];
   /** Bytes of experts that a decoding pass reads, on average, and by the formula of `BatchOverlap`. */
   readonly bytes: { readonly perPass: number; readonly expected: number };
 }
+
+/** Parts of all experts that are worth a line. */
+const PINNED_SHARES = [1 / 16, 1 / 8, 1 / 4, 1 / 2];
 
 const WINDOWS = [1, 2, 4, 8, 16, 32, 64, 128];
 
@@ -65,6 +71,7 @@ export function routingStatistics({ header, records }: RoutingFile): RoutingStat
     tokens: { prefill: count('prefill'), decode: count('decode') },
     layers: header.layers.map((layer, place) => loadOf(layer, tokensByExpert(header, records, place))),
     hitRate: hitRates(header, records),
+    pinning: pinnings({ header, records }),
     workingSet: workingSets(header, records),
     batches,
     bytes: { perPass: perPass(({ distinct }) => distinct), expected: perPass(({ expected }) => expected) },
@@ -179,6 +186,16 @@ function workingSets(header: RoutingHeader, records: readonly RoutingRecord[]) {
     const { windows, experts } = sums[i] as { windows: number; experts: number };
     return windows === 0 ? [] : [{ tokens, experts: experts / windows }];
   });
+}
+
+function pinnings(file: RoutingFile): RoutingStatistics['pinning'] {
+  const { layers, experts: each, expertBytes } = file.header;
+  const hottest = hottestExperts(file);
+  const sizes = PINNED_SHARES.map((part) => Math.max(1, Math.round(part * layers.length * each)));
+  return [...new Set(sizes)].map((experts) => ({
+    ...{ experts, bytes: experts * expertBytes },
+    share: readShare(hottest, experts),
+  }));
 }
 
 /** Of passes in which every row is one token after its prompt. */

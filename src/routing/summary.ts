@@ -13,7 +13,7 @@ export function cacheSizes({ header, hitRate }: RoutingStatistics): { experts: n
 }
 
 export function describeRouting(statistics: RoutingStatistics): string {
-  const { header, tokens, layers, workingSet, batches, bytes } = statistics;
+  const { header, tokens, layers, pinning, workingSet, batches, bytes } = statistics;
   const lines = [
     `${header.model} (${header.modelType}, ${header.dtype}, ${header.backend}): ${header.layers.length} layers of ${header.experts} experts, ${header.perToken} a token`,
     `requests: ${statistics.requests}; passes: ${statistics.passes}; tokens: ${tokens.prefill} of prompts, ${tokens.decode} after them`,
@@ -31,6 +31,9 @@ export function describeRouting(statistics: RoutingStatistics): string {
   lines.push('', 'a cache of experts a layer would find');
   for (const { experts, rate } of cacheSizes(statistics))
     lines.push(`${String(experts).padStart(5)}  ${percent(rate)}`);
+  lines.push('', 'the busiest experts of all layers, pinned (--pin-experts), would serve of all reads');
+  for (const { experts, bytes: size, share } of pinning)
+    lines.push(`${String(experts).padStart(5)}  ${percent(share)}, ${megabytes(size)} MB`);
   lines.push('', 'tokens in a row need different experts a layer');
   for (const { tokens: width, experts } of workingSet)
     lines.push(`${String(width).padStart(5)}  ${experts.toFixed(1)}`);

