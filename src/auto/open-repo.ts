@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { abortable, InputError, show } from '../errors.ts';
+import { FolderRepo } from '../hub/repo/folder-repo.ts';
 import { resolveRepo as resolve } from '../hub/repo/resolve-repo.ts';
 import type { HubOptions, Repo } from '../hub/types.ts';
 import { checkOptions, noMore, type OptionNames } from '../options.ts';
@@ -18,9 +19,11 @@ export const DEMO_MODEL = 'demo';
 /** What `fromPretrained` loads from: a repo id on the Hub, a folder, {@link DEMO_MODEL}, or any of these as `resolveRepo` has resolved it. */
 export type ModelSource = typeof DEMO_MODEL | (string & Record<never, never>) | Repo;
 
-/** Where the files of an id or folder are looked for. */
-function placeOf(idOrFolder: string): string {
-  return idOrFolder === DEMO_MODEL ? join(packageRoot(), 'configs', 'demo-model') : idOrFolder;
+/** As the Hub resolves it, but for the demo, which keeps its name in messages. */
+async function resolveSource(idOrFolder: string, options: HubOptions): Promise<Repo> {
+  if (idOrFolder !== DEMO_MODEL) return resolve(idOrFolder, options);
+  const repo = await resolve(join(packageRoot(), 'configs', 'demo-model'), options);
+  return repo instanceof FolderRepo ? new FolderRepo(DEMO_MODEL, repo.folder, options) : repo;
 }
 
 /**
@@ -37,7 +40,7 @@ export async function resolveRepo(
 ): Promise<Repo> {
   checkOptions(options, HUB_OPTIONS, 'resolveRepo');
   noMore(rest, 'resolveRepo', 'options go into the second');
-  return abortable(options.signal, 'resolving the repo', () => resolve(placeOf(idOrFolder), options));
+  return abortable(options.signal, 'resolving the repo', () => resolveSource(idOrFolder, options));
 }
 
 /** Options that say which repo is meant and where its files come from: settled, once it is resolved. */
@@ -49,7 +52,7 @@ const SETTLED = ['revision', 'token', 'cacheDir', 'subfolder', 'localFilesOnly',
  * @throws InputError for an option that a resolved repo leaves no room for
  */
 export async function openRepo(source: ModelSource, options: HubOptions): Promise<Repo> {
-  if (!isResolved(source)) return resolve(placeOf(source), options);
+  if (!isResolved(source)) return resolveSource(source, options);
   const late = SETTLED.find((name) => (options[name] ?? false) !== false);
   if (late !== undefined) {
     throw new InputError(

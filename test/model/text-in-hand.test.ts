@@ -285,7 +285,7 @@ describe('chat', () => {
 describe('a model', () => {
   it('is one line on the console', () => {
     expect(inspect(model)).toMatch(
-      /^CausalLM\(.*demo-model: qwen3_moe, bfloat16 on the CPU, experts grouped_mm, context \d+\)$/,
+      /^CausalLM\(demo: qwen3_moe, bfloat16 on the CPU, experts grouped_mm, context \d+\)$/,
     );
   });
 
