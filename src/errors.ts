@@ -169,6 +169,16 @@ export function issueText({ path, message }: Issue, given: unknown, at = ''): st
   return `${field || 'the content'} is ${show(value)}; ${inOurWords(message)}`;
 }
 
+/** Findings that are spelt out. */
+const MOST_ISSUES = 8;
+
+/** All that a schema found wrong, as {@link issueText} says it; of very many the first ones. */
+export function issuesText(issues: readonly Issue[], given: unknown, at = ''): string {
+  const told = issues.slice(0, MOST_ISSUES).map((issue) => issueText(issue, given, at));
+  if (issues.length > MOST_ISSUES) told.push(`and ${issues.length - MOST_ISSUES} more`);
+  return told.join('; ');
+}
+
 /** Types as schemas name them. */
 const TYPES: Readonly<Record<string, string>> = {
   int: 'a whole number',

@@ -1,4 +1,18 @@
-import { access, constants, lstat, mkdir, readlink, rename, rm, stat, statfs } from 'node:fs/promises';
+import {
+  access,
+  constants,
+  type FileHandle,
+  lstat,
+  mkdir,
+  open,
+  readlink,
+  realpath,
+  rename,
+  rm,
+  stat,
+  statfs,
+  writeFile,
+} from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -87,6 +101,23 @@ export async function reading<T>(path: string, read: () => Promise<T>): Promise<
   }
 }
 
+/** Why a file cannot be written, by what the system says. */
+export function whyUnwritable(error: unknown): string {
+  const { code = '', message } = error as NodeJS.ErrnoException;
+  return WRITE_CAUSES[code] ?? message;
+}
+
+const WRITE_CAUSES: Readonly<Record<string, string>> = {
+  ENOSPC: 'the disk is full (ENOSPC); free some space',
+  EDQUOT: 'the quota of the disk is used up (EDQUOT); free some space',
+  EFBIG: 'it becomes larger than the file system or a limit of this process (ulimit -f) allows (EFBIG)',
+  EROFS: 'its file system is read-only (EROFS)',
+  EACCES: 'permission is missing (EACCES)',
+  EISDIR: 'it is a folder (EISDIR)',
+  ENOENT: 'there is no such folder (ENOENT)',
+  ENOTDIR: 'a part of its path is no folder (ENOTDIR)',
+};
+
 /** How Windows refuses what a file in use does not allow; permission may be missing as well. */
 const IN_USE = /^(EPERM|EACCES|EBUSY)$/;
 const RETRIES = process.platform === 'win32' ? 5 : 0;
@@ -114,6 +145,50 @@ export async function replaceFile(
       if (!isInUse(error, platform) || pause > LONGEST_PAUSE_MS) throw error;
       await sleep(pause);
     }
+  }
+}
+
+/**
+ * Writes a file, all or nothing: where that fails, as on a full disk, what was there is there still, and else nothing is. Links are followed,
+ * and pipes and devices written to as they are.
+ *
+ * @param isNew refuses to replace a file, with the system's EEXIST
+ * @param mode of a file that was not there
+ * @throws whatever the file system throws
+ */
+export async function writeWholeFile(
+  path: string,
+  content: string | Uint8Array,
+  { isNew = false, mode = 0o666 }: { readonly isNew?: boolean; readonly mode?: number } = {},
+): Promise<void> {
+  const target = await realpath(path).catch(() => path);
+  const there = await stat(target).catch(() => undefined);
+  if (there && !isNew && !there.isFile()) return writeFile(target, content);
+  if (!there || isNew) {
+    const file = await open(target, 'wx', mode);
+    return fill(file, target, content);
+  }
+  const partial = `${target}.partial-${process.pid}-${performance.now()}`;
+  const file = await open(partial, 'wx', there.mode & 0o777);
+  await fill(file, partial, content);
+  await replaceFile(partial, target).catch(async (error: unknown) => {
+    await rm(partial, { force: true });
+    throw error;
+  });
+}
+
+/** Fills a new file and closes it; where that fails, it is gone. */
+async function fill(file: FileHandle, path: string, content: string | Uint8Array): Promise<void> {
+  try {
+    try {
+      await file.writeFile(content);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+  } catch (error) {
+    await rm(path, { force: true });
+    throw error;
   }
 }
 

@@ -9,6 +9,9 @@ export const MAX_JSON_DEPTH = 64;
 /** Bytes of a settings file (config.json and its like) we read; real ones stay below 100 kB. */
 export const MAX_JSON_FILE_BYTES = 8 * 2 ** 20;
 
+/** Entries of one list or object of such a file; real ones, of modules that are not quantized, stay below 50,000. */
+const MOST_ENTRIES = 65_536;
+
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
 const OPEN_OBJECT = 0x7b;
@@ -62,7 +65,7 @@ function syntaxError(file: string, reason: string, cause: unknown): ConfigError 
 }
 
 /**
- * Reads a settings file of a repo: size and nesting are bounded.
+ * Reads a settings file of a repo: size, nesting and lists are bounded, as whoever checks them may have something to say of every entry.
  *
  * @param file path or name for messages
  * @throws ConfigError; HubError where the system does not let it be read
@@ -76,7 +79,9 @@ export async function readJsonFile(path: string, file: string = path): Promise<u
   }
   const bytes = await reading(path, () => readFile(path));
   try {
-    return parseJsonFile(UTF8.decode(bytes), file);
+    const value = parseJsonFile(UTF8.decode(bytes), file);
+    checkEntries(value, file);
+    return value;
   } catch (error) {
     if (error instanceof ConfigError) throw error;
     const what = /^(\xff\xfe|\xfe\xff)/.test(bytes.toString('latin1', 0, 2))
@@ -84,6 +89,16 @@ export async function readJsonFile(path: string, file: string = path): Promise<u
       : 'some other encoding';
     throw new ConfigError(`${file} is not UTF-8 text but ${what}; save it as UTF-8`, { cause: error });
   }
+}
+
+function checkEntries(value: unknown, file: string, field = ''): void {
+  if (typeof value !== 'object' || value === null) return;
+  const entries = Object.entries(value);
+  if (entries.length > MOST_ENTRIES)
+    throw new ConfigError(
+      `${file}: ${field || 'the file'} has ${entries.length} entries; the limit is ${MOST_ENTRIES}`,
+    );
+  for (const [key, entry] of entries) checkEntries(entry, file, field === '' ? key : `${field}.${key}`);
 }
 
 function isDeeperThan(text: string, maxDepth: number): boolean {

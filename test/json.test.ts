@@ -8,6 +8,16 @@ import { temporaryFolder } from './hub/helpers.ts';
 
 const cursorOn = (text: string) => new JsonCursor(Buffer.from(text));
 
+test('a file of settings has lists of some length, whoever checks their entries', async () => {
+  const path = join(await temporaryFolder(), 'x.json');
+  await writeFile(path, JSON.stringify({ a: [{ b: Array(65_536).fill('x') }] }));
+  await readJsonFile(path);
+  await writeFile(path, JSON.stringify({ a: [{ b: Array(65_537).fill('x') }] }));
+  await expect(readJsonFile(path)).rejects.toThrow(/x\.json: a\.0\.b has 65537 entries; the limit is 65536/);
+  await writeFile(path, JSON.stringify(Object.fromEntries(Array.from({ length: 70_000 }, (_, i) => [i, i]))));
+  await expect(readJsonFile(path)).rejects.toThrow(/the file has 70000 entries/);
+});
+
 describe('parseJsonFile', () => {
   test('parses what JSON.parse parses, with or without a byte order mark', () => {
     const value = { a: [1, 2.5, null, true, { b: '} ] \\" é' }] };

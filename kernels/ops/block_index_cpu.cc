@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "block_index.h"
 #include "ops_cpu.h"
 #include "paged_rows_cpu.h"
@@ -74,6 +76,11 @@ void BlockIndexOnCpu::Compute(KernelContext& context) {
                     .head_dim = sizes.dim,
                     .rotation = nullptr},
                    *workspace, pool);
+  // No token sees more blocks than are complete, whatever the budget.
+  int64_t complete = 1;
+  for (int64_t r = 0; r < sizes.rows; ++r)
+    complete = std::max(complete, paged.rows[static_cast<size_t>(r)].keys / op_.block);
+  const int64_t top = std::min(op_.top, complete);
   const cpu::BlockIndexArgs args = {
       .q = queries,
       .keys = keys,
@@ -85,13 +92,13 @@ void BlockIndexOnCpu::Compute(KernelContext& context) {
       .heads = op_.heads,
       .dim = sizes.dim,
       .block = op_.block,
-      .top = op_.top,
+      .top = top,
       .rotation = {.norm = k_norm_.data(),
                    .epsilon = op_.epsilon,
                    .cos = floats(Attributes::kBlockCos),
                    .sin = floats(Attributes::kBlockSin),
                    .pairs = sizes.rotated},
-      .selected = context.Output<int32_t>(Attributes::kSelected, {sizes.tokens, op_.top})};
+      .selected = context.Output<int32_t>(Attributes::kSelected, {sizes.tokens, top})};
   cpu::BlockIndex(args, *workspace, pool);
 }
 

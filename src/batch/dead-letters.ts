@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { type FileHandle, open } from 'node:fs/promises';
 import { InputError } from '../errors.ts';
+import { whyUnwritable } from '../files.ts';
 import { type BatchLine, LONGEST_LINE, readLines, wholeLines } from './lines.ts';
 
 /**
@@ -80,5 +81,5 @@ function hashOf(text: string): string {
 }
 
 function unwritable(path: string, error: unknown): InputError {
-  return new InputError(`${path} cannot be written: ${(error as Error).message}`, { cause: error });
+  return new InputError(`${path} cannot be written: ${whyUnwritable(error)}`, { cause: error });
 }

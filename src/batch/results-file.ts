@@ -1,5 +1,6 @@
 import { type FileHandle, open } from 'node:fs/promises';
 import { InputError, show } from '../errors.ts';
+import { whyUnwritable } from '../files.ts';
 import { type BatchLine, customIdOf, readLines, wholeLines } from './lines.ts';
 import { type BatchResult, isAnswered, isServersFault, lineOf, resultId } from './result.ts';
 
@@ -41,8 +42,8 @@ export class ResultsFile {
    * @throws InputError for a file that holds something else
    */
   static async open(path: string): Promise<ResultsFile> {
-    const file = await open(path, 'a+').catch((error: Error) => {
-      throw new InputError(`${path} cannot be written: ${error.message}`, { cause: error });
+    const file = await open(path, 'a+').catch((error: unknown) => {
+      throw new InputError(`${path} cannot be written: ${whyUnwritable(error)}`, { cause: error });
     });
     try {
       if (!(await file.stat()).isFile())
@@ -93,7 +94,7 @@ export class ResultsFile {
       await this.#file.appendFile(`${JSON.stringify(result)}\n`);
     } catch (error) {
       throw new InputError(
-        `${this.#path} cannot be written (${(error as NodeJS.ErrnoException).code}). The same command goes on from here, once there is room`,
+        `${this.#path} cannot be written: ${whyUnwritable(error)}. The same command goes on from here, once there is room`,
         { cause: error },
       );
     }

@@ -2,10 +2,9 @@
  * Certificates: JSON files that say how a checkpoint was run, what came of it, and whether all ways agree. What
  * `scripts/reference.py` writes with transformers is the same without comparisons, so that either can be the reference of another.
  */
-import { writeFile } from 'node:fs/promises';
 import { z } from 'zod';
 import { InputError, issueText } from '../errors.ts';
-import { reading } from '../files.ts';
+import { reading, whyUnwritable, writeWholeFile } from '../files.ts';
 import { readJsonFile } from '../json.ts';
 import type { Checksums } from './checksums.ts';
 import type { Coarseness, Comparison, Tolerances } from './compare.ts';
@@ -86,9 +85,9 @@ export async function readReference(file: string): Promise<Reference> {
 /** @throws InputError where it cannot be written */
 export async function writeCertificate(file: string, certificate: Certificate): Promise<void> {
   try {
-    await writeFile(file, `${JSON.stringify(certificate)}\n`);
+    await writeWholeFile(file, `${JSON.stringify(certificate)}\n`);
   } catch (error) {
-    throw new InputError(`${file} cannot be written: ${(error as Error).message}. Name another file`, {
+    throw new InputError(`${file} cannot be written: ${whyUnwritable(error)}. Name another file`, {
       cause: error,
     });
   }

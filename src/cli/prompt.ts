@@ -178,7 +178,7 @@ function templateOptions({ thinks }: { thinks: boolean }) {
 
 /** Rows of one length; the mask hides the filler, so any id will do. */
 function padLeft(rows: readonly (readonly number[])[]): Batch {
-  const width = Math.max(...rows.map((row) => row.length));
+  const width = rows.reduce((most, row) => Math.max(most, row.length), 0);
   const fill = (row: readonly number[]) => new Array<number>(width - row.length).fill(0);
   return {
     inputIds: rows.map((row) => [...fill(row), ...row]),

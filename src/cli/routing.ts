@@ -1,6 +1,6 @@
-import { writeFile } from 'node:fs/promises';
 import type { Command } from 'commander';
 import { InputError } from '../errors.ts';
+import { whyUnwritable, writeWholeFile } from '../files.ts';
 import { type RoutingFile, readRoutingFile } from '../routing/file.ts';
 import { routingPage } from '../routing/page.ts';
 import { compareRouting, routingStatistics } from '../routing/statistics.ts';
@@ -38,8 +38,11 @@ async function showRouting(name: string, other: string | undefined, flags: Flags
   const second = other === undefined ? undefined : await readSecond(file, other);
   if (flags.html !== undefined) {
     const page = routingPage(file, statistics, second);
-    await writeFile(flags.html, page).catch((error: Error) => {
-      throw new InputError(`--html ${flags.html}: ${error.message}. Name another file`, { cause: error });
+    await writeWholeFile(flags.html, page).catch((error: Error) => {
+      throw new InputError(
+        `--html ${flags.html} cannot be written: ${whyUnwritable(error)}. Name another file`,
+        { cause: error },
+      );
     });
   }
   if (flags.html !== undefined && !flags.summary) return;

@@ -181,15 +181,13 @@ async function checkTensors(repo: Repo, result: Verification, print: (line: stri
   try {
     const report = await checkModel(repo);
     result.tensors = report;
-    result.faults.push(...report.missing.map((name) => `tensor "${name}" is missing`), ...report.mismatched);
+    for (const name of report.missing) result.faults.push(`tensor "${name}" is missing`);
+    for (const fault of report.mismatched) result.faults.push(fault);
     const surplus = new Set(report.surplusExperts);
-    result.faults.push(
-      ...report.surplusExperts.map(
-        (name) => `tensor "${name}" is of an expert beyond num_experts in config.json`,
-      ),
-    );
-    const unused = report.unexpected.filter((name) => !surplus.has(name));
-    result.notes.push(...unused.map((name) => `tensor "${name}" is not used by ${report.architecture}`));
+    for (const name of surplus)
+      result.faults.push(`tensor "${name}" is of an expert beyond num_experts in config.json`);
+    for (const name of report.unexpected)
+      if (!surplus.has(name)) result.notes.push(`tensor "${name}" is not used by ${report.architecture}`);
     if (report.missing.length + report.mismatched.length + surplus.size === 0) {
       print(`ok     ${report.tensors} tensors, as ${report.architecture} needs them`);
     }

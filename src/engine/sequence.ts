@@ -71,7 +71,8 @@ export class Sequence {
   /** A sequence of the same tokens. @param cache holds what the cache of this one does */
   fork(cache: CacheRow): Sequence {
     const fork = new Sequence(this.prompt, cache, this.prefix?.kind);
-    fork.#ids.push(...this.#ids.slice(this.prompt.ids.length));
+    for (let at = this.prompt.ids.length; at < this.#ids.length; at++)
+      fork.#ids.push(this.#ids[at] as number);
     fork.takeUp(this.computed);
     fork.routed = this.routed?.fork();
     Object.assign(fork.prefix ?? {}, this.prefix);
@@ -131,7 +132,7 @@ export class Sequence {
 
   /** Adds tokens for the next pass that may be taken back after it. */
   guess(ids: readonly number[]): void {
-    this.#ids.push(...ids);
+    for (const id of ids) this.#ids.push(id);
     this.#guesses = ids.length;
   }
 

@@ -93,7 +93,7 @@ export function makePlan(
     throw new InputError('numBeams excludes thinkingBudget. Leave one of them out');
   checkStreaming(options, parents.length, parameters);
   const all = [...prompts.rows, ...negative];
-  const width = Math.max(...all.map(({ ids }) => ids.length));
+  const width = all.reduce((most, { ids }) => Math.max(most, ids.length), 0);
   const budget = tokenBudget(parameters, width, generator.contextLength);
   return {
     prompts,

@@ -19,7 +19,7 @@ export class StopStringMatcher {
   constructor(tokenizer: Tokenizer, stopStrings: readonly string[]) {
     this.#stopStrings = stopStrings;
     this.#detokenizer = tokenizer.detokenizer();
-    this.#tailLength = Math.max(...stopStrings.map((text) => text.length)) - 1;
+    this.#tailLength = stopStrings.reduce((most, text) => Math.max(most, text.length), 0) - 1;
   }
 
   /** Adds a token. Returns whether a stop string is now complete. */

@@ -1,15 +1,9 @@
 import { expected, InputError, show } from '../errors.ts';
 import { checkPixels, decodeImage, toRgb } from './decode-image.ts';
+import { limitsOf } from './limits.ts';
 import { Pacer, throwIfAborted } from './pacer.ts';
 import { describeSource, readBytes } from './read-bytes.ts';
-import {
-  DEFAULT_LIMITS,
-  type ImageInput,
-  type ImageLimits,
-  type LoadOptions,
-  type RawPixels,
-  type RgbImage,
-} from './types.ts';
+import type { ImageInput, ImageLimits, LoadOptions, RawPixels, RgbImage } from './types.ts';
 
 /**
  * Loads a picture as 8-bit RGB, upright as its EXIF orientation says. Alpha is dropped, not blended; gray and palette
@@ -25,7 +19,7 @@ export async function loadImage(
   options: LoadOptions = {},
   name = 'image',
 ): Promise<RgbImage> {
-  const limits = { ...DEFAULT_LIMITS, ...options.limits };
+  const limits = limitsOf(options.limits);
   throwIfAborted(options.signal);
   const pacer = new Pacer(options.signal);
   if (isRawPixels(input)) return fromRawPixels(input, limits, name, pacer);

@@ -33,7 +33,11 @@ export async function logMel(
     }
     await pacer.turn();
   }
-  for (const [i, value] of data.entries()) data[i] = (Math.max(value, largest - RANGE) + 4) / 4;
+  for (let band = 0; band < bands; band++) {
+    const row = data.subarray(band * frames, (band + 1) * frames);
+    for (let i = 0; i < frames; i++) row[i] = (Math.max(row[i] as number, largest - RANGE) + 4) / 4;
+    await pacer.turn();
+  }
   return { data, dims: [bands, frames] };
 }
 

@@ -79,15 +79,14 @@ export interface ImageLimits {
   readonly maxPixels: number;
   /** Bytes of one encoded file. */
   readonly maxBytes: number;
+  /** Seconds of one sound. */
+  readonly maxSeconds: number;
 }
 
 export interface LoadOptions {
   readonly limits?: Partial<ImageLimits>;
   readonly signal?: AbortSignal | undefined;
 }
-
-/** The pixel count Pillow refuses too; and 256 MiB encoded. */
-export const DEFAULT_LIMITS: ImageLimits = { maxPixels: 178_956_970, maxBytes: 2 ** 28 };
 
 export interface Size {
   readonly height: number;

@@ -1,20 +1,31 @@
 import { z } from 'zod';
 import { type DeclaredDtype, DTYPES, type DType } from '../dtype.ts';
-import { ConfigError, expected, issueText } from '../errors.ts';
+import { ConfigError, expected, issuesText } from '../errors.ts';
 
 /** Largest size a config may name; far above any real model, and safe to multiply in a double. */
 const MAX_SIZE = 2 ** 31 - 1;
 /** Most layers, of a decoder or a vision tower: what is kept of each takes memory before weights are seen. Real models stay below 200. */
 const MAX_LAYERS = 2048;
+/** Most features of a token between matrices: a pass holds those of all its tokens. Real models stay below 60,000. */
+export const MAX_WIDTH = 2 ** 18;
 /** Largest head; every dimension has a frequency that is worked out before weights are seen. Real heads stay below 600. */
 export const MAX_HEAD_DIM = 16384;
 
 export const size = z.int().positive().max(MAX_SIZE);
 export const count = z.int().nonnegative().max(MAX_SIZE);
+export const width = size.max(MAX_WIDTH);
 export const layerCount = size.max(MAX_LAYERS);
 /** Experts of a layer, whose tensors are asked for one by one. Real models stay below 1,000. */
 export const expertCount = count.max(8192);
+/** A list about layers, such as of their kinds. Its length is looked at before its entries are. */
+export const layerList = <T extends z.ZodType>(entry: T) => shortList(entry, MAX_LAYERS);
 export const tokenId = z.int().nonnegative().max(MAX_SIZE);
+
+/** A list of few entries: where it is longer, none of them is looked at. */
+export function shortList<T extends z.ZodType>(entry: T, most: number) {
+  const isShort = (value: unknown) => Array.isArray(value) && value.length <= most;
+  return z.custom<unknown[]>(isShort, `expected a list of at most ${most} entries`).pipe(z.array(entry));
+}
 
 /**
  * Validates `json` against `schema`.
@@ -31,8 +42,7 @@ export function parseConfig<S extends z.ZodType>(
     throw fieldError(file, path || 'the file', json, 'an object of settings');
   const result = schema.safeParse(withoutNulls(json as Record<string, unknown>));
   if (result.success) return result.data;
-  const faults = result.error.issues.map((issue) => issueText(issue, json, path));
-  throw new ConfigError(`${file}: ${faults.join('; ')}`);
+  throw new ConfigError(`${file}: ${issuesText(result.error.issues, json, path)}`);
 }
 
 /** Fields without which there is no model: a null there is a fault of the file, and no call for a default. */

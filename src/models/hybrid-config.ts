@@ -1,11 +1,13 @@
 /** Configs of decoders whose layers are linear attention but for every fourth or so. */
 import { z } from 'zod';
-import { fieldError, size } from './config.ts';
+import { fieldError, size, width } from './config.ts';
 import { parseText, type TextConfig, type TextDefaults, textFields } from './text-config.ts';
 
-/** Far above real models, whose heads are at most 128 of 128 dimensions; states of all heads take memory for every sequence. */
+/** Far above real models, which have 64 heads of 128 dimensions at most. */
 const heads = size.max(1024);
 const dimensions = size.max(1024);
+/** Values of a layer's state, which every sequence has: 256 MiB. Real models have a million. */
+const MOST_STATE = 2 ** 26;
 /** What the op takes; real models have 4 taps. */
 const taps = z.int().min(2).max(64);
 
@@ -15,8 +17,8 @@ export const hybridFields = {
   num_attention_heads: size.default(16),
   num_key_value_heads: size.default(2),
   head_dim: size.default(256),
-  moe_intermediate_size: size.default(512),
-  shared_expert_intermediate_size: size.default(512),
+  moe_intermediate_size: width.default(512),
+  shared_expert_intermediate_size: width.default(512),
   attention_bias: z.boolean().default(false),
   linear_num_key_heads: heads.default(16),
   linear_num_value_heads: heads.default(32),
@@ -61,6 +63,14 @@ export function parseHybrid<F extends Fields>(
       `${at}linear_num_value_heads`,
       valueHeads,
       `a multiple of linear_num_key_heads (${keyHeads})`,
+    );
+  const { linear_key_head_dim: keyDim, linear_value_head_dim: valueDim } = config;
+  if (valueHeads * keyDim * valueDim > MOST_STATE)
+    throw fieldError(
+      file,
+      `${at}linear_num_value_heads`,
+      valueHeads,
+      `at most ${Math.floor(MOST_STATE / (keyDim * valueDim))} states of ${keyDim} x ${valueDim} (linear_key_head_dim x linear_value_head_dim)`,
     );
   return { ...config, isLinear: linearLayers(config), normOffset: 1 };
 }

@@ -9,7 +9,7 @@ import type { LayerPass } from '../nn/pass.ts';
 import { rotaryTables } from '../nn/rope.ts';
 import { Scope, type Variant } from '../nn/scope.ts';
 import type { Architecture, Model } from './architecture.ts';
-import { size } from './config.ts';
+import { size, width } from './config.ts';
 import { DecoderPass } from './pass.ts';
 import { expertsWithShared } from './shared-expert.ts';
 import { parseText, type TextConfig, textFields } from './text-config.ts';
@@ -20,9 +20,9 @@ const schema = z.object({
   ...textFields,
   num_attention_heads: size.default(16),
   num_key_value_heads: size.default(16),
-  intermediate_size: size.default(5632),
-  moe_intermediate_size: size.default(1408),
-  shared_expert_intermediate_size: size.default(5632),
+  intermediate_size: width.default(5632),
+  moe_intermediate_size: width.default(1408),
+  shared_expert_intermediate_size: width.default(5632),
   num_experts: textFields.num_experts.default(60),
   num_experts_per_tok: size.default(4),
   qkv_bias: z.boolean().default(true),

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { Scope } from '../nn/scope.ts';
 import type { Architecture } from './architecture.ts';
-import { layerCount, size } from './config.ts';
+import { layerCount, size, width } from './config.ts';
 import { causalLm } from './qwen3_moe.ts';
 import { parseText, slidesBehind, textFields, withoutExperts } from './text-config.ts';
 import { describeText } from './text-model.ts';
@@ -9,12 +9,12 @@ import { describeText } from './text-model.ts';
 /** HF `Qwen3Config`. */
 const schema = z.object({
   ...textFields,
-  hidden_size: size.default(4096),
+  hidden_size: width.default(4096),
   num_hidden_layers: layerCount.default(32),
   num_attention_heads: size.default(32),
   num_key_value_heads: size.default(32),
   head_dim: size.default(128),
-  intermediate_size: size.default(22016),
+  intermediate_size: width.default(22016),
   attention_bias: z.boolean().default(false),
 });
 

@@ -10,7 +10,7 @@ import type { LayerPass } from '../nn/pass.ts';
 import { rotaryTables } from '../nn/rope.ts';
 import { Scope, type Variant } from '../nn/scope.ts';
 import type { Architecture, Model } from './architecture.ts';
-import { size } from './config.ts';
+import { size, width } from './config.ts';
 import { DecoderPass } from './pass.ts';
 import { parseText, type TextConfig, textFields } from './text-config.ts';
 import { describeText, tableNames } from './text-model.ts';
@@ -20,8 +20,8 @@ const schema = z.object({
   ...textFields,
   num_attention_heads: size.default(32),
   num_key_value_heads: size.default(4),
-  intermediate_size: size.default(6144),
-  moe_intermediate_size: size.default(768),
+  intermediate_size: width.default(6144),
+  moe_intermediate_size: width.default(768),
   num_experts: textFields.num_experts.default(128),
   num_experts_per_tok: size.default(8),
   attention_bias: z.boolean().default(false),

@@ -10,7 +10,7 @@ import type { LayerPass } from '../nn/pass.ts';
 import { rotaryTables } from '../nn/rope.ts';
 import { Scope, type Variant } from '../nn/scope.ts';
 import type { Architecture, Model } from './architecture.ts';
-import { layerCount, size } from './config.ts';
+import { layerCount, size, width } from './config.ts';
 import { type HybridConfig, hybridFields, parseHybrid } from './hybrid-config.ts';
 import { describeHybrid } from './hybrid-model.ts';
 import { DecoderPass } from './pass.ts';
@@ -21,7 +21,7 @@ import { tableNames } from './text-model.ts';
 const schema = z.object({
   ...hybridFields,
   num_hidden_layers: layerCount.default(48),
-  intermediate_size: size.default(5632),
+  intermediate_size: width.default(5632),
   num_experts: hybridFields.num_experts.default(512),
   num_experts_per_tok: size.default(10),
   norm_topk_prob: z.boolean().default(true),

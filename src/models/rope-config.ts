@@ -1,10 +1,10 @@
 import { z } from 'zod';
 import { didYouMean } from '../errors.ts';
 import { ROPE_TYPES, type RopeParameters, type RopeType } from '../nn/rope-frequencies.ts';
-import { fieldError, parseConfig, size } from './config.ts';
+import { fieldError, MAX_HEAD_DIM, parseConfig, shortList, size } from './config.ts';
 
 const number = z.number().positive();
-const factors = z.array(number);
+const factors = shortList(number, MAX_HEAD_DIM);
 
 const ropeSchema = z.looseObject({
   rope_theta: number,

@@ -8,16 +8,19 @@ import {
   expertCount,
   fieldError,
   layerCount,
+  layerList,
   MAX_HEAD_DIM,
+  MAX_WIDTH,
   parseConfig,
   size,
+  width,
 } from './config.ts';
 import { parseRope, type RopeDictionary } from './rope-config.ts';
 
 /** Fields every Qwen MoE text config shares; class defaults of HF `Qwen2MoeConfig` and `Qwen3MoeConfig`. */
 export const textFields = {
   vocab_size: size.default(151936),
-  hidden_size: size.default(2048),
+  hidden_size: width.default(2048),
   num_hidden_layers: layerCount.default(24),
   num_attention_heads: size,
   num_key_value_heads: size,
@@ -27,17 +30,17 @@ export const textFields = {
   max_position_embeddings: size.default(32768),
   rms_norm_eps: z.number().positive().max(1).default(1e-6),
   tie_word_embeddings: z.boolean().default(false),
-  intermediate_size: size,
-  moe_intermediate_size: size,
+  intermediate_size: width,
+  moe_intermediate_size: width,
   num_experts: expertCount,
   num_experts_per_tok: size,
   norm_topk_prob: z.boolean().default(false),
   decoder_sparse_step: size.default(1),
-  mlp_only_layers: z.array(count).default([]),
+  mlp_only_layers: layerList(count).default([]),
   use_sliding_window: z.boolean().default(false),
   sliding_window: z.unknown().optional(),
   max_window_layers: count.default(28),
-  layer_types: z.array(z.string()).optional(),
+  layer_types: layerList(z.string()).optional(),
   original_max_position_embeddings: size.optional(),
   partial_rotary_factor: z.number().positive().optional(),
   rope_theta: z.number().positive().optional(),
@@ -194,6 +197,13 @@ function checkText(config: Fields, file: string, path = ''): number {
   const headDim = config.head_dim ?? hidden / heads;
   if (headDim % 2 !== 0 || headDim > MAX_HEAD_DIM)
     throw fieldError(file, `${path}head_dim`, headDim, `an even number, at most ${MAX_HEAD_DIM}`);
+  if (heads * headDim > MAX_WIDTH)
+    throw fieldError(
+      file,
+      `${path}num_attention_heads`,
+      heads,
+      `at most ${MAX_WIDTH} / head_dim (${headDim})`,
+    );
   if (config.num_experts > 0 && config.num_experts_per_tok > config.num_experts)
     throw fieldError(
       file,

@@ -91,7 +91,7 @@ export function defaultHashes(
     return 2n * (value % (bound > 0n ? bound : 1n)) + 1n;
   });
   const heads = ngramHeads(config);
-  const sizes = primesFrom(config.ngram_vocab_size_base, (index + 1) * heads).slice(index * heads);
+  const sizes = primesOf(config, (index + 1) * heads).slice(index * heads);
   let total = 0;
   const offsets = sizes.map((size) => {
     const offset = total;
@@ -101,9 +101,15 @@ export function defaultHashes(
   return { multipliers, sizes: sizes.map(BigInt), offsets };
 }
 
-function primesFrom(start: number, count: number): number[] {
-  const primes: number[] = [];
-  for (let value = start; primes.length < count; value++) if (isPrime(value)) primes.push(value);
+/** Every memory goes on where the one before it ended. */
+const known = new WeakMap<NgramConfig, number[]>();
+
+/** The first primes from the config's base on. */
+function primesOf(config: NgramConfig, count: number): readonly number[] {
+  const primes = known.get(config) ?? [];
+  known.set(config, primes);
+  for (let value = (primes.at(-1) ?? config.ngram_vocab_size_base - 1) + 1; primes.length < count; value++)
+    if (isPrime(value)) primes.push(value);
   return primes;
 }
 

@@ -5,18 +5,21 @@
  * "tokens","experts"[,"weights"]}`; `experts` is base64 of uint16 and `weights` of float32, little-endian, [tokens, layers, k].
  */
 import { createReadStream, createWriteStream, type WriteStream } from 'node:fs';
-import { createInterface } from 'node:readline';
 import { finished } from 'node:stream/promises';
 import { z } from 'zod';
 import { InputError, issueText } from '../errors.ts';
-import { unreadable } from '../files.ts';
+import { unreadable, whyUnwritable } from '../files.ts';
 import type { RoutingHeader, RoutingListener, RoutingRecord } from './record.ts';
 
 const FORMAT = 'switchyard-routing';
 const VERSION = 1;
 
-/** Passes and layers of a file that somebody may hand us; real ones stay far below. */
+/** Bounds on a file that somebody may hand us; real ones stay far below. */
 const MOST = 1e9;
+/** Experts of all layers, each of which statistics count. */
+const MOST_EXPERTS = 2 ** 20;
+/** Characters of a line. */
+const LONGEST_LINE = 64 * 2 ** 20;
 const count = z.int().min(0).max(MOST);
 const headerSchema = z.object({
   format: z.literal(FORMAT),
@@ -109,7 +112,7 @@ function base64({ buffer, byteOffset, byteLength }: Uint16Array | Float32Array):
 
 function unwritable(file: string, error: unknown): InputError {
   return new InputError(
-    `${file}: routing cannot be recorded here: ${(error as Error).message}. Name another file`,
+    `${file}: routing cannot be recorded here: ${whyUnwritable(error)}. Name another file`,
     { cause: error },
   );
 }
@@ -131,16 +134,12 @@ export interface RoutingFile {
  * @throws HubError where it cannot be read; InputError naming file and line where it is no such file
  */
 export async function readRoutingFile(file: string): Promise<RoutingFile> {
-  const lines = createInterface({
-    input: createReadStream(file, 'utf8'),
-    crlfDelay: Number.POSITIVE_INFINITY,
-  });
   let header: RoutingFileHeader | undefined;
   const records: RoutingRecord[] = [];
   let number = 0;
   let cut: InputError | undefined;
   try {
-    for await (const line of lines) {
+    for await (const line of linesOf(file)) {
       number++;
       if (cut) throw cut;
       const where = `${file}: line ${number}`;
@@ -152,8 +151,7 @@ export async function readRoutingFile(file: string): Promise<RoutingFile> {
         cut = new InputError(`${where} is not JSON: ${(error as Error).message}`);
         continue;
       }
-      if (header === undefined)
-        header = parse(headerSchema, value, where, 'the header of a file of routing records');
+      if (header === undefined) header = parseHeader(value, where);
       else records.push(decode(value, header, where));
     }
   } catch (error) {
@@ -162,6 +160,41 @@ export async function readRoutingFile(file: string): Promise<RoutingFile> {
   if (header === undefined)
     throw cut ?? new InputError(`${file} is empty; expected a file written with --routing`);
   return { header, records };
+}
+
+/** @throws InputError for a line that is too long; whatever the file system throws */
+async function* linesOf(file: string): AsyncGenerator<string, void, undefined> {
+  let number = 1;
+  let parts: string[] = [];
+  let length = 0;
+  const add = (part: string) => {
+    length += part.length;
+    if (length > LONGEST_LINE)
+      throw new InputError(`${file}: line ${number} is longer than ${LONGEST_LINE}; it is no routing record`);
+    parts.push(part);
+  };
+  for await (const chunk of createReadStream(file, 'utf8')) {
+    const [first = '', ...others] = (chunk as string).split('\n');
+    add(first);
+    for (const part of others) {
+      yield parts.join('');
+      number++;
+      parts = [];
+      length = 0;
+      add(part);
+    }
+  }
+  if (length > 0) yield parts.join('');
+}
+
+function parseHeader(value: unknown, where: string): RoutingFileHeader {
+  const header = parse(headerSchema, value, where, 'the header of a file of routing records');
+  const { layers, experts } = header;
+  if (layers.length * experts > MOST_EXPERTS)
+    throw new InputError(
+      `${where} names ${layers.length} layers of ${experts} experts; at most ${MOST_EXPERTS} experts in all are counted`,
+    );
+  return header;
 }
 
 function decode(value: unknown, { layers, experts, perToken }: RoutingHeader, where: string): RoutingRecord {

@@ -226,7 +226,7 @@ export class Tokenizer extends CallableTokenizer {
    * @throws {InputError} rows differ in length and there is no pad token.
    */
   pad(rows: readonly (readonly number[])[]): TokenizedBatch {
-    const width = Math.max(...rows.map((row) => row.length));
+    const width = rows.reduce((most, row) => Math.max(most, row.length), 0);
     if (rows.every((row) => row.length === width)) return withoutPadding(rows);
     const padId = this.padTokenId;
     if (padId === undefined) {

@@ -132,8 +132,16 @@ describe('numbers of config.json that the weights cannot bear out', () => {
       /more than 10000 tensors that are not among the .* here/,
     ],
     ['vocab_size', { vocab_size: 2 ** 31 - 1 }, /embed_tokens\.weight.*expected \[2147483647,64\]/],
-    ['hidden_size', { hidden_size: 2 ** 30 }, /expected \[.*1073741824/],
-    ['moe_intermediate_size', { moe_intermediate_size: 2 ** 30 }, /expected \[1073741824,64\]/],
+    ['hidden_size', { hidden_size: 2 ** 30 }, /hidden_size is 1073741824; expected a number <=262144/],
+    ['hidden_size', { hidden_size: 2 ** 18 }, /expected \[.*262144/],
+    ['moe_intermediate_size', { moe_intermediate_size: 2 ** 18 }, /expected \[262144,64\]/],
+    ['heads', { num_attention_heads: 2 ** 30, head_dim: 16 }, /num_attention_heads is 1073741824; .*262144/],
+    [
+      'mlp_only_layers',
+      { mlp_only_layers: Array(3000).fill('x') },
+      /mlp_only_layers is .* at most 2048 entr/,
+    ],
+    ['layer_types', { layer_types: Array(3000).fill(7) }, /layer_types is .* at most 2048 entries/],
     ['max_position_embeddings', { max_position_embeddings: -1 }, /max_position_embeddings is -1/],
   ])('%s: %j is refused', async (_, config, message) => {
     await expect(AutoModelForCausalLM.fromPretrained(TEXT, { config: config as never })).rejects.toThrow(
@@ -150,6 +158,13 @@ describe('numbers of config.json that the weights cannot bear out', () => {
         ['depth', 1e9, /vision_config\.depth is 1000000000/],
         ['num_position_embeddings', 30000 ** 2, /pos_embed\.weight.*expected \[900000000/],
         ['patch_size', 2 ** 20, /patch_embed.*expected \[/],
+        ['hidden_size', 2 ** 30, /vision_config\.hidden_size is 1073741824/],
+        ['deepstack_visual_indexes', Array(3000).fill(0), /deepstack_visual_indexes .* at most 2048 entries/],
+        [
+          'deepstack_visual_indexes',
+          [0, 0],
+          /deepstack_visual_indexes is \[0,0\]; expected different layers/,
+        ],
       ] as const) {
         const config = { vision_config: { ...vision_config, [field]: value } };
         await expect(AutoModelForImageTextToText.fromPretrained(folder, { config })).rejects.toThrow(message);

@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -49,6 +49,17 @@ describe('switchyard routing', () => {
       exitCode: 1,
       stderr: expect.stringMatching(/ENOENT.*Name another file/),
     });
+  });
+
+  it('counts no more experts and reads no longer lines than models have', async () => {
+    const large = join(folder, 'large.jsonl');
+    const header = JSON.parse(readFileSync(file, 'utf8').split('\n')[0] as string);
+    const layers = Array.from({ length: 4096 }, (_, i) => i);
+    writeFileSync(large, JSON.stringify({ ...header, layers, experts: 65_535 }));
+    expect((await run(['routing', large])).stderr).toMatch(/4096 layers of 65535 experts; at most 1048576/);
+    writeFileSync(large, `${JSON.stringify(header)}\n`);
+    truncateSync(large, 65 * 2 ** 20);
+    expect((await run(['routing', large])).stderr).toMatch(/line 2 is longer than 67108864/);
   });
 });
 

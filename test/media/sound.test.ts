@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { AbortError } from '../../src/errors.ts';
 import { loadSound } from '../../src/media/load-sound.ts';
 import { logMel } from '../../src/media/log-mel.ts';
 import { resample } from '../../src/media/resample.ts';
@@ -75,11 +76,86 @@ describe('a sound', () => {
     expect(Math.max(...inner(tooHigh).map(Math.abs))).toBeLessThan(1e-3);
   });
 
+  it('is brought from and to rates that have nothing in common, as the definition says', async () => {
+    for (const [from, to, length] of [
+      [44_101, 16_000, 999],
+      [767_999, 16_000, 9000],
+      [1000.5, 16_000, 99],
+      [1009, 48_000, 50],
+    ] as const) {
+      const samples = tone(length);
+      const cutoff = 0.95 * Math.min(1, to / from);
+      const kernel = (x: number) =>
+        (Math.abs(x) > 32 ? 0 : 0.5 + 0.5 * Math.cos((Math.PI * x) / 32)) *
+        (x === 0 ? 1 : Math.sin(Math.PI * x) / (Math.PI * x));
+      const direct = Float32Array.from({ length: Math.ceil((length * to) / from) }, (_, i) =>
+        samples.reduce((sum, value, n) => sum + value * cutoff * kernel((n - (i * from) / to) * cutoff), 0),
+      );
+      expect(maxDifference(await resample(samples, from, to), direct)).toBeLessThan(1e-6);
+    }
+  });
+
+  it('is worked through piece by piece, and no further once the signal has fired', async () => {
+    const bytes = wav([new Float32Array(4e6)], 44_100, 16);
+    for (const input of [bytes, { samples: new Float32Array(4e6), samplingRate: 44_100 }]) {
+      const ending = new AbortController();
+      let turns = 0;
+      const count = () => {
+        if (++turns === 5) ending.abort();
+        else setImmediate(count);
+      };
+      setImmediate(count);
+      const loading = loadSound(input, 16_000, { signal: ending.signal });
+      await expect(loading).rejects.toBeInstanceOf(AbortError);
+      expect(turns).toBe(5);
+    }
+  });
+
+  it('is bounded in time, by what its header says, before it is decoded', async () => {
+    const long = Buffer.concat([wav([], 1000, 16).subarray(0, 44), Buffer.alloc(7201 * 1000)]);
+    long.writeUInt16LE(1, 22);
+    long.writeUInt16LE(1, 32);
+    long.writeUInt16LE(8, 34);
+    await expect(loadSound(long, 16_000)).rejects.toThrow(/lasts 7201 seconds, over the limit of 7200/);
+    const ask = (maxSeconds: number) =>
+      loadSound(wav([tone(3200)], 16_000, 16), 16_000, { limits: { maxSeconds } });
+    expect(await ask(0.2)).toHaveLength(3200);
+    await expect(ask(0.1)).rejects.toThrow(/lasts 1 seconds, over the limit of 0\.1/);
+    await expect(ask(Number.NaN)).rejects.toThrow(/limits\.maxSeconds is NaN; expected a number above 0/);
+    const samples = new Float32Array(7_300_000);
+    await expect(loadSound({ samples, samplingRate: 1000 }, 16_000)).rejects.toThrow(/lasts 7300 seconds/);
+  });
+
+  it('is read by the description that was checked, past parts of odd length', async () => {
+    const plain = wav([tone(500)], 16_000, 16);
+    const part = (name: string, bytes: Buffer) => {
+      const header = Buffer.alloc(8);
+      header.write(name, 'latin1');
+      header.writeUInt32LE(bytes.length, 4);
+      return Buffer.concat([header, bytes]);
+    };
+    const beginning = (...parts: Buffer[]) =>
+      Buffer.concat([plain.subarray(0, 12), ...parts, plain.subarray(12)]);
+    for (const bytes of [
+      beginning(part('LIST', Buffer.from('odd')), Buffer.alloc(1)),
+      beginning(part('LIST', Buffer.from('odd'))),
+      // The last description before the samples holds.
+      beginning(part('fmt ', Buffer.alloc(16, 0xff))),
+    ])
+      expect(maxDifference(await loadSound(bytes, 16_000), tone(500))).toBeLessThan(5e-5);
+    const wild = plain.subarray(20, 36);
+    const later = Buffer.concat([plain.subarray(0, 36), part('fmt ', Buffer.from(wild)), plain.subarray(36)]);
+    later.writeUInt16LE(65_535, 46);
+    await expect(loadSound(later, 16_000)).rejects.toThrow(/65535 channels/);
+    const many = beginning(...Array.from({ length: 10_001 }, () => part('JUNK', Buffer.alloc(0))));
+    await expect(loadSound(many, 16_000)).rejects.toThrow(/more than 10000 parts/);
+  });
+
   it.each<[string, Buffer, RegExp]>([
     ['an empty file', Buffer.alloc(0), /sound \(0 bytes in memory\)/],
     ['a header alone', wav([new Float32Array(0)], 16_000, 16), /has no samples/],
     ['a file that ends in its header', wav([tone(9)], 16_000, 16).subarray(0, 30), /has no samples/],
-    ['text', Buffer.from('no sound at all'), /Not a WAV file\. Sound is read from WAV files/],
+    ['text', Buffer.from('no sound at all'), /is no WAV file\. Sound is read from WAV files/],
     ['a sample that is no number', wav([Float32Array.of(0, Number.NaN)], 16_000, 32), /sample 1 is NaN/],
     // What a decoder believed would take a gigabyte, for a file of a few kilobytes.
     ['more channels than there are bytes', changed(22, 65_535), /65535 channels, where 1 to 64/],

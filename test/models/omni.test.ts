@@ -201,7 +201,7 @@ describe('qwen3_omni_moe', () => {
       processor({ text, audio: audio as SoundInput });
     await expect(ask(undefined)).rejects.toThrow(/1 audio placeholder .*0 audios were given/);
     await expect(ask(Buffer.from('ID3, and an mp3'))).rejects.toThrow(
-      /sound \(15 bytes in memory\): Not a WAV/,
+      /sound \(15 bytes in memory\) is no WAV file/,
     );
     await expect(ask('nowhere.wav')).rejects.toThrow(/sound \(nowhere\.wav\): there is no such file/);
     await expect(ask({ samples: [0], samplingRate: 16_000 })).rejects.toThrow(/samples is .*Float32Array/);

@@ -59,7 +59,21 @@ describe('config.json of qwen4_exp', () => {
     [{ ple_embed_dim: 100 }, /ple_embed_dim is 100; expected a multiple of .* \(16\)/],
     [{ eos_token_id: null }, /eos_token_id is .*expected the id that ends a text/],
     [{ layer_types: ['sliding_attention'], num_hidden_layers: 1 }, /layer_types\.0 is "sliding_attention"/],
-    [{ ngram_vocab_size_base: 2 ** 40 }, /ngram_vocab_size_base/],
+    [{ ngram_vocab_size_base: 2 ** 31 - 1 }, /ngram_vocab_size_base/],
+    [
+      {
+        num_hidden_layers: 99,
+        ple_layer_ids: Array.from({ length: 66 }, (_, i) => i + 1 + Math.floor(i / 3)),
+      },
+      /heads_per_ngram is 8; expected at most 1024 heads in all: .* in 66 layers/,
+    ],
+    [{ ngram_size: 17 }, /ngram_size is 17/],
+    [{ ple_layer_ids: Array(2049).fill(1) }, /ple_layer_ids is .* at most 2048 entries/],
+    [{ hc_count: 17 }, /hc_count is 17/],
+    [
+      { linear_num_value_heads: 1024, linear_key_head_dim: 1024, linear_value_head_dim: 1024 },
+      /linear_num_value_heads is 1024; expected at most 64 states of 1024 x 1024/,
+    ],
   ])('is refused with %j', (fields, message) => {
     expect(() => parse(fields)).toThrow(ConfigError);
     expect(() => parse(fields)).toThrow(message);

@@ -25,6 +25,13 @@ describe('calling a tokenizer', () => {
     });
   });
 
+  it('pads any number of rows', async () => {
+    const rows = Array.from({ length: 200_000 }, () => [1]);
+    const { inputIds } = (await loaded).pad([...rows, [1, 2]]);
+    expect(inputIds).toHaveLength(200_001);
+    expect(inputIds[0]).toHaveLength(2);
+  });
+
   it('leaves rows ragged with padding: false', async () => {
     const tokenizer = await loaded;
     const batch = tokenizer(['Hello, world!', 'Hello'], { padding: false });

@@ -1,6 +1,7 @@
-import { access, readFile, writeFile } from 'node:fs/promises';
+import { access, readFile } from 'node:fs/promises';
 import { CommanderError } from 'commander';
 import { didYouMean } from '../../errors.ts';
+import { whyUnwritable, writeWholeFile } from '../../files.ts';
 import { expand } from '../../hub/environment.ts';
 import {
   type CausalLM,
@@ -184,12 +185,10 @@ function stats({ model, conversation, loadSeconds, note }: ChatState): void {
 async function save({ conversation, saved, note }: ChatState, name: string): Promise<void> {
   const file = expand(name);
   const text = `${JSON.stringify(conversation.messages, null, 2)}\n`;
-  await writeFile(file, text, { flag: saved.has(file) ? 'w' : 'wx' }).catch(
-    (error: NodeJS.ErrnoException) => {
-      const why = error.code === 'EEXIST' ? 'it is there already; choose another name' : error.message;
-      throw new UsageError(`/save ${name} cannot be written: ${why}`, { cause: error });
-    },
-  );
+  await writeWholeFile(file, text, { isNew: !saved.has(file) }).catch((error: NodeJS.ErrnoException) => {
+    const why = error.code === 'EEXIST' ? 'it is there already; choose another name' : whyUnwritable(error);
+    throw new UsageError(`/save ${name} cannot be written: ${why}`, { cause: error });
+  });
   saved.add(file);
   note(`${conversation.messages.length} messages written to ${name}`);
 }

@@ -1,6 +1,6 @@
-import { readFile, writeFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { makeFolder, ownCacheFolder } from '../../files.ts';
+import { makeFolder, ownCacheFolder, writeWholeFile } from '../../files.ts';
 
 const fileName = () => join(ownCacheFolder(), 'chat-history');
 
@@ -15,6 +15,6 @@ export async function writeHistory(lines: readonly string[]): Promise<void> {
   if (lines.length === 0) return;
   try {
     await makeFolder(dirname(fileName()));
-    await writeFile(fileName(), lines.map((line) => `${line}\n`).join(''), { mode: 0o600 });
+    await writeWholeFile(fileName(), lines.map((line) => `${line}\n`).join(''), { mode: 0o600 });
   } catch {}
 }

@@ -33,7 +33,7 @@ export async function localFiles(folder: string, prefix = ''): Promise<LocalFile
     // Windows numbers files by 64 bits.
     const own = await lstat(path, { bigint: true });
     const size = own.isSymbolicLink() ? await sizeBehind(path) : Number(own.size);
-    if (own.isDirectory()) files.push(...(await localFiles(folder, name)));
+    if (own.isDirectory()) for (const file of await localFiles(folder, name)) files.push(file);
     else {
       const etag = own.isSymbolicLink() ? await blobName(path) : undefined;
       files.push({ name, path, size, etag, inode: own.ino });

@@ -1,5 +1,14 @@
 import { z } from 'zod';
-import { declaredDtype, declaredIn, fieldError, layerCount, parseConfig, size, tokenId } from '../config.ts';
+import {
+  declaredDtype,
+  declaredIn,
+  fieldError,
+  layerCount,
+  parseConfig,
+  size,
+  tokenId,
+  width,
+} from '../config.ts';
 import { type HybridConfig, hybridFields, parseHybrid } from '../hybrid-config.ts';
 import { checkSeeing, mropeAxes } from '../qwen3_vl_moe/config.ts';
 import { parseVision, type VisionConfig } from '../qwen3_vl_moe/vision-config.ts';
@@ -9,10 +18,10 @@ import { withoutExperts } from '../text-config.ts';
 const denseSchema = z.object({
   ...hybridFields,
   vocab_size: size.default(248320),
-  hidden_size: size.default(4096),
+  hidden_size: width.default(4096),
   num_hidden_layers: layerCount.default(32),
   num_key_value_heads: size.default(4),
-  intermediate_size: size.default(12288),
+  intermediate_size: width.default(12288),
 });
 
 /** HF `Qwen3_5MoeTextConfig`. */
@@ -22,7 +31,7 @@ const moeSchema = z
     vocab_size: size.default(248320),
     num_hidden_layers: layerCount.default(40),
     // No layer is dense.
-    intermediate_size: size.default(1),
+    intermediate_size: width.default(1),
     num_experts: hybridFields.num_experts.min(1).default(256),
     num_experts_per_tok: size.default(8),
   })

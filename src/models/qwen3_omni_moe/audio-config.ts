@@ -1,20 +1,20 @@
 import { z } from 'zod';
-import { fieldError, layerCount, parseConfig, size } from '../config.ts';
+import { fieldError, layerCount, parseConfig, size, width } from '../config.ts';
 
-/** HF `Qwen3OmniMoeAudioEncoderConfig`. */
+/** HF `Qwen3OmniMoeAudioEncoderConfig`. Positions of a chunk are worked out before weights are seen: n_window / 4 of d_model values. */
 const schema = z.object({
   num_mel_bins: size.max(1024).default(128),
   encoder_layers: layerCount.default(32),
   encoder_attention_heads: size.default(20),
-  encoder_ffn_dim: size.default(5120),
-  d_model: size.default(1280),
+  encoder_ffn_dim: width.default(5120),
+  d_model: width.max(8192).default(1280),
   activation_function: z.literal('gelu').default('gelu'),
   max_source_positions: size.default(1500),
   scale_embedding: z.boolean().default(false),
-  n_window: size.max(4096).default(100),
+  n_window: size.max(512).default(100),
   n_window_infer: size.default(400),
-  downsample_hidden_size: size.default(480),
-  output_dim: size.default(3584),
+  downsample_hidden_size: width.default(480),
+  output_dim: width.default(3584),
 });
 
 export type AudioConfig = z.output<typeof schema>;

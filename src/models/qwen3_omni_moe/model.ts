@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { InputError } from '../../errors.ts';
 import { Scope } from '../../nn/scope.ts';
 import { type Architecture, type MediaPart, type Model, TOKEN_TYPES } from '../architecture.ts';
-import { fieldError, layerCount, parseConfig, size, tokenId } from '../config.ts';
+import { fieldError, layerCount, parseConfig, size, tokenId, width } from '../config.ts';
 import { type Config, parseQwen3Vl } from '../qwen3_vl_moe/config.ts';
 import { mediaPart } from '../qwen3_vl_moe/media-part.ts';
 import { AXES, conditionalLm, PREFIX, TOWER } from '../qwen3_vl_moe/model.ts';
@@ -18,8 +18,8 @@ const textSchema = z.object({
   num_hidden_layers: layerCount.default(28),
   num_attention_heads: size.default(28),
   num_key_value_heads: size.default(4),
-  intermediate_size: size.default(18944),
-  moe_intermediate_size: size.default(768),
+  intermediate_size: width.default(18944),
+  moe_intermediate_size: width.default(768),
   num_experts: textFields.num_experts.default(128),
   num_experts_per_tok: size.default(8),
   norm_topk_prob: z.boolean().default(true),

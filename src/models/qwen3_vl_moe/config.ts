@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { declaredDtype, declaredIn, fieldError, parseConfig, size, tokenId } from '../config.ts';
+import { declaredDtype, declaredIn, fieldError, parseConfig, size, tokenId, width } from '../config.ts';
 import type { RopeDictionary } from '../rope-config.ts';
 import { parseText, type TextConfig, textFields } from '../text-config.ts';
 import { parseVision, type VisionConfig } from './vision-config.ts';
@@ -11,8 +11,8 @@ const textSchema = z
     num_attention_heads: size.default(16),
     num_key_value_heads: size.nullish(),
     max_position_embeddings: size.default(128000),
-    intermediate_size: size.default(5632),
-    moe_intermediate_size: size.default(1408),
+    intermediate_size: width.default(5632),
+    moe_intermediate_size: width.default(1408),
     num_experts: textFields.num_experts.default(60),
     num_experts_per_tok: size.default(4),
     attention_bias: z.boolean().default(false),

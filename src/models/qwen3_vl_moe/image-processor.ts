@@ -26,6 +26,9 @@ export interface ProcessedVideos extends ProcessedImages {
   readonly patchTimes: readonly (readonly number[])[];
 }
 
+/** Values of the patches of a call: 8 GiB, which are more tokens than models read. */
+const MOST_VALUES = 2 ** 31;
+
 /**
  * Loads, resizes and cuts pictures into patches. Runs in slices of about 12 ms between which the event loop turns.
  *
@@ -45,11 +48,14 @@ export async function processImages(
   configs: readonly (ImageConfig | undefined)[] = [],
 ): Promise<ProcessedImages> {
   const pacer = new Pacer(options.signal);
+  const room = new Room(config);
   const resized: RgbImage[][] = [];
   for (const [i, input] of inputs.entries()) {
     const name = `image ${i + 1}`;
     const image = await loadImage(input, options, name);
-    resized.push([await resizeBicubic(image, imageSize(image, configs[i] ?? config, name), pacer)]);
+    const size = imageSize(image, configs[i] ?? config, name);
+    room.take(1, size, name);
+    resized.push([await resizeBicubic(image, size, pacer)]);
   }
   return toPixelValues(resized, config, pacer);
 }
@@ -69,9 +75,11 @@ export async function processVideos(
 ): Promise<ProcessedVideos> {
   const pacer = new Pacer(options.signal);
   const times = inputs.map((video, i) => frameTimes(video, `video ${i + 1}`));
+  const room = new Room(config);
   const resized: RgbImage[][] = [];
   for (const [i, { frames }] of inputs.entries()) {
-    resized.push(await resizeFrames(frames, configs[i] ?? config, options, `video ${i + 1}`, pacer));
+    const name = `video ${i + 1}`;
+    resized.push(await resizeFrames(frames, configs[i] ?? config, { ...options, pacer, room }, name));
   }
   const processed = await toPixelValues(resized, config, pacer);
   return { ...processed, patchTimes: times.map((each) => patchTimes(each, config.temporalPatchSize)) };
@@ -80,9 +88,8 @@ export async function processVideos(
 async function resizeFrames(
   frames: readonly ImageInput[],
   config: VideoConfig,
-  options: LoadOptions,
+  { pacer, room, ...options }: LoadOptions & { readonly pacer: Pacer; readonly room: Room },
   video: string,
-  pacer: Pacer,
 ): Promise<RgbImage[]> {
   const resized: RgbImage[] = [];
   let first: Size | undefined;
@@ -97,10 +104,34 @@ async function resizeFrames(
           'all frames of a video must have one size',
       );
     }
-    target ??= videoSize(frames.length, image, config, video);
+    if (target === undefined) {
+      target = videoSize(frames.length, image, config, video);
+      room.take(frames.length, target, video);
+    }
     resized.push(await resizeBicubic(image, target, pacer));
   }
   return resized;
+}
+
+/** Counts what pictures will take once they are patches, before they are resized. */
+class Room {
+  readonly #rule: PatchRule;
+  #values = 0;
+
+  constructor(rule: PatchRule) {
+    this.#rule = rule;
+  }
+
+  /** @throws InputError where it is too much */
+  take(frames: number, { width, height }: Size, name: string): void {
+    const [t, h, w] = patchGrid(frames, height, width, this.#rule);
+    this.#values += t * h * w * patchLength(this.#rule);
+    if (this.#values <= MOST_VALUES) return;
+    throw new InputError(
+      `${name} comes to ${t} x ${h} x ${w} patches, and all that are prepared at once to ${this.#values} values; ` +
+        `at most ${MOST_VALUES} are taken. Lower maxPixels, sample fewer frames, or give fewer at once`,
+    );
+  }
 }
 
 async function toPixelValues(

@@ -1,5 +1,5 @@
 import * as z from 'zod';
-import { ConfigError, expected, issueText } from '../../errors.ts';
+import { ConfigError, expected, issuesText } from '../../errors.ts';
 import type { Repo } from '../../hub/types.ts';
 import { readJsonFile } from '../../json.ts';
 import type { SoundConfig } from '../../media/types.ts';
@@ -33,6 +33,8 @@ export interface ProcessorConfig {
 
 /** Most pixels that a picture may be enlarged to: keeps a setting from filling the memory. */
 export const MOST_MIN_PIXELS = 2 ** 24;
+/** Side in pixels of what becomes one token, which every picture is enlarged to. Real ones have 28 or 32. */
+const MOST_FACTOR = 512;
 const leastPixels = positiveInt.max(MOST_MIN_PIXELS);
 const perChannel = z.union([z.number(), z.array(z.number()).length(3)]);
 const deviation = z.union([z.number().positive(), z.array(z.number().positive()).length(3)]);
@@ -57,8 +59,8 @@ const schema = z.looseObject({
   size: edges.default({}),
   min_pixels: leastPixels.optional(),
   max_pixels: positiveInt.optional(),
-  patch_size: positiveInt.max(1024).optional(),
-  temporal_patch_size: positiveInt.max(64).default(2),
+  patch_size: positiveInt.max(MOST_FACTOR).optional(),
+  temporal_patch_size: positiveInt.max(16).default(2),
   merge_size: positiveInt.max(64).default(2),
   cap_pixels_per_frame: z.boolean().default(false),
   max_video_tokens: positiveInt.default(768),
@@ -160,13 +162,23 @@ function common(settings: Settings, defaults: Defaults, source: Source): ImageCo
       `${source.file}: ${fieldName(source, ['size'])} asks for at least ${minPixels} and at most ${maxPixels} pixels`,
     );
   }
+  const patchSize = settings.patch_size ?? defaults.patchSize;
+  const { merge_size: mergeSize } = settings;
+  if (patchSize * mergeSize > MOST_FACTOR)
+    throw new ConfigError(
+      expected(
+        `${source.file}: ${fieldName(source, ['merge_size'])}`,
+        mergeSize,
+        `at most ${Math.floor(MOST_FACTOR / patchSize)} patches of ${patchSize} pixels`,
+      ),
+    );
   const each = (value: number | readonly number[]) =>
     typeof value === 'number' ? [value, value, value] : value;
   return {
     bounds: settings.do_resize ? { minPixels, maxPixels } : undefined,
-    patchSize: settings.patch_size ?? defaults.patchSize,
+    patchSize,
     temporalPatchSize: settings.temporal_patch_size,
-    mergeSize: settings.merge_size,
+    mergeSize,
     rescaleFactor: settings.do_rescale ? settings.rescale_factor : undefined,
     normalize: settings.do_normalize
       ? { mean: each(settings.image_mean ?? defaults.mean), std: each(settings.image_std ?? defaults.std) }
@@ -179,8 +191,7 @@ function parse(source: Source): Settings {
   const given = Object.fromEntries(Object.entries(source.value).filter(([, value]) => value !== null));
   const result = schema.safeParse(given);
   if (result.success) return result.data;
-  const faults = result.error.issues.map((issue) => issueText(issue, given, source.path));
-  throw new ConfigError(`${source.file}: ${faults.join('; ')}`);
+  throw new ConfigError(`${source.file}: ${issuesText(result.error.issues, given, source.path)}`);
 }
 
 function fieldName(source: Source, path: readonly string[]): string {

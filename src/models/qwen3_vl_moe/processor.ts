@@ -1,5 +1,6 @@
 import { abortable, expected, InputError, TokenizerError } from '../../errors.ts';
 import type { Repo } from '../../hub/types.ts';
+import { limitsOf } from '../../media/limits.ts';
 import type {
   Grid,
   ImageInput,
@@ -166,7 +167,7 @@ export class Processor<T extends ProcessorTokenizer = ProcessorTokenizer> extend
       readonly videos?: readonly (PartBounds | undefined)[];
     } = {},
   ): Promise<ProcessorOutput> {
-    checkOptions(inputs.limits, ['maxPixels', 'maxBytes'], 'limits');
+    limitsOf(inputs.limits);
     const { addSpecialTokens = true, padding = true } = inputs;
     const config = {
       image: withBounds(this.config.image, inputs, 'processor'),

@@ -11,6 +11,8 @@ export interface ProcessedSounds {
   readonly featureAttentionMask: number[][];
 }
 
+/** Values of the spectrograms of a call: 4 GiB. */
+const MOST_VALUES = 2 ** 30;
 /** Frames of a chunk that the audio tower of Qwen3-Omni takes at a time, which its processor has as a constant. */
 const CHUNK_FRAMES = 100;
 
@@ -36,7 +38,13 @@ export async function processSounds(
     spectrograms.push(await logMel(samples, config, options.signal));
   }
   const frames = Math.max(...spectrograms.map(({ dims }) => dims[1]));
-  const data = new Float32Array(spectrograms.length * config.bands * frames);
+  const values = spectrograms.length * config.bands * frames;
+  if (values > MOST_VALUES)
+    throw new InputError(
+      `the ${spectrograms.length} sounds, each filled up to the ${frames} frames of the longest, are ${values} values; ` +
+        `at most ${MOST_VALUES} are taken at once. Prepare long sounds by themselves`,
+    );
+  const data = new Float32Array(values);
   for (const [i, spectrogram] of spectrograms.entries()) {
     const own = spectrogram.dims[1];
     for (let band = 0; band < config.bands; band++)

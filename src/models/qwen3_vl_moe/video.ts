@@ -2,37 +2,66 @@ import { expected, InputError } from '../../errors.ts';
 import type { VideoInput } from '../../media/types.ts';
 import { roundHalfEven } from './smart-resize.ts';
 
+/** Frames of a video: more would be more tokens than any model reads. */
+const MOST_FRAMES = 2 ** 18;
+/** Seconds, so that times stay numbers that a prompt can name: some 30 years. */
+const LATEST = 1e9;
+
 /**
  * When each frame was taken, in seconds.
  *
  * @param name what to call the video in messages, such as `video 1`
  * @throws InputError when there are no frames, or neither or both of fps and timestamps, or these are no good
  */
-export function frameTimes({ frames, fps, timestamps }: VideoInput, name: string): number[] {
+export function frameTimes(video: VideoInput, name: string): number[] {
+  if (typeof video !== 'object' || video === null)
+    throw new InputError(expected(name, video, 'frames that were sampled from it: { frames, fps }'));
+  const { frames, fps, timestamps } = video;
   if (!Array.isArray(frames) || frames.length === 0) {
     throw new InputError(expected(`${name}: frames`, frames, 'a list of one or more pictures'));
   }
+  if (frames.length > MOST_FRAMES)
+    throw new InputError(
+      `${name} has ${frames.length} frames; at most ${MOST_FRAMES} are taken. Sample fewer from the film`,
+    );
   if ((fps === undefined) === (timestamps === undefined)) {
     throw new InputError(
       `${name} has ${fps === undefined ? 'neither fps nor' : 'both fps and'} timestamps: the model is told when each ` +
         'frame was taken, so give one of them (frames per second, or seconds per frame)',
     );
   }
-  if (timestamps === undefined) {
-    if (!(Number.isFinite(fps) && (fps as number) > 0)) {
-      throw new InputError(expected(`${name}: fps`, fps, 'a number above 0'));
-    }
-    return frames.map((_, i) => i / (fps as number));
+  return timestamps === undefined
+    ? evenTimes(frames.length, fps as number, name)
+    : givenTimes(frames.length, timestamps, name);
+}
+
+function evenTimes(count: number, fps: number, name: string): number[] {
+  if (!(Number.isFinite(fps) && fps > 0))
+    throw new InputError(expected(`${name}: fps`, fps, 'a number above 0'));
+  if ((count - 1) / fps > LATEST)
+    throw new InputError(
+      expected(
+        `${name}: fps`,
+        fps,
+        `a number that puts the last of ${count} frames before ${LATEST} seconds`,
+      ),
+    );
+  return Array.from({ length: count }, (_, i) => i / fps);
+}
+
+function givenTimes(count: number, timestamps: readonly number[], name: string): number[] {
+  if (!Array.isArray(timestamps))
+    throw new InputError(expected(`${name}: timestamps`, timestamps, 'a list of seconds'));
+  if (timestamps.length !== count)
+    throw new InputError(`${name} has ${count} frames but ${timestamps.length} timestamps`);
+  let earlier = 0;
+  for (const [i, time] of timestamps.entries()) {
+    if (!(Number.isFinite(time) && time >= earlier && time <= LATEST))
+      throw new InputError(
+        expected(`${name}: timestamps[${i}]`, time, `seconds, ${earlier} or later, at most ${LATEST}`),
+      );
+    earlier = time;
   }
-  if (timestamps.length !== frames.length) {
-    throw new InputError(`${name} has ${frames.length} frames but ${timestamps.length} timestamps`);
-  }
-  timestamps.forEach((time, i) => {
-    const earlier = i === 0 ? 0 : (timestamps[i - 1] as number);
-    if (!Number.isFinite(time) || time < earlier) {
-      throw new InputError(expected(`${name}: timestamps[${i}]`, time, `seconds, ${earlier} or later`));
-    }
-  });
   return [...timestamps];
 }
 

@@ -1,10 +1,13 @@
 import { z } from 'zod';
-import { count, fieldError, layerCount, size, tokenId } from '../config.ts';
+import { count, fieldError, layerCount, layerList, shortList, size, tokenId, width } from '../config.ts';
 import { type HybridConfig, hybridFields, parseHybrid } from '../hybrid-config.ts';
 import { parseSeeing, type Config as SeeingConfig } from '../qwen3_5_moe/config.ts';
 
-/** Far above real models, which have 4 streams and 16 heads of n-grams; a head has a prime that is searched for before weights are seen. */
-const few = size.max(64);
+/** Far above real models, which have 4 streams, n-grams of 3, 4 taps and 8 heads. */
+const few = size.max(16);
+const heads = size.max(64);
+/** Heads of n-grams in all memories; each has a prime that is searched for before weights are seen. Real models have 16 in a memory. */
+const MOST_NGRAM_HEADS = 1024;
 /** Of a power of two, so that blocks of the cache are made of whole blocks of the index. */
 const ratios = [1, 2, 4, 8, 16, 32, 64];
 
@@ -15,28 +18,28 @@ const schema = z
     vocab_size: size.default(248320),
     num_hidden_layers: layerCount.default(40),
     // No layer is dense.
-    intermediate_size: size.default(1),
+    intermediate_size: width.default(1),
     num_experts: hybridFields.num_experts.min(1).default(512),
     num_experts_per_tok: size.default(10),
     norm_topk_prob: z.boolean().default(true),
     output_gate_type: z.enum(['silu', 'swish', 'sigmoid']).default('silu'),
     hc_count: few.min(2).default(4),
-    hc_lowrank: size.default(320),
-    indexer_n_heads: few,
+    hc_lowrank: width.default(320),
+    indexer_n_heads: heads,
     indexer_kv_heads: z.literal(1).default(1),
     indexer_head_dim: size.max(1024),
     indexer_budget: size,
     indexer_compress_ratio: z.literal(ratios),
-    ple_layer_ids: z.array(size).default([]),
-    ple_embed_dim: size.optional(),
+    ple_layer_ids: layerList(size).default([]),
+    ple_embed_dim: width.optional(),
     ple_conv_kernel_size: few.default(4),
     ngram_size: few.min(2).default(3),
-    heads_per_ngram: few.default(8),
-    ngram_vocab_size_base: size.default(20_000_000),
+    heads_per_ngram: heads.default(8),
+    ngram_vocab_size_base: size.max(2 ** 30).default(20_000_000),
     make_ngram_vocab_size_divisible_by: size.default(128),
     split_ngram_parts: size.max(65_536).default(512),
     seed: count.default(1234),
-    eos_token_id: z.union([tokenId, z.array(tokenId).min(1)]).optional(),
+    eos_token_id: z.union([tokenId, shortList(tokenId, 1024)]).optional(),
   })
   .transform((fields) => ({
     ...fields,
@@ -49,9 +52,7 @@ const schema = z
     ple_embed_dim: fields.ple_embed_dim ?? fields.hidden_size,
     // Layers before which the memory is read, from 0, ascending.
     memoryLayers: [...new Set(fields.ple_layer_ids)].map((id) => id - 1).sort((a, b) => a - b),
-    endId: Array.isArray(fields.eos_token_id)
-      ? (fields.eos_token_id[0] as number)
-      : (fields.eos_token_id ?? -1),
+    endId: Array.isArray(fields.eos_token_id) ? (fields.eos_token_id[0] ?? -1) : (fields.eos_token_id ?? -1),
   }));
 
 export type TextConfig = HybridConfig<z.output<typeof schema>>;
@@ -86,6 +87,12 @@ function checkIndex({ rope, ...config }: TextConfig, fail: Fail): void {
 function checkMemory(config: TextConfig, fail: Fail): void {
   const { memoryLayers, isLinear, ple_embed_dim: width, ngram_size, heads_per_ngram } = config;
   const heads = (ngram_size - 1) * heads_per_ngram;
+  if (heads * memoryLayers.length > MOST_NGRAM_HEADS)
+    throw fail(
+      'heads_per_ngram',
+      heads_per_ngram,
+      `at most ${MOST_NGRAM_HEADS} heads in all: (ngram_size - 1) · heads_per_ngram in ${memoryLayers.length} layers`,
+    );
   if (width % heads !== 0)
     throw fail('ple_embed_dim', width, `a multiple of (ngram_size - 1) · heads_per_ngram (${heads})`);
   for (const layer of memoryLayers)

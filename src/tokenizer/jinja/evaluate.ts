@@ -106,7 +106,7 @@ export function argumentsOf(node: CallArguments, scope: Scope, runtime: Runtime)
   const positional = node.positional.map((inner) => evaluate(inner, scope, runtime));
   const named = new Map(node.named.map(([name, inner]) => [name, evaluate(inner, scope, runtime)]));
   if (node.list !== undefined)
-    positional.push(...iterate(evaluate(node.list, scope, runtime), runtime.budget));
+    for (const item of iterate(evaluate(node.list, scope, runtime), runtime.budget)) positional.push(item);
   if (node.dict !== undefined) {
     const further = evaluate(node.dict, scope, runtime);
     if (!(further instanceof Dict)) {

@@ -195,7 +195,7 @@ function* batch(
   if (row.length === 0) return;
   if (fill !== null && row.length < count) {
     budget.items(count);
-    row.push(...new Array<Value>(count - row.length).fill(fill));
+    while (row.length < count) row.push(fill);
   }
   yield row;
 }

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { ConfigError, issueText } from '../../errors.ts';
+import { ConfigError, issuesText } from '../../errors.ts';
 import { parseJsonFile } from '../../json.ts';
 import type { TensorInfo } from '../../safetensors/types.ts';
 import type { QuantizedScales, QuantizedTensor } from '../quantized-tensor.ts';
@@ -117,5 +117,5 @@ function readState(module: StoredModule, tensor: TensorInfo, part: string): Stat
   const json = parseJsonFile(module.bytes(part).toString('utf8'), place);
   const result = state.safeParse(json);
   if (result.success) return result.data;
-  throw new ConfigError(`${place}: ${result.error.issues.map((issue) => issueText(issue, json)).join('; ')}`);
+  throw new ConfigError(`${place}: ${issuesText(result.error.issues, json)}`);
 }

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { ConfigError, issueText } from '../../errors.ts';
+import { ConfigError, issuesText } from '../../errors.ts';
 import type { QuantizationSettings, Settings } from './format.ts';
 
 /**
@@ -12,8 +12,7 @@ export function parseSettings<S extends z.ZodType>(
 ): z.output<S> {
   const result = schema.safeParse(withoutNulls(json));
   if (result.success) return result.data;
-  const faults = result.error.issues.map((issue) => issueText(issue, json, field));
-  throw new ConfigError(`${file}: ${faults.join('; ')}`);
+  throw new ConfigError(`${file}: ${issuesText(result.error.issues, json, field)}`);
 }
 
 /** A field of the settings in words: file, path and name. */

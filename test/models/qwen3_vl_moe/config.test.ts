@@ -60,6 +60,10 @@ describe('readProcessorConfig', () => {
   it.each([
     ['a string for a size', { patch_size: '16' }, /preprocessor_config\.json: patch_size is "16"/],
     ['a size of zero', { merge_size: 0 }, /preprocessor_config\.json: merge_size is 0/],
+    ['patches of a picture each', { patch_size: 2 ** 20 }, /patch_size is 1048576/],
+    ['tokens of a picture each', { patch_size: 64, merge_size: 64 }, /merge_size is 64; expected at most 8/],
+    ['patches of a film', { temporal_patch_size: 64 }, /temporal_patch_size is 64/],
+    ['a list without end', { image_mean: Array(70_000).fill(0.5) }, /image_mean has 70000 entries; .* 65536/],
     ['two channel means', { image_mean: [0.5, 0.5] }, /image_mean is \[0\.5,0\.5\]/],
     ['a deviation of zero', { image_std: [0.5, 0, 0.5] }, /image_std/],
     ['another filter', { resample: 2 }, /resample is 2; only 3 \(bicubic\)/],

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { InputError, TokenizerError } from '../../../src/errors.ts';
 import type { VideoInput } from '../../../src/media/types.ts';
+import { processImages, processVideos } from '../../../src/models/qwen3_vl_moe/image-processor.ts';
 import { mropePositions } from '../../../src/models/qwen3_vl_moe/positions.ts';
 import { loadProcessor, type Processor } from '../../../src/models/qwen3_vl_moe/processor.ts';
 import { loadTokenizer } from '../../../src/tokenizer/load-tokenizer.ts';
@@ -24,6 +25,33 @@ const [p0, p1, p2, p3] = ['p0', 'p1', 'p2', 'p3'].map(prompt) as [
   (typeof golden.prompts)[0],
   (typeof golden.prompts)[0],
 ];
+
+describe('what pictures come to', () => {
+  const dot = { data: new Uint8Array(3), width: 1, height: 1, channels: 3 };
+  // Every frame is enlarged to a token, which a config makes large.
+  const wide = { patchSize: 256, mergeSize: 2, bounds: { minPixels: 1, maxPixels: 2 ** 31 - 1 } };
+
+  it('is bounded before they are resized', async () => {
+    const config = { ...processor.config.image, ...wide, maxFrameTokens: undefined };
+    const video = { frames: Array.from({ length: 4000 }, () => dot), fps: 1 };
+    await expect(processVideos([video], config)).rejects.toThrow(
+      /video 1 comes to 2000 x 2 x 2 patches.*3145728000 values; at most 2147483648/,
+    );
+    const many = Array.from({ length: 3000 }, () => dot);
+    await expect(
+      processImages(many, { ...config, bounds: { minPixels: 2 ** 22, maxPixels: 2 ** 31 - 1 } }),
+    ).rejects.toThrow(/^image \d+ comes to .* at most 2147483648/);
+  });
+
+  it('goes by limits that are numbers', async () => {
+    const ask = (limits: object) => processor({ text: processor.imageMark, images: dot, limits });
+    await expect(ask({ maxPixels: Number.NaN })).rejects.toThrow(
+      /limits\.maxPixels is NaN; expected a number above 0/,
+    );
+    await expect(ask({ maxBytes: '9' })).rejects.toThrow(/limits\.maxBytes is "9"/);
+    await expect(ask({ maxSecond: 9 })).rejects.toThrow(/maxSeconds/);
+  });
+});
 
 describe('Processor on golden prompts', () => {
   it.each(golden.prompts)('lays out $name and expands its placeholders', async (item) => {

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { InputError } from '../../../src/errors.ts';
 import { formatSeconds, frameTimes, patchTimes } from '../../../src/models/qwen3_vl_moe/video.ts';
 
 describe('video times', () => {
@@ -10,6 +11,33 @@ describe('video times', () => {
     expect(() => frameTimes({ frames, fps: 2, timestamps: [0, 1, 2] }, 'video 1')).toThrow(
       /both fps and timestamps/,
     );
+  });
+
+  it.each<[string, object, RegExp]>([
+    ['a film', 'film.mp4' as never, /video 1 is "film\.mp4"; expected frames/],
+    ['nothing', null as never, /video 1 is null/],
+    [
+      'more frames than tokens',
+      { frames: new Array(2 ** 32 - 1), fps: 1 },
+      /4294967295 frames; at most 262144/,
+    ],
+    ['frames that never end', { frames, fps: 5e-324 }, /fps is 5e-324; expected a number that puts the last/],
+    ['a rate without measure', { frames, fps: Number.POSITIVE_INFINITY }, /fps is Infinity/],
+    ['a rate that is none', { frames, fps: Number.NaN }, /fps is NaN/],
+    ['a rate of big numbers', { frames, fps: 2n }, /fps is 2n/],
+    ['text for times', { frames, timestamps: 'abc' }, /timestamps is "abc"; expected a list of seconds/],
+    ['no times', { frames, timestamps: null }, /timestamps is null/],
+    ['a hole in the times', { frames, timestamps: [0, undefined, 2] }, /timestamps\[1\] is undefined/],
+    ['a time beyond all', { frames, timestamps: [0, 1, 1e308] }, /timestamps\[2\] is 1e\+308/],
+    [
+      'times that go back',
+      { frames, timestamps: [0, 2, 1] },
+      /timestamps\[2\] is 1; expected seconds, 2 or later/,
+    ],
+    ['a time before the start', { frames, timestamps: [-1, 0, 1] }, /timestamps\[0\] is -1/],
+  ])('are refused of %s', (_, video, message) => {
+    expect(() => frameTimes(video as never, 'video 1')).toThrow(InputError);
+    expect(() => frameTimes(video as never, 'video 1')).toThrow(message);
   });
 
   it('are averaged over each temporal patch, the last frame filling up', () => {

@@ -167,7 +167,11 @@ describe('BlockIndex and CachedAttention', () => {
       [17, 20],
     ] as const) {
       const { selected, present_keys } = await runOp(index(keys, from, to - from, tables));
-      pieces.push(...elements(selected));
+      // A pass lists no more blocks than are complete in it.
+      const wide = elements<number>(selected);
+      const width = wide.length / (to - from);
+      for (let t = 0; t < to - from; t++)
+        for (let n = 0; n < TOP; n++) pieces.push(n < width ? (wide[t * width + n] as number) : -1);
       keys = present_keys as Tensor;
     }
     expect(pieces).toEqual(lists);
@@ -180,6 +184,15 @@ describe('BlockIndex and CachedAttention', () => {
       expect(b).toBeGreaterThan(a);
       expect(b).toBeLessThan(Math.floor((t + 1) / BLOCK));
     }
+  });
+
+  it('takes no more room for its list than there are blocks, whatever the budget', async () => {
+    const tables = [HEADS * DIM, DIM, PAIRS, PAIRS, PAIRS, PAIRS].map((width, seed) =>
+      tensor([9, width], seed),
+    );
+    const call = index(tensor([2, 1, POOL, DIM], 7), 4, 5, tables);
+    const { selected } = await runOp({ ...call, attributes: { ...call.attributes, top: 2 ** 40 } });
+    expect([selected?.dims, elements(selected)]).toEqual([[5, 4], Array(20).fill(-1)]);
   });
 
   it('attends to the blocks that are listed and to what is behind the last complete one', async () => {

@@ -8,6 +8,11 @@ const growing = (change: string, rounds = 40, start = "'aaaaaaaaaa'") =>
 const many = '{% for a in range(99999) %}{% for b in range(99999) %}';
 const end = '{% endfor %}{% endfor %}';
 
+it('a template may use lists as long as its budget lasts', () => {
+  const said = (template: string) => new ChatTemplate(template, 'test').render({ messages: [] } as never);
+  expect(said("{% for row in [1] | batch(200000, 'x') %}{{ row | length }}{% endfor %}")).toBe('200000');
+});
+
 describe('a hostile template is stopped', () => {
   it.each([
     ['endless loops', `${many}${end}`],
