@@ -36,10 +36,13 @@ export class TextPromptReader implements PromptReader {
 
   async readMessages(
     messages: readonly ChatMessage[],
-    { signal: _, ...options }: RenderOptions,
+    { signal, ...options }: RenderOptions,
     tokenizer: Tokenizer,
   ): Promise<PromptInputs> {
-    return tokenizer.applyChatTemplate(messages, options);
+    const text = tokenizer.applyChatTemplate(messages, { ...options, tokenize: false });
+    // Long texts leave the event loop free.
+    const ids = await tokenizer.encodeAsync(text, { addSpecialTokens: false, ...(signal && { signal }) });
+    return tokenizer.pad([ids]);
   }
 }
 

@@ -91,7 +91,7 @@ export async function readPrompt(
   tokenizer: Tokenizer,
 ): Promise<PromptInputs> {
   const { prompt, messages, templateArguments = {}, signal } = options;
-  if (prompt !== undefined) return tokenizer(checkTexts(prompt, 'prompt'));
+  if (prompt !== undefined) return encoded([checkTexts(prompt, 'prompt')].flat(), tokenizer, signal);
   if (typeof templateArguments !== 'object' || templateArguments === null || Array.isArray(templateArguments))
     throw new InputError(expected('templateArguments', templateArguments, 'an object of template variables'));
   const { tools, documents, chatTemplate, continueFinalMessage = false } = options;
@@ -109,7 +109,7 @@ export async function readNegativePrompt(
   tokenizer: Tokenizer,
 ): Promise<number[][]> {
   const texts = [checkTexts(options.negativePrompt, 'negativePrompt')].flat();
-  if (options.messages === undefined) return texts.map((text) => tokenizer.encode(text));
+  if (options.messages === undefined) return encodeAll(texts, tokenizer, options.signal);
   const rows: number[][] = [];
   for (const content of texts) {
     const messages = [{ role: 'user', content }];
@@ -118,8 +118,27 @@ export async function readNegativePrompt(
       reader,
       tokenizer,
     );
-    rows.push(...inputIds);
+    for (const row of inputIds) rows.push(row);
   }
+  return rows;
+}
+
+/** Texts as rows of one length; long ones leave the event loop free. @throws AbortError */
+async function encoded(
+  texts: readonly string[],
+  tokenizer: Tokenizer,
+  signal: AbortSignal | undefined,
+): Promise<PromptInputs> {
+  return tokenizer.pad(await encodeAll(texts, tokenizer, signal));
+}
+
+async function encodeAll(
+  texts: readonly string[],
+  tokenizer: Tokenizer,
+  signal: AbortSignal | undefined,
+): Promise<number[][]> {
+  const rows: number[][] = [];
+  for (const text of texts) rows.push(await tokenizer.encodeAsync(text, signal ? { signal } : {}));
   return rows;
 }
 

@@ -23,6 +23,8 @@ export interface Listening {
 
 /** Headers must have come within this time, against clients that send a byte now and then. */
 const HEADERS_TIMEOUT = 30_000;
+/** And the rest of a request within this: what has come of it takes memory. */
+const REQUEST_TIMEOUT = 300_000;
 
 /** Binds a server to a port. @throws InputError where the address is taken or not this machine's */
 export async function listen(
@@ -31,7 +33,7 @@ export async function listen(
 ): Promise<Listening> {
   const http = createAdaptorServer({
     fetch: server.app.fetch,
-    serverOptions: { headersTimeout: HEADERS_TIMEOUT, requestTimeout: 0 },
+    serverOptions: { headersTimeout: HEADERS_TIMEOUT, requestTimeout: REQUEST_TIMEOUT },
   });
   http.listen(port, host);
   try {

@@ -1,5 +1,5 @@
 import type { Context } from 'hono';
-import type * as z from 'zod';
+import * as z from 'zod';
 import { issueText } from '../errors.ts';
 import { ApiError } from './api-error.ts';
 
@@ -30,6 +30,38 @@ function isDeeperThan(value: unknown, levels: number): boolean {
   if (typeof value !== 'object' || value === null) return false;
   return levels === 0 || Object.values(value).some((part) => isDeeperThan(part, levels - 1));
 }
+
+/** Entries of lists and objects of a request, such as messages. */
+export const MOST_ENTRIES = 65_536;
+/** Ids of a list; no model reads as many. */
+const MOST_IDS = 2 ** 21;
+
+/** A list of so many entries at most, checked up to the first that is faulty: of millions there would be as much to say. */
+export function listOf<T extends z.ZodType>(entry: T, { least = 0, most = MOST_ENTRIES } = {}) {
+  return z.unknown().transform((given, context): z.output<T>[] => {
+    const fail = (message: string) => {
+      context.addIssue({ code: 'custom', message });
+      return z.NEVER;
+    };
+    if (!Array.isArray(given)) return fail('expected a list');
+    if (given.length < least || given.length > most)
+      return fail(`expected a list of ${least} to ${most} entries`);
+    const list: z.output<T>[] = [];
+    for (const [i, value] of given.entries()) {
+      const { success, data, error } = entry.safeParse(value);
+      if (!success) {
+        const { path, message } = error.issues[0] as z.core.$ZodIssue;
+        context.addIssue({ code: 'custom', path: [i, ...path], message });
+        return z.NEVER;
+      }
+      list.push(data);
+    }
+    return list;
+  });
+}
+
+/** Ids of tokens. */
+export const idList = (least: number) => listOf(z.int().min(0), { least, most: MOST_IDS });
 
 /** A field that may be left out or null, which say the same. */
 export function maybe<T extends z.ZodType>(schema: T) {

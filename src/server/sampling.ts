@@ -1,7 +1,15 @@
 import * as z from 'zod';
 import type { CausalLMGenerateOptions } from '../index.ts';
 import type { Settings } from './options.ts';
-import { maybe } from './request.ts';
+import { listOf, MOST_ENTRIES, maybe } from './request.ts';
+
+/** By id; of very many members none is looked at. */
+const biases = z
+  .custom<Record<string, number>>(
+    (given) => typeof given === 'object' && given !== null && Object.keys(given).length <= MOST_ENTRIES,
+    `expected an object of at most ${MOST_ENTRIES} members`,
+  )
+  .pipe(z.record(z.string().regex(/^\d+$/), z.number().min(-100).max(100)));
 
 /** How tokens are chosen, as the APIs and the servers of others name it. */
 export const samplingFields = {
@@ -12,9 +20,9 @@ export const samplingFields = {
   presence_penalty: maybe(z.number().min(-2).max(2)),
   frequency_penalty: maybe(z.number().min(-2).max(2)),
   repetition_penalty: maybe(z.number().gt(0)),
-  logit_bias: maybe(z.record(z.string().regex(/^\d+$/), z.number().min(-100).max(100))),
+  logit_bias: maybe(biases),
   seed: maybe(z.int()),
-  stop: maybe(z.union([z.string(), z.array(z.string()).max(16)])),
+  stop: maybe(z.union([z.string(), listOf(z.string(), { most: 16 })])),
   /** As Qwen's own API has it: most tokens of reasoning. */
   thinking_budget: maybe(z.int().min(0)),
   /** Classifier-free guidance, and what the answer is to lead away from. */

@@ -4,7 +4,7 @@ import type { Api } from './api.ts';
 import { badField } from './api-error.ts';
 import { conversationOf } from './conversation.ts';
 import { chatSchema } from './openai/chat-fields.ts';
-import { maybe, readBody } from './request.ts';
+import { idList, maybe, readBody } from './request.ts';
 
 const tokenizeSchema = z.looseObject({
   model: maybe(z.string()),
@@ -14,7 +14,7 @@ const tokenizeSchema = z.looseObject({
   add_special_tokens: maybe(z.boolean()),
   add_generation_prompt: maybe(z.boolean()),
 });
-const detokenizeSchema = z.looseObject({ model: maybe(z.string()), tokens: z.array(z.int().min(0)) });
+const detokenizeSchema = z.looseObject({ model: maybe(z.string()), tokens: idList(0) });
 
 /** `/tokenize` and `/detokenize`, in vLLM's words. */
 export function addTokenRoutes(app: Hono, api: Api): void {

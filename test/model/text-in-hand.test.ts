@@ -52,6 +52,21 @@ describe('generate', () => {
     expect((await model.generate({ prompt: prompt[0] as string, ...GREEDY })).text).toEqual([text?.[0]]);
   });
 
+  it('reads long texts piece by piece, and no further once the signal has fired', async () => {
+    const long = 'And God said unto Moses. '.repeat(100_000);
+    for (const input of [{ prompt: long }, { messages: [{ role: 'user', content: long }] }]) {
+      const abort = new AbortController();
+      let turns = 0;
+      const count = () => {
+        if (++turns === 20) abort.abort('enough');
+        else setImmediate(count);
+      };
+      setImmediate(count);
+      const answer = model.generate({ ...input, ...GREEDY, signal: abort.signal });
+      await expect(answer).rejects.toMatchObject({ name: 'AbortError', cause: 'enough' });
+    }
+  });
+
   it('answers messages, with what the template is told', async () => {
     const { text } = await model.generate({ messages: QUESTION, ...GREEDY });
     expect(text).toEqual(

@@ -75,6 +75,45 @@ describe('a server', () => {
     });
   });
 
+  it('looks at a list up to its first fault, and at none without measure', async () => {
+    const { url, tokenizer } = await serve({});
+    const ask = async (path: string, body: object) => {
+      const { status, body: answer } = await post(url + path, body);
+      return `${status} ${(answer.error as { message: string }).message}`;
+    };
+    const user = { role: 'user', content: 'Hi' };
+    // Of each entry there would be something to say.
+    const faulty = Array(60_000).fill(1);
+    const long = Array(70_000).fill(user);
+    const chat = '/v1/chat/completions';
+    expect(await ask(chat, { messages: faulty })).toMatch(/^400 messages\.0 is 1; expected an object/);
+    expect(await ask(chat, { messages: [user, ...faulty] })).toMatch(/^400 messages\.1 is 1/);
+    expect(
+      await ask(chat, { messages: [{ role: 'user', content: [{ type: 'text', text: 'a' }, ...faulty] }] }),
+    ).toMatch(/^400 messages\.0\.content/);
+    expect(await ask(chat, { messages: long })).toMatch(
+      /^400 messages is .*expected a list of 1 to 65536 entries/,
+    );
+    expect(await ask(chat, { messages: [user], stop: Array(17).fill('a') })).toMatch(/^400 stop is/);
+    expect(await ask(chat, { messages: [user], tools: Array(513).fill({}) })).toMatch(
+      /^400 tools is .* 0 to 512 entries/,
+    );
+    const bias = Object.fromEntries(long.map((_, i) => [i, 'x']));
+    expect(await ask(chat, { messages: [user], logit_bias: bias })).toMatch(
+      /^400 logit_bias is .* at most 65536 members/,
+    );
+    expect(await ask('/v1/responses', { input: long })).toMatch(/^400 input is/);
+    expect(await ask('/v1/messages', { max_tokens: 1, messages: faulty })).toMatch(/^400 messages\.0 is 1/);
+    expect(await ask('/v1/completions', { prompt: faulty.map(String) })).toMatch(/^400 prompt/);
+    expect(await ask('/tokenize', { messages: faulty })).toMatch(/^400 messages\.0 is 1/);
+    expect(await ask('/detokenize', { tokens: [1, ...Array(60_000).fill('a')] })).toMatch(
+      /^400 tokens\.1 is "a"/,
+    );
+    const ids = Array(70_000).fill(7);
+    const { body } = await post(`${url}/detokenize`, { tokens: ids });
+    expect(body.prompt).toBe(tokenizer.decode(ids));
+  });
+
   it('has requests wait in turn, and refuses those beyond', async () => {
     const { url } = await serve({ maxRunning: 1, maxWaiting: 1 });
     const ask = () => post(`${url}/v1/chat/completions`, { ...question, max_tokens: 60 });

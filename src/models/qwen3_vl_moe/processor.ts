@@ -36,6 +36,11 @@ import { processSounds, soundTokenCounts } from './sound-processor.ts';
 /** What a processor needs of a tokenizer. */
 export interface ProcessorTokenizer {
   encode(text: string, options?: { addSpecialTokens?: boolean }): number[];
+  /** As `encode`, while the event loop turns; used for prompts where it is there. */
+  encodeAsync?(
+    text: string,
+    options?: { addSpecialTokens?: boolean; signal?: AbortSignal },
+  ): Promise<number[]>;
   /** Pads on the left to one length. */
   pad(rows: readonly (readonly number[])[]): { inputIds: number[][]; attentionMask: number[][] };
   tokenToId(token: string): number | undefined;
@@ -195,15 +200,11 @@ export class Processor<T extends ProcessorTokenizer = ProcessorTokenizer> extend
         ? await processSounds(sounds, this.config.sound, inputs)
         : undefined;
     const expanded = expandVideos(texts, ofVideos?.patchTimes ?? []);
-    const rows = expandIds(
-      expanded.map((text) => this.tokenizer.encode(text, { addSpecialTokens })),
-      this.#ids,
-      {
-        images: imageTokenCounts(ofImages?.gridThw ?? [], this.config.image.mergeSize),
-        videos: videoTokenCounts(ofVideos?.gridThw ?? [], this.config.video.mergeSize),
-        sounds: ofSounds ? soundTokenCounts(ofSounds) : [],
-      },
-    );
+    const rows = expandIds(await this.#encodeAll(expanded, addSpecialTokens, inputs.signal), this.#ids, {
+      images: imageTokenCounts(ofImages?.gridThw ?? [], this.config.image.mergeSize),
+      videos: videoTokenCounts(ofVideos?.gridThw ?? [], this.config.video.mergeSize),
+      sounds: ofSounds ? soundTokenCounts(ofSounds) : [],
+    });
     const batch = padding
       ? this.tokenizer.pad(rows)
       : { inputIds: rows, attentionMask: rows.map((row) => row.map(() => 1)) };
@@ -214,6 +215,20 @@ export class Processor<T extends ProcessorTokenizer = ProcessorTokenizer> extend
       ...(ofVideos && { pixelValuesVideos: ofVideos.pixelValues, videoGridThw: [...ofVideos.gridThw] }),
       ...ofSounds,
     };
+  }
+
+  async #encodeAll(
+    texts: readonly string[],
+    addSpecialTokens: boolean,
+    signal: AbortSignal | undefined,
+  ): Promise<number[][]> {
+    const rows: number[][] = [];
+    for (const text of texts)
+      rows.push(
+        (await this.tokenizer.encodeAsync?.(text, { addSpecialTokens, ...(signal && { signal }) })) ??
+          this.tokenizer.encode(text, { addSpecialTokens }),
+      );
+    return rows;
   }
 
   /**

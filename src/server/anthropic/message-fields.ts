@@ -1,23 +1,22 @@
 import * as z from 'zod';
-import { maybe } from '../request.ts';
+import { listOf, maybe } from '../request.ts';
 
 const block = z.looseObject({ type: z.string() });
-const content = z.union([z.string(), z.array(block)]);
+const content = z.union([z.string(), listOf(block)]);
 
 const shared = {
   model: maybe(z.string()),
   system: maybe(content),
-  messages: z.array(z.looseObject({ role: z.enum(['user', 'assistant', 'system']), content })).min(1),
+  messages: listOf(z.looseObject({ role: z.enum(['user', 'assistant', 'system']), content }), { least: 1 }),
   tools: maybe(
-    z
-      .array(
-        z.looseObject({
-          name: z.string().min(1),
-          description: maybe(z.string()),
-          input_schema: maybe(z.record(z.string(), z.unknown())),
-        }),
-      )
-      .max(512),
+    listOf(
+      z.looseObject({
+        name: z.string().min(1),
+        description: maybe(z.string()),
+        input_schema: maybe(z.record(z.string(), z.unknown())),
+      }),
+      { most: 512 },
+    ),
   ),
   tool_choice: maybe(
     z.looseObject({
@@ -41,7 +40,7 @@ export const countSchema = z.looseObject(shared);
 export const messageSchema = z.looseObject({
   ...shared,
   max_tokens: z.int().min(1),
-  stop_sequences: maybe(z.array(z.string()).max(16)),
+  stop_sequences: maybe(listOf(z.string(), { most: 16 })),
   temperature: maybe(z.number().min(0).max(1)),
   top_p: maybe(z.number().min(0).max(1)),
   top_k: maybe(z.int().min(0)),

@@ -1,9 +1,9 @@
 import * as z from 'zod';
-import { maybe } from '../request.ts';
+import { listOf, maybe } from '../request.ts';
 import { samplingFields } from '../sampling.ts';
 
 const part = z.looseObject({ type: z.string() });
-const content = z.union([z.string(), z.array(part)]);
+const content = z.union([z.string(), listOf(part)]);
 
 const toolCall = z.looseObject({
   id: z.string().optional(),
@@ -18,7 +18,7 @@ const message = z.looseObject({
   role: z.enum(['system', 'developer', 'user', 'assistant', 'tool', 'function']),
   content: maybe(content),
   name: maybe(z.string()),
-  tool_calls: maybe(z.array(toolCall)),
+  tool_calls: maybe(listOf(toolCall)),
   tool_call_id: maybe(z.string()),
   reasoning_content: maybe(z.string()),
   reasoning: maybe(z.unknown()),
@@ -53,8 +53,8 @@ const responseFormat = z.discriminatedUnion('type', [
 export const chatSchema = z.looseObject({
   ...samplingFields,
   model: maybe(z.string()),
-  messages: z.array(message).min(1),
-  tools: maybe(z.array(tool).max(512)),
+  messages: listOf(message, { least: 1 }),
+  tools: maybe(listOf(tool, { most: 512 })),
   tool_choice: maybe(toolChoice),
   parallel_tool_calls: maybe(z.boolean()),
   response_format: maybe(responseFormat),

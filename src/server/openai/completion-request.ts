@@ -2,16 +2,16 @@ import * as z from 'zod';
 import type { AnswerRequest, TextPrompt } from '../answer-request.ts';
 import { badField } from '../api-error.ts';
 import type { Settings } from '../options.ts';
-import { maybe } from '../request.ts';
+import { idList, listOf, maybe } from '../request.ts';
 import { defined, samplingFields, samplingOptions, stopsOf } from '../sampling.ts';
 
-const ids = z.array(z.int().min(0)).min(1);
+const ids = idList(1);
 
 /** A request of `/v1/completions`: one text or row of ids, or several. */
 export const completionSchema = z.looseObject({
   ...samplingFields,
   model: maybe(z.string()),
-  prompt: z.union([z.string(), ids, z.array(z.string()).min(1), z.array(ids).min(1)]),
+  prompt: z.union([z.string(), ids, listOf(z.string(), { least: 1 }), listOf(ids, { least: 1 })]),
   /** 0 for a prompt that is only scored: with `echo`. */
   max_tokens: maybe(z.int().min(0)),
   n: maybe(z.int().min(1)),

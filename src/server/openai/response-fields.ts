@@ -1,14 +1,14 @@
 import * as z from 'zod';
-import { maybe } from '../request.ts';
+import { listOf, maybe } from '../request.ts';
 
 const item = z.looseObject({ type: maybe(z.string()), role: maybe(z.string()) });
 
 /** A request of `/v1/responses`. */
 export const responseSchema = z.looseObject({
   model: maybe(z.string()),
-  input: z.union([z.string(), z.array(item)]),
+  input: z.union([z.string(), listOf(item)]),
   instructions: maybe(z.string()),
-  tools: maybe(z.array(z.looseObject({ type: z.string() })).max(512)),
+  tools: maybe(listOf(z.looseObject({ type: z.string() }), { most: 512 })),
   tool_choice: maybe(
     z.union([
       z.enum(['auto', 'none', 'required']),
