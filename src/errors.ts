@@ -133,12 +133,17 @@ export function show(value: unknown): string {
   else if (typeof value === 'number') text = String(value);
   else {
     try {
-      text = JSON.stringify(value) ?? String(value);
+      text = JSON.stringify(beginning(value)) ?? String(value);
     } catch {
       text = Object.prototype.toString.call(value);
     }
   }
   return text.length > 80 ? `${text.slice(0, 77)}...` : text;
+}
+
+/** As much of a list or text as can be shown: of millions of entries, writing down all would take seconds. */
+function beginning(value: unknown): unknown {
+  return Array.isArray(value) || typeof value === 'string' ? value.slice(0, 80) : value;
 }
 
 /** The one sentence for a value that will not do: "dtype is "bf16"; expected auto, float32". */

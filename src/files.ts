@@ -108,12 +108,13 @@ export function whyUnwritable(error: unknown): string {
 }
 
 const WRITE_CAUSES: Readonly<Record<string, string>> = {
-  ENOSPC: 'the disk is full (ENOSPC); free some space',
+  ENOSPC: 'the disk is full, or takes no more files (ENOSPC); free some space',
   EDQUOT: 'the quota of the disk is used up (EDQUOT); free some space',
   EFBIG: 'it becomes larger than the file system or a limit of this process (ulimit -f) allows (EFBIG)',
   EROFS: 'its file system is read-only (EROFS)',
   EACCES: 'permission is missing (EACCES)',
   EISDIR: 'it is a folder (EISDIR)',
+  ENAMETOOLONG: 'its path is too long (ENAMETOOLONG)',
   ENOENT: 'there is no such folder (ENOENT)',
   ENOTDIR: 'a part of its path is no folder (ENOTDIR)',
 };

@@ -4,7 +4,8 @@ import { resolve } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import type { Command } from 'commander';
 import type { BatchLine, BatchResult, DeadLetters } from '../batch/index.ts';
-import { isReadableFile, unreadable } from '../files.ts';
+import { InputError } from '../errors.ts';
+import { isReadableFile, unreadable, whyUnwritable } from '../files.ts';
 import { withLock } from '../hub/cache/lock.ts';
 import { DEMO_MODEL } from '../index.ts';
 import { BatchProgress } from './batch-progress.ts';
@@ -93,7 +94,11 @@ async function batch(
     io.stop,
     () => drain(input, output, flags, io),
     (owner) => io.stderr.write(`process ${owner} writes to ${output}; waiting for it\n`),
-  );
+  ).catch((error: unknown) => {
+    // What has a file system's code is of the lock.
+    if ((error as NodeJS.ErrnoException).syscall === undefined) throw error;
+    throw new InputError(`${output} cannot be written: ${whyUnwritable(error)}`, { cause: error });
+  });
 }
 
 /** Options of a model, of which a run that only hands out requests has none. */
@@ -208,10 +213,16 @@ async function openAnswerer(input: string, flags: Flags, io: Io): Promise<Answer
   }
   const { answerLine } = await import('../batch/index.ts');
   const { server, dispose } = await openServer(flags, io);
+  const over = new AbortController();
+  const signal = AbortSignal.any([io.stop, over.signal]);
   return {
-    answer: (line) => answerLine(server, line, { retries, signal: io.stop }),
+    answer: (line) => answerLine(server, line, { retries, signal }),
     written: async () => {},
-    close: dispose,
+    // Answers that nobody waits for any more, as after a fault, end before the model does.
+    close: async () => {
+      over.abort();
+      await dispose();
+    },
   };
 }
 

@@ -28,7 +28,8 @@ const DEEPEST = 1000;
 
 function isDeeperThan(value: unknown, levels: number): boolean {
   if (typeof value !== 'object' || value === null) return false;
-  return levels === 0 || Object.values(value).some((part) => isDeeperThan(part, levels - 1));
+  const parts: readonly unknown[] = Array.isArray(value) ? value : Object.values(value);
+  return levels === 0 || parts.some((part) => isDeeperThan(part, levels - 1));
 }
 
 /** Entries of lists and objects of a request, such as messages. */

@@ -13,8 +13,16 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { answerLine, type BatchLine, LONGEST_LINE, readLines, workThrough } from '../../src/batch/index.ts';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import {
+  answerLine,
+  type BatchLine,
+  LONGEST_LINE,
+  ResultsFile,
+  readLines,
+  workThrough,
+} from '../../src/batch/index.ts';
+import { InputError } from '../../src/errors.ts';
 import type { Server } from '../../src/server/index.ts';
 import { run } from '../cli/capture.ts';
 import { meanwhile } from '../helpers/meanwhile.ts';
@@ -102,6 +110,22 @@ describe('switchyard batch', () => {
       0,
       '10 of 10 lines are done already\n10 lines answered\n',
     ]);
+  });
+
+  it('says once that there is no room, and nothing of answers that are under way', async () => {
+    writeRequests(input, 20);
+    const add = vi.spyOn(ResultsFile.prototype, 'add').mockRejectedValueOnce(new InputError('no room'));
+    const { exitCode, stderr } = await batch();
+    add.mockRestore();
+    expect([exitCode, stderr]).toEqual([1, 'error: no room\n']);
+  });
+
+  it('names its results where their lock cannot be made', async () => {
+    writeRequests(input, 1);
+    const long = join(folder, 'x'.repeat(252));
+    const { exitCode, stderr } = await run(['batch', input, long]);
+    const reason = 'cannot be written: its path is too long (ENAMETOOLONG)';
+    expect([exitCode, stderr]).toEqual([1, `error: ${long} ${reason}\n`]);
   });
 
   it('keeps what it has when it is stopped', async () => {
