@@ -11,7 +11,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 // Loops of a pass follow one another faster than this, and waking a sleeper takes about as long.
-constexpr std::chrono::microseconds kSpinTime{50};
+constexpr std::chrono::microseconds kSpinTime{20};
 constexpr int kLooksBetweenClocks = 32;
 
 void Pause() {
