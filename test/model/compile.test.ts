@@ -259,8 +259,8 @@ describe('measuring', () => {
       const tables = await Promise.all(Array.from({ length: 100 }, () => onMachine(cost, noise)));
       return tables.filter(({ table }) => table[0]?.backend === 'eager').length;
     };
-    expect(await winners(EAGER_IS_FASTER)).toBeGreaterThan(95);
-    expect(await winners(EQUALS)).toBeLessThan(10);
+    expect(await winners(EAGER_IS_FASTER)).toBeGreaterThan(70);
+    expect(await winners(EQUALS)).toBeLessThan(4);
   });
 
   it('looks again at counts where passes scatter, and lets go of what is hopeless', async () => {
@@ -271,6 +271,17 @@ describe('measuring', () => {
     const hopeless = await onMachine({ ...EAGER_IS_FASTER, batched_mm: 50 }, () => 1);
     expect(hopeless.passes).toBeLessThan(0.85 * calm.passes);
     expect(hopeless.table).toMatchObject([{ backend: 'eager', milliseconds: { batched_mm: 50 } }]);
+  });
+
+  it('leaves the default where time did not suffice for a second look', async () => {
+    let clock = 0;
+    const table = await autotune(
+      async (_, backend) => {
+        clock += EAGER_IS_FASTER[backend];
+      },
+      { counts: [1, 2], seconds: 0.15, now: () => clock },
+    );
+    expect(table.map(({ backend }) => backend)).toEqual(['eager', 'grouped_mm']);
   });
 
   it('ends the table where time is up', async () => {

@@ -82,7 +82,7 @@ type Round = Partial<Record<BuiltInBackend, number>> & { readonly grouped_mm: nu
 /** What is measured of one token count. */
 class Row {
   readonly tokens: number;
-  readonly #rounds: Round[] = [];
+  readonly #visits: Round[][] = [];
   #turn = 0;
 
   constructor(tokens: number) {
@@ -98,14 +98,15 @@ class Row {
   ): Promise<void> {
     let before = await this.#round(run, now, signal);
     let warming = true;
-    for (let [counted, all] = [0, 1]; counted < ROUNDS; all++) {
-      if (counted > 0 && now() > until) return;
+    const rounds: Round[] = [];
+    this.#visits.push(rounds);
+    for (let all = 1; rounds.length < ROUNDS; all++) {
+      if (rounds.length > 0 && now() > until) return;
       const round = await this.#round(run, now, signal);
       warming &&= all < MOST_WARMING && sumOf(round) < WARMING * sumOf(before) && now() <= until;
       before = round;
       if (warming) continue;
-      this.#rounds.push(round);
-      counted++;
+      rounds.push(round);
     }
   }
 
@@ -149,8 +150,8 @@ class Row {
   }
 
   /** Times beside those of the default in the same rounds. */
-  #ratios(backend: BuiltInBackend): number[] {
-    return this.#rounds.flatMap((round) => {
+  #ratios(backend: BuiltInBackend, rounds = this.#visits.flat()): number[] {
+    return rounds.flatMap((round) => {
       const time = round[backend];
       // Of a clock that stood still nothing is to be learnt.
       return time === undefined ? [] : [round.grouped_mm > 0 ? time / round.grouped_mm : 1];
@@ -158,18 +159,21 @@ class Row {
   }
 
   #median(backend: BuiltInBackend): number {
-    const times = this.#rounds.flatMap((round) => round[backend] ?? []);
+    const times = this.#visits.flat().flatMap((round) => round[backend] ?? []);
     return Number(quartiles(times).median.toPrecision(4));
   }
 
-  /** The default backend stays unless another is clearly faster, and in three rounds of four. */
+  /** The default backend stays unless another is clearly faster, in three rounds of four, and at every visit of at least two. */
   #fastest<T extends BuiltInBackend>(backends: readonly (T | 'grouped_mm')[]): T | 'grouped_mm' {
     let best: T | 'grouped_mm' = 'grouped_mm';
     let least = 1 - MARGIN;
     for (const backend of backends) {
       const { median, high } = quartiles(this.#ratios(backend));
       const isSlower = this.#median(backend) >= this.#median('grouped_mm');
-      if (median >= least || high >= 1 || isSlower) continue;
+      const isConfirmed =
+        this.#visits.length >= LEAST_VISITS &&
+        this.#visits.every((rounds) => quartiles(this.#ratios(backend, rounds)).median < 1);
+      if (median >= least || high >= 1 || isSlower || !isConfirmed) continue;
       [best, least] = [backend, median];
     }
     return best;
