@@ -19,8 +19,12 @@ export async function runCommandLine(args: readonly string[], io: Io): Promise<n
     // What a stopped run throws is a consequence of the stop.
     if (io.stop.aborted) return exitCodeOf(io.stop.reason);
     if (error instanceof Stop) return error.exitCode;
-    // Commander has printed its message already; help and version are no faults.
-    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+    if (error instanceof CommanderError) {
+      // Its message is printed already; help and version are no faults.
+      if (error.code === 'commander.unknownCommand')
+        io.stderr.write('a prompt belongs to a command: switchyard generate "In the beginning"\n');
+      return error.exitCode === 0 ? 0 : 2;
+    }
     io.stderr.write(`error: ${error instanceof Error ? error.message : String(error)}\n`);
     if (error instanceof UsageError) return 2;
     return 1;

@@ -141,6 +141,8 @@ describe('the program', () => {
     const { exitCode, stdout, stderr } = await run(['generat']);
     expect({ exitCode, stdout }).toEqual({ exitCode: 2, stdout: '' });
     expect(stderr).toMatch(/unknown command 'generat'.*Did you mean generate/s);
+    // A prompt alone is no command, and is told where it belongs.
+    expect((await run(['Hello there'])).stderr).toMatch(/a prompt belongs to a command: switchyard generate /);
   });
 
   test('wants a command', async () => {
