@@ -142,7 +142,9 @@ describe('the program', () => {
     expect({ exitCode, stdout }).toEqual({ exitCode: 2, stdout: '' });
     expect(stderr).toMatch(/unknown command 'generat'.*Did you mean generate/s);
     // A prompt alone is no command, and is told where it belongs.
-    expect((await run(['Hello there'])).stderr).toMatch(/a prompt belongs to a command: switchyard generate /);
+    expect((await run(['Hello there'])).stderr).toMatch(
+      /a prompt belongs to a command: switchyard generate /,
+    );
   });
 
   test('wants a command', async () => {
