@@ -23,6 +23,10 @@ export async function decodeImage(
   pacer: Pacer,
 ): Promise<RgbImage> {
   if (bytes.length === 0) throw new InputError(`${source} is empty`);
+  if (!hasPixels(bytes))
+    throw new InputError(
+      `${source} is no picture of a format that is read (JPEG, PNG, WebP, GIF, AVIF, TIFF). Drawings, such as SVG, are to be made one first`,
+    );
   const sharp = await loadSharp();
   try {
     const { width, height, space } = await sharp(bytes, OPTIONS).metadata();
@@ -33,10 +37,29 @@ export async function decodeImage(
     const reason = (error as Error).message.split('\n')[0];
     throw new InputError(
       `${source} cannot be decoded: ${reason}. The file is damaged or no picture of a known format (JPEG, PNG, WebP, ` +
-        'GIF, AVIF, TIFF, SVG)',
+        'GIF, AVIF, TIFF)',
       { cause: error },
     );
   }
+}
+
+/** How files of pixels begin, and where. */
+const BEGINNINGS: readonly (readonly [at: number, text: string])[] = [
+  [0, '\xff\xd8\xff'],
+  [0, '\x89PNG'],
+  [0, 'GIF8'],
+  [8, 'WEBP'],
+  [4, 'ftyp'],
+  [0, 'II*\0'],
+  [0, 'MM\0*'],
+  [0, 'II+\0'],
+  [0, 'MM\0+'],
+];
+
+/** Whether a file holds pixels: a drawing of a kilobyte may take a thread for ever, which nothing ends. */
+function hasPixels(bytes: Uint8Array): boolean {
+  const beginning = Buffer.from(bytes.subarray(0, 16)).toString('latin1');
+  return BEGINNINGS.some(([at, text]) => beginning.startsWith(text, at));
 }
 
 async function decodePixels(bytes: Uint8Array, isCmyk: boolean, pacer: Pacer): Promise<RgbImage> {

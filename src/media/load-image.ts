@@ -1,4 +1,4 @@
-import { expected, InputError, show } from '../errors.ts';
+import { abortError, expected, InputError, onAbort, show } from '../errors.ts';
 import { checkPixels, decodeImage, toRgb } from './decode-image.ts';
 import { limitsOf } from './limits.ts';
 import { Pacer, throwIfAborted } from './pacer.ts';
@@ -29,9 +29,23 @@ export async function loadImage(
     signal: options.signal,
     what: 'a picture is a path, a URL, bytes of an encoded file, or { data, width, height, channels }',
   });
-  const image = await decodeImage(bytes, limits, source, pacer);
   throwIfAborted(options.signal);
-  return image;
+  return unlessAborted(options.signal, decodeImage(bytes, limits, source, pacer));
+}
+
+/** What comes of the work, which goes on by itself where the signal fires first. @throws AbortError */
+async function unlessAborted<T>(signal: AbortSignal | undefined, work: Promise<T>): Promise<T> {
+  if (signal === undefined) return work;
+  let stop = () => {};
+  const ended = new Promise<never>((_, reject) => {
+    stop = onAbort(signal, () => reject(abortError(signal, 'preparing the images')));
+  });
+  try {
+    return await Promise.race([work, ended]);
+  } finally {
+    stop();
+    work.catch(() => {});
+  }
 }
 
 function isRawPixels(input: unknown): input is RawPixels {

@@ -51,13 +51,20 @@ export function badField(param: string, message: string, code: string | null = n
   return new ApiError(400, `${param}: ${message}`, { param, code });
 }
 
+/** Whether a client went while it was sending its request. */
+function isCutOff(error: unknown): boolean {
+  const { code, message } = (error ?? {}) as NodeJS.ErrnoException;
+  return code === 'ECONNRESET' && message === 'aborted';
+}
+
 /**
  * What a client may know of a failure: all of what it asked for wrongly, and of faults of ours only that there was one.
  * @param report is told what the client is not
  */
 export function apiErrorOf(error: unknown, report: (error: unknown) => void): ApiError {
   if (error instanceof ApiError) return error;
-  if (error instanceof AbortError) return new ApiError(499, 'The client closed the request');
+  if (error instanceof AbortError || isCutOff(error))
+    return new ApiError(499, 'The client closed the request');
   const isCallers = [InputError, TokenizerError, ExpertsError].some((kind) => error instanceof kind);
   if (isCallers) {
     const { message } = error as Error;

@@ -33,6 +33,8 @@ export async function listen(
 ): Promise<Listening> {
   const http = createAdaptorServer({
     fetch: server.app.fetch,
+    // Probes of HTTP/1.0 name none.
+    hostname: 'localhost',
     serverOptions: { headersTimeout: HEADERS_TIMEOUT, requestTimeout: REQUEST_TIMEOUT },
   });
   http.listen(port, host);

@@ -4,6 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { gzipSync } from 'node:zlib';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { AbortError, InputError } from '../../src/errors.ts';
@@ -16,6 +17,24 @@ const path = `${FOLDER}images/gradient.png`;
 const bytes = readFileSync(path);
 const raw = (image: { data: Uint8Array; width: number; height: number }, channels: 1 | 3 | 4) =>
   sharp(image.data, { raw: { width: image.width, height: image.height, channels } });
+
+it('takes no drawing, whose work nothing bounds', async () => {
+  const uses = (n: number) => `<g id="a${n + 1}">${`<use href="#a${n}"/>`.repeat(10)}</g>`;
+  const body = `<defs><g id="a0"><rect width="9" height="9"/></g>${[0, 1, 2, 3, 4, 5, 6, 7, 8].map(uses).join('')}</defs><use href="#a9"/>`;
+  const svg = Buffer.from(`<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9">${body}</svg>`);
+  for (const drawing of [svg, gzipSync(svg), Buffer.concat([Buffer.from('<?xml version="1.0"?>\n'), svg])])
+    await expect(loadImage(drawing)).rejects.toThrow(/no picture of a format that is read.*such as SVG/);
+});
+
+it('waits for no decoder once the signal has fired', async () => {
+  const decoding = vi.spyOn(sharp.prototype, 'toBuffer').mockReturnValue(new Promise<never>(() => {}));
+  onTestFinished(() => decoding.mockRestore());
+  const ending = new AbortController();
+  const loading = loadImage(bytes, { signal: ending.signal });
+  await vi.waitFor(() => expect(decoding).toHaveBeenCalled());
+  ending.abort();
+  await expect(loading).rejects.toBeInstanceOf(AbortError);
+});
 
 describe('loadImage takes', () => {
   let server: Server;
@@ -152,7 +171,7 @@ describe('loadImage refuses', () => {
     ['a missing file', '/nowhere/at-all.png', /photo \(\/nowhere\/at-all\.png\): there is no such file/],
     ['a folder', FOLDER, /is not a file/],
     ['an empty file', new Uint8Array(0), /photo \(0 bytes in memory\) is empty/],
-    ['text', Buffer.from('not a picture'), /cannot be decoded: .*damaged or no picture of a known format/],
+    ['text', Buffer.from('not a picture'), /is no picture of a format that is read \(JPEG, PNG/],
     ['another kind of URL', new URL('ftp://example.invalid/a.png'), /cannot load ftp: URLs/],
     ['a data URL without data', 'data:image/png', /has no comma/],
     ['a damaged data URL', 'data:image/png,%zz', /has a % that no two hex digits follow/],

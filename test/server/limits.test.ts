@@ -1,5 +1,7 @@
+import { once } from 'node:events';
 import { request } from 'node:http';
-import { afterEach, describe, expect, it } from 'vitest';
+import { connect } from 'node:net';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { InputError } from '../../src/index.ts';
 import { createServer, type ServerOptions } from '../../src/server/index.ts';
 import { post, type Serving, serveDemo } from './serving.ts';
@@ -112,6 +114,30 @@ describe('a server', () => {
     const ids = Array(70_000).fill(7);
     const { body } = await post(`${url}/detokenize`, { tokens: ids });
     expect(body.prompt).toBe(tokenizer.decode(ids));
+  });
+
+  it('answers who names no host, and takes no client that goes for a fault of its own', async () => {
+    const { url, faults } = await serve({});
+    const say = async (text: string, isWhole: boolean) => {
+      const socket = connect(Number(new URL(url).port), '127.0.0.1');
+      await once(socket, 'connect');
+      socket.write(text);
+      if (isWhole) return (await socket.toArray()).join('');
+      await new Promise((resolve) => socket.write('{', resolve));
+      socket.resetAndDestroy();
+      return '';
+    };
+    expect(await say('GET /health HTTP/1.0\r\n\r\n', true)).toMatch(/^HTTP\/1\.1 200 OK.*"status":"ok"/s);
+    for (const length of ['Content-Length: 99', 'Transfer-Encoding: chunked'])
+      for (let i = 0; i < 20; i++)
+        await say(`POST /v1/completions HTTP/1.1\r\nHost: x\r\n${length}\r\n\r\n`, false);
+    const gone = async () =>
+      (await (await fetch(`${url}/metrics`)).text()).match(/status="499"\} (\d+)/)?.[1];
+    await vi.waitFor(async () => expect(Number(await gone())).toBeGreaterThan(0), {
+      timeout: 20_000,
+      interval: 50,
+    });
+    expect(faults).toEqual([]);
   });
 
   it('has requests wait in turn, and refuses those beyond', async () => {
