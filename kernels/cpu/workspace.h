@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "../common/aligned_memory.h"
+#include "../platform/pages.h"
 
 namespace switchyard::cpu {
 
@@ -60,6 +61,8 @@ class Workspace {
   }
 
  private:
+  static constexpr size_t kLargeBlock = 4 << 20;
+
   struct Block {
     AlignedMemory data;
     size_t size;
@@ -75,7 +78,11 @@ class Workspace {
     return result;
   }
 
-  void AddBlock(size_t bytes) { blocks_.push_back({AllocateAligned(bytes), bytes}); }
+  // Activations of many tokens lie in thousands of small pages, which the processor has to look up.
+  void AddBlock(size_t bytes) {
+    blocks_.push_back({AllocateAligned(bytes), bytes});
+    if (bytes >= kLargeBlock) platform::PreferLargePages(blocks_.back().data.get(), bytes);
+  }
 
   void Release() {
     blocks_.clear();

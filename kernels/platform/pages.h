@@ -19,6 +19,10 @@ bool LockIn(uintptr_t begin, uintptr_t end);
 // system gives this process none.
 size_t LargePageSize();
 
+// Asks for large pages wherever one fits into `bytes` of memory at `memory`, which nobody has written to yet.
+// Nothing changes where there are none.
+void PreferLargePages(void* memory, size_t bytes);
+
 // Puts a copy in this process's own memory, in large pages wherever one fits, in the place of the mapping in
 // [begin, end), both the first byte of a page. Who reads there meanwhile sees the same bytes. False where
 // memory was refused, or LargePageSize() is 0; the mapping is then as it was.

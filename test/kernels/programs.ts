@@ -13,7 +13,7 @@ export const CPU_KERNELS: NativeProgram = {
     ...at('test/kernels/cpu', 'kernels/cpu', 'kernels/cpu/arch', 'kernels/cpu/quantized').flatMap((folder) =>
       filesIn(folder, '.cc'),
     ),
-    ...at(`kernels/platform/${system}/processors.cc`),
+    ...at(`kernels/platform/${system}/pages.cc`, `kernels/platform/${system}/processors.cc`),
   ],
   options: ['-O2'],
 };

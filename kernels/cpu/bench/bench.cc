@@ -1,6 +1,7 @@
 // Speed of the experts kernels on two real shapes, for every backend and instruction set. Not part of the
 // build:
-//   g++ -std=c++20 -O2 -pthread kernels/cpu/bench/bench.cc kernels/cpu/{,arch/,quantized/}*.cc -o bench
+//   g++ -std=c++20 -O2 -pthread kernels/cpu/bench/bench.cc kernels/cpu/{,arch/,quantized/}*.cc
+//       kernels/platform/posix/{pages,processors}.cc -o bench
 //   ./bench [--isa NAME] [--precision 0|1|2|3] [--dtype bf16|fp16|fp32|int8|int4|gptq|fp8] [--transposed]
 //           [--threads N] [--seconds S] [--tokens N,N,...] [--shape 0|1]
 // A precision of 2 or 3 allows activations to be rounded to int8. int8 has a scale a row, int4 one for each

@@ -38,6 +38,14 @@ size_t LargePageSize() {
   return bytes;
 }
 
+void PreferLargePages(void* memory, size_t bytes) {
+  const uintptr_t page = PageSize();
+  const auto first = reinterpret_cast<uintptr_t>(memory);
+  const uintptr_t begin = (first + page - 1) / page * page;
+  const uintptr_t end = (first + bytes) / page * page;
+  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+}
+
 bool CopyIntoMemory(uintptr_t begin, uintptr_t end) {
   const size_t large = LargePageSize();
   if (large == 0 || begin == end) return false;
@@ -50,7 +58,7 @@ bool CopyIntoMemory(uintptr_t begin, uintptr_t end) {
   const auto first = reinterpret_cast<uintptr_t>(memory);
   const uintptr_t copy = first + (begin + large - first % large) % large;
   void* from = reinterpret_cast<void*>(copy);
-  madvise(from, bytes, MADV_HUGEPAGE);
+  PreferLargePages(from, bytes);
   std::memcpy(from, reinterpret_cast<const void*>(begin), bytes);
   // mremap looks for what may fail before it takes the old mapping away, and lets nobody see the place empty.
   const bool moved =
@@ -68,6 +76,8 @@ bool CopyIntoMemory(uintptr_t begin, uintptr_t end) {
 #else
 
 size_t LargePageSize() { return 0; }
+
+void PreferLargePages(void*, size_t) {}
 
 bool CopyIntoMemory(uintptr_t, uintptr_t) { return false; }
 

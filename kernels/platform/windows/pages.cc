@@ -35,6 +35,8 @@ bool LockIn(uintptr_t begin, uintptr_t end) {
 // Windows gives large pages to users with a privilege of their own.
 size_t LargePageSize() { return 0; }
 
+void PreferLargePages(void*, size_t) {}
+
 bool CopyIntoMemory(uintptr_t, uintptr_t) { return false; }
 
 void* MapZeros(void* place, size_t bytes) {
