@@ -42,7 +42,7 @@ export const COPIED_PAGES: NativeProgram = {
   options: ['-O1'],
 };
 
-/** Which pages of tensors are kept in memory. */
+/** Which pages of tensors are kept in memory. Not for sanitizers, under which mlock does nothing. */
 export const PINNED_PAGES: NativeProgram = {
   name: 'pinned_pages',
   sources: [
