@@ -96,8 +96,8 @@ export interface TokenizerParts {
   source: string;
 }
 
-// Batches of a long text between two turns of the event loop: some milliseconds of work.
-const BATCHES_PER_TURN = 8;
+// Milliseconds of work between two turns of the event loop.
+const WORK_PER_TURN = 8;
 
 /** `tokenizer(text)` encodes, as `__call__` does in transformers. */
 export type TokenizerCall = (
@@ -195,12 +195,13 @@ export class Tokenizer extends CallableTokenizer {
   async encodeAsync(text: string, options: EncodeOptions & { signal?: AbortSignal } = {}): Promise<number[]> {
     const ids: number[] = [];
     checkOptions(options, [...TOKENIZE_OPTIONS, 'signal'], 'encodeAsync');
-    let batches = 0;
     abortIf(options.signal, 'encoding a text');
+    let since = performance.now();
     for (const _ of this.#encoding(text, options, ids)) {
-      if (++batches % BATCHES_PER_TURN !== 0) continue;
+      if (performance.now() - since < WORK_PER_TURN) continue;
       await turn();
       abortIf(options.signal, 'encoding a text');
+      since = performance.now();
     }
     return ids;
   }

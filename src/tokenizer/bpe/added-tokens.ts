@@ -24,6 +24,9 @@ interface Node {
 const WORD = /[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}]/u;
 const SPACE = /\p{White_Space}/u;
 
+/** Places looked at between two chances of the caller to stop. */
+const LOOKS = 1_024;
+
 /**
  * Finds added tokens in text: the leftmost first, of several the longest.
  * Source: Hugging Face tokenizers, `tokenizer/added_vocabulary.rs`, `find_matches`.
@@ -53,10 +56,16 @@ export class AddedTokenFinder {
     this.#starts = starts.length > 0 ? new RegExp(`[${starts.join('')}]`, 'g') : undefined;
   }
 
-  /** @param skipSpecial leaves special tokens in the text as they are written */
-  *sections(text: string, skipSpecial: boolean): Generator<Section, void, undefined> {
+  /**
+   * The sections of a text; undefined between them is a chance of the caller to stop.
+   *
+   * @param skipSpecial leaves special tokens in the text as they are written
+   */
+  *sections(text: string, skipSpecial: boolean): Generator<Section | undefined, void, undefined> {
     let from = 0;
+    let looks = 0;
     for (let at = this.#nextStart(text, 0); at !== -1; ) {
+      if (++looks % LOOKS === 0) yield undefined;
       const token = this.#longest(text, at);
       const end = at + (token?.length ?? 1);
       if (token === undefined || !applies(token.token, text, at, end, skipSpecial)) {

@@ -1,6 +1,6 @@
 import { show, TokenizerError } from '../../errors.ts';
 import { byteCharacter, toByteLevel } from './byte-level.ts';
-import { type MergeTable, mergeSteps, mergeWord } from './merges.ts';
+import { BATCH, type MergeTable, mergeSteps, mergeWord } from './merges.ts';
 import type { Vocabulary } from './vocabulary.ts';
 
 /** Settings of `model` in tokenizer.json. */
@@ -50,16 +50,32 @@ export class BpeModel {
     this.#cache.set(piece, ids);
   }
 
-  /** As `encode`, for long pieces: the caller may stop between batches of merges. */
+  /** As `encode`, for long pieces: the caller may stop on the way. */
   *encodeLong(piece: string, out: number[]): Generator<void, void, undefined> {
     const whole = this.#whole(piece);
-    if (whole !== undefined) out.push(whole);
-    else for (const id of yield* mergeSteps(this.#symbols(piece), this.#merges)) out.push(id);
+    if (whole !== undefined) {
+      out.push(whole);
+      return;
+    }
+    const symbols: number[] = [];
+    for (let from = 0; from < piece.length; ) {
+      const end = wholeCharacters(piece, from + BATCH);
+      this.#addSymbols(piece.slice(from, end), symbols);
+      from = end;
+      yield;
+    }
+    for (const id of yield* mergeSteps(symbols, this.#merges)) {
+      out.push(id);
+      if (out.length % BATCH === 0) yield;
+    }
   }
 
   #merge(piece: string): readonly number[] {
     const whole = this.#whole(piece);
-    return whole === undefined ? mergeWord(this.#symbols(piece), this.#merges) : [whole];
+    if (whole !== undefined) return [whole];
+    const symbols: number[] = [];
+    this.#addSymbols(piece, symbols);
+    return mergeWord(symbols, this.#merges);
   }
 
   /** The id of a piece that is a token as it stands, where that goes before merges. */
@@ -68,28 +84,26 @@ export class BpeModel {
     return ignoreMerges ? this.#vocabulary.id(isByteLevel ? toByteLevel(piece) : piece) : undefined;
   }
 
-  #symbols(piece: string): number[] {
-    return this.#settings.isByteLevel ? this.#ofBytes(piece) : this.#ofCharacters(piece);
+  /** Adds the ids of a piece's smallest parts. */
+  #addSymbols(piece: string, ids: number[]): void {
+    if (this.#settings.isByteLevel) this.#addBytes(piece, ids);
+    else this.#addCharacters(piece, ids);
   }
 
-  #ofBytes(piece: string): number[] {
-    const ids: number[] = [];
+  #addBytes(piece: string, ids: number[]): void {
     for (const byte of Buffer.from(piece, 'utf8')) {
       const id = this.#byteIds[byte];
       if (id !== undefined) ids.push(id);
       else this.#addUnknown(byteCharacter(byte), ids);
     }
-    return ids;
   }
 
-  #ofCharacters(piece: string): number[] {
-    const ids: number[] = [];
+  #addCharacters(piece: string, ids: number[]): void {
     for (const character of piece) {
       const id = this.#vocabulary.id(character);
       if (id !== undefined) ids.push(id);
       else this.#addUnknown(character, ids);
     }
-    return ids;
   }
 
   #addUnknown(character: string, ids: number[]): void {
@@ -111,4 +125,11 @@ export class BpeModel {
     }
     if (!fuseUnk || ids.at(-1) !== this.#unknown) ids.push(this.#unknown);
   }
+}
+
+/** The end of a slice, moved so that it parts no pair of surrogates. */
+function wholeCharacters(text: string, end: number): number {
+  if (end >= text.length) return text.length;
+  const parts = (text.codePointAt(end - 1) as number) > 0xffff;
+  return parts ? end + 1 : end;
 }

@@ -51,7 +51,8 @@ export class BpeTokenizer {
    */
   *encode(text: string, splitSpecial: boolean, out: number[]): Generator<void, void, undefined> {
     for (const section of this.#raw.sections(text, splitSpecial)) {
-      if (typeof section !== 'string') out.push(section.id);
+      if (section === undefined) yield;
+      else if (typeof section !== 'string') out.push(section.id);
       else yield* this.#encodeSection(section, splitSpecial, out);
     }
   }
@@ -66,7 +67,8 @@ export class BpeTokenizer {
     const normalized = this.#guarded(normalizer.hasPatterns, text, () => normalizer.apply(text));
     for (const section of this.#normalized.sections(normalized, splitSpecial)) {
       if (typeof section !== 'string') {
-        out.push(section.id);
+        if (section === undefined) yield;
+        else out.push(section.id);
         continue;
       }
       // What matches patterns of the file is run to its end, under a limit of time.
@@ -74,9 +76,14 @@ export class BpeTokenizer {
         ? this.#guarded(true, section, () => [...preTokenizer.batches(section)])
         : preTokenizer.batches(section);
       for (const batch of batches) {
+        let characters = 0;
         for (const piece of batch) {
           if (piece.length < LONG) model.encode(piece, out);
           else yield* model.encodeLong(piece, out);
+          characters += piece.length;
+          if (characters < LONG) continue;
+          characters = 0;
+          yield;
         }
         yield;
       }

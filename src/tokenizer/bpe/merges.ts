@@ -84,18 +84,24 @@ function mergeFew(word: number[], merges: MergeTable): number[] {
   }
 }
 
-// Merges between two chances of the caller to stop.
-const BATCH = 16_384;
+/** Parts and merges between two chances of the caller to stop. */
+export const BATCH = 4_096;
 
-/** As `mergeWord`, for long words: the caller may stop between batches of merges. */
+/** As `mergeWord`, for long words: the caller may stop between batches. */
 export function* mergeSteps(
   word: readonly number[],
   merges: MergeTable,
 ): Generator<void, number[], undefined> {
   const { length } = word;
-  const ids = Int32Array.from(word);
-  const previous = Int32Array.from(ids, (_, i) => i - 1);
-  const next = Int32Array.from(ids, (_, i) => i + 1);
+  const ids = new Int32Array(length);
+  const previous = new Int32Array(length);
+  const next = new Int32Array(length);
+  for (let i = 0; i < length; i++) {
+    ids[i] = word[i] as number;
+    previous[i] = i - 1;
+    next[i] = i + 1;
+    if (i % BATCH === 0) yield;
+  }
   const heap = new Heap(length);
   const offer = (at: number) => {
     const after = next[at] as number;
@@ -125,7 +131,10 @@ export function* mergeSteps(
     offer(at);
   }
   const result: number[] = [];
-  for (let i = 0; i < length; i = next[i] as number) result.push(ids[i] as number);
+  for (let i = 0; i < length; i = next[i] as number) {
+    result.push(ids[i] as number);
+    if (result.length % BATCH === 0) yield;
+  }
   return result;
 }
 

@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { AbortError, TokenizerError } from '../../../src/errors.ts';
 import { loadTokenizer } from '../../../src/tokenizer/load-tokenizer.ts';
 import { alteredTokenizer, folderRepo, goldenPath } from '../folder-repo.ts';
@@ -118,6 +118,33 @@ describe('a text of 200,000 characters', () => {
         AbortError,
       );
     }
+  });
+
+  it.each([
+    ['one word', 'qx'.repeat(100_000)],
+    ['long words', `${'qx'.repeat(2_000)} `.repeat(50)],
+    ['spaces', ' '.repeat(200_000)],
+    ['combining marks', `e${'\u0301'.repeat(200_000)}`],
+    ['halves of pairs', '\ud800'.repeat(200_000)],
+    ['characters that begin special tokens', '<'.repeat(200_000)],
+  ])('of %s is worked through in small parts', async (_, text) => {
+    // A clock by which each part takes longer than there is between two turns.
+    let now = 0;
+    vi.spyOn(performance, 'now').mockImplementation(() => {
+      now += 1_000;
+      return now;
+    });
+    let turns = 0;
+    let isCounting = true;
+    const turn = () => {
+      turns++;
+      if (isCounting) setImmediate(turn);
+    };
+    setImmediate(turn);
+    const ids = await (await golden).encodeAsync(text);
+    isCounting = false;
+    expect(turns).toBeGreaterThan(text.length / 8_192);
+    expect(ids).toEqual((await golden).encode(text));
   });
 
   it('is not begun where the signal is aborted already', async () => {
