@@ -155,7 +155,7 @@ class Session {
       // Not pinned: every step asks the model for its backend.
       return await this.#decoding(undefined, this.#ids(SHORT_PROMPT, 50), count, async (decoding) => {
         let { top } = await decoding.prefill(1);
-        const step = async () => ({ top } = await decoding.step([0], [top.ids[0]], 1));
+        const step = async () => ({ top } = await decoding.step([0], [[top.ids[0]]], 1));
         const extra = [];
         for (let i = 0; i < rounds; i++) {
           const first = await time(async () => {
@@ -185,7 +185,7 @@ class Session {
       let { top } = await decoding.prefill(1);
       const times = [];
       for (let i = 0; i < count; i++)
-        times.push(await time(async () => ({ top } = await decoding.step([0], [top.ids[0]], 1))));
+        times.push(await time(async () => ({ top } = await decoding.step([0], [[top.ids[0]]], 1))));
       return times;
     });
   }
