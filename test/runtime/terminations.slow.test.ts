@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 import { terminateWorkers } from './terminations.ts';
 
-it('three hundred workers may be terminated while they load, generate, run, compile, download and dispose', async () => {
-  expect(await terminateWorkers(300)).toBe(300);
+it('two hundred workers may be terminated while they load, generate, run, compile, download and dispose', async () => {
+  expect(await terminateWorkers(200)).toBe(200);
 });
