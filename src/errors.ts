@@ -237,6 +237,30 @@ export async function abortable<T>(
 }
 
 /**
+ * What comes of work that others may need too: once the signal fires nobody waits for it any more, and it goes on by itself.
+ * @param what that is waited for
+ * @throws AbortError once the signal has fired; else what the work throws
+ */
+export async function unlessAborted<T>(
+  signal: AbortSignal | undefined,
+  what: string,
+  work: PromiseLike<T>,
+): Promise<T> {
+  if (signal === undefined) return work;
+  let stop = () => {};
+  const ended = new Promise<never>((_, reject) => {
+    const leave = () => reject(abortError(signal, what));
+    stop = onAbort(signal, leave);
+    if (signal.aborted) leave();
+  });
+  try {
+    return await Promise.race([work, ended]);
+  } finally {
+    stop();
+  }
+}
+
+/**
  * Calls `listener` once when a signal fires. Any number of calls may share a signal, which is no leak: Node does not warn of it.
  *
  * @returns ends the listening

@@ -1,4 +1,4 @@
-import { abortError, onAbort } from '../errors.ts';
+import { unlessAborted } from '../errors.ts';
 
 /** Work that must not overlap takes turns, in the order it was asked for. */
 export class Turns {
@@ -11,22 +11,9 @@ export class Turns {
    */
   take<T>(work: () => Promise<T>, signal?: AbortSignal, what = 'the call'): Promise<T> {
     const before = this.#last;
-    const turn = waitFor(before, signal, what).then(work);
+    const turn = unlessAborted(signal, what, before).then(work);
     // Whoever leaves the queue early must not let the next one overlap with what came before both.
     this.#last = Promise.allSettled([before, turn]);
     return turn;
   }
-}
-
-function waitFor(before: Promise<unknown>, signal: AbortSignal | undefined, what: string): Promise<unknown> {
-  if (signal === undefined) return before;
-  return new Promise<void>((resolve, reject) => {
-    const leave = () => reject(abortError(signal, what));
-    if (signal.aborted) return leave();
-    const stop = onAbort(signal, leave);
-    before.then(() => {
-      stop();
-      resolve();
-    });
-  });
 }

@@ -1,4 +1,4 @@
-import { abortIf, onAbort } from '../errors.ts';
+import { abortIf, unlessAborted } from '../errors.ts';
 import type { Plan } from './plan.ts';
 
 /** Tells a streamer that its generation has failed. */
@@ -17,16 +17,6 @@ export async function endStreamer({ streamer, signal }: Plan, failure: unknown):
  */
 export async function untilAborted(told: unknown, signal: AbortSignal | undefined): Promise<void> {
   if (typeof (told as PromiseLike<unknown> | undefined)?.then !== 'function') return;
-  if (signal === undefined) return void (await told);
-  let stop = () => {};
-  const aborted = new Promise<void>((resolve) => {
-    stop = onAbort(signal, resolve);
-    if (signal.aborted) resolve();
-  });
-  try {
-    await Promise.race([told, aborted]);
-  } finally {
-    stop();
-  }
+  await unlessAborted(signal, 'generation', told as PromiseLike<unknown>);
   abortIf(signal, 'generation');
 }

@@ -1,4 +1,4 @@
-import { abortError, expected, InputError, onAbort, show } from '../errors.ts';
+import { expected, InputError, show, unlessAborted } from '../errors.ts';
 import { checkPixels, decodeImage, toRgb } from './decode-image.ts';
 import { limitsOf } from './limits.ts';
 import { Pacer, throwIfAborted } from './pacer.ts';
@@ -30,22 +30,7 @@ export async function loadImage(
     what: 'a picture is a path, a URL, bytes of an encoded file, or { data, width, height, channels }',
   });
   throwIfAborted(options.signal);
-  return unlessAborted(options.signal, decodeImage(bytes, limits, source, pacer));
-}
-
-/** What comes of the work, which goes on by itself where the signal fires first. @throws AbortError */
-async function unlessAborted<T>(signal: AbortSignal | undefined, work: Promise<T>): Promise<T> {
-  if (signal === undefined) return work;
-  let stop = () => {};
-  const ended = new Promise<never>((_, reject) => {
-    stop = onAbort(signal, () => reject(abortError(signal, 'preparing the images')));
-  });
-  try {
-    return await Promise.race([work, ended]);
-  } finally {
-    stop();
-    work.catch(() => {});
-  }
+  return unlessAborted(options.signal, 'preparing the images', decodeImage(bytes, limits, source, pacer));
 }
 
 function isRawPixels(input: unknown): input is RawPixels {

@@ -1,7 +1,7 @@
 import { DecoderDecoding, type SequenceKeeper } from '../engine/decoding.ts';
 import type { Prompt } from '../engine/sequence.ts';
 import { type BackendReader, chooseBackend } from '../engine/tuning/policy.ts';
-import { abortable, abortIf, expected, InputError } from '../errors.ts';
+import { abortable, abortIf, expected, InputError, unlessAborted } from '../errors.ts';
 import { ANSWER_OPTIONS } from '../generation/answer-options.ts';
 import { generate } from '../generation/generate.ts';
 import { parseGenerationConfig } from '../generation/generation-config.ts';
@@ -144,10 +144,8 @@ export abstract class GenerativeModel<O extends CausalLMGenerateOptions = Causal
     this.#measuring ??= this.#measure({ ...(onProgress && { onProgress }) }).finally(() => {
       this.#measuring = undefined;
     });
-    const measuring = this.#measuring;
     // Who leaves does not stop it for the others.
-    measuring.catch(() => {});
-    await abortable(signal, 'measuring the experts backends', () => measuring);
+    await unlessAborted(signal, 'measuring the experts backends', this.#measuring);
   }
 
   async #measure(options: MeasureOptions): Promise<void> {

@@ -372,6 +372,20 @@ describe('auto', () => {
     await own.dispose();
   });
 
+  it('is measured on for others when one of those who wait for it leaves', async () => {
+    const own = await load();
+    const leaving = new AbortController();
+    let isMeasured = false;
+    const first = own.measureExperts({ onProgress: () => leaving.abort() }).then((tuning) => {
+      isMeasured = true;
+      return tuning;
+    });
+    await expect(own.measureExperts({ signal: leaving.signal })).rejects.toThrow(AbortError);
+    expect(isMeasured).toBe(false);
+    expect((await first)?.source).toBe('measured');
+    await own.dispose();
+  });
+
   it('measures a count again whose passes turn out to be much faster than when it was measured', async () => {
     const own = await load();
     const auto = { expertsImplementation: 'auto' };
