@@ -16,7 +16,7 @@ import {
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { HubError } from './errors.ts';
+import { HubError, InputError } from './errors.ts';
 
 /**
  * Where Switchyard keeps what it has worked out: SWITCHYARD_CACHE, else `switchyard` in XDG_CACHE_HOME, or in ~/.cache, on Windows
@@ -105,6 +105,12 @@ export async function reading<T>(path: string, read: () => Promise<T>): Promise<
 export function whyUnwritable(error: unknown): string {
   const { code = '', message } = error as NodeJS.ErrnoException;
   return WRITE_CAUSES[code] ?? message;
+}
+
+/** The error of a file of the caller's that cannot be written. @param remedy a sentence, where there is more to do than the cause says */
+export function unwritable(path: string, error: unknown, remedy?: string): InputError {
+  const why = [whyUnwritable(error), ...(remedy === undefined ? [] : [remedy])].join('. ');
+  return new InputError(`${path} cannot be written: ${why}`, { cause: error });
 }
 
 const WRITE_CAUSES: Readonly<Record<string, string>> = {

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { type FileHandle, open } from 'node:fs/promises';
 import { InputError } from '../errors.ts';
-import { whyUnwritable } from '../files.ts';
+import { unwritable } from '../files.ts';
 import { type BatchLine, LONGEST_LINE, readLines, wholeLines } from './lines.ts';
 
 /**
@@ -78,8 +78,4 @@ async function beginsOneOf(lines: AsyncIterable<BatchLine>, half: Buffer): Promi
 
 function hashOf(text: string): string {
   return createHash('sha256').update(text).digest('base64');
-}
-
-function unwritable(path: string, error: unknown): InputError {
-  return new InputError(`${path} cannot be written: ${whyUnwritable(error)}`, { cause: error });
 }

@@ -1,6 +1,6 @@
 import { type FileHandle, open } from 'node:fs/promises';
 import { InputError, show } from '../errors.ts';
-import { whyUnwritable } from '../files.ts';
+import { unwritable } from '../files.ts';
 import { type BatchLine, customIdOf, readLines, wholeLines } from './lines.ts';
 import { type BatchResult, isAnswered, isServersFault, lineOf, resultId } from './result.ts';
 
@@ -43,7 +43,7 @@ export class ResultsFile {
    */
   static async open(path: string): Promise<ResultsFile> {
     const file = await open(path, 'a+').catch((error: unknown) => {
-      throw new InputError(`${path} cannot be written: ${whyUnwritable(error)}`, { cause: error });
+      throw unwritable(path, error);
     });
     try {
       if (!(await file.stat()).isFile())
@@ -93,10 +93,7 @@ export class ResultsFile {
     try {
       await this.#file.appendFile(`${JSON.stringify(result)}\n`);
     } catch (error) {
-      throw new InputError(
-        `${this.#path} cannot be written: ${whyUnwritable(error)}. The same command goes on from here, once there is room`,
-        { cause: error },
-      );
+      throw unwritable(this.#path, error, 'The same command goes on from here, once there is room');
     }
   }
 

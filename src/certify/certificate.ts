@@ -4,7 +4,7 @@
  */
 import { z } from 'zod';
 import { InputError, issueText } from '../errors.ts';
-import { reading, whyUnwritable, writeWholeFile } from '../files.ts';
+import { reading, unwritable, writeWholeFile } from '../files.ts';
 import { readJsonFile } from '../json.ts';
 import type { Checksums } from './checksums.ts';
 import type { Coarseness, Comparison, Tolerances } from './compare.ts';
@@ -87,8 +87,6 @@ export async function writeCertificate(file: string, certificate: Certificate): 
   try {
     await writeWholeFile(file, `${JSON.stringify(certificate)}\n`);
   } catch (error) {
-    throw new InputError(`${file} cannot be written: ${whyUnwritable(error)}. Name another file`, {
-      cause: error,
-    });
+    throw unwritable(file, error, 'Name another file');
   }
 }

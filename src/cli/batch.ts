@@ -4,8 +4,7 @@ import { resolve } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import type { Command } from 'commander';
 import type { BatchLine, BatchResult, DeadLetters } from '../batch/index.ts';
-import { InputError } from '../errors.ts';
-import { isReadableFile, unreadable, whyUnwritable } from '../files.ts';
+import { isReadableFile, unreadable, unwritable } from '../files.ts';
 import { withLock } from '../hub/cache/lock.ts';
 import { DEMO_MODEL } from '../index.ts';
 import { BatchProgress } from './batch-progress.ts';
@@ -97,15 +96,23 @@ async function batch(
   ).catch((error: unknown) => {
     // What has a file system's code is of the lock.
     if ((error as NodeJS.ErrnoException).syscall === undefined) throw error;
-    throw new InputError(`${output} cannot be written: ${whyUnwritable(error)}`, { cause: error });
+    throw unwritable(output, error);
   });
 }
 
 /** Options of a model, of which a run that only hands out requests has none. */
-const OF_MODELS = [
-  ...(['model', 'name', 'revision', 'experts', 'dtype', 'device', 'maxMemory', 'quantize'] as const),
-  ...(['int8Activations', 'weights', 'compile', 'threads', 'atOnce', 'stalledAfter'] as const),
-] satisfies (keyof Flags)[];
+const OF_MODELS = Object.keys({
+  ...{ model: true, name: true, revision: true, experts: true, dtype: true, device: true, threads: true },
+  ...{ maxMemory: true, maxCache: true, pinExperts: true, pinMemory: true, weights: true, compile: true },
+  ...{ quantize: true, int8Activations: true, atOnce: true, stalledAfter: true },
+} satisfies Record<OfModels, true>) as OfModels[];
+/** `decodeWithBatchedMm` has a value in any case. */
+type OfModels =
+  | Exclude<keyof ModelFlags, 'decodeWithBatchedMm'>
+  | 'model'
+  | 'name'
+  | 'atOnce'
+  | 'stalledAfter';
 /** Options of a run that has files. */
 const OF_FILES = ['asTheyCome', 'retries', 'deadLetters'] as const satisfies (keyof Flags)[];
 

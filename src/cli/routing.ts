@@ -1,6 +1,5 @@
 import type { Command } from 'commander';
-import { InputError } from '../errors.ts';
-import { whyUnwritable, writeWholeFile } from '../files.ts';
+import { unwritable, writeWholeFile } from '../files.ts';
 import { type RoutingFile, readRoutingFile } from '../routing/file.ts';
 import { routingPage } from '../routing/page.ts';
 import { compareRouting, routingStatistics } from '../routing/statistics.ts';
@@ -39,10 +38,7 @@ async function showRouting(name: string, other: string | undefined, flags: Flags
   if (flags.html !== undefined) {
     const page = routingPage(file, statistics, second);
     await writeWholeFile(flags.html, page).catch((error: Error) => {
-      throw new InputError(
-        `--html ${flags.html} cannot be written: ${whyUnwritable(error)}. Name another file`,
-        { cause: error },
-      );
+      throw unwritable(`--html ${flags.html}`, error, 'Name another file');
     });
   }
   if (flags.html !== undefined && !flags.summary) return;

@@ -226,6 +226,8 @@ describe('switchyard batch', () => {
     [['a.jsonl', './a.jsonl'], 'cannot be the file of the requests and of the results'],
     [['a', 'b', '--queue-name', 'x'], '--queue-name belongs to --queue'],
     [['a', 'b', '--queue', 'redis://x', '--at-once', '2'], "--at-once is the workers' affair"],
+    [['a', 'b', '--queue', 'redis://x', '--max-cache', '1GB'], "--max-cache is the workers' affair"],
+    [['a', 'b', '--queue', 'redis://x', '--pin-experts', 'x'], "--pin-experts is the workers' affair"],
     [['--queue', 'redis://x', '--dead-letters', 'x'], '--dead-letters is the affair of who names files'],
   ])('refuses %j', async (args, message) => {
     const { exitCode, stderr } = await run(['batch', ...args]);
