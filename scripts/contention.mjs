@@ -85,7 +85,8 @@ async function beside(loops, work) {
     await new Promise((done) => setTimeout(done, 300));
     return await work();
   } finally {
-    await Promise.all(children.map((child) => (child.kill('SIGKILL'), once(child, 'exit'))));
+    for (const child of children) child.kill('SIGKILL');
+    await Promise.all(children.map((child) => child.exitCode ?? child.signalCode ?? once(child, 'exit')));
   }
 }
 

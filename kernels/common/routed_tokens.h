@@ -21,12 +21,15 @@ class RoutedTokens {
 
   // The choices of one run, [tokens, per_token]; every index names an expert.
   void Count(const int32_t* indices, int64_t tokens, int64_t per_token) {
+    // A token chooses an expert once.
     std::vector<bool> seen(tokens > 1 ? experts() : 0);
     for (int64_t i = 0; i < tokens * per_token; i++) {
       const auto expert = static_cast<size_t>(indices[i]);
       tokens_[expert].fetch_add(1, std::memory_order_relaxed);
-      if (tokens > 1 && seen[expert]) continue;
-      if (tokens > 1) seen[expert] = true;
+      if (tokens > 1) {
+        if (seen[expert]) continue;
+        seen[expert] = true;
+      }
       reads_[expert].fetch_add(1, std::memory_order_relaxed);
     }
   }

@@ -5,7 +5,7 @@ import { largePageBytes } from '../runtime/machine.ts';
 /** `mapped`: the pages of the files. `packed`: a copy of them in large pages of this process's memory. */
 export type WeightPages = 'mapped' | 'packed';
 
-const NAMES: readonly WeightPages[] = ['mapped', 'packed'];
+export const WEIGHT_PAGES: readonly WeightPages[] = ['mapped', 'packed'];
 
 /** Why weights on a GPU are not packed. */
 export const PACKED_ON_GPU =
@@ -23,7 +23,9 @@ export function wantsPacked(
 ): boolean {
   if (weights === undefined || weights === 'mapped') return false;
   if (weights !== 'packed')
-    throw new InputError(expected('weights', weights, `"mapped" or "packed"${didYouMean(weights, NAMES)}`));
+    throw new InputError(
+      expected('weights', weights, `"mapped" or "packed"${didYouMean(weights, WEIGHT_PAGES)}`),
+    );
   if (device?.startsWith('cuda')) throw new InputError(PACKED_ON_GPU);
   if (pinnedExperts !== undefined)
     throw new InputError(

@@ -1,4 +1,5 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import { WEIGHT_PAGES } from '../auto/weight-pages.ts';
 import { DTYPES } from '../dtype.ts';
 import { didYouMean, EngineError, type InputError, show } from '../errors.ts';
 import { ExpertsInterface, type LoadOptions, parseQuantization, type Quantization } from '../index.ts';
@@ -111,7 +112,7 @@ export function addComputeOptions(command: Command): Command {
     .option('--pin-memory <size>', 'most memory for these, such as 8GB (default: half of what is free)')
     .addOption(
       new Option('--weights <where>', 'mapped (default), or packed: a copy in large pages of memory').choices(
-        ['mapped', 'packed'],
+        WEIGHT_PAGES,
       ),
     )
     .option('--threads <n>', 'threads to compute with', integer(1, 1024));

@@ -37,20 +37,26 @@ export async function resample(
 
 /** @param center place in `samples` @param cutoff crossings of the kernel from one sample to the next */
 function weightedSum(samples: Float32Array, center: number, cutoff: number): number {
+  const wing = kernelWing();
   const reach = CROSSINGS / cutoff;
   const last = Math.min(samples.length - 1, Math.floor(center + reach));
   let sum = 0;
   for (let place = Math.max(0, Math.ceil(center - reach)); place <= last; place++) {
     const at = Math.abs(place - center) * cutoff * STEPS;
     const step = Math.floor(at);
-    const left = WING[step] as number;
-    sum += (samples[place] as number) * (left + (at - step) * ((WING[step + 1] as number) - left));
+    const left = wing[step] as number;
+    sum += (samples[place] as number) * (left + (at - step) * ((wing[step + 1] as number) - left));
   }
   return sum;
 }
 
-/** One side of the kernel, from its peak to where it ends and on, for rounding. */
-const WING = Float64Array.from({ length: CROSSINGS * STEPS + 2 }, (_, i) => {
-  const x = (Math.PI * Math.min(i, CROSSINGS * STEPS)) / STEPS;
-  return (x === 0 ? 1 : Math.sin(x) / x) * (0.5 + 0.5 * Math.cos(x / CROSSINGS));
-});
+let wing: Float64Array | undefined;
+
+/** One side of the kernel, from its peak to where it ends and on, for rounding. Made when it is first asked for. */
+function kernelWing(): Float64Array {
+  wing ??= Float64Array.from({ length: CROSSINGS * STEPS + 2 }, (_, i) => {
+    const x = (Math.PI * Math.min(i, CROSSINGS * STEPS)) / STEPS;
+    return (x === 0 ? 1 : Math.sin(x) / x) * (0.5 + 0.5 * Math.cos(x / CROSSINGS));
+  });
+  return wing;
+}

@@ -33,22 +33,22 @@ export function foreseen(
 
 /** As far as there is one way on, and the text may not end. */
 function onlyWay(automaton: Automaton, start: State, text: readonly number[]) {
-  const bytes: number[] = [];
+  const written = [...text];
   let end = start;
   const take = (byte: number) => {
     const next = automaton.next(end, byte);
-    if (next) bytes.push(byte);
+    if (next) written.push(byte);
     end = next ?? end;
     return next !== undefined;
   };
-  while (bytes.length < MOST_BYTES && !end.accepts) {
+  while (written.length - text.length < MOST_BYTES && !end.accepts) {
     const following = automaton.following(end);
     const solid = following.filter((byte) => !isSpace(byte));
     if (following.length > 1 && solid.length !== 1) break;
-    const space = following.length > 1 ? usualSpace([...text, ...bytes]) : [];
+    const space = following.length > 1 ? usualSpace(written) : [];
     if (![...space, solid[0] ?? (following[0] as number)].every(take)) break;
   }
-  return { bytes, end };
+  return { bytes: written.slice(text.length), end };
 }
 
 /** The white space that stood before after what the text ends in; after the first comma, that after a colon. */

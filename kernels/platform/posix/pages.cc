@@ -28,13 +28,22 @@ bool LockIn(uintptr_t begin, uintptr_t end) {
 
 #ifdef __linux__
 
-size_t LargePageSize() {
+namespace {
+
+size_t FindLargePageSize() {
   const std::string folder = "/sys/kernel/mm/transparent_hugepage/";
   std::string choice;
   std::getline(std::ifstream(folder + "enabled"), choice);
   if (choice.empty() || choice.find("[never]") != std::string::npos) return 0;
   size_t bytes = 0;
   std::ifstream(folder + "hpage_pmd_size") >> bytes;
+  return bytes;
+}
+
+}  // namespace
+
+size_t LargePageSize() {
+  static const size_t bytes = FindLargePageSize();
   return bytes;
 }
 

@@ -182,7 +182,7 @@ class Row {
 
 const sumOf = (round: Round) => Object.values(round).reduce((a, b) => a + b, 0);
 
-function quartiles(values: readonly number[]): { low: number; median: number; high: number } {
+export function quartiles(values: readonly number[]): { low: number; median: number; high: number } {
   const sorted = [...values].sort((a, b) => a - b);
   const at = (share: number) => sorted[Math.round(share * (sorted.length - 1))] as number;
   return { low: at(0.25), median: at(0.5), high: at(0.75) };

@@ -1,5 +1,5 @@
 /** How long real passes take, by which a table shows that was measured while others kept the machine busy. */
-import { TOKEN_COUNTS } from './measure.ts';
+import { quartiles, TOKEN_COUNTS } from './measure.ts';
 import type { TuningTable } from './policy.ts';
 
 /** Passes of a kind that are remembered, and how many it takes to say something. */
@@ -34,8 +34,7 @@ export class PassTimes {
         const times = this.#times.get(`${tokens} ${backend}`) ?? [];
         const measured = milliseconds?.[backend];
         if (times.length < KEPT || measured === undefined) return false;
-        const median = [...times].sort((a, b) => a - b)[KEPT / 2] as number;
-        return median < MUCH_FASTER * measured;
+        return quartiles(times).median < MUCH_FASTER * measured;
       })
       .map(({ tokens }) => tokens);
   }
