@@ -114,6 +114,7 @@ const INSIDE: Record<string, readonly string[]> = {
     'hub/cache/layout.ts',
     'hub/cache/lock.ts',
     'hub/environment.ts',
+    'hub/repo-spelling.ts',
     'hub/types.ts',
   ],
   'graph/graph-builder.ts': ['graph/parts.ts'],

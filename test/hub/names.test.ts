@@ -4,8 +4,10 @@ import { chmod, mkdir, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { HubError } from '../../src/errors.ts';
+import { PUBLISHED_MODELS } from '../../src/fit/published.ts';
 import { checkFileName } from '../../src/hub/repo/names.ts';
 import { resolveRepo } from '../../src/hub/repo/resolve-repo.ts';
+import { spellingHint } from '../../src/hub/repo-spelling.ts';
 import { openCheckpoint } from '../../src/safetensors/checkpoint.ts';
 import { FakeHub } from './fake-hub.ts';
 import { QUICK, startOver, temporaryFolder } from './helpers.ts';
@@ -62,8 +64,51 @@ describe('an address', () => {
   });
 });
 
-test('a bare name: a repo id begins with an organisation', async () => {
-  expect(await said('Qwen3-30B-A3B')).toMatch(/begins with its organisation, as "Qwen\/Qwen3-30B-A3B"/);
+describe('a name of a published model that lacks something', () => {
+  const NAMES = [
+    ['Qwen3-30B-A3B', /A repo id begins with its organisation, as "Qwen\/Qwen3-30B-A3B"/],
+    ['qwen3-30b-a3b', /begins with its organisation, as "Qwen\/Qwen3-30B-A3B"/],
+    ['Qwen3_30BA3B', /begins with its organisation, as "Qwen\/Qwen3-30B-A3B"/],
+    ['qwen3-vl-235b', /begins with its organisation, as "Qwen\/Qwen3-VL-235B-A22B-Instruct"/],
+    ['Qwen9-1B', /begins with its organisation, as "Qwen\/Qwen9-1B"/],
+    ['phi', /begins with its organisation, as "organisation\/phi"/],
+    ['qwen/qwen3-30b-a3b', /Did you mean "Qwen\/Qwen3-30B-A3B"\?/],
+    ['Qwen/Qwen3-Codr-30B-A3B-Instruct', /Did you mean "Qwen\/Qwen3-Coder-30B-A3B-Instruct"\?/],
+  ] as const;
+  const RIGHT = ['Qwen/Qwen3-30B-A3B', 'Qwen/Qwen9-30B-A3B', 'someone/qwen3-30b-a3b'];
+  const HINT = /begins with its organisation|Did you mean/;
+
+  test.each(NAMES)('%s, as the hub does not know it', async (name, hint) => {
+    expect(await said(name)).toMatch(hint);
+  });
+
+  test.each(NAMES)('%s, with the network off', async (name, hint) => {
+    expect(await said(name, { localFilesOnly: true })).toMatch(hint);
+  });
+
+  test.each(NAMES)('%s, where no hub answers', async (name, hint) => {
+    vi.stubEnv('HF_ENDPOINT', 'http://127.0.0.1:9');
+    expect(await said(name)).toMatch(hint);
+  });
+
+  test.each(RIGHT)('%s lacks nothing', async (name) => {
+    expect(await said(name)).toMatch(/Check the spelling/);
+    expect(await said(name, { localFilesOnly: true })).toMatch(/With the network on, "switchyard download/);
+    vi.stubEnv('HF_ENDPOINT', 'http://127.0.0.1:9');
+    expect(await said(name)).toMatch(/cannot be reached/);
+    for (const options of [{}, { localFilesOnly: true }]) expect(await said(name, options)).not.toMatch(HINT);
+  });
+
+  test('written so that it cannot be a repo id', async () => {
+    expect(await said('qwen3:30b-a3b')).toMatch(/begins with its organisation, as "Qwen\/Qwen3-30B-A3B"/);
+    expect(await said('Qwen 3 30B A3B')).toMatch(/begins with its organisation, as "Qwen\/Qwen3-30B-A3B"/);
+    expect(await said(`./no such folder/${'x'.repeat(1e6)}`)).not.toMatch(HINT);
+  });
+
+  test('every model that `models` chooses from has a name that is known', async () => {
+    for (const { repo } of PUBLISHED_MODELS.flatMap(({ ways }) => ways))
+      expect(spellingHint(repo.toLowerCase())).toBe(`Did you mean "${repo}"?`);
+  });
 });
 
 describe('a file', () => {

@@ -1,5 +1,6 @@
 import { HubError, show } from '../../errors.ts';
 import { percentDecoded } from '../../net/percent.ts';
+import { spellingHint } from '../repo-spelling.ts';
 
 /** As huggingface_hub: `name` or `organisation/name` of letters, digits, `-`, `_` and `.`. */
 const REPO_ID = /^(?:\w(?:[\w.-]*\w)?\/)?\w(?:[\w.-]{0,94}\w)?$/;
@@ -80,8 +81,10 @@ export function unknownName(name: string, folder: string, endpoint: string): Hub
         'set by HF_ENDPOINT',
     );
   }
+  const hint = spellingHint(name);
   return new HubError(
-    `${text} is neither an existing folder (looked at ${folder}) nor a repo id such as "Qwen/Qwen1.5-MoE-A2.7B"`,
+    `${text} is neither an existing folder (looked at ${folder}) nor a repo id such as "Qwen/Qwen1.5-MoE-A2.7B"` +
+      (hint && `. ${hint}`),
   );
 }
 

@@ -4,6 +4,7 @@ import { abortIf, HubError, show, warn } from '../../errors.ts';
 import { unreadable } from '../../files.ts';
 import { CacheLayout } from '../cache/layout.ts';
 import { defaultCacheDir, expand, hubEndpoint, isOffline } from '../environment.ts';
+import { spellingHint } from '../repo-spelling.ts';
 import { openConnection, type TransferSettings } from '../transfer/connection.ts';
 import { RefusedError } from '../transfer/refusal.ts';
 import { UnreachableError } from '../transfer/retry.ts';
@@ -109,7 +110,7 @@ async function offlineRepo({ id, revision, subfolder, layout }: Place, options: 
   if (commit === undefined || !(await layout.hasSnapshot(commit))) {
     throw new HubError(
       `${id} (revision ${show(revision)}) is neither a folder here nor in the cache at ${layout.folder}, and ${reason}. ` +
-        `With the network on, "switchyard download ${id}" fetches it`,
+        (spellingHint(id) || `With the network on, "switchyard download ${id}" fetches it`),
     );
   }
   return new CachedRepo(id, layout, { ...options, commit, subfolder, reason });
@@ -146,9 +147,16 @@ async function onlineRepo(
     }
     return new HubRepo(hub, layout, { ...common, commit, files });
   } catch (error) {
-    if (!usable || !(error instanceof UnreachableError || error instanceof RefusedError)) throw error;
+    if (!usable || !(error instanceof UnreachableError || error instanceof RefusedError))
+      throw withHint(id, error);
     warn(`${error.message}. Using commit ${known} from the cache`, options.onWarning);
     const reason = `the hub did not help (${error.message})`;
     return new CachedRepo(id, layout, { ...options, commit: known, subfolder, reason });
   }
+}
+
+/** Who cannot ask the hub does not hear from it either that the name is wrong. */
+function withHint(id: string, error: unknown): unknown {
+  const hint = error instanceof UnreachableError ? spellingHint(id) : '';
+  return hint === '' ? error : new UnreachableError(`${(error as Error).message}. ${hint}`, { cause: error });
 }

@@ -1,6 +1,7 @@
 import { HubError } from '../../errors.ts';
 import type { HttpAnswer } from '../../net/get.ts';
 import { viaProxy } from '../../net/proxy.ts';
+import { spellingHint } from '../repo-spelling.ts';
 import type { HubConnection } from './connection.ts';
 
 /** The hub will not serve this caller: the repo is gated, private, missing or disabled. Cached files may still serve. */
@@ -67,10 +68,7 @@ export function notFound({ id, endpoint, token }: HubConnection, status: number)
     token === undefined
       ? 'for a private one set HF_TOKEN or pass a token'
       : 'if it is private, the token in use is invalid or has no access to it';
-  const bare = id.includes('/')
-    ? 'Check the spelling'
-    : `A repo id begins with its organisation, as "${/^qwen/i.test(id) ? 'Qwen' : 'organisation'}/${id}"`;
-  return `${id} was not found at ${endpoint} (${status}). ${bare}; ${remedy}`;
+  return `${id} was not found at ${endpoint} (${status}). ${spellingHint(id) || 'Check the spelling'}; ${remedy}`;
 }
 
 function expired({ id, endpoint, token }: HubConnection): string {
