@@ -14,6 +14,7 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 const PRINTED: Readonly<Record<string, RegExp>> = {
   'A program that converses': /^\w.+\n\w.+\n$/s,
   'An answer as JSON': /^\{\s*"name":\s*"(Moses|David)",\s*"years":\s*-?\d+\s*\}\n$/,
+  'Embeddings of texts': /^-?[01]\.\d\d -?[01]\.\d\d\n$/,
   'A server for other programs': /^\w.+\n$/s,
 };
 

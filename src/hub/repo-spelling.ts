@@ -30,6 +30,7 @@ const QWEN_REPOS = `
   Qwen3-8B Qwen3-8B-Base Qwen3-8B-FP8
   Qwen3-14B Qwen3-14B-Base Qwen3-14B-FP8
   Qwen3-32B Qwen3-32B-FP8
+  Qwen3-Embedding-0.6B Qwen3-Embedding-4B Qwen3-Embedding-8B
   Qwen3.5-27B Qwen3.5-27B-FP8
   Qwen2.5-0.5B-Instruct Qwen2.5-1.5B-Instruct Qwen2.5-3B-Instruct Qwen2.5-7B Qwen2.5-7B-Instruct
   Qwen2.5-14B-Instruct Qwen2.5-32B-Instruct Qwen2.5-72B-Instruct

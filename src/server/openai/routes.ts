@@ -20,7 +20,7 @@ const failed = (error: ApiError) => ({ data: openAiBody(error) });
 /** `/v1/chat/completions`, `/v1/completions`, `/v1/responses`, `/v1/models`, and `/v1/embeddings`, which is refused. */
 export function addOpenAiRoutes(app: Hono, api: Api): void {
   app.post('/v1/chat/completions', async (c) => {
-    const body = await readBody(c, chatSchema);
+    const body = await readBody(c, api.bodies, chatSchema);
     const n = api.choices(body.n);
     return api.answer(c, {
       ...{ model: body.model, stream: body.stream, failed },
@@ -32,7 +32,7 @@ export function addOpenAiRoutes(app: Hono, api: Api): void {
   });
 
   app.post('/v1/completions', async (c) => {
-    const body = await readBody(c, completionSchema);
+    const body = await readBody(c, api.bodies, completionSchema);
     const n = api.choices(body.n);
     const prompts = promptsOf(body.prompt);
     api.checkPrompts(prompts.length);
@@ -47,7 +47,7 @@ export function addOpenAiRoutes(app: Hono, api: Api): void {
   });
 
   app.post('/v1/responses', async (c) => {
-    const body = await readBody(c, responseSchema);
+    const body = await readBody(c, api.bodies, responseSchema);
     return api.answer(c, {
       ...{ model: body.model, stream: body.stream, failed: responseFailed },
       requests: ({ model }) => [responseAnswer(body, api.settings, model.contextLength)],
@@ -61,7 +61,7 @@ export function addOpenAiRoutes(app: Hono, api: Api): void {
   app.post('/v1/embeddings', () => {
     throw new ApiError(
       400,
-      'The models served here generate text and give no embeddings; use an embedding model for them',
+      'The models served here generate text and give no embeddings; in a program, AutoModel of moe-switchyard gives those of an embedding model',
       {
         code: 'unsupported_model',
       },
