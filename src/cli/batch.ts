@@ -264,6 +264,7 @@ async function openServer(flags: Flags, io: Io) {
     { model, name },
     given({
       ...{ maxRunning: flags.atOnce ?? AT_ONCE, maxWaiting: Number.MAX_SAFE_INTEGER },
+      maxBodies: Number.MAX_SAFE_INTEGER,
       page: false,
       onError: report(io),
     }),

@@ -2,6 +2,7 @@ import type { Context } from 'hono';
 import { type AnswerEvent, answer } from './answer.ts';
 import type { AnswerRequest } from './answer-request.ts';
 import { type ApiError, apiErrorOf, badField } from './api-error.ts';
+import type { Bodies } from './bodies.ts';
 import { eventStream, type ServerEvent } from './event-stream.ts';
 import { withPictures } from './fetch-pictures.ts';
 import type { Gate } from './gate.ts';
@@ -34,13 +35,15 @@ export interface Exchange {
 export class Api {
   readonly settings: Settings;
   readonly gate: Gate;
+  readonly bodies: Bodies;
   readonly metrics: Metrics;
   readonly models: ModelPool;
 
-  constructor(models: ModelPool, settings: Settings, gate: Gate, metrics: Metrics) {
+  constructor(models: ModelPool, settings: Settings, gate: Gate, bodies: Bodies, metrics: Metrics) {
     this.models = models;
     this.settings = settings;
     this.gate = gate;
+    this.bodies = bodies;
     this.metrics = metrics;
   }
 
@@ -96,7 +99,11 @@ export class Api {
       }
       const begun = await Promise.all(answers.map(begin));
       const tell = (error: unknown) => exchange.failed(apiErrorOf(error, this.settings.onError));
-      return eventStream(exchange.events(begun, served), this.settings.pingInterval, tell, left);
+      const free = this.bodies.keep(c);
+      return eventStream(exchange.events(begun, served), this.settings.pingInterval, tell, () => {
+        left();
+        free();
+      });
     } catch (error) {
       left();
       throw error;

@@ -1,11 +1,11 @@
 import { randomUUID } from 'node:crypto';
 import { Hono } from 'hono';
-import { bodyLimit } from 'hono/body-limit';
 import { routePath } from 'hono/route';
 import { addActivityRoute } from './activity.ts';
 import { addAnthropicRoutes } from './anthropic/routes.ts';
 import { Api } from './api.ts';
 import { ApiError, anthropicBody, apiErrorOf, openAiBody } from './api-error.ts';
+import { Bodies } from './bodies.ts';
 import { Gate } from './gate.ts';
 import { checkSource, requireKey } from './guard.ts';
 import { Metrics } from './metrics.ts';
@@ -37,7 +37,8 @@ export function createServer(models: Servable | readonly Servable[], options: Se
   const gate = new Gate(settings.maxRunning, settings.maxWaiting);
   const names = pool.states.map(({ name }) => name);
   const metrics = new Metrics(gate, settings.vllmMetrics ? names : undefined);
-  const api = new Api(pool, settings, gate, metrics);
+  const bodies = new Bodies(settings.maxBody, settings.maxBodies);
+  const api = new Api(pool, settings, gate, bodies, metrics);
   const app = new Hono();
 
   app.use(async (c, next) => {
@@ -54,14 +55,7 @@ export function createServer(models: Servable | readonly Servable[], options: Se
   if (settings.page) addPage(app);
   // Probes have no key, and the page asks for one.
   app.use(requireKey(settings));
-  app.use(
-    bodyLimit({
-      maxSize: settings.maxBody,
-      onError: () => {
-        throw new ApiError(413, `The request is larger than ${settings.maxBody} bytes`);
-      },
-    }),
-  );
+  app.use(bodies.release);
   app.onError((error, c) => {
     const told = apiErrorOf(error, settings.onError);
     if (told.retryAfter !== undefined) c.header('retry-after', String(told.retryAfter));

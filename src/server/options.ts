@@ -16,6 +16,8 @@ export interface ServerOptions {
   maxWaiting?: number | undefined;
   /** Bytes of a request. Default 32 MiB, for pictures. */
   maxBody?: number | undefined;
+  /** Bytes of all requests that are being read, wait or are answered, beyond which others are refused (503). Default 256 MiB. */
+  maxBodies?: number | undefined;
   /** Most new tokens of an answer. Default: what the model's context leaves. */
   maxTokens?: number | undefined;
   /** Answers to one request (`n`). Default 8. */
@@ -47,6 +49,7 @@ export interface Settings {
   readonly maxRunning: number;
   readonly maxWaiting: number;
   readonly maxBody: number;
+  readonly maxBodies: number;
   readonly maxTokens: number | undefined;
   readonly maxChoices: number;
   readonly maxTime: number | undefined;
@@ -66,6 +69,7 @@ const schema = z.object({
   maxRunning: count(1),
   maxWaiting: count(0),
   maxBody: count(1),
+  maxBodies: count(1),
   maxTokens: count(1),
   maxChoices: count(1),
   maxTime: z.number().gt(0).optional(),
@@ -85,13 +89,20 @@ export function settingsOf(options: ServerOptions): Settings {
   const result = schema.safeParse(options);
   if (!result.success)
     throw new InputError(`createServer: ${issueText(result.error.issues[0] as z.core.$ZodIssue, options)}`);
+  const maxBody = options.maxBody ?? 32 * 2 ** 20;
+  const maxBodies = options.maxBodies ?? Math.max(256 * 2 ** 20, maxBody);
+  if (maxBodies < maxBody)
+    throw new InputError(
+      `createServer: maxBodies is ${maxBodies}, but one request may have ${maxBody} bytes; lower maxBody, or raise it`,
+    );
   return {
     apiKey: options.apiKey,
     hosts: options.hosts,
     origins: options.origins ?? [],
     maxRunning: options.maxRunning ?? 8,
     maxWaiting: options.maxWaiting ?? 64,
-    maxBody: options.maxBody ?? 32 * 2 ** 20,
+    maxBody,
+    maxBodies,
     maxTokens: options.maxTokens,
     maxChoices: options.maxChoices ?? 8,
     maxTime: options.maxTime,

@@ -2,15 +2,21 @@ import type { Context } from 'hono';
 import * as z from 'zod';
 import { issueText } from '../errors.ts';
 import { ApiError } from './api-error.ts';
+import type { Bodies } from './bodies.ts';
 
 /**
  * The JSON body of a request, checked. Fields that are not known are let pass, as clients send those of other servers.
  * @throws ApiError that names the field
  */
-export async function readBody<T extends z.ZodType>(c: Context, schema: T): Promise<z.output<T>> {
+export async function readBody<T extends z.ZodType>(
+  c: Context,
+  bodies: Bodies,
+  schema: T,
+): Promise<z.output<T>> {
+  const text = await bodies.read(c);
   let body: unknown;
   try {
-    body = JSON.parse(await c.req.text());
+    body = JSON.parse(text);
   } catch (error) {
     if (error instanceof SyntaxError) throw new ApiError(400, `The body is no JSON: ${error.message}`);
     throw error;

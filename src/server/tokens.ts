@@ -19,7 +19,7 @@ const detokenizeSchema = z.looseObject({ model: maybe(z.string()), tokens: idLis
 /** `/tokenize` and `/detokenize`, in vLLM's words. */
 export function addTokenRoutes(app: Hono, api: Api): void {
   app.post('/tokenize', async (c) => {
-    const body = await readBody(c, tokenizeSchema);
+    const body = await readBody(c, api.bodies, tokenizeSchema);
     const { tokenizer, contextLength } = await api.use(c, body.model, async ({ model }) => ({
       tokenizer: await model.tokenizer(),
       contextLength: model.contextLength,
@@ -39,7 +39,7 @@ export function addTokenRoutes(app: Hono, api: Api): void {
   });
 
   app.post('/detokenize', async (c) => {
-    const body = await readBody(c, detokenizeSchema);
+    const body = await readBody(c, api.bodies, detokenizeSchema);
     const tokenizer = await api.use(c, body.model, ({ model }) => model.tokenizer());
     return c.json({ prompt: tokenizer.decode(body.tokens) });
   });

@@ -77,6 +77,62 @@ describe('a server', () => {
     });
   });
 
+  it('refuses a request while the bodies of others leave no room for it, wherever those are', async () => {
+    const { url, server } = await serve({ maxBody: 1000, maxBodies: 1500, maxRunning: 1 });
+    const chat = `${url}/v1/chat/completions`;
+    const large = (more: object = {}) => ({ ...question, ...more, padding: 'x'.repeat(800) });
+    const refusal = { type: 'overloaded_error', message: expect.stringMatching(/no room .* take \d+ B/) };
+    const expectRefused = async () => {
+      const { status, headers, body } = await post(chat, large());
+      expect([status, headers.get('retry-after')]).toEqual([503, '1']);
+      expect(body.error).toMatchObject(refusal);
+      // What is small finds room beside.
+      expect((await post(`${url}/tokenize`, { prompt: 'a' })).status).toBe(200);
+    };
+    const expectRoom = () =>
+      vi.waitFor(async () => expect((await post(chat, large())).status).toBe(200), { timeout: 20_000 });
+
+    // One that comes slowly: what has come of it counts, announced or not.
+    for (const head of ['Content-Length: 900', 'Transfer-Encoding: chunked']) {
+      const socket = connect(Number(new URL(url).port), '127.0.0.1');
+      await once(socket, 'connect');
+      socket.write(`POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\n${head}\r\n\r\n`);
+      await expectRoom();
+      socket.write(head.startsWith('T') ? `320\r\n${'x'.repeat(800)}\r\n` : 'x'.repeat(800));
+      await vi.waitFor(expectRefused, { timeout: 20_000 });
+      socket.destroy();
+      await expectRoom();
+    }
+
+    // One whose answer streams, until it has been read or is left.
+    for (const end of ['read', 'left']) {
+      const body = JSON.stringify(large({ stream: true, max_tokens: 20 }));
+      const { body: stream } = await server.app.request('/v1/chat/completions', { method: 'POST', body });
+      await expectRefused();
+      if (end === 'read') expect(await new Response(stream).text()).toContain('[DONE]');
+      else await stream?.cancel();
+      await expectRoom();
+    }
+
+    // Whatever is refused leaves nothing behind.
+    for (const body of [
+      '{'.padEnd(800),
+      large({ max_tokens: -1 }),
+      large({ model: 'none' }),
+      large({ n: 99 }),
+    ])
+      expect((await post(chat, body)).status).toBeGreaterThanOrEqual(400);
+    for (const path of [
+      '/tokenize',
+      '/detokenize',
+      '/v1/messages/count_tokens',
+      '/v1/messages',
+      '/v1/nothing',
+    ])
+      expect((await post(url + path, large())).status).toBeGreaterThanOrEqual(200);
+    expect((await post(chat, large())).status).toBe(200);
+  });
+
   it('looks at a list up to its first fault, and at none without measure', async () => {
     const { url, tokenizer } = await serve({});
     const ask = async (path: string, body: object) => {
@@ -221,6 +277,9 @@ describe('createServer', () => {
     expect(() => createServer([])).toThrow('there is no model to serve');
     expect(() => createServer(model, { maxRuning: 2 } as never)).toThrow('Did you mean "maxRunning"?');
     expect(() => createServer(model, { maxRunning: 0 })).toThrow('createServer: maxRunning is 0');
+    expect(() => createServer(model, { maxBodies: 1000 })).toThrow(
+      'maxBodies is 1000, but one request may have',
+    );
     expect(() => createServer([model, { model }])).toThrow('give one another name');
   });
 });

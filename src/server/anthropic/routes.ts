@@ -11,7 +11,7 @@ const failed = (error: ApiError) => ({ event: 'error', data: anthropicBody(error
 /** `/v1/messages`, and `/v1/messages/count_tokens`. */
 export function addAnthropicRoutes(app: Hono, api: Api): void {
   app.post('/v1/messages', async (c) => {
-    const body = await readBody(c, messageSchema);
+    const body = await readBody(c, api.bodies, messageSchema);
     return api.answer(c, {
       ...{ model: body.model, stream: body.stream, failed },
       requests: ({ model }) => [messageAnswer(body, api.settings, model.contextLength)],
@@ -21,7 +21,7 @@ export function addAnthropicRoutes(app: Hono, api: Api): void {
   });
 
   app.post('/v1/messages/count_tokens', async (c) => {
-    const body = await readBody(c, countSchema);
+    const body = await readBody(c, api.bodies, countSchema);
     const tokenizer = await api.use(c, body.model, ({ model }) => model.tokenizer());
     const { messages, continueFinalMessage, templateArguments } = promptOf(body, api.settings.pictureHosts);
     const tools = toolsOf(body);
