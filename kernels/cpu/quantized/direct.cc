@@ -47,11 +47,8 @@ void DirectBlock::Multiply(const char* x, int tokens, int64_t first, int64_t las
   for (int64_t row = first; row < last; row += kRowsTogether) {
     const int64_t count = std::min(kRowsTogether, last - row);
     const int64_t stored = weights_->first_row + row0_ + row;
-    for (int64_t r = 0; r < count; ++r) {
-      const int64_t at = r * groups;
-      ReadRowGroups(*table_, q, weights_->matrix, stored + r, 0, groups,
-                    {all.scales + at, all.zeros + at, all.biases != nullptr ? all.biases + at : nullptr});
-    }
+    ReadGroups(*table_, q, weights_->matrix, stored, stored + count, all);
+    FetchScales(q, weights_->matrix, stored + count, stored + count + kRowsTogether);
     const CodeRows codes =
         ReadCodeRows(*table_, {&q, weights_->matrix, stored, stored + count, 0, weights_->cols},
                      scratch_ + GroupsBytes(q));

@@ -14,6 +14,8 @@ namespace {
 // Rows of one call of a kernel that reads in place: their scales stay in the first-level cache.
 constexpr int64_t kRowsTogether = 16;
 constexpr int64_t kColumnsTogether = 128;
+// The same where a row has a single scale, by which its sum is multiplied in the end.
+constexpr int64_t kSingleScalesTogether = 128;
 
 // e2m1 doubled, plus 12.
 constexpr uint8_t kE2m1Codes[16] = {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0};
@@ -45,6 +47,14 @@ class ScaleReader {
   // scales[g * group_step + r * row_step] for rows [row0, row1) of the matrix; offsets likewise.
   void ByGroup(int64_t row0, int64_t row1, int64_t group_step, int64_t row_step, float* scales,
                float* offsets) {
+    if (!form_.has_offsets && ScalesLieAcross(q_) && row_step == 1) {
+      for (int64_t g = 0; g < Groups(q_); ++g, scales += group_step) {
+        ReadGroupScales(table_, q_, weights_.matrix, g, weights_.first_row + row0, weights_.first_row + row1,
+                        scales);
+        Scale(scales, row1 - row0);
+      }
+      return;
+    }
     for (int64_t r = row0; r < row1; ++r) {
       Read(r);
       for (int64_t g = 0; g < Groups(q_); ++g) {
@@ -59,18 +69,23 @@ class ScaleReader {
   void ByBlock(int64_t row0, int64_t row1, float* scales, float* offsets) {
     const int64_t filled = FilledBlocks(q_.cols);
     const int64_t repeats = BlocksPerGroup(q_);
+    if (Groups(q_) == filled && offsets == nullptr) return AllOf(row0, row1, scales);
     for (int64_t r = row0; r < row1; ++r, scales += filled) {
-      if (repeats == 1 && offsets == nullptr) {
-        // In place.
-        ReadRowScales(table_, q_, weights_.matrix, weights_.first_row + r, 0, Groups(q_), scales);
-        Scale(scales);
-        std::fill(scales + Blocks(q_.cols), scales + filled, 0.0f);
-        continue;
-      }
       Read(r);
       Repeat(groups_.scales, repeats, filled, scales);
       if (offsets != nullptr) Repeat(groups_.zeros, repeats, filled, offsets + (r - row0) * filled);
     }
+  }
+
+  // Those of all groups, [rows][groups].
+  void AllOf(int64_t row0, int64_t row1, float* scales) {
+    ReadScales(table_, q_, weights_.matrix, weights_.first_row + row0, weights_.first_row + row1, scales);
+    Scale(scales, (row1 - row0) * Groups(q_));
+  }
+
+  // Has what rows [row0, row1) need fetched.
+  void Fetch(int64_t row0, int64_t row1) const {
+    FetchScales(q_, weights_.matrix, weights_.first_row + row0, weights_.first_row + row1);
   }
 
  private:
@@ -86,12 +101,12 @@ class ScaleReader {
         groups_.zeros[g] = (groups_.biases != nullptr ? groups_.biases[g] : 0.0f) - zero;
       }
     }
-    Scale(groups_.scales);
+    Scale(groups_.scales, Groups(q_));
   }
 
-  void Scale(float* scales) const {
+  void Scale(float* scales, int64_t count) const {
     if (form_.factor == 1.0f) return;
-    for (int64_t g = 0; g < Groups(q_); ++g) scales[g] *= form_.factor;
+    for (int64_t i = 0; i < count; ++i) scales[i] *= form_.factor;
   }
 
   void Repeat(const float* values, int64_t repeats, int64_t filled, float* out) const {
@@ -182,7 +197,8 @@ int64_t IntegerBlock::Scratch(const WeightMatrix& weights, int64_t rows, int64_t
   const int64_t codes = CodeRowsScratch(q, rows, weights.cols);
   const int64_t reader = ScaleReader::Scratch(q);
   if (tokens == 1) {
-    const int64_t by_row = kRowsTogether * FilledBlocks(weights.cols);
+    const int64_t filled = FilledBlocks(weights.cols);
+    const int64_t by_row = std::max(kRowsTogether * filled, kSingleScalesTogether + filled);
     const int64_t by_column = kColumnsTogether * groups;
     const int64_t in_order = q.order == CodeOrder::kRows ? 0 : LiesInColumns(q) ? 0 : codes;
     return in_order + reader + 2 * FloatBytes(std::max(by_row, by_column));
@@ -301,17 +317,30 @@ void IntegerBlock::Multiply(const char* x, int tokens, int64_t first, int64_t la
 void IntegerBlock::MultiplyRows(const char* x, int64_t first, int64_t last, float* c) const {
   const QuantizedTensor& q = *weights_->quantized;
   const int64_t filled = FilledBlocks(weights_->cols);
+  const bool has_single = Groups(q) == 1 && !form_.has_offsets;
+  const int64_t together = has_single ? kSingleScalesTogether : kRowsTogether;
+  const int64_t room = FloatBytes(std::max(kRowsTogether * filled, kSingleScalesTogether + filled)) / 4;
   ScaleReader reader(*table_, form_, *weights_, scratch_);
   float* scales = reinterpret_cast<float*>(scratch_ + ScaleReader::Scratch(q));
-  float* offsets = form_.has_offsets ? scales + FloatBytes(kRowsTogether * filled) / 4 : nullptr;
-  char* codes_scratch = reinterpret_cast<char*>(scales + 2 * FloatBytes(kRowsTogether * filled) / 4);
+  float* offsets = form_.has_offsets ? scales + room : nullptr;
+  // Where a row has a single scale: kernels multiply by ones, and these come after them.
+  float* singles = scales + filled;
+  if (has_single) std::fill_n(scales, filled, 1.0f);
+  char* codes_scratch = reinterpret_cast<char*>(scales + 2 * room);
   const int64_t stored = weights_->first_row + row0_;
   const CodeRows codes = ReadCodeRows(
       *table_, {&q, weights_->matrix, stored + first, stored + last, 0, weights_->cols}, codes_scratch);
-  for (int64_t row = first; row < last; row += kRowsTogether) {
-    const int64_t count = std::min(kRowsTogether, last - row);
-    reader.ByBlock(row0_ + row, row0_ + row + count, scales, offsets);
-    const IntegerRowsFn kernel = q.bits == 4 ? table_->integer->nibbles : table_->integer->bytes;
+  const IntegerRowsFn kernel = q.bits == 4 ? table_->integer->nibbles : table_->integer->bytes;
+  for (int64_t row = first; row < last; row += together) {
+    const int64_t count = std::min(together, last - row);
+    const int64_t begin = row0_ + row;
+    if (has_single) {
+      reader.AllOf(begin, begin + count, singles);
+    } else {
+      reader.ByBlock(begin, begin + count, scales, offsets);
+    }
+    reader.Fetch(begin + count, begin + count + together);
+    float* out = c + row - first;
     kernel({.x = x,
             .depth = weights_->cols,
             .w = codes.data + (row - first) * codes.stride,
@@ -321,8 +350,10 @@ void IntegerBlock::MultiplyRows(const char* x, int64_t first, int64_t last, floa
             .values = form_.values,
             .scales = scales,
             .offsets = offsets,
-            .scale_stride = filled,
-            .c = c + row - first});
+            .scale_stride = has_single ? 0 : filled,
+            .c = out});
+    if (!has_single) continue;
+    for (int64_t i = 0; i < count; ++i) out[i] *= singles[i];
   }
 }
 
@@ -335,6 +366,7 @@ void IntegerBlock::MultiplyColumns(const char* x, int64_t first, int64_t last, f
   for (int64_t row = first; row < last; row += kColumnsTogether) {
     const int64_t count = std::min(kColumnsTogether, last - row);
     reader.ByGroup(row0_ + row, row0_ + row + count, kColumnsTogether, 1, scales, offsets);
+    reader.Fetch(row0_ + row + count, row0_ + row + count + kColumnsTogether);
     table_->integer->columns(
         {.x = x,
          .x_stride = 0,

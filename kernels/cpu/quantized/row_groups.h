@@ -1,4 +1,4 @@
-// Scales, zero points and biases of one row of a quantized tensor as fp32.
+// Scales, zero points and biases of rows of a quantized tensor as fp32.
 #pragma once
 #include <cstdint>
 
@@ -24,8 +24,26 @@ struct RowGroups {
 void ReadRowScales(const KernelTable& table, const QuantizedTensor& tensor, int64_t matrix, int64_t row,
                    int64_t group0, int64_t group1, float* scales);
 
+// The scales of rows [row0, row1): [rows][groups of a row].
+void ReadScales(const KernelTable& table, const QuantizedTensor& tensor, int64_t matrix, int64_t row0,
+                int64_t row1, float* scales);
+
+// Whether the scales that neighbouring rows have for one group lie side by side.
+inline bool ScalesLieAcross(const QuantizedTensor& q) { return q.group_rows == 1 && q.row_step == 1; }
+// These, where they do.
+void ReadGroupScales(const KernelTable& table, const QuantizedTensor& tensor, int64_t matrix, int64_t group,
+                     int64_t row0, int64_t row1, float* scales);
+
+// Has the processor fetch what the scales of rows [row0, row1) are read from. They are too few to be followed
+// by its own prefetchers, and whoever reads them waits.
+void FetchScales(const QuantizedTensor& tensor, int64_t matrix, int64_t row0, int64_t row1);
+
 // Reads groups [group0, group1) of a row; not of a tensor whose groups cross rows.
 void ReadRowGroups(const KernelTable& table, const QuantizedTensor& tensor, int64_t matrix, int64_t row,
                    int64_t group0, int64_t group1, const RowGroups& out);
+
+// Reads all groups of rows [row0, row1): [rows][groups of a row].
+void ReadGroups(const KernelTable& table, const QuantizedTensor& tensor, int64_t matrix, int64_t row0,
+                int64_t row1, const RowGroups& out);
 
 }  // namespace switchyard::cpu
