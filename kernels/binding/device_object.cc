@@ -262,6 +262,7 @@ Napi::Value Replay(const Napi::CallbackInfo& info, const DevicePtr& device) {
           results.emplace_back(size);
           device->CopyToHost(results.back().data(), memory->data, size);
         }
+        captured->session->CheckFiles();
         return results;
       },
       [](Napi::Env env, Results& results) {

@@ -171,6 +171,9 @@ cudaError_t LaunchConvert(const void* in, DType in_dtype, void* out, DType out_d
 // sees the keys j <= p with, if there is a window, p - j < window. Products are of dtype, the softmax is in
 // fp32.
 //
+// Where blocks of positions are selected, a query sees of the complete blocks up to its position those that
+// are listed for it, and what is behind the last complete one; if its list begins with -1, all.
+//
 // Launches follow from the sizes alone, so a captured graph replays with other rows, lengths and tables in
 // the same memory. Nothing outside the pool is touched, whatever the memory holds: a row whose tokens do not
 // fit its table writes nothing but zeros to its output; where a table names no block of the pool, nothing is
@@ -201,6 +204,9 @@ struct CachedAttentionArgs {
   const int32_t* past_lengths = nullptr;  // [rows]
   const int32_t* block_tables = nullptr;  // [rows, max_blocks]
   int64_t window = 0;                     // 0: none
+  const int32_t* selected = nullptr;      // [tokens, selected_blocks] on the device; null: queries see all
+  int64_t selected_blocks = 0;            // listed for a query
+  int64_t selected_block = 0;             // positions of each
   float scale = 0.0f;                     // of the products of q and k
   float* out = nullptr;                   // [tokens, heads * head_dim]
   void* workspace = nullptr;              // CachedAttentionWorkspaceBytes(...), 256-byte aligned
@@ -209,6 +215,44 @@ struct CachedAttentionArgs {
 // Device bytes needed; of the arguments only dtype, sizes and window matter.
 size_t CachedAttentionWorkspaceBytes(const CachedAttentionArgs& args);
 cudaError_t LaunchCachedAttention(const CachedAttentionArgs& args, cudaStream_t stream);
+
+// Which blocks of positions tokens attend to, and the keys by which that is decided, as op BlockIndex says.
+// Rows' places and what happens to those that do not fit are as of CachedAttentionArgs. Heads of q and the
+// keys of complete blocks are rounded to dtype; scores are fp32.
+struct BlockIndexArgs {
+  DType dtype = DType::kBFloat16;  // of the norms' weights and the keys
+  int64_t tokens = 0;              // of all rows
+  int64_t rows = 0;
+  int heads = 0;
+  int dim = 0;                            // at most kMostIndexDim
+  int pairs = 0;                          // at most dim / 2
+  int64_t block = 0;                      // positions; divides block_size
+  int64_t top = 0;                        // blocks that a token lists
+  int64_t blocks = 0;                     // in the pool
+  int64_t block_size = 0;                 // positions; a power of two from 16 on
+  int64_t max_blocks = 0;                 // of a row
+  const float* q = nullptr;               // [tokens, heads * dim], as projected
+  const float* k = nullptr;               // [tokens, dim]
+  const float* cos = nullptr;             // [tokens, pairs], of each token
+  const float* sin = nullptr;             // like cos
+  const float* block_cos = nullptr;       // [tokens, pairs], of the first position of each token's block
+  const float* block_sin = nullptr;       // like block_cos
+  const void* q_norm = nullptr;           // [dim]
+  const void* k_norm = nullptr;           // [dim]
+  float epsilon = 0.0f;                   // added to the mean square
+  float norm_offset = 0.0f;               // added to the norms' weights
+  void* keys = nullptr;                   // [blocks, 1, block_size, dim]
+  const int32_t* row_starts = nullptr;    // [rows + 1] on the device, as the next two
+  const int32_t* past_lengths = nullptr;  // [rows]
+  const int32_t* block_tables = nullptr;  // [rows, max_blocks]
+  int32_t* selected = nullptr;            // [tokens, top]
+  void* workspace = nullptr;              // BlockIndexWorkspaceBytes(...), 256-byte aligned
+  size_t workspace_bytes = 0;
+};
+constexpr int kMostIndexDim = 256;
+// Device bytes needed; of the arguments only dtype and sizes matter.
+size_t BlockIndexWorkspaceBytes(const BlockIndexArgs& args);
+cudaError_t LaunchBlockIndex(const BlockIndexArgs& args, cudaStream_t stream);
 
 // Attention in which every query sees all keys of its row: softmax(scale * q . k^T) . v, with products of
 // dtype and the softmax in fp32.
@@ -285,5 +329,41 @@ constexpr int kMostDeltaKeys = 256;
 // Device bytes needed; of the arguments only sizes matter.
 size_t GatedDeltaNetWorkspaceBytes(const GatedDeltaNetArgs& args);
 cudaError_t LaunchGatedDeltaNet(const GatedDeltaNetArgs& args, cudaStream_t stream);
+
+// silu of a depthwise convolution over the tokens of several rows, which lie one row after the other, and the
+// ones before them. A row's last inputs, oldest first, lie in its slot of a pool and are updated in place; a
+// row without a past begins with zeros, whatever its slot holds. Launches and rows that do not fit as in
+// GatedDeltaNetArgs.
+struct CausalConvArgs {
+  int64_t tokens = 0;  // of all rows
+  int64_t rows = 0;
+  int64_t slots = 0;
+  int64_t channels = 0;
+  int64_t kernel = 0;                     // taps
+  int64_t dilation = 1;                   // tokens from tap to tap
+  const float* x = nullptr;               // [tokens, channels]
+  const float* weight = nullptr;          // [kernel, channels]
+  float* states = nullptr;                // [slots, (kernel - 1) * dilation, channels]
+  const int32_t* row_starts = nullptr;    // [rows + 1] on the device, as the next two: each row's first token
+  const int32_t* past_lengths = nullptr;  // [rows]
+  const int32_t* state_slots = nullptr;   // [rows]
+  float* out = nullptr;                   // [tokens, channels]
+};
+cudaError_t LaunchCausalConv(const CausalConvArgs& args, cudaStream_t stream);
+
+// Rows of a table of hashed n-grams, as op NgramRows says; -1 for a head without a size.
+struct NgramRowsArgs {
+  int64_t tokens = 0;
+  int order = 0;                         // of the longest n-grams
+  int heads = 0;                         // of all orders from 2 on, as many of each
+  int64_t end_id = 0;                    // what ends a text
+  const int64_t* ids = nullptr;          // [tokens]
+  const int64_t* preceding = nullptr;    // [order - 1, tokens]
+  const int64_t* multipliers = nullptr;  // [order]
+  const int64_t* sizes = nullptr;        // [heads]
+  const int64_t* offsets = nullptr;      // [heads]
+  int64_t* out = nullptr;                // [tokens, heads]
+};
+cudaError_t LaunchNgramRows(const NgramRowsArgs& args, cudaStream_t stream);
 
 }  // namespace switchyard::cuda

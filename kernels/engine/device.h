@@ -16,7 +16,7 @@
 namespace switchyard::ops {
 
 // Raised with every change of what is declared here or of ort::Functions: addon and library are built apart.
-constexpr int kDeviceAbi = 4;
+constexpr int kDeviceAbi = 5;
 
 struct DeviceInfo {
   std::string name;
@@ -56,6 +56,9 @@ class DeviceStore {
   virtual void Upload(const std::function<bool(int64_t done, int64_t total)>& progress) = 0;
   virtual int64_t resident_bytes() const = 0;
   virtual ResidencyCounts counts() const = 0;
+  // Whether runs read from the store's files at any time, so that what comes of them counts only if these are
+  // unchanged afterwards. Experts that are brought are looked at by whoever brings them.
+  virtual bool reads_files() const = 0;
 };
 
 // The ops of one session.

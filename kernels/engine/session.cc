@@ -165,9 +165,7 @@ ExpertsCalls Session::Run(const ort::OrtRunOptions* options, const std::vector<c
                           const std::vector<size_t>& output_indices,
                           std::vector<ort::OrtValue*>& outputs) const {
   const std::unique_lock<std::mutex> lock = LockRuns(config_.device.get());
-  // On a device, whoever brings weights there looks at their files.
-  const bool reads_files = config_.device == nullptr;
-  if (reads_files) config_.store->CheckUnchanged();
+  CheckFiles();
   const ExpertsCounter::Run counted(calls_);
   try {
     Enqueue(options, feeds, output_indices, outputs);
@@ -175,8 +173,17 @@ ExpertsCalls Session::Run(const ort::OrtRunOptions* options, const std::vector<c
     config_.store->CheckUnchanged();  // which says more than what came of it
     throw;
   }
-  if (reads_files) config_.store->CheckUnchanged();
+  CheckFiles();
   return counted.calls();
+}
+
+void Session::CheckFiles() const {
+  if (config_.device != nullptr) {
+    // Whoever brings weights there looks at their files.
+    if (!config_.device_store->reads_files()) return;
+    config_.device->Wait();
+  }
+  config_.store->CheckUnchanged();
 }
 
 Recording Session::Capture(const std::vector<const ort::OrtValue*>& feeds,

@@ -72,6 +72,10 @@ class Session {
   Recording Capture(const std::vector<const ort::OrtValue*>& feeds, const std::vector<size_t>& output_indices,
                     const std::vector<ort::OrtValue*>& outputs) const;
 
+  // After a recorded run: if runs read from files, waits for it, and throws WeightFileError where one of them
+  // has changed.
+  void CheckFiles() const;
+
   // As many as were asked for, or as the system grants.
   int threads() const { return config_.threads; }
   // Tokens that each router has sent to each expert, over all runs; none on a device.

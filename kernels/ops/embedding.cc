@@ -5,7 +5,8 @@ namespace switchyard::ops {
 OpSchema Embedding::Schema() { return {"Embedding", {{ort::kInt64}}, {{ort::kFloat}}}; }
 
 Embedding::Embedding(const KernelInfo& info, const WeightStore& store)
-    : parts{FindMatrix(info, store, {info.Int("weight"), "weight"}, kAnyExtent, kAnyExtent)} {
+    : parts{FindMatrix(info, store, {info.Int("weight"), "weight"}, kAnyExtent, kAnyExtent)},
+      on_host(info.IntOr("on_host", 0) != 0) {
   const std::vector<int64_t> more = info.IntsOrNone("parts");
   for (size_t i = 0; i < more.size(); i++) {
     const WeightAttribute attribute = {more[i], Indexed("parts", i)};

@@ -156,7 +156,7 @@ export async function loadModel(
   const { json, model: described } = await loadConfig(repo, options.config, options);
   const model = kind === 'text' ? (described.languageModel ?? described) : described;
   checkKind(model, kind, idOrFolder);
-  const device = deviceFor(model, options, idOrFolder);
+  const { device = 'cpu' } = options;
   const { pinnedExperts } = options;
   const pins = pinnedExperts === undefined ? undefined : await readPins(pinnedExperts, model, idOrFolder);
   const expertsModel = {
@@ -346,19 +346,6 @@ function checkKind(model: Model, kind: 'text' | 'image-text', idOrFolder: string
     : ['a text model', 'AutoModelForCausalLM'];
   throw new ConfigError(
     `${idOrFolder}: config.json says model_type "${model.modelType}", ${what}; load it with ${use}`,
-  );
-}
-
-/** @throws ConfigError where a GPU is asked for, and the model computes without one */
-function deviceFor(
-  { modelType, cpuOnly }: Model,
-  { device = 'cpu' }: LoadOptions,
-  idOrFolder: string,
-): Device {
-  if (cpuOnly === undefined || device === 'cpu') return device;
-  if (device === 'auto') return 'cpu';
-  throw new ConfigError(
-    `${idOrFolder}: config.json says model_type "${modelType}", which computes on the CPU only: ${cpuOnly}. Leave device out`,
   );
 }
 

@@ -43,8 +43,6 @@ export interface Model {
   readonly positionBlock?: number;
   /** Width of what goes from layer to layer, where it is not that of the hidden states. */
   readonly residualSize?: number;
-  /** Why the model computes on the CPU only; absent where it does not. */
-  readonly cpuOnly?: string;
   /** What each layer keeps of a sequence between passes, in order. */
   readonly caches: readonly CacheSpec[];
   /** The routed experts; undefined for a model without. */

@@ -49,7 +49,7 @@ export function ngramTable(
   ) as [Value];
   const total = hashes.sizes.reduce((sum, size) => sum + Number(size), 0);
   const [weight, ...parts] = tableParts(g.at('ngram_embedding'), config, total);
-  return g.ownOps('Embedding', [rows], { weight: weight as number, parts })[0] as Value;
+  return g.ownOps('Embedding', [rows], { weight: weight as number, parts, on_host: 1 })[0] as Value;
 }
 
 /** Handles of the tensors that make up the table, in their order. */

@@ -8,7 +8,6 @@ import { findArchitecture } from '../../src/auto/registry.ts';
 import { AutoModelForCausalLM, CheckpointError, ConfigError, type LoadOptions } from '../../src/index.ts';
 import { parseTextConfig } from '../../src/models/qwen4_exp/config.ts';
 import { defaultHashes } from '../../src/nn/ngram-table.ts';
-import { useEmulatedGpu } from '../helpers/emulated-gpu.ts';
 import { goldenModel, maxDifference, textGolden } from '../helpers/goldens.ts';
 
 const FOLDER = goldenModel('qwen4_exp_k');
@@ -134,20 +133,6 @@ describe('a checkpoint of qwen4_exp', () => {
     await expect(
       load(FOLDER, { config: { text_config: await textConfig({ ngram_size: 5 }) } }),
     ).rejects.toThrow(/layer_multipliers in .* has dtype I64 and shape \[3\]; expected I64 \[5\]/);
-  });
-
-  describe.skipIf(process.platform !== 'linux')('where there is a GPU', () => {
-    useEmulatedGpu();
-
-    it('computes on the CPU only, and says so where the GPU was asked for', async () => {
-      await expect(load(FOLDER, { device: 'cuda' })).rejects.toThrow(
-        /model_type "qwen4_exp", which computes on the CPU only: .*\. Leave device out/,
-      );
-      const model = await load(FOLDER, { device: 'auto' });
-      const { sequences } = await model.generate({ inputIds: [[1, 2]], maxNewTokens: 2, eosTokenId: [] });
-      expect(sequences[0]).toHaveLength(4);
-      await model.dispose();
-    });
   });
 
   it('gives the same logits for a prompt in passes of any length, across blocks of its index', async () => {

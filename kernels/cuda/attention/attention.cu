@@ -57,7 +57,8 @@ struct Plan {
 // the room in the tables alone, so that a launch can be replayed.
 void ChooseSplits(int64_t tiles, int blocks, AttentionParams* p, Carver* carver) {
   const int64_t capacity = int64_t{p->table_size} * p->block_size;
-  const int64_t seen = p->window > 0 ? std::min<int64_t>(int64_t{p->window} + p->tokens, capacity) : capacity;
+  int64_t seen = p->window > 0 ? std::min<int64_t>(int64_t{p->window} + p->tokens, capacity) : capacity;
+  if (p->selected != nullptr) seen += p->selected_block;  // what lists may say at most
   p->most_splits = static_cast<int>(std::clamp<int64_t>(blocks / std::max<int64_t>(1, tiles), 1, kMaxSplits));
   p->splits = static_cast<int>(std::clamp<int64_t>(CeilDiv(seen, kSplitKeys), 1, p->most_splits));
   if (p->splits == 1) return;
@@ -93,6 +94,9 @@ AttentionParams ToParams(const CachedAttentionArgs& args, Carver* carver) {
   p.block_shift = std::countr_zero(static_cast<unsigned>(args.block_size));
   p.causal = true;
   p.window = static_cast<int>(std::min<int64_t>(args.window, INT_MAX));
+  p.selected = args.selected;
+  p.selected_blocks = static_cast<int>(args.selected_blocks);
+  p.selected_block = static_cast<int>(args.selected_block);
   p.scale = args.scale * kLog2OfE;
   p.splits = p.most_splits = 1;
   p.q = carver->Take(args.tokens * args.heads * p.q_pitch * static_cast<int64_t>(ElementSize(args.dtype)));
@@ -194,9 +198,14 @@ cudaError_t CheckArgs(const CachedAttentionArgs& args) {
                       std::has_single_bit(static_cast<uint64_t>(args.block_size)) && args.blocks >= 0 &&
                       args.blocks <= INT_MAX && args.max_blocks >= 0 &&
                       args.max_blocks <= INT_MAX / 2 / args.block_size;
+  const bool selection =
+      args.selected == nullptr ||
+      (args.selected_blocks > 0 && args.selected_block > 0 && args.window == 0 &&
+       args.block_size % args.selected_block == 0 &&
+       args.selected_blocks <= std::max<int64_t>(1, args.max_blocks * args.block_size / args.selected_block));
   const bool places = args.tokens == 0 || (args.rows > 0 && args.row_starts != nullptr &&
                                            args.past_lengths != nullptr && args.block_tables != nullptr);
-  return sizes && blocks && places ? cudaSuccess : cudaErrorInvalidValue;
+  return sizes && blocks && selection && places ? cudaSuccess : cudaErrorInvalidValue;
 }
 
 cudaError_t CheckArgs(const AttentionArgs& args) {
@@ -210,8 +219,9 @@ cudaError_t CheckArgs(const AttentionArgs& args) {
 
 bool AllowsTensorCores(const AttentionParams& params, DType dtype) {
   return dtype != DType::kFloat32 && params.head_dim <= kMaxTensorCoreHeadDim && params.head_dim % 2 == 0 &&
-         params.scale > 0.0f && params.key_pitch % kHeadChunk == 0 && IsAligned16(params.q) &&
-         IsAligned16(params.keys) && IsAligned16(params.values) && IsAligned16(params.out);
+         params.selected == nullptr && params.scale > 0.0f && params.key_pitch % kHeadChunk == 0 &&
+         IsAligned16(params.q) && IsAligned16(params.keys) && IsAligned16(params.values) &&
+         IsAligned16(params.out);
 }
 
 size_t CachedAttentionWorkspaceBytes(const CachedAttentionArgs& args) { return WorkspaceBytes(args); }

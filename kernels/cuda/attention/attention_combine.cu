@@ -16,17 +16,20 @@ __global__ void __launch_bounds__(kThreads)
   if (!query.chosen) return;
   const int head = static_cast<int>(index % p.heads);
   const int lane = threadIdx.x % kWarpSize;
-  const KeyRange all = KeysOfTile(p, query.span, (query.token - query.span.first) / p.tile_queries);
+  const KeyRange all = KeysOfQuery(p, query);
   const int keys = all.end - all.begin;
   const int count = keys == 0 ? 0 : static_cast<int>(CeilDiv(keys, KeysPerSplit(all, p.most_splits)));
   const SplitStats* stats = p.split_stats + index * p.splits;
   float largest = MinusInfinity();
   for (int i = lane; i < count; i += kWarpSize) largest = fmaxf(largest, stats[i].largest);
   largest = WarpMax(largest);
+  if (largest == MinusInfinity()) largest = 0.0f;  // a list named nothing that the query sees
   float total = 0.0f;
   for (int i = lane; i < count; i += kWarpSize) total += stats[i].total * exp2f(stats[i].largest - largest);
   total = WarpSum(total);
-  for (int i = threadIdx.x; i < count; i += kThreads) weights[i] = exp2f(stats[i].largest - largest) / total;
+  for (int i = threadIdx.x; i < count; i += kThreads) {
+    weights[i] = total > 0.0f ? exp2f(stats[i].largest - largest) / total : 0.0f;
+  }
   __syncthreads();
   float* to = p.out + (static_cast<int64_t>(query.token) * p.heads + head) * p.head_dim;
   for (int d = threadIdx.x; d < p.head_dim; d += kThreads) {

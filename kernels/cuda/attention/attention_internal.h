@@ -43,9 +43,11 @@ struct AttentionParams {
   int slots;  // tokens that the launch is for; with kOneToken, rows
   bool causal;
   int window;
-  float scale;              // times log2(e)
-  int splits;               // blocks that share a tile's keys
-  int most_splits;          // what the number of keys in a split is computed with
+  const int32_t* selected;              // [tokens, selected_blocks], or null: queries see all
+  int selected_blocks, selected_block;  // listed for a query; positions of each
+  float scale;                          // times log2(e)
+  int splits;                           // blocks that share a tile's keys
+  int most_splits;                      // what the number of keys in a split is computed with
   float* split_sums;        // [slots, heads, splits, head_dim]; null for one split: results go to out
   SplitStats* split_stats;  // [slots, heads, splits]
 };
@@ -152,6 +154,34 @@ SWITCHYARD_HOST_DEVICE inline bool IsVisible(const AttentionParams& p, int posit
   return (!p.causal || key <= position) && (p.window == 0 || position - key < p.window);
 }
 
+// Where blocks are selected: those that a query lists, or null where it sees all.
+SWITCHYARD_HOST_DEVICE inline const int32_t* SelectedFor(const AttentionParams& p, const Query& query) {
+  if (p.selected == nullptr) return nullptr;
+  const int32_t* blocks = p.selected + static_cast<int64_t>(query.token) * p.selected_blocks;
+  return blocks[0] < 0 ? nullptr : blocks;
+}
+
+// The keys that a query sees by itself, counted in their order: where blocks are selected, others than those
+// between come to no number.
+SWITCHYARD_HOST_DEVICE inline KeyRange KeysOfQuery(const AttentionParams& p, const Query& query) {
+  const RowSpan& span = query.span;
+  if (span.keys == 0 || SelectedFor(p, query) == nullptr)
+    return KeysOfTile(p, span, (query.token - span.first) / p.tile_queries);
+  return {0, p.selected_blocks * p.selected_block + (query.position + 1) % p.selected_block};
+}
+
+// The position of one of these; -1 where a list names a block that the query does not see.
+SWITCHYARD_HOST_DEVICE inline int PositionOf(const AttentionParams& p, const Query& query, int key) {
+  const int32_t* blocks = SelectedFor(p, query);
+  if (blocks == nullptr) return key;
+  const int index = key / p.selected_block;
+  const int complete = (query.position + 1) / p.selected_block;
+  const int block = index < p.selected_blocks ? blocks[index] : complete;
+  if (block < 0 || block > complete) return -1;
+  const int position = block * p.selected_block + key % p.selected_block;
+  return position <= query.position ? position : -1;
+}
+
 // Elements from the first key to that of a row's position; -1 where its table names no block of the pool,
 // whose keys and values then count as zeros.
 SWITCHYARD_HOST_DEVICE inline int64_t KeyOffset(const AttentionParams& p, int row, int kv_head,
@@ -182,8 +212,8 @@ SWITCHYARD_HOST_DEVICE inline KeyRange SplitOf(const AttentionParams& p, KeyRang
 // What happens to queries, keys and values before they meet.
 struct PrepareParams {
   const float* q;  // [tokens, heads, head_dim]
-  const float* k;  // [key_tokens, kv_heads, head_dim]
-  const float* v;
+  const float* k;  // [key_tokens, kv_heads, head_dim], or null for none
+  const float* v;  // the same, as they are
   int key_tokens;
   const void* q_norm;  // [head_dim], or null
   const void* k_norm;

@@ -23,8 +23,7 @@ __device__ PlainQuery LocateQuery(const AttentionParams& p, int64_t index, int s
   at.head = static_cast<int>(index % p.heads);
   at.slot = static_cast<int>(index / p.heads);
   at.query = QueryOf(p, at.slot);
-  const RowSpan& span = at.query.span;
-  at.keys = SplitOf(p, KeysOfTile(p, span, at.query.token - span.first), split);
+  at.keys = SplitOf(p, KeysOfQuery(p, at.query), split);
   return at;
 }
 
@@ -37,10 +36,10 @@ class PlainSums {
 
   __device__ void Add(const PlainQuery& at, int first) {
     const int lane = threadIdx.x % kWarpSize;
-    const int key = first + lane;
-    const bool visible = key < at.keys.end && IsVisible(p_, at.query.position, key);
+    const int key = first + lane < at.keys.end ? PositionOf(p_, at.query, first + lane) : -1;
+    const bool visible = key >= 0 && IsVisible(p_, at.query.position, key);
     const int64_t offset =
-        key < at.keys.end ? KeyOffset(p_, at.query.span.row, at.head / (p_.heads / p_.kv_heads), key) : -1;
+        key >= 0 ? KeyOffset(p_, at.query.span.row, at.head / (p_.heads / p_.kv_heads), key) : -1;
     const float score = visible ? Product(offset) * p_.scale : MinusInfinity();
     const float largest = fmaxf(largest_, WarpMax(score));
     if (largest == MinusInfinity()) return;  // nothing visible so far

@@ -101,9 +101,10 @@ cudaError_t LaunchAttentionPrepare(const AttentionParams& p, const PrepareParams
   void* q = const_cast<void*>(p.q);
   void* keys = const_cast<void*>(p.keys);
   void* values = const_cast<void*>(p.values);
+  const int key_tokens = prepare.k == nullptr ? 0 : prepare.key_tokens;
   const StreamParams streams = {
       {{prepare.q, prepare.q_norm, true, false, q, p.tokens, p.heads, p.q_pitch},
-       {prepare.k, prepare.k_norm, true, true, keys, prepare.key_tokens, p.kv_heads, p.key_pitch},
+       {prepare.k, prepare.k_norm, true, true, keys, key_tokens, p.kv_heads, p.key_pitch},
        {prepare.v, nullptr, false, true, values, prepare.key_tokens, p.kv_heads, p.key_pitch}},
       prepare.cos,
       prepare.sin,

@@ -2,6 +2,7 @@
 // with a head's state in registers, then the norm.
 #include "../common/launch.h"
 #include "../common/numeric.cuh"
+#include "slot_rows.cuh"
 
 namespace switchyard::cuda {
 namespace {
@@ -9,29 +10,6 @@ namespace {
 constexpr int kWarps = 4;
 constexpr int kThreads = kWarps * kWarpSize;
 constexpr float kLengthEpsilon = 1e-6f;  // added to the sum of squares of a query or key
-
-// The tokens of a row that lie in the pass, and its slot; no tokens where the slot is none of the pool's.
-struct Row {
-  int64_t first, end, slot;
-  bool fresh;
-};
-
-__device__ Row RowAt(const GatedDeltaNetArgs& p, int64_t index) {
-  const int64_t slot = p.state_slots[index];
-  const bool valid = slot >= 0 && slot < p.slots;
-  const int64_t first = p.row_starts[index], end = p.row_starts[index + 1];
-  const bool inside = valid && first >= 0 && first <= end && end <= p.tokens;
-  return {inside ? first : 0, inside ? end : 0, slot, p.past_lengths[index] <= 0};
-}
-
-// The row of a token; one without tokens where it is in none.
-__device__ Row RowOf(const GatedDeltaNetArgs& p, int64_t token) {
-  for (int64_t index = 0; index < p.rows; ++index) {
-    const Row row = RowAt(p, index);
-    if (token >= row.first && token < row.end) return row;
-  }
-  return {0, 0, 0, true};
-}
 
 __device__ int64_t Channels(const GatedDeltaNetArgs& p) {
   return 2 * static_cast<int64_t>(p.key_heads) * p.key_dim +
@@ -70,7 +48,7 @@ __global__ void __launch_bounds__(kThreads)
     delta_convolve_kernel(const __grid_constant__ GatedDeltaNetArgs p) {
   const int64_t token = blockIdx.x;
   const int64_t channels = Channels(p);
-  const Row row = RowOf(p, token);
+  const SlotRow row = SlotRowOf(p, token);
   if (row.end == 0) return;
   const Scratch scratch = CutScratch(p, channels);
   float* mixed = scratch.mixed + token * channels;
@@ -113,7 +91,7 @@ __global__ void __launch_bounds__(kThreads)
 __global__ void __launch_bounds__(kThreads) delta_keep_kernel(const __grid_constant__ GatedDeltaNetArgs p) {
   const int64_t channels = Channels(p);
   const int64_t channel = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-  const Row row = RowAt(p, blockIdx.y);
+  const SlotRow row = SlotRowAt(p, blockIdx.y);
   const int64_t tokens = row.end - row.first;
   if (channel >= channels || tokens == 0) return;
   const int64_t context = p.kernel - 1;
@@ -139,7 +117,7 @@ __global__ void __launch_bounds__(kThreads) delta_rule_kernel(const __grid_const
   const int block = static_cast<int>(blockIdx.x) % blocks;
   const int column = (block * kWarps + static_cast<int>(threadIdx.x) / kWarpSize) * kColumns;
   const int head = static_cast<int>(blockIdx.y);
-  const Row row = RowAt(p, static_cast<int64_t>(blockIdx.x) / blocks);
+  const SlotRow row = SlotRowAt(p, static_cast<int64_t>(blockIdx.x) / blocks);
   if (column >= p.value_dim || row.end == row.first) return;
   const int64_t channels = Channels(p);
   const Scratch scratch = CutScratch(p, channels);

@@ -27,6 +27,9 @@ class CudaStore final : public DeviceStore {
   DeviceWeight Require(const WeightRef& ref) { return tensors_.Require(ref); }
   ExpertLayer& RequireExperts(const MoeExperts& op);
 
+  // While a session opens: that its runs read tables where the host maps them.
+  void NoteRowsOnHost() { reads_files_ = true; }
+
   // Before a launch: brings the experts that `count` indices on the device name, unless all stay. The caller
   // holds the device's run_mutex.
   void Prepare(ExpertLayer& layer, const int32_t* indices, int64_t count) {
@@ -36,6 +39,7 @@ class CudaStore final : public DeviceStore {
   void Upload(const std::function<bool(int64_t, int64_t)>& progress) override;
   int64_t resident_bytes() const override { return resident_bytes_; }
   ResidencyCounts counts() const override;
+  bool reads_files() const override { return reads_files_; }
 
  private:
   std::vector<ExpertLayer*> Unplaced();
@@ -56,6 +60,7 @@ class CudaStore final : public DeviceStore {
   std::map<std::vector<ExpertRefs>, std::unique_ptr<ExpertLayer>> layers_;
   int64_t num_experts_ = 0;                 // of all layers
   std::atomic<int64_t> resident_bytes_{0};  // read by any thread
+  std::atomic<bool> reads_files_{false};
   std::vector<void*> memory_;
   std::unique_ptr<ExpertPool> pool_;  // null: all experts stay
   int64_t most_pinned_ = 0;           // that leave slots for the experts of any layer

@@ -74,7 +74,6 @@ function describe(config: TextConfig, options: TextModelOptions): Omit<Model, 'b
     residualSize: config.hc_count * config.hidden_size,
     precedingIds: memoryLayers.length > 0 ? config.ngram_size - 1 : 0,
     positionBlock: ratio,
-    cpuOnly: 'its sparse index and its memory of n-grams have no kernels for a GPU yet',
   };
 }
 

@@ -85,7 +85,7 @@ inline void ExpectClose(const void* actual, DType dtype, const std::vector<doubl
 
 }  // namespace testing
 
-// Cases of attention_cases.cc, candidates_cases.cc and delta_cases.cc.
+// Cases of the files beside.
 void CachedAttentionMatchesTheReference();
 void RowsShareBlocks();
 void RowsAreReadFromTheDevice();
@@ -96,3 +96,11 @@ void AttentionRefusesSizes();
 void TopCandidatesMatchASort();
 void DeltaNetMatchesTheRecurrence();
 void DeltaNetRefusesRowsThatDoNotFit();
+void BlockIndexMatchesTheReference();
+void EqualScoresKeepTheFirstBlocks();
+void BlockIndexRefusesPlaces();
+void SelectedAttentionMatchesTheReference();
+void CausalConvMatchesTheReference();
+void CausalConvRefusesRowsThatDoNotFit();
+void NgramRowsWrapAround();
+void EmbeddingAndConversion();

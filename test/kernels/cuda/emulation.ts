@@ -42,6 +42,13 @@ export const KERNEL_CASES = [
   'top candidates match a sort',
   'a gated delta net matches its recurrence',
   'a gated delta net refuses rows that do not fit',
+  'a sparse index chooses as the reference',
+  'equal scores keep the first blocks',
+  'a sparse index refuses places outside the cache',
+  'attention to selected blocks matches the reference',
+  'a causal convolution matches the reference',
+  'a causal convolution refuses rows that do not fit',
+  'hashes of n-grams wrap around',
 ];
 
 /** Builds the CUDA library over the emulation instead of a GPU. */

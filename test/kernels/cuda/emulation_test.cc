@@ -441,55 +441,40 @@ void LinearMatchesTheReference() {
   DestroyGemmContext(gemm);
 }
 
-void EmbeddingAndConversion() {
-  for (const DType dtype : kTypes) {
-    const int rows = 9, hidden = 300;
-    const Tensor table(dtype, rows * hidden, 1.0f, 2);
-    const std::vector<int64_t> ids = {8, 0, 3, 3};
-    const Guarded same(ids.size() * hidden * ElementSize(dtype), 2), wide(ids.size() * hidden * 4, 4);
-    std::vector<double> expected;
-    for (const int64_t id : ids) {
-      expected.insert(expected.end(), table.values.begin() + id * hidden,
-                      table.values.begin() + (id + 1) * hidden);
-    }
-    const int64_t count = static_cast<int64_t>(ids.size());
-    EXPECT(LaunchEmbeddingRows(table.memory.data(), dtype, hidden, ids.data(), count, same.data(), dtype,
-                               nullptr) == cudaSuccess,
-           "launch");
-    ExpectClose(same.data(), dtype, expected, 0.0, "rows");
-    EXPECT(LaunchConvert(same.data(), dtype, wide.data(), DType::kFloat32, count * hidden, nullptr) ==
-               cudaSuccess,
-           "launch");
-    ExpectClose(wide.data(), DType::kFloat32, expected, 0.0, "widened rows");
-  }
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
-  return testing::Main(argc, argv,
-                       {{"all types and layouts", AllTypesAndLayouts},
-                        {"sizes without 16-byte rows", OddSizes},
-                        {"tensor-core tiles", TensorCoreTiles},
-                        {"tensor-core tiles in two stages", TensorCoreTwoStages},
-                        {"warpgroup tiles", WarpgroupTiles},
-                        {"warpgroup tiles not built", WarpgroupTilesNotBuilt},
-                        {"unusual routings", UnusualRoutings},
-                        {"device plan equals host plan", DevicePlanEqualsHostPlan},
-                        {"top-k chooses as the reference", TopKChoosesAsTheReference},
-                        {"top-k of NaN stays in range", TopKOfNanIsInRange},
-                        {"router matches the reference", RouterMatchesTheReference},
-                        {"gated MLP matches the reference", GatedMlpMatchesTheReference},
-                        {"linear matches the reference", LinearMatchesTheReference},
-                        {"embedding rows and conversion", EmbeddingAndConversion},
-                        {"attention over a cache matches the reference", CachedAttentionMatchesTheReference},
-                        {"rows share blocks", RowsShareBlocks},
-                        {"rows are read from the device", RowsAreReadFromTheDevice},
-                        {"places outside the cache give zeros", PlacesOutsideTheCache},
-                        {"attention in wide blocks", AttentionInWideBlocks},
-                        {"attention without a cache matches the reference", AttentionMatchesTheReference},
-                        {"attention refuses sizes that do not fit", AttentionRefusesSizes},
-                        {"top candidates match a sort", TopCandidatesMatchASort},
-                        {"a gated delta net matches its recurrence", DeltaNetMatchesTheRecurrence},
-                        {"a gated delta net refuses rows that do not fit", DeltaNetRefusesRowsThatDoNotFit}});
+  return testing::Main(
+      argc, argv,
+      {{"all types and layouts", AllTypesAndLayouts},
+       {"sizes without 16-byte rows", OddSizes},
+       {"tensor-core tiles", TensorCoreTiles},
+       {"tensor-core tiles in two stages", TensorCoreTwoStages},
+       {"warpgroup tiles", WarpgroupTiles},
+       {"warpgroup tiles not built", WarpgroupTilesNotBuilt},
+       {"unusual routings", UnusualRoutings},
+       {"device plan equals host plan", DevicePlanEqualsHostPlan},
+       {"top-k chooses as the reference", TopKChoosesAsTheReference},
+       {"top-k of NaN stays in range", TopKOfNanIsInRange},
+       {"router matches the reference", RouterMatchesTheReference},
+       {"gated MLP matches the reference", GatedMlpMatchesTheReference},
+       {"linear matches the reference", LinearMatchesTheReference},
+       {"embedding rows and conversion", EmbeddingAndConversion},
+       {"attention over a cache matches the reference", CachedAttentionMatchesTheReference},
+       {"rows share blocks", RowsShareBlocks},
+       {"rows are read from the device", RowsAreReadFromTheDevice},
+       {"places outside the cache give zeros", PlacesOutsideTheCache},
+       {"attention in wide blocks", AttentionInWideBlocks},
+       {"attention without a cache matches the reference", AttentionMatchesTheReference},
+       {"attention refuses sizes that do not fit", AttentionRefusesSizes},
+       {"top candidates match a sort", TopCandidatesMatchASort},
+       {"a gated delta net matches its recurrence", DeltaNetMatchesTheRecurrence},
+       {"a gated delta net refuses rows that do not fit", DeltaNetRefusesRowsThatDoNotFit},
+       {"a sparse index chooses as the reference", BlockIndexMatchesTheReference},
+       {"equal scores keep the first blocks", EqualScoresKeepTheFirstBlocks},
+       {"a sparse index refuses places outside the cache", BlockIndexRefusesPlaces},
+       {"attention to selected blocks matches the reference", SelectedAttentionMatchesTheReference},
+       {"a causal convolution matches the reference", CausalConvMatchesTheReference},
+       {"a causal convolution refuses rows that do not fit", CausalConvRefusesRowsThatDoNotFit},
+       {"hashes of n-grams wrap around", NgramRowsWrapAround}});
 }

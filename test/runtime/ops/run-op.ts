@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { afterAll, afterEach, expect } from 'vitest';
+import type { Device } from '../../../src/runtime/device.ts';
 import type { Tensor } from '../../../src/runtime/ort.ts';
 import { openSession } from '../../../src/runtime/session.ts';
 import type { Session, WeightStore } from '../../../src/runtime/types.ts';
@@ -36,6 +37,8 @@ interface OpCall {
   inputs: Record<string, Tensor>;
   outputs: ModelValue[];
   onExpertsCalls?: (calls: readonly number[]) => void;
+  /** Where to compute instead of on the CPU, and in what. */
+  on?: { device: Device; dtype: 'float32' | 'float16' | 'bfloat16' };
 }
 
 /** Builds a graph of one node and runs it. */
@@ -46,7 +49,7 @@ export async function runOp(call: OpCall): Promise<Record<string, Tensor>> {
 }
 
 /** A session of one node, which is disposed of after the test. */
-export async function openOp({ op, weights, attributes, inputs, outputs }: OpCall): Promise<Session> {
+export async function openOp({ op, weights, attributes, inputs, outputs, on }: OpCall): Promise<Session> {
   const names = Object.keys(inputs);
   const model = encodeModel({
     inputs: names.map((name) => {
@@ -68,8 +71,11 @@ export async function openOp({ op, weights, attributes, inputs, outputs }: OpCal
       },
     ],
   });
-  const session = await openSession(model, { store: weights, threads: 2 });
+  const there = on?.device.openWeights(weights, on.dtype);
+  if (there) cleanups.push(() => there.dispose());
+  const session = await openSession(model, { store: weights, threads: 2, ...(there && { weights: there }) });
   cleanups.push(() => session.dispose());
+  await there?.upload(() => {});
   return session;
 }
 

@@ -9,16 +9,13 @@ namespace {
 
 // Rows, lengths and tables are read on the device alone, so a captured run replays with any of them. What
 // they say is not checked there: a row that does not fit its table gets zeros instead of an error, and blocks
-// that the pool does not have are neither read nor written.
+// that the pool does not have are neither read nor written, nor are those that a query cannot see.
 class CachedAttentionOnCuda {
  public:
   CachedAttentionOnCuda(const KernelInfo& info, CudaSession& session);
   void Compute(KernelContext& context);
 
  private:
-  // Output `index` with the contents of input `past`.
-  void* Present(KernelContext& context, size_t past, size_t index) const;
-
   CudaSession& session_;
   std::string node_;
   const CachedAttention op_;
@@ -30,24 +27,15 @@ CachedAttentionOnCuda::CachedAttentionOnCuda(const KernelInfo& info, CudaSession
       node_(info.node()),
       op_(info, session.store->weights()),
       q_norm_(session.store->Require(op_.q_norm)),
-      k_norm_(session.store->Require(op_.k_norm)) {
-  if (op_.selected_block > 0) info.Fail("attribute 'selected_block': a GPU attends to all positions only");
-}
-
-void* CachedAttentionOnCuda::Present(KernelContext& context, size_t past, size_t index) const {
-  const ort::TensorView before = context.Input(past);
-  void* cache = context.Output<void>(index, before.shape);
-  if (cache == before.data) return cache;
-  const auto bytes = static_cast<size_t>(before.Count() * DTypeSize(session_.dtype()));
-  CheckLaunch(node_, cudaMemcpyAsync(cache, before.data, bytes, cudaMemcpyDeviceToDevice,
-                                     session_.device->cuda_stream()));
-  return cache;
-}
+      k_norm_(session.store->Require(op_.k_norm)) {}
 
 void CachedAttentionOnCuda::Compute(KernelContext& context) {
   const CachedAttention::Sizes sizes = op_.CheckShapes(node_, context);
   const ort::TensorView q = context.Input(CachedAttention::kQ);
   const DType dtype = session_.dtype();
+  const auto present = [&](size_t past, size_t index) {
+    return PresentOnDevice(session_, node_, context, past, index);
+  };
   cuda::CachedAttentionArgs args;
   args.dtype = dtype;
   args.tokens = sizes.tokens;
@@ -68,11 +56,16 @@ void CachedAttentionOnCuda::Compute(KernelContext& context) {
   args.k_norm = k_norm_.Data(dtype);
   args.epsilon = op_.epsilon;
   args.norm_offset = op_.norm_offset;
-  args.keys = Present(context, CachedAttention::kPastKey, CachedAttention::kPresentKey);
-  args.values = Present(context, CachedAttention::kPastValue, CachedAttention::kPresentValue);
+  args.keys = present(CachedAttention::kPastKey, CachedAttention::kPresentKey);
+  args.values = present(CachedAttention::kPastValue, CachedAttention::kPresentValue);
   args.row_starts = context.Input(CachedAttention::kRowStarts).As<int32_t>();
   args.past_lengths = context.Input(CachedAttention::kPastLengths).As<int32_t>();
   args.block_tables = context.Input(CachedAttention::kBlockTables).As<int32_t>();
+  if (op_.selected_block > 0) {
+    args.selected = context.Input(CachedAttention::kSelected).As<int32_t>();
+    args.selected_blocks = sizes.selected;
+    args.selected_block = op_.selected_block;
+  }
   args.window = op_.window > 0 ? op_.window : 0;
   args.scale = op_.scale;
   args.out = context.Output<float>(CachedAttention::kAttended, q.shape);

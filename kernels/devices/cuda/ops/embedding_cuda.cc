@@ -1,4 +1,7 @@
+#include <memory>
+
 #include "../../../ops/embedding.h"
+#include "../host_rows.h"
 #include "ops_cuda.h"
 
 namespace switchyard::ops {
@@ -11,24 +14,34 @@ class EmbeddingOnCuda {
 
  private:
   CudaSession& session_;
+  int64_t width_;
   DeviceWeight table_;
+  std::unique_ptr<HostRows> on_host_;  // instead
 };
 
 EmbeddingOnCuda::EmbeddingOnCuda(const KernelInfo& info, CudaSession& session) : session_(session) {
   const Embedding op(info, session.store->weights());
-  if (op.parts.size() > 1) info.Fail("attribute 'parts': a GPU looks up tables in one piece only");
-  table_ = session.store->Require(op.parts.front());
+  if (op.parts.size() > 1 && !op.on_host)
+    info.Fail("attribute 'parts': on a GPU only tables on the host are in parts; expected 'on_host' 1");
+  width_ = op.parts.front().cols;
+  if (op.on_host) {
+    session.store->NoteRowsOnHost();
+    on_host_ = std::make_unique<HostRows>(*session.device, op.parts);
+  } else {
+    table_ = session.store->Require(op.parts.front());
+  }
 }
 
-// Ids are on the device: whoever feeds them has checked them.
+// Ids are on the device: whoever feeds or makes them has checked them.
 void EmbeddingOnCuda::Compute(KernelContext& context) {
   const ort::TensorView ids = context.Input(0);
   std::vector<int64_t> shape = ids.shape;
-  shape.push_back(table_.ref.cols);
+  shape.push_back(width_);
   float* out = context.Output<float>(0, shape);
   if (ids.Count() == 0) return;
+  if (on_host_ != nullptr) return on_host_->Read(ids.As<int64_t>(), ids.Count(), out);
   CheckCuda(cuda::LaunchEmbeddingRows(table_.Data(session_.dtype()), session_.dtype(),
-                                      static_cast<int>(table_.ref.cols), ids.As<int64_t>(), ids.Count(), out,
+                                      static_cast<int>(width_), ids.As<int64_t>(), ids.Count(), out,
                                       DType::kFloat32, session_.device->cuda_stream()),
             "looking up embeddings");
 }

@@ -18,22 +18,10 @@ class GatedDeltaNetOnCuda {
   void Compute(KernelContext& context);
 
  private:
-  // Output `index` with the contents of input `past`.
-  float* Present(KernelContext& context, size_t past, size_t index) const;
-
   CudaSession& session_;
   std::string node_;
   const GatedDeltaNet op_;
 };
-
-float* GatedDeltaNetOnCuda::Present(KernelContext& context, size_t past, size_t index) const {
-  const ort::TensorView before = context.Input(past);
-  float* states = context.Output<float>(index, before.shape);
-  if (states == before.data) return states;
-  CheckLaunch(node_, cudaMemcpyAsync(states, before.data, Bytes(before.Count(), DType::kFloat32),
-                                     cudaMemcpyDeviceToDevice, session_.device->cuda_stream()));
-  return states;
-}
 
 void GatedDeltaNetOnCuda::Compute(KernelContext& context) {
   const Attributes::Sizes sizes = op_.CheckShapes(node_, context);
@@ -42,6 +30,9 @@ void GatedDeltaNetOnCuda::Compute(KernelContext& context) {
     throw std::runtime_error(node_ + ": keys have " + std::to_string(sizes.key_dim) +
                              " dimensions; a GPU computes up to " + std::to_string(cuda::kMostDeltaKeys));
   }
+  const auto present = [&](size_t past, size_t index) {
+    return static_cast<float*>(PresentOnDevice(session_, node_, context, past, index));
+  };
   cuda::GatedDeltaNetArgs args;
   args.q = parts.q;
   args.k = parts.k;
@@ -63,8 +54,8 @@ void GatedDeltaNetOnCuda::Compute(KernelContext& context) {
   args.norm = context.Input(Attributes::kNorm).As<float>();
   args.epsilon = op_.epsilon;
   args.gated = op_.gated;
-  args.conv_states = Present(context, Attributes::kPastConv, Attributes::kPresentConv);
-  args.states = Present(context, Attributes::kPastState, Attributes::kPresentState);
+  args.conv_states = present(Attributes::kPastConv, Attributes::kPresentConv);
+  args.states = present(Attributes::kPastState, Attributes::kPresentState);
   args.row_starts = context.Input(Attributes::kRowStarts).As<int32_t>();
   args.past_lengths = context.Input(Attributes::kPastLengths).As<int32_t>();
   args.state_slots = context.Input(Attributes::kStateSlots).As<int32_t>();

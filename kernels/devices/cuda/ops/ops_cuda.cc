@@ -14,7 +14,8 @@ class CudaOps final : public DeviceOps {
         domain_(kDomain,
                 {MakeLinear(session_), MakeEmbedding(session_), MakeGatedMlp(session_),
                  MakeMoeRouter(session_), MakeMoeExperts(session_), MakeAttention(session_),
-                 MakeCachedAttention(session_), MakeGatedDeltaNet(session_), MakeTopCandidates(session_)}) {}
+                 MakeCachedAttention(session_), MakeGatedDeltaNet(session_), MakeCausalConv(session_),
+                 MakeNgramRows(session_), MakeBlockIndex(session_), MakeTopCandidates(session_)}) {}
   ort::OrtCustomOpDomain* domain() const override { return domain_.get(); }
 
  private:
@@ -35,6 +36,17 @@ void CheckLaunch(const std::string& node, cudaError_t status) {
   if (status == cudaSuccess) return;
   cudaGetLastError();
   throw std::runtime_error(node + ": the GPU reports an error: " + CudaErrorText(status));
+}
+
+void* PresentOnDevice(const CudaSession& session, const std::string& node, KernelContext& context,
+                      size_t past, size_t index) {
+  const ort::TensorView before = context.Input(past);
+  void* present = context.Output<void>(index, before.shape);
+  if (present == before.data) return present;
+  const size_t bytes = static_cast<size_t>(before.Count()) * ort::ElementSize(before.type);
+  CheckLaunch(node, cudaMemcpyAsync(present, before.data, bytes, cudaMemcpyDeviceToDevice,
+                                    session.device->cuda_stream()));
+  return present;
 }
 
 Activations::Activations(ScratchPieces& scratch, DType dtype, const void* fp32, int64_t count)

@@ -27,6 +27,9 @@ ort::OpPtr MakeMoeExperts(CudaSession& session);
 ort::OpPtr MakeAttention(CudaSession& session);
 ort::OpPtr MakeCachedAttention(CudaSession& session);
 ort::OpPtr MakeGatedDeltaNet(CudaSession& session);
+ort::OpPtr MakeCausalConv(CudaSession& session);
+ort::OpPtr MakeNgramRows(CudaSession& session);
+ort::OpPtr MakeBlockIndex(CudaSession& session);
 ort::OpPtr MakeTopCandidates(CudaSession& session);
 
 // By a kernel made of (KernelInfo, CudaSession&).
@@ -53,6 +56,10 @@ class Activations {
   int64_t count_;
   size_t piece_ = 0;
 };
+
+// Output `index` with the contents of input `past`, ready to be changed in place.
+void* PresentOnDevice(const CudaSession& session, const std::string& node, KernelContext& context,
+                      size_t past, size_t index);
 
 // Bytes of `count` elements.
 size_t Bytes(int64_t count, DType dtype);

@@ -70,6 +70,11 @@ inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cud
   if (!emulator::recording) std::memcpy(to, from, bytes);
   return cudaSuccess;
 }
+#define CUDART_CB
+inline cudaError_t cudaLaunchHostFunc(cudaStream_t, void (*function)(void*), void* argument) {
+  if (!emulator::recording) function(argument);
+  return cudaSuccess;
+}
 inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
 
 template <typename... Parameters, typename... Arguments>
