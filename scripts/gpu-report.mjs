@@ -106,7 +106,7 @@ async function torch(options, results) {
 }
 
 async function goldens({ device, minutes }) {
-  const files = ['test/engine/cuda.slow.test.ts', 'test/engine/gpu-models.slow.test.ts'];
+  const files = ['cuda', 'gpu-models', 'gpu-quantized'].map((name) => `test/engine/${name}.slow.test.ts`);
   const args = ['run', '--config', at('configs/vitest.config.ts'), ...files];
   const env = { SWITCHYARD_TEST_DEVICE: device };
   await mustRun(process.execPath, [at('node_modules/vitest/vitest.mjs'), ...args], {

@@ -33,6 +33,9 @@ struct ExpertTable {
   int hidden = 0;
   int intermediate = 0;
   bool transposed = false;
+  // Whether every matrix is a CodedMatrix (coded_matrix.h); hidden and intermediate are multiples of
+  // kCodeChunk then, and strides say nothing.
+  bool coded = false;
   int64_t gate_stride = 0;  // of gate and up
   int64_t down_stride = 0;
   ExpertPointers gate, up;  // [intermediate, hidden]
@@ -106,7 +109,9 @@ void DestroyGemmContext(GemmContext* context);
 // True when GEMMs go through cuBLASLt.
 bool GemmUsesCublasLt();
 
-// out[m, n] = a[m, k] . w[n, k]^T (+ bias[n]). Strides in elements; w is [k, n] when transposed.
+// out[m, n] = a[m, k] . w[n, k]^T (+ bias[n]). Strides in elements; w is [k, n] when transposed. Where it is
+// coded, it is a CodedMatrix (coded_matrix.h), k is a multiple of kCodeChunk, and a is 16-byte aligned with a
+// stride of k.
 struct LinearArgs {
   DType dtype = DType::kBFloat16;
   int64_t m = 0, n = 0, k = 0;
@@ -115,6 +120,7 @@ struct LinearArgs {
   const void* w = nullptr;
   int64_t w_stride = 0;
   bool transposed = false;
+  bool coded = false;
   const void* bias = nullptr;  // [n] in dtype, or null
   void* out = nullptr;
   DType out_dtype = DType::kBFloat16;  // dtype or float32
@@ -154,9 +160,13 @@ struct RouterArgs {
 cudaError_t LaunchRouter(GemmContext& gemm, const RouterArgs& args, cudaStream_t stream);
 
 // out[i] = table[ids[i]]; table [rows, hidden] in dtype, out in dtype or float32; the caller has checked the
-// ids.
+// ids. LaunchCodedEmbeddingRows reads a CodedMatrix (coded_matrix.h) whose hidden is a multiple of
+// kCodeChunk.
 cudaError_t LaunchEmbeddingRows(const void* table, DType dtype, int hidden, const int64_t* ids, int64_t count,
                                 void* out, DType out_dtype, cudaStream_t stream);
+
+cudaError_t LaunchCodedEmbeddingRows(const void* table, int hidden, const int64_t* ids, int64_t count,
+                                     float* out, cudaStream_t stream);
 
 // out[i] = in[i], rounded or widened.
 cudaError_t LaunchConvert(const void* in, DType in_dtype, void* out, DType out_dtype, int64_t count,

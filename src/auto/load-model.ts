@@ -167,7 +167,6 @@ export async function loadModel(
   const quantization = await openQuantization(repo, json, (message) => warn(message, options.onWarning));
   const experts = resolveExperts(options.expertsImplementation, expertsModel);
   const generationConfig = await loadGenerationConfig(repo, json);
-  if (quantization || options.quantization !== undefined) checkQuantized(options, idOrFolder);
   const listener = listenerFor(repo, model, quantization, { ...options, device });
   const opened = await openModelCheckpoint(repo, model, quantization, listener);
   const checkpoint = fillMissing(model, opened, head, options);
@@ -367,14 +366,6 @@ function listenerFor(
   };
 }
 
-/** Before anything of it is fetched. */
-function checkQuantized({ device, quantization }: LoadOptions, id: string): void {
-  if (device === undefined || device === 'cpu') return;
-  throw new ConfigError(
-    `${id}: quantized weights are computed with on the CPU only: ${quantization === undefined ? 'leave device out' : 'leave device or quantization out'}`,
-  );
-}
-
 /** @throws InputError where nothing is stored as codes of integers, which activations could be rounded for */
 function wantsInt8Activations(
   { quantized }: ModelCheckpoint,
@@ -405,6 +396,10 @@ function checkOptions(options: LoadOptions): void {
         activations,
         `"int8" or "none"${didYouMean(activations, ACTIVATIONS)}`,
       ),
+    );
+  if (activations !== 'none' && (options.device ?? 'cpu') !== 'cpu')
+    throw new InputError(
+      `activationQuantization is ${show(activations)}, but a GPU computes with activations of the model's dtype; leave it or device out`,
     );
   const { dtype, cacheDtype, threads, maxCacheLength, decodeWithBatchedMm } = options;
   if (decodeWithBatchedMm !== undefined && typeof decodeWithBatchedMm !== 'boolean')

@@ -148,9 +148,8 @@ async function runForm(
   const names = config.experts ? (backends ?? ExpertsInterface.names()) : ['eager'];
   const runs: Run[] = [];
   let weights: string[] = [];
-  // Codes are computed with on the CPU only.
-  const isPlain = form.storage === 'stored' && !form.int8Activations;
-  for (const where of new Set<Device>(isPlain ? ['cpu', device] : ['cpu'])) {
+  // Activations are rounded on the CPU only.
+  for (const where of new Set<Device>(form.int8Activations ? ['cpu'] : ['cpu', device])) {
     const model = await generativeAuto(config).fromPretrained(repo, {
       ...{ dtype: 'float32', device: where, prefixCache: false, signal, ...formOptions(form) },
       // Layers that are left out leave their tensors over.

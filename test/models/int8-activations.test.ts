@@ -47,3 +47,10 @@ it('is refused where no weights of whole numbers are', async () => {
   await expect(load(join(FOLDER, 'qwen3_moe_fp8'), 'int8')).rejects.toThrow(/activationQuantization/);
   await expect(load(DEMO_MODEL, 'int4' as 'int8')).rejects.toThrow(/is "int4"; expected "int8" or "none"/);
 });
+
+it('is refused on a GPU', async () => {
+  const options = { device: 'cuda', activationQuantization: 'int8' } as const;
+  await expect(AutoModelForCausalLM.fromPretrained(DEMO_MODEL, options)).rejects.toThrow(
+    /^activationQuantization is "int8", but a GPU computes/,
+  );
+});

@@ -66,11 +66,15 @@ cudaError_t DispatchType(DType dtype, Body body) {
 
 inline cudaError_t CheckLinearArgs(const LinearArgs& args) {
   const bool sizes = args.m >= 0 && args.n > 0 && args.k > 0 && args.a_stride >= args.k &&
-                     args.out_stride >= args.n && args.w_stride >= (args.transposed ? args.n : args.k);
+                     args.out_stride >= args.n &&
+                     (args.coded || args.w_stride >= (args.transposed ? args.n : args.k));
   const bool types =
       IsSupported(args.dtype) && (args.out_dtype == args.dtype || args.out_dtype == DType::kFloat32);
   return sizes && types ? cudaSuccess : cudaErrorInvalidValue;
 }
+
+// LaunchLinear where w is coded.
+cudaError_t LaunchCodedLinear(const LinearArgs& args, cudaStream_t stream);
 
 // out[m, n] += bias[n], for fp32 outputs.
 cudaError_t LaunchAddBias(const LinearArgs& args, cudaStream_t stream);

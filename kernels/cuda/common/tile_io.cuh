@@ -1,6 +1,7 @@
 // What the tensor-core kernels share: bringing a tile's operands to shared memory and writing its results.
 #pragma once
 #include "../moe/moe_internal.h"
+#include "coded_rows.cuh"
 #include "fragments.h"
 #include "numeric.cuh"
 
@@ -20,22 +21,38 @@ constexpr int kRowsB = kTileColumns / kRowStep;
 constexpr int kChunksPerK = kTileColumns / kChunk;
 constexpr int kStepK = kBlockThreads / kChunksPerK;
 
+// How weights lie in memory: rows of k, columns of k (transposed), or codes.
+enum class WeightLayout { kRows, kColumns, kCodes };
+
+// Shared memory of a block: its stages, and the headers of two quantized matrices.
+constexpr size_t TileSharedBytes(WeightLayout layout, int stages) {
+  return size_t{kStageBytes} * static_cast<size_t>(stages) +
+         (layout == WeightLayout::kCodes ? 2 * sizeof(CodedMatrix) : 0);
+}
+
 // What a block works on.
-template <typename T>
 struct BlockTile {
   MoeTile tile;
-  int column;   // first output column
-  const T* b0;  // gate or down
-  const T* b1;  // up
+  int column;      // first output column
+  const void* b0;  // gate or down
+  const void* b1;  // up
 };
 
-// Copies a tile's operands to shared memory. Every thread copies the same chunks of each step, so addresses
-// only move along k.
-template <typename T, bool kGateUp, bool kTransposed>
+// Brings a tile's operands to shared memory. Every thread moves the same chunks of each step, so addresses
+// only move along k. Plain ones are copied; codes wait in registers, between Load and Finish, while the stage
+// before is multiplied.
+template <typename T, bool kGateUp, WeightLayout kLayout>
 class TileLoader {
  public:
-  __device__ TileLoader(const GroupedMmParams& p, const BlockTile<T>& block)
-      : a_(static_cast<const T*>(p.a)), block_(block), stride_(p.b_stride), n_(p.n), k_(p.k) {
+  // `behind_stages`: shared memory for headers, of codes only. The whole block calls this.
+  __device__ TileLoader(const GroupedMmParams& p, const BlockTile& block, T* behind_stages)
+      : a_(static_cast<const T*>(p.a)),
+        block_(block),
+        headers_(reinterpret_cast<CodedMatrix*>(behind_stages)),
+        stride_(p.b_stride),
+        n_(p.n),
+        k_(p.k) {
+    if constexpr (kLayout == WeightLayout::kCodes) CopyHeaders();
 #pragma unroll
     for (int i = 0; i < kRowsA; ++i) {
       const int row = RowA(i);
@@ -48,13 +65,20 @@ class TileLoader {
     }
   }
 
-  __device__ void Load(int k0, T* stage) const {
+  __device__ void Load(int k0, T* stage) {
     LoadA(k0, stage);
-    if constexpr (kTransposed) {
+    if constexpr (kLayout == WeightLayout::kColumns) {
       LoadTransposedB(k0, stage + kTileElementsA);
-    } else {
+    } else if constexpr (kLayout == WeightLayout::kRows) {
       LoadB(k0, stage + kTileElementsA);
+    } else {
+      LoadCodes(k0);
     }
+  }
+
+  // After Load, with the same stage.
+  __device__ void Finish(T* stage) const {
+    if constexpr (kLayout == WeightLayout::kCodes) ExpandCodes(stage + kTileElementsA);
   }
 
  private:
@@ -81,7 +105,7 @@ class TileLoader {
       const bool second = kGateUp && i >= kRowsB / 2;
       const int column = block_.column + row - (second ? kTileColumns / 2 : 0);
       const bool valid = k < k_ && column < n_;
-      const T* base = second ? block_.b1 : block_.b0;
+      const T* base = static_cast<const T*>(second ? block_.b1 : block_.b0);
       CopyAsync16(shared + SwizzleByK(row, chunk), base + (valid ? column * stride_ + k : 0), valid);
     }
   }
@@ -90,7 +114,7 @@ class TileLoader {
     const int chunk = threadIdx.x % kChunksPerK;
     const bool second = kGateUp && chunk >= kChunksPerK / 2;
     const int column = block_.column + (second ? chunk - kChunksPerK / 2 : chunk) * kChunk;
-    const T* base = second ? block_.b1 : block_.b0;
+    const T* base = static_cast<const T*>(second ? block_.b1 : block_.b0);
 #pragma unroll
     for (int i = 0; i < kTileK / kStepK; ++i) {
       const int row = threadIdx.x / kChunksPerK + i * kStepK;
@@ -100,16 +124,64 @@ class TileLoader {
     }
   }
 
+  __device__ void CopyHeaders() {
+    constexpr int kWords = sizeof(CodedMatrix) / sizeof(uint32_t);
+    for (int i = threadIdx.x; i < (kGateUp ? 2 : 1) * kWords; i += kBlockThreads) {
+      const void* matrix = i < kWords ? block_.b0 : block_.b1;
+      reinterpret_cast<uint32_t*>(headers_)[i] = static_cast<const uint32_t*>(matrix)[i % kWords];
+    }
+    __syncthreads();
+  }
+
+  __device__ static bool IsSecond(int i) { return kGateUp && i >= kRowsB / 2; }
+  __device__ CodedRows Codes(bool second) const {
+    return {headers_ + (second ? 1 : 0), second ? block_.b1 : block_.b0};
+  }
+
+  // Past the ends of the matrix its last row or first codes are loaded, and count as zeros.
+  __device__ void LoadCodes(int k0) {
+    const int k = k0 + static_cast<int>(threadIdx.x) % kChunksPerRow * kChunk;
+    inside_k_ = k < k_;
+#pragma unroll
+    for (int i = 0; i < kRowsB; ++i) {
+      const int row = threadIdx.x / kChunksPerRow + i * kRowStep;
+      const int column = block_.column + row - (IsSecond(i) ? kTileColumns / 2 : 0);
+      codes_[i] = Codes(IsSecond(i)).Load(column < n_ ? column : n_ - 1, inside_k_ ? k : 0);
+    }
+  }
+
+  __device__ void ExpandCodes(T* shared) const {
+    const int chunk = threadIdx.x % kChunksPerRow;
+#pragma unroll
+    for (int i = 0; i < kRowsB; ++i) {
+      const int row = threadIdx.x / kChunksPerRow + i * kRowStep;
+      const int column = block_.column + row - (IsSecond(i) ? kTileColumns / 2 : 0);
+      float elements[kCodeChunk];
+      Codes(IsSecond(i)).Elements(codes_[i], elements);
+      Pack<T, kChunk> pack;
+#pragma unroll
+      for (int j = 0; j < kChunk; ++j) pack.values[j] = FromFloat<T>(elements[j]);
+      *reinterpret_cast<Pack<T, kChunk>*>(shared + SwizzleByK(row, chunk)) =
+          KeepIf<T, kChunk>(inside_k_ && column < n_, pack);
+    }
+  }
+
+  struct Nothing {};
+  using Chunks = std::conditional_t<kLayout == WeightLayout::kCodes, CodeChunk, Nothing>;
+
   const T* a_;
-  const BlockTile<T>& block_;
+  const BlockTile& block_;
+  CodedMatrix* headers_;
   int64_t stride_;
   int n_, k_;
+  bool inside_k_ = false;
+  Chunks codes_[kRowsB];
   uint32_t a_chunk_[kRowsA];  // where the thread's rows of a start, in chunks
 };
 
 // Copies the finished tile from shared memory to its rows of the output, 16 bytes at a time.
 template <typename T, bool kGateUp>
-__device__ void WriteRows(const GroupedMmParams& p, const BlockTile<T>& block, const T* shared, int pitch) {
+__device__ void WriteRows(const GroupedMmParams& p, const BlockTile& block, const T* shared, int pitch) {
   constexpr int kChunks = (kGateUp ? kTileColumns / 2 : kTileColumns) / kChunk;
   T* out = static_cast<T*>(p.out);
   for (int i = threadIdx.x; i < block.tile.rows * kChunks; i += kBlockThreads) {

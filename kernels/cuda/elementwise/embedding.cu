@@ -1,4 +1,5 @@
 // Embedding rows, and conversion between element types.
+#include "../common/coded_rows.cuh"
 #include "../common/launch.h"
 #include "../common/numeric.cuh"
 #include "../kernels.h"
@@ -15,6 +16,19 @@ __global__ void __launch_bounds__(kThreads)
   const T* source = table + ids[row] * hidden;
   for (int i = threadIdx.x; i < hidden; i += kThreads) {
     StoreAs(out, out_dtype, row * hidden + i, ToFloat(source[i]));
+  }
+}
+
+__global__ void __launch_bounds__(kThreads)
+    coded_embedding_rows_kernel(const void* table, int hidden, const int64_t* ids, float* out) {
+  const CodedRows rows(table);
+  const int64_t row = blockIdx.x;
+  const int64_t id = ids[row];
+  for (int k = threadIdx.x * kCodeChunk; k < hidden; k += kThreads * kCodeChunk) {
+    float elements[kCodeChunk];
+    rows.Elements(rows.Load(id, k), elements);
+#pragma unroll
+    for (int i = 0; i < kCodeChunk; ++i) out[row * hidden + k + i] = elements[i];
   }
 }
 
@@ -37,6 +51,14 @@ cudaError_t LaunchEmbeddingRows(const void* table, DType dtype, int hidden, cons
     return LaunchKernel(embedding_rows_kernel<T>, dim3(static_cast<unsigned>(count)), dim3(kThreads), 0,
                         stream, static_cast<const T*>(table), hidden, ids, out, out_dtype);
   });
+}
+
+cudaError_t LaunchCodedEmbeddingRows(const void* table, int hidden, const int64_t* ids, int64_t count,
+                                     float* out, cudaStream_t stream) {
+  if (hidden <= 0 || hidden % kCodeChunk != 0 || count < 0) return cudaErrorInvalidValue;
+  if (count == 0) return cudaSuccess;
+  return LaunchKernel(coded_embedding_rows_kernel, dim3(static_cast<unsigned>(count)), dim3(kThreads), 0,
+                      stream, table, hidden, ids, out);
 }
 
 cudaError_t LaunchConvert(const void* in, DType in_dtype, void* out, DType out_dtype, int64_t count,

@@ -209,6 +209,7 @@ bool GemmUsesCublasLt() { return true; }
 
 cudaError_t LaunchLinear(GemmContext& gemm, const LinearArgs& args, cudaStream_t stream) {
   SWITCHYARD_RETURN_IF_CUDA_ERROR(CheckLinearArgs(args));
+  if (args.coded) return LaunchCodedLinear(args, stream);
   if (args.m == 0) return cudaSuccess;
   if (args.bias == nullptr || args.out_dtype == args.dtype) return gemm.Run(args, stream);
   // cuBLASLt's epilogue wants a bias of the output's type.

@@ -69,6 +69,7 @@ bool GemmUsesCublasLt() { return false; }
 
 cudaError_t LaunchLinear(GemmContext&, const LinearArgs& args, cudaStream_t stream) {
   SWITCHYARD_RETURN_IF_CUDA_ERROR(CheckLinearArgs(args));
+  if (args.coded) return LaunchCodedLinear(args, stream);
   if (args.m == 0) return cudaSuccess;
   if (CeilDiv(args.m, kTile) > kMaxGridY) return cudaErrorInvalidValue;
   const dim3 grid(static_cast<unsigned>(CeilDiv(args.n, kTile)),

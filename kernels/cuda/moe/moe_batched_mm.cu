@@ -4,6 +4,7 @@
 //
 // The fast grid axis runs over pairs (or tokens), the slow one over rows: blocks that run together read the
 // same rows of an expert several tokens chose, so its weights come from memory once.
+#include "../common/coded_rows.cuh"
 #include "../common/numeric.cuh"
 #include "moe_internal.h"
 
@@ -13,8 +14,9 @@ namespace {
 constexpr int kWarps = 8;
 constexpr int kThreads = kWarps * kWarpSize;
 // Blocks a multiprocessor holds at least. Without a number the compiler saves registers by loading one after
-// the other what should be in flight together.
+// the other what should be in flight together. Codes come with scales, which want registers, too.
 constexpr int kGateUpBlocks = 3;
+constexpr int kCodedGateUpBlocks = 2;
 constexpr int kDownBlocks = 2;
 
 struct GateUpParams {
@@ -38,53 +40,99 @@ struct DownParams {
   bool accumulate;
 };
 
+// One row of plain weights, read kWidth elements at a time.
 template <typename T, int kVector>
-__device__ float Dot(const Pack<T, kVector>& a, const Pack<T, kVector>& b, float sum) {
-#pragma unroll
-  for (int i = 0; i < kVector; ++i) sum = fmaf(ToFloat(a.values[i]), ToFloat(b.values[i]), sum);
-  return sum;
-}
+class PlainRow {
+ public:
+  static constexpr int kWidth = kVector;
+  static constexpr int kBlocks = kGateUpBlocks;
+  using Element = T;
+  using Weights = Pack<T, kVector>;
+  using Inputs = Pack<T, kVector>;
 
-// This lane's share of x . a and x . b over k elements; kUnroll packs of each are in flight at a time.
-template <typename T, int kVector, int kUnroll>
-__device__ void DotTwoRows(const T* xa, const T* xb, const T* a, const T* b, int k, float& sum_a,
-                           float& sum_b) {
-  constexpr int kStep = kWarpSize * kVector;
+  __device__ PlainRow(const KernelPointers& pointers, int expert, int row, int64_t stride)
+      : row_(pointers.At<T>(expert) + row * stride) {}
+  __device__ Weights Load(int k) const { return LoadWeights<T, kVector>(row_ + k); }
+  __device__ static Inputs LoadInputs(bool keep, const T* x) {
+    return KeepIf<T, kVector>(keep, LoadPack<T, kVector>(x));
+  }
+  __device__ float Dot(const Weights& weights, const Inputs& x, float sum) const {
+#pragma unroll
+    for (int i = 0; i < kVector; ++i) sum = fmaf(ToFloat(weights.values[i]), ToFloat(x.values[i]), sum);
+    return sum;
+  }
+
+ private:
+  const T* row_;
+};
+
+// One row of a quantized matrix.
+template <typename T>
+class CodedRow {
+ public:
+  static constexpr int kWidth = kCodeChunk;
+  static constexpr int kBlocks = kCodedGateUpBlocks;
+  using Element = T;
+  using Weights = CodeChunk;
+  using Inputs = InputChunk<T>;
+
+  __device__ CodedRow(const KernelPointers& pointers, int expert, int row, int64_t)
+      : rows_(pointers.At<void>(expert)), row_(row) {}
+  __device__ Weights Load(int k) const { return rows_.Load(row_, k); }
+  __device__ static Inputs LoadInputs(bool keep, const T* x) { return LoadInputChunk<T>(keep, x); }
+  __device__ float Dot(const Weights& weights, const Inputs& x, float sum) const {
+    float values[kCodeChunk];
+    rows_.Values(weights, values);
+    return rows_.AddDot(weights, values, x, sum);
+  }
+
+ private:
+  CodedRows rows_;
+  int row_;
+};
+
+// This lane's share of xa . a and xb . b over k elements; kUnroll pieces of each are in flight at a time.
+template <typename Row, int kUnroll>
+__device__ void DotTwoRows(const typename Row::Element* xa, const typename Row::Element* xb, const Row& a,
+                           const Row& b, int k, float& sum_a, float& sum_b) {
+  constexpr int kStep = kWarpSize * Row::kWidth;
   const int lane = threadIdx.x % kWarpSize;
-  for (int base = lane * kVector; base < k; base += kStep * kUnroll) {
-    Pack<T, kVector> wa[kUnroll], wb[kUnroll], va[kUnroll], vb[kUnroll];
+  for (int base = lane * Row::kWidth; base < k; base += kStep * kUnroll) {
+    typename Row::Weights wa[kUnroll], wb[kUnroll];
+    typename Row::Inputs va[kUnroll], vb[kUnroll];
 #pragma unroll
     for (int u = 0; u < kUnroll; ++u) {
-      // Past the end the first pack is loaded once more and multiplied with zeros: loads that no branch
+      // Past the end the first piece is loaded once more and multiplied with zeros: loads that no branch
       // depends on are all in flight together.
       const int i = base + u * kStep;
       const bool inside = i < k;
       const int at = inside ? i : base;
-      wa[u] = LoadWeights<T, kVector>(a + at);
-      wb[u] = LoadWeights<T, kVector>(b + at);
-      va[u] = KeepIf<T, kVector>(inside, LoadPack<T, kVector>(xa + at));
-      vb[u] = KeepIf<T, kVector>(inside, LoadPack<T, kVector>(xb + at));
+      wa[u] = a.Load(at);
+      wb[u] = b.Load(at);
+      va[u] = Row::LoadInputs(inside, xa + at);
+      vb[u] = Row::LoadInputs(inside, xb + at);
     }
 #pragma unroll
     for (int u = 0; u < kUnroll; ++u) {
-      sum_a = Dot<T, kVector>(wa[u], va[u], sum_a);
-      sum_b = Dot<T, kVector>(wb[u], vb[u], sum_b);
+      sum_a = a.Dot(wa[u], va[u], sum_a);
+      sum_b = b.Dot(wb[u], vb[u], sum_b);
     }
   }
 }
 
 // One warp per output of one pair; gate and up share the loads of x.
-template <typename T, int kVector>
-__global__ void __launch_bounds__(kThreads, kGateUpBlocks) moe_gate_up_gemv_kernel(const GateUpParams p) {
+template <typename Row>
+__global__ void __launch_bounds__(kThreads, Row::kBlocks) moe_gate_up_gemv_kernel(const GateUpParams p) {
   const int pair = blockIdx.x;
   const int row = blockIdx.y * kWarps + threadIdx.x / kWarpSize;
   if (row >= p.intermediate) return;
+  using T = typename Row::Element;
   const int expert = p.indices[pair];
   const T* x = static_cast<const T*>(p.x) + static_cast<int64_t>(pair / p.top_k) * p.hidden;
   float gate = 0.0f;
   float up = 0.0f;
-  DotTwoRows<T, kVector, 4>(x, x, p.gate.At<T>(expert) + row * p.stride, p.up.At<T>(expert) + row * p.stride,
-                            p.hidden, gate, up);
+  DotTwoRows<Row, 4>(x, x, Row(p.gate, expert, row, p.stride), Row(p.up, expert, row, p.stride), p.hidden,
+                     gate, up);
   gate = WarpSum(gate);
   up = WarpSum(up);
   if (threadIdx.x % kWarpSize == 0) {
@@ -100,11 +148,12 @@ __device__ void StoreSum(const DownParams& p, int token, int column, float sum) 
 }
 
 // One warp per output of one token: its experts two at a time, added in slot order.
-template <typename T, int kVector>
+template <typename Row>
 __global__ void __launch_bounds__(kThreads, kDownBlocks) moe_down_gemv_kernel(const DownParams p) {
   const int token = blockIdx.x;
   const int row = blockIdx.y * kWarps + threadIdx.x / kWarpSize;
   if (row >= p.hidden) return;
+  using T = typename Row::Element;
   const T* activations = static_cast<const T*>(p.activations);
   float sum = 0.0f;
   for (int slot = 0; slot < p.top_k; slot += 2) {
@@ -112,12 +161,12 @@ __global__ void __launch_bounds__(kThreads, kDownBlocks) moe_down_gemv_kernel(co
     // An odd last slot is paired with itself at weight zero.
     const bool both = slot + 1 < p.top_k;
     const int64_t second = both ? first + 1 : first;
-    const T* a = p.down.At<T>(p.indices[first]) + row * p.stride;
-    const T* b = p.down.At<T>(p.indices[second]) + row * p.stride;
+    const Row a(p.down, p.indices[first], row, p.stride);
+    const Row b(p.down, p.indices[second], row, p.stride);
     float dot_a = 0.0f;
     float dot_b = 0.0f;
-    DotTwoRows<T, kVector, 3>(activations + first * p.intermediate, activations + second * p.intermediate, a,
-                              b, p.intermediate, dot_a, dot_b);
+    DotTwoRows<Row, 3>(activations + first * p.intermediate, activations + second * p.intermediate, a, b,
+                       p.intermediate, dot_a, dot_b);
     sum += p.weights[first] * WarpSum(dot_a);
     if (both) sum += p.weights[second] * WarpSum(dot_b);
   }
@@ -219,23 +268,33 @@ __global__ void __launch_bounds__(kThreads, kDownBlocks) moe_down_gemv_transpose
   if (threadIdx.x < kColumns && output < p.hidden) StoreSum(p, token, output, sum);
 }
 
-template <typename T, int kVector>
-cudaError_t LaunchGemvs(const GateUpParams& gate_up, const DownParams& down, int64_t tokens, bool transposed,
-                        cudaStream_t stream) {
-  const int outputs = transposed ? kColumnLanes * kVector : kWarps;
-  const size_t shared_bytes = transposed ? kThreads * kVector * sizeof(float) : 0;
+// `outputs`: of a block.
+cudaError_t LaunchGemvs(void (*gate_kernel)(GateUpParams), void (*down_kernel)(DownParams),
+                        const GateUpParams& gate_up, const DownParams& down, int64_t tokens, int outputs,
+                        size_t shared_bytes, cudaStream_t stream) {
   const int64_t gate_blocks = CeilDiv(gate_up.intermediate, outputs);
   const int64_t down_blocks = CeilDiv(down.hidden, outputs);
   if (gate_blocks > kMaxGridY || down_blocks > kMaxGridY) return cudaErrorInvalidValue;
-  const auto gate_kernel =
-      transposed ? moe_gate_up_gemv_transposed_kernel<T, kVector> : moe_gate_up_gemv_kernel<T, kVector>;
-  const auto down_kernel =
-      transposed ? moe_down_gemv_transposed_kernel<T, kVector> : moe_down_gemv_kernel<T, kVector>;
   const dim3 gate_grid(static_cast<unsigned>(tokens * gate_up.top_k), static_cast<unsigned>(gate_blocks));
   const dim3 down_grid(static_cast<unsigned>(tokens), static_cast<unsigned>(down_blocks));
   SWITCHYARD_RETURN_IF_CUDA_ERROR(
       LaunchKernel(gate_kernel, gate_grid, dim3(kThreads), shared_bytes, stream, gate_up));
   return LaunchKernel(down_kernel, down_grid, dim3(kThreads), shared_bytes, stream, down);
+}
+
+template <typename Row>
+cudaError_t LaunchGemvs(const GateUpParams& gate_up, const DownParams& down, int64_t tokens,
+                        cudaStream_t stream) {
+  return LaunchGemvs(moe_gate_up_gemv_kernel<Row>, moe_down_gemv_kernel<Row>, gate_up, down, tokens, kWarps,
+                     0, stream);
+}
+
+template <typename T, int kVector>
+cudaError_t LaunchTransposedGemvs(const GateUpParams& gate_up, const DownParams& down, int64_t tokens,
+                                  cudaStream_t stream) {
+  return LaunchGemvs(moe_gate_up_gemv_transposed_kernel<T, kVector>,
+                     moe_down_gemv_transposed_kernel<T, kVector>, gate_up, down, tokens,
+                     kColumnLanes * kVector, kThreads * kVector * sizeof(float), stream);
 }
 
 }  // namespace
@@ -257,8 +316,14 @@ cudaError_t LaunchMoeBatchedMm(const MoeExpertsArgs& args, cudaStream_t stream) 
   const bool vectors = AllowsVectors(args);
   return DispatchType(experts.dtype, [&](auto tag) {
     using T = typename decltype(tag)::Type;
-    return vectors ? LaunchGemvs<T, kVectorOf<T>>(gate_up, down, args.tokens, experts.transposed, stream)
-                   : LaunchGemvs<T, 1>(gate_up, down, args.tokens, experts.transposed, stream);
+    constexpr int kVector = kVectorOf<T>;
+    if (experts.coded) return LaunchGemvs<CodedRow<T>>(gate_up, down, args.tokens, stream);
+    if (experts.transposed) {
+      return vectors ? LaunchTransposedGemvs<T, kVector>(gate_up, down, args.tokens, stream)
+                     : LaunchTransposedGemvs<T, 1>(gate_up, down, args.tokens, stream);
+    }
+    return vectors ? LaunchGemvs<PlainRow<T, kVector>>(gate_up, down, args.tokens, stream)
+                   : LaunchGemvs<PlainRow<T, 1>>(gate_up, down, args.tokens, stream);
   });
 }
 

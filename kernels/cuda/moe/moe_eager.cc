@@ -24,6 +24,7 @@ cudaError_t Multiply(GemmContext& gemm, const ExpertTable& experts, const void* 
   linear.w = w;
   linear.w_stride = w_stride;
   linear.transposed = experts.transposed;
+  linear.coded = experts.coded;
   linear.out = out;
   linear.out_dtype = experts.dtype;
   linear.out_stride = n;

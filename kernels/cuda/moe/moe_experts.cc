@@ -1,4 +1,5 @@
 // Argument checks, expert tables and the workspace layout of the three experts implementations.
+#include "../coded_matrix.h"
 #include "moe_internal.h"
 
 namespace switchyard::cuda {
@@ -116,6 +117,9 @@ cudaError_t CheckMoeArgs(ExpertsImplementation implementation, const MoeExpertsA
       experts.down.host == nullptr || (experts.num_experts > 1 && experts.gate.device == nullptr)) {
     return cudaErrorInvalidValue;
   }
+  const bool coded_sizes = !experts.transposed && experts.hidden % kCodeChunk == 0 &&
+                           experts.intermediate % kCodeChunk == 0 && IsAligned16(args.x);
+  if (experts.coded && !coded_sizes) return cudaErrorInvalidValue;
   if (args.tokens == 0) return cudaSuccess;
   const size_t needed = MoeWorkspaceBytes(implementation, experts, args.tokens, args.top_k);
   const bool pointers = args.x != nullptr && args.y != nullptr && args.indices != nullptr &&
@@ -125,6 +129,7 @@ cudaError_t CheckMoeArgs(ExpertsImplementation implementation, const MoeExpertsA
 
 bool AllowsVectors(const MoeExpertsArgs& args) {
   const ExpertTable& experts = args.experts;
+  if (experts.coded) return IsAligned16(args.x) && IsAligned16(args.y);
   const int64_t vector = 16 / static_cast<int64_t>(ElementSize(experts.dtype));
   const bool sizes = experts.hidden % vector == 0 && experts.intermediate % vector == 0 &&
                      experts.gate_stride % vector == 0 && experts.down_stride % vector == 0;

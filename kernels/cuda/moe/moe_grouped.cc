@@ -12,7 +12,7 @@ cudaError_t LaunchGroupedMm(const GroupedMmParams& params, const MoeExpertsArgs&
     return launcher(params, experts.dtype, gate_up, experts.transposed, max_tiles, stream);
   };
   if (experts.dtype == DType::kFloat32 || !AllowsVectors(args)) return launch(LaunchGroupedMmPlain);
-  if (args.use_wgmma) {
+  if (args.use_wgmma && !experts.coded) {
     const cudaError_t status = launch(LaunchGroupedMmSm90);
     if (status != cudaErrorNotSupported) return status;
   }
@@ -40,6 +40,7 @@ cudaError_t LaunchMoeGroupedMm(const MoeExpertsArgs& args, cudaStream_t stream) 
   gate_up.b1 = ToKernel(experts.up);
   gate_up.out = space.activations;
   gate_up.b_stride = experts.gate_stride;
+  gate_up.coded = experts.coded;
   gate_up.n = experts.intermediate;
   gate_up.k = experts.hidden;
   gate_up.top_k = args.top_k;

@@ -1,5 +1,6 @@
 // The grouped product without tensor cores: any dtype, any alignment, either layout. For fp32 checks and for
 // sizes whose rows do not start on 16 bytes.
+#include "../common/coded_rows.cuh"
 #include "../common/numeric.cuh"
 #include "moe_internal.h"
 
@@ -40,14 +41,29 @@ __device__ void LoadRows(const GroupedMmParams& p, const MoeTile& tile, int row0
   }
 }
 
+// One weight matrix, element by element.
 template <typename T>
-__device__ void LoadWeightTile(const T* b, WeightStrides strides, int n, int k, int column0, int k0,
-                               float* out) {
+struct PlainMatrix {
+  __device__ PlainMatrix(const KernelPointers& pointers, int expert, WeightStrides strides_)
+      : data(pointers.At<T>(expert)), strides(strides_) {}
+  __device__ float Element(int n, int k) const { return ToFloat(data[n * strides.n + k * strides.k]); }
+  const T* data;
+  WeightStrides strides;
+};
+struct QuantizedMatrix {
+  __device__ QuantizedMatrix(const KernelPointers& pointers, int expert, WeightStrides)
+      : rows(pointers.At<void>(expert)) {}
+  __device__ float Element(int n, int k) const { return rows.Element(n, k); }
+  CodedRows rows;
+};
+
+template <typename Matrix>
+__device__ void LoadWeightTile(const Matrix& b, int n, int k, int column0, int k0, float* out) {
   for (int i = threadIdx.x; i < kTile * kDepth; i += kThreads) {
     const int column = column0 + i / kDepth;
     const int at = k0 + i % kDepth;
     const bool inside = column < n && at < k;
-    out[i % kDepth * kPitch + i / kDepth] = inside ? ToFloat(b[column * strides.n + at * strides.k]) : 0.0f;
+    out[i % kDepth * kPitch + i / kDepth] = inside ? b.Element(column, at) : 0.0f;
   }
 }
 
@@ -68,18 +84,18 @@ __device__ void Accumulate(const float* a, const float* b, float (&sums)[kPerThr
   }
 }
 
-template <typename T, bool kGateUp>
+template <typename T, typename Matrix, bool kGateUp>
 __device__ void MultiplyRows(const GroupedMmParams& p, WeightStrides strides, const MoeTile& tile, int row0,
                              const SharedTile& shared) {
   const int column0 = blockIdx.x * kTile;
-  const T* b0 = p.b0.At<T>(tile.expert);
-  const T* b1 = kGateUp ? p.b1.At<T>(tile.expert) : nullptr;
+  const Matrix b0(p.b0, tile.expert, strides);
+  const Matrix b1(kGateUp ? p.b1 : p.b0, tile.expert, strides);
   float sums0[kPerThread][kPerThread] = {};
   float sums1[kPerThread][kPerThread] = {};
   for (int k0 = 0; k0 < p.k; k0 += kDepth) {
     LoadRows<T>(p, tile, row0, k0, shared.a);
-    LoadWeightTile<T>(b0, strides, p.n, p.k, column0, k0, shared.b0);
-    if constexpr (kGateUp) LoadWeightTile<T>(b1, strides, p.n, p.k, column0, k0, shared.b1);
+    LoadWeightTile(b0, p.n, p.k, column0, k0, shared.b0);
+    if constexpr (kGateUp) LoadWeightTile(b1, p.n, p.k, column0, k0, shared.b1);
     __syncthreads();
     Accumulate(shared.a, shared.b0, sums0);
     if constexpr (kGateUp) Accumulate(shared.a, shared.b1, sums1);
@@ -101,7 +117,7 @@ __device__ void MultiplyRows(const GroupedMmParams& p, WeightStrides strides, co
   }
 }
 
-template <typename T, bool kGateUp>
+template <typename T, typename Matrix, bool kGateUp>
 __global__ void __launch_bounds__(kThreads)
     moe_grouped_mm_plain_kernel(const GroupedMmParams p, const WeightStrides strides) {
   if (static_cast<int>(blockIdx.y) >= *p.num_tiles) return;
@@ -109,7 +125,7 @@ __global__ void __launch_bounds__(kThreads)
   float* base = reinterpret_cast<float*>(SharedMemory());
   const SharedTile shared = {base, base + kDepth * kPitch, base + 2 * kDepth * kPitch};
   for (int row0 = 0; row0 < tile.rows; row0 += kTile)
-    MultiplyRows<T, kGateUp>(p, strides, tile, row0, shared);
+    MultiplyRows<T, Matrix, kGateUp>(p, strides, tile, row0, shared);
 }
 
 }  // namespace
@@ -122,9 +138,15 @@ cudaError_t LaunchGroupedMmPlain(const GroupedMmParams& params, DType dtype, boo
   const size_t shared_bytes = 3 * kDepth * kPitch * sizeof(float);
   return DispatchType(dtype, [&](auto tag) {
     using T = typename decltype(tag)::Type;
-    const auto kernel =
-        gate_up ? moe_grouped_mm_plain_kernel<T, true> : moe_grouped_mm_plain_kernel<T, false>;
-    return LaunchKernel(kernel, grid, dim3(kThreads), shared_bytes, stream, params, strides);
+    const auto launch = [&](auto kernel) {
+      return LaunchKernel(kernel, grid, dim3(kThreads), shared_bytes, stream, params, strides);
+    };
+    if (params.coded) {
+      return launch(gate_up ? moe_grouped_mm_plain_kernel<T, QuantizedMatrix, true>
+                            : moe_grouped_mm_plain_kernel<T, QuantizedMatrix, false>);
+    }
+    return launch(gate_up ? moe_grouped_mm_plain_kernel<T, PlainMatrix<T>, true>
+                          : moe_grouped_mm_plain_kernel<T, PlainMatrix<T>, false>);
   });
 }
 

@@ -71,9 +71,9 @@ class WarpgroupTile {
 
 // A tile of at most kRows rows, from loads to stores.
 template <typename T, bool kGateUp, int kRows>
-__device__ void ComputeTile(const GroupedMmParams& p, const BlockTile<T>& block, T* shared) {
+__device__ void ComputeTile(const GroupedMmParams& p, const BlockTile& block, T* shared) {
   constexpr int kWidth = kGateUp ? kTileColumns / 2 : kTileColumns;
-  const TileLoader<T, kGateUp, false> loader(p, block);
+  TileLoader<T, kGateUp, WeightLayout::kRows> loader(p, block, nullptr);
   WarpgroupTile<T, kGateUp, kRows> results;
   const int steps = static_cast<int>(CeilDiv(p.k, kTileK));
   for (int s = 0; s < kAhead; ++s) {
@@ -119,8 +119,8 @@ __global__ void __launch_bounds__(kMostThreads, 1) moe_grouped_mm_sm90_kernel(co
   constexpr int kWidth = kGateUp ? kTileColumns / 2 : kTileColumns;
   if (static_cast<int>(blockIdx.y) >= *p.num_tiles) return;
   const MoeTile tile = p.tiles[blockIdx.y];
-  const BlockTile<T> block = {tile, static_cast<int>(blockIdx.x) * kWidth, p.b0.At<T>(tile.expert),
-                              kGateUp ? p.b1.At<T>(tile.expert) : nullptr};
+  const BlockTile block = {tile, static_cast<int>(blockIdx.x) * kWidth, p.b0.At<void>(tile.expert),
+                           kGateUp ? p.b1.At<void>(tile.expert) : nullptr};
   unsigned char* base = SharedMemory();
   T* shared = reinterpret_cast<T*>(base + (kAtom - SharedAddress(base) % kAtom) % kAtom);
   switch ((tile.rows + 31) / 32) {

@@ -48,7 +48,8 @@ MoeWorkspace CarveMoeWorkspace(ExpertsImplementation implementation, const Exper
 // cudaErrorInvalidValue unless sizes, types, pointers and workspace fit together.
 cudaError_t CheckMoeArgs(ExpertsImplementation implementation, const MoeExpertsArgs& args);
 
-// True when every row of every matrix, and the inputs, allow 16-byte accesses.
+// True when every row of every matrix, and the inputs, allow 16-byte accesses; of quantized matrices, the
+// inputs.
 bool AllowsVectors(const MoeExpertsArgs& args);
 
 // One launch: counts, offsets, the sorted permutation and the tiles of indices [pairs].
@@ -64,6 +65,7 @@ struct GroupedMmParams {
   KernelPointers b0, b1;  // gate and up, or down and nothing
   void* out;              // rows of n elements; row i goes to out[sorted_pairs[i]] when scatter, else out[i]
   int64_t b_stride;
+  bool coded;  // b0 and b1 are quantized
   int n;
   int k;
   int top_k;  // > 0: gather

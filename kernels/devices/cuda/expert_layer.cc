@@ -1,49 +1,85 @@
 #include "expert_layer.h"
 
+#include <algorithm>
+#include <stdexcept>
+
+#include "coded_contents.h"
+
 namespace switchyard::ops {
+
+namespace {
+
+bool IsQuantized(const WeightRef& ref) { return ref.values->quantized != nullptr; }
+
+// Kernels read all experts of a layer alike: as codes where all can be, else as elements.
+bool KeepCodes(const std::vector<ExpertRefs>& experts) {
+  return std::all_of(experts.begin(), experts.end(), [](const ExpertRefs& refs) {
+    return CanKeepCodes(refs.gate) && CanKeepCodes(refs.up) && CanKeepCodes(refs.down);
+  });
+}
+
+// Expanded ones come in rows of outputs, plain ones as they are stored.
+void CheckOrders(const std::vector<ExpertRefs>& experts) {
+  const WeightRef *expanded = nullptr, *turned = nullptr;
+  for (const ExpertRefs& refs : experts) {
+    for (const WeightRef* ref : {&refs.gate, &refs.up, &refs.down})
+      (IsQuantized(*ref) ? expanded : ref->transposed ? turned : expanded) = ref;
+  }
+  if (turned == nullptr || expanded == nullptr) return;
+  throw std::runtime_error("experts '" + turned->values->name + "' are stored transposed and plain, '" +
+                           expanded->values->name +
+                           "' otherwise; a GPU reads them in one way only: use device cpu");
+}
+
+}  // namespace
 
 ExpertLayer::ExpertLayer(const MoeExperts& op, DType dtype, int64_t first_number)
     : dtype_(dtype), first_number_(first_number), pointers_(3 * op.experts.size()) {
   const ExpertRefs& first = op.experts.front();
+  const bool as_stored = !IsQuantized(first.gate);
   table_ = {.dtype = dtype,
             .num_experts = static_cast<int>(op.num_experts),
             .hidden = static_cast<int>(op.hidden),
             .intermediate = static_cast<int>(op.intermediate),
-            .transposed = first.gate.transposed,
-            .gate_stride = first.gate.stride,
-            .down_stride = first.down.stride,
+            .transposed = as_stored && first.gate.transposed,
+            .coded = KeepCodes(op.experts),
+            .gate_stride = as_stored ? first.gate.stride : op.hidden,
+            .down_stride = as_stored && first.gate.transposed ? first.down.stride : op.intermediate,
             .gate = {},
             .up = {},
             .down = {}};
+  if (!table_.coded) CheckOrders(op.experts);
   for (const ExpertRefs& refs : op.experts) {
     experts_.push_back({refs, {}, {}, {}, {}, 0, 0, 0});
     DescribeSlot(experts_.back(), op.fused);
   }
 }
 
-// Gate and up of a fused tensor are one block: where it is transposed, their rows alternate.
 void ExpertLayer::DescribeSlot(Expert& expert, bool fused) {
-  const int64_t size = DTypeSize(dtype_);
   const auto& [gate, up, down] = expert.refs;
-  const int64_t matrix = gate.rows * gate.cols;
-  int64_t end = 0;
-  auto add = [&](const WeightRef& ref, int64_t count) {
-    const int64_t offset = end;
-    expert.blocks.push_back({ref.values, ref.First(), count, offset});
-    end += Aligned(count * size);
-    return offset;
+  auto add = [&](const WeightRef& ref) {
+    if (table_.coded) return expert.contents.Append(CodedContents(ref));
+    if (IsQuantized(ref)) return expert.contents.Append(ExpandedContents(ref, dtype_));
+    return expert.contents.Append(PlainContents(*ref.values, ref.First(), ref.rows * ref.cols, dtype_));
   };
-  expert.gate_offset = add(gate, fused ? 2 * matrix : matrix);
-  expert.up_offset = fused ? expert.gate_offset + (up.First() - gate.First()) * size : add(up, matrix);
-  expert.down_offset = add(down, matrix);
-  slot_bytes_ = end;
+  if (fused && !IsQuantized(gate)) {
+    // One block: where it is transposed, rows of gate and up alternate.
+    expert.gate_offset =
+        expert.contents.Append(PlainContents(*gate.values, gate.First(), 2 * gate.rows * gate.cols, dtype_));
+    expert.up_offset = expert.gate_offset + (up.First() - gate.First()) * DTypeSize(dtype_);
+  } else {
+    expert.gate_offset = add(gate);
+    expert.up_offset = add(up);
+  }
+  expert.down_offset = add(down);
+  slot_bytes_ = std::max(slot_bytes_, expert.contents.bytes);
 }
 
 void ExpertLayer::Require(DeviceTensors& tensors) {
   for (Expert& expert : experts_) {
-    expert.gate = tensors.Require(expert.refs.gate);
-    expert.up = tensors.Require(expert.refs.up);
-    expert.down = tensors.Require(expert.refs.down);
+    expert.gate = tensors.Require(expert.refs.gate, form());
+    expert.up = tensors.Require(expert.refs.up, form());
+    expert.down = tensors.Require(expert.refs.down, form());
   }
 }
 

@@ -11,14 +11,8 @@ namespace switchyard::ops {
 
 class ExpertLayer {
  public:
-  // Elements side by side in a stored tensor, and where in a slot they go.
-  struct Block {
-    const StoredTensor* source;
-    int64_t first, count;
-    int64_t offset;  // bytes from the start of the slot
-  };
-
-  // `first_number`: number of expert 0 among all experts of the store.
+  // `first_number`: number of expert 0 among all experts of the store. Throws std::runtime_error where
+  // experts are stored in ways that kernels cannot read together.
   ExpertLayer(const MoeExperts& op, DType dtype, int64_t first_number);
 
   // What kernels are told; complete once the layer is placed.
@@ -27,7 +21,8 @@ class ExpertLayer {
   int64_t first_number() const { return first_number_; }
   // Bytes of a slot that holds one expert.
   int64_t slot_bytes() const { return slot_bytes_; }
-  const std::vector<Block>& blocks(int64_t expert) const { return experts_[expert].blocks; }
+  // Of such a slot.
+  const Contents& contents(int64_t expert) const { return experts_[expert].contents; }
   // Whether the expert at this place has its gate matrix in this tensor.
   bool Has(const StoredTensor& gate, int64_t expert) const {
     return expert >= 0 && expert < count() && experts_[expert].refs.gate.values == &gate;
@@ -50,11 +45,13 @@ class ExpertLayer {
   struct Expert {
     ExpertRefs refs;
     DeviceWeight gate, up, down;  // where all stay
-    std::vector<Block> blocks;
+    Contents contents;
     int64_t gate_offset, up_offset, down_offset;  // bytes from the start of the slot
   };
   void DescribeSlot(Expert& expert, bool fused);
   void Point(int64_t expert, const void* gate, const void* up, const void* down);
+
+  WeightForm form() const { return table_.coded ? WeightForm::kCodes : WeightForm::kElements; }
 
   DType dtype_;
   cuda::ExpertTable table_;

@@ -59,13 +59,10 @@ void ExpertPool::Request(ExpertLayer& layer, const std::vector<int64_t>& wanted)
 
 void ExpertPool::Fetch(const ExpertLayer& layer, const std::vector<Residency::Fetch>& fetches) {
   for (const auto& [number, slot] : fetches) {
-    for (const ExpertLayer::Block& block : layer.blocks(number - layer.first_number())) {
-      const auto type = static_cast<DType>(block.source->type);
-      stager_.Bring({.from = block.source->data + block.first * DTypeSize(type),
-                     .from_type = type,
-                     .count = block.count,
-                     .to = Slot(slot) + block.offset});
-      fetched_bytes_ += block.count * DTypeSize(type);
+    for (const auto& [source, offset] : layer.contents(number - layer.first_number()).parts) {
+      stager_.Bring(
+          {.source = source.get(), .first = 0, .count = source->count(), .to = Slot(slot) + offset});
+      fetched_bytes_ += source->count() * source->item_bytes();
     }
     fetches_++;
   }

@@ -1,14 +1,12 @@
 #include "stager.h"
 
 #include <algorithm>
-#include <cstring>
-
-#include "../../common/float_types.h"
+#include <stdexcept>
 
 namespace switchyard::ops {
 namespace {
 
-constexpr int64_t kChunkElements = 4 << 20;
+constexpr int64_t kBufferBytes = 16 << 20;
 
 }  // namespace
 
@@ -22,7 +20,7 @@ Stager::Stager(CudaDevice& device, DType to_type, Stream stream)
       CheckCuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream");
     }
     for (Buffer& buffer : buffers_) {
-      CheckCuda(cudaHostAlloc(&buffer.host, kChunkElements * sizeof(float), cudaHostAllocDefault),
+      CheckCuda(cudaHostAlloc(&buffer.host, kBufferBytes, cudaHostAllocDefault),
                 "allocating page-locked memory");
       CheckCuda(cudaEventCreateWithFlags(&buffer.sent, cudaEventDisableTiming), "making an event");
     }
@@ -49,31 +47,38 @@ void Stager::Release() {
 
 void Stager::Bring(const Transfer& transfer) {
   device_.Enter();
-  const int64_t from_size = DTypeSize(transfer.from_type), to_size = DTypeSize(to_type_);
-  for (int64_t first = 0; first < transfer.count; first += kChunkElements) {
-    BringChunk({.from = transfer.from + first * from_size,
-                .from_type = transfer.from_type,
-                .count = std::min(kChunkElements, transfer.count - first),
-                .to = static_cast<std::byte*>(transfer.to) + first * to_size});
+  const Source& source = *transfer.source;
+  const int64_t most = std::max<int64_t>(kBufferBytes / source.item_bytes(), 1);
+  for (int64_t done = 0; done < transfer.count; done += most) {
+    BringChunk({.source = &source,
+                .first = transfer.first + done,
+                .count = std::min(most, transfer.count - done),
+                .to = transfer.to + done * source.DeviceBytes(to_type_)});
   }
 }
 
 void Stager::BringChunk(const Transfer& chunk) {
+  const Source& source = *chunk.source;
+  const int64_t bytes = chunk.count * source.item_bytes();
+  if (bytes > kBufferBytes) {
+    throw std::runtime_error("a row of weights has " + std::to_string(bytes) +
+                             " bytes, more than are brought to a GPU at a time");
+  }
   Buffer& buffer = buffers_[turn_];
   turn_ = 1 - turn_;
   CheckCuda(cudaEventSynchronize(buffer.sent), "uploading weights");
-  const auto bytes = static_cast<size_t>(chunk.count * DTypeSize(chunk.from_type));
-  std::memcpy(buffer.host, chunk.from, bytes);
+  source.Read(chunk.first, chunk.count, static_cast<std::byte*>(buffer.host));
   void* to = chunk.to;
-  if (chunk.from_type != to_type_) {
-    if (buffer.device == nullptr)
-      buffer.device = device_.Allocate(kChunkElements * sizeof(float), "weights on their way");
+  if (source.elements() > 0 && source.type() != to_type_) {
+    if (buffer.device == nullptr) buffer.device = device_.Allocate(kBufferBytes, "weights on their way");
     to = buffer.device;
   }
-  CheckCuda(cudaMemcpyAsync(to, buffer.host, bytes, cudaMemcpyHostToDevice, stream_), "uploading weights");
+  CheckCuda(cudaMemcpyAsync(to, buffer.host, static_cast<size_t>(bytes), cudaMemcpyHostToDevice, stream_),
+            "uploading weights");
   if (to != chunk.to) {
-    CheckCuda(cuda::LaunchConvert(to, chunk.from_type, chunk.to, to_type_, chunk.count, stream_),
-              "converting weights");
+    CheckCuda(
+        cuda::LaunchConvert(to, source.type(), chunk.to, to_type_, chunk.count * source.elements(), stream_),
+        "converting weights");
   }
   CheckCuda(cudaEventRecord(buffer.sent, stream_), "uploading weights");
 }

@@ -1,20 +1,20 @@
-// Brings tensors from mapped files to a GPU: file → page-locked buffer → GPU, where other element types are
+// Brings weights from mapped files to a GPU: file → page-locked buffer → GPU, where other element types are
 // converted.
 #pragma once
 #include <cuda_runtime.h>
 
 #include <cstddef>
 
+#include "contents.h"
 #include "device.h"
 
 namespace switchyard::ops {
 
-// Elements that lie side by side in a file, and where on the GPU they belong.
+// Items of a source, and where on the GPU the first of them belongs.
 struct Transfer {
-  const std::byte* from = nullptr;
-  DType from_type = DType::kFloat32;
-  int64_t count = 0;
-  void* to = nullptr;
+  const Source* source = nullptr;
+  int64_t first = 0, count = 0;
+  std::byte* to = nullptr;
 };
 
 // For one thread at a time. Two buffers take turns: one is filled while the other is under way.
@@ -27,7 +27,7 @@ class Stager {
   Stager(const Stager&) = delete;
   Stager& operator=(const Stager&) = delete;
 
-  // Enqueues; what the file holds has been read when this returns.
+  // Enqueues; the source has been read when this returns.
   void Bring(const Transfer& transfer);
   void Wait();
 

@@ -49,7 +49,7 @@ std::vector<ExpertLayer*> CudaStore::Unplaced() {
 void CudaStore::Upload(const std::function<bool(int64_t, int64_t)>& progress) {
   std::lock_guard<std::mutex> upload_lock(upload_mutex_);
   const std::vector<ExpertLayer*> layers = Unplaced();
-  const int64_t dense_bytes = tensors_.BytesOf(tensors_.Pending());
+  const int64_t dense_bytes = BytesOf(tensors_.Pending());
   int64_t expert_bytes = 0;
   for (const ExpertLayer* layer : layers) expert_bytes += layer->slot_bytes() * layer->count();
   const bool fits =
@@ -59,12 +59,16 @@ void CudaStore::Upload(const std::function<bool(int64_t, int64_t)>& progress) {
     for (ExpertLayer* layer : layers) layer->Require(tensors_);
   }
   const std::vector<DeviceTensor*> tensors = tensors_.Pending();
-  const int64_t bytes = tensors_.BytesOf(tensors);
+  const int64_t bytes = BytesOf(tensors);
   Allocate(tensors, bytes);
   std::vector<Transfer> transfers;
   for (const DeviceTensor* tensor : tensors) {
-    const StoredTensor& source = *tensor->source;
-    transfers.push_back({source.data, static_cast<DType>(source.type), tensor->elements, tensor->data});
+    for (const Contents::Part& part : tensor->contents.parts) {
+      transfers.push_back({.source = part.source.get(),
+                           .first = 0,
+                           .count = part.source->count(),
+                           .to = static_cast<std::byte*>(tensor->data) + part.offset});
+    }
   }
   try {
     ops::Upload(*device_, dtype_, transfers, progress);
@@ -150,13 +154,13 @@ void CudaStore::Allocate(const std::vector<DeviceTensor*>& tensors, int64_t byte
     int64_t end = 0;
     const DeviceTensor* first = tensors.back();
     for (const DeviceTensor* tensor : tensors) {
-      end += tensors_.BytesOf(*tensor);
+      end += tensor->contents.bytes;
       if (end <= static_cast<int64_t>(free)) continue;
       first = tensor;
       break;
     }
     throw std::runtime_error("the weights do not fit on the GPU: tensor '" + first->source->name + "' (" +
-                             Gigabytes(tensors_.BytesOf(*first)) + ") is the first without room; all need " +
+                             Gigabytes(first->contents.bytes) + ") is the first without room; all need " +
                              Gigabytes(bytes) + ", " + Gigabytes(static_cast<int64_t>(free)) + " of " +
                              Gigabytes(static_cast<int64_t>(total)) +
                              " are free. Set maxMemory (--max-memory) to keep only the experts in use there");
@@ -167,7 +171,7 @@ void CudaStore::Allocate(const std::vector<DeviceTensor*>& tensors, int64_t byte
   auto* at = static_cast<std::byte*>(memory);
   for (DeviceTensor* tensor : tensors) {
     tensor->data = at;
-    at += tensors_.BytesOf(*tensor);
+    at += tensor->contents.bytes;
   }
 }
 

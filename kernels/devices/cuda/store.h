@@ -24,7 +24,9 @@ class CudaStore final : public DeviceStore {
 
   // While a session opens: what an op will need. It arrives with the next Upload. Sessions that name the same
   // experts share a layer.
-  DeviceWeight Require(const WeightRef& ref) { return tensors_.Require(ref); }
+  DeviceWeight Require(const WeightRef& ref, WeightForm form = WeightForm::kElements) {
+    return tensors_.Require(ref, form);
+  }
   ExpertLayer& RequireExperts(const MoeExperts& op);
 
   // While a session opens: that its runs read tables where the host maps them.

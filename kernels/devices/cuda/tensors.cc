@@ -1,31 +1,43 @@
 #include "tensors.h"
 
-#include <stdexcept>
+#include "coded_contents.h"
 
 namespace switchyard::ops {
+namespace {
 
-int64_t Aligned(int64_t bytes) {
-  constexpr int64_t kAlignment = 256;
-  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+Contents ContentsOf(const WeightRef& ref, WeightForm form, DType dtype) {
+  const StoredTensor& source = *ref.values;
+  if (form == WeightForm::kCodes) return CodedContents(ref);
+  if (source.quantized != nullptr) return ExpandedContents(ref, dtype);
+  return PlainContents(source, 0, static_cast<int64_t>(source.bytes) / DTypeSize(ref.dtype()), dtype);
 }
+
+}  // namespace
 
 const void* DeviceWeight::Data(DType dtype) const {
   if (tensor == nullptr) return nullptr;
+  if (is_quantized()) return tensor->data;
   return static_cast<const std::byte*>(tensor->data) + ref.First() * DTypeSize(dtype);
 }
 
-DeviceWeight DeviceTensors::Require(const WeightRef& ref) {
-  if (ref.empty()) return {nullptr, ref};
+DeviceTensors::Key DeviceTensors::KeyOf(const WeightRef& ref, WeightForm form) {
   const StoredTensor& source = *ref.values;
-  if (source.quantized != nullptr)
-    throw std::runtime_error("tensor '" + source.name + "' is quantized; a GPU reads plain weights only");
+  if (source.quantized == nullptr) return {source.data, source.bytes, nullptr, {}, form};
+  return {source.quantized->codes,
+          source.bytes,
+          source.quantized->scales,
+          {ref.first_row, ref.first_col, ref.rows, ref.cols},
+          form};
+}
+
+DeviceWeight DeviceTensors::Require(const WeightRef& ref, WeightForm form) {
+  if (ref.empty()) return {nullptr, ref};
+  if (!CanKeepCodes(ref)) form = WeightForm::kElements;
   std::lock_guard<std::mutex> lock(mutex_);
-  std::unique_ptr<DeviceTensor>& tensor = tensors_[{source.data, source.bytes}];
-  if (tensor == nullptr) {
-    const int64_t elements = static_cast<int64_t>(source.bytes) / DTypeSize(ref.dtype());
-    tensor = std::make_unique<DeviceTensor>(DeviceTensor{&source, elements, nullptr});
-  }
-  return {tensor.get(), ref};
+  std::unique_ptr<DeviceTensor>& tensor = tensors_[KeyOf(ref, form)];
+  if (tensor == nullptr)
+    tensor = std::make_unique<DeviceTensor>(DeviceTensor{ref.values, ContentsOf(ref, form, dtype_), nullptr});
+  return {tensor.get(), ref, form};
 }
 
 std::vector<DeviceTensor*> DeviceTensors::Pending() {
@@ -37,13 +49,9 @@ std::vector<DeviceTensor*> DeviceTensors::Pending() {
   return tensors;
 }
 
-int64_t DeviceTensors::BytesOf(const DeviceTensor& tensor) const {
-  return Aligned(tensor.elements * DTypeSize(dtype_));
-}
-
-int64_t DeviceTensors::BytesOf(const std::vector<DeviceTensor*>& tensors) const {
+int64_t BytesOf(const std::vector<DeviceTensor*>& tensors) {
   int64_t bytes = 0;
-  for (const DeviceTensor* tensor : tensors) bytes += BytesOf(*tensor);
+  for (const DeviceTensor* tensor : tensors) bytes += tensor->contents.bytes;
   return bytes;
 }
 

@@ -1,20 +1,25 @@
-// Which stored tensors stay on a GPU as they are.
+// Which weights stay on a GPU.
 #pragma once
+#include <array>
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <mutex>
-#include <utility>
+#include <tuple>
 #include <vector>
 
 #include "../../weights/weight_ref.h"
+#include "contents.h"
 
 namespace switchyard::ops {
 
-// A tensor that stays on the GPU; has an address once it was uploaded.
+// How a weight lies there: as elements of the session's type, or as a cuda::CodedMatrix.
+enum class WeightForm { kElements, kCodes };
+
+// What stays on the GPU: a plain tensor, or a matrix of a quantized one. Has an address once it was uploaded.
 struct DeviceTensor {
   const StoredTensor* source = nullptr;
-  int64_t elements = 0;
+  Contents contents;
   void* data = nullptr;
 };
 
@@ -22,12 +27,18 @@ struct DeviceTensor {
 struct DeviceWeight {
   const DeviceTensor* tensor = nullptr;  // null where `ref` is empty
   WeightRef ref;
-  // Its address, where the tensor's elements are of type `dtype`.
-  const void* Data(DType dtype) const;
-};
+  WeightForm form = WeightForm::kElements;
 
-// Bytes as they are laid out on a GPU: up to the next multiple of an alignment that suits every kernel.
-int64_t Aligned(int64_t bytes);
+  bool coded() const { return form == WeightForm::kCodes; }
+  // Of elements of a quantized matrix, which come in rows of outputs, or of a plain tensor, as it is stored.
+  int64_t stride() const { return is_quantized() ? ref.cols : ref.stride; }
+  bool transposed() const { return !is_quantized() && ref.transposed; }
+  // Its address: of its elements, which are of type `dtype`, or of its codes.
+  const void* Data(DType dtype) const;
+
+ private:
+  bool is_quantized() const { return tensor != nullptr && ref.values->quantized != nullptr; }
+};
 
 // Any thread may call; whoever holds the lock waits for nothing else, since a session that opens wants it
 // while it holds the device's run_mutex.
@@ -36,17 +47,23 @@ class DeviceTensors {
   explicit DeviceTensors(DType dtype) : dtype_(dtype) {}
 
   // While a session opens: what an op will need, which arrives with the next upload. Handles that name the
-  // same bytes share a tensor.
-  DeviceWeight Require(const WeightRef& ref);
+  // same bytes share a tensor. Quantized matrices keep their codes where `form` allows it and they can
+  // (coded_contents.h).
+  DeviceWeight Require(const WeightRef& ref, WeightForm form = WeightForm::kElements);
   // Tensors that are yet to come, in the order of the files.
   std::vector<DeviceTensor*> Pending();
-  int64_t BytesOf(const DeviceTensor& tensor) const;
-  int64_t BytesOf(const std::vector<DeviceTensor*>& tensors) const;
 
  private:
+  // Bytes of a plain tensor; or codes, and which part of them in which form.
+  using Key = std::tuple<const std::byte*, size_t, const std::byte*, std::array<int64_t, 4>, WeightForm>;
+  static Key KeyOf(const WeightRef& ref, WeightForm form);
+
   DType dtype_;
   std::mutex mutex_;  // of tensors_
-  std::map<std::pair<const std::byte*, size_t>, std::unique_ptr<DeviceTensor>> tensors_;
+  std::map<Key, std::unique_ptr<DeviceTensor>> tensors_;
 };
+
+// Bytes on the GPU.
+int64_t BytesOf(const std::vector<DeviceTensor*>& tensors);
 
 }  // namespace switchyard::ops

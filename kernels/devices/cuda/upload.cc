@@ -7,29 +7,32 @@
 #include <stdexcept>
 #include <thread>
 
-#include "../../common/float_types.h"
 #include "../../common/start_threads.h"
 
 namespace switchyard::ops {
 namespace {
 
 // What one thread brings between two looks at how far the upload is.
-constexpr int64_t kPieceElements = 16 << 20;
+constexpr int64_t kPieceBytes = 64 << 20;
 // More threads do not read a file faster; each has page-locked buffers of its own.
 constexpr int kUploadThreads = 4;
 
-std::vector<Transfer> Pieces(const std::vector<Transfer>& transfers, DType to_type) {
+std::vector<Transfer> Pieces(const std::vector<Transfer>& transfers, DType dtype) {
   std::vector<Transfer> pieces;
   for (const Transfer& whole : transfers) {
-    for (int64_t first = 0; first < whole.count; first += kPieceElements) {
-      pieces.push_back({.from = whole.from + first * DTypeSize(whole.from_type),
-                        .from_type = whole.from_type,
-                        .count = std::min(kPieceElements, whole.count - first),
-                        .to = static_cast<std::byte*>(whole.to) + first * DTypeSize(to_type)});
+    const Source& source = *whole.source;
+    const int64_t most = std::max<int64_t>(kPieceBytes / source.item_bytes(), 1);
+    for (int64_t done = 0; done < whole.count; done += most) {
+      pieces.push_back({.source = &source,
+                        .first = whole.first + done,
+                        .count = std::min(most, whole.count - done),
+                        .to = whole.to + done * source.DeviceBytes(dtype)});
     }
   }
   return pieces;
 }
+
+int64_t BytesOf(const Transfer& transfer) { return transfer.count * transfer.source->item_bytes(); }
 
 }  // namespace
 
@@ -37,7 +40,7 @@ void Upload(CudaDevice& device, DType dtype, const std::vector<Transfer>& transf
             const std::function<bool(int64_t, int64_t)>& progress) {
   const std::vector<Transfer> pieces = Pieces(transfers, dtype);
   int64_t total = 0;
-  for (const Transfer& piece : pieces) total += piece.count * DTypeSize(piece.from_type);
+  for (const Transfer& piece : pieces) total += BytesOf(piece);
   std::atomic<size_t> next{0};
   std::atomic<bool> stop{false};
   std::mutex mutex;
@@ -49,7 +52,7 @@ void Upload(CudaDevice& device, DType dtype, const std::vector<Transfer>& transf
       for (size_t i = next++; i < pieces.size() && !stop; i = next++) {
         stager.Bring(pieces[i]);
         std::lock_guard<std::mutex> lock(mutex);
-        done += pieces[i].count * DTypeSize(pieces[i].from_type);
+        done += BytesOf(pieces[i]);
         if (!progress(done, total)) stop = true;
       }
       stager.Wait();

@@ -104,3 +104,7 @@ void CausalConvMatchesTheReference();
 void CausalConvRefusesRowsThatDoNotFit();
 void NgramRowsWrapAround();
 void EmbeddingAndConversion();
+void CodesAreWhatTheSpecificationSays();
+void CodedLinearMatchesTheReference();
+void CodedExpertsMatchTheReference();
+void CodedGatedMlpMatchesTheReference();

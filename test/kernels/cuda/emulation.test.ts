@@ -9,6 +9,8 @@ if (process.platform === 'linux') {
     'top-k of NaN stays in range',
     'gated MLP matches the reference',
     'linear matches the reference',
+    'codes are what the specification says',
+    'gated MLP over codes matches the reference',
     'rows are read from the device',
     'attention refuses sizes that do not fit',
     'top candidates match a sort',

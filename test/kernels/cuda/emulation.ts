@@ -12,7 +12,11 @@ const cudaKernels = kernelSources.filter((path) => basename(path) !== 'gemm_cubl
 /** The program that compares every CUDA kernel with plain loops. */
 export const KERNEL_TESTS: NativeProgram = {
   name: 'emulation',
-  sources: [...cudaKernels, ...filesIn(tests, 'emulation_test.cc', '_cases.cc')],
+  sources: [
+    ...cudaKernels,
+    ...deviceSources.filter((path) => /\/(coded_)?contents\.cc$/.test(path)),
+    ...filesIn(tests, 'emulation_test.cc', '_cases.cc'),
+  ],
   options: OPTIONS,
 };
 
@@ -32,6 +36,10 @@ export const KERNEL_CASES = [
   'gated MLP matches the reference',
   'linear matches the reference',
   'embedding rows and conversion',
+  'codes are what the specification says',
+  'linear over codes matches the reference',
+  'experts over codes match the reference',
+  'gated MLP over codes matches the reference',
   'attention over a cache matches the reference',
   'rows share blocks',
   'rows are read from the device',

@@ -28,7 +28,7 @@ EmbeddingOnCuda::EmbeddingOnCuda(const KernelInfo& info, CudaSession& session) :
     session.store->NoteRowsOnHost();
     on_host_ = std::make_unique<HostRows>(*session.device, op.parts);
   } else {
-    table_ = session.store->Require(op.parts.front());
+    table_ = session.store->Require(op.parts.front(), WeightForm::kCodes);
   }
 }
 
@@ -40,6 +40,12 @@ void EmbeddingOnCuda::Compute(KernelContext& context) {
   float* out = context.Output<float>(0, shape);
   if (ids.Count() == 0) return;
   if (on_host_ != nullptr) return on_host_->Read(ids.As<int64_t>(), ids.Count(), out);
+  if (table_.coded()) {
+    return CheckCuda(
+        cuda::LaunchCodedEmbeddingRows(table_.Data(session_.dtype()), static_cast<int>(width_),
+                                       ids.As<int64_t>(), ids.Count(), out, session_.device->cuda_stream()),
+        "looking up embeddings");
+  }
   CheckCuda(cuda::LaunchEmbeddingRows(table_.Data(session_.dtype()), session_.dtype(),
                                       static_cast<int>(width_), ids.As<int64_t>(), ids.Count(), out,
                                       DType::kFloat32, session_.device->cuda_stream()),

@@ -1,6 +1,7 @@
 #include <string>
 
 #include "../../../ops/gated_mlp.h"
+#include "../coded_contents.h"
 #include "ops_cuda.h"
 
 namespace switchyard::ops {
@@ -20,9 +21,12 @@ class GatedMlpOnCuda {
 GatedMlpOnCuda::GatedMlpOnCuda(const KernelInfo& info, CudaSession& session)
     : session_(session), node_(info.node()) {
   const GatedMlp op(info, session.store->weights());
-  gate_ = session.store->Require(op.gate);
-  up_ = session.store->Require(op.up);
-  down_ = session.store->Require(op.down);
+  // Kernels read the three alike.
+  const bool keep = CanKeepCodes(op.gate) && CanKeepCodes(op.up) && CanKeepCodes(op.down);
+  const WeightForm form = keep ? WeightForm::kCodes : WeightForm::kElements;
+  gate_ = session.store->Require(op.gate, form);
+  up_ = session.store->Require(op.up, form);
+  down_ = session.store->Require(op.down, form);
   output_gate_ = session.store->Require(op.output_gate);
 }
 
@@ -40,8 +44,9 @@ void GatedMlpOnCuda::Compute(KernelContext& context) {
                                    .hidden = static_cast<int>(hidden),
                                    .intermediate = static_cast<int>(gate_.ref.rows),
                                    .transposed = false,
-                                   .gate_stride = gate_.ref.stride,
-                                   .down_stride = down_.ref.stride,
+                                   .coded = gate_.coded(),
+                                   .gate_stride = gate_.stride(),
+                                   .down_stride = down_.stride(),
                                    .gate = {nullptr, &pointers[0]},
                                    .up = {nullptr, &pointers[1]},
                                    .down = {nullptr, &pointers[2]}};

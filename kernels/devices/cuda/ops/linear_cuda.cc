@@ -21,7 +21,8 @@ class LinearOnCuda {
 LinearOnCuda::LinearOnCuda(const KernelInfo& info, CudaSession& session)
     : session_(session), node_(info.node()) {
   const Linear op(info, session.store->weights());
-  for (const WeightRef& weight : op.weights) weights_.push_back(session.store->Require(weight));
+  for (const WeightRef& weight : op.weights)
+    weights_.push_back(session.store->Require(weight, WeightForm::kCodes));
   for (const WeightRef& bias : op.biases) biases_.push_back(session.store->Require(bias));
 }
 
@@ -50,8 +51,9 @@ void LinearOnCuda::Compute(KernelContext& context) {
                                            .a = a,
                                            .a_stride = shape.cols,
                                            .w = weights_[i].Data(dtype),
-                                           .w_stride = shape.stride,
-                                           .transposed = shape.transposed,
+                                           .w_stride = weights_[i].stride(),
+                                           .transposed = weights_[i].transposed(),
+                                           .coded = weights_[i].coded(),
                                            .bias = biases_[i].Data(dtype),
                                            .out = outputs[i],
                                            .out_dtype = DType::kFloat32,

@@ -1,0 +1,3 @@
+import { QUANTIZED_MODELS, testQuantizedOnGpu } from './gpu-quantized.ts';
+
+testQuantizedOnGpu(QUANTIZED_MODELS);
