@@ -1,3 +1,4 @@
+import { CheckpointError } from '../errors.ts';
 import type { Value } from '../graph/graph.ts';
 import type { Scope } from './scope.ts';
 
@@ -37,25 +38,42 @@ export function ngramTable(
 ): Value {
   const hashes = defaultHashes(config, index);
   const stored = (name: string, values: readonly bigint[]) =>
-    g.graph.int64(g.graph.weights.integers(g.name(name), [values.length]) ?? values);
+    g.graph.weights.integers(g.name(name), [values.length]) ?? values;
+  const sizes = stored('ngram_heads_vocab_sizes', hashes.sizes);
+  const offsets = stored('ngram_heads_offsets', hashes.offsets);
+  const total = hashes.sizes.reduce((sum, size) => sum + Number(size), 0);
+  const divisor = config.make_ngram_vocab_size_divisible_by;
+  const tableRows = Math.ceil(total / divisor) * divisor;
+  for (const [head, size] of sizes.entries())
+    assertWithin(g, head, { size, offset: offsets[head] as bigint }, tableRows);
   const [rows] = g.ownOps(
     'NgramRows',
     [
-      ...[ids.own, ids.preceding, stored('layer_multipliers', hashes.multipliers)],
-      stored('ngram_heads_vocab_sizes', hashes.sizes),
-      stored('ngram_heads_offsets', hashes.offsets),
+      ...[ids.own, ids.preceding, g.graph.int64(stored('layer_multipliers', hashes.multipliers))],
+      ...[g.graph.int64(sizes), g.graph.int64(offsets)],
     ],
     { end_id: config.endId },
   ) as [Value];
-  const total = hashes.sizes.reduce((sum, size) => sum + Number(size), 0);
-  const [weight, ...parts] = tableParts(g.at('ngram_embedding'), config, total);
+  const [weight, ...parts] = tableParts(g.at('ngram_embedding'), config, tableRows);
   return g.ownOps('Embedding', [rows], { weight: weight as number, parts, on_host: 1 })[0] as Value;
 }
 
+/** A GPU, where rows are found, does not look whether the table has them. */
+function assertWithin(
+  g: Scope,
+  head: number,
+  { size, offset }: { readonly size: bigint; readonly offset: bigint },
+  tableRows: number,
+): void {
+  if (size > 0n && offset >= 0n && offset + size <= BigInt(tableRows)) return;
+  throw new CheckpointError(
+    `${g.name('ngram_heads_vocab_sizes')} and ngram_heads_offsets give head ${head} the ${size} rows from row ${offset} on; ` +
+      `expected some of the ${tableRows} rows of the table`,
+  );
+}
+
 /** Handles of the tensors that make up the table, in their order. */
-function tableParts(g: Scope, config: NgramConfig, total: number): number[] {
-  const divisor = config.make_ngram_vocab_size_divisible_by;
-  const rows = Math.ceil(total / divisor) * divisor;
+function tableParts(g: Scope, config: NgramConfig, rows: number): number[] {
   const width = config.ple_embed_dim / ngramHeads(config);
   if (g.graph.weights.info(g.name('weight'))) return [g.table('weight', [rows, width])];
   // As torch.chunk cuts it.

@@ -21,15 +21,9 @@ import {
   goldenModel,
   maxDifference,
   readJson,
-  readTensors,
 } from '../helpers/goldens.ts';
+import { type MediaPrompt, mediaGolden } from '../helpers/media-goldens.ts';
 import { wav } from '../media/wav.ts';
-
-interface Prompt extends GoldenPrompt {
-  images: string[];
-  sounds?: string[];
-  text: string;
-}
 
 const FOLDER = goldenModel('qwen3_omni_moe_l');
 const LOGITS = 1e-4;
@@ -39,15 +33,12 @@ interface Batch {
   attention_mask: number[][];
   tokens: number[][];
 }
+const { tensors, spectrogram, inputsOf: heardInputs } = mediaGolden('qwen3_omni_moe_l');
+type Prompt = MediaPrompt;
 const golden = readJson<{ prompts: Prompt[]; batches: Batch[]; text: GoldenModel }>(FOLDER, 'expected.json');
 const heard = golden.prompts.filter(({ sounds = [] }) => sounds.length > 0);
-type Golden = { data: Float32Array; shape: number[] };
-const tensors = readTensors(join(FOLDER, 'expected.safetensors')) as Map<string, Golden>;
 const silent = golden.prompts.filter(({ sounds = [] }) => sounds.length === 0);
 const greedy = (count: number) => ({ doSample: false, eosTokenId: [], maxNewTokens: count });
-
-/** A text with places for so many pictures. */
-const pictureMarks = (count: number) => '<|vision_start|><|image_pad|><|vision_end|>'.repeat(count);
 
 describe('qwen3_omni_moe', () => {
   let model: ImageTextToText;
@@ -96,29 +87,8 @@ describe('qwen3_omni_moe', () => {
     });
   });
 
-  /** A spectrogram of the goldens. */
-  const spectrogram = (name: string) => {
-    const { data, shape } = tensors.get(`sound.${name}.input_features`) as Golden;
-    return { data, frames: shape[1] as number };
-  };
-  /** A prompt as the processor would lay it out, were the sound at hand. */
-  const heardInputs = async ({ images, sounds = [], ...prompt }: Prompt) => {
-    const pictures = images.map((name) => join(FOLDER, 'images', `${name}.png`));
-    const seen =
-      pictures.length > 0
-        ? await processor({ text: pictureMarks(pictures.length), images: pictures })
-        : undefined;
-    const { data, frames } = spectrogram(sounds[0] as string);
-    return {
-      ...(seen && { pixelValues: seen.pixelValues, imageGridThw: seen.imageGridThw }),
-      inputIds: [prompt.input_ids],
-      inputFeatures: { data, dims: [1, data.length / frames, frames] as [number, number, number] },
-      featureAttentionMask: [Array<number>(frames).fill(1)],
-    };
-  };
-
   it.each(heard)('hears as transformers does: $name', async (prompt) => {
-    const inputs = (await heardInputs(prompt)) as ImageTextForwardInputs;
+    const inputs = await heardInputs(prompt, processor);
     expectLogits((await model.forward(inputs)).logits, prompt);
     const { tokens } = prompt.greedy;
     const { sequences } = await model.generate({ ...inputs, ...greedy(tokens.length) });
@@ -127,12 +97,9 @@ describe('qwen3_omni_moe', () => {
 
   it('decodes a batch of which one row hears as transformers does', async () => {
     const batch = golden.batches.find(({ rows }) => rows.includes('p1')) as Batch;
-    const { inputFeatures, featureAttentionMask } = await heardInputs(heard[0] as Prompt);
+    const heardAlone = await heardInputs(heard[0] as Prompt, processor);
     const { input_ids: inputIds, attention_mask: attentionMask } = batch;
-    const { sequences } = await model.generate({
-      ...{ inputIds, attentionMask, inputFeatures, featureAttentionMask },
-      ...greedy(12),
-    });
+    const { sequences } = await model.generate({ ...heardAlone, inputIds, attentionMask, ...greedy(12) });
     expect(sequences.map((row) => row.slice(-12))).toEqual(batch.tokens);
   });
 
@@ -213,7 +180,7 @@ describe('qwen3_omni_moe', () => {
     await expect(model.forward({ inputIds: [heardPrompt.input_ids] })).rejects.toThrow(
       /43 audio placeholders, but inputFeatures stand for 0/,
     );
-    const inputs = (await heardInputs(heardPrompt)) as ImageTextForwardInputs;
+    const inputs = await heardInputs(heardPrompt, processor);
     await expect(model.forward({ ...inputs, featureAttentionMask: [[1]] })).rejects.toThrow(InputError);
     const bare: ImageTextForwardInputs = { ...inputs };
     delete bare.featureAttentionMask;

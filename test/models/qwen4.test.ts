@@ -135,6 +135,17 @@ describe('a checkpoint of qwen4_exp', () => {
     ).rejects.toThrow(/layer_multipliers in .* has dtype I64 and shape \[3\]; expected I64 \[5\]/);
   });
 
+  it('is refused where hashes lead out of the table', async () => {
+    const folder = await renamed('no such name', 'no such name');
+    const { header, start, bytes } = await readShard(join(folder, SHARD));
+    const name = 'model.language_model.layers.1.ple.ple_embedding.ngram_heads_offsets';
+    bytes.writeBigInt64LE(-1n, start + header[name].data_offsets[0]);
+    await writeFile(join(folder, SHARD), bytes);
+    await expect(load(folder)).rejects.toThrow(
+      /ngram_heads_offsets give head 0 the \d+ rows from row -1 on; expected some of the \d+ rows/,
+    );
+  });
+
   it('gives the same logits for a prompt in passes of any length, across blocks of its index', async () => {
     const { engine, release } = await loadModel(FOLDER, { dtype: 'float32', threads: 2 }, 'logits');
     const ids = prompt.input_ids;
@@ -170,14 +181,18 @@ async function textConfig(fields: object): Promise<object> {
   return { ...text_config, ...fields };
 }
 
+async function readShard(file: string) {
+  const bytes = await readFile(file);
+  const length = Number(bytes.readBigUInt64LE(0));
+  return { header: JSON.parse(bytes.toString('utf8', 8, 8 + length)), start: 8 + length, bytes };
+}
+
 /** The hashes that the checkpoint stores. */
 async function storedHashes() {
-  const bytes = await readFile(join(FOLDER, SHARD));
-  const length = Number(bytes.readBigUInt64LE(0));
-  const header = JSON.parse(bytes.toString('utf8', 8, 8 + length));
+  const { header, start, bytes } = await readShard(join(FOLDER, SHARD));
   const read = (name: string) => {
     const [from, to] = header[`model.language_model.layers.1.ple.ple_embedding.${name}`].data_offsets;
-    const at = (i: number) => bytes.readBigInt64LE(8 + length + from + 8 * i);
+    const at = (i: number) => bytes.readBigInt64LE(start + from + 8 * i);
     return Array.from({ length: (to - from) / 8 }, (_, i) => at(i));
   };
   return {
