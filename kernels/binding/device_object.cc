@@ -6,6 +6,7 @@
 
 #include "../engine/device_loader.h"
 #include "function_job.h"
+#include "residency_counts.h"
 #include "shared_object.h"
 #include "weight_store_object.h"
 
@@ -225,15 +226,7 @@ Napi::Value Upload(const Napi::CallbackInfo& info) {
 
 Napi::Value StoreStatus(const Napi::CallbackInfo& info) {
   const StorePtr store = UnwrapDeviceStore(info[0]);
-  const ops::ResidencyCounts counts = store->counts();
-  Napi::Object object = Napi::Object::New(info.Env());
-  object.Set("residentBytes", static_cast<double>(store->resident_bytes()));
-  object.Set("hits", static_cast<double>(counts.hits));
-  object.Set("fetches", static_cast<double>(counts.fetches));
-  object.Set("fetchedBytes", static_cast<double>(counts.bytes));
-  object.Set("pinned", static_cast<double>(counts.pinned));
-  object.Set("pinnedHits", static_cast<double>(counts.pinned_hits));
-  return object;
+  return DescribeResidency(info.Env(), store->resident_bytes(), store->counts());
 }
 
 Napi::Value Replay(const Napi::CallbackInfo& info, const DevicePtr& device) {

@@ -71,7 +71,9 @@ Napi::Value OpenSession(const Napi::CallbackInfo& info) {
                                "deviceStore): wrong arguments");
   }
   ops::SessionConfig config;
-  config.store = WeightStoreObject::Unwrap(info[1].As<Napi::Object>())->store(env);
+  const auto* store = WeightStoreObject::Unwrap(info[1].As<Napi::Object>());
+  config.store = store->store(env);
+  config.experts = store->experts();
   config.threads = info[2].As<Napi::Number>().Int32Value();
   const Napi::Array names = info[3].As<Napi::Array>(), handles = info[4].As<Napi::Array>();
   for (uint32_t i = 0; i < names.Length(); i++) {

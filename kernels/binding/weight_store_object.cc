@@ -11,6 +11,7 @@
 #include "../weights/widen.h"
 #include "function_job.h"
 #include "native_error.h"
+#include "residency_counts.h"
 
 namespace switchyard::binding {
 namespace {
@@ -139,6 +140,10 @@ Napi::Function WeightStoreObject::Define(Napi::Env env) {
                       InstanceMethod<&WeightStoreObject::JsRoundWeights>("roundWeights"),
                       InstanceMethod<&WeightStoreObject::JsPrefetch>("prefetch"),
                       InstanceMethod<&WeightStoreObject::JsPin>("pin"),
+                      InstanceMethod<&WeightStoreObject::JsBoundExperts>("boundExperts"),
+                      InstanceMethod<&WeightStoreObject::JsPrepareExperts>("prepareExperts"),
+                      InstanceMethod<&WeightStoreObject::JsPinExperts>("pinExperts"),
+                      InstanceMethod<&WeightStoreObject::JsExpertsStatus>("expertsStatus"),
                       InstanceMethod<&WeightStoreObject::JsDispose>("dispose")});
 }
 
@@ -235,8 +240,51 @@ Napi::Value WeightStoreObject::JsPin(const Napi::CallbackInfo& info) {
       });
 }
 
-void WeightStoreObject::JsDispose(const Napi::CallbackInfo&) {
+void WeightStoreObject::JsBoundExperts(const Napi::CallbackInfo& info) {
+  const ExpertMemory::Limits limits = {.max_bytes = info[0].ToNumber().Int64Value(),
+                                       .other_bytes = info[1].ToNumber().Int64Value()};
+  experts_ = std::make_shared<ExpertMemory>(store(info.Env()), limits);
+}
+
+std::shared_ptr<ExpertMemory> WeightStoreObject::BoundedExperts(Napi::Env env) const {
+  if (experts_ == nullptr) throw Napi::Error::New(env, "the experts of this store are not bounded");
+  return experts_;
+}
+
+Napi::Value WeightStoreObject::JsPrepareExperts(const Napi::CallbackInfo& info) {
+  const auto open = [experts = BoundedExperts(info.Env())] {
+    experts->Open();
+    return true;
+  };
+  return StartFunction<bool>(info.Env(), open, [](Napi::Env env, bool&) { return env.Undefined(); });
+}
+
+Napi::Value WeightStoreObject::JsPinExperts(const Napi::CallbackInfo& info) {
+  const auto numbers = ReadColumn<int32_t>(info, 0, napi_int32_array);
+  std::vector<ExpertId> pinned;
+  for (size_t i = 0; i + 1 < numbers.size; i += 2) pinned.push_back({numbers.data[i], numbers.data[i + 1]});
+  return StartFunction<int64_t>(
+      info.Env(),
+      [experts = BoundedExperts(info.Env()), pinned = std::move(pinned),
+       max_bytes = info[1].ToNumber().Int64Value()] { return experts->Pin(pinned, max_bytes); },
+      [](Napi::Env env, int64_t& count) { return Napi::Number::New(env, static_cast<double>(count)); });
+}
+
+Napi::Value WeightStoreObject::JsExpertsStatus(const Napi::CallbackInfo& info) {
+  const auto experts = BoundedExperts(info.Env());
+  return DescribeResidency(info.Env(), experts->resident_bytes(), experts->counts());
+}
+
+void WeightStoreObject::JsDispose(const Napi::CallbackInfo& info) {
   *stop_reading_ahead_ = true;
+  // Giving back many pages of memory takes longer than an event loop should wait.
+  if (experts_ != nullptr) {
+    const auto free = [experts = std::exchange(experts_, nullptr)]() mutable {
+      experts = nullptr;
+      return true;
+    };
+    StartFunction<bool>(info.Env(), free, [](Napi::Env env, bool&) { return env.Undefined(); });
+  }
   store_ = nullptr;
 }
 

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <memory>
 
+#include "../weights/expert_memory.h"
 #include "../weights/weight_store.h"
 
 namespace switchyard::binding {
@@ -23,6 +24,8 @@ class WeightStoreObject : public Napi::ObjectWrap<WeightStoreObject> {
 
   // The open store. Throws after dispose().
   std::shared_ptr<const WeightStore> store(Napi::Env env) const;
+  // Null where experts are not bounded.
+  const std::shared_ptr<ExpertMemory>& experts() const { return experts_; }
 
  private:
   Napi::Value JsReadFloat32(const Napi::CallbackInfo& info);  // (handle) → Float32Array
@@ -32,9 +35,16 @@ class WeightStoreObject : public Napi::ObjectWrap<WeightStoreObject> {
   void JsPrefetch(const Napi::CallbackInfo& info);  // (handles: Int32Array, copied: boolean)
   // (slices: Int32Array of handle, index, count each) → Promise<{ locked, read: bytes }>
   Napi::Value JsPin(const Napi::CallbackInfo& info);
+  void JsBoundExperts(const Napi::CallbackInfo& info);  // (maxBytes, otherBytes), before sessions open
+  Napi::Value JsPrepareExperts(const Napi::CallbackInfo& info);  // () → Promise<undefined>, once one is open
+  // (pinned: Int32Array of handle and place each, maxBytes) → Promise<number>
+  Napi::Value JsPinExperts(const Napi::CallbackInfo& info);
+  Napi::Value JsExpertsStatus(const Napi::CallbackInfo& info);
   void JsDispose(const Napi::CallbackInfo& info);
+  std::shared_ptr<ExpertMemory> BoundedExperts(Napi::Env env) const;
 
   std::shared_ptr<const WeightStore> store_;
+  std::shared_ptr<ExpertMemory> experts_;  // null: not bounded
   // Ends the prefetches of this store, and what is being pinned of it.
   std::shared_ptr<std::atomic<bool>> stop_reading_ahead_ = std::make_shared<std::atomic<bool>>(false);
 };

@@ -46,4 +46,9 @@ struct WeightMatrix {
   bool empty() const { return data == nullptr && quantized == nullptr; }
 };
 
+struct ExpertWeights {
+  WeightMatrix gate, up;  // [intermediate, hidden]
+  WeightMatrix down;      // [hidden, intermediate]
+};
+
 }  // namespace switchyard

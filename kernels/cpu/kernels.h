@@ -53,11 +53,6 @@ struct RouterArgs {
 };
 void Router(const RouterArgs& args, Workspace& workspace, ThreadPool& pool);
 
-struct ExpertWeights {
-  WeightMatrix gate, up;  // [intermediate, hidden]
-  WeightMatrix down;      // [hidden, intermediate]
-};
-
 // y[t] = sum over j of weights[t, j] * expert[indices[t, j]](x[t]); three executions of the same mathematics:
 //   eager       loop over the active experts in ascending order, one GEMM each, accumulate into y
 //   batched_mm  every (token, expert) pair on its own, then one sum over k

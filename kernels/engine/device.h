@@ -11,6 +11,7 @@
 #include "../common/experts_calls.h"
 #include "../common/types.h"
 #include "../ort/api.h"
+#include "../weights/residency.h"
 #include "../weights/weight_store.h"
 
 namespace switchyard::ops {
@@ -23,21 +24,6 @@ struct DeviceInfo {
   std::string pci_id;  // "0000:65:00.0"
   int64_t total_bytes = 0, free_bytes = 0;
   int major = 0, minor = 0;  // compute capability
-};
-
-// What came of fetching experts on demand; all zero where every weight is resident.
-struct ResidencyCounts {
-  int64_t hits = 0;         // experts wanted that were there
-  int64_t fetches = 0;      // experts that had to be brought
-  int64_t bytes = 0;        // brought
-  int64_t pinned = 0;       // experts that stay
-  int64_t pinned_hits = 0;  // of the hits, those on them
-};
-
-// An expert of a layer: the handle of its gate matrix, or of the tensor that holds those of all, and its
-// place among the layer's experts.
-struct ExpertId {
-  int64_t gate, index;
 };
 
 // Bounds of the weights' memory, and what is to stay within them.

@@ -110,8 +110,12 @@ bool Fits(const std::vector<int64_t>& shape, const std::vector<int64_t>& declare
 Session::Session(const void* model, size_t bytes, SessionConfig config)
     : config_(std::move(config)),
       pool_(config_.device == nullptr ? config_.threads : 1, platform::UsableProcessors()),
-      context_{
-          .pool = &pool_, .store = config_.store, .calls = &calls_, .routing = &routing_, .workspaces = {}},
+      context_{.pool = &pool_,
+               .store = config_.store,
+               .experts = config_.experts.get(),
+               .calls = &calls_,
+               .routing = &routing_,
+               .workspaces = {}},
       domain_(kDomain, MakeCpuOps(context_)),
       device_ops_(config_.device == nullptr ? nullptr
                                             : config_.device->MakeOps(config_.device_store, calls_)),

@@ -7,6 +7,7 @@
 #include "../common/aligned_memory.h"
 #include "../ops/session_context.h"
 #include "../ort/library.h"
+#include "../weights/expert_memory.h"
 #include "../weights/weight_store.h"
 #include "device.h"
 #include "worker_pool.h"
@@ -30,6 +31,7 @@ struct BoundInput {
 struct SessionConfig {
   int threads = 1;  // the calling thread included
   std::shared_ptr<const WeightStore> store;
+  std::shared_ptr<ExpertMemory> experts;  // of the store; null: read where they are mapped
   std::vector<BoundInput> bound_inputs;
   // Where to compute instead of on the CPU: a device, and the weights on it, which a session that opened adds
   // to; they must be uploaded before its first run.

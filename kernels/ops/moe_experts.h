@@ -8,12 +8,6 @@
 
 namespace switchyard::ops {
 
-struct ExpertRefs {
-  WeightRef gate, up;  // [intermediate, hidden]
-  WeightRef down;      // [hidden, intermediate]
-  auto operator<=>(const ExpertRefs&) const = default;
-};
-
 class MoeExperts {
  public:
   static OpSchema Schema();

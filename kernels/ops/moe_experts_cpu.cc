@@ -18,13 +18,14 @@ class MoeExpertsOnCpu {
   SessionContext& session_;
   std::string node_;
   const MoeExperts op_;
-  std::vector<cpu::ExpertWeights> experts_;
+  std::vector<ExpertWeights> experts_;
+  ExpertMemory::Layer* kept_ = nullptr;  // where only some of them have room
 };
 
 MoeExpertsOnCpu::MoeExpertsOnCpu(const KernelInfo& info, SessionContext& session)
     : session_(session), node_(info.node()), op_(info, *session.store) {
-  for (const auto& [gate, up, down] : op_.experts)
-    experts_.push_back({InPlace(gate), InPlace(up), InPlace(down)});
+  for (const ExpertRefs& refs : op_.experts) experts_.push_back(InPlace(refs));
+  if (session.experts != nullptr) kept_ = &session.experts->Require(op_.experts);
 }
 
 void MoeExpertsOnCpu::CheckIndices(const ort::TensorView& indices) const {
@@ -52,11 +53,13 @@ void MoeExpertsOnCpu::Compute(KernelContext& context) {
     std::fill_n(y, tokens * op_.hidden, 0.0f);
     return;
   }
+  ExpertMemory::Lease lease;
+  if (kept_ != nullptr) lease = session_.experts->Bring(*kept_, indices.As<int32_t>(), tokens * top_k);
   ThreadPool& pool = *session_.pool;
   WorkspacePool::Lease workspace(session_.workspaces);
   cpu::MoeExperts({.x = x.As<float>(),
                    .tokens = tokens,
-                   .experts = experts_.data(),
+                   .experts = kept_ == nullptr ? experts_.data() : lease.experts(),
                    .num_experts = op_.num_experts,
                    .hidden = op_.hidden,
                    .intermediate = op_.intermediate,

@@ -8,6 +8,7 @@
 #include "../common/routed_tokens.h"
 #include "../cpu/kernels.h"
 #include "../cpu/workspace.h"
+#include "../weights/expert_memory.h"
 #include "../weights/weight_store.h"
 #include "op.h"
 
@@ -52,6 +53,7 @@ class WorkspacePool {
 struct SessionContext {
   ThreadPool* pool = nullptr;
   std::shared_ptr<const WeightStore> store;
+  ExpertMemory* experts = nullptr;  // null: they are read where they are mapped
   ExpertsCounter* calls = nullptr;
   SessionRouting* routing = nullptr;
   WorkspacePool workspaces;

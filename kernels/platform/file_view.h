@@ -1,10 +1,15 @@
 // A file in the address space, as each system does it.
 #pragma once
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <mutex>
 #include <string>
 
 namespace switchyard::platform {
+
+// What offset, length and memory of a read past the page cache are multiples of.
+constexpr size_t kUncachedAlignment = 4096;
 
 // What tells whether a file was changed.
 struct FileState {
@@ -30,11 +35,19 @@ class FileView {
   bool is_file() const { return file_ != kNoFile; }
   // The file itself, and not what its path leads to by now. Throws std::runtime_error in the system's words.
   FileState Look() const;
+  // Reads the file itself from `offset` on, without leaving what it reads in the page cache: straight from
+  // the disk where the file system can. All three are multiples of kUncachedAlignment; past the end of the
+  // file `to` stays as it was. Any thread. Throws std::runtime_error in the system's words, also where the
+  // file has become shorter.
+  void ReadUncached(uint64_t offset, size_t bytes, std::byte* to) const;
 
  private:
   static constexpr intptr_t kNoFile = -1;
 
   intptr_t file_ = kNoFile;  // descriptor or handle
+  // How ReadUncached reads, decided by the first of them: each system's own.
+  mutable std::once_flag decided_;
+  mutable std::atomic<intptr_t> uncached_{kNoFile};
   size_t size_ = 0;
   const std::byte* data_ = nullptr;
 };

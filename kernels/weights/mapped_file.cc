@@ -16,6 +16,15 @@ MappedFile::~MappedFile() {
   if (is_guarded()) UnguardPages(data());
 }
 
+void MappedFile::ReadUncached(uint64_t offset, size_t bytes, std::byte* to) const {
+  try {
+    view_.ReadUncached(offset, bytes, to);
+  } catch (const std::runtime_error& error) {
+    throw std::runtime_error(path_ + ": cannot read " + std::to_string(bytes) + " bytes from byte " +
+                             std::to_string(offset) + " on: " + error.what());
+  }
+}
+
 std::string MappedFile::Change() const {
   if (!view_.is_file()) return "";
   platform::FileState now;

@@ -25,7 +25,11 @@ class MappedFile {
   const std::string& path() const { return path_; }
   size_t size() const { return view_.size(); }
   const std::byte* data() const { return view_.data(); }
+  // False for zeros.
+  bool is_file() const { return view_.is_file(); }
 
+  // As FileView::ReadUncached; the message names the file.
+  void ReadUncached(uint64_t offset, size_t bytes, std::byte* to) const;
   // What happened to the file since it was mapped, in words; empty when nothing did. Any thread.
   std::string Change() const;
 

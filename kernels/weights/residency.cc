@@ -55,6 +55,13 @@ void Residency::Forget(int64_t expert) {
   slot_of_[static_cast<size_t>(expert)] = -1;
 }
 
+void Residency::AddExperts(int64_t experts) {
+  const size_t count = slot_of_.size() + static_cast<size_t>(experts);
+  slot_of_.resize(count, -1);
+  uses_.resize(count);
+  pinned_.resize(count, false);
+}
+
 // The slot to give away. There is one: slots suffice for what is pinned and what is wanted.
 int64_t Residency::Victim() const {
   int64_t best = -1;

@@ -1,10 +1,25 @@
-// Which of many experts are on a device that holds only some of them.
+// Which of many experts are where only some of them have room: on a device, or in the memory of the machine.
 #pragma once
 #include <cstddef>
 #include <cstdint>
 #include <vector>
 
 namespace switchyard {
+
+// What came of fetching experts on demand; all zero where every weight is resident.
+struct ResidencyCounts {
+  int64_t hits = 0;         // experts wanted that were there
+  int64_t fetches = 0;      // experts that had to be brought
+  int64_t bytes = 0;        // brought
+  int64_t pinned = 0;       // experts that stay
+  int64_t pinned_hits = 0;  // of the hits, those on them
+};
+
+// An expert of a layer: the handle of its gate matrix, or of the tensor that holds those of all, and its
+// place among the layer's experts.
+struct ExpertId {
+  int64_t gate, index;
+};
 
 // A table of slots, each holding one expert or none. Experts are numbers from 0 on.
 class Residency {
@@ -34,6 +49,8 @@ class Residency {
 
   // The slot of an expert, or -1.
   int64_t SlotOf(int64_t expert) const { return slot_of_[static_cast<size_t>(expert)]; }
+  // Has more experts than before, of which none is resident.
+  void AddExperts(int64_t experts);
   int64_t slots() const { return static_cast<int64_t>(expert_in_.size()); }
 
  private:

@@ -27,6 +27,12 @@ struct WeightRef {
   int64_t First() const { return first_row * stride + first_col; }
 };
 
+struct ExpertRefs {
+  WeightRef gate, up;  // [intermediate, hidden]
+  WeightRef down;      // [hidden, intermediate]
+  auto operator<=>(const ExpertRefs&) const = default;
+};
+
 // The same in the mapped file, where the CPU reads it.
 inline WeightMatrix InPlace(const WeightRef& ref) {
   if (ref.values == nullptr) return {};
@@ -44,6 +50,10 @@ inline WeightMatrix InPlace(const WeightRef& ref) {
           .cols = ref.cols,
           .stride = ref.stride,
           .transposed = ref.transposed};
+}
+
+inline ExpertWeights InPlace(const ExpertRefs& refs) {
+  return {InPlace(refs.gate), InPlace(refs.up), InPlace(refs.down)};
 }
 
 }  // namespace switchyard

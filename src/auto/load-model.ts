@@ -32,6 +32,7 @@ import { assertComplete, listed } from '../weights/checkpoint-weights.ts';
 import type { ModuleReader } from '../weights/formats/format.ts';
 import { type ModelCheckpoint, storedWeights } from '../weights/quantized-checkpoint.ts';
 import { matchWeights } from './check-model.ts';
+import { expertBounds } from './expert-bounds.ts';
 import {
   type ConfigOverride,
   type LoadedGenerationConfig,
@@ -42,7 +43,14 @@ import { headerProgress, uploadProgress } from './load-progress.ts';
 import { openModelCheckpoint } from './model-checkpoint.ts';
 import { modelIdentity } from './model-identity.ts';
 import { HUB_OPTIONS, type ModelSource, openRepo } from './open-repo.ts';
-import { checkPinnedExperts, type PinnedExperts, type Pins, PlacedPins, readPins } from './pinned-experts.ts';
+import {
+  checkPinnedExperts,
+  type PinnedExperts,
+  type PinnedReport,
+  type Pins,
+  PlacedPins,
+  readPins,
+} from './pinned-experts.ts';
 import { checkPrefixCache, defaultPrefixBytes, type PrefixCacheOptions } from './prefix-cache-options.ts';
 import { ImageTextPromptReader, TextPromptReader } from './prompt-reader.ts';
 import { openQuantization } from './quantization.ts';
@@ -59,12 +67,12 @@ export interface LoadOptions extends HubOptions {
   /** Where to compute: `cpu`, the default, `cuda`, `cuda:N`, or `auto`, a GPU where one can be used. */
   device?: Device;
   /**
-   * Bound on the GPU memory of the weights: bytes, or text such as `20GB`. What does not fit are experts; they are fetched when
-   * chosen, and those used least give way.
+   * Bound on the memory of the weights, on a GPU or the CPU: bytes, or text such as `20GB`. What does not fit are experts; they are fetched when
+   * chosen, and those used least give way. On the CPU they are read from the disk, past the system's page cache, many at a time.
    */
   maxMemory?: number | string;
   /**
-   * Keeps the experts that a file of routing records needs most where they are computed with: on the CPU their pages in memory, on a GPU, under
+   * Keeps the experts that a file of routing records needs most where they are computed with: on the CPU in memory, on a GPU, under
    * `maxMemory`, there.
    */
   pinnedExperts?: PinnedExperts;
@@ -133,9 +141,6 @@ const ACTIVATIONS: readonly string[] = ['int8', 'none'];
 /** Options of models. */
 export const LOAD_OPTIONS: readonly string[] = [...HUB_OPTIONS, ...Object.keys(NAMES)];
 
-const MEMORY_WITHOUT_GPU =
-  'maxMemory bounds the memory of a GPU; it needs device cuda, and the model is on the CPU';
-
 /** Finds, checks and opens a model. */
 export async function loadModel(
   source: ModelSource,
@@ -145,7 +150,7 @@ export async function loadModel(
 ): Promise<ModelParts> {
   checkOptions(options);
   const packed = wantsPacked(options);
-  const maxMemory = checkMaxMemory(options);
+  const maxMemory = options.maxMemory === undefined ? undefined : parseMemory(options.maxMemory);
   checkPinnedExperts(options.pinnedExperts);
   const prefixBytes = checkPrefixCache(options.prefixCache);
   const { maxCacheBytes: bound } = options;
@@ -179,6 +184,7 @@ export async function loadModel(
   warnUnexpected(report.unexpected, idOrFolder, options);
   warnUnserved(generationConfig, options);
   const request = {
+    idOrFolder,
     model,
     checkpoint: await roundWeights(model, checkpoint, options.quantization, idOrFolder, options),
     device,
@@ -222,6 +228,7 @@ function once<T>(work: () => Promise<T>): () => Promise<T> {
 
 /** What the runtimes of a checked model are made of. */
 interface RuntimesRequest {
+  readonly idOrFolder: string;
   readonly model: Model;
   readonly checkpoint: ModelCheckpoint;
   readonly device: Device;
@@ -262,6 +269,9 @@ async function openRuntimes(request: RuntimesRequest, options: LoadOptions) {
         () => weights.dispose(),
       );
     if (weights && request.packed) throw new InputError(PACKED_ON_GPU);
+    const { maxMemory = Number.POSITIVE_INFINITY } = request;
+    const bounds = weights ? undefined : expertBounds(maxMemory, model, checkpoint, request.idOrFolder);
+    if (bounds) store.boundExperts(bounds);
     const onUpload = uploadProgress(checkpoint.files, options.onProgress);
     const onWarning = (message: string) => warn(message, options.onWarning);
     const { prefixBytes = defaultPrefixBytes(weights?.device), maxCacheBytes } = request;
@@ -278,12 +288,24 @@ async function openRuntimes(request: RuntimesRequest, options: LoadOptions) {
     engine.assertSupported(backend);
     if (weights) for (const tower of Object.values(towers)) await tower.prepare(options.signal);
     await engine.prepare({ head, intermediates: false, visual: false }, backend, options.signal);
-    const pinned = await (weights ? pins?.onDevice(engine) : pins?.inMemory(store, engine, options));
+    const pinned = await pin(pins, store, engine, bounds !== undefined, options);
     return { engine, towers, pinned, release };
   } catch (error) {
     await release();
     throw error;
   }
+}
+
+/** Keeps experts where they are computed with. */
+async function pin(
+  pins: PlacedPins | undefined,
+  store: WeightStore,
+  engine: Engine,
+  bounded: boolean,
+  options: LoadOptions,
+): Promise<PinnedReport | undefined> {
+  if (engine.weights) return pins?.onDevice(engine);
+  return bounded ? pins?.underBound(store, options) : pins?.inMemory(store, engine, options);
 }
 
 /** What sees, and what hears. */
@@ -304,7 +326,6 @@ async function openDeviceWeights(
   pins: PlacedPins | undefined,
 ): Promise<DeviceWeights | undefined> {
   const opened = await openDevice(device);
-  if (!opened && maxMemory !== undefined) throw new InputError(MEMORY_WITHOUT_GPU);
   try {
     return opened?.openWeights(store, dtype, { maxBytes: maxMemory ?? 0, ...pins?.limits });
   } catch (error) {
@@ -353,14 +374,21 @@ function listenerFor(
   repo: Repo,
   model: Model,
   reader: ModuleReader | undefined,
-  { device = 'cpu', quantization, onWarning, onProgress }: LoadOptions,
+  { device = 'cpu', maxMemory, quantization, onWarning, onProgress }: LoadOptions,
 ): CheckpointListener {
   if (device !== 'cpu') return {};
   const progress = headerProgress(repo, onProgress);
   return {
     ...progress,
     async onFiles(names) {
-      await warnOfMemory(repo, names, { model, isQuantized: reader !== undefined, quantization, onWarning });
+      // A bound says what the weights may take, and what happens to others.
+      if (maxMemory === undefined)
+        await warnOfMemory(repo, names, {
+          model,
+          isQuantized: reader !== undefined,
+          quantization,
+          onWarning,
+        });
       await progress.onFiles?.(names);
     },
   };
@@ -414,14 +442,6 @@ function checkOptions(options: LoadOptions): void {
   if (threads !== undefined) checkThreads(threads);
   if (maxCacheLength !== undefined && !(Number.isInteger(maxCacheLength) && maxCacheLength > 0))
     throw new InputError(expected('maxCacheLength', maxCacheLength, 'a whole number above 0'));
-}
-
-/** Bytes of GPU memory the weights may take; undefined: no bound. */
-function checkMaxMemory({ maxMemory, device }: LoadOptions): number | undefined {
-  if (maxMemory === undefined) return undefined;
-  const bytes = parseMemory(maxMemory);
-  if (device === undefined || device === 'cpu') throw new InputError(MEMORY_WITHOUT_GPU);
-  return bytes;
 }
 
 /** HF: the config's dtype, else that of the first floating-point tensor. */

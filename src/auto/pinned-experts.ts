@@ -10,6 +10,7 @@ import { type HotExpert, hottestExperts, readShare } from '../routing/hottest.ts
 import { parseMemory } from '../runtime/choose-device.ts';
 import type { WeightLimits } from '../runtime/device.ts';
 import { memoryHere } from '../runtime/memory-here.ts';
+import type { ResidencyStats } from '../runtime/residency.ts';
 import type { TensorSlice, WeightStore } from '../runtime/types.ts';
 import { formatBytes } from '../units.ts';
 import { CheckpointWeights } from '../weights/checkpoint-weights.ts';
@@ -116,14 +117,46 @@ export class PlacedPins {
       throw new InputError(
         'pinnedExperts has no effect: the GPU holds all experts. Leave it out, or bound their memory with maxMemory (--max-memory)',
       );
-    return () => {
-      const { pinned, hits, fetches, pinnedHits } = weights.stats;
-      const { experts, bytes, predictedHitRate } = this.#first(pinned);
-      const reads = hits + fetches - pinned;
-      return {
-        ...{ experts, bytes, lockedBytes: bytes, predictedHitRate },
-        ...(reads > 0 && { hitRate: pinnedHits / reads }),
-      };
+    return () => this.#report(weights.stats);
+  }
+
+  /**
+   * Brings as many into the memory of bounded experts as stay there beside those of any layer.
+   * @throws InputError where that is none; AbortError
+   */
+  async underBound(
+    store: WeightStore,
+    { signal, onProgress }: Pick<HubOptions, 'signal' | 'onProgress'>,
+  ): Promise<PinnedReport> {
+    const tell = uploadProgress([this.#pins.file], onProgress);
+    const { bytes: all } = this.#first(this.#experts.length);
+    let done = 0;
+    for (const group of groups(this.#experts)) {
+      abortIf(signal, 'pinning experts');
+      const places = group.map(({ slices: [{ name: gate }], expert }) => ({
+        gate,
+        index: expert,
+      }));
+      const wanted = done + group.length;
+      done = await store.pinExperts(places, this.#pins.maxBytes);
+      tell(this.#first(done).bytes, all);
+      if (done < wanted) break;
+    }
+    if (done === 0)
+      throw new InputError(
+        'none of pinnedExperts can stay: maxMemory leaves no room beside the experts of one layer, or pinnedExperts.maxBytes none for an expert ' +
+          'with the blocks of the disk that it lies in. Raise them (--max-memory, --pin-memory)',
+      );
+    return () => this.#report(store.residency as ResidencyStats);
+  }
+
+  /** Of experts that stay among others that come and go. */
+  #report({ pinned, hits, fetches, pinnedHits }: ResidencyStats): PinnedExpertsStats {
+    const { experts, bytes, predictedHitRate } = this.#first(pinned);
+    const reads = hits + fetches - pinned;
+    return {
+      ...{ experts, bytes, lockedBytes: bytes, predictedHitRate },
+      ...(reads > 0 && { hitRate: pinnedHits / reads }),
     };
   }
 

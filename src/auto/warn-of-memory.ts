@@ -58,8 +58,9 @@ function inWords(
 }
 
 function remedy({ isQuantized, quantization }: MemoryQuestion): string {
-  const models = '"switchyard models" lists what fits';
+  const rest =
+    'maxMemory (--max-memory) keeps the experts used most in memory and reads others many at a time; "switchyard models" lists what fits';
   return isQuantized || quantization !== undefined
-    ? models
-    : `quantization: 'int4' (--quantize int4) makes a quarter of them; ${models}`;
+    ? rest
+    : `quantization: 'int4' (--quantize int4) makes a quarter of them; ${rest}`;
 }

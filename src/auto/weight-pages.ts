@@ -15,10 +15,10 @@ export const PACKED_ON_GPU =
  * Whether weights are to be packed.
  *
  * @param largePage bytes of one, 0 where there is none
- * @throws InputError for another value, with a GPU, or with experts that are pinned; EngineError where the system has no large pages to give
+ * @throws InputError for another value, with a GPU, with experts that are pinned, or with a bound; EngineError where the system has no large pages to give
  */
 export function wantsPacked(
-  { weights, device, pinnedExperts }: { weights?: unknown; device?: string; pinnedExperts?: unknown },
+  { weights, device, pinnedExperts, maxMemory }: { weights?: unknown; device?: string; pinnedExperts?: unknown; maxMemory?: unknown },
   largePage: () => number = largePageBytes,
 ): boolean {
   if (weights === undefined || weights === 'mapped') return false;
@@ -30,6 +30,10 @@ export function wantsPacked(
   if (pinnedExperts !== undefined)
     throw new InputError(
       "pinnedExperts keeps pages of files in memory, and with weights: 'packed' all weights are there anyway. Leave out one of the two",
+    );
+  if (maxMemory !== undefined)
+    throw new InputError(
+      "maxMemory leaves experts out of memory, and weights: 'packed' has all of them there. Leave out one of the two",
     );
   if (largePage() > 0) return true;
   const remedy =

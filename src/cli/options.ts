@@ -100,7 +100,10 @@ export function addComputeOptions(command: Command): Command {
       compileMode,
     )
     .option('--no-decode-with-batched-mm', 'on a GPU, keep grouped_mm for decoding too')
-    .option('--max-memory <size>', 'most GPU memory for weights, such as 20GB; experts come as needed')
+    .option(
+      '--max-memory <size>',
+      'most memory for weights, such as 20GB, on a GPU or the CPU; other experts are fetched as they are chosen',
+    )
     .option(
       '--max-cache <size>',
       'most memory for the cache, such as 2GB; where it is met, the youngest requests wait',

@@ -55,6 +55,7 @@ function decodeNote(
 }
 
 function executionRows({
+  device,
   compileMode,
   tuning,
   graphs,
@@ -76,18 +77,21 @@ function executionRows({
     rows.push(['graphs', `${captures} steps recorded, ${replays} replayed${without}`]);
   }
   if (residency) {
-    const { residentBytes, hits, fetches, fetchedBytes } = residency;
+    const { residentBytes, hits, fetches, fetchedBytes, hitRate = 1 } = residency;
     const size = (bytes: number) => `${(bytes / 1e9).toFixed(2)} GB`;
     const fetched =
-      hits + fetches > 0 ? `; experts: ${hits} there, ${fetches} fetched, ${size(fetchedBytes)}` : '';
-    rows.push(['GPU weights', size(residentBytes) + fetched]);
+      hits + fetches > 0
+        ? `; experts: ${hits} there (${percent(hitRate)}), ${fetches} fetched, ${size(fetchedBytes)}`
+        : '';
+    rows.push([device === 'cpu' ? 'in memory' : 'GPU weights', size(residentBytes) + fetched]);
   }
   if (pinnedExperts) rows.push(['pinned', describePinned(pinnedExperts)]);
   return rows;
 }
 
+const percent = (share: number) => `${(100 * share).toFixed(1)}%`;
+
 function describePinned({ experts, bytes, lockedBytes, ...rates }: PinnedExpertsStats): string {
-  const percent = (share: number) => `${(100 * share).toFixed(1)}%`;
   const locked = lockedBytes === bytes ? 'all of it locked' : `${formatBytes(lockedBytes)} of it locked`;
   const { predictedHitRate, hitRate } = rates;
   const measured = hitRate === undefined ? '' : `, ${percent(hitRate)} measured`;

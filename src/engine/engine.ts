@@ -5,6 +5,7 @@ import { isRoutedExpert, type Model } from '../models/architecture.ts';
 import * as io from '../models/io.ts';
 import type { RouterCounts } from '../runtime/binding.ts';
 import type { DeviceWeights } from '../runtime/device.ts';
+import type { ResidencyStats } from '../runtime/residency.ts';
 import type { WeightStore } from '../runtime/types.ts';
 import { formatBytes } from '../units.ts';
 import { CheckpointWeights } from '../weights/checkpoint-weights.ts';
@@ -42,6 +43,7 @@ export class Engine {
   readonly kept: KeptSequences;
   readonly #logits: LogitsBuffers;
   readonly #checkpoint: ModelCheckpoint;
+  readonly #store: WeightStore;
   readonly #options: DecoderOptions;
   readonly #contexts: readonly ExpertsContext[];
   readonly #sessions: Sessions;
@@ -60,6 +62,7 @@ export class Engine {
     const { weights, cacheDtype: dtype, prefixBytes = 0, maxCacheBytes: maxBytes } = options;
     this.model = model;
     this.#checkpoint = checkpoint;
+    this.#store = store;
     this.#options = options;
     this.#contexts = model.expertsContexts(new CheckpointWeights(checkpoint), targetOf(options));
     this.#sessions = new Sessions(model, checkpoint, store, options);
@@ -89,6 +92,11 @@ export class Engine {
   /** The weights on a device; undefined on the CPU. */
   get weights(): DeviceWeights | undefined {
     return this.#options.weights;
+  }
+
+  /** What experts that come and go have cost; undefined where all weights are mapped. */
+  get residency(): ResidencyStats | undefined {
+    return this.weights?.stats ?? this.#store.residency;
   }
 
   /** Bytes of memory of what layers keep, in use or kept for later. */

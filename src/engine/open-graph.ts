@@ -57,7 +57,10 @@ export async function openGraph(
   });
   try {
     await weights?.upload(onUpload, signal);
-    if (!weights) store.prefetch(streamed);
+    if (!weights) {
+      await store.prepareExperts();
+      store.prefetch(streamed);
+    }
   } catch (error) {
     await session.dispose();
     throw error;

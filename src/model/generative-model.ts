@@ -13,8 +13,8 @@ import { checkGenerateOptions } from '../generation/plan.ts';
 import type { Prompts } from '../generation/prompt.ts';
 import type { Decoding, DecodingRequest, Generator } from '../generation/types.ts';
 import { checkInputs, checkOptions, noMore } from '../options.ts';
-import type { ResidencyStats } from '../runtime/device.ts';
 import type { Tensor } from '../runtime/ort.ts';
+import type { ResidencyStats } from '../runtime/residency.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { checkCache } from './cache.ts';
 import { Chat, type ChatOptions, checkChatOptions } from './chat.ts';
@@ -62,7 +62,7 @@ export interface ExecutionStats {
   };
   /** How often a generation has given up what it had computed, because `maxCacheBytes` was met, and has computed it again. */
   readonly preemptions: number;
-  /** Weights on a GPU, and experts that were brought there on demand. */
+  /** Weights on a GPU, or in memory under `maxMemory`, and experts that were brought there on demand. */
   readonly residency?: ResidencyStats;
   /** With `pinnedExperts`. */
   readonly pinnedExperts?: PinnedExpertsStats;
@@ -167,7 +167,7 @@ export abstract class GenerativeModel<O extends CausalLMGenerateOptions = Causal
 
   /** What `--stats` tells besides the numbers of a generation. */
   get executionStats(): ExecutionStats {
-    const { recording, weights, preemptions } = this.parts.engine;
+    const { recording, weights, preemptions, residency } = this.parts.engine;
     const pinnedExperts = this.parts.pinned?.();
     return {
       device: weights?.device.name ?? 'cpu',
@@ -177,8 +177,8 @@ export abstract class GenerativeModel<O extends CausalLMGenerateOptions = Causal
       preemptions,
       ...(weights && {
         graphs: { captures: recording.captures, replays: recording.replays, fault: recording.fault },
-        residency: weights.stats,
       }),
+      ...(residency && { residency }),
       ...(pinnedExperts && { pinnedExperts }),
     };
   }

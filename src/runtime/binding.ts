@@ -15,6 +15,7 @@ import {
 } from './native-files.ts';
 import { nativeFolder, ortFault } from './ort.ts';
 import { packageRoot } from './package-root.ts';
+import type { ResidencyCounts } from './residency.ts';
 
 /** A tensor's memory as the engine sees it; made once a `Tensor`, see `tensors.ts`. */
 export type WrappedTensor = { readonly __brand: 'WrappedTensor' };
@@ -31,6 +32,17 @@ export interface NativeWeightStore {
   prefetch(handles: Int32Array, copied: boolean): void;
   /** @param slices handle, index and count of each: `TensorSlice` of kernels/weights/pinned_pages.h */
   pin(slices: Int32Array): Promise<{ readonly locked: number; readonly read: number }>;
+  /** Has only some experts in memory from now on; sessions that are open already go on as before. */
+  boundExperts(maxBytes: number, otherBytes: number): void;
+  /** Makes room for those of the sessions that are open. */
+  prepareExperts(): Promise<void>;
+  /**
+   * @param pinned handle of the gate and place of each expert that is to stay, the most wanted first
+   * @param maxBytes 0 for half of their room
+   * @returns how many stay by now
+   */
+  pinExperts(pinned: Int32Array, maxBytes: number): Promise<number>;
+  expertsStatus(): ResidencyCounts;
   dispose(): void;
 }
 
@@ -154,14 +166,7 @@ export interface NativeDevice {
   ): Promise<number>;
   /** Frees the weights once no session uses them. */
   closeStore(store: NativeDeviceStore): Promise<void>;
-  storeStatus(store: NativeDeviceStore): {
-    residentBytes: number;
-    hits: number;
-    fetches: number;
-    fetchedBytes: number;
-    pinned: number;
-    pinnedHits: number;
-  };
+  storeStatus(store: NativeDeviceStore): ResidencyCounts;
   /** Writes the inputs, runs, reads the outputs. */
   replay(
     captured: NativeCapture,

@@ -14,6 +14,7 @@ import {
 import { guard, isCancelled, nativeError } from './native-error.ts';
 import { BUILD_CUDA, CUDA_LIBRARY, findNativeFile } from './native-files.ts';
 import type { Tensor } from './ort.ts';
+import { type ExpertPlace, type ResidencyStats, residencyStats } from './residency.ts';
 import { type DeviceTensorType, deviceTensor } from './tensors.ts';
 import type { WeightStore } from './types.ts';
 import { nativeStore } from './weight-store.ts';
@@ -23,27 +24,6 @@ const UPLOAD = 'the upload of the weights';
 
 /** Name, PCI address, memory in bytes and compute capability of a GPU. */
 export type DeviceInfo = NativeDeviceInfo;
-
-/** What experts kept partly on the device have cost. */
-export interface ResidencyStats {
-  /** Weights on the device. */
-  readonly residentBytes: number;
-  /** Experts wanted that were there. */
-  readonly hits: number;
-  /** Experts that had to be brought. */
-  readonly fetches: number;
-  readonly fetchedBytes: number;
-  /** Experts that stay. */
-  readonly pinned: number;
-  /** Of the hits, those on experts that stay. */
-  readonly pinnedHits: number;
-}
-
-/** An expert by the tensor that its gate is, or is in, and its place among those of its layer. */
-export interface ExpertPlace {
-  readonly gate: string;
-  readonly index: number;
-}
 
 /** Bounds of weights on a device. */
 export interface WeightLimits {
@@ -257,7 +237,7 @@ export class DeviceWeights {
   }
 
   get stats(): ResidencyStats {
-    return this.device.native.storeStatus(this.native);
+    return residencyStats(this.device.native.storeStatus(this.native));
   }
 }
 

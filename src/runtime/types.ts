@@ -2,6 +2,7 @@ import type { TensorInfo } from '../safetensors/types.ts';
 import type { QuantizedTensor } from '../weights/quantized-tensor.ts';
 import type { NativeDevice, NativeDeviceStore, NativeRecording, RouterCounts } from './binding.ts';
 import type { Tensor } from './ort.ts';
+import type { ExpertBounds, ExpertPlace, ResidencyStats } from './residency.ts';
 
 /** Tensors of a checkpoint in mapped files, known to the native side by handle. Reference-counted: sessions keep it alive. */
 export interface WeightStore {
@@ -30,6 +31,21 @@ export interface WeightStore {
    * unmapped. Those that it does not are read in all the same.
    */
   pin(slices: readonly TensorSlice[]): Promise<PinnedBytes>;
+  /** Has no more experts in memory than there is room for, and reads others from the disk when they are chosen. Before sessions open. */
+  boundExperts(bounds: ExpertBounds): void;
+  /**
+   * Makes the room, once a session is open; does nothing where experts are not bounded.
+   * @throws InputError where that is too little
+   */
+  prepareExperts(): Promise<void>;
+  /**
+   * Brings experts that stay, the most wanted first.
+   * @param maxBytes of them; default: half of the room
+   * @returns how many stay by now
+   */
+  pinExperts(experts: readonly ExpertPlace[], maxBytes?: number): Promise<number>;
+  /** What bounded experts have cost; undefined where they are not bounded. */
+  readonly residency: ResidencyStats | undefined;
   /** Drops this owner's reference; the files are unmapped when no session uses them. */
   dispose(): void;
 }

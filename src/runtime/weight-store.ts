@@ -1,13 +1,20 @@
 /** Opens the tensors of a checkpoint for the engine, in place. */
 import { freemem } from 'node:os';
 import { ELEMENT_TYPES, elementType, type SafetensorsDType } from '../dtype.ts';
-import { CheckpointError, didYouMean, EngineError, show } from '../errors.ts';
+import { CheckpointError, didYouMean, EngineError, InputError, show } from '../errors.ts';
 import type { TensorInfo } from '../safetensors/types.ts';
 import { formatBytes } from '../units.ts';
 import type { QuantizedTensor } from '../weights/quantized-tensor.ts';
 import { loadBinding, type NativeWeightStore } from './binding.ts';
 import { guard, nativeError } from './native-error.ts';
 import { quantizedRecord } from './quantized-records.ts';
+import {
+  type ExpertBounds,
+  type ExpertPlace,
+  type ResidencyCounts,
+  type ResidencyStats,
+  residencyStats,
+} from './residency.ts';
 import type {
   OpenWeightStore,
   PinnedBytes,
@@ -31,6 +38,9 @@ class MappedWeightStore implements WeightStore {
   readonly #bytes: ReadonlyMap<string, number>;
   readonly #prefetched = new Set<string>();
   readonly #packed: boolean;
+  #bounds: ExpertBounds | undefined;
+  /** When they were looked at last. */
+  #counts: ResidencyCounts | undefined;
   #disposed = false;
 
   constructor(
@@ -80,7 +90,10 @@ class MappedWeightStore implements WeightStore {
 
   prefetch(names: Iterable<string>): void {
     this.#checkOpen();
-    const wanted = [...new Set(names)].filter((name) => !this.#prefetched.has(name));
+    const bounds = this.#bounds;
+    const wanted = [...new Set(names)].filter(
+      (name) => !(this.#prefetched.has(name) || bounds?.experts.has(name)),
+    );
     const total = wanted.reduce((sum, name) => sum + (this.#bytes.get(name) ?? 0), 0);
     const room = MEMORY_SHARE * availableMemory();
     if (total > room && this.#packed)
@@ -88,7 +101,8 @@ class MappedWeightStore implements WeightStore {
         `weights: 'packed' takes ${formatBytes(total)} of this process's own memory, and ${formatBytes(room)} can be had. Leave it out: ` +
           'files that are mapped may be larger than memory',
       );
-    if (total > room) return;
+    // What is bounded has room by what the bound says.
+    if (total > room && !bounds) return;
     for (const name of wanted) this.#prefetched.add(name);
     const handles = Int32Array.from(wanted, (name) => this.handle(name));
     this.#native.prefetch(handles, this.#packed);
@@ -100,8 +114,38 @@ class MappedWeightStore implements WeightStore {
     return guard(() => this.#native.pin(Int32Array.from(numbers)));
   }
 
+  boundExperts(bounds: ExpertBounds): void {
+    this.#checkOpen();
+    this.#bounds = bounds;
+    this.#native.boundExperts(bounds.maxBytes, bounds.otherBytes);
+  }
+
+  async prepareExperts(): Promise<void> {
+    this.#checkOpen();
+    if (!this.#bounds) return;
+    try {
+      await this.#native.prepareExperts();
+    } catch (cause) {
+      const { message } = cause as Error;
+      throw message.startsWith('maxMemory') ? new InputError(message, { cause }) : nativeError(cause);
+    }
+  }
+
+  async pinExperts(experts: readonly ExpertPlace[], maxBytes = 0): Promise<number> {
+    this.#checkOpen();
+    const numbers = experts.flatMap(({ gate, index }) => [this.handle(gate), index]);
+    return guard(() => this.#native.pinExperts(Int32Array.from(numbers), maxBytes));
+  }
+
+  get residency(): ResidencyStats | undefined {
+    if (!this.#bounds) return undefined;
+    if (!this.#disposed) this.#counts = this.#native.expertsStatus();
+    return this.#counts && residencyStats(this.#counts);
+  }
+
   dispose(): void {
     if (this.#disposed) return;
+    if (this.#bounds) this.#counts = this.#native.expertsStatus();
     this.#disposed = true;
     this.#native.dispose();
   }

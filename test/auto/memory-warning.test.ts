@@ -35,7 +35,7 @@ test('weights that memory cannot hold are told, with what each token reads from 
   const [warning, ...others] = await warningsWith(4e6);
   expect(others).toEqual([]);
   expect(warning).toMatch(
-    /: the weights take 5\.2 MB of memory, and 4\.0 MB are free here: every token will be read from disk, about \d\.\d MB of its 2\.3 MB\. quantization: 'int4' \(--quantize int4\) makes a quarter of them; "switchyard models" lists what fits$/,
+    /: the weights take 5\.2 MB of memory, and 4\.0 MB are free here: every token will be read from disk, about \d\.\d MB of its 2\.3 MB\. quantization: 'int4' \(--quantize int4\) makes a quarter of them; maxMemory \(--max-memory\) keeps the experts used most in memory and reads others many at a time; "switchyard models" lists what fits$/,
   );
   expect(await warningsWith(1e9)).toEqual([]);
 });
@@ -43,7 +43,7 @@ test('weights that memory cannot hold are told, with what each token reads from 
 test('a control group is named where it is what limits, and rounding is not advised to who rounds', async () => {
   const [warning] = await warningsWith(2e6, { limit: 2e6, quantization: 'int4' });
   expect(warning).toMatch(
-    /as the control group limits this process: .* of its \d.*\. "switchyard models" lists what fits$/,
+    /as the control group limits this process: .* of its \d.*\. maxMemory .*; "switchyard models" lists what fits$/,
   );
 });
 

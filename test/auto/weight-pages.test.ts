@@ -27,6 +27,9 @@ it('packed is refused where it has no effect, with what to do', async () => {
   await expect(loading({ weights: 'packed', pinnedExperts: 'routing.safetensors' })).rejects.toThrow(
     /pinnedExperts keeps pages of files in memory, .*Leave out one of the two/,
   );
+  await expect(loading({ weights: 'packed', maxMemory: '1GB' })).rejects.toThrow(
+    /maxMemory leaves experts out of memory.*Leave out one of the two/,
+  );
   const packed = { weights: 'packed', device: 'cpu' };
   expect(() => wantsPacked(packed, () => 0)).toThrow(EngineError);
   expect(() => wantsPacked(packed, () => 0)).toThrow(/no large pages of memory; .*leave it out/);

@@ -197,7 +197,7 @@ describe.skipIf(process.platform !== 'linux')('on an emulated GPU', () => {
     const bounded = await run(['generate', ...args, ...generated, '--max-memory', String(least)]);
     expect(bounded.stderr).toMatch(/^graphs +0 steps recorded, 0 replayed; not by batched_mm: .*maxMemory$/m);
     expect(bounded.stderr).toMatch(
-      /^GPU weights +\S+ GB; experts: [1-9]\d* there, [1-9]\d* fetched, \S+ GB$/m,
+      /^GPU weights +\S+ GB; experts: [1-9]\d* there \(\d+\.\d%\), [1-9]\d* fetched, \S+ GB$/m,
     );
     expect(bounded.stdout).toBe(free.stdout);
   });

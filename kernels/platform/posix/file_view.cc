@@ -35,6 +35,31 @@ int64_t ModifiedAt(const struct stat& status) {
 #endif
 }
 
+// Values of uncached_.
+constexpr intptr_t kDirect = 1, kThroughCache = 2;
+
+// Has reads of a descriptor go past the page cache. Its mapping does not change. False where the file system
+// cannot.
+bool SetDirect(int file, bool on) {
+#if defined(O_DIRECT)
+  const int flags = fcntl(file, F_GETFL);
+  return fcntl(file, F_SETFL, on ? flags | O_DIRECT : flags & ~O_DIRECT) == 0;
+#elif defined(F_NOCACHE)
+  return fcntl(file, F_NOCACHE, on ? 1 : 0) == 0;
+#else
+  return !on;
+#endif
+}
+
+// What was read through the cache after all gives way to what others need.
+void DropFromCache(int file, uint64_t offset, size_t bytes) {
+#if defined(POSIX_FADV_DONTNEED)
+  posix_fadvise(file, static_cast<off_t>(offset), static_cast<off_t>(bytes), POSIX_FADV_DONTNEED);
+#else
+  (void)file, (void)offset, (void)bytes;
+#endif
+}
+
 }  // namespace
 
 FileView::FileView(const std::string& path) : file_(open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
@@ -61,6 +86,29 @@ FileView::FileView(size_t size) : size_(size), data_(static_cast<const std::byte
 FileView::~FileView() {
   if (data_ != nullptr) munmap(const_cast<std::byte*>(data_), size_);
   if (is_file()) close(static_cast<int>(file_));
+}
+
+void FileView::ReadUncached(uint64_t offset, size_t bytes, std::byte* to) const {
+  const int file = static_cast<int>(file_);
+  std::call_once(decided_, [&] { uncached_ = SetDirect(file, true) ? kDirect : kThroughCache; });
+  size_t done = 0;
+  while (done < bytes) {
+    const bool is_direct = uncached_ == kDirect;
+    const ssize_t count = pread(file, to + done, bytes - done, static_cast<off_t>(offset + done));
+    if (count > 0) {
+      done += static_cast<size_t>(count);
+      continue;
+    }
+    if (count == 0) break;
+    if (errno == EINTR) continue;
+    // Some file systems take the flag and refuse the reads, or want larger steps.
+    if (errno != EINVAL || !is_direct) throw std::runtime_error(std::strerror(errno));
+    SetDirect(file, false);
+    uncached_ = kThroughCache;
+  }
+  if (offset + done < size_ && done < bytes)
+    throw std::runtime_error("it ends at byte " + std::to_string(offset + done));
+  if (uncached_ == kThroughCache) DropFromCache(file, offset, bytes);
 }
 
 FileState FileView::Look() const {

@@ -1,5 +1,7 @@
 #include "../file_view.h"
 
+#include <algorithm>
+#include <memory>
 #include <stdexcept>
 
 #include "../pages.h"
@@ -34,6 +36,34 @@ const std::byte* Map(HANDLE file) {
   return static_cast<const std::byte*>(view);
 }
 
+// The same file, opened for reads past the cache of which several may be under way.
+HANDLE ReopenUncached(HANDLE file) {
+  const HANDLE uncached = ReOpenFile(file, GENERIC_READ, FILE_SHARE_READ | FILE_SHARE_DELETE,
+                                     FILE_FLAG_NO_BUFFERING | FILE_FLAG_OVERLAPPED);
+  if (uncached != INVALID_HANDLE_VALUE) return uncached;
+  return ReOpenFile(file, GENERIC_READ, FILE_SHARE_READ | FILE_SHARE_DELETE, FILE_FLAG_OVERLAPPED);
+}
+
+struct CloseEvent {
+  void operator()(void* event) const { CloseHandle(event); }
+};
+
+// Bytes read; fewer than asked for at the end of the file.
+DWORD ReadAt(HANDLE file, uint64_t offset, DWORD bytes, std::byte* to) {
+  const std::unique_ptr<void, CloseEvent> event(CreateEventW(nullptr, TRUE, FALSE, nullptr));
+  if (event == nullptr) throw std::runtime_error(ErrorText(GetLastError()));
+  OVERLAPPED place = {};
+  place.Offset = static_cast<DWORD>(offset);
+  place.OffsetHigh = static_cast<DWORD>(offset >> 32);
+  place.hEvent = event.get();
+  DWORD count = 0;
+  const bool started = ReadFile(file, to, bytes, nullptr, &place) != 0 || GetLastError() == ERROR_IO_PENDING;
+  if (started && GetOverlappedResult(file, &place, &count, TRUE) != 0) return count;
+  const DWORD error = GetLastError();
+  if (error == ERROR_HANDLE_EOF) return 0;
+  throw std::runtime_error(ErrorText(error));
+}
+
 }  // namespace
 
 FileView::FileView(const std::string& path) : file_(reinterpret_cast<intptr_t>(OpenForReading(path))) {
@@ -56,8 +86,27 @@ FileView::FileView(size_t size) : size_(size), data_(static_cast<const std::byte
 }
 
 FileView::~FileView() {
+  if (uncached_ != kNoFile) CloseHandle(Handle(uncached_));
   if (data_ != nullptr) UnmapViewOfFile(data_);
   if (is_file()) CloseHandle(Handle(file_));
+}
+
+void FileView::ReadUncached(uint64_t offset, size_t bytes, std::byte* to) const {
+  std::call_once(decided_, [&] {
+    const HANDLE opened = ReopenUncached(Handle(file_));
+    if (opened == INVALID_HANDLE_VALUE) throw std::runtime_error(ErrorText(GetLastError()));
+    uncached_ = reinterpret_cast<intptr_t>(opened);
+  });
+  constexpr size_t kMost = size_t{1} << 30;  // lengths have 32 bits
+  size_t done = 0;
+  while (done < bytes) {
+    const auto step = static_cast<DWORD>(std::min(bytes - done, kMost));
+    const DWORD count = ReadAt(Handle(uncached_), offset + done, step, to + done);
+    if (count == 0) break;
+    done += count;
+  }
+  if (offset + done < size_ && done < bytes)
+    throw std::runtime_error("it ends at byte " + std::to_string(offset + done));
 }
 
 FileState FileView::Look() const {

@@ -1,0 +1,183 @@
+#include "expert_memory.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <stdexcept>
+#include <string>
+
+#include "../platform/file_view.h"
+#include "../platform/pages.h"
+
+namespace switchyard {
+namespace {
+
+std::string Gigabytes(int64_t bytes) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.3f GB", static_cast<double>(bytes) / 1e9);
+  return text;
+}
+
+}  // namespace
+
+class ExpertMemory::Layer {
+ public:
+  // `first_number`: number of expert 0 among all experts.
+  Layer(const WeightStore& store, const std::vector<ExpertRefs>& experts, int64_t first_number)
+      : first_number_(first_number) {
+    for (const ExpertRefs& refs : experts) {
+      layouts_.emplace_back(store, refs);
+      slot_bytes_ = std::max(slot_bytes_, layouts_.back().slot_bytes());
+      weights_.push_back(InPlace(refs));
+    }
+  }
+
+  int64_t count() const { return static_cast<int64_t>(layouts_.size()); }
+  int64_t first_number() const { return first_number_; }
+  size_t slot_bytes() const { return slot_bytes_; }
+  const ExpertLayout& layout(int64_t place) const { return layouts_[static_cast<size_t>(place)]; }
+  bool Has(const StoredTensor& gate, int64_t place) const {
+    return place >= 0 && place < count() && layout(place).refs().gate.values == &gate;
+  }
+
+  const ExpertWeights* weights() const { return weights_.data(); }
+  void PointToSlot(int64_t place, const std::byte* slot, SlotDescriptions& descriptions) {
+    weights_[static_cast<size_t>(place)] = layout(place).InSlot(slot, descriptions);
+  }
+
+ private:
+  const int64_t first_number_;
+  std::vector<ExpertLayout> layouts_;
+  size_t slot_bytes_ = 0;
+  // Those without a slot point to where they were last, or to their files.
+  std::vector<ExpertWeights> weights_;
+};
+
+ExpertMemory::ExpertMemory(std::shared_ptr<const WeightStore> store, Limits limits)
+    : store_(std::move(store)), limits_(limits) {}
+
+ExpertMemory::~ExpertMemory() = default;
+
+ExpertMemory::Layer& ExpertMemory::Require(const std::vector<ExpertRefs>& experts) {
+  std::lock_guard<std::mutex> lock(turn_);
+  std::unique_ptr<Layer>& layer = layers_[experts];
+  if (layer != nullptr) return *layer;
+  layer = std::make_unique<Layer>(*store_, experts, num_experts_);
+  num_experts_ += layer->count();
+  if (residency_ != nullptr) {
+    residency_->AddExperts(layer->count());
+  } else {
+    largest_layer_ = std::max(largest_layer_, layer->count());
+    slot_bytes_ = std::max(slot_bytes_, layer->slot_bytes());
+  }
+  return *layer;
+}
+
+void ExpertMemory::Open() {
+  std::lock_guard<std::mutex> lock(turn_);
+  OpenLocked();
+}
+
+void ExpertMemory::OpenLocked() {
+  if (residency_ != nullptr || num_experts_ == 0) return;
+  const auto slot_bytes = static_cast<int64_t>(slot_bytes_);
+  const int64_t least = limits_.other_bytes + largest_layer_ * slot_bytes;
+  if (least > limits_.max_bytes) {
+    throw std::runtime_error("maxMemory allows " + Gigabytes(limits_.max_bytes) +
+                             " of weights in memory, but this model needs at least " + Gigabytes(least) +
+                             " (" + std::to_string(least) + " bytes): " + Gigabytes(limits_.other_bytes) +
+                             " that every token reads, and " + Gigabytes(largest_layer_ * slot_bytes) +
+                             " for the experts of one layer. Raise it (--max-memory)");
+  }
+  const int64_t slots =
+      std::min(num_experts_, (limits_.max_bytes - limits_.other_bytes) / std::max<int64_t>(1, slot_bytes));
+  const size_t bytes = static_cast<size_t>(slots) * slot_bytes_;
+  // Reads need whole blocks, and are fastest into large pages.
+  memory_ = AllocateAligned(bytes + platform::kUncachedAlignment);
+  platform::PreferLargePages(Slot(0), bytes);
+  slots_bytes_ = static_cast<int64_t>(bytes);
+  descriptions_.resize(static_cast<size_t>(slots));
+  reads_ = std::make_unique<ParallelReads>();
+  residency_ = std::make_unique<Residency>(num_experts_, slots);
+}
+
+std::byte* ExpertMemory::Slot(int64_t number) const {
+  constexpr uintptr_t kBlock = platform::kUncachedAlignment;
+  const auto first = reinterpret_cast<uintptr_t>(memory_.get());
+  return memory_.get() + ((kBlock - first % kBlock) % kBlock + static_cast<size_t>(number) * slot_bytes_);
+}
+
+int64_t ExpertMemory::Pin(const std::vector<ExpertId>& experts, int64_t max_bytes) {
+  std::lock_guard<std::mutex> lock(turn_);
+  OpenLocked();
+  if (residency_ == nullptr) return 0;
+  const int64_t slots = residency_->slots();
+  const int64_t allowed = max_bytes == 0 ? slots / 2 : max_bytes / std::max<int64_t>(1, slot_bytes_);
+  const int64_t most = std::min(slots - largest_layer_, allowed);
+  for (const auto& [gate, place] : experts) {
+    const StoredTensor& tensor = store_->Get(gate);
+    for (auto& [refs, layer] : layers_) {
+      if (pinned_ >= most) return pinned_;
+      const int64_t number = layer->first_number() + place;
+      if (!layer->Has(tensor, place) || layer->slot_bytes() > slot_bytes_ || residency_->IsPinned(number))
+        continue;
+      Request(*layer, {place});
+      residency_->Pin(number);
+      pinned_++;
+    }
+  }
+  return pinned_;
+}
+
+ExpertMemory::Lease ExpertMemory::Bring(Layer& layer, const int32_t* indices, int64_t count) {
+  Lease lease;
+  lease.turn_ = std::unique_lock(turn_);
+  lease.experts_ = layer.weights();
+  OpenLocked();
+  // One that came after the slots were made, and has larger experts, is read where it is mapped.
+  if (layer.slot_bytes() > slot_bytes_ || layer.count() > largest_layer_) return lease;
+  std::vector<bool> is_wanted(static_cast<size_t>(layer.count()));
+  for (int64_t i = 0; i < count; i++) is_wanted[static_cast<size_t>(indices[i])] = true;
+  std::vector<int64_t> places;
+  for (int64_t place = 0; place < layer.count(); place++) {
+    if (is_wanted[static_cast<size_t>(place)]) places.push_back(place);
+  }
+  Request(layer, places);
+  return lease;
+}
+
+void ExpertMemory::Request(Layer& layer, const std::vector<int64_t>& places) {
+  std::vector<int64_t> wanted;
+  for (const int64_t place : places) {
+    const int64_t number = layer.first_number() + place;
+    wanted.push_back(number);
+    if (residency_->IsPinned(number)) pinned_hits_++;
+  }
+  const std::vector<Residency::Fetch> fetches = residency_->Request(wanted);
+  try {
+    Fetch(layer, fetches);
+  } catch (...) {
+    // The next run must not take them to be there.
+    for (const auto& [number, slot] : fetches) residency_->Forget(number);
+    throw;
+  }
+  hits_ += static_cast<int64_t>(wanted.size() - fetches.size());
+}
+
+void ExpertMemory::Fetch(Layer& layer, const std::vector<Residency::Fetch>& fetches) {
+  std::vector<ParallelReads::Part> parts;
+  int64_t bytes = 0;
+  for (const auto& [number, slot] : fetches) {
+    const int64_t place = number - layer.first_number();
+    for (const FileStretch& stretch : layer.layout(place).stretches()) {
+      parts.push_back({stretch.file, stretch.offset, stretch.bytes, Slot(slot) + stretch.place});
+      bytes += static_cast<int64_t>(stretch.bytes);
+    }
+    layer.PointToSlot(place, Slot(slot), descriptions_[static_cast<size_t>(slot)]);
+  }
+  if (parts.empty()) return;
+  reads_->Read(parts);
+  fetches_ += static_cast<int64_t>(fetches.size());
+  fetched_bytes_ += bytes;
+}
+
+}  // namespace switchyard

@@ -1,0 +1,79 @@
+// Memory of a bounded size for the experts of models that are larger than memory.
+#pragma once
+#include <atomic>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "../common/aligned_memory.h"
+#include "expert_layout.h"
+#include "parallel_reads.h"
+#include "residency.h"
+
+namespace switchyard {
+
+// Slots that the experts of all layers share. Chosen ones that have none are read from their files, past the
+// page cache and all of a layer at once, and the least used give way. Shared by all sessions of a store; runs
+// that overlap take turns at their layers of experts.
+class ExpertMemory {
+ public:
+  struct Limits {
+    int64_t max_bytes = 0;    // of all weights
+    int64_t other_bytes = 0;  // weights that are no experts, and stay where they are mapped
+  };
+  class Layer;
+
+  ExpertMemory(std::shared_ptr<const WeightStore> store, Limits limits);
+  ~ExpertMemory();
+
+  // While a session opens: the experts of a layer. Sessions that name the same share a layer.
+  Layer& Require(const std::vector<ExpertRefs>& experts);
+
+  // Makes the slots for the layers that are known; quick once there are any. Throws std::runtime_error
+  // beginning with "maxMemory" where the limit leaves no room for the experts of one layer.
+  void Open();
+
+  // Brings experts that stay, the most wanted first: as many as half of the slots, or `max_bytes` unless that
+  // is 0, hold beside the experts of any one layer. Returns how many of them stay by now. Throws as Bring.
+  int64_t Pin(const std::vector<ExpertId>& experts, int64_t max_bytes);
+
+  // The experts of a layer as kernels are told of them, while nobody else may bring others.
+  class Lease {
+   public:
+    const ExpertWeights* experts() const { return experts_; }
+
+   private:
+    friend class ExpertMemory;
+    std::unique_lock<std::mutex> turn_;
+    const ExpertWeights* experts_ = nullptr;
+  };
+  // Has those that `indices` name in memory. Throws std::runtime_error naming the file that cannot be read.
+  Lease Bring(Layer& layer, const int32_t* indices, int64_t count);
+
+  // Of all weights, bytes that memory may hold. Any thread.
+  int64_t resident_bytes() const { return limits_.other_bytes + slots_bytes_; }
+  ResidencyCounts counts() const { return {hits_, fetches_, fetched_bytes_, pinned_, pinned_hits_}; }
+
+ private:
+  std::byte* Slot(int64_t number) const;
+  void OpenLocked();
+  void Request(Layer& layer, const std::vector<int64_t>& places);
+  void Fetch(Layer& layer, const std::vector<Residency::Fetch>& fetches);
+
+  std::shared_ptr<const WeightStore> store_;
+  const Limits limits_;
+  std::mutex turn_;  // of what follows
+  std::map<std::vector<ExpertRefs>, std::unique_ptr<Layer>> layers_;
+  int64_t num_experts_ = 0;    // of all layers
+  int64_t largest_layer_ = 0;  // experts
+  size_t slot_bytes_ = 0;
+  AlignedMemory memory_;
+  std::unique_ptr<Residency> residency_;  // null: no slots yet
+  std::vector<SlotDescriptions> descriptions_;
+  std::unique_ptr<ParallelReads> reads_;
+  // Read by any thread.
+  std::atomic<int64_t> slots_bytes_{0}, hits_{0}, fetches_{0}, fetched_bytes_{0}, pinned_{0}, pinned_hits_{0};
+};
+
+}  // namespace switchyard
