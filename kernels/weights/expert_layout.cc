@@ -73,8 +73,9 @@ std::vector<FileStretch> Join(std::vector<Span> spans) {
     const auto begin = static_cast<uint64_t>(data - file->data());
     const uint64_t first = begin / kBlock * kBlock, last = (begin + bytes + kBlock - 1) / kBlock * kBlock;
     FileStretch* before = stretches.empty() ? nullptr : &stretches.back();
-    const bool is_near = before != nullptr && before->file == file &&
-                         first <= before->offset + before->bytes + std::min<uint64_t>(kGapBytes, before->bytes);
+    const bool is_near =
+        before != nullptr && before->file == file &&
+        first <= before->offset + before->bytes + std::min<uint64_t>(kGapBytes, before->bytes);
     if (is_near) {
       before->bytes = std::max<uint64_t>(before->offset + before->bytes, last) - before->offset;
     } else {

@@ -18,7 +18,12 @@ export const PACKED_ON_GPU =
  * @throws InputError for another value, with a GPU, with experts that are pinned, or with a bound; EngineError where the system has no large pages to give
  */
 export function wantsPacked(
-  { weights, device, pinnedExperts, maxMemory }: { weights?: unknown; device?: string; pinnedExperts?: unknown; maxMemory?: unknown },
+  {
+    weights,
+    device,
+    pinnedExperts,
+    maxMemory,
+  }: { weights?: unknown; device?: string; pinnedExperts?: unknown; maxMemory?: unknown },
   largePage: () => number = largePageBytes,
 ): boolean {
   if (weights === undefined || weights === 'mapped') return false;

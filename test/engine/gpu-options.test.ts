@@ -41,4 +41,3 @@ it.each(['20 apples', '', '-1GB', 0, Number.NaN, '1e3'])('maxMemory %j is refuse
   const load = AutoModelForCausalLM.fromPretrained('/no/such/folder', { maxMemory });
   await expect(load).rejects.toThrow(/^maxMemory is /);
 });
-
