@@ -24,21 +24,9 @@
 namespace switchyard::cpu {
 namespace {
 
-constexpr int64_t kBlock = 32;
+#include "simd/bf16_pairs.inc"
+
 constexpr int kTileRows = 4;
-
-inline __attribute__((always_inline)) __m512bh LoadPairs(const char* p) {
-  return reinterpret_cast<__m512bh>(_mm512_loadu_si512(p));
-}
-
-inline __attribute__((always_inline)) __m512bh LoadSome(const char* p, __mmask32 mask) {
-  return reinterpret_cast<__m512bh>(_mm512_maskz_loadu_epi16(mask, p));
-}
-
-// The first n of 32 values, the others zero.
-inline __attribute__((always_inline)) __mmask32 FirstOf(int64_t n) {
-  return n >= kBlock ? 0xffffffffu : (1u << n) - 1u;
-}
 
 void Pack(const float* x, int64_t n, int64_t group, void* out) {
   char* slot = static_cast<char*>(out);
@@ -256,6 +244,13 @@ void Panel(const PanelArgs& args) {
 
 #include "simd/expanded_product_bf16.inc"
 
+void NibbleProduct(const CodeProductArgs& args) {
+  if (args.group == 16 && args.depth > 16) return CodeTokens<NibbleCodes<false>, true, false>(args);
+  if (args.zeros != nullptr) return CodeTokens<NibbleCodes<true>, false, false>(args);
+  if (args.biases != nullptr) return CodeTokens<NibbleCodes<false>, false, true>(args);
+  CodeTokens<NibbleCodes<false>, false, false>(args);
+}
+
 }  // namespace
 
 const KernelTable* Avx512Bf16Table() {
@@ -266,10 +261,7 @@ const KernelTable* Avx512Bf16Table() {
                                                                                             2};
     table.panel[static_cast<int>(Precision::kBFloat16)] = {2, ConvertPairs, Panel};
     table.code_products[static_cast<int>(Precision::kBFloat16)] = {
-        Pack,
-        2,
-        {CodeProduct<CodeKind::kNibbles>, CodeProduct<CodeKind::kBytes>, CodeProduct<CodeKind::kSignedBytes>,
-         CodeProduct<CodeKind::kE4m3>}};
+        Pack, 2, {NibbleProduct, ByteProduct<false>, ByteProduct<true>, E4m3Product}};
     return table;
   }();
   return &kTable;

@@ -38,11 +38,13 @@ bool HasAvx512() {
 bool HasAvx512Vnni() { return HasAvx512() && __builtin_cpu_supports("avx512vnni"); }
 // Every processor with the former has the latter.
 bool HasAvx512Bf16() { return HasAvx512Vnni() && __builtin_cpu_supports("avx512bf16"); }
+bool HasAvx512Vbmi() { return HasAvx512Bf16() && __builtin_cpu_supports("avx512vbmi"); }
 #else
 bool HasAvx2() { return false; }
 bool HasAvx512() { return false; }
 bool HasAvx512Vnni() { return false; }
 bool HasAvx512Bf16() { return false; }
+bool HasAvx512Vbmi() { return false; }
 #endif
 
 bool HasDotprod() { return platform::FindArmFeatures().dotprod; }
@@ -50,6 +52,7 @@ bool HasI8mm() { return HasDotprod() && platform::FindArmFeatures().i8mm; }
 
 // Best first.
 constexpr Candidate kCandidates[] = {
+    {"avx512_vbmi", Avx512VbmiTable, Avx512VnniInteger, HasAvx512Vbmi},
     {"avx512_bf16", Avx512Bf16Table, Avx512VnniInteger, HasAvx512Bf16},
     {"avx512_vnni", Avx512Table, Avx512VnniInteger, HasAvx512Vnni},
     {"avx512", Avx512Table, Avx512Integer, HasAvx512},

@@ -141,7 +141,8 @@ struct ExpandArgs {
 };
 using ExpandFn = void (*)(const ExpandArgs& args);
 
-// c[t * c_stride + r] = sum over k of x[t, k] * weight k of row r, a weight being what ExpandArgs says.
+// c[t * c_stride + r] = sum over k of x[t, k] * weight k of row r, a weight being what ExpandArgs says, which
+// is nowhere rounded.
 struct CodeProductArgs {
   const char* x;  // one packed group (see CodeProducts::pack)
   int tokens;     // in the group, 1 to kTileTokens
@@ -149,8 +150,9 @@ struct CodeProductArgs {
   const char* codes;  // row 0
   int64_t codes_stride;
   int64_t rows;
-  int64_t group;                         // 16, a multiple of 32, or at least the depth
-  const float *scales, *zeros, *biases;  // [rows][groups_stride]; no zeros among kE4m3, biases may be null
+  int64_t group;                         // a multiple of 32, or at least the depth; of nibbles also 16
+  const float *scales, *zeros, *biases;  // [rows][groups_stride]; zeros or biases or both are null
+  float zero;                            // where zeros is null
   int64_t groups_stride;
   const float* values;  // [16], what nibbles stand for
   float* c;
@@ -226,11 +228,12 @@ const KernelTable* PortableTable();
 const KernelTable* Avx2Table();
 const KernelTable* Avx512Table();
 const KernelTable* Avx512Bf16Table();
+const KernelTable* Avx512VbmiTable();
 const KernelTable* NeonTable();
 
 // The best table this processor can run, or the one that SWITCHYARD_CPU_ISA names (portable, avx2, avx512,
-// avx512_vnni, avx512_bf16, neon, neon_dotprod, neon_i8mm). Decided once; a name that is unknown or not
-// available here leaves the best one and sets IsaError().
+// avx512_vnni, avx512_bf16, avx512_vbmi, neon, neon_dotprod, neon_i8mm). Decided once; a name that is unknown
+// or not available here leaves the best one and sets IsaError().
 const KernelTable& Kernels();
 
 // Name of the table in use, e.g. "avx512_bf16".

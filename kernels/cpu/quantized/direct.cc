@@ -24,8 +24,11 @@ bool DirectBlock::IsPossible(const KernelTable& table, const WeightMatrix& weigh
   if (table.code_products[static_cast<int>(FloatPart(precision))].pack == nullptr) return false;
   if (weights.first_col != 0 || weights.cols != q->cols || q->flat() || q->column_groups != nullptr)
     return false;
-  if (q->type == CodeType::kE4m3 && (q->zeros != nullptr || q->zero != 0)) return false;
-  return q->group_cols == 16 || q->group_cols % 32 == 0 || q->group_cols >= q->cols;
+  const bool has_offsets = q->zeros != nullptr || q->biases != nullptr;
+  if (q->type == CodeType::kE4m3 && (has_offsets || q->zero != 0)) return false;
+  if (q->type == CodeType::kTable || (q->zeros != nullptr && q->biases != nullptr)) return false;
+  if (q->group_cols == 16 && q->bits == 4 && !has_offsets) return true;
+  return q->group_cols % 32 == 0 || q->group_cols >= q->cols;
 }
 
 int64_t DirectBlock::Scratch(const WeightMatrix& weights) {
@@ -60,8 +63,9 @@ void DirectBlock::Multiply(const char* x, int tokens, int64_t first, int64_t las
                                                       .rows = count,
                                                       .group = q.group_cols,
                                                       .scales = all.scales,
-                                                      .zeros = all.zeros,
+                                                      .zeros = q.zeros != nullptr ? all.zeros : nullptr,
                                                       .biases = all.biases,
+                                                      .zero = static_cast<float>(q.zero),
                                                       .groups_stride = groups,
                                                       .values = values,
                                                       .c = c + row - first,

@@ -157,6 +157,7 @@ void ReadGroups(const KernelTable& table, const QuantizedTensor& q, int64_t matr
                 int64_t row1, const RowGroups& out) {
   const int64_t groups = q.col_groups();
   ReadScales(table, q, matrix, row0, row1, out.scales);
+  if (q.zeros == nullptr && q.biases == nullptr) return;
   for (int64_t r = row0; r < row1; ++r) {
     const int64_t at = (r - row0) * groups;
     ReadRowOffsets(table, q, matrix, r, 0, groups,

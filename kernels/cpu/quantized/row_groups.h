@@ -42,7 +42,7 @@ void FetchScales(const QuantizedTensor& tensor, int64_t matrix, int64_t row0, in
 void ReadRowGroups(const KernelTable& table, const QuantizedTensor& tensor, int64_t matrix, int64_t row,
                    int64_t group0, int64_t group1, const RowGroups& out);
 
-// Reads all groups of rows [row0, row1): [rows][groups of a row].
+// Reads all groups of rows [row0, row1): [rows][groups of a row]. Zero points only of a tensor that has any.
 void ReadGroups(const KernelTable& table, const QuantizedTensor& tensor, int64_t matrix, int64_t row0,
                 int64_t row1, const RowGroups& out);
 

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "../../../kernels/cpu/quantized/direct.h"
 #include "../../../kernels/cpu/quantized/expand.h"
 #include "../../../kernels/cpu/workspace.h"
 #include "testing_quantized.h"
@@ -88,6 +89,64 @@ void EveryCode() {
   }
 }
 
+// Every code of a byte as few tokens meet it.
+void EveryByte() {
+  Workspace workspace;
+  TestPool pool(1);
+  constexpr int64_t kRows = 256, kCols = 96;
+  std::vector<unsigned char> codes(kRows * kCols, 0);
+  for (int64_t i = 0; i < kRows * kCols; ++i)
+    codes[static_cast<size_t>(i)] = static_cast<unsigned char>(i / kCols);
+  const float scale = 1.0f;
+  QuantizedTensor q;
+  q.rows = kRows;
+  q.cols = kCols;
+  q.codes = reinterpret_cast<const std::byte*>(codes.data());
+  q.bits = 8;
+  q.row_bytes = kCols;
+  q.scales = reinterpret_cast<const std::byte*>(&scale);
+  q.group_rows = kRows;
+  q.group_cols = kCols;
+  WeightMatrix matrix = {.rows = kRows, .cols = kCols};
+  matrix.quantized = &q;
+  struct Kind {
+    CodeType type;
+    int32_t zero;
+  };
+  for (const Kind& kind : {Kind{CodeType::kE4m3, 0}, Kind{CodeType::kInt, 0}, Kind{CodeType::kUint, 128},
+                           Kind{CodeType::kUint, 3}}) {
+    q.type = kind.type;
+    q.zero = kind.zero;
+    for (const char* isa : Isas()) {
+      SelectIsa(isa);
+      for (const Precision precision : kAllPrecisions) {
+        // Each token meets another column.
+        for (const int64_t tokens : {1, 2, 5}) {
+          std::vector<float> x(static_cast<size_t>(tokens * kCols), 0.0f);
+          for (int64_t t = 0; t < tokens; ++t) x[static_cast<size_t>(t * kCols + 7 + 17 * t)] = 1.0f;
+          Output y(tokens * kRows);
+          float* out = y.data();
+          Linear({x.data(), tokens, &matrix, nullptr, &out, 1, precision}, workspace, pool);
+          for (int64_t i = 0; i < y.size(); ++i) {
+            const float value = CodeValue(q, static_cast<uint32_t>(i % kRows));
+            const float expected = value - static_cast<float>(kind.zero);
+            if (y[i] == expected || (std::isnan(y[i]) && std::isnan(expected))) continue;
+            Fail("[%s] code %lld of type %d less %d: %g, expected %g", isa, static_cast<long long>(i % kRows),
+                 static_cast<int>(kind.type), kind.zero, static_cast<double>(y[i]),
+                 static_cast<double>(expected));
+            break;
+          }
+        }
+      }
+    }
+  }
+}
+
+// How weights are rounded that so many tokens meet: where they are few, only activations are.
+Precision WeightPrecision(const WeightMatrix& matrix, Precision precision, int64_t tokens) {
+  return DirectBlock::IsPossible(Kernels(), matrix, precision, tokens) ? Precision::kFloat32 : precision;
+}
+
 void CheckProduct(const Storage& storage, int64_t tokens, int64_t rows, int64_t cols, Precision precision,
                   Random& random, Workspace& workspace) {
   const QuantizedWeights weights(random, storage, rows, cols, 0.1f);
@@ -100,11 +159,12 @@ void CheckProduct(const Storage& storage, int64_t tokens, int64_t rows, int64_t 
     float* out = y.data();
     Linear({x.data(), tokens, &matrix, nullptr, &out, 1, precision}, workspace, pool);
     y.CheckGuards(Name(storage, weights));
+    const Precision weight_precision = WeightPrecision(matrix, precision, tokens);
     for (int64_t t = 0; t < tokens; ++t) {
       const std::vector<double> row = Doubles(x.data() + t * matrix.cols, matrix.cols);
       for (int64_t n = 0; n < matrix.rows; ++n) {
         double magnitude = 0.0;
-        const double expected = weights.Dot(n, row.data(), precision, &magnitude);
+        const double expected = weights.Dot(n, row.data(), precision, weight_precision, &magnitude);
         if (std::fabs(y[t * matrix.rows + n] - expected) <= 1e-6 * magnitude + 1e-7) continue;
         Fail("Linear, %s, %lld tokens: (%lld, %lld) is %g, expected %g", Name(storage, weights).c_str(),
              static_cast<long long>(tokens), static_cast<long long>(t), static_cast<long long>(n),
@@ -202,13 +262,40 @@ struct QuantizedExpert {
 
   static float Scale(int64_t depth) { return 1.0f / std::sqrt(static_cast<float>(depth)); }
 
-  void AddTo(const double* x, double scale, Precision precision, double* y) const {
+  // As one of `tokens` tokens that the expert meets together.
+  std::vector<double> Output(const double* x, Precision precision, int64_t tokens) const {
+    const auto seen = [&](const QuantizedWeights& weights) {
+      return WeightPrecision(weights.matrix(), precision, tokens);
+    };
     std::vector<double> h(static_cast<size_t>(gate.matrix().rows));
     for (size_t i = 0; i < h.size(); ++i) {
-      const double g = gate.Dot(static_cast<int64_t>(i), x, precision);
-      h[i] = g / (1.0 + std::exp(-g)) * up.Dot(static_cast<int64_t>(i), x, precision);
+      const double g = gate.Dot(static_cast<int64_t>(i), x, precision, seen(gate), nullptr);
+      h[i] = g / (1.0 + std::exp(-g)) * up.Dot(static_cast<int64_t>(i), x, precision, seen(up), nullptr);
     }
-    for (int64_t n = 0; n < down.matrix().rows; ++n) y[n] += scale * down.Dot(n, h.data(), precision);
+    std::vector<double> y(static_cast<size_t>(down.matrix().rows));
+    for (size_t n = 0; n < y.size(); ++n)
+      y[n] = down.Dot(static_cast<int64_t>(n), h.data(), precision, seen(down), nullptr);
+    return y;
+  }
+};
+
+// Choices of experts, two for every token, and what comes of each.
+struct Choices {
+  std::vector<int32_t> experts;
+  std::vector<float> weights;
+  // [0] the outputs of experts that meet few tokens, [1] of those that meet many.
+  std::vector<std::vector<double>> outputs[2];
+
+  std::vector<double> Sum(ExpertsImplementation implementation, int64_t hidden) const {
+    std::vector<double> y(experts.size() / 2 * static_cast<size_t>(hidden));
+    for (size_t p = 0; p < experts.size(); ++p) {
+      const bool is_alone = implementation == ExpertsImplementation::kBatchedMm;
+      const auto met = is_alone ? 1 : std::count(experts.begin(), experts.end(), experts[p]);
+      const std::vector<double>& output = outputs[met <= kTileTokens ? 0 : 1][p];
+      for (size_t i = 0; i < output.size(); ++i)
+        y[p / 2 * static_cast<size_t>(hidden) + i] += static_cast<double>(weights[p]) * output[i];
+    }
+    return y;
   }
 };
 
@@ -226,27 +313,30 @@ void CheckExperts(const Storage& storage, int64_t tokens, Precision precision, R
     weights.push_back({all.back()->gate.matrix(), all.back()->up.matrix(), all.back()->down.matrix()});
   }
   const std::vector<float> x = random.Normals(tokens * hidden);
-  const std::vector<float> mix = random.Normals(tokens * top_k);
-  std::vector<int32_t> indices;
-  std::vector<double> expected(static_cast<size_t>(tokens * hidden));
-  for (int64_t p = 0; p < tokens * top_k; ++p) {
-    indices.push_back(static_cast<int32_t>(random.Int(0, experts - 1)));
-    const std::vector<double> row = Doubles(x.data() + p / top_k * hidden, hidden);
-    all[static_cast<size_t>(indices.back())]->AddTo(row.data(), mix[static_cast<size_t>(p)], precision,
-                                                    expected.data() + p / top_k * hidden);
-  }
-  double square = 0.0;
-  for (const double value : expected) square += value * value;
-  const double tolerance = (precision == Precision::kBFloat16 ? 8e-3 : 1e-5) *
-                               std::sqrt(square / static_cast<double>(expected.size())) +
-                           1e-7;
+  Choices choices;
+  choices.weights = random.Normals(tokens * top_k);
+  for (int64_t p = 0; p < tokens * top_k; ++p)
+    choices.experts.push_back(static_cast<int32_t>(random.Int(0, experts - 1)));
   TestPool pool(static_cast<int>(random.Int(1, 4)));
   for (const char* isa : Isas()) {
     SelectIsa(isa);
+    for (const int many : {0, 1}) {
+      choices.outputs[many].clear();
+      for (size_t p = 0; p < choices.experts.size(); ++p) {
+        const std::vector<double> row = Doubles(x.data() + static_cast<int64_t>(p) / top_k * hidden, hidden);
+        choices.outputs[many].push_back(all[static_cast<size_t>(choices.experts[p])]->Output(
+            row.data(), precision, many == 0 ? 1 : kTileTokens + 1));
+      }
+    }
     for (const ExpertsImplementation implementation : kAllImplementations) {
+      const std::vector<double> expected = choices.Sum(implementation, hidden);
+      double square = 0.0;
+      for (const double value : expected) square += value * value;
+      const double size = std::sqrt(square / static_cast<double>(expected.size()));
+      const double tolerance = (precision == Precision::kBFloat16 ? 8e-3 : 1e-5) * size + 1e-7;
       Output y(tokens * hidden);
-      MoeExperts({x.data(), tokens, weights.data(), experts, hidden, intermediate, indices.data(), mix.data(),
-                  top_k, implementation, y.data(), precision},
+      MoeExperts({x.data(), tokens, weights.data(), experts, hidden, intermediate, choices.experts.data(),
+                  choices.weights.data(), top_k, implementation, y.data(), precision},
                  workspace, pool);
       y.CheckGuards(storage.name);
       for (int64_t i = 0; i < y.size(); ++i) {
@@ -278,6 +368,7 @@ std::vector<Group> QuantizedGroups() {
       {"quantized: every code of every kind", EveryCode},
       {"quantized: rows of every storage, bit by bit", Expansion},
       {"quantized: products with every storage", Products},
+      {"quantized: every byte as few tokens meet it", EveryByte},
       {"quantized: codes of NaN", NanCodes},
       {"quantized: embeddings of every storage", Embeddings},
       {"quantized: experts of every storage", Experts},

@@ -106,12 +106,17 @@ class QuantizedWeights {
   }
 
   double Dot(int64_t n, const double* x, Precision precision, double* magnitude = nullptr) const {
+    return Dot(n, x, precision, precision, magnitude);
+  }
+  // The same where weights are rounded otherwise than activations.
+  double Dot(int64_t n, const double* x, Precision precision, Precision weight_precision,
+             double* magnitude) const {
     double sum = 0.0;
     double absolute = 0.0;
     for (int64_t k = 0; k < matrix_.cols; ++k) {
       const double value = precision == Precision::kBFloat16 ? RoundToBf16(static_cast<float>(x[k])) : x[k];
-      sum += At(n, k, precision) * value;
-      absolute += std::fabs(At(n, k, precision) * value);
+      sum += At(n, k, weight_precision) * value;
+      absolute += std::fabs(At(n, k, weight_precision) * value);
     }
     if (magnitude != nullptr) *magnitude = absolute;
     return sum;
