@@ -1,14 +1,16 @@
 """Writes a checkpoint of random weights with the layer shapes of a real model, laid out as on the Hub.
 
-Usage: make_checkpoint.py OUT [--preset NAME] [--layers N] [--seed S]        (needs torch and safetensors)
+Usage: make_checkpoint.py OUT [--preset NAME] [--layers N] [--format NAME] [--seed S]    (needs torch and safetensors)
 
-Weights are bf16, normally distributed with deviation 0.02; norm weights are one, norm biases zero.
+Weights are bf16, normally distributed with deviation 0.02; norm weights are one, norm biases zero. A format other than
+bf16 stores attention, experts and dense MLPs as random codes (random_codes.py).
 """
 import argparse
 import json
 from pathlib import Path
 
 import torch
+from random_codes import FORMATS
 from safetensors.torch import save_file
 
 TEXT = dict(hidden_act="silu", hidden_size=2048, vocab_size=151936, rms_norm_eps=1e-6, rope_theta=1e6,
@@ -32,18 +34,23 @@ PRESETS = {"qwen1.5-moe-a2.7b": (QWEN15, 4), "qwen3-30b-a3b": (QWEN3, 4), "qwen3
 
 
 class Weights:
-    """Draws tensors of one shard."""
+    """Draws tensors of one shard. `code` makes the tensors of a module that is stored as codes; without it none is."""
 
-    def __init__(self, seed):
+    def __init__(self, seed, code=None):
         self.generator = torch.Generator().manual_seed(seed)
+        self.code = code
         self.shard = {}
 
     def matrix(self, name, *shape):
         values = torch.randn(*shape, generator=self.generator)
         self.shard[name] = (values * 0.02).to(torch.bfloat16)
 
-    def linear(self, prefix, outputs, inputs, bias=False):
-        self.matrix(f"{prefix}.weight", outputs, inputs)
+    def linear(self, prefix, outputs, inputs, bias=False, plain=False):
+        if self.code is None or plain:
+            self.matrix(f"{prefix}.weight", outputs, inputs)
+        else:
+            for part, tensor in self.code(self.generator, outputs, inputs).items():
+                self.shard[f"{prefix}.{part}"] = tensor
         if bias:
             self.matrix(f"{prefix}.bias", outputs)
 
@@ -77,7 +84,7 @@ def decoder_layer(weights, prefix, config, fused):
         for letter in "qk":
             weights.norm(f"{prefix}.self_attn.{letter}_norm", head)
     experts = config["num_experts"]
-    weights.linear(f"{prefix}.mlp.gate", experts, hidden)
+    weights.linear(f"{prefix}.mlp.gate", experts, hidden, plain=True)
     if fused:
         weights.matrix(f"{prefix}.mlp.experts.gate_up_proj", experts, hidden, 2 * intermediate)
         weights.matrix(f"{prefix}.mlp.experts.down_proj", experts, intermediate, hidden)
@@ -86,7 +93,7 @@ def decoder_layer(weights, prefix, config, fused):
             gated_mlp(weights, f"{prefix}.mlp.experts.{expert}", hidden, intermediate)
     if qwen2:
         gated_mlp(weights, f"{prefix}.mlp.shared_expert", hidden, config["shared_expert_intermediate_size"])
-        weights.linear(f"{prefix}.mlp.shared_expert_gate", 1, hidden)
+        weights.linear(f"{prefix}.mlp.shared_expert_gate", 1, hidden, plain=True)
 
 
 def vision_tower(weights, prefix, vision):
@@ -113,14 +120,14 @@ def vision_tower(weights, prefix, vision):
         weights.linear(f"{merger}.linear_fc2", vision["out_hidden_size"], folded, bias=True)
 
 
-def shards(config, seed):
+def shards(config, seed, code=None):
     """Yields the shards: embeddings and head, vision tower if there is one, then two layers each."""
-    weights = Weights(seed)
+    weights = Weights(seed, code)
     text, vision = config.get("text_config", config), config.get("vision_config")
     prefix = "model.language_model" if vision else "model"
     weights.matrix(f"{prefix}.embed_tokens.weight", text["vocab_size"], text["hidden_size"])
     weights.norm(f"{prefix}.norm", text["hidden_size"])
-    weights.linear("lm_head", text["vocab_size"], text["hidden_size"])
+    weights.linear("lm_head", text["vocab_size"], text["hidden_size"], plain=True)
     yield weights.take()
     if vision:
         vision_tower(weights, "model.visual", vision)
@@ -150,14 +157,20 @@ def main():
     parser.add_argument("out", type=Path)
     parser.add_argument("--preset", default="qwen1.5-moe-a2.7b", choices=PRESETS)
     parser.add_argument("--layers", type=int)
+    parser.add_argument("--format", default="bf16", choices=["bf16", *FORMATS])
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     config = make_config(args.preset, args.layers)
+    if args.format != "bf16" and "vision_config" in config:
+        parser.error("--format is for text models: those of others name and fuse their weights otherwise")
+    code, settings = FORMATS.get(args.format, (None, None))
+    if settings is not None:
+        config["quantization_config"] = settings()
     text = config.get("text_config", config)
     count = 1 + ("vision_config" in config) + (text["num_hidden_layers"] + 1) // 2
     args.out.mkdir(parents=True, exist_ok=True)
     weight_map, total = {}, 0
-    for number, shard in enumerate(shards(config, args.seed), start=1):
+    for number, shard in enumerate(shards(config, args.seed, code), start=1):
         file = f"model-{number:05d}-of-{count:05d}.safetensors"
         save_file(shard, args.out / file, metadata={"format": "pt"})
         weight_map.update(dict.fromkeys(shard, file))

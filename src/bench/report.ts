@@ -3,6 +3,7 @@ import type { PrefillTimes, Samples } from './measure.ts';
 import type { MemoryUse } from './memory.ts';
 import { median, type Spread, spread } from './statistics.ts';
 import { digits, percent, scaled, textTable } from './table.ts';
+import type { Storage } from './work.ts';
 
 /** What was measured, and on what. */
 export interface Setting {
@@ -13,6 +14,10 @@ export interface Setting {
   readonly device: string;
   readonly threads: number;
   readonly runs: number;
+  /** What the weights are stored as; on a GPU, in the files. */
+  readonly storage: Storage;
+  /** What activations are rounded to where that is possible, if at all. */
+  readonly activations?: 'int8';
   /** Backend that decode steps of `grouped_mm` run on, where it is another. */
   readonly decodeBackend?: string;
   readonly machine: MachineReport;
@@ -244,7 +249,7 @@ export function describeCrossover(report: CrossoverReport): string {
 }
 
 function describeSetting(setting: Setting): string {
-  const { model, architecture, dtype, threads, runs, machine, decodeBackend } = setting;
+  const { model, architecture, dtype, threads, runs, machine, decodeBackend, storage, activations } = setting;
   const { gpu, gigaflopsPerSecond: gigaflops } = machine;
   const rate = `${digits(machine.readGigabytesPerSecond)} GB/s (${machine.readPattern})`;
   const product = gigaflops === undefined ? '' : `, multiplies ${digits(gigaflops)} GFLOP/s`;
@@ -253,6 +258,7 @@ function describeSetting(setting: Setting): string {
     gpu && `${gpu.name}, compute capability ${gpu.computeCapability}, ${gibibytes(gpu.memoryBytes)}`;
   return [
     `model      ${model} (${architecture}), ${dtype}, ${threads} ${threads === 1 ? 'thread' : 'threads'}`,
+    `weights    ${storage.kinds.join(', ')}: ${digits(storage.bits)} bits each${activations ? `, activations ${activations}` : ''}`,
     ...(card ? [`device     ${card}`, `           copies ${rate}`] : []),
     `machine    ${machine.cpu}, ${machine.isa}, ${gibibytes(machine.memoryBytes)}, ${machine.os}, Node ${machine.node}`,
     ...(card ? [] : [`           reads ${rate}${product}`]),

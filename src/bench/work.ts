@@ -1,4 +1,5 @@
 /** How much a model must read and multiply, from config.json and the shapes of its weights. */
+import { dtypeOf } from '../dtype.ts';
 import type { TokenWork } from '../models/architecture.ts';
 
 /** A stored weight, be it plain or quantized. */
@@ -6,6 +7,31 @@ interface Weight {
   readonly name: string;
   readonly shape: readonly number[];
   readonly byteLength: number;
+}
+
+/** What weights are stored as. */
+export interface Storage {
+  /** Such as `int4`; the one that takes most bytes first, without those of less than a hundredth of all. */
+  readonly kinds: readonly string[];
+  /** Of a weight, on average, scales included. */
+  readonly bits: number;
+}
+
+export function storageOf(weights: Iterable<Weight & { readonly storage: string }>): Storage {
+  const kinds = new Map<string, number>();
+  let bytes = 0;
+  let elements = 0;
+  for (const { storage, shape, byteLength } of weights) {
+    const kind = dtypeOf(storage) ?? storage;
+    kinds.set(kind, (kinds.get(kind) ?? 0) + byteLength);
+    bytes += byteLength;
+    elements += shape.reduce((a, b) => a * b, 1);
+  }
+  const sorted = [...kinds].sort((a, b) => b[1] - a[1]);
+  return {
+    kinds: sorted.filter(([, size]) => size >= bytes / 100).map(([kind]) => kind),
+    bits: (8 * bytes) / Math.max(1, elements),
+  };
 }
 
 /** Bytes and matrix elements of a part of the model, counting of the routed experts only those that serve one token. */

@@ -10,7 +10,7 @@ import {
   describeCrossover,
   type Setting,
 } from '../bench/report.ts';
-import { bytesPerDecodedToken, prefillFlops, weightWork } from '../bench/work.ts';
+import { bytesPerDecodedToken, prefillFlops, storageOf, weightWork } from '../bench/work.ts';
 import { type DType, ELEMENT_TYPES } from '../dtype.ts';
 import {
   type CausalLM,
@@ -135,7 +135,11 @@ async function benchModel(
     const plan = makePlan(flags, model.contextLength, gauge, io);
     const samples = await measure(model, plan);
     const stored = model.stored();
-    const setting = { ...describeModel(model, repo.id), threads, runs: flags.runs, machine: gauge.report() };
+    const setting = {
+      ...describeModel(model, repo.id),
+      ...{ threads, runs: flags.runs, machine: gauge.report(), storage: storageOf(stored.weights) },
+      ...(flags.int8Activations && { activations: 'int8' as const }),
+    };
     const { json, text } = flags.crossover
       ? crossover(setting, samples)
       : full(setting, loadSeconds, loadedBytes, samples, plan, stored);

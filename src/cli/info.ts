@@ -28,11 +28,15 @@ export function addInfoCommand(program: Command, io: Io): void {
     });
 }
 
-function sizeRows({ bitsPerWeight, bytesPerDecodedToken }: ModelInfo): [string, string][] {
-  if (bitsPerWeight === undefined || bytesPerDecodedToken === undefined) return [];
-  return [
-    ['weights', `${bitsPerWeight} bits each, ${formatBytes(bytesPerDecodedToken)} for a decoded token`],
-  ];
+const READING = {
+  'in place': 'read in place',
+  repacked: 'float64 ones repacked as float32 by the first load',
+};
+
+function sizeRows({ bitsPerWeight, bytesPerDecodedToken, reading }: ModelInfo): [string, string][] {
+  if (bitsPerWeight === undefined || bytesPerDecodedToken === undefined || reading === undefined) return [];
+  const perToken = formatBytes(bytesPerDecodedToken);
+  return [['weights', `${bitsPerWeight} bits each, ${READING[reading]}, ${perToken} for a decoded token`]];
 }
 
 function inFiles(bytes: number, count: number): string {

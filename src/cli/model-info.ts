@@ -6,8 +6,7 @@ import { modelNeeds } from '../auto/model-needs.ts';
 import { resolveRepo } from '../auto/open-repo.ts';
 import { findQuantization } from '../auto/quantization.ts';
 import { listStoredWeights, type StoredWeight } from '../auto/stored-weights.ts';
-import { bytesPerDecodedToken, weightWork } from '../bench/work.ts';
-import { dtypeOf } from '../dtype.ts';
+import { bytesPerDecodedToken, storageOf, weightWork } from '../bench/work.ts';
 import { HubError } from '../errors.ts';
 import { freeSpace } from '../files.ts';
 import { measureDiskRate } from '../fit/disk-rate.ts';
@@ -40,6 +39,11 @@ export interface ModelInfo {
   /** Bits that a weight takes on average, scales included, and bytes of weights that one decoded token reads; absent without weights. */
   bitsPerWeight?: number;
   bytesPerDecodedToken?: number;
+  /**
+   * Whether weights are computed with where they lie in the files, or some of them repacked first: float64 ones, which are kept as float32
+   * in SWITCHYARD_CACHE. Absent without weights.
+   */
+  reading?: 'in place' | 'repacked';
   /** Weights on this disk; empty where they are not, and the numbers follow from config.json. */
   files: { name: string; bytes: number }[];
   /** Weights that are not on this disk: their files on the Hub, and the bytes that are free where they would go. */
@@ -77,7 +81,7 @@ export async function modelInfo(idOrFolder: string, options: HubOptions): Promis
     hiddenSize: model.hiddenSize,
     vocabSize: model.vocabSize,
     contextLength: model.contextLength,
-    dtype: stored ? commonDtype(stored.weights) : (model.declared.dtype ?? 'unknown'),
+    dtype: stored ? (storageOf(stored.weights).kinds[0] ?? 'none') : (model.declared.dtype ?? 'unknown'),
     ...(quantization && { quantization: quantization.method }),
     ...(stored && sizesOf(stored.weights, model.work)),
     files: stored?.files.map(({ name, bytes }) => ({ name, bytes })) ?? [],
@@ -105,11 +109,11 @@ async function weightsOnHub(repo: Repo): Promise<ModelInfo['hub']> {
 }
 
 function sizesOf(weights: readonly StoredWeight[], work: TokenWork) {
-  const bytes = weights.reduce((sum, { byteLength }) => sum + byteLength, 0);
-  const elements = weights.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
+  const isRepacked = weights.some(({ storage }) => storage === 'F64');
   return {
-    bitsPerWeight: Number(((8 * bytes) / Math.max(1, elements)).toFixed(3)),
+    bitsPerWeight: Number(storageOf(weights).bits.toFixed(3)),
     bytesPerDecodedToken: bytesPerDecodedToken(weightWork(weights, work)),
+    reading: isRepacked ? ('repacked' as const) : ('in place' as const),
   };
 }
 
@@ -141,12 +145,4 @@ export function countParameters(weights: readonly ExpectedTensor[], work: TokenW
   const count = (share: (name: string) => number) =>
     weights.reduce((sum, { name, shape }) => sum + share(name) * shape.reduce((a, b) => a * b, 1), 0);
   return { total: count(() => 1), active: Math.round(count((name) => work.use(name).share)) };
-}
-
-function commonDtype(weights: readonly StoredWeight[]): string {
-  const bytes = new Map<string, number>();
-  for (const { storage, byteLength } of weights) bytes.set(storage, (bytes.get(storage) ?? 0) + byteLength);
-  const [first] = [...bytes].sort((a, b) => b[1] - a[1]);
-  const stored = first?.[0] ?? 'none';
-  return dtypeOf(stored) ?? stored;
 }

@@ -1,4 +1,4 @@
-import { bytesPerDecodedToken, weightWork } from '../bench/work.ts';
+import { bytesPerDecodedToken, storageOf, weightWork } from '../bench/work.ts';
 import type { ExecutionStats, GenerateStats, Grid } from '../index.ts';
 import type { ModelWeights, PinnedExpertsStats } from '../model/model-parts.ts';
 import { formatBytes } from '../units.ts';
@@ -37,12 +37,11 @@ export function describeStats(
   return rows.map(([label, value]) => `${label?.padEnd(12)}${value}\n`).join('');
 }
 
-/** Bits of a weight on average, scales included, and what a token reads. */
+/** What weights are stored as, and what a token reads. */
 function describeWeights({ weights, work }: ModelWeights): string {
-  const bytes = weights.reduce((sum, { byteLength }) => sum + byteLength, 0);
-  const elements = weights.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
+  const { kinds, bits } = storageOf(weights);
   const perToken = bytesPerDecodedToken(weightWork(weights, work));
-  return `${((8 * bytes) / Math.max(1, elements)).toFixed(2)} bits each, ${formatBytes(perToken)} for a decoded token`;
+  return `${kinds.join(', ')}: ${bits.toFixed(2)} bits each, ${formatBytes(perToken)} for a decoded token`;
 }
 
 /** Where decode steps run on another backend than was asked for. */

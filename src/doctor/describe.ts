@@ -54,11 +54,30 @@ function machineRows(
     ['addon', `${addon.path}${ADDON_ORIGINS[addon.origin]}`],
     ['CPU can use', working?.cpu.features.join(', ') ?? 'unknown without the engine'],
     ['kernels', working?.cpu.isa ?? 'none'],
+    ...(working ? [['formats', formatsText(working.cpu.isa)] as const] : []),
     ['threads', `${threads.threads}: ${threadReason(threads)}`],
     ['providers', providers.join(', ') || 'none'],
     ...(isCompiledHere(node.platform) ? [['compiler', toolText(compiler)] as const] : []),
     ...(showsCuda && hasCuda(node.platform) ? [['nvcc', toolText(nvcc)] as const] : []),
   ];
+}
+
+/** What multiplies codes with activations that are rounded to int8, by the name of the kernels. */
+const INTEGER_PRODUCTS: Readonly<Record<string, string>> = {
+  avx512_vbmi: 'VNNI',
+  avx512_bf16: 'VNNI',
+  avx512_vnni: 'VNNI',
+  avx512: 'AVX-512 without VNNI',
+  avx2: 'AVX2',
+  neon_i8mm: 'I8MM',
+  neon_dotprod: 'dot products',
+  neon: 'NEON without dot products',
+  portable: 'plain C++',
+};
+
+function formatsText(isa: string): string {
+  const products = INTEGER_PRODUCTS[isa] ?? isa;
+  return `quantized weights are read in place; --int8-activations multiplies int4, int8, GPTQ and MXFP4 by ${products}`;
 }
 
 function threadReason({ cpus, cores, quota }: ThreadBudget): string {

@@ -10,6 +10,7 @@ const setting = {
   device: 'cpu',
   threads: 2,
   runs: 3,
+  storage: { kinds: ['int4', 'bfloat16'], bits: 6.54321 },
   machine: {
     cpu: 'A CPU',
     isa: 'avx2',
@@ -62,6 +63,7 @@ describe('the report', () => {
     expect(describeBench(report)).toBe(
       [
         'model      some/model (qwen3_moe), bfloat16, 2 threads',
+        'weights    int4, bfloat16: 6.54 bits each',
         'machine    A CPU, avx2, 16.0 GiB, Linux 6, Node 20.0.0',
         '           reads 20.0 GB/s (a pattern), multiplies 400 GFLOP/s',
         'runs       3; medians, with least and most in brackets',
@@ -90,7 +92,13 @@ describe('the report of a GPU', () => {
     readGigabytesPerSecond: 2000,
     readPattern: 'copies',
   };
-  const onGpu = { ...setting, device: 'A GPU', decodeBackend: 'batched_mm', machine };
+  const onGpu = {
+    ...setting,
+    activations: 'int8' as const,
+    device: 'A GPU',
+    decodeBackend: 'batched_mm',
+    machine,
+  };
   const work = { bytesPerDecodedToken: 1e9, prefillFlops: new Map([[100, 100e9]]), loadedBytes: 20e9 };
   const { memory, ...timed } = samples('grouped_mm', [[100, [50]]], [1]);
   const sample = { ...timed, memory: memory.map((use, i) => ({ ...use, gpu: (i + 1) * 1e9 })) };
@@ -107,6 +115,7 @@ describe('the report of a GPU', () => {
     expect(describeBench(report)).toBe(
       [
         'model      some/model (qwen3_moe), bfloat16, 2 threads',
+        'weights    int4, bfloat16: 6.54 bits each, activations int8',
         'device     A GPU, compute capability 9.0, 80.0 GiB',
         '           copies 2000 GB/s (copies)',
         'machine    A CPU, avx2, 16.0 GiB, Linux 6, Node 20.0.0',

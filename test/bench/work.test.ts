@@ -1,7 +1,13 @@
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { loadConfig } from '../../src/auto/load-config.ts';
-import { bytesPerDecodedToken, prefillFlops, type WeightWork, weightWork } from '../../src/bench/work.ts';
+import {
+  bytesPerDecodedToken,
+  prefillFlops,
+  storageOf,
+  type WeightWork,
+  weightWork,
+} from '../../src/bench/work.ts';
 import { resolveRepo } from '../../src/hub/repo/resolve-repo.ts';
 import type { TokenWork } from '../../src/models/architecture.ts';
 import { tensorUse } from '../../src/models/tensor-use.ts';
@@ -82,4 +88,21 @@ describe('the demo model', () => {
     const layerWeights = attention + 16 * hidden + experts + 2 * hidden;
     expect(bytesPerDecodedToken(work)).toBe(2 * (layers * layerWeights + vocab * hidden));
   });
+});
+
+test('tells what weights are stored as, by bytes, and leaves out the smallest parts', () => {
+  const weight = (storage: string, shape: number[], byteLength: number) => ({
+    name: '',
+    storage,
+    shape,
+    byteLength,
+  });
+  const weights = [weight('F32', [2], 8), weight('BF16', [10, 10], 200), weight('int4', [40, 20], 450)];
+  expect(storageOf(weights)).toEqual({ kinds: ['int4', 'bfloat16', 'float32'], bits: (8 * 658) / 902 });
+  expect(storageOf([...weights, weight('int8', [100, 100], 10_000)]).kinds).toEqual([
+    'int8',
+    'int4',
+    'bfloat16',
+  ]);
+  expect(storageOf([])).toEqual({ kinds: [], bits: 0 });
 });

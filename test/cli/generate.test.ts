@@ -264,7 +264,7 @@ describe('the demo model', () => {
     expect({ exitCode, stdout }).toEqual({ exitCode: 0, stdout: (await run(args)).stdout });
     expect(stderr).toMatch(/^experts +batched_mm$/m);
     expect(stderr).toMatch(/^MoE calls +80 by batched_mm$/m);
-    expect(stderr).toMatch(/^weights +16\.00 bits each, \d.* for a decoded token$/m);
+    expect(stderr).toMatch(/^weights +bfloat16: 16\.00 bits each, \d.* for a decoded token$/m);
     expect(stderr).toMatch(/^prompt +3 tokens in [\d.]+ s, [\d.]+ tokens\/s$/m);
     expect(stderr).toMatch(/^generated +16 tokens in /m);
   });

@@ -52,6 +52,7 @@ describe('switchyard info', () => {
       dtype: 'bfloat16',
       bitsPerWeight: 16,
       bytesPerDecodedToken: 588800,
+      reading: 'in place',
       files: names.map((name) => ({ name, bytes: statSync(join(folder, name)).size })),
     });
   });
@@ -61,7 +62,7 @@ describe('switchyard info', () => {
     expect(await info(folder)).toMatchObject({ dtype: 'int4', quantization: 'gptq' });
     const { stdout } = await run(['info', folder]);
     expect(stdout).toMatch(/^dtype +int4, quantized as gptq$/m);
-    expect(stdout).toMatch(/^weights +\d\.\d+ bits each, .* for a decoded token$/m);
+    expect(stdout).toMatch(/^weights +\d\.\d+ bits each, read in place, .* for a decoded token$/m);
   });
 
   test('tells dense layers from those with experts', async () => {
@@ -82,7 +83,7 @@ describe('switchyard info', () => {
     const folder = await mkdtemp(join(tmpdir(), 'switchyard-info-'));
     await copyFile(join(goldenModel(name), 'config.json'), join(folder, 'config.json'));
     const { fit: fitOfConfig, ...bare } = await info(folder);
-    const { bitsPerWeight, bytesPerDecodedToken, fit, ...full } = await info(goldenModel(name));
+    const { bitsPerWeight, bytesPerDecodedToken, reading, fit, ...full } = await info(goldenModel(name));
     const { stdout } = await run(['info', folder]);
     await rm(folder, { recursive: true });
     expect(bare).toEqual({ ...full, model: folder, files: [] });
