@@ -17,6 +17,7 @@ import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { HubError, InputError } from './errors.ts';
+import { partialPath } from './partial-paths.ts';
 
 /**
  * Where Switchyard keeps what it has worked out: SWITCHYARD_CACHE, else `switchyard` in XDG_CACHE_HOME, or in ~/.cache, on Windows
@@ -175,7 +176,7 @@ export async function writeWholeFile(
     const file = await open(target, 'wx', mode);
     return fill(file, target, content);
   }
-  const partial = `${target}.partial-${process.pid}-${performance.now()}`;
+  const partial = await partialPath(target);
   const file = await open(partial, 'wx', there.mode & 0o777);
   await fill(file, partial, content);
   await replaceFile(partial, target).catch(async (error: unknown) => {

@@ -1,6 +1,6 @@
 import { readFile, stat } from 'node:fs/promises';
 import { ConfigError } from './errors.ts';
-import { reading } from './files.ts';
+import { isReadableFile, reading } from './files.ts';
 import { JsonCursor, JsonSyntaxError } from './json-cursor.ts';
 
 /** Deepest nesting of objects and lists we read from a file of a repo; real ones stay below ten. */
@@ -71,6 +71,8 @@ function syntaxError(file: string, reason: string, cause: unknown): ConfigError 
  * @throws ConfigError; HubError where the system does not let it be read
  */
 export async function readJsonFile(path: string, file: string = path): Promise<unknown> {
+  // A pipe would be waited for, and a device may have no end.
+  await isReadableFile(path);
   const { size } = await reading(path, () => stat(path));
   if (size > MAX_JSON_FILE_BYTES) {
     throw new ConfigError(

@@ -83,7 +83,16 @@ const TYPESCRIPT: Record<string, readonly string[]> = {
   safetensors: [],
   tokenizer: [],
 };
-const anywhere = ['dtype.ts', 'errors.ts', 'files.ts', 'json.ts', 'json-cursor.ts', 'options.ts', 'units.ts'];
+const anywhere = [
+  'dtype.ts',
+  'errors.ts',
+  'files.ts',
+  'json.ts',
+  'json-cursor.ts',
+  'options.ts',
+  'partial-paths.ts',
+  'units.ts',
+];
 /** Contracts that cross borders which code may not: each file of types, and the folders that may name it besides those above. */
 const CONTRACTS: Record<string, readonly string[]> = {
   'generation/types.ts': ['engine'],

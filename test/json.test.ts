@@ -1,4 +1,5 @@
-import { truncate, writeFile } from 'node:fs/promises';
+import { execFileSync } from 'node:child_process';
+import { symlink, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { ConfigError } from '../src/errors.ts';
@@ -16,6 +17,17 @@ test('a file of settings has lists of some length, whoever checks their entries'
   await expect(readJsonFile(path)).rejects.toThrow(/x\.json: a\.0\.b has 65537 entries; the limit is 65536/);
   await writeFile(path, JSON.stringify(Object.fromEntries(Array.from({ length: 70_000 }, (_, i) => [i, i]))));
   await expect(readJsonFile(path)).rejects.toThrow(/the file has 70000 entries/);
+});
+
+test.skipIf(process.platform === 'win32')('what is no file is not read, as it may never end', async () => {
+  const folder = await temporaryFolder();
+  const pipe = join(folder, 'pipe.json');
+  execFileSync('mkfifo', [pipe]);
+  const device = join(folder, 'device.json');
+  await symlink('/dev/zero', device);
+  await expect(readJsonFile(pipe)).rejects.toThrow(/pipe\.json is not a regular file, but a pipe/);
+  await expect(readJsonFile(device)).rejects.toThrow(/device\.json is not a regular file, but a pipe/);
+  await expect(readJsonFile(folder)).rejects.toThrow(/is not a regular file, but a folder/);
 });
 
 describe('parseJsonFile', () => {

@@ -1,4 +1,6 @@
 #!/usr/bin/env node
+import { constants } from 'node:os';
+import { END } from './ending.ts';
 import { Stop } from './io.ts';
 import { runCommandLine } from './program.ts';
 
@@ -20,11 +22,20 @@ process.on('SIGINT', () => {
   const take = taker;
   taker = undefined;
   if (take) return take();
-  // The second Ctrl-C, or a run that does not wind up, ends the process on the spot.
-  if (stop.signal.aborted) process.exit(130);
-  stop.abort(new Stop('interrupted', 130));
-  setTimeout(() => process.exit(130), GRACE_MS).unref();
+  end('interrupted', 130);
 });
+
+process.on(END, () => {
+  // A command that ends in an order of its own listens, too.
+  if (process.listenerCount(END) === 1) end('terminated', 128 + constants.signals[END]);
+});
+
+/** The second signal, or a run that does not wind up, ends the process on the spot. */
+function end(why: string, exitCode: number): void {
+  if (stop.signal.aborted) process.exit(exitCode);
+  stop.abort(new Stop(why, exitCode));
+  setTimeout(() => process.exit(exitCode), GRACE_MS).unref();
+}
 
 // Whoever reads our output may leave, as `head` does; there is nobody left to talk to then.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {

@@ -32,8 +32,8 @@ export async function runCommandLine(args: readonly string[], io: Io): Promise<n
 }
 
 const EXIT_CODES = `
-Exit codes: 0 where all went well; 2 where the command line, or what is piped in, is wrong, or a device lacks something; 130 after Ctrl-C; 1
-for any other fault.`;
+Exit codes: 0 where all went well; 2 where the command line, or what is piped in, is wrong, or a device lacks something; 130 after Ctrl-C,
+143 after SIGTERM; 1 for any other fault.`;
 
 async function buildProgram(args: readonly string[], io: Io): Promise<Command> {
   const program = new Command('switchyard')

@@ -1,10 +1,12 @@
 /** Kept sequences in files: safetensors with the tensors of a row, its ids, and what tells whose they are. */
 import { createHash, type Hash } from 'node:crypto';
 import { type FileHandle, open, rm, stat } from 'node:fs/promises';
+import { basename, dirname } from 'node:path';
 import { z } from 'zod';
 import { ELEMENT_TYPES } from '../dtype.ts';
 import { CheckpointError, EngineError } from '../errors.ts';
 import { reading, replaceFile } from '../files.ts';
+import { partialPath, removeLeftovers } from '../partial-paths.ts';
 import { readHeader } from '../safetensors/header.ts';
 import { readTensors } from '../safetensors/read-tensors.ts';
 import type { TensorInfo } from '../safetensors/types.ts';
@@ -77,7 +79,8 @@ export async function saveCache(
     { name: CHECKSUM, dtype: 'U8', shape: [CHECKSUM_BYTES] },
   ];
   const { header, offsets, bytes: size } = layOut(tensors, { format: 'pt' });
-  const partial = `${path}.partial-${process.pid}-${performance.now()}`;
+  const partial = await partialPath(path);
+  await removeLeftovers(dirname(path), basename(path));
   const hash = createHash('sha256');
   try {
     const file = await open(partial, 'wx');

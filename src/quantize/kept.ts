@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { isInUse, isReadableFile, makeFolder, ownCacheFolder, removePath, replaceFile } from '../files.ts';
 import { readJsonFile } from '../json.ts';
+import { partialPath, removeLeftovers } from '../partial-paths.ts';
 import { readHeader } from '../safetensors/header.ts';
 import type { TensorInfo } from '../safetensors/types.ts';
 import type { NewTensor } from '../safetensors/writer.ts';
@@ -81,7 +82,8 @@ export async function readKept(
  */
 export async function keep(what: KeptWeights, write: (path: string) => Promise<void>): Promise<void> {
   const { folder, ...rest } = what;
-  const partial = `${folder}.partial-${process.pid}-${performance.now()}`;
+  const partial = await partialPath(folder);
+  await removeLeftovers(keptFolder());
   try {
     await makeFolder(partial);
     await checkRoom(partial, what.bytes, REMEDY);

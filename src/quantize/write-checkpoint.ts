@@ -1,6 +1,7 @@
 import { rm, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { makeFolder, replaceFile } from '../files.ts';
+import { partialPath, removeLeftovers } from '../partial-paths.ts';
 import { byteLength } from '../safetensors/writer.ts';
 import { checkRoom, inWords } from './disk.ts';
 import type { Unit } from './rounded-matrix.ts';
@@ -32,7 +33,8 @@ export async function writeCheckpoint(
 ): Promise<number> {
   const shards = shardsOf(units, options.shardBytes ?? SHARD_BYTES);
   const total = shards.reduce((sum, shard) => sum + layOutUnits(shard).bytes, 0);
-  const partial = `${folder}.partial-${process.pid}`;
+  const partial = await partialPath(folder);
+  await removeLeftovers(dirname(folder), basename(folder));
   try {
     await makeFolder(partial);
     await checkRoom(partial, total, REMEDY);

@@ -1,10 +1,12 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { open, rm } from 'node:fs/promises';
+import { mkdtemp, open, readdir, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -63,6 +65,46 @@ describe('the process', () => {
     expect(said).toMatch(/\n$/);
     expect(await stderr).toBe('');
   });
+
+  test.skipIf(process.platform === 'win32')('SIGTERM ends it as orderly', async () => {
+    const { child, stderr, exit } = start('generate', ...LONG);
+    let said = '';
+    child.stdout.on('data', (chunk) => {
+      if (said === '') child.kill('SIGTERM');
+      said += chunk;
+    });
+    expect(await exit).toBe(143);
+    expect(said).toMatch(/\n$/);
+    expect(await stderr).toBe('');
+  });
+
+  test.skipIf(process.platform === 'win32')('SIGTERM leaves nothing half written', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'switchyard-terminated-'));
+    const { child, exit } = start('quantize', 'demo', join(folder, 'out'), '--to', 'int4');
+    const running = () => child.exitCode === null && child.signalCode === null;
+    while (running() && (await readdir(folder)).length === 0) await sleep(2);
+    child.kill('SIGTERM');
+    // It may have been done when it was told.
+    const whole = (await exit) === 143 ? [] : ['out'];
+    expect(await readdir(folder)).toEqual(whole);
+    await rm(folder, { recursive: true });
+  });
+
+  test.skipIf(process.platform === 'win32')(
+    'what ends in the middle of a file leaves nothing of it',
+    async () => {
+      const folder = await mkdtemp(join(tmpdir(), 'switchyard-limited-'));
+      const program = join(compiled, 'cli', 'main.js');
+      // Blocks of 512 bytes: enough for the start of the weights, which are 2.2 MB.
+      const line = `ulimit -f 2000; exec '${process.execPath}' '${program}' quantize demo '${folder}/out' --to int4`;
+      const child = spawn('sh', ['-c', line], { stdio: ['ignore', 'ignore', 'pipe'] });
+      const exit = exitOf(child);
+      expect(await text(child.stderr as Readable)).toMatch(/weights \(2\.2 MB\) cannot be kept: .*\(EFBIG\)/);
+      expect(await exit).toBe(1);
+      expect(await readdir(folder)).toEqual([]);
+      await rm(folder, { recursive: true });
+    },
+  );
 
   test('Ctrl-C ends it while it waits for a prompt', async () => {
     const { child, exit, stderr } = start('generate');

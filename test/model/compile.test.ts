@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -142,6 +143,19 @@ describe('compile', () => {
     expect(warnings).toEqual([expect.stringMatching(warning)]);
     expect(JSON.parse(readFileSync(onlyFile(), 'utf8')).key).toEqual(JSON.parse(before).key);
     expect(files()).toHaveLength(1);
+  });
+
+  it.skipIf(process.platform === 'win32')('waits for no pipe in place of the file', async () => {
+    await tuned();
+    const file = onlyFile();
+    rmSync(file);
+    execFileSync('mkfifo', [file]);
+    await model.compile();
+    await tuned();
+    expect(model.executionStats.tuning?.source).toBe('measured');
+    expect(warnings).toEqual([
+      expect.stringMatching(/not a regular file, but a pipe.*; it is measured anew/),
+    ]);
   });
 
   it('says so where the result cannot be kept, and uses it', async () => {

@@ -1,12 +1,13 @@
 import { readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { makeFolder, ownCacheFolder, writeWholeFile } from '../../files.ts';
+import { isReadableFile, makeFolder, ownCacheFolder, writeWholeFile } from '../../files.ts';
 
 const fileName = () => join(ownCacheFolder(), 'chat-history');
 
 /** What was typed in earlier chats, the latest first. */
 export async function readHistory(): Promise<string[]> {
-  const text = await readFile(fileName(), 'utf8').catch(() => '');
+  const isThere = await isReadableFile(fileName()).catch(() => false);
+  const text = isThere ? await readFile(fileName(), 'utf8').catch(() => '') : '';
   return text.split('\n').filter((line) => line !== '');
 }
 

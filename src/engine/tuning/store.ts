@@ -5,8 +5,9 @@ import { join } from 'node:path';
 import * as z from 'zod';
 import { ConfigError } from '../../errors.ts';
 import { IMPLEMENTATIONS } from '../../experts/moe-op.ts';
-import { makeFolder, ownCacheFolder, replaceFile } from '../../files.ts';
+import { makeFolder, ownCacheFolder, replaceFile, whyUnwritable } from '../../files.ts';
 import { readJsonFile } from '../../json.ts';
+import { partialPath, removeLeftovers } from '../../partial-paths.ts';
 import { RECORDABLE_BACKENDS, type TuningTable } from './policy.ts';
 
 /** Changes with what is measured, and how. */
@@ -82,15 +83,16 @@ export async function writeTuning(
 ): Promise<void> {
   const folder = autotuneFolder();
   const file = autotuneFile(key, folder);
-  const partial = `${file}.${process.pid}.${performance.now()}`;
+  const partial = await partialPath(file);
   try {
     await makeFolder(folder);
+    await removeLeftovers(folder);
     await writeFile(partial, `${JSON.stringify({ version: VERSION, key, table }, null, 2)}\n`);
     await replaceFile(partial, file);
   } catch (error) {
     await rm(partial, { force: true }).catch(() => {});
     warn(
-      `what autotuning measured cannot be kept: ${(error as Error).message}. ` +
+      `what autotuning measured cannot be kept in ${file}: ${whyUnwritable(error)}. ` +
         'Set SWITCHYARD_CACHE to a folder that can be written.',
     );
   }

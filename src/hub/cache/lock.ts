@@ -5,6 +5,7 @@ import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { abortIf } from '../../errors.ts';
 import { makeFolder } from '../../files.ts';
+import { isAlive } from '../../partial-paths.ts';
 import { lacksSymlinks } from './links.ts';
 
 const HEARTBEAT_MS = 2000;
@@ -158,15 +159,6 @@ async function thisProcess(): Promise<Owner> {
     started: await startTime(process.pid),
     nonce: randomUUID(),
   };
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
-  }
 }
 
 /** Start of a process in clock ticks since boot (proc(5), stat, field 22), or '' where the system does not say. */
