@@ -4,7 +4,7 @@
 import { existsSync, writeFileSync } from 'node:fs';
 import { basename, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import { gpuIndex, promptsFor } from './compare/job.mjs';
+import { gpuIndex, median, promptsFor, REPETITIONS } from './compare/job.mjs';
 import { llamaBench, llamaCpp, switchyard, transformers } from './compare/peers.mjs';
 import { resultOf, Server, secondsToFirstByte, warmFiles } from './compare/run-child.mjs';
 import { OURS, textReport, visionReport } from './compare/summary.mjs';
@@ -24,6 +24,9 @@ const USAGE = `Usage: node scripts/compare.mjs --model DIR [options]
   --new N          tokens to decode (24)
   --threads N      threads of each (default: physical cores)
   --dtype NAME     precision (bfloat16)
+  --weights W      mapped or packed, of Switchyard (mapped)
+  --quantization Q int8, int4 or another plan by which Switchyard rounds the weights, to be set beside a quantized --gguf
+  --activations A  int8: those that meet such weights are rounded too, as llama.cpp always does
   --device D       cpu, cuda or cuda:N, for all of them (cpu)
   --vision         the vision tower of an image-text model instead of text
   --grid T,H,W     patches of its picture (1,64,64, which is 1024 × 1024 pixels)
@@ -40,7 +43,7 @@ function readOptions() {
   const { values } = parseArgs({
     options: {
       ...{ model: text(), gguf: text(), peers: text(), python: text(), out: text(), json: text() },
-      'llama-bench': text(),
+      ...{ 'llama-bench': text(), weights: text(), quantization: text(), activations: text() },
       ...{
         rounds: text('5'),
         starts: text('3'),
@@ -82,6 +85,7 @@ async function readSettings(values) {
   return {
     ...{ model, gguf: values.gguf, peers: values.peers, python: values.python, dtype: values.dtype },
     llamaBench: values['llama-bench'],
+    ...{ weights: values.weights, quantization: values.quantization, activations: values.activations },
     device: values.device,
     rounds: numbers('rounds', values.rounds)[0],
     starts: numbers('starts', values.starts)[0],
@@ -90,7 +94,6 @@ async function readSettings(values) {
     prompts: numbers('prompt', values.prompt),
     threads: values.threads === undefined ? defaultThreads() : numbers('threads', values.threads)[0],
     grid: numbers('grid', values.grid),
-    work: loaded.model.work,
     vocabSize: loaded.model.vocabSize,
   };
 }
@@ -151,11 +154,11 @@ async function takeTurn(turn, contestants, servers, { prompts, newTokens, device
     contestants.map(({ key, backends }) => [key, backends(turn).map((name) => ({ name, prefill: {} }))]),
   );
   for (const length of prompts) {
-    for (const { key } of order) {
+    for (const { key, repeatsItself } of order) {
       for (const result of results[key]) {
         if (!promptsFor(result.name, prompts).includes(length)) continue;
-        const { seconds } = await servers[key].ask({ prefill: length, backend: result.name, run: turn });
-        result.prefill[length] = seconds;
+        const request = { prefill: length, backend: result.name };
+        result.prefill[length] = await timePrefill(servers[key], request, turn, repeatsItself);
       }
     }
   }
@@ -175,6 +178,18 @@ async function takeTurn(turn, contestants, servers, { prompts, newTokens, device
   return { results, machine: { read, pattern, gigaflops } };
 }
 
+/** Seconds of a prompt, whose tokens are others each time. */
+async function timePrefill(server, request, turn, repeatsItself) {
+  const ask = async (repetition) => {
+    const { seconds } = await server.ask({ ...request, run: turn * (REPETITIONS + 1) + repetition });
+    return seconds;
+  };
+  if (repeatsItself) return ask(0);
+  const seconds = [];
+  for (let repetition = 0; repetition <= REPETITIONS; repetition++) seconds.push(await ask(repetition));
+  return median(seconds.slice(1));
+}
+
 async function compareText(settings) {
   const ours = switchyard(settings);
   const others = [llamaCpp(settings), llamaBench(settings), transformers(settings)].filter(Boolean);
@@ -186,22 +201,14 @@ async function compareText(settings) {
   for (const other of others) duels.push(await duel([ours, other], settings));
   if (others.length === 0) duels.push(await duel([ours], settings));
   const { device, dtype, threads, prompts, newTokens } = settings;
-  const work = { model: basename(settings.model), device, dtype, threads, prompts, newTokens };
-  const measured = { starts, duels, work: { ...work, ...(await countWork(settings)) } };
-  return { measured, report: textReport(measured, measured.work) };
-}
-
-/** What a token costs, as `switchyard bench` counts it. */
-async function countWork({ model, work, prompts }) {
-  const { weightWork, bytesPerDecodedToken, prefillFlops } = await import(new URL('bench/work.js', inner));
-  const { resolveRepo } = await import(new URL('hub/repo/resolve-repo.js', inner));
-  const { openCheckpoint } = await import(new URL('safetensors/checkpoint.js', inner));
-  const { tensors } = await openCheckpoint(await resolveRepo(model, {}));
-  const weights = weightWork(tensors.values(), work);
-  return {
-    bytesPerToken: bytesPerDecodedToken(weights),
-    flops: Object.fromEntries(prompts.map((tokens) => [tokens, prefillFlops(tokens, weights)])),
-  };
+  const { work: counted } = duels[0].hellos[OURS.peer];
+  const { weights, quantization, activations } = settings;
+  const model = [basename(settings.model), weights, quantization, activations && `${activations} activations`]
+    .filter(Boolean)
+    .join(', ');
+  const work = { model, device, dtype, threads, prompts, newTokens, ...counted };
+  const measured = { starts, duels, work };
+  return { measured, report: textReport(measured, work) };
 }
 
 async function compareVision(settings) {

@@ -1,9 +1,10 @@
 // What the timing processes share. A process gets its job as JSON in its first argument.
 //
-// Job: { task: 'first' | 'serve' | 'vision', model, device, threads, dtype, prompts, newTokens, … }; device: cpu, cuda or cuda:N
+// Job: { task: 'first' | 'serve' | 'vision', model, device, threads, dtype, prompts, newTokens, … }; device: cpu, cuda or cuda:N;
+// Switchyard's may have options of its load besides: { load: { weights, quantization, activationQuantization } }
 //   first   ends after the first token, having printed anything as soon as it was known
 //   vision  prints { load, version, seconds, norm } as its last line
-//   serve   loads and warms up, prints { version, load?, memory? } as a line, then answers every line of its input with one of
+//   serve   loads and warms up, prints { version, load?, memory?, work? } as a line (work: { bytesPerToken, flops: { [length]: operations } }), then answers every line of its input with one of
 //           its output, until the input ends:
 //             { prefill: length, backend, run } → { seconds }
 //             { decode: count, backend }        → { seconds, tokens?, mean? }, the median and mean between two tokens
@@ -15,6 +16,11 @@ import { createInterface } from 'node:readline';
 
 /** Prompt lengths beyond this are not asked of batched_mm: transformers copies the weights of every token's experts. */
 export const BATCHED_LIMIT = 128;
+/**
+ * A prompt is timed so many times for a measure, whose median counts, after once untimed. llama-bench does so by itself, and who has the
+ * machine after another needs a moment for pages, caches and clocks; `switchyard bench` says what the first pass costs.
+ */
+export const REPETITIONS = 3;
 /** Length of the prompt that decoding, and the first token of a process, follow on. */
 export const SHORT_PROMPT = 16;
 

@@ -1,9 +1,7 @@
 // Times llama.cpp, or ik_llama.cpp, by its own llama-bench; see job.mjs. The second argument is the program. It ends after every measure, so
 // each is a process of its own: what it does first, which maps the pages, is not in the median of its repetitions.
-import { gpuIndex, median, REPACKED, readJob, serve } from './job.mjs';
+import { gpuIndex, median, REPACKED, REPETITIONS, readJob, serve } from './job.mjs';
 import { outputOf } from './run-child.mjs';
-
-const REPETITIONS = '3';
 
 const job = readJob();
 const program = process.argv[3];
@@ -13,7 +11,7 @@ async function test(backend, prompt, newTokens) {
   const gpu = gpuIndex(job.device);
   const output = await outputOf(program, [
     ...['-m', job.model, '-t', String(job.threads), '-p', String(prompt), '-n', String(newTokens)],
-    ...['-r', REPETITIONS, '-o', 'json'],
+    ...['-r', String(REPETITIONS), '-o', 'json'],
     ...(gpu === undefined ? ['-ngl', '0'] : ['-mg', String(gpu)]),
     ...(backend === REPACKED ? ['-rtr', '1'] : []),
   ]);

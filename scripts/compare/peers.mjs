@@ -8,8 +8,11 @@ import { gpuIndex, RECORDED, REPACKED, SHORT_PROMPT, tokenIds } from './job.mjs'
 const here = (name) => fileURLToPath(new URL(name, import.meta.url));
 const cli = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
 
-/** @returns {{ key: string, files: string, backends: (turn: number) => string[], job: (job: object) => string[], first?: (job: object) => string[] }} */
-export function switchyard({ model, vocabSize, threads, dtype, device }) {
+/**
+ * @returns {{ key: string, files: string, backends: (turn: number) => string[], job: (job: object) => string[], first?: (job: object) => string[],
+ *   repeatsItself?: boolean }}
+ */
+export function switchyard({ model, vocabSize, threads, dtype, device, weights, quantization, activations }) {
   const ids = tokenIds(SHORT_PROMPT, 50, vocabSize).join(',');
   const generate = ['generate', '--model', model, '--input-ids', ids, '--max-new-tokens', '1'];
   const settings = [
@@ -22,6 +25,9 @@ export function switchyard({ model, vocabSize, threads, dtype, device }) {
     dtype,
     '--device',
     device,
+    ...(weights ? ['--weights', weights] : []),
+    ...(quantization ? ['--quantize', quantization] : []),
+    ...(activations ? ['--int8-activations'] : []),
   ];
   return {
     key: 'Switchyard',
@@ -30,7 +36,11 @@ export function switchyard({ model, vocabSize, threads, dtype, device }) {
       ...['grouped_mm', 'eager', 'batched_mm'],
       ...(gpuIndex(device) === undefined ? [] : [`grouped_mm${RECORDED}`]),
     ],
-    job: (job) => [process.execPath, here('switchyard.mjs'), JSON.stringify({ ...job, model })],
+    job: (job) => [
+      process.execPath,
+      here('switchyard.mjs'),
+      JSON.stringify({ ...job, model, load: { weights, quantization, activationQuantization: activations } }),
+    ],
     first: () => [process.execPath, cli, ...generate, ...settings],
   };
 }
@@ -66,6 +76,7 @@ export function llamaBench({ llamaBench: program, gguf }) {
     key: 'llama-bench',
     files: gguf,
     backends: () => ['in place', ...(stdout.includes('-rtr') ? [REPACKED] : [])],
+    repeatsItself: true,
     job: (job) => [
       process.execPath,
       here('llama_bench.mjs'),

@@ -1,6 +1,8 @@
 // Times Switchyard; see job.mjs.
 import { readFileSync } from 'node:fs';
+import { bytesPerDecodedToken, prefillFlops, weightWork } from '../../dist-scripts/bench/work.js';
 import { AutoModelForCausalLM, AutoModelForImageTextToText } from '../../dist-scripts/index.js';
+import { parseQuantization } from '../../dist-scripts/quantize/scheme.js';
 import { Device } from '../../dist-scripts/runtime/device.js';
 import { measureFlops, measureReadBandwidth } from '../../dist-scripts/runtime/machine.js';
 import {
@@ -21,12 +23,19 @@ import {
 const job = readJob();
 const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
 
+/** Options of its own load; a plan of quantization is written as on the command line. */
+function loadOptions() {
+  const { quantization, ...rest } = job.load;
+  return quantization ? { ...rest, quantization: parseQuantization(quantization) } : rest;
+}
+
 async function load(auto) {
   const started = performance.now();
   const model = await auto.fromPretrained(job.model, {
     dtype: job.dtype,
     threads: job.threads,
     device: job.device,
+    ...loadOptions(),
   });
   return { model, load: (performance.now() - started) / 1000 };
 }
@@ -81,6 +90,16 @@ async function readRate(seconds) {
   return { read, pattern: 'copies within its memory, read and written bytes counted' };
 }
 
+/** What a token costs, as `switchyard bench` counts it. */
+function workOf(model) {
+  const { weights, work } = model.stored();
+  const sorted = weightWork(weights, work);
+  return {
+    bytesPerToken: bytesPerDecodedToken(sorted),
+    flops: Object.fromEntries(job.prompts.map((tokens) => [tokens, prefillFlops(tokens, sorted)])),
+  };
+}
+
 async function answers() {
   const { model, load: seconds } = await load(AutoModelForCausalLM);
   await warmUp(model, Math.max(SHORT_PROMPT, ...job.prompts));
@@ -104,7 +123,12 @@ async function answers() {
   };
   const { device } = model.executionStats;
   const where = device === 'cpu' ? '' : ` on ${device}`;
-  const hello = { load: seconds, version: `Switchyard ${version}${where}`, memory: memory() };
+  const hello = {
+    load: seconds,
+    version: `Switchyard ${version}${where}`,
+    memory: memory(),
+    work: workOf(model),
+  };
   await serve(hello, (request) => answer[Object.keys(request)[0]](request));
   await model.dispose();
 }

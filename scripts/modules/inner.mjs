@@ -7,6 +7,7 @@ export const INNER_MODULES = [
   'bench/work',
   'hub/repo/resolve-repo',
   'index',
+  'quantize/scheme',
   'runtime/device',
   'runtime/machine',
   'runtime/threads',
