@@ -1,3 +1,4 @@
+export type { ActivationQuantization } from './auto/activation-quantization.ts';
 export {
   AutoConfig,
   AutoModel,

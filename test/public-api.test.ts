@@ -100,6 +100,7 @@ describe('the public surface', () => {
     expect(exported().sort()).toMatchInlineSnapshot(`
       [
         "AbortError",
+        "ActivationQuantization",
         "AnswerOptions",
         "Attribute",
         "AutoConfig",

@@ -31,6 +31,11 @@ import type { CheckpointListener } from '../safetensors/checkpoint.ts';
 import { assertComplete, listed } from '../weights/checkpoint-weights.ts';
 import type { ModuleReader } from '../weights/formats/format.ts';
 import { type ModelCheckpoint, storedWeights } from '../weights/quantized-checkpoint.ts';
+import {
+  type ActivationQuantization,
+  checkActivationQuantization,
+  roundsActivations,
+} from './activation-quantization.ts';
 import { matchWeights } from './check-model.ts';
 import { expertBounds } from './expert-bounds.ts';
 import {
@@ -119,9 +124,10 @@ export interface LoadOptions extends HubOptions {
   quantization?: Quantization;
   /**
    * `int8`: activations that meet weights of whole numbers (int8, int4, GPTQ, MXFP4 …) are rounded to int8, in blocks of 32 with a scale
-   * each, as llama.cpp does it: two to four times as fast, and a little less exact. Default `none`.
+   * each, as llama.cpp does it: up to twice as fast, and a little less exact. `none`: they are not. Default: `int8` on the CPU for such
+   * weights, unless `dtype` is float32.
    */
-  activationQuantization?: 'int8' | 'none';
+  activationQuantization?: ActivationQuantization;
   /** Names of tensors that may be missing from the checkpoint; they are taken as zeros, with a warning. */
   allowMissing?: readonly string[];
 }
@@ -136,7 +142,6 @@ const NAMES: OptionNames<Omit<LoadOptions, keyof HubOptions>> = {
   activationQuantization: true,
   weights: true,
 };
-const ACTIVATIONS: readonly string[] = ['int8', 'none'];
 
 /** Options of models. */
 export const LOAD_OPTIONS: readonly string[] = [...HUB_OPTIONS, ...Object.keys(NAMES)];
@@ -198,8 +203,7 @@ export async function loadModel(
     backend: textBackend(experts),
     pins,
   };
-  const int8Activations = wantsInt8Activations(request.checkpoint, options, idOrFolder);
-  const { engine, towers, pinned, release } = await openRuntimes({ ...request, int8Activations }, options);
+  const { engine, towers, pinned, release } = await openRuntimes(request, options);
   const { maxCacheLength = Number.POSITIVE_INFINITY } = options;
   const contextLength = Math.min(model.contextLength, maxCacheLength, engine.mostPositions);
   return {
@@ -243,14 +247,13 @@ interface RuntimesRequest {
   readonly maxCacheBytes: number | undefined;
   /** Of the text model. */
   readonly backend: string;
-  readonly int8Activations: boolean;
   readonly pins: Pins | undefined;
   readonly packed: boolean;
 }
 
 /** Opens a model's weights and sessions where it is to compute; after a failure nothing of them is left. */
 async function openRuntimes(request: RuntimesRequest, options: LoadOptions) {
-  const { model, checkpoint, dtype, int8Activations, cacheDtype, head, backend } = request;
+  const { model, checkpoint, dtype, cacheDtype, head, backend } = request;
   const pins = request.pins && new PlacedPins(request.pins, model, checkpoint);
   // What has been opened, to be freed from the last to the first.
   const opened: (() => Promise<void> | void)[] = [];
@@ -272,6 +275,10 @@ async function openRuntimes(request: RuntimesRequest, options: LoadOptions) {
     const { maxMemory = Number.POSITIVE_INFINITY } = request;
     const bounds = weights ? undefined : expertBounds(maxMemory, model, checkpoint, request.idOrFolder);
     if (bounds) store.boundExperts(bounds);
+    const int8Activations = roundsActivations(options.activationQuantization, {
+      ...{ id: request.idOrFolder, quantized, dtype },
+      onGpu: weights !== undefined,
+    });
     const onUpload = uploadProgress(checkpoint.files, options.onProgress);
     const onWarning = (message: string) => warn(message, options.onWarning);
     const { prefixBytes = defaultPrefixBytes(weights?.device), maxCacheBytes } = request;
@@ -394,21 +401,6 @@ function listenerFor(
   };
 }
 
-/** @throws InputError where nothing is stored as codes of integers, which activations could be rounded for */
-function wantsInt8Activations(
-  { quantized }: ModelCheckpoint,
-  { activationQuantization = 'none' }: LoadOptions,
-  id: string,
-): boolean {
-  if (activationQuantization === 'none') return false;
-  const integers = ['int', 'uint', 'float4_e2m1'];
-  if ([...(quantized?.values() ?? [])].some(({ codes }) => integers.includes(codes.type))) return true;
-  throw new InputError(
-    `activationQuantization: ${id} has no weights of whole numbers that rounded activations could meet. Round them, too, with quantization ` +
-      '(--quantize), or leave it out',
-  );
-}
-
 function checkOptions(options: LoadOptions): void {
   const { allowMissing = [], onWarning } = options;
   if (!(Array.isArray(allowMissing) && allowMissing.every((name) => typeof name === 'string')))
@@ -416,19 +408,7 @@ function checkOptions(options: LoadOptions): void {
   if (onWarning !== undefined && typeof onWarning !== 'function')
     throw new InputError(expected('onWarning', onWarning, 'a function'));
   if (options.quantization !== undefined) parseScheme(options.quantization);
-  const { activationQuantization: activations = 'none' } = options;
-  if (!ACTIVATIONS.includes(activations))
-    throw new InputError(
-      expected(
-        'activationQuantization',
-        activations,
-        `"int8" or "none"${didYouMean(activations, ACTIVATIONS)}`,
-      ),
-    );
-  if (activations !== 'none' && (options.device ?? 'cpu') !== 'cpu')
-    throw new InputError(
-      `activationQuantization is ${show(activations)}, but a GPU computes with activations of the model's dtype; leave it or device out`,
-    );
+  checkActivationQuantization(options.activationQuantization, options.device);
   const { dtype, cacheDtype, threads, maxCacheLength, decodeWithBatchedMm } = options;
   if (decodeWithBatchedMm !== undefined && typeof decodeWithBatchedMm !== 'boolean')
     throw new InputError(expected('decodeWithBatchedMm', decodeWithBatchedMm, 'true or false'));

@@ -174,7 +174,7 @@ async function runForm(
 function formOptions({ storage, int8Activations }: Form): LoadOptions {
   return {
     ...(storage !== 'stored' && { quantization: storage }),
-    ...(int8Activations && { activationQuantization: 'int8' }),
+    activationQuantization: int8Activations ? 'int8' : 'none',
   };
 }
 

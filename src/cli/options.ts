@@ -74,7 +74,7 @@ export interface ComputeFlags {
   pinExperts?: string;
   pinMemory?: string;
   quantize?: Quantization;
-  int8Activations?: true;
+  int8Activations?: boolean;
   weights?: NonNullable<LoadOptions['weights']>;
   compile?: CompileMode | true;
   /** False with `--no-decode-with-batched-mm`. */
@@ -92,7 +92,11 @@ export function addComputeOptions(command: Command): Command {
       'round the weights at load: int8, int4, int4-asymmetric, or experts=int4,attention=int8,head=int8,group-size=32',
       quantization,
     )
-    .option('--int8-activations', 'with weights of whole numbers: round what they meet to int8, too')
+    .option(
+      '--int8-activations',
+      'with weights of whole numbers: round what they meet to int8, too (default but for float32)',
+    )
+    .option('--no-int8-activations', 'compute with activations as they are')
     .option('--device <device>', 'where to compute: cpu (default), cuda, cuda:N or auto', device)
     .option(
       '--compile [mode]',
@@ -121,6 +125,11 @@ export function addComputeOptions(command: Command): Command {
     .option('--threads <n>', 'threads to compute with', integer(1, 1024));
 }
 
+function activationQuantization(int8Activations: boolean | undefined) {
+  if (int8Activations === undefined) return undefined;
+  return int8Activations ? ('int8' as const) : ('none' as const);
+}
+
 /** Those options of `fromPretrained`. */
 export function computeOptions(flags: ComputeFlags) {
   const { dtype, device, maxMemory, decodeWithBatchedMm, threads, quantize, int8Activations } = flags;
@@ -139,7 +148,7 @@ export function computeOptions(flags: ComputeFlags) {
       quantization: quantize,
     },
     maxCacheBytes: flags.maxCache,
-    activationQuantization: int8Activations && ('int8' as const),
+    activationQuantization: activationQuantization(int8Activations),
   });
 }
 

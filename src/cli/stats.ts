@@ -25,7 +25,7 @@ export function describeStats(
     ['experts', backends.join(', ') + decodeNote(experts, execution)],
     ...(execution ? executionRows(execution) : []),
     ['MoE calls', calls.join(', ') || 'none'],
-    ...(stored ? [['weights', describeWeights(stored)]] : []),
+    ...(stored ? [['weights', describeWeights(stored) + activationsNote(execution)]] : []),
     ['load', `${loadSeconds.toFixed(2)} s`],
     ...pictures.map(({ source, grid, tokens }) => [
       'image',
@@ -42,6 +42,10 @@ function describeWeights({ weights, work }: ModelWeights): string {
   const { kinds, bits } = storageOf(weights);
   const perToken = bytesPerDecodedToken(weightWork(weights, work));
   return `${kinds.join(', ')}: ${bits.toFixed(2)} bits each, ${formatBytes(perToken)} for a decoded token`;
+}
+
+function activationsNote(execution: ExecutionStats | undefined): string {
+  return execution?.activationQuantization === 'int8' ? '; what meets codes is rounded to int8' : '';
 }
 
 /** Where decode steps run on another backend than was asked for. */

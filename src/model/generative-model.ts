@@ -50,6 +50,8 @@ export interface ExecutionStats {
   /** `cpu`, or the name of the GPU. */
   readonly device: string;
   readonly compileMode: CompileMode;
+  /** `int8` where activations are rounded when they meet weights of whole numbers. */
+  readonly activationQuantization: 'int8' | 'none';
   /** The experts backend that a decode step of a single row runs on. */
   readonly decodeBackend: string;
   readonly tuning: Tuning | undefined;
@@ -167,11 +169,12 @@ export abstract class GenerativeModel<O extends CausalLMGenerateOptions = Causal
 
   /** What `--stats` tells besides the numbers of a generation. */
   get executionStats(): ExecutionStats {
-    const { recording, weights, preemptions, residency } = this.parts.engine;
+    const { recording, weights, preemptions, int8Activations, residency } = this.parts.engine;
     const pinnedExperts = this.parts.pinned?.();
     return {
       device: weights?.device.name ?? 'cpu',
       compileMode: this.#mode,
+      activationQuantization: int8Activations ? 'int8' : 'none',
       decodeBackend: chooseBackend(this.textBackend, { tokens: 1, phase: 'decode' }, this.policy),
       tuning: this.tuning ?? this.autoTuning,
       preemptions,

@@ -1,7 +1,7 @@
 /** Activations rounded to int8: within what the goldens say that such rounding costs, and refused where it could do nothing. */
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { AutoModelForCausalLM, DEMO_MODEL, InputError } from '../../src/index.ts';
+import { AutoModelForCausalLM, DEMO_MODEL, type DType, InputError } from '../../src/index.ts';
 import { argmax, maxDifference, readJson } from '../helpers/goldens.ts';
 
 const FOLDER = join(import.meta.dirname, '../fixtures/goldens/quantized');
@@ -39,6 +39,24 @@ describe.each(NAMES)('%s with activations rounded to int8', (name) => {
     // Exact logits are within 1e-4: rounded they were.
     expect(furthest).toBeGreaterThan(1e-4);
   });
+});
+
+it('is the default for weights of whole numbers, but in float32', async () => {
+  const logits = async (dtype: DType, activationQuantization?: 'int8' | 'none') => {
+    const model = await AutoModelForCausalLM.fromPretrained(join(FOLDER, 'qwen3_moe_ct_w4a16'), {
+      ...{ dtype, threads: 2 },
+      ...(activationQuantization && { activationQuantization }),
+    });
+    const { logits } = await model.forward({ inputIds: [[1, 2, 3, 4]] });
+    const { activationQuantization: said } = model.executionStats;
+    await model.dispose();
+    return { said, data: [...(logits.data as Float32Array)] };
+  };
+  expect(await logits('float32')).toEqual(await logits('float32', 'none'));
+  const rounded = await logits('bfloat16');
+  expect(rounded.said).toBe('int8');
+  expect(rounded).toEqual(await logits('bfloat16', 'int8'));
+  expect(rounded.data).not.toEqual((await logits('bfloat16', 'none')).data);
 });
 
 it('is refused where no weights of whole numbers are', async () => {
