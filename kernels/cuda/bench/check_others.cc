@@ -39,8 +39,17 @@ int CheckLinear(GemmContext& gemm, cudaStream_t stream, DType dtype, DType out_d
                 int64_t k) {
   const DeviceBuffer a = RandomBuffer(dtype, m * k, 1.0f, 1), w = RandomBuffer(dtype, n * k, 1.0f, 2);
   const DeviceBuffer bias = RandomBuffer(dtype, n, 8.0f, 3), out(m * n * ElementSize(out_dtype));
-  const LinearArgs args = {dtype, m,     n,           k,          a.data(),  k, w.data(),
-                           k,     false, bias.data(), out.data(), out_dtype, n};
+  LinearArgs args;
+  args.dtype = dtype;
+  args.m = m;
+  args.n = n;
+  args.k = args.a_stride = args.w_stride = k;
+  args.a = a.data();
+  args.w = w.data();
+  args.bias = bias.data();
+  args.out = out.data();
+  args.out_dtype = out_dtype;
+  args.out_stride = n;
   CHECK_CUDA(LaunchLinear(gemm, args, stream));
   std::vector<float> expected = Multiply(DownloadFloats(a, dtype), DownloadFloats(w, dtype), m, n, k);
   const std::vector<float> added = DownloadFloats(bias, dtype);

@@ -98,6 +98,10 @@ double RelativeError(const std::vector<float>& out, const std::vector<float>& re
 // the number that failed.
 int CheckOtherKernels(GemmContext& gemm, cudaStream_t stream);
 
+// The same for the experts' kernels over quantized weights; and prints a table of their times.
+int CheckCodedKernels(GemmContext& gemm, cudaStream_t stream);
+void TimeCodedKernels(GemmContext& gemm, cudaStream_t stream, double copy_rate);
+
 // The same for attention, top candidates, counters and copies of blocks.
 int CheckDecoderKernels(cudaStream_t stream);
 

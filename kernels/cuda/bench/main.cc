@@ -1,6 +1,7 @@
 // Checks and times the kernels on a card. The experts' are run with every backend, dtype, layout, model
 // shape, token count and routing, compared with an fp32 reference on fresh inputs and poisoned outputs before
-// they are timed, alone and as a captured graph; check_others.cc and check_decoder.cc have the rest.
+// they are timed, alone and as a captured graph; check_others.cc, check_coded.cc and check_decoder.cc have
+// the rest.
 //
 //   bench [--quick] [--layout separate|fused|transposed] [--model qwen2|qwen3]
 //
@@ -359,7 +360,9 @@ int Main(int argc, char** argv) {
   PrintCard();
   if (!quick) MeasureCard(bench);
   bench.failures += CheckOtherKernels(*bench.gemm, bench.stream);
+  bench.failures += CheckCodedKernels(*bench.gemm, bench.stream);
   bench.failures += CheckDecoderKernels(bench.stream);
+  if (!quick) TimeCodedKernels(*bench.gemm, bench.stream, bench.copy_rate);
   if (!quick) bench.failures += TimeDecoderKernels(bench.stream, bench.copy_rate, bench.matrix_rate);
   for (const Layout layout : {Layout::kSeparate, Layout::kFused, Layout::kTransposed}) {
     const bool chosen = layout_name.empty() ? quick || layout == Layout::kSeparate

@@ -125,12 +125,14 @@ class TileLoader {
   }
 
   __device__ void CopyHeaders() {
-    constexpr int kWords = sizeof(CodedMatrix) / sizeof(uint32_t);
-    for (int i = threadIdx.x; i < (kGateUp ? 2 : 1) * kWords; i += kBlockThreads) {
-      const void* matrix = i < kWords ? block_.b0 : block_.b1;
-      reinterpret_cast<uint32_t*>(headers_)[i] = static_cast<const uint32_t*>(matrix)[i % kWords];
-    }
+    CopyHeader(block_.b0, headers_);
+    if constexpr (kGateUp) CopyHeader(block_.b1, headers_ + 1);
     __syncthreads();
+  }
+  __device__ static void CopyHeader(const void* matrix, CodedMatrix* header) {
+    constexpr int kWords = sizeof(CodedMatrix) / sizeof(uint32_t);
+    for (int i = threadIdx.x; i < kWords; i += kBlockThreads)
+      reinterpret_cast<uint32_t*>(header)[i] = static_cast<const uint32_t*>(matrix)[i];
   }
 
   __device__ static bool IsSecond(int i) { return kGateUp && i >= kRowsB / 2; }

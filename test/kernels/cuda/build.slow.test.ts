@@ -47,6 +47,8 @@ describe.skipIf(!hasNvcc)(`the CUDA build${hasNvcc ? '' : ' (skipped: nvcc is no
     'moe_down_gemv_transposed_kernel',
     'moe_grouped_mm_kernel',
     'moe_grouped_mm_sm90_kernel',
+    'linear_coded_gemv_kernel',
+    'linear_coded_tile_kernel',
     'moe_combine_kernel',
     'output_gate_kernel',
     'router_logits_kernel',
