@@ -4,7 +4,7 @@ import { sees, type VisionRuntime } from '../engine/vision-runner.ts';
 import { abortable, InputError } from '../errors.ts';
 import type { Prompts } from '../generation/prompt.ts';
 import type { Grid, PixelValues, SoundValues } from '../media/types.ts';
-import { type MediaPart, TOKEN_TYPES } from '../models/architecture.ts';
+import { type MediaGrids, type MediaPart, TOKEN_TYPES } from '../models/architecture.ts';
 
 import { checkForward, type ForwardInputs, LOGITS_OPTIONS } from './forward.ts';
 import type { CausalLMGenerateOptions } from './generate-options.ts';
@@ -19,6 +19,8 @@ export interface VisualInputs {
   imageGridThw?: readonly Grid[];
   pixelValuesVideos?: PixelValues;
   videoGridThw?: readonly Grid[];
+  /** Seconds from one pair of frames to the next, of each video; of a model whose positions say when frames were taken. */
+  videoSecondPerGrid?: readonly number[];
   /** Spectrograms of all sounds, in the order of their placeholders, shorter ones filled up; of a model that hears. */
   inputFeatures?: SoundValues;
   /** [sounds, frames]; 1 for a frame, 0 for what fills up. */
@@ -32,6 +34,7 @@ const VISUAL_OPTIONS = [
   'imageGridThw',
   'pixelValuesVideos',
   'videoGridThw',
+  'videoSecondPerGrid',
   'inputFeatures',
   'featureAttentionMask',
   'mmTokenTypeIds',
@@ -95,6 +98,7 @@ export class ImageTextToText extends GenerativeModel<ImageTextGenerateOptions> {
       inputs.mmTokenTypeIds?.map((row, i) => row.slice(row.length - (prompts[i]?.ids.length ?? 0))) ??
       prompts.map((prompt) => this.#media.tokenTypes(prompt.ids));
     this.#checkCounts(types, inputs);
+    this.#checkSeconds(inputs);
     const frames = this.#soundFrames(types, inputs);
     const images = await this.#stream(inputs.pixelValues, inputs.imageGridThw, signal);
     const videos = await this.#stream(inputs.pixelValuesVideos, inputs.videoGridThw, signal);
@@ -102,19 +106,22 @@ export class ImageTextToText extends GenerativeModel<ImageTextGenerateOptions> {
     const streams = [undefined, images, videos, sounds];
     let imageGrids = inputs.imageGridThw ?? [];
     let videoGrids = inputs.videoGridThw ?? [];
+    let seconds = inputs.videoSecondPerGrid ?? [];
     return prompts.map((prompt, row) => {
       const rowTypes = types[row] as readonly number[];
       const own = {
         images: takeGrids(imageGrids, countOf(rowTypes, TOKEN_TYPES.image), this.#media),
         videos: takeGrids(videoGrids, countOf(rowTypes, TOKEN_TYPES.video), this.#media),
+        secondsPerGrid: seconds,
       };
       imageGrids = imageGrids.slice(own.images.length);
       videoGrids = videoGrids.slice(own.videos.length);
+      seconds = seconds.slice(own.videos.length);
       return { ...prompt, ...this.#positions(rowTypes, own), ...this.#visual(rowTypes, streams) };
     });
   }
 
-  #positions(types: readonly number[], grids: Parameters<MediaPart['positions']>[1]) {
+  #positions(types: readonly number[], grids: MediaGrids) {
     const { positions, delta } = this.#media.positions(types, grids);
     return { positions, positionDelta: delta };
   }
@@ -176,6 +183,18 @@ export class ImageTextToText extends GenerativeModel<ImageTextGenerateOptions> {
           'expand the placeholders of the same sounds',
       );
     return frames;
+  }
+
+  #checkSeconds({ videoSecondPerGrid: seconds, videoGridThw: grids = [] }: VisualInputs): void {
+    if (seconds === undefined) return;
+    if (!this.#media.timedVideos)
+      throw new InputError(
+        `${this.nameOrPath} reads in its prompt when frames were taken: leave videoSecondPerGrid out`,
+      );
+    if (!Array.isArray(seconds) || seconds.length !== grids.length)
+      throw new InputError(
+        `videoSecondPerGrid is ${JSON.stringify(seconds)}, for ${grids.length} videos; expected a number for each`,
+      );
   }
 
   /** Placeholders, grids and pixels must tell the same story before anything is computed. */

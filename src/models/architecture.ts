@@ -116,6 +116,14 @@ export function isRoutedExpert({ share }: TensorUse): boolean {
   return share > 0 && share < 1;
 }
 
+/** What pictures and videos of a prompt become, in the order of their placeholders. */
+export interface MediaGrids {
+  readonly images: readonly Grid[];
+  readonly videos: readonly Grid[];
+  /** Seconds from one pair of frames to the next, of each video; of a model whose positions say when frames were taken. */
+  readonly secondsPerGrid?: readonly number[];
+}
+
 /** Kinds of tokens, as in `mm_token_type_ids`. */
 export const TOKEN_TYPES = { text: 0, image: 1, video: 2, audio: 3 } as const;
 
@@ -132,13 +140,14 @@ export interface MediaPart {
   /**
    * Rotary positions of a prompt, [axes][tokens], and position minus place for the tokens after it.
    * @param types the kind of each token
-   * @param grids in the order of their placeholders
    * @throws InputError where types and grids do not fit together
    */
   positions(
     types: readonly number[],
-    grids: { readonly images: readonly Grid[]; readonly videos: readonly Grid[] },
+    grids: MediaGrids,
   ): { readonly positions: readonly Int32Array[]; readonly delta: number };
+  /** Whether positions say when frames of videos were taken. */
+  readonly timedVideos?: boolean;
   /** Emits the vision tower for one picture or clip. Outputs: see `io.ts`. */
   buildTower(graph: Graph, target: Target): void;
   /** What the tower is fed for a picture, by input name. @param pixels fp32 [patches of the grid, patchValues] */

@@ -10,6 +10,7 @@ import {
   type ImageTextForwardInputs,
   type ImageTextToText,
   InputError,
+  type PixelValues,
   type Processor,
   type SoundInput,
 } from '../../src/index.ts';
@@ -161,6 +162,79 @@ describe('qwen3_omni_moe', () => {
       ...greedy(4),
     });
     expect(text).toHaveLength(1);
+  });
+
+  /** What transformers 5.18 computes from the same patches: the first logits of tokens in the middle and at the end, and the next tokens. */
+  const CLIPS = [
+    {
+      ...{ count: 4, fps: 2, bounds: {}, grid: [2, 20, 28], seconds: 1 },
+      logits: [
+        [20, [-0.419571, 0.869119, -2.892393, -3.331641, 2.011418, 1.896512, -1.252379, 4.741921]],
+        [313, [-2.773401, 0.783276, 0.439025, -0.528019, -1.428201, 1.543975, -0.052529, 3.193224]],
+      ],
+      tokens: [346, 19, 206, 501, 400, 206],
+    },
+    {
+      ...{ count: 3, fps: 1, bounds: { minPixels: 4096, maxPixels: 16384 }, grid: [2, 4, 6], seconds: 2 },
+      logits: [
+        [20, [4.685266, 4.821709, -0.259266, -4.405775, 2.50913, -3.664434, 1.023674, 3.954212]],
+        [45, [-3.575988, 0.107398, 1.358391, 1.325507, -2.37502, 1.192339, -1.430382, 1.892254]],
+      ],
+      tokens: [346, 154, 130, 65, 491, 269],
+    },
+  ] as const;
+  const clip = (count: number) => Array(count).fill(join(FOLDER, 'images/gradient.png'));
+  const asked = (video: object): ChatMessage[] => [
+    {
+      role: 'user',
+      content: [
+        { type: 'text', text: 'Look:' },
+        { type: 'video', video },
+        { type: 'text', text: 'What happens?' },
+      ],
+    },
+  ];
+
+  it.each(CLIPS)('sees $count frames at $fps a second as transformers does', async (expected) => {
+    const { count, fps, bounds, grid, seconds, logits, tokens } = expected;
+    const inputs = await processor.applyChatTemplate(asked({ frames: clip(count), fps }), {
+      ...{ addGenerationPrompt: true, ...bounds },
+    });
+    expect([inputs.videoGridThw, inputs.videoSecondPerGrid]).toEqual([[grid], [seconds]]);
+    // The second half of the clip shows something else.
+    const { data } = inputs.pixelValuesVideos as PixelValues;
+    for (let i = data.length / 2; i < data.length; i++) data[i] = -0.5 * (data[i] as number);
+    const found = await model.forward(inputs);
+    const vocab = found.logits.dims[2] as number;
+    for (const [token, first8] of logits) {
+      const row = (found.logits.data as Float32Array).subarray(token * vocab, token * vocab + 8);
+      expect(maxDifference(row, first8)).toBeLessThan(LOGITS);
+    }
+    const { sequences } = await model.generate({ ...inputs, ...greedy(tokens.length) });
+    expect(sequences[0]?.slice(-tokens.length)).toEqual(tokens);
+  });
+
+  it('says which videos it cannot place in time', async () => {
+    const small = { minPixels: 1024, maxPixels: 4096 };
+    const ask = (video: object) => processor.applyChatTemplate(asked(video), small);
+    await expect(ask({ frames: clip(2), timestamps: [0, 1] })).rejects.toThrow(
+      /video 1 has timestamps; .* sample frames evenly, and give fps/,
+    );
+    const thirds = await ask({ frames: clip(4), fps: 3 });
+    await expect(model.forward(thirds)).rejects.toThrow(
+      /video 1 has a pair of frames every 0\.666\d* seconds, 8\.666\d* of the model's positions.*that 26 is a multiple of/,
+    );
+    // One pair of frames is at its beginning, however many there are a second.
+    await model.forward(await ask({ frames: clip(2), fps: 3 }));
+    const { videoSecondPerGrid: _, ...untimed } = thirds;
+    await expect(model.forward(untimed)).rejects.toThrow(/videoSecondPerGrid does not say how many seconds/);
+    await expect(model.forward({ ...thirds, videoSecondPerGrid: [1, 2] })).rejects.toThrow(
+      /videoSecondPerGrid is \[1,2\], for 1 videos; expected a number for each/,
+    );
+    const mmTokenTypeIds = thirds.mmTokenTypeIds.map((row) => row.map((type) => type || 7));
+    await expect(model.forward({ ...thirds, mmTokenTypeIds, videoSecondPerGrid: [1] })).rejects.toThrow(
+      /token type 7 is none of 0/,
+    );
   });
 
   it('says what is wrong with a sound, and which it is', async () => {

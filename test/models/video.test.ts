@@ -43,6 +43,9 @@ describe.each(Object.entries(EXPECTED))('%s', (name, expected) => {
       const row = (logits.data as Float32Array).subarray(token * vocab, token * vocab + 8);
       expect(maxDifference(row, first8)).toBeLessThan(5e-4);
     }
+    await expect(model.forward({ ...inputs, videoSecondPerGrid: [1] })).rejects.toThrow(
+      /reads in its prompt when frames were taken: leave videoSecondPerGrid out/,
+    );
     expect(logits.dims[1]).toBe((expected.at(-1)?.[0] as number) + 1);
     await model.dispose();
   });

@@ -1,5 +1,4 @@
 import { z } from 'zod';
-import { InputError } from '../../errors.ts';
 import { Scope } from '../../nn/scope.ts';
 import { type Architecture, type MediaPart, type Model, TOKEN_TYPES } from '../architecture.ts';
 import { fieldError, layerCount, parseConfig, size, tokenId, width } from '../config.ts';
@@ -9,6 +8,7 @@ import { AXES, conditionalLm, PREFIX, TOWER } from '../qwen3_vl_moe/model.ts';
 import { textFields } from '../text-config.ts';
 import { describeText } from '../text-model.ts';
 import { parseAudio } from './audio-config.ts';
+import { omniPositions } from './positions.ts';
 import { soundPart } from './sound-part.ts';
 
 /** HF `Qwen3OmniMoeTextConfig`. */
@@ -30,6 +30,7 @@ const textSchema = z.object({
 const thinkerSchema = z.object({
   audio_config: z.record(z.string(), z.unknown()).default({}),
   audio_token_id: tokenId.default(151646),
+  position_id_per_seconds: size.max(1000).default(25),
 });
 
 const AUDIO_TOWER = 'audio_tower';
@@ -65,26 +66,20 @@ function thinkerModel(json: unknown, file: string, modelType: string): Model {
   return { ...model, build: (graph, variant) => conditionalLm(new Scope(graph, variant), config, model) };
 }
 
-/** Pictures as Qwen3-VL sees them, and sound, of which each token has the next position; frames of a film have others. */
+/** Pictures as Qwen3-VL sees them, and sound; positions have their own rule. */
 function media(config: Config, json: unknown, file: string): MediaPart {
   const seeing = mediaPart(config, TOWER);
-  const { audio_config, audio_token_id } = parseConfig(thinkerSchema, json, file);
-  const { audio, image, video, text } = TOKEN_TYPES;
+  const thinker = parseConfig(thinkerSchema, json, file);
+  const rule = { merge: config.vision.spatial_merge_size, perSecond: thinker.position_id_per_seconds };
   return {
     ...seeing,
-    sound: soundPart(parseAudio(audio_config, file, config.text.hidden_size), AUDIO_TOWER),
+    sound: soundPart(parseAudio(thinker.audio_config, file, config.text.hidden_size), AUDIO_TOWER),
     tokenTypes: (ids) => {
       const types = seeing.tokenTypes(ids);
-      return types.map((type, i) => (ids[i] === audio_token_id ? audio : type));
+      return types.map((type, i) => (ids[i] === thinker.audio_token_id ? TOKEN_TYPES.audio : type));
     },
-    positions(types, grids) {
-      if (grids.videos.length > 0 || types.includes(video))
-        throw new InputError('Qwen3-Omni reads no videos here; pass frames as pictures');
-      return seeing.positions(
-        types.map((type) => (type === image ? image : text)),
-        grids,
-      );
-    },
+    timedVideos: true,
+    positions: (types, grids) => omniPositions(types, grids, rule),
   };
 }
 

@@ -14,7 +14,7 @@ import type {
 import { type PatchRule, patchGrid, patchLength, writePatches } from './patches.ts';
 import type { ImageConfig, VideoConfig } from './processor-config.ts';
 import { smartResize, smartResizeVideo } from './smart-resize.ts';
-import { frameTimes, patchTimes } from './video.ts';
+import { frameRate, frameTimes, patchTimes } from './video.ts';
 
 export interface ProcessedImages {
   readonly pixelValues: PixelValues;
@@ -22,8 +22,10 @@ export interface ProcessedImages {
 }
 
 export interface ProcessedVideos extends ProcessedImages {
-  /** Per video the seconds the prompt gives for each temporal patch. */
+  /** Per video the seconds the prompt gives for each temporal patch; none of whole clips. */
   readonly patchTimes: readonly (readonly number[])[];
+  /** Per video the seconds from one temporal patch to the next; of whole clips. */
+  readonly secondsPerGrid?: readonly number[];
 }
 
 /** Values of the patches of a call: 8 GiB, which are more tokens than models read. */
@@ -62,7 +64,7 @@ export async function processImages(
 
 /**
  * As `processImages` for videos. All frames of a video must have one size; the memory is 12 bytes a pixel and frame
- * after resizing, and the bounds of the config keep all frames together below its `longest_edge` pixels.
+ * after resizing, and the bounds of the config keep all frames together, or each of a whole clip, below its `longest_edge` pixels.
  *
  * @throws InputError naming the video and frame
  * @throws AbortError
@@ -74,7 +76,9 @@ export async function processVideos(
   configs: readonly (VideoConfig | undefined)[] = [],
 ): Promise<ProcessedVideos> {
   const pacer = new Pacer(options.signal);
+  const { temporalPatchSize, wholeClip } = config;
   const times = inputs.map((video, i) => frameTimes(video, `video ${i + 1}`));
+  const rates = wholeClip ? inputs.map((video, i) => frameRate(video, `video ${i + 1}`)) : [];
   const room = new Room(config);
   const resized: RgbImage[][] = [];
   for (const [i, { frames }] of inputs.entries()) {
@@ -82,7 +86,9 @@ export async function processVideos(
     resized.push(await resizeFrames(frames, configs[i] ?? config, { ...options, pacer, room }, name));
   }
   const processed = await toPixelValues(resized, config, pacer);
-  return { ...processed, patchTimes: times.map((each) => patchTimes(each, config.temporalPatchSize)) };
+  if (!wholeClip)
+    return { ...processed, patchTimes: times.map((each) => patchTimes(each, temporalPatchSize)) };
+  return { ...processed, patchTimes: [], secondsPerGrid: rates.map((fps) => temporalPatchSize / fps) };
 }
 
 async function resizeFrames(
@@ -165,6 +171,7 @@ function videoSize(frames: number, image: RgbImage, config: VideoConfig, name: s
   const factor = config.patchSize * config.mergeSize;
   if (!config.bounds) return unchanged(image, factor, name);
   const { minPixels, maxPixels } = config.bounds;
+  if (config.wholeClip) return smartResize(image, { factor, minPixels, maxPixels }, name);
   if (config.maxFrameTokens === undefined) {
     return smartResizeVideo(frames, image, config.temporalPatchSize, { factor, minPixels, maxPixels }, name);
   }

@@ -18,8 +18,13 @@ export interface ImageConfig extends PatchRule {
   readonly bounds: { readonly minPixels: number; readonly maxPixels: number } | undefined;
 }
 
-/** Settings of a video processor after defaults; `bounds` are on the pixels of all frames together. */
+/** Settings of a video processor after defaults; `bounds` are on the pixels of all frames together, or of each where it is a whole clip. */
 export interface VideoConfig extends ImageConfig {
+  /**
+   * Whether a video is one run of placeholders, and its frames' times are told apart from the prompt, as seconds from pair to pair (HF
+   * `Qwen3OmniMoeProcessor`); otherwise pieces of it stand behind their times in words (HF `Qwen3VLProcessor`).
+   */
+  readonly wholeClip: boolean;
   /** Most tokens one frame may cost, where the config caps frames one by one. */
   readonly maxFrameTokens: number | undefined;
 }
@@ -116,10 +121,11 @@ export async function readProcessorConfig(repo: Repo): Promise<ProcessorConfig> 
   const video =
     section('video_processor') ?? (await readObject(await repo.file(videoFile), videoFile)) ?? image;
   const sound = section('feature_extractor') ?? (await readObject(await repo.file(imageFile), imageFile));
+  const hears = sound?.value.feature_extractor_type === WHISPER;
   return {
     image: imageConfig(image as Source),
-    video: videoConfig(video as Source),
-    ...(sound?.value.feature_extractor_type === WHISPER && { sound: soundConfig(sound) }),
+    video: hears ? clipConfig(video as Source) : videoConfig(video as Source),
+    ...(hears && { sound: soundConfig(sound) }),
   };
 }
 
@@ -150,7 +156,22 @@ export function imageConfig(source: Source): ImageConfig {
 export function videoConfig(source: Source): VideoConfig {
   const settings = parse(source);
   const maxFrameTokens = settings.cap_pixels_per_frame ? settings.max_video_tokens : undefined;
-  return { ...common(settings, VIDEO_DEFAULTS, source), maxFrameTokens };
+  return { ...common(settings, VIDEO_DEFAULTS, source), maxFrameTokens, wholeClip: false };
+}
+
+/**
+ * Settings of HF `Qwen2VLVideoProcessor` as `Qwen3OmniMoeProcessor` calls it: with bounds of its own, whatever the repo says.
+ * @throws ConfigError naming file, field and value
+ */
+function clipConfig(source: Source): VideoConfig {
+  const { minPixels, maxPixels } = VIDEO_DEFAULTS;
+  const { bounds, ...settings } = common(parse(source), IMAGE_DEFAULTS, source);
+  return {
+    ...settings,
+    bounds: bounds && { minPixels, maxPixels },
+    maxFrameTokens: undefined,
+    wholeClip: true,
+  };
 }
 
 function common(settings: Settings, defaults: Defaults, source: Source): ImageConfig {

@@ -102,6 +102,8 @@ export interface ProcessorOutput {
   imageGridThw?: Grid[];
   pixelValuesVideos?: PixelValues;
   videoGridThw?: Grid[];
+  /** Seconds from one pair of frames to the next, of each video; where the prompt does not name times. */
+  videoSecondPerGrid?: number[];
   /** Spectrograms of all sounds, and which frames are theirs; absent without sounds. */
   inputFeatures?: SoundValues;
   featureAttentionMask?: number[][];
@@ -199,10 +201,12 @@ export class Processor<T extends ProcessorTokenizer = ProcessorTokenizer> extend
       this.config.sound && sounds.length > 0
         ? await processSounds(sounds, this.config.sound, inputs)
         : undefined;
-    const expanded = expandVideos(texts, ofVideos?.patchTimes ?? []);
+    const { wholeClip } = this.config.video;
+    const expanded = wholeClip ? texts : expandVideos(texts, ofVideos?.patchTimes ?? []);
+    const videoTokens = wholeClip ? imageTokenCounts : videoTokenCounts;
     const rows = expandIds(await this.#encodeAll(expanded, addSpecialTokens, inputs.signal), this.#ids, {
       images: imageTokenCounts(ofImages?.gridThw ?? [], this.config.image.mergeSize),
-      videos: videoTokenCounts(ofVideos?.gridThw ?? [], this.config.video.mergeSize),
+      videos: videoTokens(ofVideos?.gridThw ?? [], this.config.video.mergeSize),
       sounds: ofSounds ? soundTokenCounts(ofSounds) : [],
     });
     const batch = padding
@@ -213,6 +217,7 @@ export class Processor<T extends ProcessorTokenizer = ProcessorTokenizer> extend
       mmTokenTypeIds: tokenTypes(batch.inputIds, this.#ids),
       ...(ofImages && { pixelValues: ofImages.pixelValues, imageGridThw: [...ofImages.gridThw] }),
       ...(ofVideos && { pixelValuesVideos: ofVideos.pixelValues, videoGridThw: [...ofVideos.gridThw] }),
+      ...(ofVideos?.secondsPerGrid && { videoSecondPerGrid: [...ofVideos.secondsPerGrid] }),
       ...ofSounds,
     };
   }

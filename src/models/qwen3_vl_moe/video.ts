@@ -35,6 +35,17 @@ export function frameTimes(video: VideoInput, name: string): number[] {
     : givenTimes(frames.length, timestamps, name);
 }
 
+/**
+ * Frames a second, of a video whose times are told as one step.
+ * @throws InputError for one with timestamps
+ */
+export function frameRate({ fps }: VideoInput, name: string): number {
+  if (fps !== undefined) return fps;
+  throw new InputError(
+    `${name} has timestamps; this model is told one step of time from frame to frame: sample frames evenly, and give fps`,
+  );
+}
+
 function evenTimes(count: number, fps: number, name: string): number[] {
   if (!(Number.isFinite(fps) && fps > 0))
     throw new InputError(expected(`${name}: fps`, fps, 'a number above 0'));

@@ -32,7 +32,7 @@ describe('what pictures come to', () => {
   const wide = { patchSize: 256, mergeSize: 2, bounds: { minPixels: 1, maxPixels: 2 ** 31 - 1 } };
 
   it('is bounded before they are resized', async () => {
-    const config = { ...processor.config.image, ...wide, maxFrameTokens: undefined };
+    const config = { ...processor.config.image, ...wide, maxFrameTokens: undefined, wholeClip: false };
     const video = { frames: Array.from({ length: 4000 }, () => dot), fps: 1 };
     await expect(processVideos([video], config)).rejects.toThrow(
       /video 1 comes to 2000 x 2 x 2 patches.*3145728000 values; at most 2147483648/,
