@@ -53,6 +53,14 @@ struct RouterArgs {
 };
 void Router(const RouterArgs& args, Workspace& workspace, ThreadPool& pool);
 
+// Experts that are on their way to memory. Their weights may be looked at once `arrive` has returned; it may
+// throw.
+struct LateExperts {
+  const char* is_late;  // [num_experts], 0 or 1
+  void (*arrive)(void* state);
+  void* state;
+};
+
 // y[t] = sum over j of weights[t, j] * expert[indices[t, j]](x[t]); three executions of the same mathematics:
 //   eager       loop over the active experts in ascending order, one GEMM each, accumulate into y
 //   batched_mm  every (token, expert) pair on its own, then one sum over k
@@ -70,6 +78,7 @@ struct MoeExpertsArgs {
   ExpertsImplementation implementation;
   float* y;  // [tokens, hidden]
   Precision precision;
+  const LateExperts* late = nullptr;  // null: all are there
 };
 void MoeExperts(const MoeExpertsArgs& args, Workspace& workspace, ThreadPool& pool);
 

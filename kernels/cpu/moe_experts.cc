@@ -17,24 +17,43 @@ constexpr int64_t kScratchBytes = 96 << 20;
 // Below so many values, summing on the calling thread beats waking the others.
 constexpr int64_t kInlineValues = 64 * 1024;
 
-// Token-expert pairs sorted by expert; pair p is choice p % top_k of token p / top_k.
+// Token-expert pairs sorted by expert, those of late ones last; pair p is choice p % top_k of token p /
+// top_k.
 struct SortedPairs {
   int64_t count;
   int32_t* pair;      // [count] the pair at each position
   int32_t* token;     // [count] its token
   int32_t* position;  // [count] where each pair went
-  int64_t* starts;    // [num_experts + 1] first position of each expert
+  int64_t* starts;    // [num_experts] first position of each expert
+  int64_t* counts;    // [num_experts] pairs of it
+  int64_t early = 0;  // positions of experts that are there
 };
+
+bool IsLate(const MoeExpertsArgs& args, int64_t expert) {
+  return args.late != nullptr && args.late->is_late[expert] != 0;
+}
 
 SortedPairs SortByExpert(const MoeExpertsArgs& args, Workspace& workspace) {
   const int64_t count = args.tokens * args.top_k;
-  SortedPairs sorted{count, workspace.Take<int32_t>(count), workspace.Take<int32_t>(count),
-                     workspace.Take<int32_t>(count), workspace.Take<int64_t>(args.num_experts + 1)};
-  int64_t* next = workspace.Take<int64_t>(args.num_experts + 1);
-  std::fill_n(next, args.num_experts + 1, 0);
-  for (int64_t p = 0; p < count; ++p) ++next[args.indices[p] + 1];
-  for (int64_t e = 0; e < args.num_experts; ++e) next[e + 1] += next[e];
-  std::copy_n(next, args.num_experts + 1, sorted.starts);
+  SortedPairs sorted{count,
+                     workspace.Take<int32_t>(count),
+                     workspace.Take<int32_t>(count),
+                     workspace.Take<int32_t>(count),
+                     workspace.Take<int64_t>(args.num_experts),
+                     workspace.Take<int64_t>(args.num_experts)};
+  std::fill_n(sorted.counts, args.num_experts, 0);
+  for (int64_t p = 0; p < count; ++p) ++sorted.counts[args.indices[p]];
+  int64_t end = 0;
+  for (const bool late : {false, true}) {
+    for (int64_t e = 0; e < args.num_experts; ++e) {
+      if (IsLate(args, e) != late) continue;
+      sorted.starts[e] = end;
+      end += sorted.counts[e];
+    }
+    if (!late) sorted.early = end;
+  }
+  int64_t* next = workspace.Take<int64_t>(args.num_experts);
+  std::copy_n(sorted.starts, args.num_experts, next);
   for (int64_t p = 0; p < count; ++p) {
     const int64_t at = next[args.indices[p]]++;
     sorted.pair[at] = static_cast<int32_t>(p);
@@ -85,7 +104,7 @@ void Eager(const MoeExpertsArgs& args, Workspace& workspace, ThreadPool& pool) {
   std::fill_n(args.y, args.tokens * args.hidden, 0.0f);
   for (int64_t e = 0; e < args.num_experts; ++e) {
     const int64_t first = sorted.starts[e];
-    const int64_t count = sorted.starts[e + 1] - first;
+    const int64_t count = sorted.counts[e];
     if (count == 0) continue;
     const Workspace::Mark mark = workspace.mark();
     float* out = workspace.Take<float>(count * args.hidden);
@@ -96,10 +115,18 @@ void Eager(const MoeExpertsArgs& args, Workspace& workspace, ThreadPool& pool) {
   }
 }
 
-void RunAndSum(const MoeExpertsArgs& args, const SortedPairs& sorted, const ExpertRun* runs,
-               int64_t run_count, Workspace& workspace, ThreadPool& pool) {
+// Runs the experts that are there while others arrive, and these afterwards.
+void RunAndSum(const MoeExpertsArgs& args, const SortedPairs& sorted, ExpertRun* runs, int64_t run_count,
+               Workspace& workspace, ThreadPool& pool) {
   float* out = workspace.Take<float>(sorted.count * args.hidden);
-  RunExperts({args.x, sorted.token, runs, run_count, args.precision, out}, workspace, pool);
+  int64_t early = 0;
+  while (early < run_count && runs[early].first < sorted.early) ++early;
+  RunExperts({args.x, sorted.token, runs, early, args.precision, out}, workspace, pool);
+  if (args.late != nullptr) args.late->arrive(args.late->state);
+  for (int64_t r = early; r < run_count; ++r) runs[r].first -= sorted.early;
+  RunExperts({args.x, sorted.token + sorted.early, runs + early, run_count - early, args.precision,
+              out + sorted.early * args.hidden},
+             workspace, pool);
   SumOverChoices(args, sorted, out, pool);
 }
 
@@ -116,14 +143,21 @@ void GroupedMm(const MoeExpertsArgs& args, Workspace& workspace, ThreadPool& poo
   const SortedPairs sorted = SortByExpert(args, workspace);
   ExpertRun* runs = workspace.Take<ExpertRun>(args.num_experts);
   int64_t run_count = 0;
-  for (int64_t e = 0; e < args.num_experts; ++e) {
-    const int64_t count = sorted.starts[e + 1] - sorted.starts[e];
-    if (count > 0) runs[run_count++] = {&args.experts[e], sorted.starts[e], count};
+  for (const bool late : {false, true}) {
+    for (int64_t e = 0; e < args.num_experts; ++e) {
+      if (sorted.counts[e] == 0 || IsLate(args, e) != late) continue;
+      runs[run_count++] = {&args.experts[e], sorted.starts[e], sorted.counts[e]};
+    }
   }
   RunAndSum(args, sorted, runs, run_count, workspace, pool);
 }
 
-void RunChunk(const MoeExpertsArgs& args, Workspace& workspace, ThreadPool& pool) {
+void RunChunk(MoeExpertsArgs args, Workspace& workspace, ThreadPool& pool) {
+  // Its sums grow in the order of the experts.
+  if (args.implementation == ExpertsImplementation::kEager && args.late != nullptr) {
+    args.late->arrive(args.late->state);
+    args.late = nullptr;
+  }
   switch (args.implementation) {
     case ExpertsImplementation::kEager:
       return Eager(args, workspace, pool);
@@ -150,6 +184,7 @@ void MoeExperts(const MoeExpertsArgs& args, Workspace& workspace, ThreadPool& po
     part.y += t * args.hidden;
     part.indices += t * args.top_k;
     part.weights += t * args.top_k;
+    if (t > 0) part.late = nullptr;
     workspace.Reset();
     RunChunk(part, workspace, pool);
   }

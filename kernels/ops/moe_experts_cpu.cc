@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <optional>
 #include <stdexcept>
 
 #include "moe_experts.h"
@@ -53,13 +54,18 @@ void MoeExpertsOnCpu::Compute(KernelContext& context) {
     std::fill_n(y, tokens * op_.hidden, 0.0f);
     return;
   }
-  ExpertMemory::Lease lease;
-  if (kept_ != nullptr) lease = session_.experts->Bring(*kept_, indices.As<int32_t>(), tokens * top_k);
+  std::optional<ExpertMemory::Lease> lease;
+  if (kept_ != nullptr) lease.emplace(*session_.experts, *kept_, indices.As<int32_t>(), tokens * top_k);
+  const bool is_any_late = lease && lease->late() != nullptr;
+  const cpu::LateExperts late = {
+      .is_late = is_any_late ? lease->late() : nullptr,
+      .arrive = [](void* arriving) { static_cast<ExpertMemory::Lease*>(arriving)->Arrive(); },
+      .state = lease ? &*lease : nullptr};
   ThreadPool& pool = *session_.pool;
   WorkspacePool::Lease workspace(session_.workspaces);
   cpu::MoeExperts({.x = x.As<float>(),
                    .tokens = tokens,
-                   .experts = kept_ == nullptr ? experts_.data() : lease.experts(),
+                   .experts = lease ? lease->experts() : experts_.data(),
                    .num_experts = op_.num_experts,
                    .hidden = op_.hidden,
                    .intermediate = op_.intermediate,
@@ -68,7 +74,8 @@ void MoeExpertsOnCpu::Compute(KernelContext& context) {
                    .top_k = static_cast<int>(top_k),
                    .implementation = implementation,
                    .y = y,
-                   .precision = op_.precision},
+                   .precision = op_.precision,
+                   .late = is_any_late ? &late : nullptr},
                   *workspace, pool);
 }
 

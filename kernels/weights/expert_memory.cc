@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 #include "../platform/file_view.h"
 #include "../platform/pages.h"
@@ -120,7 +121,7 @@ int64_t ExpertMemory::Pin(const std::vector<ExpertId>& experts, int64_t max_byte
       const int64_t number = layer->first_number() + place;
       if (!layer->Has(tensor, place) || layer->slot_bytes() > slot_bytes_ || residency_->IsPinned(number))
         continue;
-      Request(*layer, {place});
+      Finish(Start(*layer, {place}));
       residency_->Pin(number);
       pinned_++;
     }
@@ -128,56 +129,74 @@ int64_t ExpertMemory::Pin(const std::vector<ExpertId>& experts, int64_t max_byte
   return pinned_;
 }
 
-ExpertMemory::Lease ExpertMemory::Bring(Layer& layer, const int32_t* indices, int64_t count) {
-  Lease lease;
-  lease.turn_ = std::unique_lock(turn_);
-  lease.experts_ = layer.weights();
-  OpenLocked();
-  // One that came after the slots were made, and has larger experts, is read where it is mapped.
-  if (layer.slot_bytes() > slot_bytes_ || layer.count() > largest_layer_) return lease;
-  std::vector<bool> is_wanted(static_cast<size_t>(layer.count()));
-  for (int64_t i = 0; i < count; i++) is_wanted[static_cast<size_t>(indices[i])] = true;
-  std::vector<int64_t> places;
-  for (int64_t place = 0; place < layer.count(); place++) {
-    if (is_wanted[static_cast<size_t>(place)]) places.push_back(place);
-  }
-  Request(layer, places);
-  return lease;
-}
-
-void ExpertMemory::Request(Layer& layer, const std::vector<int64_t>& places) {
+std::vector<Residency::Fetch> ExpertMemory::Start(Layer& layer, const std::vector<int64_t>& places) {
   std::vector<int64_t> wanted;
   for (const int64_t place : places) {
     const int64_t number = layer.first_number() + place;
     wanted.push_back(number);
     if (residency_->IsPinned(number)) pinned_hits_++;
   }
-  const std::vector<Residency::Fetch> fetches = residency_->Request(wanted);
+  std::vector<Residency::Fetch> fetches = residency_->Request(wanted);
+  hits_ += static_cast<int64_t>(wanted.size() - fetches.size());
+  if (fetches.empty()) return fetches;
   try {
-    Fetch(layer, fetches);
+    std::vector<ParallelReads::Part> parts;
+    for (const auto& [number, slot] : fetches) {
+      const int64_t place = number - layer.first_number();
+      for (const FileStretch& stretch : layer.layout(place).stretches()) {
+        parts.push_back({stretch.file, stretch.offset, stretch.bytes, Slot(slot) + stretch.place});
+        fetched_bytes_ += static_cast<int64_t>(stretch.bytes);
+      }
+      layer.PointToSlot(place, Slot(slot), descriptions_[static_cast<size_t>(slot)]);
+    }
+    reads_->Start(parts);
   } catch (...) {
-    // The next run must not take them to be there.
-    for (const auto& [number, slot] : fetches) residency_->Forget(number);
+    Forget(fetches);
     throw;
   }
-  hits_ += static_cast<int64_t>(wanted.size() - fetches.size());
+  return fetches;
 }
 
-void ExpertMemory::Fetch(Layer& layer, const std::vector<Residency::Fetch>& fetches) {
-  std::vector<ParallelReads::Part> parts;
-  int64_t bytes = 0;
-  for (const auto& [number, slot] : fetches) {
-    const int64_t place = number - layer.first_number();
-    for (const FileStretch& stretch : layer.layout(place).stretches()) {
-      parts.push_back({stretch.file, stretch.offset, stretch.bytes, Slot(slot) + stretch.place});
-      bytes += static_cast<int64_t>(stretch.bytes);
-    }
-    layer.PointToSlot(place, Slot(slot), descriptions_[static_cast<size_t>(slot)]);
+void ExpertMemory::Finish(const std::vector<Residency::Fetch>& fetches) {
+  if (fetches.empty()) return;
+  try {
+    reads_->Finish();
+  } catch (...) {
+    Forget(fetches);
+    throw;
   }
-  if (parts.empty()) return;
-  reads_->Read(parts);
   fetches_ += static_cast<int64_t>(fetches.size());
-  fetched_bytes_ += bytes;
 }
+
+// The next run must not take them to be there.
+void ExpertMemory::Forget(const std::vector<Residency::Fetch>& fetches) {
+  for (const auto& [number, slot] : fetches) residency_->Forget(number);
+}
+
+ExpertMemory::Lease::Lease(ExpertMemory& memory, Layer& layer, const int32_t* indices, int64_t count)
+    : memory_(memory), turn_(memory.turn_), experts_(layer.weights()) {
+  memory.OpenLocked();
+  // One that came after the slots were made, and has larger experts or more, is read where it is mapped.
+  if (layer.slot_bytes() > memory.slot_bytes_ || layer.count() > memory.largest_layer_) return;
+  late_.resize(static_cast<size_t>(layer.count()), 0);
+  std::vector<bool> is_wanted(late_.size());
+  for (int64_t i = 0; i < count; i++) is_wanted[static_cast<size_t>(indices[i])] = true;
+  std::vector<int64_t> places;
+  for (int64_t place = 0; place < layer.count(); place++) {
+    if (is_wanted[static_cast<size_t>(place)]) places.push_back(place);
+  }
+  fetches_ = memory.Start(layer, places);
+  for (const auto& [number, slot] : fetches_) late_[static_cast<size_t>(number - layer.first_number())] = 1;
+}
+
+ExpertMemory::Lease::~Lease() {
+  try {
+    Arrive();
+  } catch (const std::runtime_error&) {
+    // Nobody has computed with them.
+  }
+}
+
+void ExpertMemory::Lease::Arrive() { memory_.Finish(std::exchange(fetches_, {})); }
 
 }  // namespace switchyard

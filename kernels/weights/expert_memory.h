@@ -35,21 +35,33 @@ class ExpertMemory {
   void Open();
 
   // Brings experts that stay, the most wanted first: as many as half of the slots, or `max_bytes` unless that
-  // is 0, hold beside the experts of any one layer. Returns how many of them stay by now. Throws as Bring.
+  // is 0, hold beside the experts of any one layer. Returns how many of them stay by now. Throws as Open, and
+  // std::runtime_error naming the file that cannot be read.
   int64_t Pin(const std::vector<ExpertId>& experts, int64_t max_bytes);
 
-  // The experts of a layer as kernels are told of them, while nobody else may bring others.
+  // Has the experts of a layer that `indices` name brought, while nobody else may bring others.
   class Lease {
    public:
+    Lease(ExpertMemory& memory, Layer& layer, const int32_t* indices, int64_t count);
+    // Waits for those that are on their way.
+    ~Lease();
+    Lease(const Lease&) = delete;
+    Lease& operator=(const Lease&) = delete;
+
+    // As kernels are told of them.
     const ExpertWeights* experts() const { return experts_; }
+    // Of each expert of the layer whether it is on its way, 0 or 1; null where none is.
+    const char* late() const { return fetches_.empty() ? nullptr : late_.data(); }
+    // Waits for them. Throws std::runtime_error naming the file that cannot be read.
+    void Arrive();
 
    private:
-    friend class ExpertMemory;
-    std::unique_lock<std::mutex> turn_;
-    const ExpertWeights* experts_ = nullptr;
+    ExpertMemory& memory_;
+    const std::lock_guard<std::mutex> turn_;
+    const ExpertWeights* experts_;
+    std::vector<char> late_;
+    std::vector<Residency::Fetch> fetches_;  // under way
   };
-  // Has those that `indices` name in memory. Throws std::runtime_error naming the file that cannot be read.
-  Lease Bring(Layer& layer, const int32_t* indices, int64_t count);
 
   // Of all weights, bytes that memory may hold. Any thread.
   int64_t resident_bytes() const { return limits_.other_bytes + slots_bytes_; }
@@ -58,8 +70,10 @@ class ExpertMemory {
  private:
   std::byte* Slot(int64_t number) const;
   void OpenLocked();
-  void Request(Layer& layer, const std::vector<int64_t>& places);
-  void Fetch(Layer& layer, const std::vector<Residency::Fetch>& fetches);
+  // Begins to bring what is missing of the experts at `places`, and returns that; Finish waits for it.
+  std::vector<Residency::Fetch> Start(Layer& layer, const std::vector<int64_t>& places);
+  void Finish(const std::vector<Residency::Fetch>& fetches);
+  void Forget(const std::vector<Residency::Fetch>& fetches);
 
   std::shared_ptr<const WeightStore> store_;
   const Limits limits_;

@@ -1,6 +1,7 @@
 #include "parallel_reads.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "../common/start_threads.h"
 
@@ -16,7 +17,7 @@ constexpr size_t kReadBytes = 1 << 20;
 }  // namespace
 
 ParallelReads::ParallelReads() {
-  threads_ = StartThreads(kReads - 1, [this] { Work(); });
+  threads_ = StartThreads(kReads, [this] { Work(); });
 }
 
 ParallelReads::~ParallelReads() {
@@ -28,8 +29,8 @@ ParallelReads::~ParallelReads() {
   for (std::thread& thread : threads_) thread.join();
 }
 
-void ParallelReads::Read(const std::vector<Part>& parts) {
-  std::unique_lock<std::mutex> lock(mutex_);
+void ParallelReads::Start(const std::vector<Part>& parts) {
+  std::lock_guard<std::mutex> lock(mutex_);
   parts_.clear();
   for (const auto& [file, offset, bytes, to] : parts) {
     for (size_t at = 0; at < bytes; at += kReadBytes)
@@ -39,9 +40,14 @@ void ParallelReads::Read(const std::vector<Part>& parts) {
   unfinished_ = parts_.size();
   fault_ = nullptr;
   arrived_.notify_all();
-  TakeParts(lock);
+}
+
+void ParallelReads::Finish() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  // Where the system granted no threads.
+  if (threads_.empty()) TakeParts(lock);
   done_.wait(lock, [this] { return unfinished_ == 0; });
-  if (fault_ != nullptr) std::rethrow_exception(fault_);
+  if (fault_ != nullptr) std::rethrow_exception(std::exchange(fault_, nullptr));
 }
 
 void ParallelReads::TakeParts(std::unique_lock<std::mutex>& lock) {

@@ -26,9 +26,11 @@ class ParallelReads {
   ParallelReads(const ParallelReads&) = delete;
   ParallelReads& operator=(const ParallelReads&) = delete;
 
-  // Reads all, past the page cache, and returns when the last is there. One call at a time. Throws
-  // std::runtime_error naming the file of the first that failed; the others may have been read then.
-  void Read(const std::vector<Part>& parts);
+  // Has all read, past the page cache. Finish() comes before the next Start().
+  void Start(const std::vector<Part>& parts);
+  // Returns when the last is there. Throws std::runtime_error naming the file of the first that failed; the
+  // others may have been read then.
+  void Finish();
 
  private:
   void Work();
