@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 // Runs native code under sanitizers: the test programs of kernels, planner and residency under AddressSanitizer with UBSan and under
-// ThreadSanitizer (test/kernels/sanitizers.slow.test.ts), then the whole addon under AddressSanitizer with UBSan in the tests of sessions,
+// ThreadSanitizer (test/kernels/*-sanitizer.slow.test.ts), then the whole addon under AddressSanitizer with UBSan in the tests of sessions,
 // ops and weights. It works in a copy, in the system's temporary folder, so that the addon in use stays as it is.
 //
 //   node scripts/sanitize.mjs [--addon-only] [TEST...]
@@ -55,7 +55,11 @@ const { values, positionals } = parseArgs({
 });
 const config = ['--config', 'configs/vitest.config.ts'];
 if (!values['addon-only'])
-  run(root, process.execPath, vitest(...config, 'test/kernels/sanitizers.slow.test.ts'));
+  run(
+    root,
+    process.execPath,
+    vitest(...config, 'test/kernels/address-sanitizer.slow', 'test/kernels/thread-sanitizer.slow'),
+  );
 
 const { stdout = '' } = spawnSync(compiler, ['-print-file-name=libasan.so'], { encoding: 'utf8' });
 const runtime = stdout.trim();

@@ -1,7 +1,8 @@
+/** What the native programs must pass under either sanitizer; each has a file of its own, so that both compile at the same time. */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { buildFolder, buildNative, runNative, SANITIZERS } from './native-program.ts';
+import { buildFolder, buildNative, runNative, type SANITIZERS } from './native-program.ts';
 import { COPIED_PAGES, CPU_KERNELS, PLANNER, RESIDENCY, WORKER_POOL } from './programs.ts';
 
 type Sanitizer = keyof typeof SANITIZERS;
@@ -19,7 +20,8 @@ async function lackOf(sanitizer: Sanitizer): Promise<string | undefined> {
   }
 }
 
-for (const sanitizer of Object.keys(SANITIZERS) as Sanitizer[]) {
+/** Runs every native program under it. */
+export async function describeSanitizer(sanitizer: Sanitizer): Promise<void> {
   const lack = await lackOf(sanitizer);
   const title = `the ${sanitizer} sanitizer${lack ? ` (skipped: it does not work here: ${lack})` : ''}`;
   describe.skipIf(lack !== undefined)(title, () => {

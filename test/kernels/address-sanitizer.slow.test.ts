@@ -1,0 +1,3 @@
+import { describeSanitizer } from './sanitizers.ts';
+
+await describeSanitizer('address');
