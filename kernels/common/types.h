@@ -27,6 +27,7 @@ enum class ExpertsImplementation : int32_t { kEager = 0, kBatchedMm = 1, kGroupe
 constexpr int64_t kImplementations = 3;
 
 struct QuantizedTensor;
+struct RowPanels;
 
 // A weight matrix of logical shape [rows, cols] (out features, in features), read where it lies: no alignment
 // is promised. Element (n, k) is at data[n * stride + k], or at data[k * stride + n] when transposed. One
@@ -42,6 +43,9 @@ struct WeightMatrix {
   bool transposed = false;
   const QuantizedTensor* quantized = nullptr;
   int64_t matrix = 0, first_row = 0, first_col = 0;
+  // Once they are complete, the same values are read from byte panels_at of these row panels.
+  const RowPanels* panels = nullptr;
+  int64_t panels_at = 0;
 
   bool empty() const { return data == nullptr && quantized == nullptr; }
 };

@@ -26,6 +26,9 @@ struct LinearArgs {
 };
 void Linear(const LinearArgs& args, Workspace& workspace, ThreadPool& pool);
 
+// Whether such products read bf16 weights from row panels, where these are complete, on this machine.
+bool ReadsRowPanels(Precision precision);
+
 // y = down(silu(gate x) * up x), times sigmoid(output_gate . x) unless output_gate is empty.
 struct GatedMlpArgs {
   const float* x;  // [tokens, hidden]

@@ -19,8 +19,12 @@ constexpr int64_t kExpandedBytes = 256 * 1024;
 // Most rows of a block whose weights are read in place.
 constexpr int64_t kMaxInPlaceRows = 512;
 
+// Tiles from which on the next panel is fetched while they are multiplied.
+constexpr int64_t kPanelPrefetchTiles = 3;
+
 // Blocks are cut in multiples of this; every table's packed block divides it.
 constexpr int64_t kRowUnit = 32;
+static_assert(kRowUnit % kPanelRows == 0);
 
 int64_t ElementOffset(const WeightMatrix& weights, int64_t elements) {
   return elements * DTypeSize(weights.dtype);
@@ -34,6 +38,10 @@ int64_t PanelStride(const KernelTable& table, const WeightMatrix& weights, DType
 }
 
 }  // namespace
+
+bool ReadsRowPanels(Precision precision) {
+  return Kernels().operand(DType::kBFloat16, precision).panels != nullptr;
+}
 
 XForm::XForm(const KernelTable& table, const WeightMatrix& weights, Precision precision, int64_t tokens)
     : table_(&table),
@@ -102,8 +110,8 @@ RowBlock::RowBlock(const KernelTable& table, const WeightMatrix& weights, Precis
     : table_(&table),
       weights_(&weights),
       form_(&form),
-      operand_(&table.operand(form.type(), precision)),
       row_count_(row1 - row0),
+      tile_(table.operand(form.type(), precision).tile),
       in_memory_(weights.quantized == nullptr && (!weights.transposed || form.plain())) {
   if (form.integer().possible) {
     integer_ = IntegerBlock(table, form.integer(), weights, form.tokens(), row0, row1, panel);
@@ -120,6 +128,7 @@ RowBlock::RowBlock(const KernelTable& table, const WeightMatrix& weights, Precis
     ExpandRows(table, weights, row0, row1, form.type(), panel, row_stride_, panel + row_count_ * row_stride_);
     return;
   }
+  if (FindPanels(table.operand(form.type(), precision), row0)) return;
   const char* data = static_cast<const char*>(weights.data);
   const int64_t stride = ElementOffset(weights, weights.stride);
   if (form.plain()) {
@@ -159,15 +168,32 @@ void RowBlock::Multiply(const char* x, const Part& part, float* c, int64_t c_str
                    in_memory_ && form_->Streams(),
                    nullptr,
                    0};
-  const int64_t coming = std::min(rows, row_count_ - part.row1);
-  if (in_memory_ && coming > 0 && !args.sequential) {
-    // Every tile fetches its share of the next part.
-    const int64_t share = coming * row_stride_ / part.tiles;
-    const int64_t steps = CeilDiv(rows, table_->tile_rows) * CeilDiv(depth, table_->block);
-    args.prefetch = rows_ + part.row1 * row_stride_ + part.index * share;
-    args.prefetch_step = CeilDiv(share, steps);
-  }
-  operand_->tile(args);
+  Prefetch(part, args);
+  tile_(args);
+}
+
+bool RowBlock::FindPanels(const Operand& operand, int64_t row0) {
+  if (weights_->panels == nullptr || operand.panels == nullptr) return false;
+  const std::byte* panels = weights_->panels->complete.load(std::memory_order_acquire);
+  if (panels == nullptr) return false;
+  row_stride_ = ElementOffset(*weights_, weights_->cols);
+  rows_ = reinterpret_cast<const char*>(panels) + weights_->panels_at + row0 * row_stride_;
+  tile_ = operand.panels;
+  in_panels_ = true;
+  return true;
+}
+
+void RowBlock::Prefetch(const Part& part, TileArgs& args) const {
+  const int64_t coming = std::min(args.rows, row_count_ - part.row1);
+  if (!in_memory_ || args.sequential || coming == 0) return;
+  // A panel is one stream, which the processor fetches ahead by itself: faster, while the next is not
+  // waited for by many tiles.
+  if (in_panels_ && part.tiles < kPanelPrefetchTiles) return;
+  // Every tile fetches its share of the next part.
+  const int64_t share = coming * row_stride_ / part.tiles;
+  const int64_t steps = CeilDiv(args.rows, table_->tile_rows) * CeilDiv(args.depth, table_->block);
+  args.prefetch = rows_ + part.row1 * row_stride_ + part.index * share;
+  args.prefetch_step = CeilDiv(share, steps);
 }
 
 int64_t RowBlock::TilesTogether(int64_t tiles) const {

@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "../common/float_types.h"
+#include "../common/row_panels.h"
 #include "arch/isa.h"
 #include "kernels.h"
 #include "quantized/direct.h"
@@ -114,20 +115,27 @@ class RowBlock {
  private:
   // A multiple of every table's block, so that a part's results fill whole packed blocks.
   static constexpr int64_t kPartRows = 32;
+  static_assert(kPartRows % kPanelRows == 0);
 
   // How many of so many tiles to take at a time.
   int64_t TilesTogether(int64_t tiles) const;
 
+  // Takes the rows from complete row panels. False where there are none that tiles could read.
+  bool FindPanels(const Operand& operand, int64_t row0);
+  // Sets what a tile fetches of the next part.
+  void Prefetch(const Part& part, TileArgs& args) const;
+
   const KernelTable* table_;
   const WeightMatrix* weights_;
   const XForm* form_;
-  const Operand* operand_;
   IntegerBlock integer_;        // instead of the rest, where the form says so
   DirectBlock direct_;          // likewise
   const char* rows_ = nullptr;  // first row, in place or in the panel
-  int64_t row_stride_ = 0;      // bytes
+  int64_t row_stride_ = 0;      // bytes, of one row in row panels
   int64_t row_count_;
-  bool in_memory_;  // read from where the checkpoint lies
+  TileFn tile_;             // reads them
+  bool in_memory_;          // they come from memory rather than a cache
+  bool in_panels_ = false;  // row panels
 };
 
 // How the products of one stage are cut: each run of tokens meets `rows` weight rows in blocks of rows and of

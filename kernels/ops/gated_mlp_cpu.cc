@@ -13,10 +13,16 @@ class GatedMlpOnCpu {
   SessionContext& session_;
   std::string node_;
   const GatedMlp op_;
+  const WeightMatrix gate_, up_, down_;
 };
 
 GatedMlpOnCpu::GatedMlpOnCpu(const KernelInfo& info, SessionContext& session)
-    : session_(session), node_(info.node()), op_(info, *session.store) {}
+    : session_(session),
+      node_(info.node()),
+      op_(info, *session.store),
+      gate_(ProductWeight(op_.gate, op_.precision)),
+      up_(ProductWeight(op_.up, op_.precision)),
+      down_(ProductWeight(op_.down, op_.precision)) {}
 
 void GatedMlpOnCpu::Compute(KernelContext& context) {
   const ort::TensorView x = context.Input(0);
@@ -28,9 +34,9 @@ void GatedMlpOnCpu::Compute(KernelContext& context) {
   WorkspacePool::Lease workspace(session_.workspaces);
   cpu::GatedMlp({.x = x.As<float>(),
                  .tokens = tokens,
-                 .gate = InPlace(op_.gate),
-                 .up = InPlace(op_.up),
-                 .down = InPlace(op_.down),
+                 .gate = gate_,
+                 .up = up_,
+                 .down = down_,
                  .output_gate = InPlace(op_.output_gate),
                  .y = y,
                  .precision = op_.precision},

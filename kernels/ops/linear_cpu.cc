@@ -18,7 +18,7 @@ class LinearOnCpu {
 
 LinearOnCpu::LinearOnCpu(const KernelInfo& info, SessionContext& session)
     : session_(session), node_(info.node()), op_(info, *session.store) {
-  for (const WeightRef& weight : op_.weights) weights_.push_back(InPlace(weight));
+  for (const WeightRef& weight : op_.weights) weights_.push_back(ProductWeight(weight, op_.precision));
   for (const WeightRef& bias : op_.biases) biases_.push_back(InPlace(bias));
 }
 

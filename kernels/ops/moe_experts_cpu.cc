@@ -25,7 +25,9 @@ class MoeExpertsOnCpu {
 
 MoeExpertsOnCpu::MoeExpertsOnCpu(const KernelInfo& info, SessionContext& session)
     : session_(session), node_(info.node()), op_(info, *session.store) {
-  for (const ExpertRefs& refs : op_.experts) experts_.push_back(InPlace(refs));
+  for (const auto& [gate, up, down] : op_.experts)
+    experts_.push_back({ProductWeight(gate, op_.precision), ProductWeight(up, op_.precision),
+                        ProductWeight(down, op_.precision)});
   if (session.experts != nullptr) kept_ = &session.experts->Require(op_.experts);
 }
 

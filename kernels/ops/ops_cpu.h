@@ -2,6 +2,7 @@
 #pragma once
 #include <vector>
 
+#include "../weights/weight_ref.h"
 #include "session_context.h"
 
 namespace switchyard::ops {
@@ -21,6 +22,11 @@ ort::OpPtr MakeTopCandidates(SessionContext& session);
 
 // All of them.
 std::vector<ort::OpPtr> MakeCpuOps(SessionContext& session);
+
+// A weight for products in this precision: row panels where kernels read them.
+inline WeightMatrix ProductWeight(const WeightRef& ref, Precision precision) {
+  return cpu::ReadsRowPanels(precision) ? InPanels(ref) : InPlace(ref);
+}
 
 // By a kernel made of (KernelInfo, SessionContext&).
 template <typename Kernel>

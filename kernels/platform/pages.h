@@ -28,6 +28,10 @@ void PreferLargePages(void* memory, size_t bytes);
 // memory was refused, or LargePageSize() is 0; the mapping is then as it was.
 bool CopyIntoMemory(uintptr_t begin, uintptr_t end);
 
+// Takes the pages of [begin, end) of a mapped file out of this process, which keeps what lies there readable:
+// who reads it brings its page in again. `begin` is the first byte of a page.
+void LetGo(uintptr_t begin, uintptr_t end);
+
 // `bytes` of zeros that can only be read: at `place`, in the stead of the mapping that is there and that has
 // as many bytes, or anywhere where that is null. Null on failure. Readers of `place` may fault meanwhile
 // (read_faults.h).

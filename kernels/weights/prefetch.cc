@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <thread>
 
+#include "../common/out_of_memory.h"
 #include "../common/start_threads.h"
 #include "../platform/pages.h"
+#include "panel_copy.h"
 
 namespace switchyard {
 namespace {
@@ -54,13 +56,52 @@ void Walk(const std::vector<Range>& ranges, size_t step_bytes, const std::atomic
   }
 }
 
+// Bytes of the cache lines that so many bytes take.
+size_t InLines(size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+// Takes the tensors that somebody multiplies with in row panels out of `handles`, with memory for them: one
+// stretch, as large pages do not end where tensors do. None where that cannot be had.
+struct PanelWork {
+  std::vector<const StoredTensor*> tensors;
+  std::byte* memory = nullptr;
+};
+PanelWork TakePanelWork(const WeightStore& store, std::vector<int64_t>& handles) {
+  PanelWork work;
+  size_t bytes = 0;
+  std::vector<int64_t> others;
+  for (const int64_t handle : handles) {
+    const StoredTensor& tensor = store.Get(handle);
+    if (tensor.panels == nullptr || !tensor.panels->wanted) {
+      others.push_back(handle);
+    } else if (tensor.panels->complete == nullptr) {
+      work.tensors.push_back(&tensor);
+      bytes += InLines(tensor.bytes);
+    }
+  }
+  if (work.tensors.empty()) return work;
+  try {
+    work.memory = store.TakeMemory(bytes);
+  } catch (const OutOfMemory&) {
+    return {};
+  }
+  handles = std::move(others);
+  return work;
+}
+
 }  // namespace
 
-void StartPrefetch(std::shared_ptr<const WeightStore> store, const std::vector<int64_t>& handles,
-                   WeightPages pages, std::shared_ptr<const std::atomic<bool>> stop) {
+void StartPrefetch(std::shared_ptr<const WeightStore> store, std::vector<int64_t> handles, WeightPages pages,
+                   std::shared_ptr<const std::atomic<bool>> stop) {
+  PanelWork panels;
+  if (pages == WeightPages::kCopied) panels = TakePanelWork(*store, handles);
   const uintptr_t page = platform::PageSize();
   std::vector<Range> ranges = PageRanges(*store, handles, page);
   const auto walk = [=, store = std::move(store), ranges = std::move(ranges), stop = std::move(stop)] {
+    std::byte* memory = panels.memory;
+    for (const StoredTensor* tensor : panels.tensors) {
+      CopyIntoPanels(*tensor, memory, *stop);
+      memory += InLines(tensor->bytes);
+    }
     if (pages == WeightPages::kMapped) return Walk(ranges, kStepBytes, *stop, platform::BringIn);
     const size_t step = std::max(kStepBytes, platform::LargePageSize());
     Walk(ranges, step, *stop, [page](uintptr_t begin, uintptr_t end) {

@@ -33,7 +33,7 @@ struct ExpertRefs {
   auto operator<=>(const ExpertRefs&) const = default;
 };
 
-// The same in the mapped file, where the CPU reads it.
+// A weight in the mapped file.
 inline WeightMatrix InPlace(const WeightRef& ref) {
   if (ref.values == nullptr) return {};
   if (const QuantizedTensor* quantized = ref.values->quantized.get(); quantized != nullptr) {
@@ -54,6 +54,20 @@ inline WeightMatrix InPlace(const WeightRef& ref) {
 
 inline ExpertWeights InPlace(const ExpertRefs& refs) {
   return {InPlace(refs.gate), InPlace(refs.up), InPlace(refs.down)};
+}
+
+// The same for products of the CPU, which read row panels instead once there are some. Says that they are
+// wanted.
+inline WeightMatrix InPanels(const WeightRef& ref) {
+  WeightMatrix matrix = InPlace(ref);
+  const bool possible = ref.values != nullptr && ref.values->panels != nullptr && !ref.transposed &&
+                        ref.cols == ref.stride && ref.first_row % kPanelRows == 0 &&
+                        ref.rows % kPanelRows == 0 && ref.cols == ref.values->shape.back();
+  if (!possible) return matrix;
+  ref.values->panels->wanted = true;
+  matrix.panels = ref.values->panels;
+  matrix.panels_at = ref.First() * DTypeSize(ref.dtype());
+  return matrix;
 }
 
 }  // namespace switchyard

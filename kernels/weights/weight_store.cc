@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "../platform/pages.h"
 #include "quantized_parts.h"
 
 namespace switchyard {
@@ -43,6 +44,12 @@ size_t LongestZeros(const std::vector<std::string>& files, const std::vector<Ten
   return longest;
 }
 
+// Whether a tensor consists of whole panels.
+bool FitsPanels(const TensorEntry& entry) {
+  return entry.type == static_cast<int32_t>(DType::kBFloat16) && entry.shape.size() >= 2 &&
+         entry.shape.end()[-2] % kPanelRows == 0 && entry.shape.back() % 2 == 0 && entry.bytes > 0;
+}
+
 }  // namespace
 
 std::shared_ptr<const WeightStore> WeightStore::Open(const std::vector<std::string>& files,
@@ -58,6 +65,7 @@ std::shared_ptr<const WeightStore> WeightStore::Open(const std::vector<std::stri
     throw WeightFileError(error.what());
   }
   store->tensors_.reserve(entries.size() + quantized.size());
+  store->panels_ = std::make_unique<RowPanels[]>(entries.size());
   for (TensorEntry& entry : entries) store->Add(std::move(entry));
   for (QuantizedEntry& entry : quantized) store->Add(std::move(entry));
   return store;
@@ -86,8 +94,14 @@ void WeightStore::Add(TensorEntry entry) {
                           ", but the file has " + std::to_string(file.size()) +
                           " bytes; it is truncated: fetch it again");
   }
-  tensors_.push_back({std::move(entry.name), file.data() + entry.offset, entry.bytes, entry.type,
-                      std::move(entry.shape), &file});
+  RowPanels* panels = FitsPanels(entry) ? &panels_[tensors_.size()] : nullptr;
+  tensors_.push_back({.name = std::move(entry.name),
+                      .data = file.data() + entry.offset,
+                      .bytes = entry.bytes,
+                      .type = entry.type,
+                      .shape = std::move(entry.shape),
+                      .file = &file,
+                      .panels = panels});
 }
 
 void WeightStore::Add(QuantizedEntry entry) {
@@ -122,6 +136,14 @@ void WeightStore::CheckUnchanged() const {
         ". Load the model again; to exchange the weights of one that is in use, write another "
         "file and rename it over this one");
   }
+}
+
+std::byte* WeightStore::TakeMemory(size_t bytes) const {
+  AlignedMemory memory = AllocateAligned(bytes);
+  platform::PreferLargePages(memory.get(), bytes);
+  const std::lock_guard<std::mutex> lock(memory_mutex_);
+  memory_.push_back(std::move(memory));
+  return memory_.back().get();
 }
 
 }  // namespace switchyard

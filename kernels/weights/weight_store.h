@@ -2,11 +2,14 @@
 #pragma once
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "../common/aligned_memory.h"
 #include "../common/quantized.h"
+#include "../common/row_panels.h"
 #include "../common/shape_text.h"
 #include "../common/types.h"
 #include "mapped_file.h"
@@ -24,6 +27,7 @@ struct StoredTensor {
   const MappedFile* file = nullptr;                            // of the data; of the codes
   std::shared_ptr<const QuantizedTensor> quantized = nullptr;  // null: plain
   std::vector<int64_t> parts = {};                             // handles, of a quantized one
+  RowPanels* panels = nullptr;                                 // null: of no use to it
 };
 
 // What the caller says about one tensor before it is checked against its file.
@@ -56,8 +60,8 @@ class WeightFileError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// Immutable once open. Shared by its JavaScript owner and by every kernel that reads from it; the files are
-// unmapped when the last of them is gone.
+// Immutable once open, but for copies of tensors in row panels, which come later. Shared by its JavaScript
+// owner and by every kernel that reads from it; the files are unmapped when the last of them is gone.
 class WeightStore {
  public:
   // Maps `files`. An empty file name stands for zeros. Handles count the entries, then the quantized ones.
@@ -74,6 +78,9 @@ class WeightStore {
   // Throws WeightFileError where a file is not what it was when it was mapped. What was read from tensors
   // counts only if this does not throw afterwards.
   void CheckUnchanged() const;
+  // Uninitialised memory for copies of tensors, in large pages where there are some, which lives as long as
+  // the store. Throws OutOfMemory. Threads may call it at once.
+  std::byte* TakeMemory(size_t bytes) const;
 
  private:
   WeightStore() = default;
@@ -82,6 +89,9 @@ class WeightStore {
 
   std::vector<std::unique_ptr<MappedFile>> files_;
   std::vector<StoredTensor> tensors_;
+  std::unique_ptr<RowPanels[]> panels_;  // by handle, of plain tensors
+  mutable std::mutex memory_mutex_;
+  mutable std::vector<AlignedMemory> memory_;
 };
 
 }  // namespace switchyard

@@ -83,8 +83,9 @@ export interface LoadOptions extends HubOptions {
   pinnedExperts?: PinnedExperts;
   /**
    * Where the CPU reads weights from: `mapped`, the default, the pages of the files, which take no memory of the process's own; or `packed`, a
-   * copy in large pages of memory, made in the background once the model is open and read from as it grows. Results are the same, bit for
-   * bit. It decodes faster where the system keeps files in small pages, as most file systems do, and takes as much memory as the weights.
+   * copy in large pages of memory, made in the background once the model is open and read from as it grows. It is faster, and takes as much
+   * memory as the weights. On processors with AVX512-BF16 the copy of bfloat16 weights has another layout, whose sums are added up in
+   * another order: results differ from those of mapped weights by such rounding, and are otherwise the same bit for bit.
    */
   weights?: WeightPages;
   /** Backend of the experts, as a name or by sub-config; default `grouped_mm`. */

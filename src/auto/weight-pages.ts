@@ -2,7 +2,7 @@
 import { didYouMean, EngineError, expected, InputError } from '../errors.ts';
 import { largePageBytes } from '../runtime/machine.ts';
 
-/** `mapped`: the pages of the files. `packed`: a copy of them in large pages of this process's memory. */
+/** `mapped`: the pages of the files. `packed`: a copy in large pages of this process's memory. */
 export type WeightPages = 'mapped' | 'packed';
 
 export const WEIGHT_PAGES: readonly WeightPages[] = ['mapped', 'packed'];

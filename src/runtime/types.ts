@@ -22,7 +22,7 @@ export interface WeightStore {
   round(request: RoundRequest): Promise<RoundedRows>;
   /**
    * Maps the pages of tensors in the background, before their first use would do so one fault at a time. Speed only; does
-   * nothing where they would not fit into memory. A packed store puts copies in large pages in their place.
+   * nothing where they would not fit into memory. A packed store makes copies in large pages, which are read instead.
    * @throws EngineError where there is no memory for copies
    */
   prefetch(names: Iterable<string>): void;

@@ -55,6 +55,19 @@ export const PINNED_PAGES: NativeProgram = {
   options: ['-O1'],
 };
 
+/** Weights that are laid out in row panels while they are read. */
+export const ROW_PANELS: NativeProgram = {
+  name: 'row_panels',
+  sources: [
+    ...at('test/kernels/row_panels_test.cc'),
+    ...['lost_pages', 'mapped_file', 'panel_copy', 'prefetch', 'quantized_parts', 'weight_store'].flatMap(
+      (name) => at(`kernels/weights/${name}.cc`),
+    ),
+    ...at(`kernels/platform/${system}`).flatMap((folder) => filesIn(folder, '.cc')),
+  ],
+  options: ['-O1'],
+};
+
 /** The thread pool of sessions. */
 export const WORKER_POOL: NativeProgram = {
   name: 'worker_pool',

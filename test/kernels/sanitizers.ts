@@ -3,7 +3,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { buildFolder, buildNative, runNative, type SANITIZERS } from './native-program.ts';
-import { COPIED_PAGES, CPU_KERNELS, PLANNER, RESIDENCY, WORKER_POOL } from './programs.ts';
+import { COPIED_PAGES, CPU_KERNELS, PLANNER, RESIDENCY, ROW_PANELS, WORKER_POOL } from './programs.ts';
 
 type Sanitizer = keyof typeof SANITIZERS;
 
@@ -30,10 +30,13 @@ export async function describeSanitizer(sanitizer: Sanitizer): Promise<void> {
       expect(stderr).toBe('');
     });
 
-    it.each([PLANNER, RESIDENCY, COPIED_PAGES, WORKER_POOL])('finds nothing in $name', async (native) => {
-      const program = await buildNative({ ...native, sanitizer });
-      const cases = (await runNative(program, [])).stdout.trim().split('\n');
-      for (const name of cases) expect((await runNative(program, [name])).stderr).toBe('');
-    });
+    it.each([PLANNER, RESIDENCY, COPIED_PAGES, ROW_PANELS, WORKER_POOL])(
+      'finds nothing in $name',
+      async (native) => {
+        const program = await buildNative({ ...native, sanitizer });
+        const cases = (await runNative(program, [])).stdout.trim().split('\n');
+        for (const name of cases) expect((await runNative(program, [name])).stderr).toBe('');
+      },
+    );
   });
 }

@@ -1,5 +1,6 @@
 // AVX-512 with BF16 dot products: the table of AVX-512, with its own product for bf16 weights and
 // rounded activations. Everything below the target line has internal linkage.
+#include "../../common/row_panels.h"
 #include "isa.h"
 #include "simd/common.h"
 
@@ -165,6 +166,75 @@ void Dispatch(const TileArgs& args) {
   }
 }
 
+// Two depths of a row panel times kTokens tokens of a packed group.
+template <int kTokens, int kVectors>
+inline __attribute__((always_inline)) void PanelPair(const char* w, const char* x,
+                                                     __m512 (&sum)[kTokens][kVectors]) {
+  __m512bh row[kVectors];
+  SWITCHYARD_UNROLL
+  for (int v = 0; v < kVectors; ++v) row[v] = LoadPairs(w + v * 64);
+  SWITCHYARD_UNROLL
+  for (int t = 0; t < kTokens; ++t) {
+    int pair;
+    __builtin_memcpy(&pair, x + t * kBlock * 2, sizeof(pair));
+    const __m512bh value = reinterpret_cast<__m512bh>(_mm512_set1_epi32(pair));
+    SWITCHYARD_UNROLL
+    for (int v = 0; v < kVectors; ++v) sum[t][v] = _mm512_dpbf16_ps(sum[t][v], row[v], value);
+  }
+}
+
+// A row panel times kTokens tokens. Every sum is added up from the first depth to the last, so that a row's
+// result depends on neither the tokens nor the rows that it was computed with.
+template <int kTokens>
+inline __attribute__((always_inline)) void RowPanel(const TileArgs& args, const char* w, float* c,
+                                                    Prefetcher& ahead) {
+  constexpr int kVectors = kPanelRows / 16;
+  constexpr int64_t kPairBytes = kPanelRows * 4;
+  __m512 sum[kTokens][kVectors];
+  SWITCHYARD_UNROLL
+  for (int t = 0; t < kTokens; ++t) {
+    SWITCHYARD_UNROLL
+    for (int v = 0; v < kVectors; ++v) sum[t][v] = _mm512_setzero_ps();
+  }
+  const char* x = static_cast<const char*>(args.x);
+  int64_t k = 0;
+  for (; k + kBlock <= args.depth; k += kBlock, x += kTokens * kBlock * 2) {
+    ahead.Advance(kPanelRows / kTileRows);
+    SWITCHYARD_UNROLL
+    for (int pair = 0; pair < kBlock / 2; ++pair, w += kPairBytes) PanelPair(w, x + pair * 4, sum);
+  }
+  for (; k < args.depth; k += 2, x += 4, w += kPairBytes) PanelPair(w, x, sum);
+  SWITCHYARD_UNROLL
+  for (int t = 0; t < kTokens; ++t) {
+    SWITCHYARD_UNROLL
+    for (int v = 0; v < kVectors; ++v) _mm512_storeu_ps(c + t * args.c_stride + v * 16, sum[t][v]);
+  }
+}
+
+template <int kTokens>
+void RowPanelsOf(const TileArgs& args) {
+  Prefetcher ahead = {args.prefetch, args.prefetch, args.prefetch_step};
+  for (int64_t r = 0; r < args.rows; r += kPanelRows)
+    RowPanel<kTokens>(args, args.w + r * args.depth * 2, args.c + r, ahead);
+}
+
+void DispatchPanels(const TileArgs& args) {
+  switch (args.tokens) {
+    case 1:
+      return RowPanelsOf<1>(args);
+    case 2:
+      return RowPanelsOf<2>(args);
+    case 3:
+      return RowPanelsOf<3>(args);
+    case 4:
+      return RowPanelsOf<4>(args);
+    case 5:
+      return RowPanelsOf<5>(args);
+    default:
+      return RowPanelsOf<6>(args);
+  }
+}
+
 // One token's words: pairs of values, in order. The values of a block are read before any is written, so
 // `out` may be x.
 void ConvertPairs(const float* x, int64_t n, void* out) {
@@ -257,8 +327,8 @@ const KernelTable* Avx512Bf16Table() {
   static const KernelTable kTable = [] {
     KernelTable table = *Avx512Table();
     table.name = "avx512_bf16";
-    table.operands[DTypeIndex(DType::kBFloat16)][static_cast<int>(Precision::kBFloat16)] = {Pack, Dispatch,
-                                                                                            2};
+    table.operands[DTypeIndex(DType::kBFloat16)][static_cast<int>(Precision::kBFloat16)] = {Pack, Dispatch, 2,
+                                                                                            DispatchPanels};
     table.panel[static_cast<int>(Precision::kBFloat16)] = {2, ConvertPairs, Panel};
     table.code_products[static_cast<int>(Precision::kBFloat16)] = {
         Pack, 2, {NibbleProduct, ByteProduct<false>, ByteProduct<true>, E4m3Product}};

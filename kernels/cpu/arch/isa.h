@@ -41,6 +41,9 @@ struct Operand {
   PackFn pack;
   TileFn tile;
   int bytes;  // per packed value
+  // The same with weights in row panels (row_panels.h): `w` is the first of them, `rows` fills whole ones,
+  // and nobody looks at w_stride and `sequential`. Null: rows are better, or the weights never lie so.
+  TileFn panels = nullptr;
 };
 
 // y[t * y_stride + n] = sum over k of x[t * x_stride + k] * w[k, n] for few tokens and transposed weights:

@@ -26,6 +26,10 @@ bool LockIn(uintptr_t begin, uintptr_t end) {
   return mlock(reinterpret_cast<const void*>(begin), end - begin) == 0;
 }
 
+void LetGo(uintptr_t begin, uintptr_t end) {
+  madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+}
+
 #ifdef __linux__
 
 namespace {

@@ -32,6 +32,9 @@ bool LockIn(uintptr_t begin, uintptr_t end) {
   return false;
 }
 
+// Unlocking pages that are not locked takes them out.
+void LetGo(uintptr_t begin, uintptr_t end) { VirtualUnlock(reinterpret_cast<void*>(begin), end - begin); }
+
 // Windows gives large pages to users with a privilege of their own.
 size_t LargePageSize() { return 0; }
 

@@ -15,9 +15,10 @@ namespace {
 
 const std::vector<Group> kGroups = [] {
   std::vector<Group> all;
-  for (const auto groups : {MachineGroups, ElementwiseGroups, LinearGroups, RouterGroups, ExpertsGroups,
-                            TopCandidatesGroups, AttentionGroups, CacheAppendGroups, GatedDeltaNetGroups,
-                            QuantizedGroups, IntegerGroups, RoundingGroups, SparseIndexGroups}) {
+  for (const auto groups :
+       {MachineGroups, ElementwiseGroups, LinearGroups, RowPanelsGroups, RouterGroups, ExpertsGroups,
+        TopCandidatesGroups, AttentionGroups, CacheAppendGroups, GatedDeltaNetGroups, QuantizedGroups,
+        IntegerGroups, RoundingGroups, SparseIndexGroups}) {
     const std::vector<Group> own = groups();
     all.insert(all.end(), own.begin(), own.end());
   }

@@ -108,6 +108,7 @@ struct Group {
 std::vector<Group> MachineGroups();
 std::vector<Group> ElementwiseGroups();
 std::vector<Group> LinearGroups();
+std::vector<Group> RowPanelsGroups();
 std::vector<Group> RouterGroups();
 std::vector<Group> ExpertsGroups();
 std::vector<Group> TopCandidatesGroups();
