@@ -26,11 +26,19 @@ QWEN3 = dict(TEXT, architectures=["Qwen3MoeForCausalLM"], model_type="qwen3_moe"
              num_experts=128, num_experts_per_tok=8, norm_topk_prob=True, attention_bias=False,
              max_position_embeddings=40960, tie_word_embeddings=False, use_sliding_window=False,
              bos_token_id=151643, eos_token_id=151645, torch_dtype="bfloat16")
+QWEN3_NEXT = dict(TEXT, architectures=["Qwen3NextForCausalLM"], model_type="qwen3_next", intermediate_size=5120,
+                  moe_intermediate_size=512, shared_expert_intermediate_size=512, num_attention_heads=16,
+                  num_key_value_heads=2, head_dim=256, partial_rotary_factor=0.25, rope_theta=1e7, num_experts=512,
+                  num_experts_per_tok=10, norm_topk_prob=True, max_position_embeddings=262144,
+                  full_attention_interval=4, linear_num_key_heads=16, linear_num_value_heads=32,
+                  linear_key_head_dim=128, linear_value_head_dim=128, linear_conv_kernel_dim=4, attention_bias=False,
+                  tie_word_embeddings=False, bos_token_id=151643, eos_token_id=151645, torch_dtype="bfloat16")
 VISION = dict(model_type="qwen3_vl_moe", depth=27, hidden_size=1152, hidden_act="gelu_pytorch_tanh",
               intermediate_size=4304, num_heads=16, in_channels=3, patch_size=16, spatial_merge_size=2,
               temporal_patch_size=2, out_hidden_size=2048, num_position_embeddings=2304,
               deepstack_visual_indexes=[8, 16, 24])
-PRESETS = {"qwen1.5-moe-a2.7b": (QWEN15, 4), "qwen3-30b-a3b": (QWEN3, 4), "qwen3-vl-30b-a3b": (QWEN3, 2)}
+PRESETS = {"qwen1.5-moe-a2.7b": (QWEN15, 4), "qwen3-30b-a3b": (QWEN3, 4), "qwen3-vl-30b-a3b": (QWEN3, 2),
+           "qwen3-next-80b-a3b": (QWEN3_NEXT, 4)}
 
 
 class Weights:
@@ -70,30 +78,52 @@ def gated_mlp(weights, prefix, hidden, intermediate):
     weights.linear(f"{prefix}.down_proj", hidden, intermediate)
 
 
-def decoder_layer(weights, prefix, config, fused):
-    hidden, intermediate = config["hidden_size"], config["moe_intermediate_size"]
+def attention(weights, prefix, config):
+    hidden = config["hidden_size"]
     head = config.get("head_dim", hidden // config["num_attention_heads"])
     queries, keys = config["num_attention_heads"] * head, config["num_key_value_heads"] * head
     qwen2 = config["model_type"] == "qwen2_moe"
-    for norm in ("input_layernorm", "post_attention_layernorm"):
-        weights.norm(f"{prefix}.{norm}", hidden)
-    for letter, size in (("q", queries), ("k", keys), ("v", keys)):
-        weights.linear(f"{prefix}.self_attn.{letter}_proj", size, hidden, bias=qwen2)
-    weights.linear(f"{prefix}.self_attn.o_proj", hidden, queries)
+    gates = 2 if config["model_type"] == "qwen3_next" else 1
+    for letter, size in (("q", gates * queries), ("k", keys), ("v", keys)):
+        weights.linear(f"{prefix}.{letter}_proj", size, hidden, bias=qwen2)
+    weights.linear(f"{prefix}.o_proj", hidden, queries)
     if not qwen2:
         for letter in "qk":
-            weights.norm(f"{prefix}.self_attn.{letter}_norm", head)
+            weights.norm(f"{prefix}.{letter}_norm", head)
+
+
+def gated_delta_net(weights, prefix, config):
+    hidden, heads = config["hidden_size"], config["linear_num_value_heads"]
+    keys = config["linear_num_key_heads"] * config["linear_key_head_dim"]
+    values = heads * config["linear_value_head_dim"]
+    weights.linear(f"{prefix}.in_proj_qkvz", 2 * keys + 2 * values, hidden)
+    weights.linear(f"{prefix}.in_proj_ba", 2 * heads, hidden)
+    weights.matrix(f"{prefix}.conv1d.weight", 2 * keys + values, 1, config["linear_conv_kernel_dim"])
+    weights.matrix(f"{prefix}.A_log", heads)
+    weights.matrix(f"{prefix}.dt_bias", heads)
+    weights.norm(f"{prefix}.norm", config["linear_value_head_dim"])
+    weights.linear(f"{prefix}.out_proj", hidden, values)
+
+
+def decoder_layer(weights, prefix, config, layer, fused):
+    hidden, intermediate = config["hidden_size"], config["moe_intermediate_size"]
+    for norm in ("input_layernorm", "post_attention_layernorm"):
+        weights.norm(f"{prefix}.{norm}", hidden)
+    if (layer + 1) % config.get("full_attention_interval", 1) == 0:
+        attention(weights, f"{prefix}.self_attn", config)
+    else:
+        gated_delta_net(weights, f"{prefix}.linear_attn", config)
     experts = config["num_experts"]
-    weights.linear(f"{prefix}.mlp.gate", experts, hidden, plain=True)
+    weights.linear(f"{prefix}.mlp.gate", experts, hidden)
     if fused:
         weights.matrix(f"{prefix}.mlp.experts.gate_up_proj", experts, hidden, 2 * intermediate)
         weights.matrix(f"{prefix}.mlp.experts.down_proj", experts, intermediate, hidden)
     else:
         for expert in range(experts):
             gated_mlp(weights, f"{prefix}.mlp.experts.{expert}", hidden, intermediate)
-    if qwen2:
+    if "shared_expert_intermediate_size" in config:
         gated_mlp(weights, f"{prefix}.mlp.shared_expert", hidden, config["shared_expert_intermediate_size"])
-        weights.linear(f"{prefix}.mlp.shared_expert_gate", 1, hidden, plain=True)
+        weights.linear(f"{prefix}.mlp.shared_expert_gate", 1, hidden)
 
 
 def vision_tower(weights, prefix, vision):
@@ -135,7 +165,7 @@ def shards(config, seed, code=None):
     layers = text["num_hidden_layers"]
     for first in range(0, layers, 2):
         for layer in range(first, min(first + 2, layers)):
-            decoder_layer(weights, f"{prefix}.layers.{layer}", text, fused=vision is not None)
+            decoder_layer(weights, f"{prefix}.layers.{layer}", text, layer, fused=vision is not None)
         yield weights.take()
 
 
@@ -158,6 +188,7 @@ def main():
     parser.add_argument("--preset", default="qwen1.5-moe-a2.7b", choices=PRESETS)
     parser.add_argument("--layers", type=int)
     parser.add_argument("--format", default="bf16", choices=["bf16", *FORMATS])
+    parser.add_argument("--experts", type=int, help="of a layer, fewer than the real model's, where the disk is small")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     config = make_config(args.preset, args.layers)
@@ -167,6 +198,8 @@ def main():
     if settings is not None:
         config["quantization_config"] = settings()
     text = config.get("text_config", config)
+    if args.experts:
+        text["num_experts"] = args.experts
     count = 1 + ("vision_config" in config) + (text["num_hidden_layers"] + 1) // 2
     args.out.mkdir(parents=True, exist_ok=True)
     weight_map, total = {}, 0
