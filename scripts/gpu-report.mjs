@@ -106,7 +106,8 @@ async function torch(options, results) {
 }
 
 async function goldens({ device, minutes }) {
-  const files = ['cuda', 'gpu-models', 'gpu-quantized'].map((name) => `test/engine/${name}.slow.test.ts`);
+  const names = ['cuda', 'gpu-models', 'gpu-media', 'gpu-quantized'];
+  const files = names.map((name) => `test/engine/${name}.slow.test.ts`);
   const args = ['run', '--config', at('configs/vitest.config.ts'), ...files];
   const env = { SWITCHYARD_TEST_DEVICE: device };
   await mustRun(process.execPath, [at('node_modules/vitest/vitest.mjs'), ...args], {

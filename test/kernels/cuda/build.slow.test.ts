@@ -58,6 +58,12 @@ describe.skipIf(!hasNvcc)(`the CUDA build${hasNvcc ? '' : ' (skipped: nvcc is no
     'attention_decode_kernel',
     'attention_plain_kernel',
     'attention_combine_kernel',
+    'block_key_kernel',
+    'block_score_kernel',
+    'block_choice_kernel',
+    'causal_conv_kernel',
+    'causal_conv_keep_kernel',
+    'ngram_rows_kernel',
     'top_candidates_kernel',
   ])('%s spills no registers and keeps nothing in local memory', (kernel) => {
     const found = kernels.filter((line) => line.includes(`${kernel.length}${kernel}`));

@@ -1,7 +1,9 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Device } from '../../../src/runtime/device.ts';
 import { Tensor } from '../../../src/runtime/ort.ts';
+import { openWeightStore } from '../../../src/runtime/weight-store.ts';
 import { useEmulatedGpu } from '../../helpers/emulated-gpu.ts';
+import { int8 } from './int8-weight.ts';
 import { elements, float, matrix, openOp, runOp, store, stored } from './run-op.ts';
 
 const longs = (values: readonly number[]) =>
@@ -37,6 +39,15 @@ describe.skipIf(process.platform !== 'linux')('a table on the host, for an emula
       const { on, ...here } = call(ids);
       expect(elements((await runOp({ ...here, on })).rows)).toEqual(elements((await runOp(here)).rows));
     }
+  });
+
+  it('reads parts that are stored as codes', async () => {
+    const coded = openWeightStore([], [int8('a', [12, 8]), int8('b', [10, 8])]);
+    const ids = [0, 11, 12, 21, 5, 13];
+    const tables = { weight: coded.handle('a'), parts: [coded.handle('b')] };
+    const { on, ...here } = { ...call(ids, tables), weights: coded };
+    expect(elements((await runOp({ ...here, on })).rows)).toEqual(elements((await runOp(here)).rows));
+    coded.dispose();
   });
 
   it('takes its turns in one session with more ids and with fewer', async () => {
