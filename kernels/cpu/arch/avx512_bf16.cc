@@ -321,6 +321,8 @@ void NibbleProduct(const CodeProductArgs& args) {
   CodeTokens<NibbleCodes<false>, false, false>(args);
 }
 
+#include "simd/expanded_columns_bf16.inc"
+
 }  // namespace
 
 const KernelTable* Avx512Bf16Table() {
@@ -331,7 +333,7 @@ const KernelTable* Avx512Bf16Table() {
                                                                                             DispatchPanels};
     table.panel[static_cast<int>(Precision::kBFloat16)] = {2, ConvertPairs, Panel};
     table.code_products[static_cast<int>(Precision::kBFloat16)] = {
-        Pack, 2, {NibbleProduct, ByteProduct<false>, ByteProduct<true>, E4m3Product}};
+        Pack, 2, {NibbleProduct, ByteProduct<false>, ByteProduct<true>, E4m3Product}, NibbleColumns};
     return table;
   }();
   return &kTable;

@@ -163,11 +163,31 @@ struct CodeProductArgs {
 };
 using CodeProductFn = void (*)(const CodeProductArgs& args);
 
+// The same for nibbles without zero points of their own, of which 8 neighbouring columns of a row make a
+// word, and words of rows lie side by side.
+struct CodeColumnsArgs {
+  const char* x;
+  int tokens;
+  int64_t depth;         // a multiple of 8
+  const char* words;     // of row 0, column 0
+  int64_t words_stride;  // bytes from 8 columns to the next 8
+  int64_t rows;
+  int64_t group;        // a multiple of 32, or at least the depth
+  const float* scales;  // [groups][scales_stride]
+  int64_t scales_stride;
+  const float* values;  // [16]
+  float zero;
+  float* c;
+  int64_t c_stride;
+};
+using CodeColumnsFn = void (*)(const CodeColumnsArgs& args);
+
 // Products of codes with few tokens, in one precision.
 struct CodeProducts {
   PackFn pack = nullptr;
   int bytes = 0;                            // per packed value
   CodeProductFn multiply[kCodeKinds] = {};  // [CodeKind]
+  CodeColumnsFn columns = nullptr;          // null: nibbles are brought into rows first
 };
 
 inline constexpr int kDTypes = 3;
