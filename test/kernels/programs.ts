@@ -32,6 +32,20 @@ export const RESIDENCY: NativeProgram = {
   options: ['-O1'],
 };
 
+/** Experts that are read from their files to a bounded number of slots. */
+export const EXPERT_MEMORY: NativeProgram = {
+  name: 'expert_memory',
+  sources: [
+    ...at('test/kernels/expert_memory_test.cc'),
+    ...[
+      ...['expert_layout', 'expert_memory', 'lost_pages', 'mapped_file', 'parallel_reads'],
+      ...['quantized_parts', 'residency', 'weight_store'],
+    ].flatMap((name) => at(`kernels/weights/${name}.cc`)),
+    ...at(`kernels/platform/${system}`).flatMap((folder) => filesIn(folder, '.cc')),
+  ],
+  options: ['-O1'],
+};
+
 /** A mapped file that gives way to a copy in memory. */
 export const COPIED_PAGES: NativeProgram = {
   name: 'copied_pages',

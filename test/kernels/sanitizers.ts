@@ -3,7 +3,15 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { buildFolder, buildNative, runNative, type SANITIZERS } from './native-program.ts';
-import { COPIED_PAGES, CPU_KERNELS, PLANNER, RESIDENCY, ROW_PANELS, WORKER_POOL } from './programs.ts';
+import {
+  COPIED_PAGES,
+  CPU_KERNELS,
+  EXPERT_MEMORY,
+  PLANNER,
+  RESIDENCY,
+  ROW_PANELS,
+  WORKER_POOL,
+} from './programs.ts';
 
 type Sanitizer = keyof typeof SANITIZERS;
 
@@ -30,7 +38,7 @@ export async function describeSanitizer(sanitizer: Sanitizer): Promise<void> {
       expect(stderr).toBe('');
     });
 
-    it.each([PLANNER, RESIDENCY, COPIED_PAGES, ROW_PANELS, WORKER_POOL])(
+    it.each([PLANNER, RESIDENCY, EXPERT_MEMORY, COPIED_PAGES, ROW_PANELS, WORKER_POOL])(
       'finds nothing in $name',
       async (native) => {
         const program = await buildNative({ ...native, sanitizer });
