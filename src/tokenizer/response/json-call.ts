@@ -146,7 +146,8 @@ export class JsonCallReader implements CallReader {
     }
     const trimmed = text.trimStart();
     if (trimmed.startsWith(this.#close)) return this.#done(text.length - trimmed.length + this.#close.length);
-    if (this.#close.startsWith(trimmed) && !isEnd) return 0;
+    // Where the answer is cut short in the tag, the call is whole, and the tag no text.
+    if (this.#close.startsWith(trimmed)) return isEnd ? this.#done(text.length) : 0;
     // Text behind a whole call that is not closed is text.
     return this.#done(0);
   }

@@ -171,7 +171,9 @@ export class XmlCallReader implements CallReader {
       this.state = 'done';
       return text.length - trimmed.length + this.#close.length;
     }
-    if (isEnd || !this.#close.startsWith(trimmed)) this.state = 'done';
-    return 0;
+    const isCut = this.#close.startsWith(trimmed);
+    if (isEnd || !isCut) this.state = 'done';
+    // Where the answer is cut short in the tag, that is no text.
+    return isEnd && isCut ? text.length : 0;
   }
 }

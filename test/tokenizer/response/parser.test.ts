@@ -269,6 +269,20 @@ describe('calls', () => {
     expect(message('<tool_call>\n{"na', { tools: [WEATHER] }).content).toBe('<tool_call>\n{"na');
   });
 
+  it('cut short in the tag behind them are whole, and the tag is no text', () => {
+    const whole = [
+      [call('weather', { city: 'Aix' }), undefined],
+      [xml('weather', { city: 'Aix' }), QWEN_XML],
+    ] as const;
+    for (const [text, style] of whole)
+      for (let cut = 1; cut <= '</tool_call>'.length; cut++) {
+        const { content, tool_calls } = message(text.slice(0, -cut), { tools: [WEATHER] }, style);
+        expect([content, tool_calls?.[0]?.function.arguments]).toEqual(['', { city: 'Aix' }]);
+      }
+    const followed = `${call('weather', {}).replace('</tool_call>', '</tool_calx')}`;
+    expect(message(followed, { tools: [WEATHER] }).content).toBe('</tool_calx');
+  });
+
   it('may have their arguments before their name, or as a text of JSON', () => {
     const before = '<tool_call>{"arguments": {"city": "Aix"}, "name": "weather"}</tool_call>';
     const asText = `<tool_call>{"name": "weather", "arguments": ${JSON.stringify('{"city": "Aix"}')}}</tool_call>`;
