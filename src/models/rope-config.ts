@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { didYouMean } from '../errors.ts';
-import { ROPE_TYPES, type RopeParameters, type RopeType } from '../nn/rope-frequencies.ts';
+import { computeRope, ROPE_TYPES, type RopeParameters, type RopeType } from '../nn/rope-frequencies.ts';
 import { fieldError, MAX_HEAD_DIM, parseConfig, shortList, size } from './config.ts';
 
 const number = z.number().positive();
@@ -114,28 +114,36 @@ export function parseRope(config: RopeFields, place: RopePlace): ParsedRope {
   if (factor === undefined) throw fault('factor', `a number above 0, as rope type ${type} scales by it`);
   if (type === 'llama3') checkLlama3(settings, fault);
   if (type === 'longrope') checkLongrope(settings, rotaryDim / 2, fault);
-  return {
-    dictionary,
-    rotaryDim,
-    parameters: {
-      type,
-      theta: settings.rope_theta,
-      factor,
-      original,
-      attentionFactor: settings.attention_factor,
-      mscale: settings.mscale,
-      mscaleAllDim: settings.mscale_all_dim,
-      betaFast: settings.beta_fast,
-      betaSlow: settings.beta_slow,
-      truncate: settings.truncate,
-      lowFreqFactor: settings.low_freq_factor,
-      highFreqFactor: settings.high_freq_factor,
-      shortFactor: settings.short_factor,
-      longFactor: settings.long_factor,
-      partialRotaryFactor: settings.partial_rotary_factor,
-    },
-    contextLength: type === 'default' ? max : Math.max(max, Math.floor(factor * original)),
+  const parameters: RopeParameters = {
+    type,
+    theta: settings.rope_theta,
+    factor,
+    original,
+    attentionFactor: settings.attention_factor,
+    mscale: settings.mscale,
+    mscaleAllDim: settings.mscale_all_dim,
+    betaFast: settings.beta_fast,
+    betaSlow: settings.beta_slow,
+    truncate: settings.truncate,
+    lowFreqFactor: settings.low_freq_factor,
+    highFreqFactor: settings.high_freq_factor,
+    shortFactor: settings.short_factor,
+    longFactor: settings.long_factor,
+    partialRotaryFactor: settings.partial_rotary_factor,
   };
+  const contextLength = type === 'default' ? max : Math.max(max, Math.floor(factor * original));
+  if (!turnsByNumbers(parameters, rotaryDim, contextLength))
+    throw fieldError(file, field, { rope_theta: theta, ...given }, 'numbers that give angles in float32');
+  return { dictionary, rotaryDim, parameters, contextLength };
+}
+
+/** Whether every angle, and the factor on its cosine, can be computed; else the model would compute no number for any token. */
+function turnsByNumbers(parameters: RopeParameters, rotaryDim: number, positions: number): boolean {
+  const { inverseFrequencies, attentionScaling, byLength } = computeRope(parameters, rotaryDim);
+  const far = byLength?.kind === 'longrope' ? byLength.inverseFrequencies : [];
+  return [attentionScaling, ...inverseFrequencies, ...far].every((number) =>
+    Number.isFinite(Math.fround(number * positions)),
+  );
 }
 
 /** HF truncates, and completes the last pair. */
