@@ -8,7 +8,7 @@ export {
 } from './auto/auto-classes.ts';
 export { AutoProcessor, type ProcessorLoadOptions } from './auto/auto-processor.ts';
 export type { ConfigOverride, PretrainedConfig } from './auto/load-config.ts';
-export type { LoadOptions } from './auto/load-model.ts';
+export type { LoadOptions } from './auto/load-options.ts';
 export { DEMO_MODEL, type ModelSource, resolveRepo } from './auto/open-repo.ts';
 export type { PinnedExperts } from './auto/pinned-experts.ts';
 export type { PrefixCacheOptions } from './auto/prefix-cache-options.ts';

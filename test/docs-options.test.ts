@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { LOAD_OPTIONS } from '../src/auto/load-model.ts';
+import { LOAD_OPTIONS } from '../src/auto/load-options.ts';
 import { PARAMETER_NAMES } from '../src/generation/parameters.ts';
 import { OTHER_OPTIONS } from '../src/generation/plan.ts';
 import { COMPILE_OPTIONS } from '../src/model/compile.ts';

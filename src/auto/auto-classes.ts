@@ -6,7 +6,8 @@ import { checkOptions, noMore } from '../options.ts';
 import { loadTokenizer } from '../tokenizer/load-tokenizer.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { type ConfigOverride, loadConfig, type PretrainedConfig, publicConfig } from './load-config.ts';
-import { LOAD_OPTIONS, type LoadOptions, loadModel } from './load-model.ts';
+import { loadModel } from './load-model.ts';
+import { LOAD_OPTIONS, type LoadOptions } from './load-options.ts';
 import { HUB_OPTIONS, type ModelSource, openRepo } from './open-repo.ts';
 
 /** Reads and validates a config.json. Counterpart of HF `AutoConfig`. */

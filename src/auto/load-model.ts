@@ -1,151 +1,41 @@
-import { DTYPES, type DType, dtypeOf } from '../dtype.ts';
+import { type DType, dtypeOf } from '../dtype.ts';
 import { Engine } from '../engine/engine.ts';
 import type { EngineOptions } from '../engine/open-graph.ts';
 import type { Head } from '../engine/sessions.ts';
 import { SoundRuntime } from '../engine/sound-runner.ts';
 import { sees, VisionRuntime } from '../engine/vision-runner.ts';
-import {
-  abortIf,
-  CheckpointError,
-  ConfigError,
-  didYouMean,
-  expected,
-  InputError,
-  show,
-  warn,
-} from '../errors.ts';
+import { abortIf, CheckpointError, ConfigError, InputError, show, warn } from '../errors.ts';
 import { resolveExperts } from '../experts/resolve.ts';
 import { unservedSettings } from '../generation/generation-config.ts';
-import type { HubOptions, Repo } from '../hub/types.ts';
+import type { Repo } from '../hub/types.ts';
 import type { ModelParts } from '../model/model-parts.ts';
-import { type ExpertsImplementation, textBackend } from '../model/pretrained-model.ts';
+import { textBackend } from '../model/pretrained-model.ts';
 import type { Model } from '../models/architecture.ts';
-import type { OptionNames } from '../options.ts';
-import { parseScheme, type Quantization } from '../quantize/scheme.ts';
-import { checkDevice, type Device, openDevice, parseMemory } from '../runtime/choose-device.ts';
+import { checkDevice, type Device, openDevice } from '../runtime/choose-device.ts';
 import type { DeviceWeights } from '../runtime/device.ts';
-import { checkThreads } from '../runtime/threads.ts';
 import type { WeightStore } from '../runtime/types.ts';
 import { openWeightStore } from '../runtime/weight-store.ts';
 import type { CheckpointListener } from '../safetensors/checkpoint.ts';
 import { assertComplete, listed } from '../weights/checkpoint-weights.ts';
 import type { ModuleReader } from '../weights/formats/format.ts';
 import { type ModelCheckpoint, storedWeights } from '../weights/quantized-checkpoint.ts';
-import {
-  type ActivationQuantization,
-  checkActivationQuantization,
-  roundsActivations,
-} from './activation-quantization.ts';
+import { roundsActivations } from './activation-quantization.ts';
 import { matchWeights } from './check-model.ts';
 import { expertBounds } from './expert-bounds.ts';
-import {
-  type ConfigOverride,
-  type LoadedGenerationConfig,
-  loadConfig,
-  loadGenerationConfig,
-} from './load-config.ts';
+import { type LoadedGenerationConfig, loadConfig, loadGenerationConfig } from './load-config.ts';
+import { checkLoadOptions, type LoadOptions } from './load-options.ts';
 import { headerProgress, uploadProgress } from './load-progress.ts';
 import { openModelCheckpoint } from './model-checkpoint.ts';
 import { modelIdentity } from './model-identity.ts';
-import { HUB_OPTIONS, type ModelSource, openRepo } from './open-repo.ts';
-import {
-  checkPinnedExperts,
-  type PinnedExperts,
-  type PinnedReport,
-  type Pins,
-  PlacedPins,
-  readPins,
-} from './pinned-experts.ts';
-import { checkPrefixCache, defaultPrefixBytes, type PrefixCacheOptions } from './prefix-cache-options.ts';
+import { type ModelSource, openRepo } from './open-repo.ts';
+import { type PinnedReport, type Pins, PlacedPins, readPins } from './pinned-experts.ts';
+import { defaultPrefixBytes } from './prefix-cache-options.ts';
 import { ImageTextPromptReader, TextPromptReader } from './prompt-reader.ts';
 import { openQuantization } from './quantization.ts';
 import { roundWeights } from './round-weights.ts';
 import { assertZero } from './surplus-biases.ts';
 import { warnOfMemory } from './warn-of-memory.ts';
-import { PACKED_ON_GPU, type WeightPages, wantsPacked } from './weight-pages.ts';
-
-/** Options of `fromPretrained`. */
-export interface LoadOptions extends HubOptions {
-  config?: ConfigOverride;
-  /** Precision of the computation; `auto`, the default, is the checkpoint's own. */
-  dtype?: DType | 'auto';
-  /** Where to compute: `cpu`, the default, `cuda`, `cuda:N`, or `auto`, a GPU where one can be used. */
-  device?: Device;
-  /**
-   * Bound on the memory of the weights, on a GPU or the CPU: bytes, or text such as `20GB`. What does not fit are experts; they are fetched when
-   * chosen, and those used least give way. On the CPU they are read from the disk, past the system's page cache, many at a time.
-   */
-  maxMemory?: number | string;
-  /**
-   * Keeps the experts that a file of routing records needs most where they are computed with: on the CPU in memory, on a GPU, under
-   * `maxMemory`, there.
-   */
-  pinnedExperts?: PinnedExperts;
-  /**
-   * Where the CPU reads weights from: `mapped`, the default, the pages of the files, which take no memory of the process's own; or `packed`, a
-   * copy in large pages of memory, made in the background once the model is open and read from as it grows. It is faster, and takes as much
-   * memory as the weights. On processors with AVX512-BF16 the copy of bfloat16 weights has another layout, whose sums are added up in
-   * another order: results differ from those of mapped weights by such rounding, and are otherwise the same bit for bit.
-   */
-  weights?: WeightPages;
-  /** Backend of the experts, as a name or by sub-config; default `grouped_mm`. */
-  expertsImplementation?: ExpertsImplementation | null;
-  /**
-   * Whether a model set to `grouped_mm` decodes with `batched_mm` on a GPU where few tokens and experts make that faster; default
-   * true. What `compile` has measured goes before.
-   */
-  decodeWithBatchedMm?: boolean;
-  /**
-   * Threads of the engine; default: the physical cores this process may use, at most the CPU quota of its container. More than the
-   * processors it may run on are not used.
-   */
-  threads?: number;
-  /** Bound on prompt + new tokens, and with it on the memory of the KV cache. */
-  maxCacheLength?: number;
-  /**
-   * Bound on the memory of the whole cache, of keys and values, recurrent states and what is kept of them: bytes, or text such as `2GB`. Where
-   * it is met, the youngest generations give up what they have computed and compute it again later; no row can be longer than there is
-   * room for. Default: none.
-   */
-  maxCacheBytes?: number | string;
-  /**
-   * Element type of the keys and values that are kept, on the CPU: half as many bytes as `float32`, which is a little more exact, for
-   * `bfloat16` and `float16`. Default: `dtype`.
-   */
-  cacheDtype?: DType;
-  /**
-   * What is kept of keys, values and recurrent states when a generation ends, so that prompts that begin alike, as the next turn of a chat, are computed
-   * from there on only; `false` for nothing. Default: a sixteenth of the memory of the machine, or of the GPU.
-   */
-  prefixCache?: PrefixCacheOptions | false;
-  /**
-   * Rounds the weights on the first load, and keeps them in SWITCHYARD_CACHE for the next: `int8` halves what a bfloat16 model takes and
-   * reads, `int4` makes a quarter of it. Progress is told as stage `quantize`, the size before all else.
-   */
-  quantization?: Quantization;
-  /**
-   * `int8`: activations that meet weights of whole numbers (int8, int4, GPTQ, MXFP4 …) are rounded to int8, in blocks of 32 with a scale
-   * each, as llama.cpp does it: up to twice as fast, and a little less exact. `none`: they are not. Default: `int8` on the CPU for such
-   * weights, unless `dtype` is float32.
-   */
-  activationQuantization?: ActivationQuantization;
-  /** Names of tensors that may be missing from the checkpoint; they are taken as zeros, with a warning. */
-  allowMissing?: readonly string[];
-}
-
-const NAMES: OptionNames<Omit<LoadOptions, keyof HubOptions>> = {
-  ...{ config: true, dtype: true, device: true, maxMemory: true, expertsImplementation: true },
-  ...{ decodeWithBatchedMm: true, threads: true, cacheDtype: true, maxCacheLength: true, allowMissing: true },
-  pinnedExperts: true,
-  prefixCache: true,
-  maxCacheBytes: true,
-  quantization: true,
-  activationQuantization: true,
-  weights: true,
-};
-
-/** Options of models. */
-export const LOAD_OPTIONS: readonly string[] = [...HUB_OPTIONS, ...Object.keys(NAMES)];
+import { PACKED_ON_GPU } from './weight-pages.ts';
 
 /** Finds, checks and opens a model. */
 export async function loadModel(
@@ -154,13 +44,7 @@ export async function loadModel(
   head: Head,
   kind: 'text' | 'image-text' = 'text',
 ): Promise<ModelParts> {
-  checkOptions(options);
-  const packed = wantsPacked(options);
-  const maxMemory = options.maxMemory === undefined ? undefined : parseMemory(options.maxMemory);
-  checkPinnedExperts(options.pinnedExperts);
-  const prefixBytes = checkPrefixCache(options.prefixCache);
-  const { maxCacheBytes: bound } = options;
-  const maxCacheBytes = bound === undefined ? undefined : parseMemory(bound, 'maxCacheBytes');
+  const { packed, maxMemory, prefixBytes, maxCacheBytes } = checkLoadOptions(options);
   await checkDevice(options.device);
   const repo = await openRepo(source, options);
   const idOrFolder = repo.id;
@@ -400,29 +284,6 @@ function listenerFor(
       await progress.onFiles?.(names);
     },
   };
-}
-
-function checkOptions(options: LoadOptions): void {
-  const { allowMissing = [], onWarning } = options;
-  if (!(Array.isArray(allowMissing) && allowMissing.every((name) => typeof name === 'string')))
-    throw new InputError(expected('allowMissing', allowMissing, 'a list of names of tensors'));
-  if (onWarning !== undefined && typeof onWarning !== 'function')
-    throw new InputError(expected('onWarning', onWarning, 'a function'));
-  if (options.quantization !== undefined) parseScheme(options.quantization);
-  checkActivationQuantization(options.activationQuantization, options.device);
-  const { dtype, cacheDtype, threads, maxCacheLength, decodeWithBatchedMm } = options;
-  if (decodeWithBatchedMm !== undefined && typeof decodeWithBatchedMm !== 'boolean')
-    throw new InputError(expected('decodeWithBatchedMm', decodeWithBatchedMm, 'true or false'));
-  if (cacheDtype !== undefined && !DTYPES.includes(cacheDtype))
-    throw new InputError(expected('cacheDtype', cacheDtype, DTYPES.join(', ')));
-  if (dtype !== undefined && dtype !== 'auto' && !DTYPES.includes(dtype))
-    throw new InputError(
-      expected('dtype', dtype, `auto, ${DTYPES.join(', ')}${didYouMean(dtype, DTYPES)}`) +
-        (/[48]/.test(String(dtype)) ? ". Fewer bits a weight are quantization: 'int8' or 'int4'" : ''),
-    );
-  if (threads !== undefined) checkThreads(threads);
-  if (maxCacheLength !== undefined && !(Number.isInteger(maxCacheLength) && maxCacheLength > 0))
-    throw new InputError(expected('maxCacheLength', maxCacheLength, 'a whole number above 0'));
 }
 
 /** HF: the config's dtype, else that of the first floating-point tensor. */

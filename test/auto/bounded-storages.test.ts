@@ -1,7 +1,7 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it, vi } from 'vitest';
-import type { LoadOptions } from '../../src/auto/load-model.ts';
+import type { LoadOptions } from '../../src/auto/load-options.ts';
 import { AutoModelForCausalLM, AutoModelForImageTextToText } from '../../src/index.ts';
 import { readJson } from '../helpers/goldens.ts';
 

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { expertBounds } from '../../src/auto/expert-bounds.ts';
 import { loadConfig } from '../../src/auto/load-config.ts';
-import type { LoadOptions } from '../../src/auto/load-model.ts';
+import type { LoadOptions } from '../../src/auto/load-options.ts';
 import { openModelCheckpoint } from '../../src/auto/model-checkpoint.ts';
 import { openRepo } from '../../src/auto/open-repo.ts';
 import {

@@ -2,7 +2,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { LoadOptions } from '../../src/auto/load-model.ts';
+import type { LoadOptions } from '../../src/auto/load-options.ts';
 import {
   AutoModelForCausalLM,
   type CausalLM,

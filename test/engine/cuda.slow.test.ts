@@ -2,7 +2,8 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { type LoadOptions, loadModel } from '../../src/auto/load-model.ts';
+import { loadModel } from '../../src/auto/load-model.ts';
+import type { LoadOptions } from '../../src/auto/load-options.ts';
 import {
   AutoModelForCausalLM,
   AutoModelForImageTextToText,

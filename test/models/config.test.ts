@@ -89,7 +89,9 @@ it.each([
   { rope_theta: 1, rope_scaling: { type: 'yarn', factor: 4, original_max_position_embeddings: 4096 } },
 ])('a rope whose angles no number can hold is refused: %j', (rope) => {
   const use = () => findArchitecture({ model_type: 'qwen3_moe' }, 'x').parse(rope, 'config.json');
-  expect(use).toThrow(/config\.json: rope_\w+ is \{"rope_theta":.*; expected numbers that give angles in float32/);
+  expect(use).toThrow(
+    /config\.json: rope_\w+ is \{"rope_theta":.*; expected numbers that give angles in float32/,
+  );
 });
 
 describe('the sections of a rope with three axes', () => {
