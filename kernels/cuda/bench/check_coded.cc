@@ -53,7 +53,7 @@ class RandomMatrix {
     header_.col_shift = format.col_shift;
     header_.groups = ((cols - 1) >> format.col_shift) + 1;
     header_.zero = format.zero;
-    header_.factor = format.kind == CodeKind::kE4m3 ? 1e-4f : format.kind == CodeKind::kUint8 ? 4e-4f : 5e-3f;
+    header_.factor = format.kind == CodeKind::kE4m3 ? 3e-2f : format.kind == CodeKind::kUint8 ? 4e-4f : 5e-3f;
     header_.row_bytes = int64_t{1} * cols * CodeBits(format.kind) / 8;
     header_.codes = kCodedAlignment;
     header_.scales = header_.codes + Rounded(rows * header_.row_bytes);
@@ -62,7 +62,7 @@ class RandomMatrix {
     std::memcpy(bytes_.data(), &header_, sizeof(header_));
     for (int64_t i = header_.codes; i < header_.scales; i += 4) {
       uint32_t word = random();
-      // No NaN among float8.
+      // No NaN among float8: below 2.
       if (format.kind == CodeKind::kE4m3) word &= 0xbfbfbfbfu;
       std::memcpy(bytes_.data() + i, &word, sizeof(word));
     }

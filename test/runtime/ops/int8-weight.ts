@@ -11,8 +11,8 @@ afterAll(remove);
 
 let files = 0;
 
-/** A weight in 8 bits with a scale for each block of 4 × 4, last dimensions first. */
-export function int8(name: string, shape: number[]): QuantizedTensor {
+/** A weight in 8 bits with a scale for each block of 4 × 4 or another size, last dimensions first. */
+export function int8(name: string, shape: number[], block = 4): QuantizedTensor {
   const [rows, columns] = shape.slice(-2) as [number, number];
   const count = shape.reduce((a, b) => a * b, 1);
   const matrices = count / rows / columns;
@@ -22,7 +22,7 @@ export function int8(name: string, shape: number[]): QuantizedTensor {
     Int8Array.from(pattern(count, files), (value) => value * 100),
   );
   const codes: TensorInfo = { name: `${name}.codes`, file, offset: 0, byteLength: count, dtype: 'I8', shape };
-  const grid = [matrices, Math.ceil(rows / 4), Math.ceil(columns / 4)];
+  const grid = [matrices, Math.ceil(rows / block), Math.ceil(columns / block)];
   const scales = pattern(
     grid.reduce((a, b) => a * b, 1),
     files + 50,
@@ -34,6 +34,6 @@ export function int8(name: string, shape: number[]): QuantizedTensor {
     name,
     shape,
     codes: { tensor: codes, type: 'int', bits: 8, order: 'rows' },
-    scales: { tensor: tensor as TensorInfo, type: 'float', group: [4, 4], divisor: 64 },
+    scales: { tensor: tensor as TensorInfo, type: 'float', group: [block, block], divisor: 64 },
   };
 }

@@ -1,32 +1,17 @@
 import { join } from 'node:path';
-import { afterAll, afterEach, describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, it } from 'vitest';
 import { loadBinding } from '../../../src/runtime/binding.ts';
 import { Tensor } from '../../../src/runtime/ort.ts';
-import type { WeightStore } from '../../../src/runtime/types.ts';
 import { openWeightStore } from '../../../src/runtime/weight-store.ts';
 import type { TensorInfo } from '../../../src/safetensors/types.ts';
-import type { QuantizedTensor } from '../../../src/weights/quantized-tensor.ts';
 import { pattern, temporaryFolder, writeTensors } from '../stored-tensors.ts';
 import { int8 } from './int8-weight.ts';
-import { elements, expectClose, float, runOp, store } from './run-op.ts';
+import { both, experts, LAYOUTS, runExperts, stores } from './quantized-experts.ts';
+import { elements, expectClose, float, runOp } from './run-op.ts';
 
 const { folder, remove } = temporaryFolder();
 afterAll(remove);
 let files = 0;
-const stores: WeightStore[] = [];
-afterEach(() => {
-  for (const open of stores.splice(0)) open.dispose();
-});
-
-/** A store of quantized weights, and one of their values. */
-function both(quantized: readonly QuantizedTensor[]): [coded: WeightStore, plain: WeightStore] {
-  const coded = openWeightStore([], quantized);
-  stores.push(coded);
-  const plain = store(
-    quantized.map(({ name, shape }) => ({ name, shape: [...shape], values: coded.readFloat32(name) })),
-  );
-  return [coded, plain];
-}
 
 const x = new Tensor('float32', pattern(3 * 10, 9), [3, 10]);
 
@@ -112,54 +97,17 @@ describe('ops over quantized weights', () => {
     expectClose(coded?.y, elements(plain?.y));
   });
 
-  const [E, H, I] = [3, 10, 7];
-  const layouts = {
-    separate: [0, 1, 2].flatMap((e) => [
-      int8(`gate.${e}`, [I, H]),
-      int8(`up.${e}`, [I, H]),
-      int8(`down.${e}`, [H, I]),
-    ]),
-    fused: [int8('gate', [E, 2 * I, H]), int8('down', [E, H, I])],
-    fused_transposed: [int8('gate', [E, H, 2 * I]), int8('down', [E, I, H])],
-  };
+  const sizes = { experts: 3, hidden: 10, intermediate: 7 };
 
-  it.each(
-    (['separate', 'fused', 'fused_transposed'] as const).flatMap((layout) =>
-      [0, 1, 2].map((i) => [layout, i] as const),
-    ),
-  )('MoeExperts of layout %s, implementation %i', async (layout, implementation) => {
-    const [coded, plain] = await Promise.all(
-      both(layouts[layout]).map((weights) => {
-        const handles = (part: string) =>
-          layout === 'separate'
-            ? [0, 1, 2].map((e) => weights.handle(`${part}.${e}`))
-            : part === 'up'
-              ? []
-              : [weights.handle(part)];
-        return runOp({
-          op: 'MoeExperts',
-          weights,
-          attributes: {
-            layout,
-            num_experts: E,
-            hidden: H,
-            intermediate: I,
-            gate: handles('gate'),
-            ...(layout === 'separate' ? { up: handles('up') } : {}),
-            down: handles('down'),
-          },
-          inputs: {
-            x,
-            indices: new Tensor('int32', Int32Array.of(0, 2, 2, 1, 1, 0), [3, 2]),
-            scores: new Tensor('float32', pattern(6, 8), [3, 2]),
-            implementation: new Tensor('int32', Int32Array.of(implementation), []),
-          },
-          outputs: [float('y', 2)],
-        });
-      }),
-    );
-    expectClose(coded?.y, elements(plain?.y));
-  });
+  it.each(LAYOUTS.flatMap((layout) => [0, 1, 2].map((i) => [layout, i] as const)))(
+    'MoeExperts of layout %s, implementation %i',
+    async (layout, implementation) => {
+      const [coded, plain] = await Promise.all(
+        both(experts(layout, sizes)).map((weights) => runExperts(weights, layout, sizes, implementation)),
+      );
+      expectClose(coded, elements(plain));
+    },
+  );
 
   it('refuses a bias that is quantized', async () => {
     const weights = openWeightStore([], [int8('w', [7, 10]), int8('b', [1, 7])]);
