@@ -7,6 +7,9 @@
 
 namespace switchyard {
 
+// Uses of each slot, on average, after which all counts are halved: some dozens of tokens.
+constexpr int64_t kUsesToHalving = 32;
+
 Residency::Residency(int64_t experts, int64_t slots)
     : slot_of_(static_cast<size_t>(experts), -1),
       expert_in_(static_cast<size_t>(slots), -1),
@@ -35,6 +38,8 @@ std::vector<Residency::Fetch> Residency::Request(const std::vector<int64_t>& wan
     use.count++;
     use.last = requests_;
   }
+  uses_since_halving_ += static_cast<int64_t>(wanted.size());
+  if (uses_since_halving_ >= kUsesToHalving * slots()) HalveCounts();
   std::vector<Fetch> fetches;
   for (const int64_t expert : wanted) {
     if (SlotOf(expert) >= 0) continue;
@@ -46,6 +51,11 @@ std::vector<Residency::Fetch> Residency::Request(const std::vector<int64_t>& wan
     fetches.push_back({expert, slot});
   }
   return fetches;
+}
+
+void Residency::HalveCounts() {
+  for (Use& use : uses_) use.count /= 2;
+  uses_since_halving_ = 0;
 }
 
 void Residency::Forget(int64_t expert) {

@@ -39,7 +39,8 @@ class Residency {
 
   // Notes a use of each of `wanted` (all different, at most as many as slots) and returns those to be
   // brought, which count as resident from then on. They take free slots first, then those of the experts used
-  // least often, among equals least recently; what is pinned or wanted now stays. Throws
+  // least often, among equals least recently; what is pinned or wanted now stays. Counts are halved now and
+  // then, so that what another subject needed long ago does not hold its slots for ever. Throws
   // std::invalid_argument where more experts that are not pinned are wanted than there are slots beside the
   // pinned ones.
   std::vector<Fetch> Request(const std::vector<int64_t>& wanted);
@@ -54,6 +55,7 @@ class Residency {
   int64_t slots() const { return static_cast<int64_t>(expert_in_.size()); }
 
  private:
+  void HalveCounts();
   int64_t Victim() const;
 
   struct Use {
@@ -61,6 +63,7 @@ class Residency {
     int64_t last = 0;  // number of the request
   };
   int64_t requests_ = 0;
+  int64_t uses_since_halving_ = 0;
   std::vector<int64_t> slot_of_;    // by expert
   std::vector<int64_t> expert_in_;  // by slot
   std::vector<Use> uses_;           // by expert

@@ -45,6 +45,16 @@ void OldestOfEqualsGivesWay() {
   EXPECT(residency.SlotOf(3) == -1, "used once like the others, but longest ago");
 }
 
+void OldFavouritesGiveWay() {
+  Residency residency(10, 3);
+  for (int i = 0; i < 1000; i++) residency.Request({0, 1});
+  // Another subject needs three others, over and over.
+  int64_t brought = 0;
+  for (int i = 0; i < 1000; i++) brought += static_cast<int64_t>(residency.Request({i % 3 + 2}).size());
+  EXPECT(residency.SlotOf(0) == -1 && residency.SlotOf(1) == -1, "what nobody needs any more");
+  EXPECT(brought < 300, "from then on all are there");
+}
+
 void WhatIsWantedStays() {
   Residency residency(10, 2);
   for (int i = 0; i < 5; i++) residency.Request({0});
@@ -151,6 +161,7 @@ int main(int argc, char** argv) {
                        {{"free slots first", FreeSlotsFirst},
                         {"the least used gives way", LeastUsedGivesWay},
                         {"the oldest of equals gives way", OldestOfEqualsGivesWay},
+                        {"old favourites give way", OldFavouritesGiveWay},
                         {"what is wanted stays", WhatIsWantedStays},
                         {"what is pinned stays", WhatIsPinnedStays},
                         {"too many", TooMany},
