@@ -5,6 +5,7 @@ const cases = [
   'free slots first',
   'the least used gives way',
   'the oldest of equals gives way',
+  'old favourites give way',
   'what is wanted stays',
   'what is pinned stays',
   'too many',
