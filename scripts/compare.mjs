@@ -26,7 +26,7 @@ const USAGE = `Usage: node scripts/compare.mjs --model DIR [options]
   --dtype NAME     precision (bfloat16)
   --weights W      mapped or packed, of Switchyard (mapped)
   --quantization Q int8, int4 or another plan by which Switchyard rounds the weights, to be set beside a quantized --gguf
-  --activations A  int8: those that meet such weights are rounded too, as llama.cpp always does
+  --activations A  int8 or none: whether those that meet such weights are rounded too, as llama.cpp always does (int8)
   --device D       cpu, cuda or cuda:N, for all of them (cpu)
   --vision         the vision tower of an image-text model instead of text
   --grid T,H,W     patches of its picture (1,64,64, which is 1024 × 1024 pixels)

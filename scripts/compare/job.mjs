@@ -4,8 +4,8 @@
 // Switchyard's may have options of its load besides: { load: { weights, quantization, activationQuantization } }
 //   first   ends after the first token, having printed anything as soon as it was known
 //   vision  prints { load, version, seconds, norm } as its last line
-//   serve   loads and warms up, prints { version, load?, memory?, work? } as a line (work: { bytesPerToken, flops: { [length]: operations } }), then answers every line of its input with one of
-//           its output, until the input ends:
+//   serve   loads and warms up, prints { version, load?, memory?, work? } as a line (work: { bytesPerToken, flops: { [length]: operations } }),
+//           then answers every line of its input with one of its output, until the input ends:
 //             { prefill: length, backend, run } → { seconds }
 //             { decode: count, backend }        → { seconds, tokens?, mean? }, the median and mean between two tokens
 //             { read: seconds }                 → { read, pattern } in GB/s         (Switchyard's alone; of the device's memory)

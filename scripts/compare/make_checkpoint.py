@@ -1,6 +1,7 @@
 """Writes a checkpoint of random weights with the layer shapes of a real model, laid out as on the Hub.
 
-Usage: make_checkpoint.py OUT [--preset NAME] [--layers N] [--format NAME] [--seed S]    (needs torch and safetensors)
+Usage: make_checkpoint.py OUT [--preset NAME] [--layers N] [--experts N] [--format NAME] [--seed S]
+(needs torch and safetensors)
 
 Weights are bf16, normally distributed with deviation 0.02; norm weights are one, norm biases zero. A format other than
 bf16 stores attention, experts and dense MLPs as random codes (random_codes.py).

@@ -27,7 +27,7 @@ export function switchyard({ model, vocabSize, threads, dtype, device, weights, 
     device,
     ...(weights ? ['--weights', weights] : []),
     ...(quantization ? ['--quantize', quantization] : []),
-    ...(activations ? ['--int8-activations'] : []),
+    ...(activations ? [activations === 'int8' ? '--int8-activations' : '--no-int8-activations'] : []),
   ];
   return {
     key: 'Switchyard',

@@ -138,7 +138,7 @@ async function benchModel(
     const setting = {
       ...describeModel(model, repo.id),
       ...{ threads, runs: flags.runs, machine: gauge.report(), storage: storageOf(stored.weights) },
-      ...(flags.int8Activations && { activations: 'int8' as const }),
+      ...(model.executionStats.activationQuantization === 'int8' && { activations: 'int8' as const }),
     };
     const { json, text } = flags.crossover
       ? crossover(setting, samples)

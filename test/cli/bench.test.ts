@@ -1,7 +1,9 @@
+import { join } from 'node:path';
 import { describe, expect, test, vi } from 'vitest';
 import { Stop } from '../../src/cli/io.ts';
 import { CausalLM } from '../../src/index.ts';
 import { goldenModel } from '../helpers/goldens.ts';
+import { QUANTIZED_FOLDER } from '../helpers/quantized-goldens.ts';
 import { run } from './capture.ts';
 
 const QUICK = ['bench', '--prompt', '5,20', '--new', '3', '--runs', '1', '--threads', '2'];
@@ -43,6 +45,11 @@ describe('switchyard bench', () => {
     expect(stdout).toMatch(/^ +eager +grouped_mm$/m);
     expect(stdout).toMatch(/^prefill 20, tokens\/s +\d\S* +\d\S*$/m);
     expect(stdout).toMatch(/^decode, tokens\/s +\d\S* +\d\S*$/m);
+  });
+
+  test('says that activations are rounded where nobody asked for it', async () => {
+    const report = await json('--model', join(QUANTIZED_FOLDER, 'qwen3_moe_ct_w4a16'), '--dtype', 'bfloat16');
+    expect(report).toMatchObject({ activations: 'int8' });
   });
 
   test('uses the backend it reports, and keeps the end token of the model out', async () => {
