@@ -157,11 +157,12 @@ async function openRuntimes(request: RuntimesRequest, options: LoadOptions) {
         () => weights.dispose(),
       );
     if (weights && request.packed) throw new InputError(PACKED_ON_GPU);
-    const { maxMemory = Number.POSITIVE_INFINITY } = request;
-    const bounds = weights ? undefined : expertBounds(maxMemory, model, checkpoint, request.idOrFolder);
+    const { idOrFolder, maxMemory } = request;
+    const bounds =
+      weights || maxMemory === undefined ? undefined : expertBounds(maxMemory, model, checkpoint, idOrFolder);
     if (bounds) store.boundExperts(bounds);
     const int8Activations = roundsActivations(options.activationQuantization, {
-      ...{ id: request.idOrFolder, quantized, dtype },
+      ...{ id: idOrFolder, quantized, dtype },
       onGpu: weights !== undefined,
     });
     const onUpload = uploadProgress(checkpoint.files, options.onProgress);

@@ -1,3 +1,4 @@
-import { QUANTIZED_MODELS, testQuantizedOnGpu } from './gpu-quantized.ts';
+import { QUANTIZED_MODELS } from '../helpers/quantized-goldens.ts';
+import { testQuantizedOnGpu } from './gpu-quantized.ts';
 
 testQuantizedOnGpu(QUANTIZED_MODELS);

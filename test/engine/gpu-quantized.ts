@@ -1,22 +1,16 @@
-import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import {
-  AutoModelForCausalLM,
-  AutoModelForImageTextToText,
-  type CausalLM,
-  type ImageTextToText,
-  type LoadOptions,
-} from '../../src/index.ts';
+import type { CausalLM, ImageTextToText, LoadOptions } from '../../src/index.ts';
 import { useEmulatedGpu } from '../helpers/emulated-gpu.ts';
-import { argmax, logSumExp, maxDifference, readJson } from '../helpers/goldens.ts';
+import { argmax, logSumExp, maxDifference } from '../helpers/goldens.ts';
+import {
+  autoOf,
+  QUANTIZED_FOLDER,
+  QUANTIZED_LOGITS,
+  type QuantizedGolden,
+  readQuantizedGolden,
+} from '../helpers/quantized-goldens.ts';
 
-const FOLDER = join(import.meta.dirname, '../fixtures/goldens/quantized');
-/** Golden checkpoints, one for every spelling. */
-export const QUANTIZED_MODELS = readdirSync(FOLDER).filter((name) => name.startsWith('qwen'));
-
-/** Accepted differences in float32, as on the CPU. */
-const LOGITS = 1e-4;
 const BACKENDS = ['eager', 'batched_mm', 'grouped_mm'];
 /** Some with experts in two layers, so that bounded memory leaves some out. */
 const BOUNDED = ['qwen3_moe_awq', 'qwen3_moe_ct_nvfp4', 'qwen3_moe_ct_w4a16'];
@@ -26,34 +20,22 @@ const TOKENS = 3;
 /** SWITCHYARD_TEST_DEVICE=cuda (or cuda:N) runs the same cases on a card, with the library that build-cuda.mjs made. */
 const card = process.env.SWITCHYARD_TEST_DEVICE as LoadOptions['device'];
 
-interface Golden {
-  model_type: string;
-  prompts: {
-    input_ids: number[];
-    argmax: number[];
-    logsumexp: number[];
-    logits_last: number[];
-    greedy: { tokens: number[] };
-  }[];
-}
-
 /** Quantized golden models on a GPU against transformers on exactly dequantized weights. */
 export function testQuantizedOnGpu(names: readonly string[]): void {
   // The emulator switches threads with ucontext, which only Linux still offers in full.
   describe.skipIf(process.platform !== 'linux').each(names)(`%s on ${card ?? 'an emulated GPU'}`, (name) => {
     if (card === undefined) useEmulatedGpu();
-    const golden = readJson<Golden>(FOLDER, name, 'expected.json');
+    const golden = readQuantizedGolden(name);
     let model: CausalLM | ImageTextToText | undefined;
     const open = (more: LoadOptions = {}) => {
-      const auto = golden.model_type.includes('vl') ? AutoModelForImageTextToText : AutoModelForCausalLM;
       const options = { dtype: 'float32', device: card ?? 'cuda', threads: 2, ...more } as const;
-      return auto.fromPretrained(join(FOLDER, name), options);
+      return autoOf(golden).fromPretrained(join(QUANTIZED_FOLDER, name), options);
     };
     const load = async () => {
       model ??= await open();
       return model;
     };
-    const { input_ids: ids, ...expected } = golden.prompts[0] as Golden['prompts'][0];
+    const { input_ids: ids, ...expected } = golden.prompts[0] as QuantizedGolden['prompts'][0];
     const decode = async (from: CausalLM | ImageTextToText, more = {}) => {
       const options = { doSample: false, repetitionPenalty: 1, eosTokenId: [], maxNewTokens: TOKENS };
       const { sequences } = await from.generate({ inputIds: [ids], ...options, ...more });
@@ -68,8 +50,8 @@ export function testQuantizedOnGpu(names: readonly string[]): void {
       const rows = ids.map((_, i) => (logits.data as Float32Array).subarray(i * vocab, (i + 1) * vocab));
       expect(rows.map((row) => argmax(row))).toEqual(expected.argmax);
       for (const [i, row] of rows.entries())
-        expect(Math.abs(logSumExp(row) - (expected.logsumexp[i] as number))).toBeLessThan(LOGITS);
-      expect(maxDifference(rows.at(-1) as Float32Array, expected.logits_last)).toBeLessThan(LOGITS);
+        expect(Math.abs(logSumExp(row) - (expected.logsumexp[i] as number))).toBeLessThan(QUANTIZED_LOGITS);
+      expect(maxDifference(rows.at(-1) as Float32Array, expected.logits_last)).toBeLessThan(QUANTIZED_LOGITS);
     });
 
     it('decodes to the same tokens', async () => {

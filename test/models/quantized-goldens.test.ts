@@ -1,49 +1,36 @@
 /** Tiny checkpoints in the layouts that publishers use, against transformers on exactly dequantized weights. */
-import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import {
-  AutoModelForCausalLM,
-  AutoModelForImageTextToText,
-  type CausalLM,
-  ExpertsInterface,
-  type ImageTextToText,
-  type Tensor,
-} from '../../src/index.ts';
+import { type CausalLM, ExpertsInterface, type ImageTextToText, type Tensor } from '../../src/index.ts';
 import { denseExperts } from '../conformance/dense-backend.ts';
-import { argmax, logSumExp, maxDifference, readJson } from '../helpers/goldens.ts';
+import { argmax, logSumExp, maxDifference } from '../helpers/goldens.ts';
+import {
+  autoOf,
+  QUANTIZED_FOLDER,
+  QUANTIZED_LOGITS,
+  QUANTIZED_MODELS,
+  type QuantizedGolden,
+  readQuantizedGolden,
+} from '../helpers/quantized-goldens.ts';
 
-const FOLDER = join(import.meta.dirname, '../fixtures/goldens/quantized');
-const NAMES = readdirSync(FOLDER).filter((name) => name.startsWith('qwen'));
 const BACKENDS = ['eager', 'batched_mm', 'grouped_mm'];
 
 /** Accepted differences in float32: README.md of the goldens. */
-const LOGITS = 1e-4;
 const PERPLEXITY = 1e-4;
 const ROUTER_WEIGHTS = 1e-5;
 
-interface Golden {
-  model_type: string;
-  prompts: {
-    input_ids: number[];
-    argmax: number[];
-    logsumexp: number[];
-    logits_last: number[];
-    router_last: { layer: number; indices: number[]; weights: number[] }[];
-    greedy: { tokens: number[] };
-  }[];
-  perplexity: { input_ids: number[]; perplexity: number };
-}
-
-describe.each(NAMES)('%s', (name) => {
-  const golden = readJson<Golden>(FOLDER, name, 'expected.json');
+describe.each(QUANTIZED_MODELS)('%s', (name) => {
+  const golden = readQuantizedGolden(name);
   const warnings: string[] = [];
   let model: CausalLM | ImageTextToText;
 
   beforeAll(async () => {
-    const auto = golden.model_type.includes('vl') ? AutoModelForImageTextToText : AutoModelForCausalLM;
     const onWarning = (message: string) => warnings.push(message);
-    model = await auto.fromPretrained(join(FOLDER, name), { dtype: 'float32', threads: 2, onWarning });
+    model = await autoOf(golden).fromPretrained(join(QUANTIZED_FOLDER, name), {
+      dtype: 'float32',
+      threads: 2,
+      onWarning,
+    });
   });
   afterAll(() => model.dispose());
 
@@ -66,8 +53,8 @@ describe.each(NAMES)('%s', (name) => {
         const rows = await rowsOf(prompt.input_ids);
         expect(rows.map((row) => argmax(row))).toEqual(prompt.argmax);
         for (const [i, row] of rows.entries())
-          expect(Math.abs(logSumExp(row) - (prompt.logsumexp[i] as number))).toBeLessThan(LOGITS);
-        expect(maxDifference(rows.at(-1) as Float32Array, prompt.logits_last)).toBeLessThan(LOGITS);
+          expect(Math.abs(logSumExp(row) - (prompt.logsumexp[i] as number))).toBeLessThan(QUANTIZED_LOGITS);
+        expect(maxDifference(rows.at(-1) as Float32Array, prompt.logits_last)).toBeLessThan(QUANTIZED_LOGITS);
       }
     });
 
@@ -101,13 +88,13 @@ describe.each(NAMES)('%s', (name) => {
     ExpertsInterface.register('dense', denseExperts);
     model.setExpertsImplementation('dense');
     try {
-      const [prompt] = golden.prompts as [Golden['prompts'][0]];
+      const [prompt] = golden.prompts as [QuantizedGolden['prompts'][0]];
       const running = rowsOf(prompt.input_ids);
       if (name === 'qwen3_vl_moe_fp8')
         await expect(running).rejects.toThrow(/gate_up_proj is a quantized stack/);
       else
         expect(maxDifference((await running).at(-1) as Float32Array, prompt.logits_last)).toBeLessThan(
-          LOGITS,
+          QUANTIZED_LOGITS,
         );
     } finally {
       model.setExpertsImplementation('grouped_mm');

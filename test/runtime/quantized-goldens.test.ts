@@ -9,21 +9,11 @@ import { openCheckpoint } from '../../src/safetensors/checkpoint.ts';
 import type { TensorInfo } from '../../src/safetensors/types.ts';
 import type { QuantizedTensor } from '../../src/weights/quantized-tensor.ts';
 import { readJson } from '../helpers/goldens.ts';
+import { type Dequantized, QUANTIZED_FOLDER } from '../helpers/quantized-goldens.ts';
 
 /** A part by its suffix, or by the first of several that there is. */
 type Parts = (...suffixes: string[]) => TensorInfo;
 type Storage = Omit<QuantizedTensor, 'name' | 'shape'>;
-
-interface Dequantized {
-  weight: string;
-  shape: number[];
-  exact: boolean;
-  sha256: string;
-  first4: number[];
-  last4: number[];
-  sum: number;
-  l2: number;
-}
 
 const nvfp4 = (part: Parts, weight: string): Pick<QuantizedTensor, 'codes' | 'scales'> => ({
   codes: { tensor: part(weight), type: 'float4_e2m1', bits: 4, order: 'rows' },
@@ -208,7 +198,7 @@ function bytesOf(values: Float32Array): Uint8Array {
 }
 
 describe.each(Object.keys(STORAGES))('%s', (format) => {
-  const folder = join(import.meta.dirname, '../fixtures/goldens/quantized', format);
+  const folder = join(QUANTIZED_FOLDER, format);
   const { dequantized } = readJson<{ dequantized: Dequantized[] }>(folder, 'expected.json');
 
   it('gives the float32 values that its formula says', async () => {

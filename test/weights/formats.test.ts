@@ -1,6 +1,5 @@
 /** Every spelling of quantized weights, read by its tensors and settings, against values of independent dequantizers. */
 import { createHash } from 'node:crypto';
-import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { matchWeights } from '../../src/auto/check-model.ts';
@@ -10,28 +9,15 @@ import { openQuantization } from '../../src/auto/quantization.ts';
 import { resolveRepo } from '../../src/hub/repo/resolve-repo.ts';
 import { openWeightStore } from '../../src/runtime/weight-store.ts';
 import { readJson } from '../helpers/goldens.ts';
-
-const FOLDER = join(import.meta.dirname, '../fixtures/goldens/quantized');
-const NAMES = readdirSync(FOLDER).filter((name) => name.startsWith('qwen'));
-
-interface Dequantized {
-  weight: string;
-  shape: number[];
-  exact: boolean;
-  sha256: string;
-  first4: number[];
-  last4: number[];
-  sum: number;
-  l2: number;
-}
+import { type Dequantized, QUANTIZED_FOLDER, QUANTIZED_MODELS } from '../helpers/quantized-goldens.ts';
 
 async function open(name: string) {
-  const repo = await resolveRepo(join(FOLDER, name));
+  const repo = await resolveRepo(join(QUANTIZED_FOLDER, name));
   const { model, json } = await loadConfig(repo);
   return { model, checkpoint: await openModelCheckpoint(repo, model, await openQuantization(repo, json)) };
 }
 
-describe.each(NAMES)('%s', (name) => {
+describe.each(QUANTIZED_MODELS)('%s', (name) => {
   it('has every tensor that its model needs, and no other', async () => {
     const { model, checkpoint } = await open(name);
     const { report } = matchWeights(model, checkpoint, 'logits');
@@ -41,7 +27,7 @@ describe.each(NAMES)('%s', (name) => {
   });
 
   it('gives the weights that others compute from it', async () => {
-    const { dequantized } = readJson<{ dequantized: Dequantized[] }>(FOLDER, name, 'expected.json');
+    const { dequantized } = readJson<{ dequantized: Dequantized[] }>(QUANTIZED_FOLDER, name, 'expected.json');
     const { checkpoint } = await open(name);
     const { tensors, quantized = new Map() } = checkpoint;
     const store = openWeightStore(tensors.values(), quantized.values());

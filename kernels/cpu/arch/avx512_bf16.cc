@@ -166,9 +166,9 @@ void Dispatch(const TileArgs& args) {
   }
 }
 
-// Two depths of a row panel times kTokens tokens of a packed group.
+// Two depths of kVectors vectors of a panel times kTokens tokens, whose words lie `x_stride` bytes apart.
 template <int kTokens, int kVectors>
-inline __attribute__((always_inline)) void PanelPair(const char* w, const char* x,
+inline __attribute__((always_inline)) void PanelPair(const char* w, const char* x, int64_t x_stride,
                                                      __m512 (&sum)[kTokens][kVectors]) {
   __m512bh row[kVectors];
   SWITCHYARD_UNROLL
@@ -176,10 +176,21 @@ inline __attribute__((always_inline)) void PanelPair(const char* w, const char* 
   SWITCHYARD_UNROLL
   for (int t = 0; t < kTokens; ++t) {
     int pair;
-    __builtin_memcpy(&pair, x + t * kBlock * 2, sizeof(pair));
+    __builtin_memcpy(&pair, x + t * x_stride, sizeof(pair));
     const __m512bh value = reinterpret_cast<__m512bh>(_mm512_set1_epi32(pair));
     SWITCHYARD_UNROLL
     for (int v = 0; v < kVectors; ++v) sum[t][v] = _mm512_dpbf16_ps(sum[t][v], row[v], value);
+  }
+}
+
+// One row of sums a token, `stride` values apart.
+template <int kTokens, int kVectors>
+inline __attribute__((always_inline)) void StoreSums(const __m512 (&sum)[kTokens][kVectors], float* c,
+                                                     int64_t stride) {
+  SWITCHYARD_UNROLL
+  for (int t = 0; t < kTokens; ++t) {
+    SWITCHYARD_UNROLL
+    for (int v = 0; v < kVectors; ++v) _mm512_storeu_ps(c + t * stride + v * 16, sum[t][v]);
   }
 }
 
@@ -201,14 +212,11 @@ inline __attribute__((always_inline)) void RowPanel(const TileArgs& args, const 
   for (; k + kBlock <= args.depth; k += kBlock, x += kTokens * kBlock * 2) {
     ahead.Advance(kPanelRows / kTileRows);
     SWITCHYARD_UNROLL
-    for (int pair = 0; pair < kBlock / 2; ++pair, w += kPairBytes) PanelPair(w, x + pair * 4, sum);
+    for (int pair = 0; pair < kBlock / 2; ++pair, w += kPairBytes)
+      PanelPair(w, x + pair * 4, kBlock * 2, sum);
   }
-  for (; k < args.depth; k += 2, x += 4, w += kPairBytes) PanelPair(w, x, sum);
-  SWITCHYARD_UNROLL
-  for (int t = 0; t < kTokens; ++t) {
-    SWITCHYARD_UNROLL
-    for (int v = 0; v < kVectors; ++v) _mm512_storeu_ps(c + t * args.c_stride + v * 16, sum[t][v]);
-  }
+  for (; k < args.depth; k += 2, x += 4, w += kPairBytes) PanelPair(w, x, kBlock * 2, sum);
+  StoreSums(sum, c, args.c_stride);
 }
 
 template <int kTokens>
@@ -264,24 +272,8 @@ inline __attribute__((always_inline)) void PanelTile(const PanelArgs& args, int6
   }
   const char* x = args.x;
   const char* w = args.w + n * 4;
-  for (int64_t k = 0; k < args.words; ++k, x += 4, w += args.w_stride) {
-    __m512bh row[kVectors];
-    SWITCHYARD_UNROLL
-    for (int v = 0; v < kVectors; ++v) row[v] = LoadPairs(w + v * 64);
-    SWITCHYARD_UNROLL
-    for (int t = 0; t < kTokens; ++t) {
-      int pair;
-      __builtin_memcpy(&pair, x + t * args.x_stride, sizeof(pair));
-      const __m512bh value = reinterpret_cast<__m512bh>(_mm512_set1_epi32(pair));
-      SWITCHYARD_UNROLL
-      for (int v = 0; v < kVectors; ++v) sum[t][v] = _mm512_dpbf16_ps(sum[t][v], row[v], value);
-    }
-  }
-  SWITCHYARD_UNROLL
-  for (int t = 0; t < kTokens; ++t) {
-    SWITCHYARD_UNROLL
-    for (int v = 0; v < kVectors; ++v) _mm512_storeu_ps(c + t * args.c_stride + v * 16, sum[t][v]);
-  }
+  for (int64_t k = 0; k < args.words; ++k, x += 4, w += args.w_stride) PanelPair(w, x, args.x_stride, sum);
+  StoreSums(sum, c, args.c_stride);
 }
 
 template <int kTokens>

@@ -89,6 +89,21 @@ void EveryCode() {
   }
 }
 
+// A code of a byte for every weight, all under one scale; of both only the addresses are kept.
+QuantizedTensor BytesUnderOneScale(const std::vector<unsigned char>& codes, int64_t rows, int64_t cols,
+                                   const float& scale) {
+  QuantizedTensor q;
+  q.rows = rows;
+  q.cols = cols;
+  q.codes = reinterpret_cast<const std::byte*>(codes.data());
+  q.bits = 8;
+  q.row_bytes = cols;
+  q.scales = reinterpret_cast<const std::byte*>(&scale);
+  q.group_rows = rows;
+  q.group_cols = cols;
+  return q;
+}
+
 // Every code of a byte as few tokens meet it.
 void EveryByte() {
   Workspace workspace;
@@ -98,15 +113,7 @@ void EveryByte() {
   for (int64_t i = 0; i < kRows * kCols; ++i)
     codes[static_cast<size_t>(i)] = static_cast<unsigned char>(i / kCols);
   const float scale = 1.0f;
-  QuantizedTensor q;
-  q.rows = kRows;
-  q.cols = kCols;
-  q.codes = reinterpret_cast<const std::byte*>(codes.data());
-  q.bits = 8;
-  q.row_bytes = kCols;
-  q.scales = reinterpret_cast<const std::byte*>(&scale);
-  q.group_rows = kRows;
-  q.group_cols = kCols;
+  QuantizedTensor q = BytesUnderOneScale(codes, kRows, kCols, scale);
   WeightMatrix matrix = {.rows = kRows, .cols = kCols};
   matrix.quantized = &q;
   struct Kind {
@@ -184,16 +191,8 @@ void NanCodes() {
   codes[2 * kCols + 76] = 0x7f;
   codes[8 * kCols] = 0xff;
   const float scale = 1.0f;
-  QuantizedTensor q;
-  q.rows = kRows;
-  q.cols = kCols;
-  q.codes = reinterpret_cast<const std::byte*>(codes.data());
+  QuantizedTensor q = BytesUnderOneScale(codes, kRows, kCols, scale);
   q.type = CodeType::kE4m3;
-  q.bits = 8;
-  q.row_bytes = kCols;
-  q.scales = reinterpret_cast<const std::byte*>(&scale);
-  q.group_rows = kRows;
-  q.group_cols = kCols;
   WeightMatrix matrix = {.rows = kRows, .cols = kCols};
   matrix.quantized = &q;
   for (const char* isa : Isas()) {
