@@ -106,8 +106,10 @@ void WorkerPool::TakeCalls() {
 }
 
 void WorkerPool::Work(Seat& seat) {
-  while (!closing_) {
+  for (;;) {
+    // In this order: the loop after the last is told from the last only by `closing_`, which is set before it.
     const uint64_t seen = LoopOf(ticket_);
+    if (closing_) return;
     TakeCalls();
     seat.Wait([&] { return LoopOf(ticket_) != seen; });
   }

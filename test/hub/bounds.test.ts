@@ -184,6 +184,16 @@ test('a file of settings of a gigabyte is refused before it is fetched', async (
   expect(hub.transfers()).toEqual([]);
 });
 
+test('a file that is announced as empty, under the hash of another, is refused', async () => {
+  for (const [name, headers] of [
+    ['config.json', { 'content-range': 'bytes 0-0/0' }],
+    [WEIGHTS, { 'x-linked-size': '0' }],
+  ] as const) {
+    hub.fault = ({ path }) => (path === name ? { headers } : undefined);
+    await expect(fetchFile(name)).rejects.toThrow(new RegExp(`${name}.* arrived damaged`));
+  }
+});
+
 describe('the name of a blob', () => {
   const blob = (name: string) => join(cache, 'models--acme--tiny-moe/blobs', name);
   const withEtag = (etag: string) => {

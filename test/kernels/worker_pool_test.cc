@@ -101,6 +101,11 @@ void EndsAtAnyTime() {
     if (round % 2 == 0) CheckLoops(pool, round);
     if (round % 3 == 0) LetThemSleep();
   }
+  // Threads may be about to look for the next loop, or not have begun.
+  for (int round = 0; round < 5000; round++) {
+    WorkerPool pool(4, 4);
+    CheckLoops(pool, round % 20);
+  }
 }
 
 }  // namespace

@@ -127,7 +127,8 @@ export class Download {
       } catch (error) {
         if (!(error instanceof DamageError)) throw error;
         await rm(path, { force: true });
-        if (this.#wholes >= WHOLE_FETCHES)
+        // Of an empty file nothing is asked for, so that nothing else comes of asking again.
+        if (this.#wholes >= WHOLE_FETCHES || this.#file.size === 0)
           throw new HubError(`${error.message}. Nothing of it was kept`, { cause: error });
         this.#furthest = 0;
       }
