@@ -14,7 +14,7 @@ import { mediaGolden } from '../helpers/media-goldens.ts';
 const LOGITS = 1e-4;
 const TOKENS = 2;
 const BACKENDS = ['grouped_mm', 'eager', 'batched_mm'];
-/** As `gpu-models.ts` has it. */
+/** As `gpu-models.slow.test.ts` has it. */
 const card = process.env.SWITCHYARD_TEST_DEVICE as LoadOptions['device'];
 
 // The emulator switches threads with ucontext, which only Linux still offers in full.

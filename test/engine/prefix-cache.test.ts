@@ -1,7 +1,5 @@
 /** Prompts that begin as earlier ones did are computed from there on only, and nobody can tell. */
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { loadModel } from '../../src/auto/load-model.ts';
-import type { Engine } from '../../src/engine/engine.ts';
+import { beforeAll, describe, expect, it } from 'vitest';
 import {
   AutoModelForCausalLM,
   AutoModelForImageTextToText,
@@ -9,37 +7,9 @@ import {
   InputError,
   type LoadOptions,
 } from '../../src/index.ts';
-import { CausalLM } from '../../src/model/causal-lm.ts';
-import { useEmulatedGpu } from '../helpers/emulated-gpu.ts';
+import type { CausalLM } from '../../src/model/causal-lm.ts';
 import { goldenModel, maxDifference } from '../helpers/goldens.ts';
-
-const NAME = 'qwen3_moe_c';
-const GREEDY = { doSample: false, repetitionPenalty: 1, eosTokenId: [] };
-const prompt = (length: number, seed: number, vocab = 100) =>
-  Array.from({ length }, (_, i) => (seed * 31 + i * 7) % vocab);
-
-interface Opened {
-  readonly model: CausalLM;
-  readonly engine: Engine;
-}
-
-const opened: CausalLM[] = [];
-afterAll(() => Promise.all(opened.map((model) => model.dispose())));
-async function open(options: object = {}): Promise<Opened> {
-  const parts = await loadModel(goldenModel(NAME), { dtype: 'float32', threads: 2, ...options }, 'logits');
-  const model = new CausalLM(parts);
-  opened.push(model);
-  return { model, engine: parts.engine };
-}
-
-/** The tokens after a prompt, and how many of the prompt did not run. */
-async function generate(model: CausalLM, ids: readonly number[], more: object = {}) {
-  const { sequences, stats } = await model.generate({
-    ...{ inputIds: [ids], maxNewTokens: 8, ...GREEDY },
-    ...more,
-  });
-  return { tokens: sequences[0]?.slice(ids.length) ?? [], cached: stats.cachedTokens };
-}
+import { GREEDY, generate, NAME, open, prompt } from './prefix-cache.ts';
 
 describe('a prompt that begins as an earlier one', () => {
   let cached: CausalLM;
@@ -194,23 +164,4 @@ it('pictures are told apart by what is seen in them, not by their placeholders',
   expect(cached[1]).toBe(0);
   expect(cached[2]).toBeGreaterThan(64);
   await Promise.all([shared.dispose(), alone.dispose()]);
-});
-
-// The emulator switches threads with ucontext, which only Linux still offers in full.
-describe.skipIf(process.platform !== 'linux')('on an emulated GPU', () => {
-  useEmulatedGpu();
-
-  it('prefixes are shared and copied there, beside recorded steps', async () => {
-    const { model } = await open({ device: 'cuda' });
-    const { model: alone } = await open({ prefixCache: false });
-    await model.compile({ mode: 'reduce-overhead' });
-    const base = prompt(66, 9);
-    for (const common of [66, 65]) {
-      const ids = [...base.slice(0, common), ...prompt(34, common)];
-      const [a, b] = [await generate(model, ids), await generate(alone, ids)];
-      expect(a.tokens).toEqual(b.tokens);
-      expect(a.cached).toBe(common === 66 ? 0 : common);
-    }
-    expect(model.executionStats.graphs?.replays).toBeGreaterThan(0);
-  });
 });
