@@ -107,7 +107,7 @@ void WorkerPool::TakeCalls() {
 
 void WorkerPool::Work(Seat& seat) {
   for (;;) {
-    // In this order: the loop after the last is told from the last only by `closing_`, which is set before it.
+    // In this order: who has seen the number that closing takes sees `closing_` too, which is set before it.
     const uint64_t seen = LoopOf(ticket_);
     if (closing_) return;
     TakeCalls();
