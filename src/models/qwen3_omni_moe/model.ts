@@ -3,13 +3,14 @@ import { Scope } from '../../nn/scope.ts';
 import { type Architecture, type MediaPart, type Model, TOKEN_TYPES } from '../architecture.ts';
 import { fieldError, layerCount, parseConfig, size, tokenId, width } from '../config.ts';
 import { type Config, parseQwen3Vl } from '../qwen3_vl_moe/config.ts';
-import { mediaPart } from '../qwen3_vl_moe/media-part.ts';
+import { mediaPart, still } from '../qwen3_vl_moe/media-part.ts';
 import { AXES, conditionalLm, PREFIX, TOWER } from '../qwen3_vl_moe/model.ts';
+import { mropePositions } from '../qwen3_vl_moe/positions.ts';
 import { textFields } from '../text-config.ts';
 import { describeText } from '../text-model.ts';
 import { parseAudio } from './audio-config.ts';
-import { omniPositions } from './positions.ts';
 import { soundPart } from './sound-part.ts';
+import { timedVideos } from './timed-videos.ts';
 
 /** HF `Qwen3OmniMoeTextConfig`. */
 const textSchema = z.object({
@@ -66,11 +67,10 @@ function thinkerModel(json: unknown, file: string, modelType: string): Model {
   return { ...model, build: (graph, variant) => conditionalLm(new Scope(graph, variant), config, model) };
 }
 
-/** Pictures as Qwen3-VL sees them, and sound; positions have their own rule. */
+/** Pictures as Qwen3-VL sees them, videos with a clock in their positions, and sound. */
 function media(config: Config, json: unknown, file: string): MediaPart {
   const seeing = mediaPart(config, TOWER);
   const thinker = parseConfig(thinkerSchema, json, file);
-  const rule = { merge: config.vision.spatial_merge_size, perSecond: thinker.position_id_per_seconds };
   return {
     ...seeing,
     sound: soundPart(parseAudio(thinker.audio_config, file, config.text.hidden_size), AUDIO_TOWER),
@@ -79,7 +79,11 @@ function media(config: Config, json: unknown, file: string): MediaPart {
       return types.map((type, i) => (ids[i] === thinker.audio_token_id ? TOKEN_TYPES.audio : type));
     },
     timedVideos: true,
-    positions: (types, grids) => omniPositions(types, grids, rule),
+    positions(types, grids) {
+      const videos = timedVideos(grids, thinker.position_id_per_seconds);
+      const visuals = { images: grids.images.map(still), videos };
+      return mropePositions(types, visuals, config.vision.spatial_merge_size);
+    },
   };
 }
 

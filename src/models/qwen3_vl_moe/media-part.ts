@@ -1,7 +1,8 @@
+import type { Grid } from '../../media/types.ts';
 import { Scope } from '../../nn/scope.ts';
 import type { MediaPart } from '../architecture.ts';
 import { tokenTypes } from './placeholders.ts';
-import { mropePositions } from './positions.ts';
+import { mropePositions, type Visual } from './positions.ts';
 import { buildVisionTower } from './vision.ts';
 import type { VisionConfig } from './vision-config.ts';
 import { towerFeeds } from './vision-feeds.ts';
@@ -21,13 +22,19 @@ export function mediaPart({ vision, imageTokenId, videoTokenId }: MediaConfig, t
     patchValues: in_channels * temporal_patch_size * patch_size ** 2,
     tokensOf: ([time, height, width]) => (time * height * width) / merge ** 2,
     tokenTypes: (row) => tokenTypes([row], ids)[0] ?? [],
-    positions(types, { images, videos }) {
-      const grids = { imageGridThw: images, videoGridThw: videos, spatialMergeSize: merge };
-      const { positionIds, ropeDeltas } = mropePositions({ mmTokenTypeIds: [types], ...grids });
-      const axis = (n: number) => positionIds.subarray(n * types.length, (n + 1) * types.length);
-      return { positions: [axis(0), axis(1), axis(2)], delta: ropeDeltas[0] as number };
-    },
+    positions: (types, { images, videos }) =>
+      mropePositions(types, { images: images.map(still), videos: videos.flatMap(framesOf) }, merge),
     buildTower: (graph, target) => buildVisionTower(new Scope(graph, target, tower), vision),
     towerFeeds: (pixels, grid) => towerFeeds(pixels, grid, vision),
   };
+}
+
+/** A picture among the tokens of a prompt. */
+export function still(grid: Grid): Visual {
+  return { grid, step: 0 };
+}
+
+/** Each pair of frames of a clip is a picture of its own: its time stands before it as text. */
+function framesOf([time, height, width]: Grid): Visual[] {
+  return Array.from({ length: time }, () => still([1, height, width]));
 }

@@ -1,80 +1,91 @@
 import { describe, expect, it } from 'vitest';
 import { InputError } from '../../../src/errors.ts';
-import { type MropePositions, mropePositions } from '../../../src/models/qwen3_vl_moe/positions.ts';
-import { golden } from './goldens.ts';
+import type { Grid } from '../../../src/media/types.ts';
+import type { MediaGrids, MediaPart } from '../../../src/models/architecture.ts';
+import { qwen3_omni_moe } from '../../../src/models/qwen3_omni_moe/model.ts';
+import { qwen3_vl_moe } from '../../../src/models/qwen3_vl_moe/model.ts';
+import { goldenModel, readJson } from '../../helpers/goldens.ts';
+import type { GoldenPrompt } from './goldens.ts';
 
-/** [3][batch][sequence] as nested lists. */
-function nested({ positionIds, dims: [axes, batch, sequence] }: MropePositions): number[][][] {
-  return Array.from({ length: axes }, (_, axis) =>
-    Array.from({ length: batch }, (_, row) => {
-      const from = (axis * batch + row) * sequence;
-      return [...positionIds.subarray(from, from + sequence)];
-    }),
-  );
+const ARCHITECTURES = { qwen3_vl_moe_e: qwen3_vl_moe, qwen3_omni_moe_l: qwen3_omni_moe };
+type Name = keyof typeof ARCHITECTURES;
+
+/** What a golden checkpoint has for pictures; blocks of 2 x 2 patches make a token. */
+function mediaOf(name: Name): MediaPart {
+  const { media } = ARCHITECTURES[name].parse(readJson(goldenModel(name), 'config.json'), 'config.json');
+  if (!media) throw new Error(`${name} does not see`);
+  return media;
 }
 
-describe('mropePositions', () => {
-  it.each(golden.prompts)('places prompt $name as the reference', (prompt) => {
-    const result = mropePositions({
-      mmTokenTypeIds: [prompt.mm_token_type_ids],
-      imageGridThw: prompt.image_grid_thw,
-      spatialMergeSize: 2,
+/** Positions in plain lists. */
+function place(name: Name, types: readonly number[], grids: Partial<MediaGrids> = {}) {
+  const { positions, delta } = mediaOf(name).positions(types, { images: [], videos: [], ...grids });
+  return { positions: positions.map((axis) => [...axis]), delta };
+}
+
+describe.each(Object.keys(ARCHITECTURES) as Name[])('positions of %s', (name) => {
+  const { prompts } = readJson<{ prompts: GoldenPrompt[] }>(goldenModel(name), 'expected.json');
+
+  it.each(prompts)('are those of the reference: $name', (prompt) => {
+    const types = mediaOf(name).tokenTypes(prompt.input_ids);
+    expect(place(name, types, { images: prompt.image_grid_thw })).toEqual({
+      positions: prompt.position_ids,
+      delta: prompt.rope_delta,
     });
-    expect(nested(result).map((axis) => axis[0])).toEqual(prompt.position_ids);
-    expect(result.ropeDeltas).toEqual([prompt.rope_delta]);
   });
 
-  it.each(golden.batches)('places left-padded rows $rows as the reference', (batch) => {
-    const result = mropePositions({
-      mmTokenTypeIds: batch.mm_token_type_ids,
-      attentionMask: batch.attention_mask,
-      imageGridThw: batch.image_grid_thw,
-      spatialMergeSize: 2,
+  it('tell pictures apart that follow each other without text', () => {
+    const images: Grid[] = [
+      [1, 4, 4],
+      [1, 2, 2],
+    ];
+    expect(place(name, [1, 1, 1, 1, 1], { images })).toEqual({
+      positions: [
+        [0, 0, 0, 0, 2],
+        [0, 0, 1, 1, 2],
+        [0, 1, 0, 1, 2],
+      ],
+      delta: -2,
     });
-    expect(nested(result)).toEqual(batch.position_ids);
-    expect(result.ropeDeltas).toEqual(batch.rope_deltas);
   });
 
-  it('treats each temporal patch of a video as a picture', () => {
-    const result = mropePositions({
-      mmTokenTypeIds: [[0, 2, 2, 0, 2, 2, 0]],
-      videoGridThw: [[2, 2, 4]],
-      spatialMergeSize: 2,
-    });
-    expect(nested(result).map((axis) => axis[0])).toEqual([
+  it('refuse token types and grids that do not fit together', () => {
+    const tried = (types: number[], images: Grid[]) => () => place(name, types, { images });
+    expect(tried([0, 1, 1], [])).toThrow(/the prompt has image tokens but no grid is left/);
+    expect(tried([0, 1, 1, 0], [[1, 4, 4]])).toThrow(
+      /2 image tokens in a row where a grid of 1 x 4 x 4 patches needs 4/,
+    );
+    expect(tried([0, 1, 1], [[1, 4, 4]])).toThrow(/2 image tokens in a row/);
+    expect(tried([0, 0], [[1, 4, 4]])).toThrow(/1 image grids have no tokens/);
+    expect(tried([0, 7], [])).toThrow(/token type 7 is none of 0 \(text\)/);
+    expect(tried([0, 1], [])).toThrow(InputError);
+  });
+});
+
+it('positions of Qwen3-VL treat each pair of frames of a video as a picture', () => {
+  expect(place('qwen3_vl_moe_e', [0, 2, 2, 0, 2, 2, 0], { videos: [[2, 2, 4]] })).toEqual({
+    positions: [
       [0, 1, 1, 3, 4, 4, 6],
       [0, 1, 1, 3, 4, 4, 6],
       [0, 1, 2, 3, 4, 5, 6],
-    ]);
-    expect(result.ropeDeltas).toEqual([0]);
+    ],
+    delta: 0,
   });
+});
 
-  it('tells pictures apart that follow each other without text', () => {
-    const result = mropePositions({
-      mmTokenTypeIds: [[1, 1, 1, 1, 1]],
-      imageGridThw: [
-        [1, 4, 4],
-        [1, 2, 2],
-      ],
-      spatialMergeSize: 2,
-    });
-    expect(nested(result).map((axis) => axis[0])).toEqual([
-      [0, 0, 0, 0, 2],
-      [0, 0, 1, 1, 2],
-      [0, 1, 0, 1, 2],
-    ]);
-    expect(result.ropeDeltas).toEqual([-2]);
-  });
-
-  it('refuses token types and grids that do not fit together', () => {
-    const place = (types: number[], grids: [number, number, number][]) => () =>
-      mropePositions({ mmTokenTypeIds: [types], imageGridThw: grids, spatialMergeSize: 2 });
-    expect(place([0, 1, 1], [])).toThrow(/row 0 has image tokens but no grid is left/);
-    expect(place([0, 1, 1, 0], [[1, 4, 4]])).toThrow(
-      /2 image tokens in a row where a grid of 4 x 4 patches needs 4/,
-    );
-    expect(place([0, 0], [[1, 4, 4]])).toThrow(/1 image grids have no tokens/);
-    expect(place([0, 7], [])).toThrow(/token type 7 is none of 0 \(text\)/);
-    expect(place([0, 1], [])).toThrow(InputError);
+it('positions of Qwen3-Omni keep a video together, its frames apart by the time between them', () => {
+  const { thinker_config: thinker } = readJson<{ thinker_config: { position_id_per_seconds: number } }>(
+    goldenModel('qwen3_omni_moe_l'),
+    'config.json',
+  );
+  const step = thinker.position_id_per_seconds;
+  const grids: Partial<MediaGrids> = { videos: [[2, 2, 4]], secondsPerGrid: [1] };
+  expect(place('qwen3_omni_moe_l', [0, 2, 2, 2, 2, 0], grids)).toEqual({
+    positions: [
+      [0, 1, 1, 1 + step, 1 + step, 2 + step],
+      [0, 1, 1, 1, 1, 2 + step],
+      [0, 1, 2, 1, 2, 2 + step],
+    ],
+    delta: 2 + step - 5,
   });
 });

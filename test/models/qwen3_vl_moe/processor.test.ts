@@ -4,7 +4,7 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { InputError, TokenizerError } from '../../../src/errors.ts';
 import type { VideoInput } from '../../../src/media/types.ts';
 import { processImages, processVideos } from '../../../src/models/qwen3_vl_moe/image-processor.ts';
-import { mropePositions } from '../../../src/models/qwen3_vl_moe/positions.ts';
+import { qwen3_vl_moe } from '../../../src/models/qwen3_vl_moe/model.ts';
 import { loadProcessor, type Processor } from '../../../src/models/qwen3_vl_moe/processor.ts';
 import { loadTokenizer } from '../../../src/tokenizer/load-tokenizer.ts';
 import type { Tokenizer } from '../../../src/tokenizer/tokenizer.ts';
@@ -183,10 +183,11 @@ describe('videos', () => {
     expect(inputs.pixelValuesVideos?.dims).toEqual([48, 1536]);
     const digest = createHash('sha256').update(bytesOf(inputs.pixelValuesVideos?.data)).digest('hex');
     expect(digest.slice(0, 16)).toBe(expected.digest);
-    const positions = mropePositions({ ...inputs, spatialMergeSize: 2 });
-    const width = positions.positionIds.subarray(2 * expected.ids.length);
-    expect([...width.subarray(32, 40)]).toEqual(expected.widthPositions);
-    expect(positions.ropeDeltas).toEqual([expected.delta]);
+    const model = qwen3_vl_moe.parse(JSON.parse(readFileSync(`${FOLDER}config.json`, 'utf8')), 'config.json');
+    const grids = { images: [], videos: inputs.videoGridThw ?? [] };
+    const placed = model.media?.positions(inputs.mmTokenTypeIds[0] as number[], grids);
+    expect([...(placed?.positions[2]?.subarray(32, 40) ?? [])]).toEqual(expected.widthPositions);
+    expect(placed?.delta).toBe(expected.delta);
   });
 
   it('stand beside pictures in one prompt', async () => {
