@@ -12,8 +12,9 @@ export class Turns {
   take<T>(work: () => Promise<T>, signal?: AbortSignal, what = 'the call'): Promise<T> {
     const before = this.#last;
     const turn = unlessAborted(signal, what, before).then(work);
-    // Whoever leaves the queue early must not let the next one overlap with what came before both.
-    this.#last = Promise.allSettled([before, turn]);
+    // Whoever leaves the queue early must not let the next one overlap with what came before both. Results are let go: those of all
+    // turns would otherwise hang together, each array in the next.
+    this.#last = Promise.allSettled([before, turn]).then(() => {});
     return turn;
   }
 }

@@ -77,10 +77,15 @@ export async function readKept(
 
 /**
  * Keeps weights, all or nothing: they appear in the folder once they are complete.
+ * @param wanted what is to be in the file; another process may put it there first
  * @param write writes the file of weights to a path
  * @throws EngineError where the disk lacks room or cannot be written
  */
-export async function keep(what: KeptWeights, write: (path: string) => Promise<void>): Promise<void> {
+export async function keep(
+  what: KeptWeights,
+  wanted: readonly NewTensor[],
+  write: (path: string) => Promise<void>,
+): Promise<void> {
   const { folder, ...rest } = what;
   const partial = await partialPath(folder);
   await removeLeftovers(keptFolder());
@@ -89,24 +94,36 @@ export async function keep(what: KeptWeights, write: (path: string) => Promise<v
     await checkRoom(partial, what.bytes, REMEDY);
     await write(join(partial, WEIGHTS));
     await writeFile(join(partial, ABOUT), `${JSON.stringify({ version: VERSION, ...rest })}\n`);
-    await putInPlace(partial, folder);
+    await putInPlace(partial, folder, async () => (await readKept(folder, wanted)) !== undefined);
   } catch (error) {
     await rm(partial, { recursive: true, force: true }).catch(() => {});
     throw inWords(error, partial, what.bytes, REMEDY);
   }
 }
 
-/** What is there is of no use, or another process has just put the same there; Windows lets nobody move it while that uses it. */
-async function putInPlace(partial: string, folder: string): Promise<void> {
+/** How systems refuse to put a folder where something is. */
+const IS_THERE = /^(ENOTEMPTY|EEXIST|ENOTDIR)$/;
+
+/** Another process may have just put the same there, and use it; what else is there is of no use. */
+async function putInPlace(partial: string, folder: string, isThere: () => Promise<boolean>): Promise<void> {
   const former = `${partial}.former`;
-  try {
-    await rename(folder, former);
-  } catch (error) {
-    if (isInUse(error)) return rm(partial, { recursive: true, force: true });
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+  const discard = () => rm(partial, { recursive: true, force: true });
+  for (;;) {
+    try {
+      return await replaceFile(partial, folder);
+    } catch (error) {
+      if (!IS_THERE.test((error as NodeJS.ErrnoException).code ?? '') && !isInUse(error)) throw error;
+    }
+    if (await isThere()) return discard();
+    try {
+      await rename(folder, former);
+    } catch (error) {
+      // Windows lets nobody move what somebody uses.
+      if (isInUse(error)) return discard();
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    }
+    await rm(former, { recursive: true, force: true });
   }
-  await replaceFile(partial, folder);
-  await rm(former, { recursive: true, force: true });
 }
 
 /** Everything that is kept, by model. */

@@ -27,7 +27,7 @@ export async function narrowCheckpoint(
   const wanted = units.flatMap(({ tensors }) => tensors);
   if (!(await readKept(folder, wanted))) {
     const { bytes } = layOutUnits(units);
-    await keep({ folder, bytes, model: id, scheme: 'float64 as float32' }, (path) =>
+    await keep({ folder, bytes, model: id, scheme: 'float64 as float32' }, wanted, (path) =>
       writeUnits(path, units, { threads, signal }),
     );
   }

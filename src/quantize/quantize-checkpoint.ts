@@ -45,7 +45,7 @@ export async function quantizeCheckpoint(
       const { bytes } = layOutUnits(units);
       const progress = meter(folder, bytes, options);
       progress(0);
-      await keep({ folder, bytes, model: options.id, scheme: describeScheme(scheme) }, (path) =>
+      await keep({ folder, bytes, model: options.id, scheme: describeScheme(scheme) }, wanted, (path) =>
         writeUnits(path, units, { ...options, onBytes: progress }),
       );
       progress(bytes);

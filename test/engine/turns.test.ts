@@ -1,3 +1,5 @@
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { describe, expect, it } from 'vitest';
 import { Turns } from '../../src/engine/turns.ts';
 import { AbortError } from '../../src/errors.ts';
@@ -56,5 +58,19 @@ describe('turns', () => {
     first.end();
     await Promise.all([before, after]);
     expect([ran, last]).toEqual([false, true]);
+  });
+
+  it('do not keep what came of them', async () => {
+    const turns = new Turns();
+    const results: WeakRef<object>[] = [];
+    for (let turn = 0; turn < 3; turn++)
+      results.push(new WeakRef(await turns.take(async () => ({ logits: new Float32Array(1000) }))));
+    await turns.take(async () => {});
+    setFlagsFromString('--expose-gc');
+    const collect = runInNewContext('gc') as () => void;
+    // What a reference has been asked for lives until the event loop has turned.
+    await new Promise((resolve) => setImmediate(resolve));
+    collect();
+    expect(results.map((result) => result.deref())).toEqual([undefined, undefined, undefined]);
   });
 });

@@ -1,8 +1,9 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
+import { existsSync, readdirSync, readlinkSync } from 'node:fs';
 import { mkdir, readFile, readlink, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { Worker } from 'node:worker_threads';
 import { beforeEach, expect, test } from 'vitest';
 import { AbortError } from '../../src/errors.ts';
 import { withLock } from '../../src/hub/cache/lock.ts';
@@ -62,6 +63,27 @@ test.skipIf(process.platform !== 'linux')(
     expect(await withLock(path, undefined, async () => 'mine')).toBe('mine');
   },
 );
+
+// Only Linux tells threads from their process.
+test.skipIf(process.platform !== 'linux')('is taken over from a worker that was terminated', async () => {
+  const worker = new Worker('setInterval(() => {}, 1000)', { eval: true });
+  await once(worker, 'online');
+  const mine = readlinkSync('/proc/thread-self');
+  const others = readdirSync('/proc/self/task').filter((thread) => !mine.endsWith(`/${thread}`));
+  await worker.terminate();
+  const left = new Set(readdirSync('/proc/self/task'));
+  const thread = Number(others.find((one) => !left.has(one)));
+  expect(thread).toBeGreaterThan(0);
+  await leave({ ...(await ownerOf(path)), thread });
+  const abort = new AbortController();
+  const wanted = withLock(
+    path,
+    abort.signal,
+    async () => 'mine',
+    () => abort.abort(),
+  );
+  expect(await wanted).toBe('mine');
+});
 
 test('is waited for while its owner lives, and the wait can be ended', async () => {
   const abort = new AbortController();

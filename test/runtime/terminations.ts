@@ -54,6 +54,9 @@ const MAIN = `
     }
   };
   await Promise.all([lane(), lane(), lane()]);
+  // Nothing that they held is in anybody's way.
+  const { AutoModelForCausalLM } = await import(library);
+  await (await AutoModelForCausalLM.fromPretrained('acme/demo', { forceDownload: true })).dispose();
 `;
 
 /**

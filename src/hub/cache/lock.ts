@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { readlinkSync } from 'node:fs';
 import { lstat, lutimes, readFile, readlink, rename, symlink, unlink, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { dirname } from 'node:path';
@@ -18,20 +19,26 @@ const AS_FILE = process.platform === 'win32';
 /** And it refuses a name for a moment after its file was removed while somebody read it. */
 const REFUSALS = AS_FILE ? 20 : 0;
 
-/** Who holds a lock, enough to tell a living owner from a killed one whose process id was given away again. */
+/**
+ * Who holds a lock, enough to tell a living owner from a killed one whose process id was given away again, and from a worker that was
+ * terminated in a process that lives on.
+ */
 interface Owner {
   host: string;
   /** Process id namespace; ids of another container mean nothing here. */
   namespace: string;
   pid: number;
+  /** The system's id of the thread; that of the process where the system does not say. */
+  thread: number;
+  /** When the thread started. */
   started: string;
   nonce: string;
 }
 
 /**
  * Runs `work` while this process alone holds a lock. The lock is a symlink whose target names its owner: created in one
- * step, contents included; where the disk has no symlinks, a file. A lock left by a killed process is taken over; so is one
- * of another machine that no longer beats. A living owner is waited for.
+ * step, contents included; where the disk has no symlinks, a file. A lock left by a killed process or a terminated worker is taken
+ * over; so is one of another machine that no longer beats. A living owner is waited for.
  *
  * @param work is told whether the lock is held: where none can be written, it goes on without
  * @param onWait is told once of the process that is waited for
@@ -43,7 +50,7 @@ export async function withLock<T>(
   work: (locked: boolean) => Promise<T>,
   onWait?: (owner: number) => void,
 ): Promise<T> {
-  const own = JSON.stringify(await thisProcess());
+  const own = JSON.stringify(await thisThread());
   if (!(await acquire(path, own, signal, onWait))) return work(false);
   const heartbeat = setInterval(() => lutimes(path, new Date(), new Date()).catch(() => {}), HEARTBEAT_MS);
   heartbeat.unref();
@@ -132,12 +139,13 @@ async function remove(path: string, judged: string): Promise<void> {
 
 async function isAbandoned(holder: string, silentMs: number): Promise<boolean> {
   const owner = parseOwner(holder);
-  const self = await thisProcess();
+  const self = await thisThread();
   if (owner === undefined || owner.host !== self.host || owner.namespace !== self.namespace) {
     return silentMs > SILENT_MS;
   }
   if (!isAlive(owner.pid)) return true;
-  const started = await startTime(owner.pid);
+  const started = await startTime(owner.pid, owner.thread ?? owner.pid);
+  if (started === 'ended') return true;
   if (started === '' || owner.started === '') return silentMs > SILENT_MS;
   return started !== owner.started;
 }
@@ -151,19 +159,33 @@ function parseOwner(text: string): Owner | undefined {
   }
 }
 
-async function thisProcess(): Promise<Owner> {
+async function thisThread(): Promise<Owner> {
+  const thread = threadId();
   return {
     host: hostname(),
     namespace: await readlink('/proc/self/ns/pid').catch(() => ''),
     pid: process.pid,
-    started: await startTime(process.pid),
+    thread,
+    started: await startTime(process.pid, thread),
     nonce: randomUUID(),
   };
 }
 
-/** Start of a process in clock ticks since boot (proc(5), stat, field 22), or '' where the system does not say. */
-async function startTime(pid: number): Promise<string> {
-  const text = await readFile(`/proc/${pid}/stat`, 'latin1').catch(() => '');
+/** Asked synchronously, because everything else is read on other threads. */
+function threadId(): number {
+  try {
+    return Number(/\d+$/.exec(readlinkSync('/proc/thread-self'))?.[0] ?? process.pid);
+  } catch {
+    return process.pid;
+  }
+}
+
+const statOf = (folder: string) => readFile(`${folder}/stat`, 'latin1').catch(() => '');
+
+/** Start of a thread in clock ticks since boot (proc(5), stat, field 22), 'ended', or '' where the system does not say. */
+async function startTime(pid: number, thread: number): Promise<string> {
+  const text = await statOf(`/proc/${pid}/task/${thread}`);
+  if (text === '') return (await statOf(`/proc/${pid}`)) === '' ? '' : 'ended';
   const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
   // A zombie has ended; its parent just has not looked.
   return fields[0] === 'Z' ? 'ended' : (fields[19] ?? '');
