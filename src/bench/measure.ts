@@ -1,6 +1,6 @@
 /** Times a loaded model through the interface generation uses. Its generation_config.json has no say here. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Decoding, Generator } from '../generation/types.ts';
+import type { Decoding, Generator, RowRouting } from '../generation/types.ts';
 import { type MemoryUse, memoryUse } from './memory.ts';
 import { RandomIds } from './random-ids.ts';
 import { median } from './statistics.ts';
@@ -29,6 +29,10 @@ export interface Plan {
   readonly prompts: readonly number[];
   /** Tokens to decode; 0 leaves decoding out. */
   readonly newTokens: number;
+  /** Numbers of requests that decode at a time. */
+  readonly requests: readonly number[];
+  /** Whether the model has experts, of which requests share some. */
+  readonly routed: boolean;
   readonly runs: number;
   /** Also times a pass after a rest, for each prompt length. */
   readonly cold: boolean;
@@ -49,13 +53,21 @@ export interface PrefillTimes {
   readonly cold: number[];
 }
 
+/** Decoding by some requests at a time, an entry a run. */
+export interface DecodeTimes {
+  /** Median milliseconds from one token of a request to its next. */
+  readonly ms: number[];
+  /** Experts that a step reads, in multiples of those of one token. */
+  readonly expertsRead: number[];
+}
+
 /** Measurements of one candidate, an entry a run. */
 export interface Samples {
   readonly name: string;
   /** By prompt length. */
   readonly prefill: ReadonlyMap<number, PrefillTimes>;
-  /** Median milliseconds from one token to the next. */
-  readonly decode: number[];
+  /** By requests at a time. */
+  readonly decode: ReadonlyMap<number, DecodeTimes>;
   /** After decoding. */
   readonly memory: MemoryUse[];
 }
@@ -66,7 +78,9 @@ export async function measure(generator: Generator, plan: Plan): Promise<Samples
   const samples = plan.candidates.map(({ name }) => ({
     name,
     prefill: new Map(plan.prompts.map((tokens): [number, PrefillTimes] => [tokens, { warm: [], cold: [] }])),
-    decode: [] as number[],
+    decode: new Map(
+      plan.requests.map((requests): [number, DecodeTimes] => [requests, { ms: [], expertsRead: [] }]),
+    ),
     memory: [] as MemoryUse[],
   }));
   const stopwatch = new Stopwatch(generator, plan.signal);
@@ -94,12 +108,19 @@ export async function measure(generator: Generator, plan: Plan): Promise<Samples
     }
     if (plan.newTokens === 0) continue;
     await plan.gauge?.();
-    const prompt = ids.take(DECODE_PROMPT);
-    await each(async ({ name, experts }, { decode, memory }) => {
-      step(`${name}, ${plan.newTokens} new tokens`);
-      decode.push(median(await stopwatch.decode(prompt, plan.newTokens, experts)));
-      memory.push({ ...memoryUse(), ...(plan.gpuMemory && { gpu: plan.gpuMemory() }) });
-    });
+    for (const requests of plan.requests) {
+      const prompts = Array.from({ length: requests }, () => ids.take(DECODE_PROMPT));
+      step(`experts that ${requests} requests go to`);
+      const shares = plan.routed && requests > 1;
+      const expertsRead = shares ? await stopwatch.expertsRead(prompts, plan.newTokens) : 1;
+      await each(async ({ name, experts }, { decode, memory }) => {
+        step(`${name}, ${plan.newTokens} new tokens of ${requests} requests`);
+        const times = decode.get(requests) as DecodeTimes;
+        times.ms.push(median(await stopwatch.decode(prompts, plan.newTokens, experts)));
+        times.expertsRead.push(expertsRead);
+        memory.push({ ...memoryUse(), ...(plan.gpuMemory && { gpu: plan.gpuMemory() }) });
+      });
+    }
   }
   return samples;
 }
@@ -125,7 +146,7 @@ async function warmUp(
       await stopwatch.prefill(rows, first.experts);
     }
   }
-  for (const { experts } of candidates) await stopwatch.decode(ids.take(2), 1, experts);
+  for (const { experts } of candidates) await stopwatch.decode([ids.take(2)], 1, experts);
 }
 
 function passes(tokens: number): number {
@@ -144,43 +165,94 @@ class Stopwatch {
 
   /** Milliseconds from prompts of one length to the first new token. */
   prefill(prompts: readonly (readonly number[])[], experts: Candidate['experts']): Promise<number> {
-    return this.#decoding(prompts, 0, experts, async (decoding) => {
+    return this.#open([{ prompts, newTokens: 0, experts }], async ([decoding]) => {
       const started = performance.now();
       await decoding.prefill(1, this.#signal);
       return performance.now() - started;
     });
   }
 
-  /** Milliseconds from each token to the next; the first token, which the prompt gives, begins the first interval. */
-  decode(prompt: readonly number[], count: number, experts: Candidate['experts']): Promise<number[]> {
-    return this.#decoding([prompt], count, experts, async (decoding) => {
-      const intervals: number[] = [];
-      let { top } = await decoding.prefill(1, this.#signal);
-      for (let i = 0; i < count; i++) {
-        const started = performance.now();
-        ({ top } = await decoding.step([0], [[top.ids[0] as number]], 1, this.#signal));
-        intervals.push(performance.now() - started);
-      }
-      return intervals;
+  /**
+   * Milliseconds from each token of each of some requests at a time to its next; the first token, which the prompt gives, begins the first
+   * interval.
+   */
+  async decode(
+    prompts: readonly (readonly number[])[],
+    newTokens: number,
+    experts: Candidate['experts'],
+  ): Promise<number[]> {
+    const requests = prompts.map((prompt) => ({ prompts: [prompt], newTokens, experts }));
+    return this.#open(requests, async (decodings) => {
+      // All prompts first: none is to share a pass with another request's token.
+      const scores = await Promise.all(decodings.map((decoding) => decoding.prefill(1, this.#signal)));
+      const first = scores.map(({ top }) => top.ids[0] as number);
+      const intervals = await Promise.all(
+        decodings.map((decoding, i) => this.#steps(decoding, first[i] as number, newTokens)),
+      );
+      return intervals.flat();
     });
   }
 
-  async #decoding<T>(
-    prompts: readonly (readonly number[])[],
-    newTokens: number,
-    expertsImplementation: Candidate['experts'],
-    use: (decoding: Decoding) => Promise<T>,
+  async #steps(decoding: Decoding, first: number, count: number): Promise<number[]> {
+    const intervals: number[] = [];
+    for (let token = first; intervals.length < count; ) {
+      const started = performance.now();
+      const { top } = await decoding.step([0], [[token]], 1, this.#signal);
+      intervals.push(performance.now() - started);
+      token = top.ids[0] as number;
+    }
+    return intervals;
+  }
+
+  /** How many experts a step reads that decodes a token of every prompt, in multiples of those of one token. */
+  expertsRead(prompts: readonly (readonly number[])[], newTokens: number): Promise<number> {
+    return this.#open([{ prompts, newTokens, returnRoutedExperts: true }], async ([decoding]) => {
+      const rows = prompts.map((_, row) => row);
+      let { top } = await decoding.prefill(1, this.#signal);
+      for (let i = 0; i < newTokens; i++) {
+        const tokens = rows.map((row) => [top.ids[row * top.count] as number]);
+        ({ top } = await decoding.step(rows, tokens, 1, this.#signal));
+      }
+      const routing = (row: number) => decoding.routing?.(row, DECODE_PROMPT + newTokens) as RowRouting;
+      return multiplesRead(rows.map(routing), DECODE_PROMPT);
+    });
+  }
+
+  /** Opens requests, and closes them after use. */
+  async #open<T>(
+    requests: readonly {
+      readonly prompts: readonly (readonly number[])[];
+      readonly newTokens: number;
+      readonly experts?: Candidate['experts'];
+      readonly returnRoutedExperts?: boolean;
+    }[],
+    use: (decodings: [Decoding, ...Decoding[]]) => Promise<T>,
   ): Promise<T> {
     this.#signal?.throwIfAborted();
-    const decoding = await this.#generator.openDecoding({
-      prompts: prompts.map((ids) => ({ ids })),
-      newTokens,
-      expertsImplementation,
-    });
+    const decodings: Decoding[] = [];
     try {
-      return await use(decoding);
+      for (const { prompts, experts: expertsImplementation, ...request } of requests) {
+        const rows = prompts.map((ids) => ({ ids }));
+        decodings.push(
+          await this.#generator.openDecoding({ ...request, prompts: rows, expertsImplementation }),
+        );
+      }
+      return await use(decodings as [Decoding, ...Decoding[]]);
     } finally {
-      decoding.dispose();
+      for (const decoding of decodings) decoding.dispose();
     }
   }
+}
+
+/**
+ * Distinct experts of a layer in a pass over one token of each row, on average, by the experts of one token.
+ * @param from first token that was fed to decode
+ */
+function multiplesRead(routings: readonly RowRouting[], from: number): number {
+  const { layers, perToken, experts } = routings[0] as RowRouting;
+  const width = layers.length * perToken;
+  let distinct = 0;
+  for (let at = from * width; at < experts.length; at += perToken)
+    distinct += new Set(routings.flatMap((row) => [...row.experts.subarray(at, at + perToken)])).size;
+  return distinct / (experts.length - from * width);
 }

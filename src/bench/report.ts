@@ -1,5 +1,5 @@
 /** From raw samples to what `switchyard bench` prints. */
-import type { PrefillTimes, Samples } from './measure.ts';
+import type { DecodeTimes, PrefillTimes, Samples } from './measure.ts';
 import type { MemoryUse } from './memory.ts';
 import { median, type Spread, spread } from './statistics.ts';
 import { digits, percent, scaled, textTable } from './table.ts';
@@ -50,7 +50,8 @@ export interface GpuReport {
 
 /** What the model has to do, counted from its shapes. */
 export interface Work {
-  readonly bytesPerDecodedToken: number;
+  /** Of a step that reads so many experts, in multiples of those of one token. */
+  readonly decodedBytes: (experts: number) => number;
   /** By prompt length: operations of the whole prompt. */
   readonly prefillFlops: ReadonlyMap<number, number>;
   /** Weights on the GPU. */
@@ -69,7 +70,7 @@ export interface BenchReport extends Setting {
 export interface BackendReport {
   readonly experts: string;
   readonly prefill: readonly PrefillReport[];
-  readonly decode: DecodeReport;
+  readonly decode: readonly DecodeReport[];
   /** Largest seen after decoding, in bytes. All backends share one process. */
   readonly memory: MemoryUse;
 }
@@ -86,7 +87,12 @@ export interface PrefillReport {
 }
 
 export interface DecodeReport {
+  /** At a time. */
+  readonly requests: number;
+  /** Of all requests together. */
   readonly tokensPerSecond: Spread;
+  /** Weights that a step reads, which serves a token of each request. */
+  readonly bytesPerStep: number;
   /** Of the machine's best read rate. Above 1 where weights fit into the caches. */
   readonly shareOfReadRate: number;
 }
@@ -117,13 +123,15 @@ export function benchReport(
         loadSeconds.map((seconds) => (work.loadedBytes as number) / seconds / 1e9),
       ),
     }),
-    bytesPerDecodedToken: work.bytesPerDecodedToken,
+    bytesPerDecodedToken: work.decodedBytes(1),
     backends: samples.map((sample) => ({
       experts: sample.name,
       prefill: [...sample.prefill].map(([tokens, times]) =>
         prefillReport(tokens, times, work, setting.machine),
       ),
-      decode: decodeReport(sample.decode, work, setting.machine),
+      decode: [...sample.decode].map(([requests, times]) =>
+        decodeReport(requests, times, work, setting.machine),
+      ),
       memory: largest(sample.memory),
     })),
   };
@@ -147,11 +155,18 @@ function prefillReport(
   };
 }
 
-function decodeReport(ms: readonly number[], work: Work, machine: MachineReport): DecodeReport {
-  const bytesPerSecond = work.bytesPerDecodedToken / (median(ms) / 1000);
+function decodeReport(
+  requests: number,
+  { ms, expertsRead }: DecodeTimes,
+  work: Work,
+  machine: MachineReport,
+): DecodeReport {
+  const bytesPerStep = work.decodedBytes(median(expertsRead));
   return {
-    tokensPerSecond: speeds(1, ms),
-    shareOfReadRate: bytesPerSecond / (machine.readGigabytesPerSecond * 1e9),
+    requests,
+    tokensPerSecond: speeds(requests, ms),
+    bytesPerStep,
+    shareOfReadRate: bytesPerStep / (median(ms) / 1000) / (machine.readGigabytesPerSecond * 1e9),
   };
 }
 
@@ -189,7 +204,7 @@ export function crossoverReport(setting: Setting, samples: readonly Samples[]): 
 /** The report for people: measurements down, backends across. */
 export function describeBench(report: BenchReport): string {
   const { backends, load, loadGigabytesPerSecond: rate, bytesPerDecodedToken, machine } = report;
-  const row = (label: string, cell: (backend: BackendReport) => string) => [label, ...backends.map(cell)];
+  const row: Row = (label, cell) => [label, ...backends.map(cell)];
   const lengths = backends[0]?.prefill.map(({ tokens }) => tokens) ?? [];
   const rows = [
     row('', ({ experts }) => experts),
@@ -205,10 +220,7 @@ export function describeBench(report: BenchReport): string {
           : [row('  of the best product', (backend) => percent(of(backend).shareOfFlops ?? 0))]),
       ];
     }),
-    row('decode, tokens/s', ({ decode }) => range(decode.tokensPerSecond)),
-    row(machine.gpu ? '  of the copy rate' : '  of the best read rate', ({ decode }) =>
-      percent(decode.shareOfReadRate),
-    ),
+    ...decodeRows(row, report),
     ...memoryRows(row, backends),
   ];
   const flops = backends[0]?.prefill.map((p) => `${scaled(p.flopsPerToken)}FLOP at ${p.tokens}`) ?? [];
@@ -221,10 +233,36 @@ export function describeBench(report: BenchReport): string {
   ].join('');
 }
 
-function memoryRows(
-  row: (label: string, cell: (backend: BackendReport) => string) => string[],
-  backends: readonly BackendReport[],
-): string[][] {
+type Row = (label: string, cell: (backend: BackendReport) => string) => string[];
+
+function decodeRows(row: Row, { backends, machine }: BenchReport): string[][] {
+  return (backends[0]?.decode ?? []).flatMap(({ requests }, i) => {
+    const of = ({ decode }: BackendReport) => decode[i] as DecodeReport;
+    return [
+      row(`decode${requests === 1 ? '' : ` of ${requests} requests`}, tokens/s`, (backend) =>
+        range(of(backend).tokensPerSecond),
+      ),
+      row(machine.gpu ? '  of the copy rate' : '  of the best read rate', (backend) =>
+        percent(of(backend).shareOfReadRate),
+      ),
+      ...(requests > 1 && backends.some(({ decode }) => decode.some((other) => other.requests === 1))
+        ? [row('  times one request', (backend) => gain(of(backend), backend.decode))]
+        : []),
+    ];
+  });
+}
+
+/** How many times the tokens of one request, and how many times there could be as the bytes are that both read. */
+function gain(
+  { requests, tokensPerSecond, bytesPerStep }: DecodeReport,
+  all: readonly DecodeReport[],
+): string {
+  const one = all.find((other) => other.requests === 1) as DecodeReport;
+  const most = (requests * one.bytesPerStep) / bytesPerStep;
+  return `${digits(tokensPerSecond.median / one.tokensPerSecond.median)} of ${digits(most)}`;
+}
+
+function memoryRows(row: Row, backends: readonly BackendReport[]): string[][] {
   const megabytes = (bytes: number | undefined) => digits((bytes ?? 0) / 1e6);
   const onGpu = backends.some(({ memory }) => memory.gpu !== undefined)
     ? [row('GPU memory in use, MB', ({ memory }) => megabytes(memory.gpu))]

@@ -1,6 +1,6 @@
 /** How much a model must read and multiply, from config.json and the shapes of its weights. */
 import { dtypeOf } from '../dtype.ts';
-import type { TokenWork } from '../models/architecture.ts';
+import { isRoutedExpert, type TensorUse, type TokenWork } from '../models/architecture.ts';
 
 /** A stored weight, be it plain or quantized. */
 interface Weight {
@@ -38,6 +38,8 @@ export function storageOf(weights: Iterable<Weight & { readonly storage: string 
 interface Part {
   bytes: number;
   elements: number;
+  /** Of `bytes`, those of routed experts. */
+  routedBytes: number;
 }
 
 export interface WeightWork {
@@ -57,7 +59,7 @@ export interface WeightWork {
  * @param weights all of the checkpoint
  */
 export function weightWork(weights: Iterable<Weight>, work: TokenWork): WeightWork {
-  const empty = (): Part => ({ bytes: 0, elements: 0 });
+  const empty = (): Part => ({ bytes: 0, elements: 0, routedBytes: 0 });
   const sorted = {
     head: empty(),
     projections: work.attention.map(empty),
@@ -67,29 +69,37 @@ export function weightWork(weights: Iterable<Weight>, work: TokenWork): WeightWo
   let table: Weight | undefined;
   let hasHead = false;
   for (const weight of weights) {
-    const { part, layer = -1, share } = work.use(weight.name);
+    const use = work.use(weight.name);
+    const { part, layer = -1 } = use;
     if (part === 'embedding' && layer < 0) table = weight;
     if (part === 'head') {
       hasHead = true;
-      add(sorted.head, weight, share);
+      add(sorted.head, weight, use);
     }
     if (part !== 'projections' && part !== 'rest') continue;
     const target = sorted[part][layer];
-    if (target) add(target, weight, share);
+    if (target) add(target, weight, use);
   }
-  if (!hasHead && table) add(sorted.head, table, 1);
+  if (!hasHead && table) add(sorted.head, table, { ...work.use(table.name), share: 1 });
   return sorted;
 }
 
-function add(part: Part, { shape, byteLength }: Weight, share: number): void {
+function add(part: Part, { shape, byteLength }: Weight, use: TensorUse): void {
+  const { share } = use;
   part.bytes += byteLength * share;
+  if (isRoutedExpert(use)) part.routedBytes += byteLength * share;
   // Vectors are added or scaled, not multiplied.
   if (shape.length > 1) part.elements += shape.reduce((a, b) => a * b, 1) * share;
 }
 
-/** Bytes of weights that one decoded token reads. The KV cache comes on top: it grows with the sequence. */
-export function bytesPerDecodedToken({ head, projections, rest }: WeightWork): number {
-  return Math.round([head, ...projections, ...rest].reduce((sum, part) => sum + part.bytes, 0));
+/**
+ * Bytes of weights that a step of decoding reads. The KV cache comes on top: it grows with the sequence.
+ *
+ * @param experts that tokens of several requests go to together, in multiples of those of one token
+ */
+export function bytesPerDecodedToken({ head, projections, rest }: WeightWork, experts = 1): number {
+  const bytes = (part: Part) => part.bytes + (experts - 1) * part.routedBytes;
+  return Math.round([head, ...projections, ...rest].reduce((sum, part) => sum + bytes(part), 0));
 }
 
 /**

@@ -21,6 +21,7 @@ import {
   type ResolvedRepo,
 } from '../index.ts';
 import type { ModelWeights } from '../model/model-parts.ts';
+import { isRoutedExpert } from '../models/architecture.ts';
 import { openDevice } from '../runtime/choose-device.ts';
 import { defaultThreads } from '../runtime/threads.ts';
 import { type Io, UsageError } from './io.ts';
@@ -40,6 +41,7 @@ import { createProgressDisplay } from './progress.ts';
 const DEFAULT_PROMPTS = [128, 512];
 /** Times to measure a GPU's memory; the best counts. */
 const GPU_MEASUREMENTS = 3;
+const MOST_REQUESTS = 256;
 const CROSSOVER_PROMPTS = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024];
 
 interface Flags extends ComputeFlags {
@@ -48,6 +50,7 @@ interface Flags extends ComputeFlags {
   experts?: Candidate[];
   prompt?: number[];
   new: number;
+  requests?: number[];
   runs: number;
   crossover?: boolean;
   json?: boolean;
@@ -63,6 +66,7 @@ export function addBenchCommand(program: Command, io: Io): void {
     .option('--experts <names>', 'backends, such as eager,grouped_mm; or all; or key=name', candidates)
     .option('--prompt <lengths>', `prompt lengths in tokens (default: ${DEFAULT_PROMPTS.join()})`, lengths)
     .option('--new <n>', 'tokens to decode', integer(1), 32)
+    .option('--requests <counts>', 'requests that decode at a time, such as 1,8 (default: 1)', requestCounts)
     .option('--runs <n>', 'times to measure; the median counts', integer(1, 1000), 3);
   addComputeOptions(command)
     .option('--crossover', 'only compare prefill across backends, from 1 to 1024 tokens')
@@ -92,10 +96,26 @@ function everyBackend(): Candidate[] {
 
 /** Parser of `128,512`. */
 function lengths(text: string): number[] {
+  return numbers(text, 2 ** 20) ?? refuse('It must be prompt lengths separated by commas, such as 128,512.');
+}
+
+/** Parser of `1,8`. */
+function requestCounts(text: string): number[] {
+  return (
+    numbers(text, MOST_REQUESTS) ??
+    refuse(`It must be numbers of requests from 1 to ${MOST_REQUESTS}, separated by commas, such as 1,8.`)
+  );
+}
+
+function refuse(message: string): never {
+  throw new InvalidArgumentError(message);
+}
+
+/** Different whole numbers from 1 to `most`, separated by commas. */
+function numbers(text: string, most: number): number[] | undefined {
   const parts = text.split(',').map((part) => part.trim());
   const values = parts.map((part) => (/^\d+$/.test(part) ? Number(part) : 0));
-  if (values.every((value) => value >= 1 && value <= 2 ** 20)) return [...new Set(values)];
-  throw new InvalidArgumentError('It must be prompt lengths separated by commas, such as 128,512.');
+  return values.every((value) => value >= 1 && value <= most) ? [...new Set(values)] : undefined;
 }
 
 async function bench(flags: Flags, io: Io): Promise<void> {
@@ -132,7 +152,7 @@ async function benchModel(
     await measureAhead(model, flags.compile, io);
     const threads = flags.threads ?? defaultThreads();
     const gauge = gpuGauge ?? new CpuGauge(model.dtype === 'bfloat16' ? 'bfloat16' : 'float32', threads);
-    const plan = makePlan(flags, model.contextLength, gauge, io);
+    const plan = makePlan(flags, model, gauge, io);
     const samples = await measure(model, plan);
     const stored = model.stored();
     const setting = {
@@ -183,7 +203,10 @@ async function timedLoad(
   return model;
 }
 
-function makePlan(flags: Flags, contextLength: number, gauge: Gauge, io: Io): Plan {
+function makePlan(flags: Flags, model: CausalLM | ImageTextToText, gauge: Gauge, io: Io): Plan {
+  const { contextLength } = model;
+  const { weights, work } = model.stored();
+  const routed = weights.some(({ name }) => isRoutedExpert(work.use(name)));
   const wanted = flags.prompt ?? (flags.crossover ? CROSSOVER_PROMPTS : DEFAULT_PROMPTS);
   const tooLong = wanted.filter((tokens) => tokens > contextLength);
   // Lengths nobody asked for are left out where the model cannot have them.
@@ -192,6 +215,8 @@ function makePlan(flags: Flags, contextLength: number, gauge: Gauge, io: Io): Pl
       `--prompt asks for ${tooLong.join(' and ')} tokens, but the model's context holds ${contextLength}; ask for fewer`,
     );
   }
+  if (flags.crossover && flags.requests)
+    throw new UsageError('--requests is about decoding, which --crossover leaves out; give one of them');
   if (!flags.crossover && DECODE_PROMPT + flags.new > contextLength) {
     throw new UsageError(
       `--new asks for ${flags.new} tokens after a prompt of ${DECODE_PROMPT}, but the model's context holds ${contextLength}; ` +
@@ -199,9 +224,11 @@ function makePlan(flags: Flags, contextLength: number, gauge: Gauge, io: Io): Pl
     );
   }
   return {
-    candidates: flags.experts ?? everyBackend(),
+    candidates: flags.experts ?? (routed ? everyBackend() : [{ name: 'eager', experts: 'eager' }]),
     prompts: wanted.filter((tokens) => tokens <= contextLength),
     newTokens: flags.crossover ? 0 : flags.new,
+    requests: flags.requests ?? [1],
+    routed,
     runs: flags.runs,
     cold: !flags.crossover,
     signal: io.stop,
@@ -240,7 +267,7 @@ function full(
   const read = setting.machine.gpu ? stored.map((weight) => inDtype(weight, setting.dtype)) : stored;
   const weights = weightWork(read, use);
   const work = {
-    bytesPerDecodedToken: bytesPerDecodedToken(weights),
+    decodedBytes: (experts: number) => bytesPerDecodedToken(weights, experts),
     prefillFlops: new Map(
       plan.prompts.map((tokens): [number, number] => [tokens, prefillFlops(tokens, weights)]),
     ),

@@ -25,12 +25,14 @@ const setting = {
 const samples = (
   name: string,
   prefill: [number, number[]][],
-  decode: number[] = [],
+  decode: [number, number[], number?][] = [],
   cold: number[] = [],
 ): Samples => ({
   name,
   prefill: new Map(prefill.map(([tokens, warm]) => [tokens, { warm, cold }])),
-  decode,
+  decode: new Map(
+    decode.map(([requests, ms, read = 1]) => [requests, { ms, expertsRead: ms.map(() => read) }]),
+  ),
   memory: [
     { resident: 3e9, privateDirty: 90e6, mapped: 2e9 },
     { resident: 2e9, privateDirty: 100e6, mapped: 1e9 },
@@ -38,21 +40,39 @@ const samples = (
 });
 
 describe('the report', () => {
-  const work = { bytesPerDecodedToken: 1e9, prefillFlops: new Map([[100, 100e9]]) };
+  const work = {
+    // A fifth are those of the experts.
+    decodedBytes: (experts: number) => (0.8 + 0.2 * experts) * 1e9,
+    prefillFlops: new Map([[100, 100e9]]),
+  };
   const report = benchReport(setting, [0.1, 0.3, 0.2], work, [
-    samples('eager', [[100, [500, 400, 1000]]], [100, 80, 125], [800, 500, 625]),
+    samples(
+      'eager',
+      [[100, [500, 400, 1000]]],
+      [
+        [1, [100, 80, 125]],
+        [8, [200, 160, 250], 6],
+      ],
+      [800, 500, 625],
+    ),
   ]);
 
   test('turns times into speeds, with least and most', () => {
     expect(report.load).toEqual({ median: 0.2, min: 0.1, max: 0.3 });
     expect(report.backends[0]?.prefill[0]?.tokensPerSecond).toEqual({ median: 200, min: 100, max: 250 });
     expect(report.backends[0]?.prefill[0]?.coldTokensPerSecond).toEqual({ median: 160, min: 125, max: 200 });
-    expect(report.backends[0]?.decode.tokensPerSecond).toEqual({ median: 10, min: 8, max: 12.5 });
+    expect(report.backends[0]?.decode.map((of) => of.tokensPerSecond)).toEqual([
+      { median: 10, min: 8, max: 12.5 },
+      { median: 40, min: 32, max: 50 },
+    ]);
   });
 
   test('relates them to what the machine can do', () => {
     expect(report.backends[0]?.prefill[0]).toMatchObject({ flopsPerToken: 1e9, shareOfFlops: 0.5 });
-    expect(report.backends[0]?.decode.shareOfReadRate).toBeCloseTo(0.5, 12);
+    const [one, eight] = report.backends[0]?.decode ?? [];
+    expect(one?.shareOfReadRate).toBeCloseTo(0.5, 12);
+    expect(eight).toMatchObject({ requests: 8, bytesPerStep: 2e9 });
+    expect(eight?.shareOfReadRate).toBeCloseTo(0.5, 12);
   });
 
   test('keeps the most memory seen', () => {
@@ -70,14 +90,17 @@ describe('the report', () => {
         'load       0.200 (0.100–0.300) s',
         'work       a decoded token reads 1.00 GB of weights; a prompt token costs 1.00 GFLOP at 100',
         '',
-        '                                     eager',
-        'prefill 100, tokens/s        200 (100–250)',
-        '  after a rest               160 (125–200)',
-        '  of the best product                  50%',
-        'decode, tokens/s          10.0 (8.00–12.5)',
-        '  of the best read rate                50%',
-        'memory of its own, MB                  100',
-        'memory mapped, MB                     2000',
+        '                                            eager',
+        'prefill 100, tokens/s               200 (100–250)',
+        '  after a rest                      160 (125–200)',
+        '  of the best product                         50%',
+        'decode, tokens/s                 10.0 (8.00–12.5)',
+        '  of the best read rate                       50%',
+        'decode of 8 requests, tokens/s   40.0 (32.0–50.0)',
+        '  of the best read rate                       50%',
+        '  times one request                  4.00 of 4.00',
+        'memory of its own, MB                         100',
+        'memory mapped, MB                            2000',
         '',
       ].join('\n'),
     );
@@ -99,14 +122,14 @@ describe('the report of a GPU', () => {
     decodeBackend: 'batched_mm',
     machine,
   };
-  const work = { bytesPerDecodedToken: 1e9, prefillFlops: new Map([[100, 100e9]]), loadedBytes: 20e9 };
-  const { memory, ...timed } = samples('grouped_mm', [[100, [50]]], [1]);
+  const work = { decodedBytes: () => 1e9, prefillFlops: new Map([[100, 100e9]]), loadedBytes: 20e9 };
+  const { memory, ...timed } = samples('grouped_mm', [[100, [50]]], [[1, [1]]]);
   const sample = { ...timed, memory: memory.map((use, i) => ({ ...use, gpu: (i + 1) * 1e9 })) };
   const report = benchReport(onGpu, [2, 4, 5], work, [sample]);
 
   test('relates decoding to the copy rate, loading to the bytes brought there, and prefill to nothing', () => {
     expect(report.loadGigabytesPerSecond).toEqual({ median: 5, min: 4, max: 10 });
-    expect(report.backends[0]?.decode.shareOfReadRate).toBeCloseTo(0.5, 12);
+    expect(report.backends[0]?.decode[0]?.shareOfReadRate).toBeCloseTo(0.5, 12);
     expect(report.backends[0]?.prefill[0]).not.toHaveProperty('shareOfFlops');
     expect(report.backends[0]?.memory.gpu).toBe(2e9);
   });

@@ -30,8 +30,9 @@ describe('switchyard bench', () => {
       expect(prefill.map((p: { tokens: number }) => p.tokens)).toEqual([5, 20]);
       expect(prefill[0].shareOfFlops).toBeGreaterThan(0);
       expect(prefill[0].coldTokensPerSecond.median).toBeGreaterThan(0);
-      expect(decode.tokensPerSecond.median).toBeGreaterThan(0);
-      expect(decode.shareOfReadRate).toBeGreaterThan(0);
+      expect(decode).toHaveLength(1);
+      expect(decode[0].tokensPerSecond.median).toBeGreaterThan(0);
+      expect(decode[0].shareOfReadRate).toBeGreaterThan(0);
       expect(memory.resident).toBeGreaterThan(1e6);
     }
     expect(report.load.median).toBeGreaterThan(0);
@@ -45,6 +46,22 @@ describe('switchyard bench', () => {
     expect(stdout).toMatch(/^ +eager +grouped_mm$/m);
     expect(stdout).toMatch(/^prefill 20, tokens\/s +\d\S* +\d\S*$/m);
     expect(stdout).toMatch(/^decode, tokens\/s +\d\S* +\d\S*$/m);
+  });
+
+  test('decodes some requests at a time, and says how many of the experts they share', async () => {
+    const report = await json('--experts', 'grouped_mm', '--requests', '3,1');
+    const [three, one] = report.backends[0].decode;
+    expect([three.requests, one.requests]).toEqual([3, 1]);
+    expect(one.bytesPerStep).toBe(report.bytesPerDecodedToken);
+    expect(three.bytesPerStep).toBeGreaterThan(one.bytesPerStep);
+    expect(three.bytesPerStep).toBeLessThan(3 * one.bytesPerStep);
+  });
+
+  test('measures a model without experts as it is', async () => {
+    const folder = join(import.meta.dirname, '../fixtures/dense/qwen3');
+    const dense = await json('--model', folder, '--requests', '2');
+    expect(dense.backends.map((backend: { experts: string }) => backend.experts)).toEqual(['eager']);
+    expect(dense.backends[0].decode[0].bytesPerStep).toBe(dense.bytesPerDecodedToken);
   });
 
   test('says that activations are rounded where nobody asked for it', async () => {
@@ -119,6 +136,8 @@ describe('switchyard bench', () => {
     [['--prompt', '5,x'], /prompt lengths separated by commas/],
     [['--prompt', '0'], /prompt lengths separated by commas/],
     [['--runs', '0'], /whole number from 1 to 1000/],
+    [['--requests', '1,0'], /numbers of requests from 1 to 256/],
+    [['--crossover', '--requests', '8'], /--requests is about decoding/],
     [['--new', '0'], /whole number of at least 1/],
     [['--prompt', '5,2000,3000'], /--prompt asks for 2000 and 3000 tokens.*1024/],
     [['--new', '1020'], /--new asks for 1020 tokens after a prompt of 16.*1024/],
