@@ -36,22 +36,27 @@ JobThreads::JobThreads() {
 void JobThreads::Start(Job* job, Environment* owner, std::function<void()> done) {
   std::lock_guard<std::mutex> lock(mutex_);
   const uint64_t id = ++last_id_;
-  queue_.push_back({id, job, std::move(done)});
   jobs_.emplace(id, Entry{owner, job});
-  if (queue_.size() > idle_threads_ && threads_ < kMaxThreads) {
-    try {
-      std::thread([this] { Work(); }).detach();
-      threads_++;
-    } catch (const std::system_error&) {
-      // Those that there are take it in their turn.
-      if (threads_ == 0) {
-        queue_.pop_back();
-        jobs_.erase(id);
-        throw;
-      }
-    }
+  try {
+    queue_.push_back({id, job, std::move(done)});
+    if (queue_.size() > idle_threads_ && threads_ < kMaxThreads) StartThread();
+  } catch (...) {
+    // Nobody may take a job of which the caller hears that it was not started.
+    if (!queue_.empty() && queue_.back().id == id) queue_.pop_back();
+    jobs_.erase(id);
+    throw;
   }
   work_added_.notify_one();
+}
+
+void JobThreads::StartThread() {
+  try {
+    std::thread([this] { Work(); }).detach();
+    threads_++;
+  } catch (const std::exception&) {
+    // Those that there are take it in their turn.
+    if (threads_ == 0) throw;
+  }
 }
 
 void JobThreads::Work() {

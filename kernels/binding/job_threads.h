@@ -33,6 +33,7 @@ class JobThreads {
     Job* job;  // null once executed: its environment may delete it at any moment
   };
   JobThreads();
+  void StartThread();
   void Work();
   void CancelLocked(Environment* owner);
   bool HasJobs(Environment* owner) const;

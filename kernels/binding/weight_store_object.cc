@@ -178,16 +178,18 @@ Napi::Value WeightStoreObject::JsReadFloat32(const Napi::CallbackInfo& info) {
 
 Napi::Value WeightStoreObject::JsCheckScales(const Napi::CallbackInfo& info) {
   const auto handles = ReadColumn<int32_t>(info, 0, napi_int32_array);
-  const auto check = [open = store(info.Env()),
+  const auto check = [open = store(info.Env()), stop = stop_reading_,
                       all = std::vector<int64_t>(handles.data, handles.data + handles.size)] {
     for (const int64_t handle : all) {
+      if (*stop) return true;
       const StoredTensor& tensor = open->Get(handle);
       if (tensor.quantized != nullptr) CheckScales(*open, tensor);
     }
     open->CheckUnchanged();
     return true;
   };
-  return StartFunction<bool>(info.Env(), check, [](Napi::Env env, bool&) { return env.Undefined(); });
+  return StartFunction<bool>(
+      info.Env(), check, [](Napi::Env env, bool&) { return env.Undefined(); }, StopReading());
 }
 
 Napi::Value WeightStoreObject::JsRoundWeights(const Napi::CallbackInfo& info) {
@@ -219,7 +221,7 @@ Napi::Value WeightStoreObject::JsRoundWeights(const Napi::CallbackInfo& info) {
 void WeightStoreObject::JsPrefetch(const Napi::CallbackInfo& info) {
   const auto handles = ReadColumn<int32_t>(info, 0, napi_int32_array);
   StartPrefetch(store(info.Env()), std::vector<int64_t>(handles.data, handles.data + handles.size),
-                info[1].ToBoolean() ? WeightPages::kCopied : WeightPages::kMapped, stop_reading_ahead_);
+                info[1].ToBoolean() ? WeightPages::kCopied : WeightPages::kMapped, stop_reading_);
 }
 
 Napi::Value WeightStoreObject::JsPin(const Napi::CallbackInfo& info) {
@@ -229,7 +231,7 @@ Napi::Value WeightStoreObject::JsPin(const Napi::CallbackInfo& info) {
     slices.push_back({numbers.data[i], numbers.data[i + 1], numbers.data[i + 2]});
   return StartFunction<PinnedBytes>(
       info.Env(),
-      [open = store(info.Env()), slices = std::move(slices), stop = stop_reading_ahead_] {
+      [open = store(info.Env()), slices = std::move(slices), stop = stop_reading_] {
         return PinSlices(*open, slices, *stop);
       },
       [](Napi::Env env, PinnedBytes& pinned) {
@@ -237,13 +239,18 @@ Napi::Value WeightStoreObject::JsPin(const Napi::CallbackInfo& info) {
         object.Set("locked", static_cast<double>(pinned.locked));
         object.Set("read", static_cast<double>(pinned.read));
         return object;
-      });
+      },
+      StopReading());
 }
 
 void WeightStoreObject::JsBoundExperts(const Napi::CallbackInfo& info) {
   const ExpertMemory::Limits limits = {.max_bytes = info[0].ToNumber().Int64Value(),
                                        .other_bytes = info[1].ToNumber().Int64Value()};
   experts_ = std::make_shared<ExpertMemory>(store(info.Env()), limits);
+}
+
+std::function<void()> WeightStoreObject::StopReading() const {
+  return [stop = stop_reading_] { *stop = true; };
 }
 
 std::shared_ptr<ExpertMemory> WeightStoreObject::BoundedExperts(Napi::Env env) const {
@@ -266,8 +273,10 @@ Napi::Value WeightStoreObject::JsPinExperts(const Napi::CallbackInfo& info) {
   return StartFunction<int64_t>(
       info.Env(),
       [experts = BoundedExperts(info.Env()), pinned = std::move(pinned),
-       max_bytes = info[1].ToNumber().Int64Value()] { return experts->Pin(pinned, max_bytes); },
-      [](Napi::Env env, int64_t& count) { return Napi::Number::New(env, static_cast<double>(count)); });
+       max_bytes = info[1].ToNumber().Int64Value(),
+       stop = stop_reading_] { return experts->Pin(pinned, max_bytes, *stop); },
+      [](Napi::Env env, int64_t& count) { return Napi::Number::New(env, static_cast<double>(count)); },
+      StopReading());
 }
 
 Napi::Value WeightStoreObject::JsExpertsStatus(const Napi::CallbackInfo& info) {
@@ -276,14 +285,14 @@ Napi::Value WeightStoreObject::JsExpertsStatus(const Napi::CallbackInfo& info) {
 }
 
 void WeightStoreObject::JsDispose(const Napi::CallbackInfo& info) {
-  *stop_reading_ahead_ = true;
+  *stop_reading_ = true;
   // Giving back many pages of memory takes longer than an event loop should wait.
   if (experts_ != nullptr) {
-    const auto free = [experts = std::exchange(experts_, nullptr)]() mutable {
+    auto free = [experts = std::exchange(experts_, nullptr)]() mutable {
       experts = nullptr;
       return true;
     };
-    StartFunction<bool>(info.Env(), free, [](Napi::Env env, bool&) { return env.Undefined(); });
+    StartFunction<bool>(info.Env(), std::move(free), [](Napi::Env env, bool&) { return env.Undefined(); });
   }
   store_ = nullptr;
 }

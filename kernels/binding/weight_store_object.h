@@ -3,6 +3,7 @@
 #include <napi.h>
 
 #include <atomic>
+#include <functional>
 #include <memory>
 
 #include "../weights/expert_memory.h"
@@ -20,7 +21,7 @@ class WeightStoreObject : public Napi::ObjectWrap<WeightStoreObject> {
  public:
   static Napi::Function Define(Napi::Env env);
   explicit WeightStoreObject(const Napi::CallbackInfo& info);
-  ~WeightStoreObject() override { *stop_reading_ahead_ = true; }
+  ~WeightStoreObject() override { *stop_reading_ = true; }
 
   // The open store. Throws after dispose().
   std::shared_ptr<const WeightStore> store(Napi::Env env) const;
@@ -42,11 +43,13 @@ class WeightStoreObject : public Napi::ObjectWrap<WeightStoreObject> {
   Napi::Value JsExpertsStatus(const Napi::CallbackInfo& info);
   void JsDispose(const Napi::CallbackInfo& info);
   std::shared_ptr<ExpertMemory> BoundedExperts(Napi::Env env) const;
+  // What a job that is cancelled calls.
+  std::function<void()> StopReading() const;
 
   std::shared_ptr<const WeightStore> store_;
   std::shared_ptr<ExpertMemory> experts_;  // null: not bounded
-  // Ends the prefetches of this store, and what is being pinned of it.
-  std::shared_ptr<std::atomic<bool>> stop_reading_ahead_ = std::make_shared<std::atomic<bool>>(false);
+  // Ends what is being read of this store ahead of its use: prefetches, pinned experts, checked scales.
+  std::shared_ptr<std::atomic<bool>> stop_reading_ = std::make_shared<std::atomic<bool>>(false);
 };
 
 }  // namespace switchyard::binding

@@ -5,7 +5,8 @@
 namespace switchyard {
 
 // For() calls body(state, i) once for each i in [0, count), possibly in parallel, and returns when all are
-// done. `count` is at most NumThreads(). Kernels must not nest calls.
+// done; what one of them throws, it throws then. `count` is at most NumThreads(). Kernels must not nest
+// calls.
 class ThreadPool {
  public:
   virtual ~ThreadPool() = default;

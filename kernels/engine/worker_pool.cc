@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <utility>
 
 #include "../common/start_threads.h"
 
@@ -90,6 +91,12 @@ void WorkerPool::For(int64_t count, void (*body)(void* state, int64_t i), void* 
   for (int64_t i = 0; i < count - 1; ++i) seats_[static_cast<size_t>(i)].Wake();
   TakeCalls();
   caller_.Wait([this] { return unfinished_ == 0; });
+  if (failure_ != nullptr) std::rethrow_exception(std::exchange(failure_, nullptr));
+}
+
+void WorkerPool::KeepFailure() {
+  std::lock_guard<std::mutex> lock(failure_mutex_);
+  if (failure_ == nullptr) failure_ = std::current_exception();
 }
 
 void WorkerPool::TakeCalls() {
@@ -99,7 +106,11 @@ void WorkerPool::TakeCalls() {
     auto* const body = body_.load(std::memory_order_relaxed);
     void* const state = state_.load(std::memory_order_relaxed);
     if (!ticket_.compare_exchange_weak(ticket, ticket + 1)) continue;
-    body(state, static_cast<int64_t>(NextOf(ticket)));
+    try {
+      body(state, static_cast<int64_t>(NextOf(ticket)));
+    } catch (...) {
+      KeepFailure();
+    }
     if (--unfinished_ == 0) caller_.Wake();
     ticket = ticket_;
   }

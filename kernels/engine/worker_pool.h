@@ -3,6 +3,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstddef>
+#include <exception>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -43,6 +44,7 @@ class WorkerPool final : public ThreadPool {
 
   void Work(Seat& seat);
   void TakeCalls();
+  void KeepFailure();
 
   // The loop at hand, and its next call. A thread takes a call by exchanging the whole, and so never one of
   // another loop than the one it has looked at.
@@ -51,6 +53,8 @@ class WorkerPool final : public ThreadPool {
   std::atomic<void*> state_{nullptr};
   alignas(64) std::atomic<int64_t> unfinished_{0};
   std::atomic<bool> closing_{false};
+  std::mutex failure_mutex_;
+  std::exception_ptr failure_;  // of a call of the loop at hand
 
   std::mutex turn_;
   Seat caller_;

@@ -34,19 +34,31 @@ class WorkspacePool {
 
  private:
   std::unique_ptr<cpu::Workspace> Take() {
+    std::unique_ptr<cpu::Workspace> workspace = TakeFree();
+    // Not when it is given back, because there may be no memory for that.
+    workspace->Reset();
+    return workspace;
+  }
+  std::unique_ptr<cpu::Workspace> TakeFree() {
     std::lock_guard<std::mutex> lock(mutex_);
-    if (free_.empty()) return std::make_unique<cpu::Workspace>();
+    if (free_.empty()) {
+      free_.reserve(made_ + 1);
+      auto workspace = std::make_unique<cpu::Workspace>();
+      made_++;
+      return workspace;
+    }
     std::unique_ptr<cpu::Workspace> workspace = std::move(free_.back());
     free_.pop_back();
     return workspace;
   }
-  void Give(std::unique_ptr<cpu::Workspace> workspace) {
-    workspace->Reset();
+  // There is room for all that were made.
+  void Give(std::unique_ptr<cpu::Workspace> workspace) noexcept {
     std::lock_guard<std::mutex> lock(mutex_);
     free_.push_back(std::move(workspace));
   }
 
   std::mutex mutex_;
+  size_t made_ = 0;
   std::vector<std::unique_ptr<cpu::Workspace>> free_;
 };
 

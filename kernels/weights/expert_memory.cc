@@ -60,9 +60,9 @@ ExpertMemory::~ExpertMemory() = default;
 
 ExpertMemory::Layer& ExpertMemory::Require(const std::vector<ExpertRefs>& experts) {
   std::lock_guard<std::mutex> lock(turn_);
-  std::unique_ptr<Layer>& layer = layers_[experts];
-  if (layer != nullptr) return *layer;
-  layer = std::make_unique<Layer>(*store_, experts, num_experts_);
+  if (const auto known = layers_.find(experts); known != layers_.end()) return *known->second;
+  const auto& layer =
+      layers_.emplace(experts, std::make_unique<Layer>(*store_, experts, num_experts_)).first->second;
   num_experts_ += layer->count();
   if (residency_ != nullptr) {
     residency_->AddExperts(layer->count());
@@ -107,7 +107,8 @@ std::byte* ExpertMemory::Slot(int64_t number) const {
   return memory_.get() + ((kBlock - first % kBlock) % kBlock + static_cast<size_t>(number) * slot_bytes_);
 }
 
-int64_t ExpertMemory::Pin(const std::vector<ExpertId>& experts, int64_t max_bytes) {
+int64_t ExpertMemory::Pin(const std::vector<ExpertId>& experts, int64_t max_bytes,
+                          const std::atomic<bool>& stop) {
   std::lock_guard<std::mutex> lock(turn_);
   OpenLocked();
   if (residency_ == nullptr) return 0;
@@ -117,7 +118,7 @@ int64_t ExpertMemory::Pin(const std::vector<ExpertId>& experts, int64_t max_byte
   for (const auto& [gate, place] : experts) {
     const StoredTensor& tensor = store_->Get(gate);
     for (auto& [refs, layer] : layers_) {
-      if (pinned_ >= most) return pinned_;
+      if (pinned_ >= most || stop.load(std::memory_order_relaxed)) return pinned_;
       const int64_t number = layer->first_number() + place;
       if (!layer->Has(tensor, place) || layer->slot_bytes() > slot_bytes_ || residency_->IsPinned(number))
         continue;

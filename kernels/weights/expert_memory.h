@@ -35,9 +35,9 @@ class ExpertMemory {
   void Open();
 
   // Brings experts that stay, the most wanted first: as many as half of the slots, or `max_bytes` unless that
-  // is 0, hold beside the experts of any one layer. Returns how many of them stay by now. Throws as Open, and
-  // std::runtime_error naming the file that cannot be read.
-  int64_t Pin(const std::vector<ExpertId>& experts, int64_t max_bytes);
+  // is 0, hold beside the experts of any one layer; ends early once `stop` is set. Returns how many of them
+  // stay by now. Throws as Open, and std::runtime_error naming the file that cannot be read.
+  int64_t Pin(const std::vector<ExpertId>& experts, int64_t max_bytes, const std::atomic<bool>& stop);
 
   // Has the experts of a layer that `indices` name brought, while nobody else may bring others.
   class Lease {

@@ -30,12 +30,13 @@ ParallelReads::~ParallelReads() {
 }
 
 void ParallelReads::Start(const std::vector<Part>& parts) {
-  std::lock_guard<std::mutex> lock(mutex_);
-  parts_.clear();
+  std::vector<Part> reads;
   for (const auto& [file, offset, bytes, to] : parts) {
     for (size_t at = 0; at < bytes; at += kReadBytes)
-      parts_.push_back({file, offset + at, std::min(kReadBytes, bytes - at), to + at});
+      reads.push_back({file, offset + at, std::min(kReadBytes, bytes - at), to + at});
   }
+  std::lock_guard<std::mutex> lock(mutex_);
+  parts_ = std::move(reads);
   next_ = 0;
   unfinished_ = parts_.size();
   fault_ = nullptr;

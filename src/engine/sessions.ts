@@ -44,7 +44,9 @@ export class Sessions {
       session = this.#open(variant, ExpertsInterface.get(experts), signal);
       this.#sessions.set(key, session);
       session.then(
-        (opened) => this.#opened.add(opened),
+        (opened) => {
+          if (!this.#disposed) this.#opened.add(opened);
+        },
         () => this.#sessions.delete(key),
       );
     }

@@ -296,9 +296,12 @@ void WhatStaysStays() {
   ExpertMemory memory(store, {.max_bytes = 8 * 16384});
   ExpertMemory::Layer& a = memory.Require(refs);
   ExpertMemory::Layer& b = memory.Require(others);
-  EXPECT(memory.Pin({{1, 0}}, 1) == 0, "a bound below an expert");
+  std::atomic<bool> stop{true};
+  EXPECT(memory.Pin({{4, 1}}, 0, stop) == 0, "none once it is to end");
+  stop = false;
+  EXPECT(memory.Pin({{1, 0}}, 1, stop) == 0, "a bound below an expert");
   // The gate of expert 1 of the first layer.
-  EXPECT(memory.Pin({{4, 1}, {4, 1}}, 0) == 1, "twice is once");
+  EXPECT(memory.Pin({{4, 1}, {4, 1}}, 0, stop) == 1, "twice is once");
   for (int round = 0; round < 3; round++) Want(memory, b, {0, 1, 2, 3, 4, 5});
   const int64_t before = memory.counts().fetches;
   EXPECT(Want(memory, a, {1}).fetches == before, "it has not given way");

@@ -32,16 +32,27 @@ export const RESIDENCY: NativeProgram = {
   options: ['-O1'],
 };
 
+const EXPERT_MEMORY_SOURCES = [
+  ...[
+    ...['expert_layout', 'expert_memory', 'lost_pages', 'mapped_file', 'parallel_reads'],
+    ...['quantized_parts', 'residency', 'weight_store'],
+  ].flatMap((name) => at(`kernels/weights/${name}.cc`)),
+  ...at(`kernels/platform/${system}`).flatMap((folder) => filesIn(folder, '.cc')),
+];
+
 /** Experts that are read from their files to a bounded number of slots. */
 export const EXPERT_MEMORY: NativeProgram = {
   name: 'expert_memory',
+  sources: [...at('test/kernels/expert_memory_test.cc'), ...EXPERT_MEMORY_SOURCES],
+  options: ['-O1'],
+};
+
+/** What needs memory where there is none. */
+export const LOW_MEMORY: NativeProgram = {
+  name: 'low_memory',
   sources: [
-    ...at('test/kernels/expert_memory_test.cc'),
-    ...[
-      ...['expert_layout', 'expert_memory', 'lost_pages', 'mapped_file', 'parallel_reads'],
-      ...['quantized_parts', 'residency', 'weight_store'],
-    ].flatMap((name) => at(`kernels/weights/${name}.cc`)),
-    ...at(`kernels/platform/${system}`).flatMap((folder) => filesIn(folder, '.cc')),
+    ...at('test/kernels/low_memory_test.cc', 'kernels/engine/worker_pool.cc'),
+    ...EXPERT_MEMORY_SOURCES,
   ],
   options: ['-O1'],
 };

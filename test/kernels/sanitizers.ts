@@ -7,6 +7,7 @@ import {
   COPIED_PAGES,
   CPU_KERNELS,
   EXPERT_MEMORY,
+  LOW_MEMORY,
   PLANNER,
   RESIDENCY,
   ROW_PANELS,
@@ -38,7 +39,7 @@ export async function describeSanitizer(sanitizer: Sanitizer): Promise<void> {
       expect(stderr).toBe('');
     });
 
-    it.each([PLANNER, RESIDENCY, EXPERT_MEMORY, COPIED_PAGES, ROW_PANELS, WORKER_POOL])(
+    it.each([PLANNER, RESIDENCY, EXPERT_MEMORY, LOW_MEMORY, COPIED_PAGES, ROW_PANELS, WORKER_POOL])(
       'finds nothing in $name',
       async (native) => {
         const program = await buildNative({ ...native, sanitizer });

@@ -7,6 +7,7 @@ const cases = [
   'no more than processors',
   'one that is put aside',
   'several callers',
+  'what calls throw',
   'ends at any time',
 ];
 

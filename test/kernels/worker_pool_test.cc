@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <stdexcept>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -95,6 +97,28 @@ void SeveralCallers() {
   for (std::thread& caller : callers) caller.join();
 }
 
+void WhatCallsThrow() {
+  WorkerPool pool(4, 4);
+  for (int round = 0; round < 500; round++) {
+    if (round % 50 == 0) LetThemSleep();
+    std::atomic<int> made{0};
+    std::string thrown;
+    try {
+      For(pool, 4, [&](int64_t i) {
+        made++;
+        if (i != round % 4 && round % 3 > 0) return;
+        throw std::runtime_error("call " + std::to_string(i));
+      });
+    } catch (const std::runtime_error& error) {
+      thrown = error.what();
+    }
+    EXPECT(made == 4, "the others are made: %d", made.load());
+    EXPECT(round % 3 == 0 ? !thrown.empty() : thrown == "call " + std::to_string(round % 4), "'%s'",
+           thrown.c_str());
+    CheckLoops(pool, 3);
+  }
+}
+
 void EndsAtAnyTime() {
   for (int round = 0; round < 100; round++) {
     WorkerPool pool(4, 4);
@@ -117,5 +141,6 @@ int main(int argc, char** argv) {
                         {"no more than processors", NoMoreThanProcessors},
                         {"one that is put aside", OneThatIsPutAside},
                         {"several callers", SeveralCallers},
+                        {"what calls throw", WhatCallsThrow},
                         {"ends at any time", EndsAtAnyTime}});
 }

@@ -170,6 +170,36 @@ describe('during a long run', () => {
   });
 });
 
+describe('while weights are being kept in memory', () => {
+  /** Would take half a minute of processor time. */
+  const PIN = `
+    const store = openWeightStore(JSON.parse(read('tensors.json')));
+    store.pin(new Array(1_000_000).fill({ name: 'big', index: 0, count: 1 })).catch(() => {});
+  `;
+
+  it('worker.terminate() ends the worker', async () => {
+    const body = `
+      import { isMainThread, parentPort } from 'node:worker_threads';
+      import { fileURLToPath } from 'node:url';
+      if (!isMainThread) {
+        ${PIN}
+        parentPort.postMessage('pinning');
+      } else {
+        const worker = new Worker(fileURLToPath(import.meta.url));
+        await new Promise((resolve) => worker.once('message', resolve));
+        await worker.terminate();
+        console.log(process.cpuUsage().user + process.cpuUsage().system < 10e6 ? 'at once' : 'after all');
+      }
+    `;
+    expect(await runScript(body)).toEqual({ code: 0, signal: null, stdout: 'at once\n', stderr: '' });
+  });
+
+  it('process.exit() ends the process', async () => {
+    const ending = await runScript(`${PIN} process.exit(7);`);
+    expect(ending).toEqual({ code: 7, signal: null, stdout: '', stderr: '' });
+  });
+});
+
 describe('with nothing running', () => {
   it('a process with an open session ends by itself', async () => {
     const body = `

@@ -30,11 +30,10 @@ ResidencyCounts CudaStore::counts() const {
 
 ExpertLayer& CudaStore::RequireExperts(const MoeExperts& op) {
   std::lock_guard<std::mutex> lock(mutex_);
-  std::unique_ptr<ExpertLayer>& layer = layers_[op.experts];
-  if (layer != nullptr) return *layer;
-  layer = std::make_unique<ExpertLayer>(op, dtype_, num_experts_);
+  if (const auto known = layers_.find(op.experts); known != layers_.end()) return *known->second;
+  auto layer = std::make_unique<ExpertLayer>(op, dtype_, num_experts_);
   num_experts_ += op.num_experts;
-  return *layer;
+  return *layers_.emplace(op.experts, std::move(layer)).first->second;
 }
 
 std::vector<ExpertLayer*> CudaStore::Unplaced() {

@@ -34,10 +34,14 @@ DeviceWeight DeviceTensors::Require(const WeightRef& ref, WeightForm form) {
   if (ref.empty()) return {nullptr, ref};
   if (!CanKeepCodes(ref)) form = WeightForm::kElements;
   std::lock_guard<std::mutex> lock(mutex_);
-  std::unique_ptr<DeviceTensor>& tensor = tensors_[KeyOf(ref, form)];
-  if (tensor == nullptr)
-    tensor = std::make_unique<DeviceTensor>(DeviceTensor{ref.values, ContentsOf(ref, form, dtype_), nullptr});
-  return {tensor.get(), ref, form};
+  const Key key = KeyOf(ref, form);
+  auto found = tensors_.find(key);
+  if (found == tensors_.end()) {
+    auto tensor =
+        std::make_unique<DeviceTensor>(DeviceTensor{ref.values, ContentsOf(ref, form, dtype_), nullptr});
+    found = tensors_.emplace(key, std::move(tensor)).first;
+  }
+  return {found->second.get(), ref, form};
 }
 
 std::vector<DeviceTensor*> DeviceTensors::Pending() {
