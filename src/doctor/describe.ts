@@ -77,7 +77,7 @@ const INTEGER_PRODUCTS: Readonly<Record<string, string>> = {
 
 function formatsText(isa: string): string {
   const products = INTEGER_PRODUCTS[isa] ?? isa;
-  return `quantized weights are read in place; --int8-activations multiplies int4, int8, GPTQ and MXFP4 by ${products}`;
+  return `quantized weights are read in place; what meets int4, int8, GPTQ and MXFP4 is rounded to int8, but in float32, and multiplied by ${products}`;
 }
 
 function threadReason({ cpus, cores, quota }: ThreadBudget): string {

@@ -44,7 +44,9 @@ describe('diagnose', () => {
     expect(diagnosis.nvcc).toEqual({ command: 'nvcc', version: 'release 12.9' });
     const text = describeDiagnosis(diagnosis);
     expect(text).toContain('models run here, on the CPU with the avx2 kernels and 3 threads');
-    expect(text).toMatch(/formats +.* in place; --int8-activations multiplies .* by AVX2\n/);
+    expect(text).toMatch(
+      /formats +.* in place; .* is rounded to int8, but in float32, and multiplied by AVX2\n/,
+    );
     expect(text).toContain('and with device cuda on the NVIDIA H200');
     expect(text).toContain('NVIDIA H200, compute capability 9.0, 139.5 of 140.0 GiB free');
     expect(text).toContain('4 physical cores among the 8 CPUs this process may use, and a quota of 3 CPUs');

@@ -1,5 +1,6 @@
 // AVX-512 with BF16 dot products: the table of AVX-512, with its own product for bf16 weights and
 // rounded activations. Everything below the target line has internal linkage.
+#include "../../common/quantized.h"
 #include "../../common/row_panels.h"
 #include "isa.h"
 #include "simd/common.h"
@@ -313,7 +314,7 @@ void NibbleProduct(const CodeProductArgs& args) {
   CodeTokens<NibbleCodes<false>, false, false>(args);
 }
 
-#include "simd/expanded_columns_bf16.inc"
+#include "simd/expanded_words_bf16.inc"
 
 }  // namespace
 
@@ -325,7 +326,11 @@ const KernelTable* Avx512Bf16Table() {
                                                                                             DispatchPanels};
     table.panel[static_cast<int>(Precision::kBFloat16)] = {2, ConvertPairs, Panel};
     table.code_products[static_cast<int>(Precision::kBFloat16)] = {
-        Pack, 2, {NibbleProduct, ByteProduct<false>, ByteProduct<true>, E4m3Product}, NibbleColumns};
+        .pack = Pack,
+        .bytes = 2,
+        .multiply = {NibbleProduct, ByteProduct<false>, ByteProduct<true>, E4m3Product},
+        .columns = WordsProduct<ColumnWords>,
+        .awq = WordsProduct<AwqWords>};
     return table;
   }();
   return &kTable;

@@ -163,31 +163,36 @@ struct CodeProductArgs {
 };
 using CodeProductFn = void (*)(const CodeProductArgs& args);
 
-// The same for nibbles without zero points of their own, of which 8 neighbouring columns of a row make a
-// word, and words of rows lie side by side.
-struct CodeColumnsArgs {
+// The same for nibbles in 32-bit words, which are multiplied where they lie: 8 neighbouring columns of a row
+// make a word and words of rows lie side by side, or, in AWQ's order, 8 neighbouring rows of a column.
+struct CodeWordsArgs {
   const char* x;
   int tokens;
   int64_t depth;         // a multiple of 8
   const char* words;     // of row 0, column 0
-  int64_t words_stride;  // bytes from 8 columns to the next 8
-  int64_t rows;
-  int64_t group;        // a multiple of 32, or at least the depth
-  const float* scales;  // [groups][scales_stride]
+  int64_t words_stride;  // bytes from 8 columns to the next 8, or from a column to the next
+  int64_t rows;          // of AWQ's words a multiple of 8
+  int64_t group;         // a multiple of 32, or at least the depth
+  const float* scales;   // [groups][scales_stride]; of AWQ's words, of each 128 rows every eighth together
   int64_t scales_stride;
   const float* values;  // [16]
-  float zero;
+  float zero;           // where zero_words is null
+  const char*
+      zero_words;        // of row 0, group 0: 8 neighbouring rows each, in the codes' order; AWQ's are there
+  int64_t zeros_stride;  // bytes from group to group
+  uint32_t zeros_add;    // is added to each word of zero points
   float* c;
   int64_t c_stride;
 };
-using CodeColumnsFn = void (*)(const CodeColumnsArgs& args);
+using CodeWordsFn = void (*)(const CodeWordsArgs& args);
 
 // Products of codes with few tokens, in one precision.
 struct CodeProducts {
   PackFn pack = nullptr;
   int bytes = 0;                            // per packed value
   CodeProductFn multiply[kCodeKinds] = {};  // [CodeKind]
-  CodeColumnsFn columns = nullptr;          // null: nibbles are brought into rows first
+  // For nibbles in words of columns, and in AWQ's; null: they are brought into rows first.
+  CodeWordsFn columns = nullptr, awq = nullptr;
 };
 
 inline constexpr int kDTypes = 3;

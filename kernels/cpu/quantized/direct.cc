@@ -12,8 +12,10 @@ namespace {
 
 // Rows of one call of a kernel: their scales stay in the first-level cache.
 constexpr int64_t kRowsTogether = 16;
-// The same where rows lie side by side.
-constexpr int64_t kColumnsTogether = 128;
+// The same where rows lie side by side in words.
+constexpr int64_t kWordRowsTogether = 128;
+// What AutoGPTQ stores less than a zero point, in each place of a word.
+constexpr uint32_t kOneEach = 0x11111111u;
 
 int64_t GroupsBytes(const QuantizedTensor& q) { return RowGroups::Bytes(kRowsTogether * q.col_groups()); }
 
@@ -40,8 +42,9 @@ bool DirectBlock::IsPossible(const KernelTable& table, const WeightMatrix& weigh
 int64_t DirectBlock::Scratch(const WeightMatrix& weights) {
   const QuantizedTensor& q = *weights.quantized;
   const int64_t by_row = GroupsBytes(q) + CodeRowsScratch(q, kRowsTogether, weights.cols);
-  const int64_t by_column = kColumnsTogether * q.col_groups() * static_cast<int64_t>(sizeof(float));
-  return q.order == CodeOrder::kColumns ? std::max(by_row, by_column) : by_row;
+  const int64_t by_word = kWordRowsTogether * q.col_groups() * static_cast<int64_t>(sizeof(float));
+  const bool in_words = q.order == CodeOrder::kColumns || q.order == CodeOrder::kAwq;
+  return in_words ? std::max(by_row, by_word) : by_row;
 }
 
 DirectBlock::DirectBlock(const CodeProducts& kernels, const KernelTable& table, const WeightMatrix& weights,
@@ -51,7 +54,8 @@ DirectBlock::DirectBlock(const CodeProducts& kernels, const KernelTable& table, 
 void DirectBlock::Multiply(const char* x, int tokens, int64_t first, int64_t last, float* c,
                            int64_t c_stride) const {
   const QuantizedTensor& q = *weights_->quantized;
-  if (LiesInColumns()) return MultiplyColumns(x, tokens, first, last, c, c_stride);
+  if (const CodeWordsFn kernel = WordsKernel(first, last); kernel != nullptr)
+    return MultiplyWords(kernel, x, tokens, first, last, c, c_stride);
   const int64_t groups = q.col_groups();
   float values[16];
   ReadValues(q, values);
@@ -82,39 +86,63 @@ void DirectBlock::Multiply(const char* x, int tokens, int64_t first, int64_t las
   }
 }
 
-bool DirectBlock::LiesInColumns() const {
+CodeWordsFn DirectBlock::WordsKernel(int64_t first, int64_t last) const {
   const QuantizedTensor& q = *weights_->quantized;
-  const bool is_plain = q.zeros == nullptr && q.biases == nullptr && ScalesLieAcross(q);
+  const bool is_awq = q.order == CodeOrder::kAwq;
+  if (!is_awq && q.order != CodeOrder::kColumns) return nullptr;
   const bool has_groups = q.group_cols % 32 == 0 || q.group_cols >= q.cols;
-  return kernels_->columns != nullptr && q.order == CodeOrder::kColumns && q.bits == 4 && is_plain &&
-         has_groups && q.cols % 8 == 0;
+  if (q.bits != 4 || q.biases != nullptr || !ScalesLieAcross(q) || !has_groups || q.cols % 8 != 0)
+    return nullptr;
+  // Zero points are read in words, too; AWQ always has some.
+  const bool has_zeros = q.zeros != nullptr;
+  const ZeroOrder zero_order = is_awq ? ZeroOrder::kAwq : ZeroOrder::kColumns;
+  if (has_zeros ? q.type != CodeType::kUint || q.zero_order != zero_order : is_awq) return nullptr;
+  const bool begins_word = (weights_->first_row + row0_ + first) % 8 == 0;
+  if (has_zeros && !begins_word) return nullptr;
+  if (is_awq && (last - first) % 8 != 0) return nullptr;
+  return is_awq ? kernels_->awq : kernels_->columns;
 }
 
-void DirectBlock::MultiplyColumns(const char* x, int tokens, int64_t first, int64_t last, float* c,
-                                  int64_t c_stride) const {
+void DirectBlock::MultiplyWords(CodeWordsFn kernel, const char* x, int tokens, int64_t first, int64_t last,
+                                float* c, int64_t c_stride) const {
   const QuantizedTensor& q = *weights_->quantized;
+  const bool is_awq = q.order == CodeOrder::kAwq;
   float values[16];
   ReadValues(q, values);
   float* scales = reinterpret_cast<float*>(scratch_);
-  for (int64_t row = first; row < last; row += kColumnsTogether) {
-    const int64_t count = std::min(kColumnsTogether, last - row);
+  const int64_t zeros_stride = CeilDiv(q.rows, 8) * 4;
+  for (int64_t row = first; row < last; row += kWordRowsTogether) {
+    const int64_t count = std::min(kWordRowsTogether, last - row);
     const int64_t stored = weights_->first_row + row0_ + row;
-    for (int64_t g = 0; g < q.col_groups(); ++g)
-      ReadGroupScales(*table_, q, weights_->matrix, g, stored, stored + count, scales + g * kColumnsTogether);
-    FetchScales(q, weights_->matrix, stored + count, stored + count + kColumnsTogether);
-    kernels_->columns({.x = x,
-                       .tokens = tokens,
-                       .depth = weights_->cols,
-                       .words = reinterpret_cast<const char*>(q.codes) + stored * 4,
-                       .words_stride = q.rows * 4,
-                       .rows = count,
-                       .group = q.group_cols,
-                       .scales = scales,
-                       .scales_stride = kColumnsTogether,
-                       .values = values,
-                       .zero = static_cast<float>(q.zero),
-                       .c = c + row - first,
-                       .c_stride = c_stride});
+    for (int64_t g = 0; g < q.col_groups(); ++g) {
+      float* out = scales + g * kWordRowsTogether;
+      if (!is_awq) {
+        ReadGroupScales(*table_, q, weights_->matrix, g, stored, stored + count, out);
+        continue;
+      }
+      float in_order[kWordRowsTogether];
+      ReadGroupScales(*table_, q, weights_->matrix, g, stored, stored + count, in_order);
+      table_->transpose32(reinterpret_cast<const char*>(in_order), 32, count / 8, 8,
+                          reinterpret_cast<char*>(out), kWordRowsTogether / 8 * 4);
+    }
+    FetchScales(q, weights_->matrix, stored + count, stored + count + kWordRowsTogether);
+    const char* zeros = reinterpret_cast<const char*>(q.zeros);
+    kernel({.x = x,
+            .tokens = tokens,
+            .depth = weights_->cols,
+            .words = reinterpret_cast<const char*>(q.codes) + (is_awq ? stored / 8 : stored) * 4,
+            .words_stride = (is_awq ? q.rows / 8 : q.rows) * 4,
+            .rows = count,
+            .group = q.group_cols,
+            .scales = scales,
+            .scales_stride = kWordRowsTogether,
+            .values = values,
+            .zero = static_cast<float>(q.zero),
+            .zero_words = zeros != nullptr ? zeros + stored / 8 * 4 : nullptr,
+            .zeros_stride = zeros_stride,
+            .zeros_add = q.zeros_less_one ? kOneEach : 0,
+            .c = c + row - first,
+            .c_stride = c_stride});
   }
 }
 

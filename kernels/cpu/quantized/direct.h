@@ -23,9 +23,10 @@ class DirectBlock {
   void Multiply(const char* x, int tokens, int64_t first, int64_t last, float* c, int64_t c_stride) const;
 
  private:
-  bool LiesInColumns() const;
-  void MultiplyColumns(const char* x, int tokens, int64_t first, int64_t last, float* c,
-                       int64_t c_stride) const;
+  // What multiplies rows [first, last) in the words they lie in; null: they are brought into rows first.
+  CodeWordsFn WordsKernel(int64_t first, int64_t last) const;
+  void MultiplyWords(CodeWordsFn kernel, const char* x, int tokens, int64_t first, int64_t last, float* c,
+                     int64_t c_stride) const;
 
   const CodeProducts* kernels_ = nullptr;
   const KernelTable* table_ = nullptr;

@@ -227,6 +227,21 @@ void Products() {
   }
 }
 
+// Words of many rows side by side meet few tokens: more than a vector of each order, and ends of any size.
+void Words() {
+  Random random(36);
+  Workspace workspace;
+  for (const Storage& storage : AllStorages()) {
+    if (storage.bits != 4 || (storage.order != CodeOrder::kColumns && storage.order != CodeOrder::kAwq))
+      continue;
+    for (int64_t tokens = 1; tokens <= kTileTokens; ++tokens) {
+      for (const Precision precision : kAllPrecisions)
+        CheckProduct(storage, tokens, random.Int(100, 400), 8 * random.Int(1, 60), precision, random,
+                     workspace);
+    }
+  }
+}
+
 void Embeddings() {
   Random random(33);
   TestPool pool(2);
@@ -367,6 +382,7 @@ std::vector<Group> QuantizedGroups() {
       {"quantized: every code of every kind", EveryCode},
       {"quantized: rows of every storage, bit by bit", Expansion},
       {"quantized: products with every storage", Products},
+      {"quantized: products of words that lie side by side", Words},
       {"quantized: every byte as few tokens meet it", EveryByte},
       {"quantized: codes of NaN", NanCodes},
       {"quantized: embeddings of every storage", Embeddings},
