@@ -1,4 +1,5 @@
 /** Element types of tensors: their names, numbers and sizes, in this one table. */
+import { didYouMean } from './errors.ts';
 
 /**
  * By ONNX's name in lower case: safetensors' name; ONNX `TensorProto.DataType`, none for what the engine cannot take; bytes of an
@@ -51,6 +52,21 @@ export type SafetensorsDType = (typeof ELEMENT_TYPES)[ElementType]['safetensors'
 /** Precisions a model can compute in, by the names that config files and callers write. */
 export const DTYPES = ['float32', 'bfloat16', 'float16'] as const satisfies readonly ElementType[];
 export type DType = (typeof DTYPES)[number];
+
+/** What other programs call them. */
+const DTYPES_ELSEWHERE: Readonly<Record<string, DType>> = {
+  ...{ bf16: 'bfloat16', f16: 'float16', fp16: 'float16', half: 'float16' },
+  ...{ f32: 'float32', fp32: 'float32', float: 'float32', full: 'float32' },
+};
+
+/** As `didYouMean` for a precision, which may also be of another program. */
+export function didYouMeanDType(word: unknown): string {
+  const name = String(word)
+    .toLowerCase()
+    .replace(/^torch\./, '');
+  const ours = Object.hasOwn(DTYPES_ELSEWHERE, name) ? DTYPES_ELSEWHERE[name] : undefined;
+  return didYouMean(ours ?? name, DTYPES);
+}
 
 /** What a config says about the precision of its weights. */
 export interface DeclaredDtype {

@@ -281,7 +281,8 @@ export function warn(message: string, onWarning?: (message: string) => void): vo
 /** The candidate closest to `name` by edit distance, or undefined when none is close enough to be a likely typo. */
 export function nearest(name: string, candidates: Iterable<string>): string | undefined {
   let best: string | undefined;
-  let bestDistance = Math.max(2, Math.floor(name.length / 3)) + 1;
+  // Of three letters two others make another word.
+  let bestDistance = Math.max(name.length > 3 ? 2 : 1, Math.floor(name.length / 3)) + 1;
   for (const candidate of candidates) {
     const distance = editDistance(name.toLowerCase(), candidate.toLowerCase());
     if (distance < bestDistance) [best, bestDistance] = [candidate, distance];

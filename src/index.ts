@@ -1,3 +1,5 @@
+import { requireNode } from './runtime/node-version.ts';
+
 export type { ActivationQuantization } from './auto/activation-quantization.ts';
 export {
   AutoConfig,
@@ -149,3 +151,5 @@ export type {
   Tokenizer,
   TokenizerCall,
 } from './tokenizer/tokenizer.ts';
+
+requireNode(process.versions.node);

@@ -67,17 +67,23 @@ const ELSEWHERE: Readonly<Record<string, string>> = {
   deviceMap: 'device',
   experts: 'expertsImplementation',
   int8Activations: 'activationQuantization',
+  loadIn4bit: 'quantization',
+  loadIn8bit: 'quantization',
   maxCache: 'maxCacheBytes',
   maxCompletionTokens: 'maxNewTokens',
   maxOutputTokens: 'maxNewTokens',
+  maxModelLen: 'maxCacheLength',
   maxTokens: 'maxNewTokens',
   n: 'numReturnSequences',
+  nCtx: 'maxCacheLength',
+  nThreads: 'threads',
   quantizationConfig: 'quantization',
   quantize: 'quantization',
   stop: 'stopStrings',
   stopSequences: 'stopStrings',
   text: 'prompt',
   torchDtype: 'dtype',
+  useAuthToken: 'token',
 };
 
 /** The error for an option that a call does not have; names in snake_case, and of other libraries, are led to ours. */

@@ -12,6 +12,11 @@ export function formatBytes(bytes: number): string {
   return `${value.toFixed(digits)} ${UNITS[unit]}`;
 }
 
+/** A number of things, as "1 file" or "12 files". */
+export function counted(count: number, thing: string): string {
+  return `${count} ${thing}${count === 1 ? '' : 's'}`;
+}
+
 /** Seconds as "42 s", "3 min 05 s" or "2 h 07 min". */
 export function formatDuration(seconds: number): string {
   const whole = Math.round(seconds);

@@ -139,7 +139,7 @@ const INSIDE: Record<string, readonly string[]> = {
   'nn/cache-spec.ts': [],
   'nn/scope.ts': [],
   'runtime/requirements/': ['runtime/requirements/', 'runtime/engine-status.ts', 'runtime/native-files.ts'],
-  'runtime/ort.ts': [],
+  'runtime/ort.ts': ['runtime/package-root.ts'],
   'structured/regex/': ['structured/regex/', 'structured/characters.ts', 'structured/grammar.ts'],
   'tokenizer/bpe/': ['tokenizer/bpe/'],
   'tokenizer/jinja/': ['tokenizer/jinja/'],

@@ -1,5 +1,5 @@
-import { DTYPES, type DType } from '../dtype.ts';
-import { didYouMean, expected, InputError } from '../errors.ts';
+import { DTYPES, type DType, didYouMeanDType } from '../dtype.ts';
+import { expected, InputError } from '../errors.ts';
 import type { HubOptions } from '../hub/types.ts';
 import type { ExpertsImplementation } from '../model/pretrained-model.ts';
 import type { OptionNames } from '../options.ts';
@@ -132,10 +132,10 @@ function checkValues(options: LoadOptions): void {
   if (decodeWithBatchedMm !== undefined && typeof decodeWithBatchedMm !== 'boolean')
     throw new InputError(expected('decodeWithBatchedMm', decodeWithBatchedMm, 'true or false'));
   if (cacheDtype !== undefined && !DTYPES.includes(cacheDtype))
-    throw new InputError(expected('cacheDtype', cacheDtype, DTYPES.join(', ')));
+    throw new InputError(expected('cacheDtype', cacheDtype, DTYPES.join(', ') + didYouMeanDType(cacheDtype)));
   if (dtype !== undefined && dtype !== 'auto' && !DTYPES.includes(dtype))
     throw new InputError(
-      expected('dtype', dtype, `auto, ${DTYPES.join(', ')}${didYouMean(dtype, DTYPES)}`) +
+      expected('dtype', dtype, `auto, ${DTYPES.join(', ')}${didYouMeanDType(dtype)}`) +
         (/[48]/.test(String(dtype)) ? ". Fewer bits a weight are quantization: 'int8' or 'int4'" : ''),
     );
   if (threads !== undefined) checkThreads(threads);

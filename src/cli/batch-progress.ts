@@ -1,6 +1,6 @@
 import type { Writable } from 'node:stream';
 import { type BatchResult, isAnswered } from '../batch/index.ts';
-import { formatDuration } from '../units.ts';
+import { counted, formatDuration } from '../units.ts';
 
 const REDRAW_MS = 100;
 const PLAIN_LINE_MS = 10_000;
@@ -31,7 +31,8 @@ export class BatchProgress {
     this.#now = now;
     this.#started = now();
     this.#shownAt = this.#started;
-    if (this.#earlier > 0) out.write(`${this.#earlier} of ${total} lines are done already\n`);
+    if (this.#earlier > 0)
+      out.write(`${this.#earlier} of ${counted(total, 'line')} ${total === 1 ? 'is' : 'are'} done already\n`);
   }
 
   add(result: BatchResult): void {
@@ -46,13 +47,15 @@ export class BatchProgress {
   /** Says what came of it. */
   finish(): void {
     const failed = this.#failed > 0 ? `, ${this.#failed} with an error` : '';
-    this.#out.write(`${this.#out.isTTY ? '\r\x1b[K' : ''}${this.#answered} lines answered${failed}\n`);
+    this.#out.write(
+      `${this.#out.isTTY ? '\r\x1b[K' : ''}${counted(this.#answered, 'line')} answered${failed}\n`,
+    );
   }
 
   #line(now: number): string {
     const done = this.#answered + this.#failed;
     const perSecond = (1000 * (done - this.#earlier)) / Math.max(1, now - this.#started);
     const left = formatDuration((this.#total - done) / perSecond);
-    return `${done} of ${this.#total} lines, ${perSecond.toFixed(1)} a second, ${left} left`;
+    return `${done} of ${counted(this.#total, 'line')}, ${perSecond.toFixed(1)} a second, ${left} left`;
   }
 }

@@ -7,6 +7,7 @@ import type { BatchLine, BatchResult, DeadLetters } from '../batch/index.ts';
 import { isReadableFile, unreadable, unwritable } from '../files.ts';
 import { withLock } from '../hub/cache/lock.ts';
 import { DEMO_MODEL } from '../index.ts';
+import { counted } from '../units.ts';
 import { BatchProgress } from './batch-progress.ts';
 import { END, ending } from './ending.ts';
 import { type Io, UsageError } from './io.ts';
@@ -248,7 +249,7 @@ async function work(flags: Flags, io: Io): Promise<void> {
     io.stderr.write(`${name} works for the queue; ${END} ends it in order\n`);
     await ending(io.stop);
     await close(io.stop.aborted);
-    io.stderr.write(`${answered} requests answered\n`);
+    io.stderr.write(`${counted(answered, 'request')} answered\n`);
   } finally {
     await dispose();
   }

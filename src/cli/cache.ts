@@ -5,7 +5,7 @@ import { planRemoval, type Removal, remove } from '../hub/cache/remove.ts';
 import { type CacheContent, scanCache } from '../hub/cache/scan.ts';
 import { isRepoId } from '../hub/repo/names.ts';
 import { type KeptWeights, listKept, removeKept } from '../quantize/kept.ts';
-import { formatBytes } from '../units.ts';
+import { counted, formatBytes } from '../units.ts';
 import { type Io, Stop, UsageError } from './io.ts';
 import { examples } from './options.ts';
 
@@ -106,7 +106,7 @@ function list({ folder, models }: CacheContent): string {
     `${id}  ${formatBytes(bytes)}`,
     ...revisions.map(({ commit, refs, files, bytes }) => {
       const names = refs.length === 0 ? '' : ` (${refs.join(', ')})`;
-      return `  ${commit}${names}  ${files} files, ${formatBytes(bytes)}`;
+      return `  ${commit}${names}  ${counted(files, 'file')}, ${formatBytes(bytes)}`;
     }),
   ]);
   const total = models.reduce((sum, { bytes }) => sum + bytes, 0);

@@ -20,6 +20,7 @@ import type { Device } from '../runtime/choose-device.ts';
 import { cpuInfo, cpuModel } from '../runtime/machine.ts';
 import { version } from '../runtime/package-root.ts';
 import { openCheckpoint } from '../safetensors/checkpoint.ts';
+import { counted } from '../units.ts';
 
 export interface CertifyOptions {
   /** Names of backends; undefined for all that can be selected. */
@@ -90,7 +91,8 @@ export async function certify(repo: Repo, options: CertifyOptions): Promise<Cert
   });
 }
 
-const layersText = (layers: number | undefined) => (layers === undefined ? 'all layers' : `${layers} layers`);
+const layersText = (layers: number | undefined) =>
+  layers === undefined ? 'all layers' : counted(layers, 'layer');
 
 function checkPrompts(
   prompts: readonly (readonly number[])[],

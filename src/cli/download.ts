@@ -16,7 +16,7 @@ import {
   openCheckpoint,
   SINGLE_FILE,
 } from '../safetensors/checkpoint.ts';
-import { formatBytes } from '../units.ts';
+import { counted, formatBytes } from '../units.ts';
 import { type Io, UsageError } from './io.ts';
 import { examples } from './options.ts';
 import { createProgressDisplay } from './progress.ts';
@@ -73,7 +73,7 @@ export function addDownloadCommand(program: Command, io: Io): void {
         const tell = json ? () => {} : (line: string) => void io.stderr.write(`${line}\n`);
         const found = await download(model, options, anyway ?? false, tell);
         io.stdout.write(json ? `${JSON.stringify(found)}\n` : `${found.folder}\n`);
-        if (!json) io.stderr.write(`${found.files.length} files, ${formatBytes(found.bytes)}\n`);
+        if (!json) io.stderr.write(`${counted(found.files.length, 'file')}, ${formatBytes(found.bytes)}\n`);
       } finally {
         progress.finish();
       }
@@ -117,7 +117,7 @@ async function toFetch(repo: Repo, names: readonly string[]): Promise<string> {
   const { cacheFolder = '' } = repo;
   const free = await freeSpace(cacheFolder);
   const room = free === undefined ? '' : `; ${formatBytes(free)} are free in ${cacheFolder}`;
-  return `${formatBytes(bytes)} of weights in ${missing.length} of ${names.length} files to fetch${room}`;
+  return `${formatBytes(bytes)} of weights in ${missing.length} of ${counted(names.length, 'file')} to fetch${room}`;
 }
 
 /**

@@ -1,6 +1,6 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { WEIGHT_PAGES } from '../auto/weight-pages.ts';
-import { DTYPES } from '../dtype.ts';
+import { DTYPES, didYouMeanDType } from '../dtype.ts';
 import { didYouMean, EngineError, type InputError, show } from '../errors.ts';
 import { ExpertsInterface, type LoadOptions, parseQuantization, type Quantization } from '../index.ts';
 import { type CompileMode, checkCompileMode } from '../model/compile.ts';
@@ -51,6 +51,16 @@ export function quantization(text: string): Quantization {
   return parsing(() => parseQuantization(text));
 }
 
+const COMPUTE_DTYPES: readonly string[] = ['auto', ...DTYPES];
+
+/** Parser of a precision. */
+export function dtype(text: string): NonNullable<LoadOptions['dtype']> {
+  if (COMPUTE_DTYPES.includes(text)) return text as NonNullable<LoadOptions['dtype']>;
+  throw new InvalidArgumentError(
+    `Allowed choices are ${COMPUTE_DTYPES.join(', ')}${didYouMeanDType(text) || '.'}`,
+  );
+}
+
 /** Parser of bytes of memory. */
 export function memorySize(text: string): number {
   return parsing(() => parseMemory(text, 'memory'));
@@ -69,10 +79,10 @@ function parsing<T>(parse: () => T): T {
 export interface ComputeFlags {
   dtype?: NonNullable<LoadOptions['dtype']>;
   device?: Device;
-  maxMemory?: string;
-  maxCache?: string;
+  maxMemory?: number;
+  maxCache?: number;
   pinExperts?: string;
-  pinMemory?: string;
+  pinMemory?: number;
   quantize?: Quantization;
   int8Activations?: boolean;
   weights?: NonNullable<LoadOptions['weights']>;
@@ -84,9 +94,10 @@ export interface ComputeFlags {
 
 /** Adds the options of how and where a model computes, alike in every command that runs one. */
 export function addComputeOptions(command: Command): Command {
-  const dtypes = ['auto', ...DTYPES];
   return command
-    .addOption(new Option('--dtype <dtype>', 'precision of the computation').choices(dtypes))
+    .addOption(
+      new Option('--dtype <dtype>', 'precision of the computation').choices(COMPUTE_DTYPES).argParser(dtype),
+    )
     .option(
       '--quantize <spec>',
       'round the weights at load: int8, int4, int4-asymmetric, or experts=int4,attention=int8,head=int8,group-size=32',
@@ -107,16 +118,22 @@ export function addComputeOptions(command: Command): Command {
     .option(
       '--max-memory <size>',
       'most memory for weights, such as 20GB, on a GPU or the CPU; other experts are fetched as they are chosen',
+      memorySize,
     )
     .option(
       '--max-cache <size>',
       'most memory for the cache, such as 2GB; where it is met, the youngest requests wait',
+      memorySize,
     )
     .option(
       '--pin-experts <file>',
       'keep the experts at hand that a file of generate --routing needs most; on a GPU with --max-memory',
     )
-    .option('--pin-memory <size>', 'most memory for these, such as 8GB (default: half of what is free)')
+    .option(
+      '--pin-memory <size>',
+      'most memory for these, such as 8GB (default: half of what is free)',
+      memorySize,
+    )
     .addOption(
       new Option('--weights <where>', 'mapped (default), or packed: a copy in large pages of memory').choices(
         WEIGHT_PAGES,

@@ -1,4 +1,5 @@
 import { Command, CommanderError } from 'commander';
+import { requireNode } from '../runtime/node-version.ts';
 import { version } from '../runtime/package-root.ts';
 import { addCommands } from './commands.ts';
 import { type Io, Stop, UsageError } from './io.ts';
@@ -12,6 +13,7 @@ import { type Io, Stop, UsageError } from './io.ts';
  */
 export async function runCommandLine(args: readonly string[], io: Io): Promise<number> {
   try {
+    requireNode(process.versions.node);
     const program = await buildProgram(args, io);
     await program.parseAsync(args, { from: 'user' });
     return io.stop.aborted ? exitCodeOf(io.stop.reason) : 0;
@@ -21,14 +23,30 @@ export async function runCommandLine(args: readonly string[], io: Io): Promise<n
     if (error instanceof Stop) return error.exitCode;
     if (error instanceof CommanderError) {
       // Its message is printed already; help and version are no faults.
-      if (error.code === 'commander.unknownCommand')
-        io.stderr.write('a prompt belongs to a command: switchyard generate "In the beginning"\n');
+      if (error.code === 'commander.unknownCommand') io.stderr.write(`${hintFor(args[0])}\n`);
+      else if (error.code === 'commander.unknownOption' && args[0]?.startsWith('-'))
+        io.stderr.write(
+          'options follow a command: switchyard generate, or chat; without one they have no meaning\n',
+        );
       return error.exitCode === 0 ? 0 : 2;
     }
     io.stderr.write(`error: ${error instanceof Error ? error.message : String(error)}\n`);
     if (error instanceof UsageError) return 2;
     return 1;
   }
+}
+
+/** What commands of other programs are called here. */
+const ELSEWHERE: Readonly<Record<string, string>> = {
+  ...{ complete: 'generate PROMPT', run: 'chat -m MODEL', pull: 'download MODEL', get: 'download MODEL' },
+  ...{ ls: 'cache ls', list: 'cache ls', rm: 'cache rm MODEL', show: 'info MODEL', inspect: 'info MODEL' },
+  ...{ fit: 'info MODEL', estimate: 'info MODEL', start: 'serve -m MODEL', server: 'serve -m MODEL' },
+};
+
+function hintFor(word: string | undefined): string {
+  const ours = word !== undefined && Object.hasOwn(ELSEWHERE, word) ? ELSEWHERE[word] : undefined;
+  if (ours !== undefined) return `here it is: switchyard ${ours}`;
+  return 'a prompt belongs to a command: switchyard generate "In the beginning"';
 }
 
 const EXIT_CODES = `

@@ -86,8 +86,8 @@ class Progress {
   readonly active = new Map<string, Amount>();
   readonly all = new Amount();
   readonly #startedAt: number;
-  /** Files of downloads that have come to an end. */
-  #done = 0;
+  /** Files of downloads that have come to an end, and their bytes. */
+  readonly #done = { files: 0, bytes: 0 };
 
   constructor(private readonly now: () => number) {
     this.#startedAt = now();
@@ -101,7 +101,10 @@ class Progress {
     this.all.set(at, totalLoadedBytes, totalBytes);
     if (!amount.isWhole) this.active.set(file, amount);
     else this.active.delete(file);
-    if (amount.isWhole && stage === 'download') this.#done++;
+    if (amount.isWhole && stage === 'download') {
+      this.#done.files++;
+      this.#done.bytes += fileBytes;
+    }
     return amount.isWhole;
   }
 
@@ -113,9 +116,10 @@ class Progress {
 
   /** "12 files, 61.1 GB in 18 min 20 s"; undefined for a load that fetched no more than a file. */
   get summary(): string | undefined {
-    if (this.#done < 2 || this.active.size > 0 || this.all.total === 0) return undefined;
+    const { files, bytes } = this.#done;
+    if (files < 2 || this.active.size > 0 || bytes === 0) return undefined;
     const seconds = (this.now() - this.#startedAt) / 1000;
-    return `${this.#done} files, ${formatBytes(this.all.total)} in ${formatDuration(seconds)}`;
+    return `${files} files, ${formatBytes(bytes)} in ${formatDuration(seconds)}`;
   }
 }
 

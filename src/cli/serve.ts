@@ -1,7 +1,6 @@
 import type { Command } from 'commander';
 import { InvalidArgumentError } from 'commander';
 import { type CausalLM, DEMO_MODEL, type ImageTextToText } from '../index.ts';
-import { parseMemory } from '../runtime/choose-device.ts';
 import { formatBytes } from '../units.ts';
 import { END, ending } from './ending.ts';
 import { type Io, UsageError } from './io.ts';
@@ -14,6 +13,7 @@ import {
   experts,
   given,
   integer,
+  memorySize,
   requireDevice,
   strings,
 } from './options.ts';
@@ -53,7 +53,7 @@ export function addServeCommand(program: Command, io: Io): void {
     .description(
       "Serve models over HTTP in OpenAI's and Anthropic's words. Without --model, the demo is served.",
     )
-    .option('--model <model>', 'a repo or folder, or NAME=repo; repeatable', models)
+    .option('-m, --model <model>', 'a repo or folder, or NAME=repo; repeatable', models)
     .option('--revision <revision>', 'branch, tag or commit of the repo')
     .option('--experts <spec>', 'experts backend: a name, or key=name,key=name', experts)
     .option('--host <host>', 'address to listen on', '127.0.0.1')
@@ -69,13 +69,13 @@ export function addServeCommand(program: Command, io: Io): void {
     .option(
       '--models-memory <size>',
       'load models when they are asked for, so many that they take at most this, such as 60GB',
-      memory,
+      memorySize,
     )
     .option('--vllm-metrics', "figures under vLLM's names, too")
     .option('--no-page', 'no page to converse on at /')
     .option('--drain <seconds>', `time to finish answers after ${END}`, decimal({ least: 0 }), DRAIN);
   addComputeOptions(command)
-    .addHelpText('after', examples(['switchyard serve --model Qwen/Qwen3-30B-A3B', '']))
+    .addHelpText('after', examples(['switchyard serve -m Qwen/Qwen3-30B-A3B', '']))
     .action((flags: Flags) => serve(flags, io));
 }
 
@@ -150,15 +150,6 @@ async function weightBytes(source: string, { revision }: Flags, io: Io): Promise
   const onDisk = info.files.reduce((sum, { bytes }) => sum + bytes, 0);
   const bytes = onDisk || info.hub?.bytes;
   return bytes || info.parameters.total * (info.dtype === 'float32' ? 4 : 2);
-}
-
-/** Parser of a size, such as `60GB`. */
-function memory(text: string): number {
-  try {
-    return parseMemory(text, '--models-memory');
-  } catch (error) {
-    throw new InvalidArgumentError((error as Error).message);
-  }
 }
 
 function describe(error: unknown): string {

@@ -1,7 +1,7 @@
 import { bytesPerDecodedToken, storageOf, weightWork } from '../bench/work.ts';
 import type { ExecutionStats, GenerateStats, Grid } from '../index.ts';
 import type { ModelWeights, PinnedExpertsStats } from '../model/model-parts.ts';
-import { formatBytes } from '../units.ts';
+import { counted, formatBytes } from '../units.ts';
 
 /** A picture of the prompt: its grid of patches (time, height, width) and the tokens it takes. */
 export interface Picture {
@@ -29,7 +29,7 @@ export function describeStats(
     ['load', `${loadSeconds.toFixed(2)} s`],
     ...pictures.map(({ source, grid, tokens }) => [
       'image',
-      `${source}: grid ${grid.join(' × ')}, ${tokens} tokens`,
+      `${source}: grid ${grid.join(' × ')}, ${counted(tokens, 'token')}`,
     ]),
     ['prompt', pace(stats.promptTokens, stats.prefillMs, stats.prefillTokensPerSecond)],
     ['generated', pace(stats.newTokens, stats.decodeMs, stats.decodeTokensPerSecond)],
@@ -77,16 +77,15 @@ function executionRows({
   if (graphs) {
     const { captures, replays, fault } = graphs;
     const without = fault === undefined ? '' : `; not by ${fault}`;
-    rows.push(['graphs', `${captures} steps recorded, ${replays} replayed${without}`]);
+    rows.push(['graphs', `${counted(captures, 'step')} recorded, ${replays} replayed${without}`]);
   }
   if (residency) {
     const { residentBytes, hits, fetches, fetchedBytes, hitRate = 1 } = residency;
-    const size = (bytes: number) => `${(bytes / 1e9).toFixed(2)} GB`;
     const fetched =
       hits + fetches > 0
-        ? `; experts: ${hits} there (${percent(hitRate)}), ${fetches} fetched, ${size(fetchedBytes)}`
+        ? `; experts: ${hits} there (${percent(hitRate)}), ${fetches} fetched, ${formatBytes(fetchedBytes)}`
         : '';
-    rows.push([device === 'cpu' ? 'in memory' : 'GPU weights', size(residentBytes) + fetched]);
+    rows.push([device === 'cpu' ? 'in memory' : 'GPU weights', formatBytes(residentBytes) + fetched]);
   }
   if (pinnedExperts) rows.push(['pinned', describePinned(pinnedExperts)]);
   return rows;
@@ -98,9 +97,9 @@ function describePinned({ experts, bytes, lockedBytes, ...rates }: PinnedExperts
   const locked = lockedBytes === bytes ? 'all of it locked' : `${formatBytes(lockedBytes)} of it locked`;
   const { predictedHitRate, hitRate } = rates;
   const measured = hitRate === undefined ? '' : `, ${percent(hitRate)} measured`;
-  return `${experts} experts, ${formatBytes(bytes)}, ${locked}; reads of experts that go to them: ${percent(predictedHitRate)} predicted${measured}`;
+  return `${counted(experts, 'expert')}, ${formatBytes(bytes)}, ${locked}; reads of experts that go to them: ${percent(predictedHitRate)} predicted${measured}`;
 }
 
 function pace(tokens: number, ms: number, perSecond: number): string {
-  return `${tokens} tokens in ${(ms / 1000).toFixed(3)} s, ${perSecond.toFixed(1)} tokens/s`;
+  return `${counted(tokens, 'token')} in ${(ms / 1000).toFixed(3)} s, ${perSecond.toFixed(1)} tokens/s`;
 }

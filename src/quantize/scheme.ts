@@ -41,6 +41,10 @@ export function parseScheme(given: Quantization, where = 'quantization'): Quanti
     const format = checkFormat(given, where);
     return parseScheme({ experts: format, attention: format, head: 'int8' }, where);
   }
+  if (typeof given !== 'object' || given === null)
+    throw new InputError(
+      expected(where, given, `${FORMATS.join(', ')}, or an object such as { experts: 'int4' }`),
+    );
   const spec = checkOptions(given, Object.keys(NAMES), where);
   const { groupSize = DEFAULT_GROUP } = spec;
   if (!GROUP_SIZES.includes(groupSize))

@@ -14,7 +14,7 @@ import {
   unsupportedPlatform,
 } from './native-files.ts';
 import { nativeFolder, ortFault } from './ort.ts';
-import { packageRoot } from './package-root.ts';
+import { moduleUrl, packageRoot } from './package-root.ts';
 import type { ResidencyCounts } from './residency.ts';
 
 /** A tensor's memory as the engine sees it; made once a `Tensor`, see `tensors.ts`. */
@@ -268,7 +268,7 @@ function loadAddon(): Binding {
   const addon = findNativeFile(ADDON, root);
   if (addon.origin === 'missing') throw new EngineError(missingAddon(root));
   try {
-    return createRequire(import.meta.url)(addon.path) as Binding;
+    return createRequire(moduleUrl)(addon.path) as Binding;
   } catch (cause) {
     throw new EngineError(unloadableAddon(addon, root, cause as Error), { cause });
   }

@@ -6,8 +6,9 @@
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { EngineError } from '../errors.ts';
+import { moduleUrl } from './package-root.ts';
 
-const require = createRequire(import.meta.url);
+const require = createRequire(moduleUrl);
 
 /** Elements of a tensor by their type; a float16 is its bits. */
 export interface TensorData {

@@ -2,10 +2,13 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { EngineError } from '../errors.ts';
 
 const NAME = 'moe-switchyard';
+
+/** Address of this file. A bundler that makes CommonJS of it takes away `import.meta.url`, and brings `__filename`. */
+export const moduleUrl: string = (import.meta.url as string | undefined) ?? pathToFileURL(__filename).href;
 
 let root: string | undefined;
 
@@ -26,7 +29,7 @@ export function version(): string {
 }
 
 function folderAbove(): string | undefined {
-  let folder = dirname(fileURLToPath(import.meta.url));
+  let folder = dirname(fileURLToPath(moduleUrl));
   while (!isPackage(folder)) {
     const parent = dirname(folder);
     if (parent === folder) return undefined;
@@ -42,10 +45,10 @@ function isPackage(folder: string): boolean {
 
 function installedFolder(): string {
   try {
-    return dirname(createRequire(import.meta.url).resolve(`${NAME}/package.json`));
+    return dirname(createRequire(moduleUrl).resolve(`${NAME}/package.json`));
   } catch (cause) {
     throw new EngineError(
-      `the files of ${NAME} are not beside its code, ${fileURLToPath(import.meta.url)}. If a bundler has put it there, tell the bundler ` +
+      `the files of ${NAME} are not beside its code, ${fileURLToPath(moduleUrl)}. If a bundler has put it there, tell the bundler ` +
         `to leave ${NAME} out (esbuild: --external:${NAME}; Next.js: serverExternalPackages) and install it beside the program`,
       { cause },
     );

@@ -104,6 +104,9 @@ it.each<[string, object, string]>([
   ['AutoModelForCausalLM.fromPretrained', { local_files_only: true }, 'localFilesOnly'],
   ['AutoModelForCausalLM.fromPretrained', { torch_dtype: 'float32' }, 'dtype'],
   ['AutoModelForCausalLM.fromPretrained', { cache_dir: '/tmp' }, 'cacheDir'],
+  ['AutoModelForCausalLM.fromPretrained', { load_in_4bit: true }, 'quantization'],
+  ['AutoModelForCausalLM.fromPretrained', { use_auth_token: 'x' }, 'token'],
+  ['AutoModelForCausalLM.fromPretrained', { n_ctx: 4096 }, 'maxCacheLength'],
   ['AutoProcessor.fromPretrained', { max_pixels: 4096 }, 'maxPixels'],
   ['generate of a text model', { max_new_tokens: 3 }, 'maxNewTokens'],
   ['generate of an image-text model', { pixel_values: 1 }, 'pixelValues'],
@@ -124,6 +127,19 @@ it.each<[unknown, RegExp]>([
   ],
 ])('config: %j is refused', async (config, message) => {
   await expect(AutoConfig.fromPretrained(TEXT, { config: config as never })).rejects.toThrow(message);
+});
+
+it.each<[object, RegExp]>([
+  [{ dtype: 'bf16' }, /dtype is "bf16"; expected auto, .*\. Did you mean "bfloat16"\?$/],
+  [{ cacheDtype: 'half' }, /cacheDtype is "half"; expected float32, .*Did you mean "float16"\?$/],
+  [{ dtype: 'q4' }, /float16\. Fewer bits a weight are quantization/],
+  [
+    { quantization: 4 },
+    /quantization is 4; expected int8, int4, int4-asymmetric, or an object such as \{ experts/,
+  ],
+  [{ quantization: null }, /quantization is null; expected int8/],
+])('%j names the right value', async (options, message) => {
+  await expect(AutoModelForCausalLM.fromPretrained(TEXT, options)).rejects.toThrow(message);
 });
 
 describe('calls without options', () => {

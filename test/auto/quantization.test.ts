@@ -110,6 +110,9 @@ it.each([
           `config\\.json: .*quant_method is "${method}", which cannot be read.*fp8, gptq, awq.*bfloat16`,
         ),
       );
+      const slip =
+        method === 'gtpq' ? /awq, .*\. Did you mean "gptq"\? Take another/ : /, quark\. Take another/;
+      expect((error as Error).message).toMatch(slip);
     }
   },
 );

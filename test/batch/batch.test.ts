@@ -78,7 +78,7 @@ describe('switchyard batch', () => {
     // Editors put a mark before the first line, and ends of lines of their own.
     writeFileSync(input, `\uFEFF${lines.join('\r\n')}`);
     const { exitCode, stderr } = await batch();
-    expect([exitCode, stderr]).toEqual([0, '1 lines answered, 7 with an error\n']);
+    expect([exitCode, stderr]).toEqual([0, '1 line answered, 7 with an error\n']);
     const results = readResults(output);
     expect(results.map(({ id }) => id)).toEqual([1, 3, 4, 5, 6, 7, 8, 9].map((line) => `batch_req_${line}`));
     expect(results.map(({ error, response }) => error?.message ?? response?.status_code)).toEqual([

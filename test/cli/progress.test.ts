@@ -15,7 +15,7 @@ function displayed(stream: { isTTY?: boolean; columns?: number }, env = {}) {
     file: string,
     loadedBytes: number,
     fileBytes: number,
-    stage: 'download' | 'load' = 'download',
+    stage: 'download' | 'load' | 'quantize' = 'download',
   ) => {
     files.set(file, { loaded: loadedBytes, size: fileBytes });
     const totals = { totalLoadedBytes: sum('loaded'), totalBytes: sum('size') };
@@ -119,6 +119,17 @@ test('a pipe gets a plain line per file, and one now and then', () => {
   take();
   finish();
   expect(take()).toBe('2 files, 2.0 GB in 21 s\n');
+});
+
+test('the sum is of what was fetched, whatever else the load took', () => {
+  const { event, wait, take, finish } = displayed({});
+  for (const file of ['a', 'b']) event(file, 1e6, 1e6);
+  wait(2000);
+  event('rounded', 0, 3e6, 'quantize');
+  event('rounded', 3e6, 3e6, 'quantize');
+  take();
+  finish();
+  expect(take()).toBe('2 files, 2.0 MB in 2 s\n');
 });
 
 test('nothing at all under HF_HUB_DISABLE_PROGRESS_BARS', () => {

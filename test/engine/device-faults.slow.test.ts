@@ -191,13 +191,13 @@ describe.skipIf(process.platform !== 'linux')('on an emulated GPU', () => {
     const generated = ['--temperature', '0', '--max-new-tokens', '8', ...compute];
     const free = await run(['generate', ...args, ...generated]);
     expect(free.stderr).toMatch(/^graphs +1 steps recorded, 5 replayed$/m);
-    expect(free.stderr).toMatch(/^GPU weights +\S+ GB$/m);
+    expect(free.stderr).toMatch(/^GPU weights +\S+ [kMG]?B$/m);
     const refused = await run(['generate', ...args, ...generated, '--max-memory', '1000']);
     const [, least] = refused.stderr.match(/at least .* \((\d+) bytes\)/) ?? [];
     const bounded = await run(['generate', ...args, ...generated, '--max-memory', String(least)]);
     expect(bounded.stderr).toMatch(/^graphs +0 steps recorded, 0 replayed; not by batched_mm: .*maxMemory$/m);
     expect(bounded.stderr).toMatch(
-      /^GPU weights +\S+ GB; experts: [1-9]\d* there \(\d+\.\d%\), [1-9]\d* fetched, \S+ GB$/m,
+      /^GPU weights +\S+ [kMG]?B; experts: [1-9]\d* there \(\d+\.\d%\), [1-9]\d* fetched, \S+ [kMG]?B$/m,
     );
     expect(bounded.stdout).toBe(free.stdout);
   });

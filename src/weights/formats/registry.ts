@@ -27,7 +27,7 @@ export function openFormat(settings: QuantizationSettings, warn: (message: strin
   const titles = FORMATS.map(({ title }) => title);
   throw new ConfigError(
     `${placeOf(settings, 'quant_method')} is ${show(method)}, which cannot be read; quantized weights are read as ${titles.join(', ')}` +
-      `${didYouMean(method, titles)}. Take another repo of the model: one of these, or one with bfloat16 weights, usually the one without ` +
+      `${didYouMean(method, titles) || '.'} Take another repo of the model: one of these, or one with bfloat16 weights, usually the one without ` +
       'a suffix such as -FP8, -GPTQ-Int4 or -AWQ',
   );
 }
