@@ -26,6 +26,7 @@
 namespace switchyard::cpu {
 namespace {
 
+#include "simd/ahead.inc"
 #include "simd/bf16_pairs.inc"
 
 constexpr int kTileRows = 4;
@@ -56,17 +57,6 @@ inline __attribute__((always_inline)) __m128 Sums(__m512 a, __m512 b, __m512 c, 
 // Sums kept side by side for each (row, token), to hide latency. It depends on the tokens alone, so that a
 // row's result does not depend on which rows it was computed with.
 constexpr int Chains(int tokens) { return tokens == 1 ? 4 : tokens <= 3 ? 2 : 1; }
-
-// Fetches what comes next into the second-level cache, evenly over the steps of a tile.
-struct Prefetcher {
-  const char* next;
-  const char* target;
-  int64_t step;
-
-  inline __attribute__((always_inline)) void Advance(int steps) {
-    for (target += step * steps; next < target; next += 64) __builtin_prefetch(next, 0, 2);
-  }
-};
 
 template <int kTokens, int kRows, bool kPartial>
 inline __attribute__((always_inline)) void Step(const char* const* w, const char* x, __mmask32 mask,
@@ -146,7 +136,12 @@ void Rows(const TileArgs& args) {
       Tile<kTokens, kTileRows>(args, args.w + r * args.w_stride, args.c + r, ahead);
     }
   }
-  for (; r < args.rows; ++r) Tile<kTokens, 1>(args, args.w + r * args.w_stride, args.c + r, ahead);
+  PageToucher pages = {args.w, args.w + args.rows * args.w_stride};
+  for (; r < args.rows; ++r) {
+    const char* row = args.w + r * args.w_stride;
+    if (args.sequential) pages.Reach(row);
+    Tile<kTokens, 1>(args, row, args.c + r, ahead);
+  }
 }
 
 void Dispatch(const TileArgs& args) {
