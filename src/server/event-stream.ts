@@ -27,21 +27,26 @@ export function eventStream(
 ): Response {
   const encoder = new TextEncoder();
   let pending: Promise<IteratorResult<ServerEvent, void>> | undefined;
+  let hasLeft = false;
   const body = new ReadableStream<Uint8Array>({
     async pull(controller) {
       pending ??= events.next();
       try {
         const next = await withPing(pending, pingInterval);
+        // What comes for a reader that has gone is nobody's fault.
+        if (hasLeft) return;
         if (next === PING) return controller.enqueue(encoder.encode(': ping\n\n'));
         pending = undefined;
         if (!next.done) return controller.enqueue(encoder.encode(lines(next.value)));
       } catch (error) {
+        if (hasLeft) return;
         controller.enqueue(encoder.encode(lines(failed(error))));
       }
       left();
       controller.close();
     },
     cancel() {
+      hasLeft = true;
       left();
       events.return().catch(() => {});
     },

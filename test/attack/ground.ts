@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { compileSources } from '../helpers/compile-sources.ts';
+import { killIfIdle } from '../helpers/idle.ts';
 import type { Random } from '../helpers/mutate.ts';
 
 /** One way of doing harm. A round does it once, in a way that `random` alone decides. */
@@ -59,7 +60,7 @@ export async function openGround(): Promise<Ground> {
   }
 }
 
-/** Runs a script of `children/`, under a limit of processor time; `whileRunning` may do something to it. */
+/** Runs a script of `children/`, under a limit of processor time, and not for ever idle; `whileRunning` may do something to it. */
 export function runChild(
   name: string,
   args: readonly string[],
@@ -81,6 +82,9 @@ export function runChild(
       stderr += chunk;
     });
     child.on('error', reject);
+    void killIfIdle(child).then((killed) => {
+      if (killed) stderr += '\nkilled: it did nothing any more';
+    });
     child.on('close', (code, signal) => resolve({ code, signal, stdout, stderr }));
     whileRunning?.((signal) => child.kill(signal)).catch(reject);
   });

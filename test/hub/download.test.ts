@@ -155,7 +155,7 @@ describe('a download', () => {
       arrive = resolve;
     });
     // Nothing is answered before four have asked, and a fifth had its chance; where fewer ever ask, `most` tells.
-    const wait = Promise.race([four.then(() => sleep(20)), sleep(5000)]);
+    const wait = Promise.race([four.then(() => sleep(20)), sleep(60_000)]);
     hub.fault = ({ place }) => {
       if (place !== 'storage') return undefined;
       most = Math.max(most, ++current);

@@ -6,6 +6,7 @@ import { basename, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { withLock } from '../../src/hub/cache/lock.ts';
+import { killIfIdle } from '../helpers/idle.ts';
 
 const exec = promisify(execFile);
 
@@ -149,15 +150,18 @@ export async function runNative(
   const runner = process.env.SWITCHYARD_TEST_RUNNER;
   const [file, leading] = runner ? [runner, [program]] : [program, []];
   const options = { env: { ...process.env, ...env }, maxBuffer: Number.POSITIVE_INFINITY };
+  const running = exec(file, [...leading, ...args], options);
+  const killed = killIfIdle(running.child);
   try {
-    return await exec(file, [...leading, ...args], options);
+    return await running;
   } catch (error) {
+    const why = (await killed) ? ', because none of its threads did anything any more' : '';
     const { code, signal, stdout, stderr } = error as Record<
       'code' | 'signal' | 'stdout' | 'stderr',
       unknown
     >;
     throw new Error(
-      `${basename(program)} ${args.join(' ')}: ended with ${signal ?? code}\n${stdout}${stderr}`,
+      `${basename(program)} ${args.join(' ')}: ended with ${signal ?? code}${why}\n${stdout}${stderr}`,
     );
   }
 }

@@ -31,7 +31,7 @@ it('waits for no decoder once the signal has fired', async () => {
   onTestFinished(() => decoding.mockRestore());
   const ending = new AbortController();
   const loading = loadImage(bytes, { signal: ending.signal });
-  await vi.waitFor(() => expect(decoding).toHaveBeenCalled());
+  await expect.poll(() => decoding).toHaveBeenCalled();
   ending.abort();
   await expect(loading).rejects.toBeInstanceOf(AbortError);
 });

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { request } from 'node:http';
 import { connect } from 'node:net';
-import { afterEach, describe, expect, it, vi } from 'vitest';
+import { afterEach, describe, expect, it } from 'vitest';
 import { InputError } from '../../src/index.ts';
 import { createServer, type ServerOptions } from '../../src/server/index.ts';
 import { post, type Serving, serveDemo } from './serving.ts';
@@ -89,8 +89,7 @@ describe('a server', () => {
       // What is small finds room beside.
       expect((await post(`${url}/tokenize`, { prompt: 'a' })).status).toBe(200);
     };
-    const expectRoom = () =>
-      vi.waitFor(async () => expect((await post(chat, large())).status).toBe(200), { timeout: 20_000 });
+    const expectRoom = () => expect.poll(async () => (await post(chat, large())).status).toBe(200);
 
     // One that comes slowly: what has come of it counts, announced or not.
     for (const head of ['Content-Length: 900', 'Transfer-Encoding: chunked']) {
@@ -99,7 +98,8 @@ describe('a server', () => {
       socket.write(`POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\n${head}\r\n\r\n`);
       await expectRoom();
       socket.write(head.startsWith('T') ? `320\r\n${'x'.repeat(800)}\r\n` : 'x'.repeat(800));
-      await vi.waitFor(expectRefused, { timeout: 20_000 });
+      await expect.poll(async () => (await post(chat, large())).status).toBe(503);
+      await expectRefused();
       socket.destroy();
       await expectRoom();
     }
@@ -189,10 +189,7 @@ describe('a server', () => {
         await say(`POST /v1/completions HTTP/1.1\r\nHost: x\r\n${length}\r\n\r\n`, false);
     const gone = async () =>
       (await (await fetch(`${url}/metrics`)).text()).match(/status="499"\} (\d+)/)?.[1];
-    await vi.waitFor(async () => expect(Number(await gone())).toBeGreaterThan(0), {
-      timeout: 20_000,
-      interval: 50,
-    });
+    await expect.poll(async () => Number(await gone())).toBeGreaterThan(0);
     expect(faults).toEqual([]);
   });
 
