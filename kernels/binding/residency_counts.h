@@ -14,6 +14,8 @@ inline Napi::Object DescribeResidency(Napi::Env env, int64_t resident_bytes, con
   object.Set("fetches", static_cast<double>(counts.fetches));
   object.Set("fetchedBytes", static_cast<double>(counts.bytes));
   object.Set("pinned", static_cast<double>(counts.pinned));
+  object.Set("readAhead", static_cast<double>(counts.ahead));
+  object.Set("readAheadWanted", static_cast<double>(counts.ahead_wanted));
   object.Set("pinnedHits", static_cast<double>(counts.pinned_hits));
   return object;
 }

@@ -115,7 +115,8 @@ Session::Session(const void* model, size_t bytes, SessionConfig config)
                .experts = config_.experts.get(),
                .calls = &calls_,
                .routing = &routing_,
-               .workspaces = {}},
+               .workspaces = {},
+               .routed_layers = {}},
       domain_(kDomain, MakeCpuOps(context_)),
       device_ops_(config_.device == nullptr ? nullptr
                                             : config_.device->MakeOps(config_.device_store, calls_)),

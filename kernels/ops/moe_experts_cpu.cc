@@ -8,6 +8,9 @@
 namespace switchyard::ops {
 namespace {
 
+// More of them want so many experts that the disk has no time for guesses.
+constexpr int64_t kTokensReadAheadFor = 4;
+
 class MoeExpertsOnCpu {
  public:
   MoeExpertsOnCpu(const KernelInfo& info, SessionContext& session);
@@ -15,12 +18,14 @@ class MoeExpertsOnCpu {
 
  private:
   void CheckIndices(const ort::TensorView& indices) const;
+  void ReadAhead(const float* x, int64_t tokens, ExpertMemory::Lease& lease, cpu::Workspace& workspace) const;
 
   SessionContext& session_;
   std::string node_;
   const MoeExperts op_;
   std::vector<ExpertWeights> experts_;
   ExpertMemory::Layer* kept_ = nullptr;  // where only some of them have room
+  const RoutedLayer* routed_ = nullptr;  // there, unless its router is unknown
 };
 
 MoeExpertsOnCpu::MoeExpertsOnCpu(const KernelInfo& info, SessionContext& session)
@@ -28,7 +33,9 @@ MoeExpertsOnCpu::MoeExpertsOnCpu(const KernelInfo& info, SessionContext& session
   for (const auto& [gate, up, down] : op_.experts)
     experts_.push_back({ProductWeight(gate, op_.precision), ProductWeight(up, op_.precision),
                         ProductWeight(down, op_.precision)});
-  if (session.experts != nullptr) kept_ = &session.experts->Require(op_.experts);
+  if (session.experts == nullptr) return;
+  kept_ = &session.experts->Require(op_.experts);
+  routed_ = session.routed_layers.AddExperts(*kept_, op_.num_experts);
 }
 
 void MoeExpertsOnCpu::CheckIndices(const ort::TensorView& indices) const {
@@ -39,6 +46,36 @@ void MoeExpertsOnCpu::CheckIndices(const ort::TensorView& indices) const {
     throw std::runtime_error(node_ + ": expert index " + std::to_string(index) + " at position " +
                              std::to_string(i) + " is outside [0, " + std::to_string(op_.num_experts) + ")");
   }
+}
+
+// Guesses which experts the next layer will choose by giving its router the hidden state of this one: layers
+// add little to what they are given ("speculative expert loading", Eliseev and Mazur, 2023,
+// arXiv:2312.17238).
+void MoeExpertsOnCpu::ReadAhead(const float* x, int64_t tokens, ExpertMemory::Lease& lease,
+                                cpu::Workspace& workspace) const {
+  if (routed_ == nullptr || routed_->next == nullptr || tokens > kTokensReadAheadFor) return;
+  const RoutedLayer& next = *routed_->next;
+  if (next.router.cols != op_.hidden) return;
+  std::vector<float> logits(static_cast<size_t>(tokens * next.router.rows));
+  std::vector<int32_t> indices(static_cast<size_t>(tokens * next.top_k));
+  std::vector<float> weights(indices.size());
+  cpu::Router({.x = x,
+               .tokens = tokens,
+               .weight = InPlace(next.router),
+               .top_k = static_cast<int>(next.top_k),
+               .normalize = false,
+               .logits = logits.data(),
+               .indices = indices.data(),
+               .weights = weights.data(),
+               .precision = op_.precision},
+              workspace, *session_.pool);
+  // The first choices of all tokens, then the second ones.
+  std::vector<int32_t> likeliest;
+  for (int64_t rank = 0; rank < next.top_k; rank++) {
+    for (int64_t t = 0; t < tokens; t++)
+      likeliest.push_back(indices[static_cast<size_t>(t * next.top_k + rank)]);
+  }
+  lease.Expect(*next.experts, likeliest.data(), static_cast<int64_t>(likeliest.size()));
 }
 
 void MoeExpertsOnCpu::Compute(KernelContext& context) {
@@ -58,13 +95,14 @@ void MoeExpertsOnCpu::Compute(KernelContext& context) {
   }
   std::optional<ExpertMemory::Lease> lease;
   if (kept_ != nullptr) lease.emplace(*session_.experts, *kept_, indices.As<int32_t>(), tokens * top_k);
+  ThreadPool& pool = *session_.pool;
+  WorkspacePool::Lease workspace(session_.workspaces);
+  if (lease) ReadAhead(x.As<float>(), tokens, *lease, *workspace);
   const bool is_any_late = lease && lease->late() != nullptr;
   const cpu::LateExperts late = {
       .is_late = is_any_late ? lease->late() : nullptr,
       .arrive = [](void* arriving) { static_cast<ExpertMemory::Lease*>(arriving)->Arrive(); },
       .state = lease ? &*lease : nullptr};
-  ThreadPool& pool = *session_.pool;
-  WorkspacePool::Lease workspace(session_.workspaces);
   cpu::MoeExperts({.x = x.As<float>(),
                    .tokens = tokens,
                    .experts = lease ? lease->experts() : experts_.data(),

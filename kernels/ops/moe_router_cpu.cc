@@ -18,6 +18,7 @@ class MoeRouterOnCpu {
 
 MoeRouterOnCpu::MoeRouterOnCpu(const KernelInfo& info, SessionContext& session)
     : session_(session), node_(info.node()), op_(info, *session.store) {
+  if (session_.experts != nullptr) session_.routed_layers.AddRouter(op_.weight, op_.top_k);
   if (op_.layer >= 0) routed_ = &session_.routing->emplace_back(op_.layer, op_.weight.rows);
 }
 

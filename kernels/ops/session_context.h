@@ -11,6 +11,7 @@
 #include "../weights/expert_memory.h"
 #include "../weights/weight_store.h"
 #include "op.h"
+#include "routed_layers.h"
 
 namespace switchyard::ops {
 
@@ -69,6 +70,7 @@ struct SessionContext {
   ExpertsCounter* calls = nullptr;
   SessionRouting* routing = nullptr;
   WorkspacePool workspaces;
+  RoutedLayers routed_layers;  // where experts are not all in memory
 };
 
 }  // namespace switchyard::ops

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <exception>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -11,6 +13,9 @@
 
 namespace switchyard {
 namespace {
+
+// Experts that may be read ahead at a time: those of a token in most models.
+constexpr int64_t kSpares = 8;
 
 std::string Gigabytes(int64_t bytes) {
   char text[32];
@@ -89,22 +94,37 @@ void ExpertMemory::OpenLocked() {
                              " that every token reads, and " + Gigabytes(largest_layer_ * slot_bytes) +
                              " for the experts of one layer. Raise it (--max-memory)");
   }
-  const int64_t slots =
-      std::min(num_experts_, (limits_.max_bytes - limits_.other_bytes) / std::max<int64_t>(1, slot_bytes));
-  const size_t bytes = static_cast<size_t>(slots) * slot_bytes_;
-  // Reads need whole blocks, and are fastest into large pages.
-  memory_ = AllocateAligned(bytes + platform::kUncachedAlignment);
-  platform::PreferLargePages(Slot(0), bytes);
-  slots_bytes_ = static_cast<int64_t>(bytes);
-  descriptions_.resize(static_cast<size_t>(slots));
-  reads_ = std::make_unique<ParallelReads>();
-  residency_ = std::make_unique<Residency>(num_experts_, slots);
+  const int64_t room = (limits_.max_bytes - limits_.other_bytes) / std::max<int64_t>(1, slot_bytes);
+  const int64_t spares = std::min(kSpares, (room - largest_layer_) / 4);
+  MakeSlots(std::min(num_experts_, room - spares), spares);
 }
 
-std::byte* ExpertMemory::Slot(int64_t number) const {
+void ExpertMemory::MakeSlots(int64_t slots, int64_t spares) {
+  const size_t bytes = static_cast<size_t>(slots + spares) * slot_bytes_;
+  // Reads need whole blocks, and are fastest into large pages.
   constexpr uintptr_t kBlock = platform::kUncachedAlignment;
-  const auto first = reinterpret_cast<uintptr_t>(memory_.get());
-  return memory_.get() + ((kBlock - first % kBlock) % kBlock + static_cast<size_t>(number) * slot_bytes_);
+  memory_ = AllocateAligned(bytes + kBlock);
+  std::byte* next = memory_.get() + (kBlock - reinterpret_cast<uintptr_t>(memory_.get()) % kBlock) % kBlock;
+  platform::PreferLargePages(next, bytes);
+  std::vector<std::byte*> pieces;
+  for (int64_t piece = 0; piece < slots + spares; piece++, next += slot_bytes_) pieces.push_back(next);
+  slots_.assign(pieces.begin(), pieces.begin() + slots);
+  descriptions_.resize(static_cast<size_t>(slots));
+  reads_ = std::make_unique<ParallelReads>();
+  ahead_ = std::make_unique<ExpertsAhead>(*reads_, std::vector(pieces.begin() + slots, pieces.end()));
+  residency_ = std::make_unique<Residency>(num_experts_, slots);
+  slots_bytes_ = static_cast<int64_t>(bytes);
+  is_open_ = true;
+}
+
+ResidencyCounts ExpertMemory::counts() const {
+  ResidencyCounts counts = {
+      .hits = hits_, .fetches = fetches_, .pinned = pinned_, .pinned_hits = pinned_hits_};
+  if (!is_open_) return counts;
+  counts.bytes = reads_->bytes();
+  counts.ahead = ahead_->begun();
+  counts.ahead_wanted = ahead_->wanted();
+  return counts;
 }
 
 int64_t ExpertMemory::Pin(const std::vector<ExpertId>& experts, int64_t max_bytes,
@@ -130,43 +150,67 @@ int64_t ExpertMemory::Pin(const std::vector<ExpertId>& experts, int64_t max_byte
   return pinned_;
 }
 
-std::vector<Residency::Fetch> ExpertMemory::Start(Layer& layer, const std::vector<int64_t>& places) {
+ExpertMemory::Arriving ExpertMemory::Start(Layer& layer, const std::vector<int64_t>& places) {
   std::vector<int64_t> wanted;
   for (const int64_t place : places) {
     const int64_t number = layer.first_number() + place;
     wanted.push_back(number);
     if (residency_->IsPinned(number)) pinned_hits_++;
   }
-  std::vector<Residency::Fetch> fetches = residency_->Request(wanted);
+  const std::vector<Residency::Fetch> fetches = residency_->Request(wanted);
   hits_ += static_cast<int64_t>(wanted.size() - fetches.size());
-  if (fetches.empty()) return fetches;
+  Arriving arriving;
   try {
-    std::vector<ParallelReads::Part> parts;
-    for (const auto& [number, slot] : fetches) {
-      const int64_t place = number - layer.first_number();
-      for (const FileStretch& stretch : layer.layout(place).stretches()) {
-        parts.push_back({stretch.file, stretch.offset, stretch.bytes, Slot(slot) + stretch.place});
-        fetched_bytes_ += static_cast<int64_t>(stretch.bytes);
-      }
-      layer.PointToSlot(place, Slot(slot), descriptions_[static_cast<size_t>(slot)]);
-    }
-    reads_->Start(parts);
+    arriving.fetches.reserve(fetches.size());
+    arriving.reads.reserve(fetches.size() + 1);
+    Bring(layer, fetches, arriving);
   } catch (...) {
+    // Nobody else may be given slots that are read to.
+    for (const ParallelReads::BatchPtr& read : arriving.reads) reads_->Await(read);
     Forget(fetches);
     throw;
   }
-  return fetches;
+  return arriving;
 }
 
-void ExpertMemory::Finish(const std::vector<Residency::Fetch>& fetches) {
-  if (fetches.empty()) return;
-  try {
-    reads_->Finish();
-  } catch (...) {
-    Forget(fetches);
-    throw;
+void ExpertMemory::Bring(Layer& layer, const std::vector<Residency::Fetch>& fetches, Arriving& arriving) {
+  std::vector<ParallelReads::Part> parts;
+  for (const Residency::Fetch& fetch : fetches) {
+    const int64_t place = fetch.expert - layer.first_number();
+    std::byte*& slot = slots_[static_cast<size_t>(fetch.slot)];
+    const std::optional<ExpertsAhead::Taken> taken = ahead_->Take(fetch.expert, slot);
+    if (taken) {
+      slot = taken->memory;
+      if (taken->read != nullptr) arriving.reads.push_back(taken->read);
+    } else {
+      for (const FileStretch& stretch : layer.layout(place).stretches())
+        parts.push_back({stretch.file, stretch.offset, stretch.bytes, slot + stretch.place});
+    }
+    layer.PointToSlot(place, slot, descriptions_[static_cast<size_t>(fetch.slot)]);
+    if (taken && taken->read == nullptr) {
+      fetches_++;
+      continue;
+    }
+    arriving.fetches.push_back(fetch);
   }
-  fetches_ += static_cast<int64_t>(fetches.size());
+  ahead_->Stop();
+  if (!parts.empty()) arriving.reads.push_back(reads_->Start(parts, ParallelReads::Priority::kNeeded));
+}
+
+void ExpertMemory::Finish(const Arriving& arriving) {
+  std::exception_ptr fault;
+  for (const ParallelReads::BatchPtr& read : arriving.reads) {
+    try {
+      reads_->Finish(read);
+    } catch (...) {
+      fault = std::current_exception();
+    }
+  }
+  if (fault != nullptr) {
+    Forget(arriving.fetches);
+    std::rethrow_exception(fault);
+  }
+  fetches_ += static_cast<int64_t>(arriving.fetches.size());
 }
 
 // The next run must not take them to be there.
@@ -174,11 +218,15 @@ void ExpertMemory::Forget(const std::vector<Residency::Fetch>& fetches) {
   for (const auto& [number, slot] : fetches) residency_->Forget(number);
 }
 
+// One that came after the slots were made, and has larger experts or more, is read where it is mapped.
+bool ExpertMemory::HasRoomFor(const Layer& layer) const {
+  return layer.slot_bytes() <= slot_bytes_ && layer.count() <= largest_layer_;
+}
+
 ExpertMemory::Lease::Lease(ExpertMemory& memory, Layer& layer, const int32_t* indices, int64_t count)
     : memory_(memory), turn_(memory.turn_), experts_(layer.weights()) {
   memory.OpenLocked();
-  // One that came after the slots were made, and has larger experts or more, is read where it is mapped.
-  if (layer.slot_bytes() > memory.slot_bytes_ || layer.count() > memory.largest_layer_) return;
+  if (!memory.HasRoomFor(layer)) return;
   late_.resize(static_cast<size_t>(layer.count()), 0);
   std::vector<bool> is_wanted(late_.size());
   for (int64_t i = 0; i < count; i++) is_wanted[static_cast<size_t>(indices[i])] = true;
@@ -186,8 +234,9 @@ ExpertMemory::Lease::Lease(ExpertMemory& memory, Layer& layer, const int32_t* in
   for (int64_t place = 0; place < layer.count(); place++) {
     if (is_wanted[static_cast<size_t>(place)]) places.push_back(place);
   }
-  fetches_ = memory.Start(layer, places);
-  for (const auto& [number, slot] : fetches_) late_[static_cast<size_t>(number - layer.first_number())] = 1;
+  arriving_ = memory.Start(layer, places);
+  for (const auto& [number, slot] : arriving_.fetches)
+    late_[static_cast<size_t>(number - layer.first_number())] = 1;
 }
 
 ExpertMemory::Lease::~Lease() {
@@ -198,6 +247,15 @@ ExpertMemory::Lease::~Lease() {
   }
 }
 
-void ExpertMemory::Lease::Arrive() { memory_.Finish(std::exchange(fetches_, {})); }
+void ExpertMemory::Lease::Arrive() { memory_.Finish(std::exchange(arriving_, {})); }
+
+void ExpertMemory::Lease::Expect(const Layer& next, const int32_t* experts, int64_t count) {
+  if (!memory_.HasRoomFor(next)) return;
+  for (int64_t i = 0; i < count; i++) {
+    const int64_t number = next.first_number() + experts[i];
+    if (memory_.residency_->SlotOf(number) >= 0) continue;
+    memory_.ahead_->Begin(number, next.layout(experts[i]).stretches());
+  }
+}
 
 }  // namespace switchyard

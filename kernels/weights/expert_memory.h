@@ -8,6 +8,7 @@
 
 #include "../common/aligned_memory.h"
 #include "expert_layout.h"
+#include "experts_ahead.h"
 #include "parallel_reads.h"
 #include "residency.h"
 
@@ -23,6 +24,7 @@ class ExpertMemory {
     int64_t other_bytes = 0;  // weights that are no experts, and stay where they are mapped
   };
   class Layer;
+  class Lease;
 
   ExpertMemory(std::shared_ptr<const WeightStore> store, Limits limits);
   ~ExpertMemory();
@@ -39,41 +41,25 @@ class ExpertMemory {
   // stay by now. Throws as Open, and std::runtime_error naming the file that cannot be read.
   int64_t Pin(const std::vector<ExpertId>& experts, int64_t max_bytes, const std::atomic<bool>& stop);
 
-  // Has the experts of a layer that `indices` name brought, while nobody else may bring others.
-  class Lease {
-   public:
-    Lease(ExpertMemory& memory, Layer& layer, const int32_t* indices, int64_t count);
-    // Waits for those that are on their way.
-    ~Lease();
-    Lease(const Lease&) = delete;
-    Lease& operator=(const Lease&) = delete;
-
-    // As kernels are told of them.
-    const ExpertWeights* experts() const { return experts_; }
-    // Of each expert of the layer whether it is on its way, 0 or 1; null where none is.
-    const char* late() const { return fetches_.empty() ? nullptr : late_.data(); }
-    // Waits for them. Throws std::runtime_error naming the file that cannot be read.
-    void Arrive();
-
-   private:
-    ExpertMemory& memory_;
-    const std::lock_guard<std::mutex> turn_;
-    const ExpertWeights* experts_;
-    std::vector<char> late_;
-    std::vector<Residency::Fetch> fetches_;  // under way
-  };
-
   // Of all weights, bytes that memory may hold. Any thread.
   int64_t resident_bytes() const { return limits_.other_bytes + slots_bytes_; }
-  ResidencyCounts counts() const { return {hits_, fetches_, fetched_bytes_, pinned_, pinned_hits_}; }
+  ResidencyCounts counts() const;
 
  private:
-  std::byte* Slot(int64_t number) const;
+  // Experts on their way, and what reads them.
+  struct Arriving {
+    std::vector<Residency::Fetch> fetches;
+    std::vector<ParallelReads::BatchPtr> reads;
+  };
+
   void OpenLocked();
+  void MakeSlots(int64_t slots, int64_t spares);
   // Begins to bring what is missing of the experts at `places`, and returns that; Finish waits for it.
-  std::vector<Residency::Fetch> Start(Layer& layer, const std::vector<int64_t>& places);
-  void Finish(const std::vector<Residency::Fetch>& fetches);
+  Arriving Start(Layer& layer, const std::vector<int64_t>& places);
+  void Bring(Layer& layer, const std::vector<Residency::Fetch>& fetches, Arriving& arriving);
+  void Finish(const Arriving& arriving);
   void Forget(const std::vector<Residency::Fetch>& fetches);
+  bool HasRoomFor(const Layer& layer) const;
 
   std::shared_ptr<const WeightStore> store_;
   const Limits limits_;
@@ -84,10 +70,41 @@ class ExpertMemory {
   size_t slot_bytes_ = 0;
   AlignedMemory memory_;
   std::unique_ptr<Residency> residency_;  // null: no slots yet
+  std::vector<std::byte*> slots_;         // where they are by now
   std::vector<SlotDescriptions> descriptions_;
   std::unique_ptr<ParallelReads> reads_;
+  std::unique_ptr<ExpertsAhead> ahead_;
   // Read by any thread.
-  std::atomic<int64_t> slots_bytes_{0}, hits_{0}, fetches_{0}, fetched_bytes_{0}, pinned_{0}, pinned_hits_{0};
+  std::atomic<bool> is_open_{false};
+  std::atomic<int64_t> slots_bytes_{0}, hits_{0}, fetches_{0}, pinned_{0}, pinned_hits_{0};
+};
+
+// Has the experts of a layer that `indices` name brought, while nobody else may bring others.
+class ExpertMemory::Lease {
+ public:
+  Lease(ExpertMemory& memory, Layer& layer, const int32_t* indices, int64_t count);
+  // Waits for those that are on their way.
+  ~Lease();
+  Lease(const Lease&) = delete;
+  Lease& operator=(const Lease&) = delete;
+
+  // As kernels are told of them.
+  const ExpertWeights* experts() const { return experts_; }
+  // Of each expert of the layer whether it is on its way, 0 or 1; null where none is.
+  const char* late() const { return arriving_.fetches.empty() ? nullptr : late_.data(); }
+  // Waits for them. Throws std::runtime_error naming the file that cannot be read.
+  void Arrive();
+
+  // Guesses that the next layer will want these, the likeliest first: what is missing of them is read while
+  // nothing else is.
+  void Expect(const Layer& next, const int32_t* experts, int64_t count);
+
+ private:
+  ExpertMemory& memory_;
+  const std::lock_guard<std::mutex> turn_;
+  const ExpertWeights* experts_;
+  std::vector<char> late_;
+  Arriving arriving_;
 };
 
 }  // namespace switchyard

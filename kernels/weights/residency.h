@@ -13,6 +13,8 @@ struct ResidencyCounts {
   int64_t bytes = 0;        // brought
   int64_t pinned = 0;       // experts that stay
   int64_t pinned_hits = 0;  // of the hits, those on them
+  // Experts of which reading began before a router spoke, and those of them that were wanted then.
+  int64_t ahead = 0, ahead_wanted = 0;
 };
 
 // An expert of a layer: the handle of its gate matrix, or of the tensor that holds those of all, and its

@@ -80,12 +80,13 @@ function executionRows({
     rows.push(['graphs', `${counted(captures, 'step')} recorded, ${replays} replayed${without}`]);
   }
   if (residency) {
-    const { residentBytes, hits, fetches, fetchedBytes, hitRate = 1 } = residency;
+    const { residentBytes, hits, fetches, fetchedBytes, readAhead, readAheadWanted, hitRate = 1 } = residency;
     const fetched =
       hits + fetches > 0
         ? `; experts: ${hits} there (${percent(hitRate)}), ${fetches} fetched, ${formatBytes(fetchedBytes)}`
         : '';
-    rows.push([device === 'cpu' ? 'in memory' : 'GPU weights', formatBytes(residentBytes) + fetched]);
+    const ahead = readAhead > 0 ? `; ${readAheadWanted} of ${readAhead} read ahead were wanted` : '';
+    rows.push([device === 'cpu' ? 'in memory' : 'GPU weights', formatBytes(residentBytes) + fetched + ahead]);
   }
   if (pinnedExperts) rows.push(['pinned', describePinned(pinnedExperts)]);
   return rows;

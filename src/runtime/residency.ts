@@ -9,6 +9,10 @@ export interface ResidencyStats {
   /** Experts that had to be brought: on the CPU, read from the disk. */
   readonly fetches: number;
   readonly fetchedBytes: number;
+  /** Experts of which reading began before their layer had chosen, by a guess; on the CPU. */
+  readonly readAhead: number;
+  /** Of those, the ones that the layer chose. */
+  readonly readAheadWanted: number;
   /** Share of the experts wanted that were there; absent before the first. */
   readonly hitRate?: number;
   /** Experts that stay. */

@@ -92,11 +92,24 @@ describe.each([
 });
 
 it('each backend finds the experts that it needs', async () => {
-  const maxMemory = await leastMemory(DEMO_MODEL);
+  const least = await leastMemory(DEMO_MODEL);
   for (const expertsImplementation of ['eager', 'batched_mm', 'grouped_mm']) {
     const expected = await answerOf(DEMO_MODEL, { expertsImplementation });
-    expect(await answerOf(DEMO_MODEL, { expertsImplementation, maxMemory })).toEqual(expected);
+    // With and without room for what is read ahead.
+    for (const maxMemory of [least, 2 * least])
+      expect(await answerOf(DEMO_MODEL, { expertsImplementation, maxMemory })).toEqual(expected);
   }
+});
+
+it('what the next layer will want is guessed, better than by chance, and read ahead', async () => {
+  const model = await load(DEMO_MODEL, { maxMemory: 2 * (await leastMemory(DEMO_MODEL)) });
+  await model.generate({ ...GREEDY, maxNewTokens: 64, inputIds: PROMPT });
+  const { readAhead, readAheadWanted, fetches } = residency(model);
+  expect(readAhead).toBeGreaterThan(0);
+  expect(readAheadWanted).toBeLessThanOrEqual(fetches);
+  // Four of sixteen experts are wanted.
+  expect(readAheadWanted / readAhead).toBeGreaterThan(4 / 16);
+  await model.dispose();
 });
 
 it('generations side by side take turns at the experts', async () => {

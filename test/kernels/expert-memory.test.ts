@@ -6,6 +6,8 @@ const cases = [
   'parts of one tensor',
   'codes of several matrices',
   'the least used give way',
+  'what is expected is read ahead',
+  'wrong guesses change nothing',
   'too little is refused',
   'what stays stays',
   'a file that is cut short',

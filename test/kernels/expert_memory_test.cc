@@ -8,6 +8,7 @@
 #include <fstream>
 #include <random>
 #include <stdexcept>
+#include <thread>
 
 #include "../../kernels/common/quantized_elements.h"
 #include "cuda/testing.h"
@@ -273,6 +274,95 @@ void TheLeastUsedGiveWay() {
   EXPECT(Want(memory, c, {0, 1}).fetches == 9, "both are read");
 }
 
+int64_t SlotBytes(const WeightStore& store, const std::vector<ExpertRefs>& layer) {
+  size_t bytes = 0;
+  for (const ExpertRefs& refs : layer) bytes = std::max(bytes, ExpertLayout(store, refs).slot_bytes());
+  return static_cast<int64_t>(bytes);
+}
+
+// Has experts of `layer` brought, and those of `next` read ahead that are missing.
+void WantAndExpect(ExpertMemory& memory, ExpertMemory::Layer& layer, std::vector<int32_t> wanted,
+                   const ExpertMemory::Layer& next, std::vector<int32_t> expected) {
+  ExpertMemory::Lease lease(memory, layer, wanted.data(), static_cast<int64_t>(wanted.size()));
+  lease.Expect(next, expected.data(), static_cast<int64_t>(expected.size()));
+  lease.Arrive();
+}
+
+void AwaitBytes(const ExpertMemory& memory, int64_t bytes) {
+  while (memory.counts().bytes < bytes) std::this_thread::yield();
+}
+
+void WhatIsExpectedIsReadAhead() {
+  Checkpoint checkpoint(0);
+  Separate experts(checkpoint, 8);
+  const auto store = checkpoint.Open();
+  const std::vector<ExpertRefs> first = Separate::Of(*store, 0, 4), second = Separate::Of(*store, 12, 4);
+  // A quarter of what is beside the experts of one layer: two pieces of memory for what is read ahead.
+  const int64_t slot = std::max(SlotBytes(*store, first), SlotBytes(*store, second));
+  ExpertMemory memory(store, {.max_bytes = 12 * slot});
+  ExpertMemory::Layer& a = memory.Require(first);
+  ExpertMemory::Layer& b = memory.Require(second);
+  const auto bytes_of = [&](const ExpertRefs& refs) {
+    const ExpertLayout layout(*store, refs);
+    int64_t bytes = 0;
+    for (const auto& stretch : layout.stretches()) bytes += static_cast<int64_t>(stretch.bytes);
+    return bytes;
+  };
+  WantAndExpect(memory, a, {0}, b, {2, 1, 3});
+  const int64_t read = bytes_of(first[0]) + bytes_of(second[2]) + bytes_of(second[1]);
+  AwaitBytes(memory, read);
+  {
+    const std::vector<int32_t> wanted = {0, 1};
+    ExpertMemory::Lease lease(memory, b, wanted.data(), 2);
+    EXPECT(lease.late() != nullptr && lease.late()[0] == 1, "nobody expected expert 0");
+    EXPECT(lease.late() != nullptr && lease.late()[1] == 0, "expert 1 is there");
+    EXPECT(Same(lease.experts()[1], InPlace(second[1])), "and is what its file holds");
+  }
+  ResidencyCounts counts = memory.counts();
+  EXPECT(counts.fetches == 3 && counts.hits == 0, "it was brought all the same");
+  EXPECT(counts.ahead == 2 && counts.ahead_wanted == 1, "%lld of %lld were wanted",
+         static_cast<long long>(counts.ahead_wanted), static_cast<long long>(counts.ahead));
+  EXPECT(counts.bytes == read + bytes_of(second[0]), "there was room for two");
+  // What was wrong once may be right next time.
+  EXPECT(Want(memory, b, {2}).bytes == counts.bytes, "nothing is read again");
+  EXPECT(memory.counts().ahead_wanted == 2, "expert 2 was right in the end");
+}
+
+// Whatever is expected, everybody gets what he wants.
+void WrongGuessesChangeNothing() {
+  Checkpoint checkpoint(1234);
+  constexpr int32_t kLayers = 3, kExperts = 6;
+  Separate experts(checkpoint, kLayers * kExperts);
+  const auto store = checkpoint.Open();
+  std::vector<std::vector<ExpertRefs>> refs;
+  int64_t slot = 0;
+  for (int64_t layer = 0; layer < kLayers; layer++) {
+    refs.push_back(Separate::Of(*store, 3 * layer * kExperts, kExperts));
+    slot = std::max(slot, SlotBytes(*store, refs.back()));
+  }
+  ExpertMemory memory(store, {.max_bytes = 12 * slot});
+  std::vector<ExpertMemory::Layer*> layers;
+  for (const auto& layer : refs) layers.push_back(&memory.Require(layer));
+  std::mt19937 random(3);
+  const auto draw = [&](size_t count) {
+    std::vector<int32_t> drawn;
+    for (size_t i = 0; i < count; i++) drawn.push_back(static_cast<int32_t>(random() % kExperts));
+    return drawn;
+  };
+  for (int round = 0; round < 300; round++) {
+    const size_t layer = random() % kLayers;
+    const std::vector<int32_t> wanted = draw(1 + random() % 3), expected = draw(random() % 6);
+    ExpertMemory::Lease lease(memory, *layers[layer], wanted.data(), static_cast<int64_t>(wanted.size()));
+    lease.Expect(*layers[random() % kLayers], expected.data(), static_cast<int64_t>(expected.size()));
+    lease.Arrive();
+    for (const int32_t e : wanted)
+      EXPECT(Same(lease.experts()[e], InPlace(refs[layer][static_cast<size_t>(e)])), "round %d: expert %d",
+             round, e);
+  }
+  const ResidencyCounts counts = memory.counts();
+  EXPECT(counts.ahead >= counts.ahead_wanted, "no more are right than were guessed");
+}
+
 void TooLittleIsRefused() {
   Checkpoint checkpoint(0);
   Separate experts(checkpoint, 4);
@@ -331,6 +421,19 @@ void AFileThatIsCutShort() {
   const int32_t last = 11;
   { const ExpertMemory::Lease lease(memory, layer, &last, 1); }
   EXPECT(Want(memory, layer, {0}).hits == 3, "others are there as before");
+  // A guess that could not be read fails who wants it, and nobody else.
+  for (int round = 0; round < 2; round++) {
+    WantAndExpect(memory, layer, {0}, layer, {11});
+    EXPECT(Want(memory, layer, {0}).fetches == 1, "round %d: no harm is done", round);
+    std::string message;
+    try {
+      WantAndExpect(memory, layer, {0}, layer, {11});
+      Want(memory, layer, {11});
+    } catch (const std::runtime_error& error) {
+      message = error.what();
+    }
+    EXPECT(message.find("ends at byte") != std::string::npos, "round %d: %s", round, message.c_str());
+  }
 }
 
 }  // namespace
@@ -341,6 +444,8 @@ int main(int argc, char** argv) {
                         {"parts of one tensor", PartsOfOneTensor},
                         {"codes of several matrices", CodesOfSeveralMatrices},
                         {"the least used give way", TheLeastUsedGiveWay},
+                        {"what is expected is read ahead", WhatIsExpectedIsReadAhead},
+                        {"wrong guesses change nothing", WrongGuessesChangeNothing},
                         {"too little is refused", TooLittleIsRefused},
                         {"what stays stays", WhatStaysStays},
                         {"a file that is cut short", AFileThatIsCutShort}});

@@ -116,8 +116,9 @@ void ALayerOfExperts() {
     }
     ExpertMemory::Layer& layer = memory.Require(experts);
     EXPECT(memory.Pin({{3, 1}}, 0, goes_on) <= 1, "one expert");
-    const int32_t wanted = 2;
-    const ExpertMemory::Lease lease(memory, layer, &wanted, 1);
+    const int32_t wanted = 2, next = 3;
+    ExpertMemory::Lease lease(memory, layer, &wanted, 1);
+    lease.Expect(layer, &next, 1);
   });
 }
 

@@ -34,7 +34,7 @@ export const RESIDENCY: NativeProgram = {
 
 const EXPERT_MEMORY_SOURCES = [
   ...[
-    ...['expert_layout', 'expert_memory', 'lost_pages', 'mapped_file', 'parallel_reads'],
+    ...['expert_layout', 'expert_memory', 'experts_ahead', 'lost_pages', 'mapped_file', 'parallel_reads'],
     ...['quantized_parts', 'residency', 'weight_store'],
   ].flatMap((name) => at(`kernels/weights/${name}.cc`)),
   ...at(`kernels/platform/${system}`).flatMap((folder) => filesIn(folder, '.cc')),
