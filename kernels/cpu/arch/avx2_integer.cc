@@ -24,7 +24,6 @@ struct Ints {
   static constexpr int kTileTokens = 3;
   static constexpr int kTileVectors = 2;
   static constexpr int kStripVectors = 4;
-  static constexpr int kRowsTogether = 4;
 
   static I Load(const char* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
   static I LoadPart(const char* p, int64_t n) {
@@ -63,6 +62,12 @@ struct Ints {
   static F Set(float value) { return _mm256_set1_ps(value); }
   static F LoadFloats(const float* p) { return _mm256_loadu_ps(p); }
   static F LoadSome(const float* p, int64_t n) { return _mm256_maskload_ps(p, FirstOf(n)); }
+  static F LoadBf16(const char* p, int64_t n) {
+    char filled[16] = {};
+    __builtin_memcpy(filled, p, static_cast<size_t>(n) * 2);
+    const __m128i numbers = _mm_loadu_si128(reinterpret_cast<const __m128i*>(filled));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(numbers), 16));
+  }
   static void Store(float* p, F v) { _mm256_storeu_ps(p, v); }
   static void StoreSome(float* p, F v, int64_t n) { _mm256_maskstore_ps(p, FirstOf(n), v); }
   static F Mul(F a, F b) { return _mm256_mul_ps(a, b); }
@@ -73,17 +78,21 @@ struct Ints {
     return _mm_cvtss_f32(_mm_add_ss(pair, _mm_movehdup_ps(pair)));
   }
 
-  template <int kBlocks>
-  static I First(const int32_t* p) {
-    if constexpr (kBlocks == 1) return _mm256_zextsi128_si256(_mm_cvtsi32_si128(*p));
-    const __m256i wide = _mm256_cvtepu32_epi64(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
-    return _mm256_permute4x64_epi64(wide, _MM_SHUFFLE(2, 1, 2, 0));  // the upper two are zero
+  static I Gather(I start, const I* v) {
+    const I sum = _mm256_hadd_epi32(_mm256_hadd_epi32(v[0], v[1]), _mm256_hadd_epi32(v[2], v[3]));
+    return _mm256_add_epi32(sum, start);
   }
   template <int kBlocks>
-  static F Spread(const float* p) {
-    if constexpr (kBlocks == 1) return Set(*p);
-    const __m256 pairs = _mm256_castpd_ps(_mm256_broadcast_sd(reinterpret_cast<const double*>(p)));
-    return _mm256_permutevar_ps(pairs, _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1));
+  static I SpreadStarts(const int32_t* p, int64_t n) {
+    const I numbers = _mm256_maskload_epi32(p, FirstOf(n));
+    // Of a block that has two lanes the upper one begins with zero.
+    return kBlocks == 8 ? _mm256_permutevar8x32_epi32(numbers, Places()) : numbers;
+  }
+  template <int kBlocks>
+  static F Spread(F numbers) {
+    static_assert(kBlocks == 8 || kBlocks == 4);
+    return kBlocks == 8 ? _mm256_permutevar8x32_ps(numbers, Places())
+                        : _mm256_permute2f128_ps(numbers, numbers, 0);
   }
 
   static RoundedBlock RoundBlock(const float* x, IntegerOrder order, int8_t* first, int8_t* second) {
@@ -120,6 +129,8 @@ struct Ints {
   }
 
  private:
+  // The block of each of Gather's lanes, of two blocks a vector.
+  static __m256i Places() { return _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7); }
   static __m256i FirstOf(int64_t n) {
     const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), lanes);

@@ -71,8 +71,8 @@ struct IntegerTileArgs {
 };
 using IntegerTileFn = void (*)(const IntegerTileArgs& args);
 
-// The same for one token and rows that lie one after the other, with scales[r * scale_stride + b] up to whole
-// chunks of blocks; those that fill up the last chunk are finite.
+// The same for one token and rows that lie one after the other, with scales[r * scale_stride + b] of each
+// block.
 struct IntegerRowsArgs {
   const char* x;
   int64_t depth;
@@ -82,8 +82,9 @@ struct IntegerRowsArgs {
   uint8_t flip;           // bytes: exclusive or with each code, after which it is as signed_bytes says
   const uint8_t* values;  // nibbles: [16] the code, up to 24, that each stands for; null: itself
   const float* scales;
+  const char* bf16_scales;  // instead of `scales`, at any address; null as well: all are 1
   const float* offsets;
-  int64_t scale_stride;
+  int64_t scale_stride;  // in numbers
   float* c;
 };
 using IntegerRowsFn = void (*)(const IntegerRowsArgs& args);

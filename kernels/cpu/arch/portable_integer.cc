@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "../../common/float_types.h"
 #include "integer_kernels.h"
 
 namespace switchyard::cpu {
@@ -97,6 +98,14 @@ void Columns(const IntegerTileArgs& args) {
   });
 }
 
+float ScaleAt(const IntegerRowsArgs& args, int64_t at) {
+  if (args.scales != nullptr) return args.scales[at];
+  if (args.bf16_scales == nullptr) return 1.0f;
+  uint16_t bits;
+  std::memcpy(&bits, args.bf16_scales + at * 2, sizeof(bits));
+  return Bf16ToFloat(bits);
+}
+
 // code(row, k) is the unsigned code at a depth.
 template <typename Code>
 void Rows(const IntegerRowsArgs& args, IntegerOrder order, const Code& code) {
@@ -110,7 +119,8 @@ void Rows(const IntegerRowsArgs& args, IntegerOrder order, const Code& code) {
       for (int64_t k = first; k < std::min(first + kIntegerBlock, args.depth); ++k)
         sum += code(row, k) * x.codes[Place(k, order)];
       const int64_t at = r * args.scale_stride + block;
-      total += x.scales[block] * (args.scales[at] * static_cast<float>(sum));
+      const float scale = ScaleAt(args, at);
+      total += x.scales[block] * (scale * static_cast<float>(sum));
       if (args.offsets != nullptr) total += x.sums[block] * args.offsets[at];
     }
     args.c[r] = total;

@@ -65,16 +65,26 @@ class ScaleReader {
     }
   }
 
-  // One of each a block and row, [rows][FilledBlocks].
+  // One of each a block and row, [rows][Blocks].
   void ByBlock(int64_t row0, int64_t row1, float* scales, float* offsets) {
-    const int64_t filled = FilledBlocks(q_.cols);
-    const int64_t repeats = BlocksPerGroup(q_);
-    if (Groups(q_) == filled && offsets == nullptr) return AllOf(row0, row1, scales);
-    for (int64_t r = row0; r < row1; ++r, scales += filled) {
+    const int64_t blocks = Blocks(q_.cols);
+    if (Groups(q_) == blocks && offsets == nullptr) return AllOf(row0, row1, scales);
+    for (int64_t r = row0; r < row1; ++r, scales += blocks) {
       Read(r);
-      Repeat(groups_.scales, repeats, filled, scales);
-      if (offsets != nullptr) Repeat(groups_.zeros, repeats, filled, offsets + (r - row0) * filled);
+      Repeat(groups_.scales, scales);
+      if (offsets != nullptr) Repeat(groups_.zeros, offsets + (r - row0) * blocks);
     }
+  }
+
+  // Those that ByBlock would read of `row`, as they are stored, with those of the rows behind it after them;
+  // null where they lie otherwise or are not bf16.
+  const char* InPlace(int64_t row) const {
+    const bool is_by_block = q_.scale_type == ScaleType::kBFloat16 && q_.group_rows == 1 &&
+                             Groups(q_) == Blocks(q_.cols) && q_.col_step == 1 && q_.row_step == Groups(q_);
+    const bool is_final = CommonMultiplier(q_) == 1.0f && CommonDivisor(q_) == 1.0f && form_.factor == 1.0f;
+    if (!is_by_block || !is_final || form_.has_offsets) return nullptr;
+    const int64_t first = ScaleIndex(q_, weights_.matrix, weights_.first_row + row, 0);
+    return reinterpret_cast<const char*>(q_.scales) + first * 2;
   }
 
   // Those of all groups, [rows][groups].
@@ -109,15 +119,11 @@ class ScaleReader {
     for (int64_t i = 0; i < count; ++i) scales[i] *= form_.factor;
   }
 
-  void Repeat(const float* values, int64_t repeats, int64_t filled, float* out) const {
+  void Repeat(const float* values, float* out) const {
     const int64_t blocks = Blocks(q_.cols);
-    if (repeats == 1) {
-      std::copy_n(values, blocks, out);
-    } else {
-      for (int64_t b = 0, g = 0; b < blocks; b += repeats, ++g)
-        std::fill_n(out + b, std::min(repeats, blocks - b), values[g]);
-    }
-    std::fill(out + blocks, out + filled, 0.0f);
+    const int64_t repeats = BlocksPerGroup(q_);
+    for (int64_t b = 0, g = 0; b < blocks; b += repeats, ++g)
+      std::fill_n(out + b, std::min(repeats, blocks - b), values[g]);
   }
 
   const KernelTable& table_;
@@ -197,8 +203,7 @@ int64_t IntegerBlock::Scratch(const WeightMatrix& weights, int64_t rows, int64_t
   const int64_t codes = CodeRowsScratch(q, rows, weights.cols);
   const int64_t reader = ScaleReader::Scratch(q);
   if (tokens == 1) {
-    const int64_t filled = FilledBlocks(weights.cols);
-    const int64_t by_row = std::max(kRowsTogether * filled, kSingleScalesTogether + filled);
+    const int64_t by_row = std::max(kRowsTogether * Blocks(weights.cols), kSingleScalesTogether);
     const int64_t by_column = kColumnsTogether * groups;
     const int64_t in_order = q.order == CodeOrder::kRows ? 0 : LiesInColumns(q) ? 0 : codes;
     return in_order + reader + 2 * FloatBytes(std::max(by_row, by_column));
@@ -316,16 +321,13 @@ void IntegerBlock::Multiply(const char* x, int tokens, int64_t first, int64_t la
 
 void IntegerBlock::MultiplyRows(const char* x, int64_t first, int64_t last, float* c) const {
   const QuantizedTensor& q = *weights_->quantized;
-  const int64_t filled = FilledBlocks(weights_->cols);
+  const int64_t blocks = Blocks(weights_->cols);
   const bool has_single = Groups(q) == 1 && !form_.has_offsets;
   const int64_t together = has_single ? kSingleScalesTogether : kRowsTogether;
-  const int64_t room = FloatBytes(std::max(kRowsTogether * filled, kSingleScalesTogether + filled)) / 4;
+  const int64_t room = FloatBytes(std::max(kRowsTogether * blocks, kSingleScalesTogether)) / 4;
   ScaleReader reader(*table_, form_, *weights_, scratch_);
   float* scales = reinterpret_cast<float*>(scratch_ + ScaleReader::Scratch(q));
   float* offsets = form_.has_offsets ? scales + room : nullptr;
-  // Where a row has a single scale: kernels multiply by ones, and these come after them.
-  float* singles = scales + filled;
-  if (has_single) std::fill_n(scales, filled, 1.0f);
   char* codes_scratch = reinterpret_cast<char*>(scales + 2 * room);
   const int64_t stored = weights_->first_row + row0_;
   const CodeRows codes = ReadCodeRows(
@@ -334,9 +336,10 @@ void IntegerBlock::MultiplyRows(const char* x, int64_t first, int64_t last, floa
   for (int64_t row = first; row < last; row += together) {
     const int64_t count = std::min(together, last - row);
     const int64_t begin = row0_ + row;
+    const char* in_place = has_single ? nullptr : reader.InPlace(begin);
     if (has_single) {
-      reader.AllOf(begin, begin + count, singles);
-    } else {
+      reader.AllOf(begin, begin + count, scales);
+    } else if (in_place == nullptr) {
       reader.ByBlock(begin, begin + count, scales, offsets);
     }
     reader.Fetch(begin + count, begin + count + together);
@@ -348,12 +351,13 @@ void IntegerBlock::MultiplyRows(const char* x, int64_t first, int64_t last, floa
             .rows = count,
             .flip = form_.flip,
             .values = form_.values,
-            .scales = scales,
+            .scales = has_single || in_place != nullptr ? nullptr : scales,
+            .bf16_scales = in_place,
             .offsets = offsets,
-            .scale_stride = has_single ? 0 : filled,
+            .scale_stride = blocks,
             .c = out});
     if (!has_single) continue;
-    for (int64_t i = 0; i < count; ++i) out[i] *= singles[i];
+    for (int64_t i = 0; i < count; ++i) out[i] *= scales[i];
   }
 }
 
