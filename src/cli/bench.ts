@@ -11,7 +11,7 @@ import {
   type Setting,
 } from '../bench/report.ts';
 import { bytesPerDecodedToken, prefillFlops, storageOf, weightWork } from '../bench/work.ts';
-import { type DType, dtypeOf, ELEMENT_TYPES } from '../dtype.ts';
+import { type DType, ELEMENT_TYPES } from '../dtype.ts';
 import {
   type CausalLM,
   DEMO_MODEL,
@@ -263,8 +263,7 @@ function full(
   plan: Plan,
   { weights: stored, work: use }: ModelWeights,
 ) {
-  // A GPU holds plain weights in the dtype of the computation, whatever the files have; codes stay codes.
-  const read = setting.machine.gpu ? stored.map((weight) => inDtype(weight, setting.dtype)) : stored;
+  const read = setting.machine.gpu ? stored.map((weight) => onGpu(weight, setting.dtype)) : stored;
   const weights = weightWork(read, use);
   const work = {
     decodedBytes: (experts: number) => bytesPerDecodedToken(weights, experts),
@@ -279,9 +278,8 @@ function full(
 
 type Weight = ModelWeights['weights'][number];
 
-/** A weight as a GPU holds it. */
-function inDtype(weight: Weight, dtype: DType): Weight {
-  if (dtypeOf(weight.storage) === undefined) return weight;
+/** A weight as a GPU holds it: in the dtype of the computation, whatever the files have, unless it is kept as codes. */
+function onGpu(weight: Weight, dtype: DType): Weight {
   const elements = weight.shape.reduce((a, b) => a * b, 1);
-  return { ...weight, byteLength: elements * ELEMENT_TYPES[dtype].bytes };
+  return { ...weight, byteLength: weight.gpuBytes ?? elements * ELEMENT_TYPES[dtype].bytes };
 }

@@ -13,6 +13,8 @@ export interface StoredWeight {
   /** What its elements are stored as, such as `BF16` or `int4`. */
   readonly storage: string;
   readonly byteLength: number;
+  /** Bytes on a GPU of one that is kept there as codes; all others are elements of the session's type. */
+  readonly gpuBytes?: number;
 }
 
 /** Where a graph finds its weights. Requests are recorded, so that one build of the graph is also the check of the load. */

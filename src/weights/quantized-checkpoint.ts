@@ -4,6 +4,7 @@ import type { Checkpoint, TensorInfo } from '../safetensors/types.ts';
 import type { ModuleReader } from './formats/format.ts';
 import { StoredModule } from './formats/module.ts';
 import { withinTime } from './formats/patterns.ts';
+import { codedBytesOnGpu } from './gpu-form.ts';
 import type { QuantizedTensor } from './quantized-tensor.ts';
 
 /** A checkpoint under the names by which a model asks. */
@@ -20,11 +21,15 @@ export function storedWeights({ tensors, quantized = new Map() }: ModelCheckpoin
     ...{ name, shape, byteLength },
     storage: dtype,
   }));
-  const codes = [...quantized.values()].map((weight) => ({
-    ...{ name: weight.name, shape: weight.shape },
-    storage: codeName(weight.codes),
-    byteLength: partsOf(weight).reduce((sum, part) => sum + part.byteLength, 0),
-  }));
+  const codes = [...quantized.values()].map((weight) => {
+    const gpuBytes = codedBytesOnGpu(weight);
+    return {
+      ...{ name: weight.name, shape: weight.shape },
+      storage: codeName(weight.codes),
+      byteLength: partsOf(weight).reduce((sum, part) => sum + part.byteLength, 0),
+      ...(gpuBytes !== undefined && { gpuBytes }),
+    };
+  });
   return [...plain, ...codes];
 }
 
