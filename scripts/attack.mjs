@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 // Attacks the library in random mixtures (test/attack): a hub that lies, kills in mid-download, changed configurations and weights,
-// callbacks that misbehave, terminated workers, processes that leave. Ends with 1 where something fell.
+// callbacks that misbehave, terminated workers, models disposed of in the midst of calls, processes that leave. Ends with 1 where something fell.
 //
 //   npm run attack -- [--minutes N] [--seed S] [--only KIND]
 //
@@ -10,7 +10,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
-const KINDS = ['hub', 'kills', 'configs', 'files', 'callbacks', 'workers', 'exits'];
+const KINDS = ['hub', 'kills', 'configs', 'files', 'callbacks', 'workers', 'disposals', 'exits'];
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 
 function readOptions() {

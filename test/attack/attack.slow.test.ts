@@ -6,6 +6,7 @@ import { expect, it } from 'vitest';
 import { seededRandom } from '../hub/helpers.ts';
 import { callbacks } from './callbacks.ts';
 import { configs } from './configs.ts';
+import { disposals } from './disposals.ts';
 import { exits } from './exits.ts';
 import { files } from './files.ts';
 import { type Attack, openGround } from './ground.ts';
@@ -13,7 +14,7 @@ import { hubFaults } from './hub-faults.ts';
 import { kills } from './kills.ts';
 import { workers } from './workers.ts';
 
-const ATTACKS: readonly Attack[] = [hubFaults, kills, configs, files, callbacks, workers, exits];
+const ATTACKS: readonly Attack[] = [hubFaults, kills, configs, files, callbacks, workers, disposals, exits];
 
 const { SWITCHYARD_ATTACK_MINUTES = '1', SWITCHYARD_ATTACK_SEED, SWITCHYARD_ATTACK_ONLY } = process.env;
 const chosen = ATTACKS.filter(({ name }) => !SWITCHYARD_ATTACK_ONLY || name === SWITCHYARD_ATTACK_ONLY);
