@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { AutoModelForCausalLM, type CausalLM, type GenerateOutput } from '../../src/index.ts';
 import { goldenModel, textGolden } from '../helpers/goldens.ts';
 
-const NAMES = ['qwen3_moe_c', 'qwen3_next_g', 'qwen3_5_moe_j', 'qwen4_exp_k'];
+const NAMES = ['qwen2_moe_a', 'qwen3_moe_c', 'qwen3_next_g', 'qwen3_5_moe_j', 'qwen4_exp_k'];
 
 describe.each(NAMES)('%s', (name) => {
   const { golden } = textGolden(name);
