@@ -2,12 +2,21 @@
 import { afterAll, describe, expect, it } from 'vitest';
 import { AutoModelForCausalLM, type CausalLM, type LoadOptions } from '../../src/index.ts';
 import { useEmulatedGpu } from '../helpers/emulated-gpu.ts';
-import { goldenModel, HYBRID_MODELS, maxDifference, TEXT_MODELS, textGolden } from '../helpers/goldens.ts';
+import {
+  type GoldenModel,
+  goldenModel,
+  HYBRID_MODELS,
+  maxDifference,
+  TEXT_MODELS,
+  textGolden,
+} from '../helpers/goldens.ts';
+import { expectSameChoices, perplexityOf, valuesOf } from '../helpers/model-outputs.ts';
 
 /** Accepted differences to transformers in float32, as on the CPU. */
-const LOGITS = 1e-4;
+const PLAIN = { logits: 1e-4, routerWeights: 1e-5 };
 /** The norm behind the delta rule divides by numbers that may be small. */
-const HYBRID_LOGITS = 5e-4;
+const HYBRID = { logits: 5e-4, routerWeights: 5e-5 };
+const PERPLEXITY = 1e-4;
 /** Enough to record decode steps and replay them; the goldens have more. */
 const TOKENS = 10;
 const GREEDY = { doSample: false, repetitionPenalty: 1, eosTokenId: [], maxNewTokens: TOKENS };
@@ -22,8 +31,8 @@ const NAMES = [...TEXT_MODELS, 'qwen3_next_h', 'qwen3_5_moe_text_i', 'qwen4_exp_
 // The emulator switches threads with ucontext, which only Linux still offers in full.
 describe.skipIf(process.platform !== 'linux').each(NAMES)(`%s on ${card ?? 'an emulated GPU'}`, (name) => {
   if (card === undefined) useEmulatedGpu();
-  const { golden } = textGolden(name);
-  const accepted = HYBRID_MODELS.includes(name) ? HYBRID_LOGITS : LOGITS;
+  const { golden, tensor } = textGolden(name);
+  const accepted = HYBRID_MODELS.includes(name) ? HYBRID : PLAIN;
   let model: CausalLM | undefined;
   const load = async () => {
     const options = { dtype: 'float32', device: card ?? 'cuda', threads: 2 } as const;
@@ -32,18 +41,54 @@ describe.skipIf(process.platform !== 'linux').each(NAMES)(`%s on ${card ?? 'an e
   };
   afterAll(() => model?.dispose());
 
-  it('gives the logits of transformers, switched from backend to backend', async () => {
+  it('gives the logits and the routing of transformers, switched from backend to backend', async () => {
     const loaded = await load();
-    for (const [i, { input_ids: ids, logits_first8: first8 }] of golden.prompts.entries()) {
+    for (const [i, { name: prompt, input_ids: ids, logits_first8: first8 }] of golden.prompts.entries()) {
       const expertsImplementation = BACKENDS[i % BACKENDS.length] as string;
-      const { logits } = await loaded.forward({ inputIds: [ids], expertsImplementation });
+      const asked = { inputIds: [ids], outputRouterLogits: true, expertsImplementation };
+      const { logits, routerIndices, routerWeights } = await loaded.forward(asked);
       const vocab = logits.dims[2] as number;
       for (const position of ids.keys()) {
         const row = (logits.data as Float32Array).slice(position * vocab, position * vocab + 8);
-        expect(maxDifference(row, first8[position] as number[])).toBeLessThan(accepted);
+        expect(maxDifference(row, first8[position] as number[])).toBeLessThan(accepted.logits);
       }
+      const [indices, weights] = [tensor(`${prompt}.router_indices`), tensor(`${prompt}.router_weights`)];
+      if (!indices || !weights) throw new Error(`${name} has no routing of ${prompt}`);
+      expect(maxDifference(valuesOf(routerWeights), weights.data)).toBeLessThan(accepted.routerWeights);
+      expectSameChoices(valuesOf(routerIndices), indices.data, weights.data, weights.shape[2] as number);
     }
   });
+
+  it.skipIf(golden.perplexity === undefined)('gives the perplexity of transformers to 4 digits', async () => {
+    const { input_ids: ids, perplexity } = golden.perplexity as Required<GoldenModel>['perplexity'];
+    const { logits } = await (await load()).forward({ inputIds: [ids] });
+    expect(Math.abs(perplexityOf(logits, ids) / perplexity - 1)).toBeLessThan(PERPLEXITY);
+  });
+
+  it.skipIf(golden.bf16 === undefined)(
+    'is on average as near in bfloat16 and float16 as transformers is in bfloat16',
+    async () => {
+      const prompts = golden.prompts.slice(0, 3).map(({ input_ids: ids }) => ({ inputIds: [ids] }));
+      const logitsOf = async (from: CausalLM) => {
+        const all: Float32Array[] = [];
+        for (const prompt of prompts) all.push((await from.forward(prompt)).logits.data as Float32Array);
+        return all;
+      };
+      const exact = await logitsOf(await load());
+      for (const dtype of ['bfloat16', 'float16'] as const) {
+        const options = { dtype, device: card ?? 'cuda', threads: 2 } as const;
+        const rounded = await AutoModelForCausalLM.fromPretrained(goldenModel(name), options);
+        const near = await logitsOf(rounded);
+        for (const [i, right] of exact.entries()) {
+          const mean = meanDifference(right, near[i] as Float32Array);
+          const theirs = golden.bf16?.prompts[i]?.mean_abs_diff_all as number;
+          expect(mean, `${dtype}, ${golden.prompts[i]?.name}`).toBeLessThan(1.5 * theirs + 0.02);
+          expect(mean).toBeGreaterThan(0);
+        }
+        await rounded.dispose();
+      }
+    },
+  );
 
   it.skipIf(golden.batch === undefined)('decodes a batch padded on the left to the same tokens', async () => {
     const { batch } = golden;
@@ -55,3 +100,7 @@ describe.skipIf(process.platform !== 'linux').each(NAMES)(`%s on ${card ?? 'an e
     expect(stats.expertsCalls.grouped_mm).toBeGreaterThan(0);
   });
 });
+
+function meanDifference(a: Float32Array, b: Float32Array): number {
+  return a.reduce((sum, x, at) => sum + Math.abs(x - (b[at] as number)), 0) / a.length;
+}

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { AutoModel, AutoModelForCausalLM, type CausalLM, type Tensor } from '../../src/index.ts';
+import { AutoModel, AutoModelForCausalLM, type CausalLM } from '../../src/index.ts';
 import {
   argmax,
   type GoldenModel,
@@ -10,6 +10,7 @@ import {
   TEXT_MODELS,
   textGolden,
 } from '../helpers/goldens.ts';
+import { expectSameChoices, firstChangedRouting, perplexityOf, valuesOf } from '../helpers/model-outputs.ts';
 
 /** Accepted differences to transformers in float32, from the goldens' own spread. */
 const PLAIN = { logits: 1e-4, routerWeights: 1e-5 };
@@ -90,15 +91,15 @@ describe.each(MODELS)('$name', ({ name, accepted }) => {
         if (expectedStates.length > 0) expect(states.length).toBe(expectedStates.length);
         for (const [i, expected] of expectedStates.entries())
           expect(maxDifference(states[i]?.data as Float32Array, expected)).toBeLessThan(accepted.logits);
-        const all = (list: typeof output.routerLogits) =>
-          (list ?? []).flatMap((t) => [...(t.data as Float32Array)]);
         const logits = find(`${prompt.name}.router_logits`);
         if (logits)
-          expect(maxDifference(all(output.routerLogits), logits.data)).toBeLessThan(accepted.logits);
+          expect(maxDifference(valuesOf(output.routerLogits), logits.data)).toBeLessThan(accepted.logits);
         const weights = tensor(`${prompt.name}.router_weights`);
-        expect(maxDifference(all(output.routerWeights), weights.data)).toBeLessThan(accepted.routerWeights);
+        expect(maxDifference(valuesOf(output.routerWeights), weights.data)).toBeLessThan(
+          accepted.routerWeights,
+        );
         const indices = tensor(`${prompt.name}.router_indices`).data;
-        expectSameChoices(all(output.routerIndices), indices, weights.data, weights.shape[2] as number);
+        expectSameChoices(valuesOf(output.routerIndices), indices, weights.data, weights.shape[2] as number);
       }
     });
 
@@ -147,13 +148,7 @@ describe.each(MODELS)('$name', ({ name, accepted }) => {
       if (!golden.perplexity) return;
       const ids = golden.perplexity.input_ids;
       const { logits } = await model.forward({ inputIds: [ids] });
-      const vocab = logits.dims[2] as number;
-      let nll = 0;
-      for (let i = 0; i + 1 < ids.length; i++) {
-        const row = (logits.data as Float32Array).subarray(i * vocab, (i + 1) * vocab);
-        nll += logSumExp(row) - (row[ids[i + 1] as number] as number);
-      }
-      const perplexity = Math.exp(nll / (ids.length - 1));
+      const perplexity = perplexityOf(logits, ids);
       expect(Math.abs(perplexity / golden.perplexity.perplexity - 1)).toBeLessThan(PERPLEXITY);
     });
 
@@ -242,34 +237,3 @@ describe.each(MODELS)('$name', ({ name, accepted }) => {
     expect(sequences[0]?.slice(ids.length)).toEqual(greedy.tokens);
   });
 });
-
-/** First position where any layer chose another set of experts, or the number of positions. */
-function firstChangedRouting(a: Tensor[] | undefined, b: Tensor[] | undefined): number {
-  const [, positions, k] = (a as [Tensor])[0].dims as [number, number, number];
-  const sets = (tensor: Tensor | undefined, position: number) =>
-    [...((tensor as Tensor).data as Int32Array).subarray(position * k, (position + 1) * k)].sort().join();
-  for (let position = 0; position < positions; position++) {
-    if ((a ?? []).some((tensor, layer) => sets(tensor, position) !== sets(b?.[layer], position)))
-      return position;
-  }
-  return positions;
-}
-
-/** Equal choices; two kept experts may change places where their weights are nearly equal. */
-function expectSameChoices(
-  actual: number[],
-  expected: ArrayLike<number>,
-  weights: ArrayLike<number>,
-  k: number,
-): void {
-  expect(actual.length).toBe(expected.length);
-  for (let i = 0; i < actual.length; i += k) {
-    const near = Array.from({ length: k - 1 }, (_, j) =>
-      Math.abs((weights[i + j] as number) - (weights[i + j + 1] as number)),
-    );
-    const a = actual.slice(i, i + k);
-    const b = Array.from({ length: k }, (_, j) => expected[i + j] as number);
-    if (near.some((gap) => gap < 1e-5)) expect(a.sort()).toEqual(b.sort());
-    else expect(a).toEqual(b);
-  }
-}
