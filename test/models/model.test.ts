@@ -159,7 +159,9 @@ describe('a model that sees', () => {
       [0, 1, 2, 3, 1, 2, 3, 4],
     ]);
     expect(found?.delta).toBe(5 - 8);
-    expect(() => media?.positions([0, 1], { images: [[1, 4, 6]], videos: [] })).toThrow(/row 0: 1 image/);
+    expect(() => media?.positions([0, 1], { images: [[1, 4, 6]], videos: [] })).toThrow(
+      /^1 image tokens in a row/,
+    );
   });
 
   it('feeds its tower the patches of one picture', () => {

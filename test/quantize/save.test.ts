@@ -190,7 +190,7 @@ function expectRounded(module: string, stored: Map<string, Entry>, weight: Entry
 
 describe('what cannot be saved', () => {
   it.each<[string, object, RegExp]>([
-    ['no options', undefined as never, /quantization names nothing to round/],
+    ['no options', undefined as never, /quantization is undefined; expected int8, int4/],
     ['an unknown option', { shardbytes: 5 }, /"shardbytes" is not an option. Did you mean "shardBytes"/],
     ['no thread', { threads: 0 }, /threads is 0; expected an integer from 1 to 1024/],
     ['more threads than can be', { threads: 1e9 }, /threads is 1000000000; expected/],

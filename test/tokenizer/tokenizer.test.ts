@@ -147,7 +147,10 @@ describe('a chat template', () => {
     const tokenizer = await withTemplate(
       "{% set ns = namespace(n=0) %}{% for i in range(9) %}{% if i == 3 %}{% break %}{% endif %}{% set ns.n = ns.n + i %}{% endfor %}{{ ns.n }} {{ strftime_now('%Y') }}",
     );
-    expect(tokenizer.applyChatTemplate(user, { tokenize: false })).toBe(`3 ${new Date().getFullYear()}`);
+    const before = new Date().getFullYear();
+    const text = tokenizer.applyChatTemplate(user, { tokenize: false });
+    // It may be New Year.
+    expect([`3 ${before}`, `3 ${new Date().getFullYear()}`]).toContain(text);
   });
 
   it('can be chosen among named ones, and tools choose tool_use', async () => {
