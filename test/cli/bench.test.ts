@@ -6,6 +6,11 @@ import { goldenModel } from '../helpers/goldens.ts';
 import { QUANTIZED_FOLDER } from '../helpers/quantized-goldens.ts';
 import { run } from './capture.ts';
 
+vi.mock(import('../../src/runtime/machine.ts'), async (original) => {
+  const { briefly } = await import('../helpers/brief-measurements.ts');
+  return briefly(await original());
+});
+
 const QUICK = ['bench', '--prompt', '5,20', '--new', '3', '--runs', '1', '--threads', '2'];
 
 /** What is being measured, told now and then on a machine that takes long. */

@@ -2,7 +2,7 @@ import { statSync } from 'node:fs';
 import { copyFile, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { formatCount } from '../../src/cli/format.ts';
 import { countParameters } from '../../src/cli/model-info.ts';
 import { tensorUse } from '../../src/models/tensor-use.ts';
@@ -10,6 +10,11 @@ import { DEMO_FOLDER, goldenModel } from '../helpers/goldens.ts';
 import { FakeHub, type FakeRepo } from '../hub/fake-hub.ts';
 import { startOver } from '../hub/helpers.ts';
 import { run } from './capture.ts';
+
+vi.mock(import('../../src/runtime/machine.ts'), async (original) => {
+  const { briefly } = await import('../helpers/brief-measurements.ts');
+  return briefly(await original());
+});
 
 const info = async (model: string) => JSON.parse((await run(['info', model, '--json'])).stdout);
 

@@ -1,10 +1,15 @@
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { expectedWeights } from '../../src/auto/expected-weights.ts';
 import { findArchitecture } from '../../src/auto/registry.ts';
 import { isUsable, runnableModels } from '../../src/auto/runnable-models.ts';
 import { PUBLISHED_MODELS } from '../../src/fit/published.ts';
 import { countWeights } from '../../src/fit/weight-counts.ts';
 import { run } from '../cli/capture.ts';
+
+vi.mock(import('../../src/runtime/machine.ts'), async (original) => {
+  const { briefly } = await import('../helpers/brief-measurements.ts');
+  return briefly(await original());
+});
 
 const sum = (counts: Readonly<Record<string, number>>) => Object.values(counts).reduce((a, b) => a + b, 0);
 
