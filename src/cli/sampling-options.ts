@@ -23,8 +23,12 @@ export function addSamplingOptions(command: Command, limit: string): Command {
   return command
     .option('-n, --max-new-tokens <n>', `most tokens to generate (default: ${limit})`, integer(1))
     .option('--temperature <t>', 'sample at this temperature; 0 is greedy', decimal({ least: 0 }))
-    .option('--top-k <k>', 'sample among the k likeliest tokens; 0 is all', integer(0))
-    .option('--top-p <p>', 'sample among the likeliest tokens of this sum', decimal({ least: 0, most: 1 }))
+    .option('--top-k <k>', 'when sampling, among the k likeliest tokens; 0 is all', integer(0))
+    .option(
+      '--top-p <p>',
+      'when sampling, among the likeliest tokens of this sum',
+      decimal({ least: 0, most: 1 }),
+    )
     .option('--min-p <p>', 'when sampling, drop what is below p × the best', decimal({ least: 0, most: 1 }))
     .option('--repetition-penalty <r>', 'above 1 avoids repetition', decimal({ above: 0 }))
     .option('--stop <text>', 'end with this text, which is left out; repeatable', strings)
@@ -41,7 +45,6 @@ export function generationOptions(flags: SamplingFlags) {
   if (negativePrompt !== undefined && guidanceScale === undefined)
     throw new UsageError('--negative-prompt comes with --guidance-scale; add it, such as 1.5');
   const greedy = temperature === 0;
-  const samples = !greedy && [temperature, topK, topP].some((value) => value !== undefined);
   return {
     ...given({
       maxNewTokens: flags.maxNewTokens,
@@ -53,7 +56,8 @@ export function generationOptions(flags: SamplingFlags) {
       negativePrompt,
     }),
     ...(greedy ? { doSample: false } : given({ temperature, topK, topP, minP })),
-    ...(samples && { doSample: true }),
+    // The temperature says whether tokens are drawn; the others say how, where they are.
+    ...(!greedy && temperature !== undefined && { doSample: true }),
     ...(flags.ignoreEos && { eosTokenId: [] }),
   };
 }

@@ -47,11 +47,16 @@ export function samplingOptions(
   choice = 0,
 ): Partial<CausalLMGenerateOptions> {
   const { temperature, top_p: topP, top_k: topK, min_p: minP, seed } = given;
-  const samples = [temperature, topP, topK, minP].some((value) => value !== undefined);
   const limits = [maxTokens, settings.maxTokens].filter((one) => one !== undefined);
   return defined({
-    ...(temperature === 0 ? { doSample: false } : samples ? { doSample: true, temperature, topP, minP } : {}),
-    topK: temperature === 0 || topK === undefined ? undefined : Math.max(0, topK),
+    // The temperature says whether tokens are drawn; the others say how, where they are.
+    doSample: temperature === undefined ? undefined : temperature > 0,
+    ...(temperature !== 0 && {
+      temperature,
+      topP,
+      minP,
+      topK: topK && Math.max(0, topK),
+    }),
     presencePenalty: given.presence_penalty,
     frequencyPenalty: given.frequency_penalty,
     repetitionPenalty: given.repetition_penalty,

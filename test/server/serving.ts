@@ -10,7 +10,7 @@ import {
 
 const DEMO = join(import.meta.dirname, '../../configs/demo-model');
 
-/** The demo model on a port of this machine. */
+/** The demo model, or another, on a port of this machine. */
 export interface Serving {
   readonly model: CausalLM;
   readonly tokenizer: Tokenizer;
@@ -22,8 +22,8 @@ export interface Serving {
   stop(): Promise<void>;
 }
 
-export async function serveDemo(options: ServerOptions = {}): Promise<Serving> {
-  const model = await AutoModelForCausalLM.fromPretrained(DEMO);
+export async function serveDemo(options: ServerOptions = {}, folder = DEMO): Promise<Serving> {
+  const model = await AutoModelForCausalLM.fromPretrained(folder);
   const tokenizer = await model.tokenizer();
   const faults: unknown[] = [];
   const server = createServer(

@@ -1,0 +1,73 @@
+/** What generation_config.json says of answers, whoever asks for them. */
+import { generateText } from 'ai';
+import { afterEach, describe, expect, it } from 'vitest';
+import { languageModel } from '../../src/ai-sdk/index.ts';
+import { ChatSwitchyard } from '../../src/langchain/index.ts';
+import { linkedModel } from '../helpers/checkpoints.ts';
+import { DEMO_FOLDER } from '../helpers/goldens.ts';
+import { post, type Serving, serveDemo } from './serving.ts';
+
+const prompt = 'Tell me a story.';
+const messages = [{ role: 'user', content: prompt }];
+
+describe('generation_config.json', () => {
+  const ends: (() => Promise<void> | void)[] = [];
+  afterEach(async () => {
+    for (const end of ends.splice(0).reverse()) await end();
+  });
+
+  async function serve(generationConfig: object): Promise<Serving> {
+    const { folder, remove } = linkedModel(DEMO_FOLDER, {
+      'generation_config.json': generationConfig,
+    });
+    ends.push(remove);
+    const serving = await serveDemo({}, folder);
+    ends.push(() => serving.stop());
+    return serving;
+  }
+
+  /** What is answered over HTTP. */
+  async function ask({ url }: Serving, fields: object) {
+    const { status, body } = await post(`${url}/v1/chat/completions`, {
+      model: 'demo',
+      messages,
+      ...fields,
+    });
+    expect(body).not.toHaveProperty('error');
+    expect(status).toBe(200);
+    const [choice] = body.choices as {
+      message: { content: string };
+      finish_reason: string;
+    }[];
+    return {
+      text: choice?.message.content ?? '',
+      finish: choice?.finish_reason,
+    };
+  }
+
+  it.each([
+    ['greedy', { do_sample: false }],
+    ['greedy at a temperature of 0', { do_sample: false, temperature: 0 }],
+  ])('says whether to sample: %s, whatever top_p, top_k and min_p are', async (_, file) => {
+    const serving = await serve(file);
+    const { model } = serving;
+    const greedy = (await ask(serving, { max_tokens: 12, temperature: 0 })).text;
+    for (const fields of [{ top_p: 1 }, { top_k: 1000 }, { min_p: 0 }, { top_p: 0.99, seed: 3 }])
+      expect((await ask(serving, { max_tokens: 12, ...fields })).text).toBe(greedy);
+    const told = await generateText({
+      model: languageModel(model),
+      prompt,
+      topP: 1,
+      maxOutputTokens: 12,
+    });
+    expect(told.text.trim()).toBe(greedy.trim());
+    const said = await new ChatSwitchyard({
+      model,
+      topP: 1,
+      maxTokens: 12,
+    }).invoke(prompt);
+    expect(said.text.trim()).toBe(greedy.trim());
+    const sampled = [1, 2, 3].map((seed) => ask(serving, { max_tokens: 12, temperature: 5, top_k: 0, seed }));
+    expect(new Set((await Promise.all(sampled)).map(({ text }) => text)).size).toBeGreaterThan(1);
+  });
+});
