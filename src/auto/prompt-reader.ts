@@ -1,7 +1,7 @@
 import type { Repo } from '../hub/types.ts';
 import type { PromptInputs, PromptReader, RenderOptions } from '../model/prompt-options.ts';
 import { loadProcessor, type Processor } from '../models/qwen3_vl_moe/processor.ts';
-import type { ChatMessage } from '../tokenizer/conversation.ts';
+import { assertTexts, type ChatMessage } from '../tokenizer/conversation.ts';
 import { loadTokenizer } from '../tokenizer/load-tokenizer.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 
@@ -40,6 +40,7 @@ export class TextPromptReader implements PromptReader {
     tokenizer: Tokenizer,
   ): Promise<PromptInputs> {
     const text = tokenizer.applyChatTemplate(messages, { ...options, tokenize: false });
+    assertTexts(messages, 'leave the part out, or open the model with AutoModelForImageTextToText');
     // Long texts leave the event loop free.
     const ids = await tokenizer.encodeAsync(text, { addSpecialTokens: false, ...(signal && { signal }) });
     return tokenizer.pad([ids]);

@@ -102,8 +102,9 @@ class Gathered {
     let from = 0;
     for (const { row, start, tokens } of stretches) {
       const skipped = Math.min(Math.max(this.#first - start, 0), tokens);
-      const to = row * this.#positions + start + skipped - this.#first;
       const count = tokens - skipped;
+      if (count === 0) continue;
+      const to = row * this.#positions + start + skipped - this.#first;
       this.#data.set(source.subarray(from * width, (from + count) * width), to * width);
       from += count;
     }

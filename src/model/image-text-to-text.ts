@@ -5,7 +5,7 @@ import { abortable, InputError } from '../errors.ts';
 import type { Prompts } from '../generation/prompt.ts';
 import type { Grid, PixelValues, SoundValues } from '../media/types.ts';
 import { type MediaGrids, type MediaPart, TOKEN_TYPES } from '../models/architecture.ts';
-
+import { checkGrids, checkPixels } from './check-media.ts';
 import { checkForward, type ForwardInputs, LOGITS_OPTIONS } from './forward.ts';
 import type { CausalLMGenerateOptions } from './generate-options.ts';
 import { type CausalLMOutput, GenerativeModel } from './generative-model.ts';
@@ -215,6 +215,8 @@ export class ImageTextToText extends GenerativeModel<ImageTextGenerateOptions> {
         throw new InputError(
           `${pixelsName} and ${gridsName} come together: give both, as the processor returns them`,
         );
+      if (grids) checkGrids(grids, gridsName, this.#media.mergeSize);
+      if (pixels) checkPixels(pixels, pixelsName, this.#media.patchValues);
       const placeholders = types.reduce((sum, row) => sum + countOf(row, type), 0);
       const tokens = (grids ?? []).reduce((sum, grid) => sum + this.#media.tokensOf(grid), 0);
       if (placeholders !== tokens)

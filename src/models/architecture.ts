@@ -133,6 +133,8 @@ export interface MediaPart {
   readonly deepstackLayers: number;
   /** Values of one patch, fp32, as the processor lays them. */
   readonly patchValues: number;
+  /** Patches a side of the block that makes one token. */
+  readonly mergeSize: number;
   /** Placeholder tokens that a picture or clip of this grid stands for. */
   tokensOf(grid: Grid): number;
   /** The kind of each token by the placeholders' ids: see `TOKEN_TYPES`. */

@@ -147,6 +147,23 @@ export function forTemplate(
   });
 }
 
+/**
+ * For a model that takes text only, whatever its template can read.
+ *
+ * @throws {InputError} a message has a part that is no text.
+ */
+export function assertTexts(messages: readonly ChatMessage[], remedy: string): void {
+  for (const [i, { content }] of messages.entries()) {
+    if (!Array.isArray(content)) continue;
+    const at = content.findIndex((part: Part) => typeOf(part) !== 'text');
+    if (at === -1) continue;
+    const part = content[at] as Part;
+    throw new InputError(
+      `messages[${i}].content[${at}] is of type ${show(part.type ?? typeOf(part))}, but the model was opened for text alone: ${remedy}`,
+    );
+  }
+}
+
 const PROBE = 'Text of a part 5f0c';
 const QUESTION: ChatMessage = { role: 'user', content: 'question' };
 const CALL: ChatMessage = {

@@ -355,6 +355,19 @@ describe('a model that sees', () => {
     expect(chat.messages).toHaveLength(4);
   });
 
+  it('that sees, opened for text alone, refuses pictures by index', async () => {
+    await using blind = await AutoModelForCausalLM.fromPretrained(goldenModel('qwen3_5_moe_j'));
+    for (const type of ['image', 'image_url', 'video']) {
+      const content = [
+        { type: 'text', text: 'Look: ' },
+        { type, [type]: 'x.png' },
+      ];
+      await expect(blind.generate({ messages: [{ role: 'user', content }] })).rejects.toThrow(
+        `messages[0].content[1] is of type "${type}", but the model was opened for text alone`,
+      );
+    }
+  });
+
   it('of text alone refuses pictures by index', async () => {
     const content = [{ type: 'image', image: 'x.png' }];
     await expect(model.generate({ messages: [{ role: 'user', content }] })).rejects.toThrow(

@@ -121,6 +121,9 @@ describe('Qwen3.5', () => {
       expect(text.canonicalName(`${prefix}layers.0.mlp.gate.weight`)).toBe('model.layers.0.mlp.gate.weight');
       expect(whole.canonicalName(`${prefix}norm.weight`)).toBe('model.language_model.norm.weight');
     }
+    // As transformers saves the text model.
+    const last = 'hyper_connection_mixer.hc_norm.weight';
+    expect(text.canonicalName(`model.language_model.${last}`)).toBe(`model.${last}`);
     expect(whole.canonicalName('mtp.norm.weight')).toBe('mtp.norm.weight');
     expect(whole.canonicalName('lm_head.weight')).toBe('lm_head.weight');
     expect(whole.canonicalName('visual.pos_embed.weight')).toBe('model.visual.pos_embed.weight');

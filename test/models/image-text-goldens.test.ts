@@ -6,6 +6,7 @@ import {
   AutoModelForImageTextToText,
   AutoProcessor,
   type ImageTextToText,
+  InputError,
   type Processor,
   type ProcessorOutput,
 } from '../../src/index.ts';
@@ -151,6 +152,33 @@ describe.each(MODELS)('$name', ({ name, source, accepted }) => {
     const together = await model.generate({ ...inputs, ...options });
     expect(together.sequences.length).toBe(3);
     expect(new Set(together.sequences.map(String)).size).toBeGreaterThan(1);
+  });
+
+  it.each([
+    [[[1, 3, 8]], /imageGridThw\[0\] is \[1,3,8\]; expected .* multiples of 2/],
+    [[[1, -6, -4]], /imageGridThw\[0\]/],
+    [[[0.5, 12, 4]], /imageGridThw\[0\]/],
+    [[['1', '6', '4']], /imageGridThw\[0\]/],
+    [[[1n, 6n, 4n]], /imageGridThw\[0\]/],
+    ['164', /imageGridThw is "164"; expected a list of grids/],
+  ])('refuses the grids %o by name', async (imageGridThw, message) => {
+    const inputs = await inputsOf(golden.prompts[0] as VisionPrompt);
+    const call = model.forward({ ...inputs, imageGridThw: imageGridThw as never });
+    await expect(call).rejects.toThrow(InputError);
+    await expect(call).rejects.toThrow(message);
+  });
+
+  it('refuses pixels of another kind or size by name', async () => {
+    const inputs = (await inputsOf(golden.prompts[0] as VisionPrompt)) as Required<ProcessorOutput>;
+    const { data, dims } = inputs.pixelValues;
+    for (const pixelValues of [
+      { data: Float64Array.from(data), dims },
+      { data: data.subarray(1), dims },
+      { data, dims: [dims[0], (dims[1] as number) + 1] },
+    ])
+      await expect(model.forward({ ...inputs, pixelValues: pixelValues as never })).rejects.toThrow(
+        /pixelValues has .*; expected a Float32Array of \[patches, \d+\]/,
+      );
   });
 
   it('names both counts where placeholders and pictures disagree', async () => {

@@ -2,7 +2,7 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { findArchitecture } from '../../src/auto/registry.ts';
 import { ConfigError } from '../../src/errors.ts';
-import { AutoModelForCausalLM } from '../../src/index.ts';
+import { AutoModelForCausalLM, DEMO_MODEL } from '../../src/index.ts';
 import { parseRope, type RopePlace } from '../../src/models/rope-config.ts';
 import { computeRope } from '../../src/nn/rope-frequencies.ts';
 import { goldenModel, maxDifference, readJson } from '../helpers/goldens.ts';
@@ -75,6 +75,23 @@ describe('long prompts give the tokens of transformers', () => {
       }
     },
   );
+});
+
+it('of a prompt that runs in several passes, the last logits are those of all', async () => {
+  await using model = await AutoModelForCausalLM.fromPretrained(DEMO_MODEL, { dtype: 'float32' });
+  const inputIds = [1, 2].map((row) => Array.from({ length: 700 }, (_, i) => (row * 31 + i * 7) % 3000));
+  const all = await model.forward({ inputIds });
+  const vocab = all.logits.dims[2] as number;
+  for (const kept of [1, 200]) {
+    const { logits } = await model.forward({ inputIds, logitsToKeep: kept });
+    expect(logits.dims).toEqual([2, kept, vocab]);
+    for (const row of [0, 1]) {
+      const of = (data: unknown, end: number) =>
+        (data as Float32Array).subarray((end - kept) * vocab, end * vocab);
+      const last = of(all.logits.data, (row + 1) * 700);
+      expect(maxDifference(of(logits.data, (row + 1) * kept), last)).toBeLessThan(1e-4);
+    }
+  }
 });
 
 describe('the context', () => {

@@ -91,6 +91,9 @@ function conditionalLm(g: Scope<Variant>, config: Config, model: Omit<Model, 'bu
 export function canonicalName(stored: string, prefix: string): string {
   return stored
     .replace(/^language_model\.lm_head\./, 'lm_head.')
-    .replace(/^(?:model\.)?(?:language_model\.)?(?:model\.)?(?=(?:layers|embed_tokens|norm)\.)/, `${prefix}.`)
+    .replace(
+      /^(?:model\.)?(?:language_model\.)?(?:model\.)?(?=(?:layers|embed_tokens|norm|hyper_connection_mixer)\.)/,
+      `${prefix}.`,
+    )
     .replace(/^visual\./, `${TOWER}.`);
 }

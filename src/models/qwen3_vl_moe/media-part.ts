@@ -20,6 +20,7 @@ export function mediaPart({ vision, imageTokenId, videoTokenId }: MediaConfig, t
   return {
     deepstackLayers: vision.deepstack_visual_indexes.length,
     patchValues: in_channels * temporal_patch_size * patch_size ** 2,
+    mergeSize: merge,
     tokensOf: ([time, height, width]) => (time * height * width) / merge ** 2,
     tokenTypes: (row) => tokenTypes([row], ids)[0] ?? [],
     positions: (types, { images, videos }) =>
