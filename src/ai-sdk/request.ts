@@ -53,7 +53,7 @@ export function requestOf(
         templateArguments: templateArguments as Readonly<Record<string, unknown>>,
       },
       tools,
-      stops: call.stopSequences ?? [],
+      stops: call.stopSequences,
       options: {
         ...samplingOptions(samplingOf(call), call.maxOutputTokens, SETTINGS, contextLength),
         ...defined({

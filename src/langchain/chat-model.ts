@@ -226,7 +226,7 @@ export class ChatSwitchyard extends BaseChatModel<ChatSwitchyardCallOptions, AIM
     return {
       prompt: { messages: messagesOf(messages), continueFinalMessage, templateArguments },
       tools,
-      stops: call.stop ?? this.#fields.stop ?? [],
+      stops: call.stop ?? this.#fields.stop,
       options: {
         ...samplingOptions(
           { temperature, top_p: topP, top_k: topK, seed },

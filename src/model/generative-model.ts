@@ -263,7 +263,7 @@ export abstract class GenerativeModel<O extends CausalLMGenerateOptions = Causal
     const rest = Object.fromEntries(Object.entries(options).filter(([name]) => !left.has(name)));
     return generate(
       this,
-      this.#defaults,
+      this.generationDefaults,
       { ...rest, inputIds: prompts.given, tokenizer },
       { ...prompts, ...negative },
     );
@@ -279,7 +279,7 @@ export abstract class GenerativeModel<O extends CausalLMGenerateOptions = Causal
     if (negativePrompt !== undefined && negativePromptIds !== undefined)
       throw new InputError('negativePrompt and negativePromptIds exclude each other; give one of them');
     const scale =
-      options.guidanceScale ?? generationConfig?.guidanceScale ?? this.#defaults.guidanceScale ?? 1;
+      options.guidanceScale ?? generationConfig?.guidanceScale ?? this.generationDefaults.guidanceScale ?? 1;
     if (scale === 1 && negativePrompt === undefined) return {};
     if (scale === 1)
       throw new InputError('negativePrompt has no effect without guidanceScale. Set that, or leave it out');
@@ -331,8 +331,8 @@ export abstract class GenerativeModel<O extends CausalLMGenerateOptions = Causal
   /** Checked prompts, with whatever the model puts into them. */
   protected abstract prepare(inputs: O): Promise<Prompts>;
 
-  /** What generation_config.json says. */
-  get #defaults(): GenerationConfig {
+  /** What generation_config.json says; members throw ConfigError where it will not do. @internal */
+  get generationDefaults(): GenerationConfig {
     const { json, file } = this.parts.generationConfig;
     return parseGenerationConfig(json, file);
   }
@@ -340,7 +340,8 @@ export abstract class GenerativeModel<O extends CausalLMGenerateOptions = Causal
   /** The tokenizer of a call: its own, or the model's, which is loaded only where the call cannot do without. */
   async #tokenizerFor(options: O, isText: boolean): Promise<Tokenizer | undefined> {
     if (options.tokenizer !== undefined) return options.tokenizer;
-    const stops = options.stopStrings ?? options.generationConfig?.stopStrings ?? this.#defaults.stopStrings;
+    const stops =
+      options.stopStrings ?? options.generationConfig?.stopStrings ?? this.generationDefaults.stopStrings;
     const budget = options.thinkingBudget ?? options.generationConfig?.thinkingBudget;
     const needsText =
       isText ||

@@ -17,8 +17,8 @@ export interface AnswerRequest {
   readonly prompt: AnswerPrompt;
   /** Functions that the prompt offers. */
   readonly tools: readonly unknown[] | undefined;
-  /** Texts that end the answer; reasoning may hold them. They are cut. */
-  readonly stops: readonly string[];
+  /** Texts that end the answer; reasoning may hold them. They are cut. Undefined: those of generation_config.json. */
+  readonly stops?: readonly string[] | undefined;
   /** Most tokens of reasoning, for a model that reasons. */
   readonly thinkingBudget?: number | undefined;
   /** What else `generate` takes. */

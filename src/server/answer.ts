@@ -64,7 +64,7 @@ export async function* answer(
   const tokenizer = await model.tokenizer();
   const inputs = await promptOptions(served, prompt);
   const abort = new AbortController();
-  const reader = new AnswerReader(tokenizer, request);
+  const reader = new AnswerReader(tokenizer, request, request.stops ?? stopsOf(model.generationDefaults));
   model
     .generate({
       ...options,
@@ -95,6 +95,10 @@ function reasons(tokenizer: Tokenizer): boolean {
   );
 }
 
+function stopsOf({ stopStrings }: ServedModel['model']['generationDefaults']): readonly string[] {
+  return [stopStrings ?? []].flat();
+}
+
 /** Makes events of the tokens of one row. */
 class AnswerReader implements Streamer {
   readonly events = new AsyncQueue<AnswerEvent>();
@@ -111,10 +115,10 @@ class AnswerReader implements Streamer {
   #newTokens = 0;
   #reasoningTokens = 0;
 
-  constructor(tokenizer: Tokenizer, request: AnswerRequest) {
+  constructor(tokenizer: Tokenizer, request: AnswerRequest, stops: readonly string[]) {
     this.#tokenizer = tokenizer;
     this.#request = request;
-    this.#stop = new StopCutter(request.stops);
+    this.#stop = new StopCutter(stops);
     this.#detokenizer = tokenizer.detokenizer({ skipSpecialTokens: true });
   }
 

@@ -73,8 +73,9 @@ export function samplingOptions(
   }) as Partial<CausalLMGenerateOptions>;
 }
 
-export function stopsOf({ stop }: Partial<SamplingFields>): string[] {
-  return [stop ?? []].flat().filter((text) => text !== '');
+/** What a request says of stops, be it that there are none; undefined where it does not. */
+export function stopsOf({ stop }: Partial<SamplingFields>): string[] | undefined {
+  return stop === undefined ? undefined : [stop].flat().filter((text) => text !== '');
 }
 
 /** Without members that are undefined. */

@@ -60,10 +60,7 @@ describe('raw ids', () => {
     expect(report.sequences).toEqual(batch?.tokens);
     expect(report.text).toEqual([expect.any(String), expect.any(String)]);
     expect(report.experts).toEqual({ '': 'eager' });
-    expect(report.stats).toMatchObject({
-      newTokens: 48,
-      promptTokens: rows.flat().length,
-    });
+    expect(report.stats).toMatchObject({ newTokens: 48, promptTokens: rows.flat().length });
     expect(report.stats.expertsCalls.eager).toBeGreaterThan(0);
   });
 
@@ -87,33 +84,22 @@ describe('raw ids', () => {
 
 test('an image-text model goes on with text, each part on its own backend', async () => {
   const [prompt] = readJson<{
-    prompts: {
-      images: unknown[];
-      input_ids: number[];
-      greedy: { tokens: number[] };
-    }[];
+    prompts: { images: unknown[]; input_ids: number[]; greedy: { tokens: number[] } }[];
   }>(goldenModel('qwen3_vl_moe_e'), 'expected.json').prompts.filter(({ images }) => images.length === 0);
   const args = ['--model', goldenModel('qwen3_vl_moe_e'), '--input-ids', String(prompt?.input_ids), ...plain];
   const experts = ['--experts', 'text_config=grouped_mm,vision_config=eager'];
   const report = await json(...args, ...experts, '--max-new-tokens', '12');
   expect(report.sequences).toEqual([prompt?.greedy.tokens]);
-  expect(report.experts).toEqual({
-    '': 'grouped_mm',
-    text_config: 'grouped_mm',
-    vision_config: 'eager',
-  });
+  expect(report.experts).toEqual({ '': 'grouped_mm', text_config: 'grouped_mm', vision_config: 'eager' });
 });
 
 describe('pictures', () => {
   const vl = goldenModel('qwen3_vl_moe_e');
   const picture = (name: string) => join(vl, 'images', `${name}.png`);
-  const [chat] = readJson<{
-    prompts: {
-      input_ids: number[];
-      text: string;
-      greedy: { tokens: number[] };
-    }[];
-  }>(vl, 'expected.json').prompts;
+  const [chat] = readJson<{ prompts: { input_ids: number[]; text: string; greedy: { tokens: number[] } }[] }>(
+    vl,
+    'expected.json',
+  ).prompts;
   const args = ['--model', vl, '--image', picture('gradient'), ...plain, '--max-new-tokens', '12'];
 
   test('belong to a message', async () => {
@@ -193,9 +179,7 @@ describe('the demo model', () => {
   });
 
   test('reads the prompt from stdin, less the newline at its end', async () => {
-    const { stdout } = await run(['generate', ...greedy], {
-      stdin: 'In the beginning\n',
-    });
+    const { stdout } = await run(['generate', ...greedy], { stdin: 'In the beginning\n' });
     expect(stdout).toBe(await generate('--prompt', 'In the beginning', ...greedy));
   });
 
@@ -216,9 +200,7 @@ describe('the demo model', () => {
     expect((await run(['generate', 'In the beginning', ...greedy], { stdin: '' })).stdout).toBe(
       await generate('--prompt', 'In the beginning', ...greedy),
     );
-    const asked = await run(['generate', '--chat', 'Speak of', ...greedy], {
-      stdin: 'Moses.',
-    });
+    const asked = await run(['generate', '--chat', 'Speak of', ...greedy], { stdin: 'Moses.' });
     expect(asked.stdout).toBe(await generate('--chat', 'Speak of\n\nMoses.', ...greedy));
   });
 
@@ -241,10 +223,7 @@ describe('the demo model', () => {
     expect(report.stopStrings).toEqual([stop]);
     expect(report.finishReasons).toEqual(['stop']);
     expect(report.logprobs[0]).toHaveLength(report.stats.newTokens);
-    expect(report.logprobs[0][0]).toMatchObject({
-      text: expect.any(String),
-      top: [{}, {}],
-    });
+    expect(report.logprobs[0][0]).toMatchObject({ text: expect.any(String), top: [{}, {}] });
     expect(report.logprobs[0][0].top[0].logprob).toBe(report.logprobs[0][0].logprob);
   });
 
@@ -282,10 +261,7 @@ describe('the demo model', () => {
   test('--stats goes to stderr and changes nothing on stdout', async () => {
     const args = ['generate', '--prompt', 'In the beginning', ...greedy, '--experts', '=batched_mm'];
     const { exitCode, stdout, stderr } = await run([...args, '--stats']);
-    expect({ exitCode, stdout }).toEqual({
-      exitCode: 0,
-      stdout: (await run(args)).stdout,
-    });
+    expect({ exitCode, stdout }).toEqual({ exitCode: 0, stdout: (await run(args)).stdout });
     expect(stderr).toMatch(/^experts +batched_mm$/m);
     expect(stderr).toMatch(/^MoE calls +80 by batched_mm$/m);
     expect(stderr).toMatch(/^weights +bfloat16: 16\.00 bits each, \d.* for a decoded token$/m);
@@ -301,24 +277,14 @@ describe('generation options', () => {
   });
 
   test('sample when asked for a temperature; the others leave that to the model', () => {
-    expect(generationOptions({ temperature: 0.5, topP: 0.9 })).toEqual({
-      doSample: true,
-      temperature: 0.5,
-      topP: 0.9,
-    });
+    const warm = { temperature: 0.5, topP: 0.9 };
+    expect(generationOptions(warm)).toEqual({ doSample: true, ...warm });
     for (const flags of [{ topK: 0 }, { topP: 0.9 }, { minP: 0.1 }])
       expect(generationOptions(flags)).toEqual(flags);
   });
 
   test('are greedy at temperature 0, whatever else is given', () => {
-    const flags = {
-      temperature: 0,
-      topK: 5,
-      topP: 0.5,
-      minP: 0.1,
-      seed: 0,
-      repetitionPenalty: 1.1,
-    };
+    const flags = { temperature: 0, topK: 5, topP: 0.5, minP: 0.1, seed: 0, repetitionPenalty: 1.1 };
     expect(generationOptions(flags)).toEqual({
       doSample: false,
       seed: 0,
@@ -378,9 +344,7 @@ describe('a stopped run', () => {
       return openDecoding.call(this, request);
     });
     const args = ['--input-ids', '1,2', '--max-new-tokens', '1000', '--ignore-eos', '--json'];
-    const { exitCode, stdout } = await run(['generate', ...args], {
-      stop: stop.signal,
-    });
+    const { exitCode, stdout } = await run(['generate', ...args], { stop: stop.signal });
     spy.mockRestore();
     expect(exitCode).toBe(130);
     const { sequences, stats } = JSON.parse(stdout);

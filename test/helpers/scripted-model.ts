@@ -16,6 +16,7 @@ export async function scriptedModel(...answers: string[]) {
   const model = {
     nameOrPath: 'scripted',
     contextLength: 512,
+    generationDefaults: {},
     tokenizer: async () => tokenizer,
     generate: async (options: CausalLMGenerateOptions) => {
       asked.push(options);

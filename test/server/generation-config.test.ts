@@ -70,4 +70,22 @@ describe('generation_config.json', () => {
     const sampled = [1, 2, 3].map((seed) => ask(serving, { max_tokens: 12, temperature: 5, top_k: 0, seed }));
     expect(new Set((await Promise.all(sampled)).map(({ text }) => text)).size).toBeGreaterThan(1);
   });
+
+  it('says at which texts to stop, where a request does not', async () => {
+    const serving = await serve({ do_sample: false });
+    const free = (await ask(serving, { max_tokens: 12 })).text;
+    const [early, late] = [free.slice(4, 8), free.slice(8, 12)];
+    const stopping = await serve({ do_sample: false, stop_strings: [early] });
+    const cut = free.slice(0, free.indexOf(early));
+    expect(await ask(stopping, { max_tokens: 12 })).toEqual({ text: cut, finish: 'stop' });
+    expect((await ask(stopping, { max_tokens: 12, stop: late })).text).toBe(
+      free.slice(0, free.indexOf(late)),
+    );
+    expect((await ask(stopping, { max_tokens: 12, stop: [] })).text).toBe(free);
+    const { model } = stopping;
+    const told = await generateText({ model: languageModel(model), prompt, maxOutputTokens: 12 });
+    expect(told.text.trim()).toBe(cut.trim());
+    const said = await new ChatSwitchyard({ model, maxTokens: 12 }).invoke(prompt);
+    expect(said.text.trim()).toBe(cut.trim());
+  });
 });

@@ -19,7 +19,7 @@ export function messageAnswer(
   return {
     prompt: promptOf(body, settings.pictureHosts),
     tools,
-    stops: body.stop_sequences ?? [],
+    stops: body.stop_sequences,
     thinkingBudget: body.thinking?.budget_tokens,
     options: {
       ...samplingOptions({ temperature, top_p, top_k, experts }, body.max_tokens, settings, contextLength),

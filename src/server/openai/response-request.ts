@@ -35,7 +35,6 @@ export function responseAnswer(
       templateArguments: thinking(body.reasoning?.effort),
     },
     tools,
-    stops: [],
     thinkingBudget: body.thinking_budget,
     options: {
       ...samplingOptions(sampling, body.max_output_tokens, settings, contextLength),
