@@ -1,4 +1,5 @@
 import { basename } from 'node:path';
+import { runInNewContext } from 'node:vm';
 import { Hono } from 'hono';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { AutoModelForCausalLM, type CausalLM } from '../../src/index.ts';
@@ -52,5 +53,27 @@ describe('a server mounted in an application of hono', () => {
     });
     const refused = await ask('/llm/v1/messages', question, {});
     expect([refused.status, await refused.json()]).toEqual([401, expect.objectContaining({ type: 'error' })]);
+  });
+
+  it.each(Object.entries(ways))('by %s has its page where its links lead to its files', async (name, put) => {
+    const app = new Hono();
+    put(app, createServer({ model, name: 'demo' }));
+    const page = await app.request('/llm/');
+    const text = await page.text();
+    const links = [...text.matchAll(/(?:src|href)="(page\/[^"]+)"/g)].map(([, path]) => path as string);
+    expect(links).toHaveLength(2);
+    for (const link of links) expect((await app.request(`/llm/${link}`)).status).toBe(200);
+
+    // Without the slash they would lead elsewhere: the server says so where it can see it, the page where only the browser can.
+    const bare = await app.request('/llm?a');
+    if (name === 'route') expect([bare.status, bare.headers.get('location')]).toEqual([308, 'llm/?a']);
+    else expect(await bare.text()).toBe(text);
+    const script = /<script>(.*)<\/script>/.exec(text)?.[1] as string;
+    const places: string[] = [];
+    for (const pathname of ['/llm', '/llm/'])
+      runInNewContext(script, {
+        location: { pathname, search: '?a', replace: (place: string) => places.push(place) },
+      });
+    expect(places).toEqual(['/llm/?a']);
   });
 });

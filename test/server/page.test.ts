@@ -24,7 +24,7 @@ describe('the page as a file', () => {
     const response = await fetch(serving.url);
     expect(response.status).toBe(200);
     expect(response.headers.get('content-security-policy')).toMatch(
-      /^default-src 'none'; script-src 'self';/,
+      /^default-src 'none'; script-src 'self' 'sha256-[\w+/]{43}='; style-src 'self';/,
     );
     const text = await response.text();
     const linked = [...text.matchAll(/(?:src|href)="(?!#|data:)([^"]+)"/g)].map(
