@@ -23,7 +23,7 @@ export type ResponseFormat =
   /** What a regular expression matches as a whole. */
   | { type: 'regex'; pattern: string };
 
-/** Which of the `tools` the model calls: as it likes, none, at least one, or this one. */
+/** Which of the `tools` the model calls: as it likes, none, at least one, or this one, once. */
 export type ToolChoice = 'auto' | 'none' | 'required' | { name: string };
 
 /** Options of `generate` that say what an answer may be. */
@@ -36,7 +36,7 @@ export interface AnswerOptions {
   tools?: readonly unknown[] | undefined;
   /** Default `auto`. */
   toolChoice?: ToolChoice | undefined;
-  /** Whether an answer may call more than once. Default true. */
+  /** Whether an answer may call more than once. Default true; one that is to call a named function never does. */
   parallelToolCalls?: boolean | undefined;
 }
 
@@ -106,7 +106,7 @@ function rulesOf(options: AnswerOptions, tokenizer: Tokenizer): AnswerRules {
     format,
     tools: chosen,
     toolChoice: choice === 'auto' || choice === 'none' ? 'auto' : 'required',
-    maxCalls: parallel === false ? 1 : MOST_CALLS,
+    maxCalls: parallel === false || typeof choice === 'object' ? 1 : MOST_CALLS,
     calls,
     // Tags that are no tokens of the tokenizer are none that its model writes.
     reasoning:

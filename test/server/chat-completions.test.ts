@@ -111,6 +111,16 @@ describe('/v1/chat/completions, asked by the openai client', () => {
     expect(final.choices[0]?.finish_reason).toBe('tool_calls');
   });
 
+  it('calls a function that it has to call by name once, and any as often as it likes', async () => {
+    const asked = { ...question, max_tokens: 300, tools: [weather] };
+    const calls = async (changes: object) =>
+      (await client.chat.completions.create({ ...asked, ...changes })).choices[0];
+    const named = await calls({ tool_choice: { type: 'function', function: { name: 'weather' } } });
+    expect([named?.finish_reason, named?.message.tool_calls?.length]).toEqual(['tool_calls', 1]);
+    const parallel = await calls({ tool_choice: 'required' });
+    expect(parallel?.message.tool_calls?.length).toBeGreaterThan(1);
+  });
+
   it('takes calls and their results back', async () => {
     const { choices } = await client.chat.completions.create({
       ...question,

@@ -79,6 +79,16 @@ describe('/v1/messages, asked by the client of Anthropic', () => {
     expect(next.role).toBe('assistant');
   });
 
+  it('uses a tool that it is to use by name once', async () => {
+    const { content, stop_reason: reason } = await client.messages.create({
+      ...question,
+      max_tokens: 300,
+      tools: [weather],
+      tool_choice: { type: 'tool', name: 'weather' },
+    });
+    expect([reason, content.map(({ type }) => type)]).toEqual(['tool_use', ['tool_use']]);
+  });
+
   it('counts the tokens of a request, but for blocks that are not for the model', async () => {
     const count = async (changes: object) =>
       (await client.messages.countTokens({ model: 'demo', messages: question.messages, ...changes }))
