@@ -34,10 +34,9 @@ export function addActivityRoute(app: Hono, api: Api): void {
       if (!over.signal.aborted) watchers--;
       over.abort();
     };
-    const { pingInterval, onError } = api.settings;
-    const failed = (error: unknown) => ({ data: openAiBody(apiErrorOf(error, onError)) });
+    const failed = (error: unknown) => ({ data: openAiBody(apiErrorOf(error, api.settings.onError)) });
     const events = activity(api, name, c.req.query('routing') === 'true', over.signal);
-    return eventStream(events, pingInterval, failed, left);
+    return eventStream(events, api.settings, failed, left);
   });
 }
 

@@ -100,7 +100,7 @@ export class Api {
       const begun = await Promise.all(answers.map(begin));
       const tell = (error: unknown) => exchange.failed(apiErrorOf(error, this.settings.onError));
       const free = this.bodies.keep(c);
-      return eventStream(exchange.events(begun, served), this.settings.pingInterval, tell, () => {
+      return eventStream(exchange.events(begun, served), this.settings, tell, () => {
         left();
         free();
       });

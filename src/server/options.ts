@@ -26,6 +26,8 @@ export interface ServerOptions {
   maxTime?: number | undefined;
   /** Milliseconds between comments that keep a silent stream open. Default 15000. */
   pingInterval?: number | undefined;
+  /** Milliseconds that a stream waits for its reader to take something, before its connection is closed and others have its turn. Default 60000. */
+  sendTimeout?: number | undefined;
   /**
    * Hosts from which pictures are fetched for clients, or `*`: never from addresses of this machine or a private network, and no larger than
    * `maxBody`. Default: none are fetched.
@@ -54,6 +56,7 @@ export interface Settings {
   readonly maxChoices: number;
   readonly maxTime: number | undefined;
   readonly pingInterval: number;
+  readonly sendTimeout: number;
   readonly pictureHosts: readonly string[];
   readonly maxModelBytes: number | undefined;
   readonly vllmMetrics: boolean;
@@ -62,6 +65,13 @@ export interface Settings {
 }
 
 const count = (least: number) => z.int().min(least).optional();
+/** Milliseconds; of longer times a timer makes none. */
+const wait = count(1).pipe(
+  z
+    .number()
+    .max(2 ** 31 - 1)
+    .optional(),
+);
 const schema = z.object({
   apiKey: z.string().min(1).optional(),
   hosts: z.array(z.string()).optional(),
@@ -73,7 +83,8 @@ const schema = z.object({
   maxTokens: count(1),
   maxChoices: count(1),
   maxTime: z.number().gt(0).optional(),
-  pingInterval: count(1),
+  pingInterval: wait,
+  sendTimeout: wait,
   pictureHosts: z.array(z.string()).optional(),
   maxModelBytes: z.number().gt(0).optional(),
   vllmMetrics: z.boolean().optional(),
@@ -107,6 +118,7 @@ export function settingsOf(options: ServerOptions): Settings {
     maxChoices: options.maxChoices ?? 8,
     maxTime: options.maxTime,
     pingInterval: options.pingInterval ?? 15_000,
+    sendTimeout: options.sendTimeout ?? 60_000,
     pictureHosts: options.pictureHosts ?? [],
     maxModelBytes: options.maxModelBytes,
     vllmMetrics: options.vllmMetrics ?? false,

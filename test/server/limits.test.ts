@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { request } from 'node:http';
 import { connect } from 'node:net';
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { InputError } from '../../src/index.ts';
 import { createServer, type ServerOptions } from '../../src/server/index.ts';
 import { post, type Serving, serveDemo } from './serving.ts';
@@ -217,6 +217,25 @@ describe('a server', () => {
       body: JSON.stringify({ ...question, stream: true }),
     });
     expect(await response.text()).toContain(': ping\n\n');
+  });
+
+  it('takes its place from a stream that is not read, and closes its connection', async () => {
+    const { url } = await serve({ maxRunning: 1, sendTimeout: 1 });
+    const said = vi.spyOn(console, 'error').mockReturnValue();
+    // More than a connection holds unread; the tokens that would end an answer are barred.
+    const large = { n: 8, max_tokens: 900, logprobs: true, top_logprobs: 20 };
+    const endless = { ...question, ...large, stream: true, logit_bias: { 3071: -100, 3069: -100 } };
+    const body = JSON.stringify(endless);
+    const socket = connect(Number(new URL(url).port), '127.0.0.1');
+    socket.write(
+      `POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
+    );
+    await once(socket, 'readable');
+    expect((await post(`${url}/v1/chat/completions`, question)).status).toBe(200);
+    socket.on('error', () => {}).resume();
+    if (!socket.closed) await once(socket, 'close');
+    expect(String(said.mock.lastCall?.[0])).toContain('its reader took nothing for 1 ms');
+    said.mockRestore();
   });
 
   it('that is drained finishes what it has accepted and takes nothing more', async () => {
