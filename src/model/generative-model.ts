@@ -12,7 +12,7 @@ import type { GenerationConfig } from '../generation/parameters.ts';
 import { checkGenerateOptions } from '../generation/plan.ts';
 import type { Prompts } from '../generation/prompt.ts';
 import type { Decoding, DecodingRequest, Generator } from '../generation/types.ts';
-import { checkInputs, checkOptions, noMore } from '../options.ts';
+import { checkInputs, checkOptions, noMore, snakeCase } from '../options.ts';
 import type { Tensor } from '../runtime/ort.ts';
 import type { ResidencyStats } from '../runtime/residency.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
@@ -264,9 +264,25 @@ export abstract class GenerativeModel<O extends CausalLMGenerateOptions = Causal
     return generate(
       this,
       this.generationDefaults,
-      { ...rest, inputIds: prompts.given, tokenizer },
+      { ...rest, ...this.#oneRow(options), inputIds: prompts.given, tokenizer },
       { ...prompts, ...negative },
     );
+  }
+
+  /** What a call that streams needs where generation_config.json alone asks for several sequences of a prompt. */
+  #oneRow(options: O): GenerationConfig {
+    if (options.streamer === undefined) return {};
+    const stray = (['numBeams', 'numReturnSequences'] as const).filter(
+      (name) =>
+        (options[name] ?? options.generationConfig?.[name]) === undefined &&
+        (this.generationDefaults[name] ?? 1) > 1,
+    );
+    for (const name of stray)
+      this.warnOnce(
+        `${this.parts.generationConfig.file}: ${snakeCase(name)} is ${this.generationDefaults[name]}, but answers that are streamed are ` +
+          'one sequence each; it is taken as 1 for them. generate without a streamer heeds it',
+      );
+    return Object.fromEntries(stray.map((name) => [name, 1]));
   }
 
   /** What rows with guidance lead away from, as the model takes it; by default the last token of each. */

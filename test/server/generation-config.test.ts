@@ -71,6 +71,23 @@ describe('generation_config.json', () => {
     expect(new Set((await Promise.all(sampled)).map(({ text }) => text)).size).toBeGreaterThan(1);
   });
 
+  it('may ask for beams and several sequences: what streams is one sequence, and that is told once', async () => {
+    const file = { do_sample: false, num_beams: 3, num_return_sequences: 2 };
+    const plain = await ask(await serve({ do_sample: false }), { max_tokens: 12 });
+    const serving = await serve(file);
+    expect(await ask(serving, { max_tokens: 12 })).toEqual(plain);
+    expect(await ask(serving, { max_tokens: 12, temperature: 0 })).toEqual(plain);
+    await ask(serving, { max_tokens: 4, temperature: 1, logprobs: true });
+    const { model, warnings } = serving;
+    expect(warnings).toEqual([
+      expect.stringMatching(/generation_config\.json: num_beams is 3, .*taken as 1/),
+      expect.stringMatching(/generation_config\.json: num_return_sequences is 2, .*taken as 1/),
+    ]);
+    const asked = { messages, maxNewTokens: 4 };
+    expect((await model.generate(asked)).sequences).toHaveLength(2);
+    await expect(model.generate({ ...asked, numBeams: 2, streamer: () => {} })).rejects.toThrow(/numBeams/);
+  });
+
   it('says at which texts to stop, where a request does not', async () => {
     const serving = await serve({ do_sample: false });
     const free = (await ask(serving, { max_tokens: 12 })).text;

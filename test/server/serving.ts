@@ -19,11 +19,16 @@ export interface Serving {
   readonly listening: Listening;
   /** What the server has told nobody but its log. */
   readonly faults: unknown[];
+  /** What the model has warned of. */
+  readonly warnings: string[];
   stop(): Promise<void>;
 }
 
 export async function serveDemo(options: ServerOptions = {}, folder = DEMO): Promise<Serving> {
-  const model = await AutoModelForCausalLM.fromPretrained(folder);
+  const warnings: string[] = [];
+  const model = await AutoModelForCausalLM.fromPretrained(folder, {
+    onWarning: (message) => warnings.push(message),
+  });
   const tokenizer = await model.tokenizer();
   const faults: unknown[] = [];
   const server = createServer(
@@ -38,6 +43,7 @@ export async function serveDemo(options: ServerOptions = {}, folder = DEMO): Pro
     url: listening.url,
     listening,
     faults,
+    warnings,
     stop: async () => {
       await listening.close();
       await model.dispose();
