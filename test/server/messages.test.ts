@@ -1,6 +1,6 @@
 import Anthropic from '@anthropic-ai/sdk';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type Serving, serveDemo } from './serving.ts';
+import { post, type Serving, serveDemo } from './serving.ts';
 
 describe('/v1/messages, asked by the client of Anthropic', () => {
   let serving: Serving;
@@ -77,6 +77,30 @@ describe('/v1/messages, asked by the client of Anthropic', () => {
       ],
     });
     expect(next.role).toBe('assistant');
+  });
+
+  it('answers by a schema, under its new name or its old one', async () => {
+    const schema = { type: 'object', properties: { mood: { enum: ['good', 'bad'] } }, required: ['mood'] };
+    const ask = (fields: object) =>
+      post(`${serving.url}/v1/messages`, { ...question, max_tokens: 60, ...fields });
+    const format = { type: 'json_schema', schema: { ...schema, additionalProperties: false } };
+    for (const fields of [{ output_config: { format } }, { output_format: format }]) {
+      const [block] = (await ask(fields)).body.content as { text: string }[];
+      expect(['good', 'bad']).toContain((JSON.parse(block?.text ?? '') as { mood: string }).mood);
+    }
+    const refusal = async (fields: object) => {
+      const { status, body } = await ask(fields);
+      return [status, (body.error as { message: string }).message];
+    };
+    const grammar = { format: { type: 'grammar' } };
+    expect(await refusal({ output_config: grammar })).toEqual([
+      400,
+      expect.stringContaining('output_config.format'),
+    ]);
+    const both = { output_config: { format }, output_format: format };
+    expect(await refusal(both)).toEqual([400, expect.stringContaining('output_format')]);
+    const not = { type: 'json_schema', schema: { not: {} } };
+    expect(await refusal({ output_config: { format: not } })).toEqual([400, expect.stringContaining('not')]);
   });
 
   it('uses a tool that it is to use by name once', async () => {

@@ -33,6 +33,11 @@ const shared = {
   ),
 };
 
+const outputFormat = z.looseObject({
+  type: z.literal('json_schema'),
+  schema: z.record(z.string(), z.unknown()),
+});
+
 /** A request of `/v1/messages/count_tokens`. */
 export const countSchema = z.looseObject(shared);
 
@@ -44,6 +49,9 @@ export const messageSchema = z.looseObject({
   temperature: maybe(z.number().min(0).max(1)),
   top_p: maybe(z.number().min(0).max(1)),
   top_k: maybe(z.int().min(0)),
+  output_config: maybe(z.looseObject({ format: maybe(outputFormat) })),
+  /** As it was called before `output_config`. */
+  output_format: maybe(outputFormat),
   stream: maybe(z.boolean()),
   /** Ours: the experts backend that this request runs on. */
   experts: maybe(z.string()),

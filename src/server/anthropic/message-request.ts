@@ -24,11 +24,19 @@ export function messageAnswer(
     options: {
       ...samplingOptions({ temperature, top_p, top_k, experts }, body.max_tokens, settings, contextLength),
       ...defined({
+        responseFormat: formatOf(body),
         toolChoice: tools && toolChoiceOf(choice),
         parallelToolCalls: choice?.disable_parallel_tool_use === true ? false : undefined,
       }),
     },
   };
+}
+
+function formatOf({ output_config: config, output_format: older }: MessageRequest) {
+  if (config?.format && older)
+    throw badField('output_format', 'is given beside output_config.format; leave it out');
+  const format = config?.format ?? older;
+  return format && { type: format.type, schema: format.schema };
 }
 
 function toolChoiceOf(choice: MessageRequest['tool_choice']) {
