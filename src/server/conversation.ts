@@ -28,20 +28,34 @@ export function conversationOf(
   messages: readonly ClientMessage[],
   pictureHosts: readonly string[] = [],
 ): ChatMessage[] {
-  const system: string[] = [];
+  const system: (string | Part[])[] = [];
   const others: ChatMessage[] = [];
   for (const [i, message] of messages.entries()) {
     const content = contentOf(message.content, `messages.${i}.content`, pictureHosts);
     if (message.role === 'system' || message.role === 'developer') {
-      system.push(
-        typeof content === 'string' ? content : content.map((part) => String(part.text ?? '')).join('\n'),
-      );
+      system.push(content);
       continue;
     }
     others.push(turnOf(message, content));
   }
-  const said = system.filter((text) => text !== '').join('\n\n');
-  return said === '' ? others : [{ role: 'system', content: said }, ...others];
+  const said = together(system);
+  return said.length === 0 ? others : [{ role: 'system', content: said }, ...others];
+}
+
+/** What system messages say, as one text where there are only texts, which templates of text models add. */
+function together(contents: readonly (string | Part[])[]): string | Part[] {
+  const isText = (part: Part) => part.type === 'text';
+  if (contents.every((content) => typeof content === 'string' || content.every(isText))) {
+    const texts = contents.map((content) =>
+      typeof content === 'string' ? content : content.map((part) => part.text).join('\n'),
+    );
+    return texts.filter((text) => text !== '').join('\n\n');
+  }
+  const said = contents.filter((content) => content.length > 0);
+  return said.flatMap((content, i) => {
+    const parts = typeof content === 'string' ? [{ type: 'text', text: content }] : content;
+    return i === 0 ? parts : [{ type: 'text', text: '\n\n' }, ...parts];
+  });
 }
 
 function turnOf(

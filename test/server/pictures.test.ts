@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import Anthropic from '@anthropic-ai/sdk';
 import OpenAI from 'openai';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { AutoModelForImageTextToText, type ImageTextToText } from '../../src/index.ts';
+import { AutoModelForImageTextToText, type ChatMessage, type ImageTextToText } from '../../src/index.ts';
 import { fetchPicture } from '../../src/server/fetch-pictures.ts';
 import { createServer, type Listening, listen } from '../../src/server/index.ts';
 import { goldenModel } from '../helpers/goldens.ts';
@@ -124,6 +124,35 @@ describe('a picture in a data URL', () => {
       ],
     });
     expect(message.content[0]).toMatchObject({ type: 'text', text: choices[0]?.message.content });
+  });
+
+  it('is seen in a system message, too, alone or with others', async () => {
+    const text = { type: 'text' as const, text: 'Look at this.' };
+    const user = { role: 'user', content: 'What is it?' };
+    const here = { type: 'image', image: bytes };
+    const there = { type: 'image_url', image_url: { url: dataUrl } };
+    const answers = async (...conversations: object[][]) =>
+      Promise.all(
+        conversations.map(async (messages) => {
+          const { choices, usage } = await openai.chat.completions.create({
+            ...{ model: 'vision', max_tokens: 8, temperature: 0, messages: messages as never },
+          });
+          return [choices[0]?.message.content, usage?.prompt_tokens];
+        }),
+      );
+    const [only, both, split] = await answers(
+      [{ role: 'system', content: [there] }, user],
+      [{ role: 'system', content: [there, text] }, user],
+      [{ role: 'system', content: [there] }, { role: 'developer', content: text.text }, user],
+    );
+    const inProcess = async (content: ChatMessage['content']) => {
+      const messages = [{ role: 'system', content }, user];
+      const { text: said, stats } = await model.generate({ messages, maxNewTokens: 8, doSample: false });
+      return [said?.[0]?.trim(), stats.promptTokens];
+    };
+    expect(only).toEqual(await inProcess([here]));
+    expect(both).toEqual(await inProcess([here, text]));
+    expect(split).toEqual(await inProcess([here, { type: 'text', text: '\n\n' }, text]));
   });
 
   it('that holds no picture is an error of the request', async () => {
