@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import { InvalidArgumentError } from 'commander';
 import { type CausalLM, DEMO_MODEL, type ImageTextToText } from '../index.ts';
+import { ORIGIN_EXAMPLES, originOf } from '../server/origin.ts';
 import { formatBytes } from '../units.ts';
 import { END, ending } from './ending.ts';
 import { type Io, UsageError } from './io.ts';
@@ -60,7 +61,7 @@ export function addServeCommand(program: Command, io: Io): void {
     .option('--port <port>', 'port to listen on; 0: any that is free', integer(0, 65_535), 8000)
     .option('--api-key <key>', 'key that clients must send (default: SWITCHYARD_API_KEY)')
     .option('--allow-host <name>', 'a name under which the server is called; repeatable', strings)
-    .option('--allow-origin <origin>', 'an origin whose pages may call it, or *; repeatable', strings)
+    .option('--allow-origin <origin>', 'an origin whose pages may call it, or *; repeatable', origins)
     .option('--allow-pictures <host>', 'a host to fetch pictures from, or *; repeatable', strings)
     .option('--max-running <n>', 'requests answered at once (default: 8)', integer(1))
     .option('--max-waiting <n>', 'requests that may wait (default: 64)', integer(0))
@@ -85,6 +86,12 @@ function models(text: string, before: readonly NamedModel[] = []): NamedModel[] 
   const source = named ? named[2] : text;
   if (!source) throw new InvalidArgumentError('It must be a repo, a folder, or NAME=repo.');
   return [...before, { name: named?.[1], source }];
+}
+
+function origins(text: string, before: readonly string[] = []): string[] {
+  const origin = originOf(text);
+  if (origin === undefined) throw new InvalidArgumentError(`It must be ${ORIGIN_EXAMPLES}.`);
+  return [...before, origin];
 }
 
 async function serve(flags: Flags, io: Io): Promise<void> {

@@ -1,6 +1,7 @@
 import * as z from 'zod';
-import { InputError, issueText } from '../errors.ts';
+import { expected, InputError, issueText } from '../errors.ts';
 import { checkOptions } from '../options.ts';
+import { ORIGIN_EXAMPLES, originOf } from './origin.ts';
 
 /** Settings of a server. */
 export interface ServerOptions {
@@ -109,7 +110,7 @@ export function settingsOf(options: ServerOptions): Settings {
   return {
     apiKey: options.apiKey,
     hosts: options.hosts,
-    origins: options.origins ?? [],
+    origins: (options.origins ?? []).map(checkedOrigin),
     maxRunning: options.maxRunning ?? 8,
     maxWaiting: options.maxWaiting ?? 64,
     maxBody,
@@ -125,4 +126,11 @@ export function settingsOf(options: ServerOptions): Settings {
     page: options.page ?? true,
     onError: options.onError ?? ((error) => console.error(error)),
   };
+}
+
+function checkedOrigin(text: string, i: number): string {
+  const origin = originOf(text);
+  if (origin === undefined)
+    throw new InputError(expected(`createServer: origins.${i}`, text, ORIGIN_EXAMPLES));
+  return origin;
 }

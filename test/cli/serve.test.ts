@@ -89,6 +89,14 @@ describe('switchyard serve', () => {
     for (const { said } of others) expect(said()).not.toContain('warning');
   });
 
+  it('refuses origins that no page can have', async () => {
+    const { exitCode, stderr } = await run(['serve', '--allow-origin', 'good.example']);
+    expect([exitCode, stderr]).toEqual([
+      2,
+      expect.stringMatching(/good\.example.* It must be an origin such as https:\/\/app\.example/),
+    ]);
+  });
+
   it('says that a port is taken', async () => {
     const other: Server = createServer().listen(0, '127.0.0.1');
     await once(other, 'listening');

@@ -44,11 +44,15 @@ describe('a server', () => {
   });
 
   it('answers only under its own names, and only pages that it knows', async () => {
-    const { url } = await serve({ hosts: ['127.0.0.1', '[::1]'], origins: ['https://app.example'] });
+    const { url } = await serve({
+      hosts: ['127.0.0.1', '[::1]'],
+      origins: ['https://APP.example:443/', 'App://here'],
+    });
     const models = `${url}/v1/models`;
     expect(await statusOf(models, { host: 'evil.example' })).toBe(403);
     expect(await statusOf(models, { origin: 'https://evil.example' })).toBe(403);
     expect(await statusOf(models, { origin: url })).toBe(200);
+    expect(await statusOf(models, { origin: 'app://here' })).toBe(200);
     const listed = await fetch(models, { headers: { origin: 'https://app.example' } });
     expect(listed.headers.get('access-control-allow-origin')).toBe('https://app.example');
     const asked = await fetch(models, {
@@ -296,6 +300,17 @@ describe('createServer', () => {
     expect(() => createServer(model, { maxBodies: 1000 })).toThrow(
       'maxBodies is 1000, but one request may have',
     );
+    for (const origin of [
+      'good.example',
+      '*.wild.example',
+      'https://*.example',
+      'https://a.example/x',
+      'a b',
+      '',
+    ])
+      expect(() => createServer(model, { origins: ['*', origin] })).toThrow(
+        `createServer: origins.1 is ${JSON.stringify(origin)}; expected an origin such as https://app.example`,
+      );
     expect(() => createServer([model, { model }])).toThrow('give one another name');
   });
 });
