@@ -35,6 +35,7 @@ const TYPESCRIPT: Record<string, readonly string[]> = {
     'hub',
     'model',
     'models',
+    'net',
     'quantize',
     'routing',
     'runtime',

@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import { InvalidArgumentError } from 'commander';
 import { type CausalLM, DEMO_MODEL, type ImageTextToText } from '../index.ts';
+import { isLoopback } from '../net/public-address.ts';
 import { ORIGIN_EXAMPLES, originOf } from '../server/origin.ts';
 import { formatBytes } from '../units.ts';
 import { END, ending } from './ending.ts';
@@ -116,8 +117,8 @@ async function serve(flags: Flags, io: Io): Promise<void> {
     if (flags.modelsMemory === undefined)
       for (const { name, source } of named) loaded.push({ model: await loadModel(source, flags, io), name });
     const apiKey = flags.apiKey ?? process.env.SWITCHYARD_API_KEY;
-    const isLocal = LOOPBACK.includes(flags.host);
-    const hosts = [...(isLocal ? LOOPBACK : []), ...(flags.allowHost ?? [])];
+    const isLocal = isLoopback(flags.host);
+    const hosts = [...(isLocal ? [...LOOPBACK, flags.host] : []), ...(flags.allowHost ?? [])];
     const server = createServer(
       models,
       given({

@@ -1,6 +1,6 @@
 /** Addresses of the internet, as against those of a machine, its network, or nobody. */
 import { lookup } from 'node:dns';
-import { BlockList, isIPv4, type LookupFunction } from 'node:net';
+import { BlockList, isIP, isIPv4, type LookupFunction } from 'node:net';
 import { ConnectionError } from './connection-error.ts';
 
 /** IANA's registry of special-purpose IPv4 addresses, and those of groups. */
@@ -28,6 +28,16 @@ const global = listOf([GLOBAL_V6], 'ipv6');
 export function isPublic(address: string): boolean {
   if (isIPv4(address)) return !special.v4.check(address, 'ipv4');
   return global.check(address, 'ipv6') && !special.v6.check(address, 'ipv6');
+}
+
+const loopback = listOf(['127.0.0.0/8'], 'ipv4');
+loopback.addAddress('::1', 'ipv6');
+
+/** Whether an IP address, in any spelling, or name is one under which only this machine reaches itself. */
+export function isLoopback(host: string): boolean {
+  const version = isIP(host);
+  if (version === 0) return host.toLowerCase() === 'localhost';
+  return loopback.check(host, version === 4 ? 'ipv4' : 'ipv6');
 }
 
 /** The error for an address to which no connection is made. */

@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { networkInterfaces } from 'node:os';
 import { PassThrough, Readable } from 'node:stream';
 import { describe, expect, it } from 'vitest';
 import { runCommandLine } from '../../src/cli/program.ts';
@@ -84,6 +85,14 @@ describe('switchyard serve', () => {
     const open = await start('--host', '0.0.0.0');
     await expect.poll(open.said).toContain('warning: whoever reaches 0.0.0.0 may use this server; --api-key');
     const others = [await start('--host', '0.0.0.0', '--api-key', 'secret'), await start()];
+    const hasV6 = Object.values(networkInterfaces())
+      .flat()
+      .some((one) => one?.address === '::1');
+    if (hasV6) {
+      const v6 = await start('--host', '::1');
+      expect((await fetch(`${v6.url}/health`)).status).toBe(200);
+      others.push(v6);
+    }
     for (const { stop } of [open, ...others]) stop.abort();
     for (const { exit } of [open, ...others]) await exit;
     for (const { said } of others) expect(said()).not.toContain('warning');

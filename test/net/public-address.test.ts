@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { ConnectionError } from '../../src/net/connection-error.ts';
-import { isPublic, lookupWithin } from '../../src/net/public-address.ts';
+import { isLoopback, isPublic, lookupWithin } from '../../src/net/public-address.ts';
 
 describe('an address', () => {
   it.each(['1.1.1.1', '8.8.8.8', '172.32.0.1', '100.128.0.1', '2606:4700::1111', '2a00:1450::1'])(
@@ -14,6 +14,24 @@ describe('an address', () => {
     ...['240.0.0.1', '255.255.255.255', '::', '::1', 'fe80::1', 'fd00::1', 'fc00::1', 'ff02::1'],
     ...['::ffff:127.0.0.1', '::ffff:10.0.0.1', '64:ff9b::7f00:1', '2002:7f00:1::', '2001::1', '2001:db8::1'],
   ])('%s is not', (address) => expect(isPublic(address)).toBe(false));
+});
+
+describe('a host', () => {
+  it.each([
+    ...['localhost', 'LOCALHOST', '127.0.0.1', '127.0.0.2'],
+    ...['::1', '0:0:0:0:0:0:0:1', '::ffff:127.0.0.1'],
+  ])('%s is this machine alone', (host) => expect(isLoopback(host)).toBe(true));
+
+  it.each([
+    '0.0.0.0',
+    '::',
+    '192.168.1.1',
+    '128.0.0.1',
+    'fe80::1',
+    '::2',
+    'localhost.example',
+    '127.example',
+  ])('%s is not', (host) => expect(isLoopback(host)).toBe(false));
 });
 
 describe('a lookup within bounds', () => {
