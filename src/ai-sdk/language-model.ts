@@ -93,7 +93,7 @@ class SwitchyardLanguageModel implements LanguageModelV3 {
   }
 
   #answer(options: LanguageModelV3CallOptions) {
-    const { request, warnings } = requestOf(options, this.#model.contextLength);
+    const { request, warnings } = requestOf(options, this.#model);
     const served = { name: this.modelId, model: this.#model, created: 0 };
     const abort = new AbortController();
     const signals = [abort.signal, ...(options.abortSignal ? [options.abortSignal] : [])];

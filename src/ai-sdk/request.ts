@@ -3,7 +3,7 @@ import { InputError } from '../errors.ts';
 import type { AnswerOptions } from '../index.ts';
 import type { AnswerRequest } from '../server/answer-request.ts';
 import { settingsOf } from '../server/options.ts';
-import { defined, samplingOptions } from '../server/sampling.ts';
+import { defined, type ModelLimits, samplingOptions } from '../server/sampling.ts';
 import { messagesOf } from './prompt.ts';
 
 /** The name under which `providerOptions` are ours. */
@@ -36,7 +36,7 @@ const SETTINGS = settingsOf({});
  */
 export function requestOf(
   call: LanguageModelV3CallOptions,
-  contextLength: number,
+  limits: ModelLimits,
 ): { request: AnswerRequest; warnings: SharedV3Warning[] } {
   const own = call.providerOptions?.[PROVIDER] ?? {};
   const stray = Object.keys(own).find((name) => name in OTHERWISE);
@@ -55,7 +55,7 @@ export function requestOf(
       tools,
       stops: call.stopSequences,
       options: {
-        ...samplingOptions(samplingOf(call), call.maxOutputTokens, SETTINGS, contextLength),
+        ...samplingOptions(samplingOf(call), call.maxOutputTokens, SETTINGS, limits),
         ...defined({
           responseFormat: formatOf(call.responseFormat),
           toolChoice: tools && choiceOf(call.toolChoice),

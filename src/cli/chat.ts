@@ -42,7 +42,7 @@ export function addChatCommand(program: Command, io: Io): void {
     )
     .option('--experts <spec>', 'experts backend: a name, or key=name,key=name', experts);
   addComputeOptions(command);
-  addSamplingOptions(command, 'what the context holds')
+  addSamplingOptions(command, 'what generation_config.json says, or the context holds')
     .addHelpText('after', EXAMPLES)
     .action((flags: Flags) => chat(flags, io));
 }
@@ -56,7 +56,8 @@ async function chat(flags: Flags, io: Io): Promise<void> {
   try {
     const { system, think: thinks } = flags;
     const options = generationOptions(flags);
-    const limit = options.maxNewTokens === undefined ? { maxLength: model.contextLength } : {};
+    const most = options.maxNewTokens ?? model.generationDefaults.maxNewTokens;
+    const limit = most === undefined ? { maxLength: model.contextLength } : {};
     const state: ChatState = {
       model,
       conversation: new Conversation(model, { system, thinks }, { ...limit, ...options }),

@@ -228,12 +228,7 @@ export class ChatSwitchyard extends BaseChatModel<ChatSwitchyardCallOptions, AIM
       tools,
       stops: call.stop ?? this.#fields.stop,
       options: {
-        ...samplingOptions(
-          { temperature, top_p: topP, top_k: topK, seed },
-          maxTokens,
-          SETTINGS,
-          this.#model.contextLength,
-        ),
+        ...samplingOptions({ temperature, top_p: topP, top_k: topK, seed }, maxTokens, SETTINGS, this.#model),
         ...defined({ responseFormat: call.responseFormat, toolChoice: tools && choiceOf(call.tool_choice) }),
         ...rest,
       },

@@ -1,5 +1,5 @@
 import * as z from 'zod';
-import type { CausalLMGenerateOptions } from '../index.ts';
+import type { CausalLM, CausalLMGenerateOptions } from '../index.ts';
 import type { Settings } from './options.ts';
 import { listOf, MOST_ENTRIES, maybe } from './request.ts';
 
@@ -35,6 +35,9 @@ export const samplingFields = {
 const fields = z.object(samplingFields);
 export type SamplingFields = z.output<typeof fields>;
 
+/** What a model says of how long answers may be. */
+export type ModelLimits = Pick<CausalLM, 'contextLength' | 'generationDefaults'>;
+
 /**
  * Options of `generate`. What a request does not say is as the model's generation_config.json has it, also the temperature.
  * @param choice of several answers, which the seed tells apart
@@ -43,11 +46,10 @@ export function samplingOptions(
   given: Partial<SamplingFields>,
   maxTokens: number | undefined,
   settings: Settings,
-  contextLength: number,
+  model: ModelLimits,
   choice = 0,
 ): Partial<CausalLMGenerateOptions> {
   const { temperature, top_p: topP, top_k: topK, min_p: minP, seed } = given;
-  const limits = [maxTokens, settings.maxTokens].filter((one) => one !== undefined);
   return defined({
     // The temperature says whether tokens are drawn; the others say how, where they are.
     doSample: temperature === undefined ? undefined : temperature > 0,
@@ -65,12 +67,21 @@ export function samplingOptions(
     negativePrompt: given.negative_prompt,
     // Clients send negative ones too.
     seed: seed === undefined ? undefined : Math.abs(seed) + choice,
-    ...(limits.length > 0 ? { maxNewTokens: Math.min(...limits) } : { maxLength: contextLength }),
+    ...lengthOptions(maxTokens, settings.maxTokens, model),
     maxTime: settings.maxTime,
     // Stops are found in the text of the answer, where reasoning does not count.
     stopStrings: [],
     expertsImplementation: given.experts,
   }) as Partial<CausalLMGenerateOptions>;
+}
+
+/** How long an answer may be, by what is asked for and the most that is allowed. */
+function lengthOptions(asked: number | undefined, most: number | undefined, model: ModelLimits) {
+  const { maxNewTokens } = model.generationDefaults;
+  const limits = [asked ?? maxNewTokens, most].filter((one) => one !== undefined);
+  if (limits.length === 0) return { maxLength: model.contextLength };
+  // What the file says holds by itself, and yields to other options of the call.
+  return asked === undefined && most === undefined ? {} : { maxNewTokens: Math.min(...limits) };
 }
 
 /** What a request says of stops, be it that there are none; undefined where it does not. */

@@ -88,6 +88,19 @@ describe('generation_config.json', () => {
     await expect(model.generate({ ...asked, numBeams: 2, streamer: () => {} })).rejects.toThrow(/numBeams/);
   });
 
+  it('says how long an answer may be, where a request does not', async () => {
+    const serving = await serve({ do_sample: false, max_new_tokens: 5 });
+    const short = await ask(serving, {});
+    expect(short.finish).toBe('length');
+    expect(await ask(serving, { max_tokens: 5 })).toEqual(short);
+    const long = await ask(serving, { max_tokens: 12 });
+    expect(long.text.length).toBeGreaterThan(short.text.length);
+    const { model } = serving;
+    expect((await generateText({ model: languageModel(model), prompt })).usage.outputTokens).toBe(5);
+    const said = await new ChatSwitchyard({ model }).invoke(prompt);
+    expect(said.usage_metadata).toMatchObject({ output_tokens: 5 });
+  });
+
   it('says at which texts to stop, where a request does not', async () => {
     const serving = await serve({ do_sample: false });
     const free = (await ask(serving, { max_tokens: 12 })).text;

@@ -2,18 +2,14 @@ import type { AnswerRequest } from '../answer-request.ts';
 import { badField } from '../api-error.ts';
 import { type ClientMessage, conversationOf } from '../conversation.ts';
 import type { Settings } from '../options.ts';
-import { defined, samplingOptions } from '../sampling.ts';
+import { defined, type ModelLimits, samplingOptions } from '../sampling.ts';
 import type { Block, CountRequest, MessageRequest } from './message-fields.ts';
 
 /** Blocks of a system text that change with every request and are no words to the model; they would spoil every prefix. */
 const NOT_FOR_MODELS = 'x-anthropic-billing-header:';
 
 /** What a request of `/v1/messages` asks of a model. @throws ApiError for what cannot be done */
-export function messageAnswer(
-  body: MessageRequest,
-  settings: Settings,
-  contextLength: number,
-): AnswerRequest {
+export function messageAnswer(body: MessageRequest, settings: Settings, limits: ModelLimits): AnswerRequest {
   const { temperature, top_p, top_k, experts, tool_choice: choice } = body;
   const tools = toolsOf(body);
   return {
@@ -22,7 +18,7 @@ export function messageAnswer(
     stops: body.stop_sequences,
     thinkingBudget: body.thinking?.budget_tokens,
     options: {
-      ...samplingOptions({ temperature, top_p, top_k, experts }, body.max_tokens, settings, contextLength),
+      ...samplingOptions({ temperature, top_p, top_k, experts }, body.max_tokens, settings, limits),
       ...defined({
         responseFormat: formatOf(body),
         toolChoice: tools && toolChoiceOf(choice),

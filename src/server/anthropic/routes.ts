@@ -14,7 +14,7 @@ export function addAnthropicRoutes(app: Hono, api: Api): void {
     const body = await readBody(c, api.bodies, messageSchema);
     return api.answer(c, {
       ...{ model: body.model, stream: body.stream, failed },
-      requests: ({ model }) => [messageAnswer(body, api.settings, model.contextLength)],
+      requests: ({ model }) => [messageAnswer(body, api.settings, model)],
       whole: (answers, { name }) => message(name, answers),
       events: (answers, { name }) => messageEvents(name, answers),
     });

@@ -3,7 +3,7 @@ import type { AnswerRequest } from '../answer-request.ts';
 import { badField } from '../api-error.ts';
 import { conversationOf } from '../conversation.ts';
 import type { Settings } from '../options.ts';
-import { defined, samplingOptions, stopsOf } from '../sampling.ts';
+import { defined, type ModelLimits, samplingOptions, stopsOf } from '../sampling.ts';
 import type { ChatRequest } from './chat-fields.ts';
 
 /**
@@ -14,7 +14,7 @@ import type { ChatRequest } from './chat-fields.ts';
 export function chatAnswer(
   body: ChatRequest,
   settings: Settings,
-  contextLength: number,
+  limits: ModelLimits,
   choice: number,
 ): AnswerRequest {
   const { tools, logprobs, top_logprobs: top } = body;
@@ -33,7 +33,7 @@ export function chatAnswer(
     stops: stopsOf(body),
     thinkingBudget: body.thinking_budget,
     options: {
-      ...samplingOptions(body, maxTokens, settings, contextLength, choice),
+      ...samplingOptions(body, maxTokens, settings, limits, choice),
       ...defined({
         ...answerOptions(body),
         parallelToolCalls: body.parallel_tool_calls,

@@ -3,7 +3,7 @@ import type { AnswerRequest, TextPrompt } from '../answer-request.ts';
 import { badField } from '../api-error.ts';
 import type { Settings } from '../options.ts';
 import { idList, listOf, maybe } from '../request.ts';
-import { defined, samplingFields, samplingOptions, stopsOf } from '../sampling.ts';
+import { defined, type ModelLimits, samplingFields, samplingOptions, stopsOf } from '../sampling.ts';
 
 const ids = idList(1);
 
@@ -36,7 +36,7 @@ export function completionAnswers(
   body: CompletionRequest,
   n: number,
   settings: Settings,
-  contextLength: number,
+  limits: ModelLimits,
 ): AnswerRequest[] {
   if (body.suffix) throw badField('suffix', 'is not taken: the models served here write forwards only');
   if (body.best_of !== undefined && body.best_of !== n)
@@ -52,7 +52,7 @@ export function completionAnswers(
       stops: stopsOf(body),
       thinkingBudget: body.thinking_budget,
       options: {
-        ...samplingOptions(body, maxTokens, settings, contextLength, choice),
+        ...samplingOptions(body, maxTokens, settings, limits, choice),
         ...defined({ logprobs: body.logprobs, returnRoutedExperts: body.return_routed_experts }),
       },
     })),

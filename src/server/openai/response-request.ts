@@ -3,7 +3,7 @@ import type { AnswerRequest } from '../answer-request.ts';
 import { badField } from '../api-error.ts';
 import { type ClientMessage, conversationOf } from '../conversation.ts';
 import type { Settings } from '../options.ts';
-import { defined, samplingOptions } from '../sampling.ts';
+import { defined, type ModelLimits, samplingOptions } from '../sampling.ts';
 import { thinking } from './chat-request.ts';
 import type { ResponseItem, ResponseRequest } from './response-fields.ts';
 
@@ -14,7 +14,7 @@ import type { ResponseItem, ResponseRequest } from './response-fields.ts';
 export function responseAnswer(
   body: ResponseRequest,
   settings: Settings,
-  contextLength: number,
+  limits: ModelLimits,
 ): AnswerRequest {
   if (body.previous_response_id !== undefined)
     throw badField(
@@ -37,7 +37,7 @@ export function responseAnswer(
     tools,
     thinkingBudget: body.thinking_budget,
     options: {
-      ...samplingOptions(sampling, body.max_output_tokens, settings, contextLength),
+      ...samplingOptions(sampling, body.max_output_tokens, settings, limits),
       ...defined({
         responseFormat: formatOf(body),
         toolChoice: tools && choiceOf(body.tool_choice),

@@ -24,8 +24,7 @@ export function addOpenAiRoutes(app: Hono, api: Api): void {
     const n = api.choices(body.n);
     return api.answer(c, {
       ...{ model: body.model, stream: body.stream, failed },
-      requests: ({ model }) =>
-        Array.from({ length: n }, (_, i) => chatAnswer(body, api.settings, model.contextLength, i)),
+      requests: ({ model }) => Array.from({ length: n }, (_, i) => chatAnswer(body, api.settings, model, i)),
       whole: (answers, { name }) => chatCompletion(name, answers),
       events: (answers, { name }) => chatChunks(name, answers, body),
     });
@@ -40,7 +39,7 @@ export function addOpenAiRoutes(app: Hono, api: Api): void {
       Promise.all(prompts.map((prompt) => echoOf(served, prompt, body, c.req.raw.signal)));
     return api.answer(c, {
       ...{ model: body.model, stream: body.stream, failed },
-      requests: ({ model }) => completionAnswers(body, n, api.settings, model.contextLength),
+      requests: ({ model }) => completionAnswers(body, n, api.settings, model),
       whole: async (answers, served) => completion(served.name, answers, await echoes(served), n),
       events: (answers, served) => completionChunks(served.name, answers, () => echoes(served), n, body),
     });
@@ -50,7 +49,7 @@ export function addOpenAiRoutes(app: Hono, api: Api): void {
     const body = await readBody(c, api.bodies, responseSchema);
     return api.answer(c, {
       ...{ model: body.model, stream: body.stream, failed: responseFailed },
-      requests: ({ model }) => [responseAnswer(body, api.settings, model.contextLength)],
+      requests: ({ model }) => [responseAnswer(body, api.settings, model)],
       whole: (answers, { name }) => response(name, answers, body),
       events: (answers, { name }) => responseEvents(name, answers, body),
     });
