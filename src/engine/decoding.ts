@@ -80,13 +80,8 @@ export class DecoderDecoding implements Decoding {
     signal?: AbortSignal,
   ): Promise<Scores> {
     this.#leave(rows);
-    const sequences = rows.map((row) => this.#sequences[row] as Sequence);
     for (const [i, row] of rows.entries()) this.#feed(row, tokens[i] as readonly number[]);
-    try {
-      return await this.#ask(candidates, signal);
-    } finally {
-      for (const sequence of sequences) sequence.scored = 1;
-    }
+    return this.#ask(candidates, signal);
   }
 
   get cachedTokens(): number {
@@ -146,11 +141,12 @@ export class DecoderDecoding implements Decoding {
     const sequence = this.#sequences[row] as Sequence;
     const [chosen, ...guesses] = tokens as [number, ...number[]];
     sequence.append(chosen);
+    // Not set back after the step: where that is aborted, the pass it is part of goes on for others.
+    sequence.scored = tokens.length;
     if (guesses.length === 0) return;
     // A state that has taken a guess in cannot let go of it: then the row goes on from here.
     if (this.#hasStates) this.#before.set(row, this.#engine.fork(sequence));
     sequence.guess(guesses);
-    sequence.scored = tokens.length;
   }
 
   /** The scores after the last tokens of every row that takes part. */

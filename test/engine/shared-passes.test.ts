@@ -2,6 +2,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { loadModel } from '../../src/auto/load-model.ts';
 import type { Engine } from '../../src/engine/engine.ts';
+import type { Runner } from '../../src/engine/runner.ts';
 import { AbortError, EngineError } from '../../src/errors.ts';
 import { CausalLM } from '../../src/model/causal-lm.ts';
 import type { ModelParts } from '../../src/model/model-parts.ts';
@@ -114,6 +115,36 @@ describe('a generation that is aborted', () => {
     const { cacheBytes } = engine;
     for (let round = 0; round < 3; round++) await generate(prompt(6, 9));
     expect(engine.cacheBytes).toBe(cacheBytes);
+  });
+
+  it('while a pass takes in its guesses leaves the others their own scores', async () => {
+    // A row that repeats itself has something to guess at every step.
+    const repeating = { maxNewTokens: 30, promptLookupNumTokens: 4, prefixAllowedTokensFn: () => [5] };
+    const others = [prompt(6, 9), prompt(20, 41), prompt(3, 42)];
+    // These come back after it, and so stand behind it in the next pass.
+    const put = async () => {
+      for (let turn = 0; turn < 1000; turn++) await undefined;
+    };
+    const slow = { maxNewTokens: 30, streamer: { put, end: () => {} } };
+    const alone = [];
+    for (const ids of others) alone.push((await generate(ids, slow)).sequences);
+    const controller = new AbortController();
+    const runner = (await import('../../src/engine/runner.ts')).Runner.prototype;
+    const { run } = runner;
+    vi.spyOn(runner, 'run').mockImplementation(function (this: Runner, request, signal) {
+      const { pastLengths, rowStarts } = request.batch;
+      const tokensOf = (row: number) => (rowStarts[row + 1] as number) - (rowStarts[row] as number);
+      const guessing = pastLengths.findIndex((past, row) => past > 0 && tokensOf(row) > 1);
+      if (guessing >= 0 && guessing < pastLengths.length - 1) controller.abort();
+      return run.call(this, request, signal);
+    });
+    const [result, ...rest] = await Promise.allSettled([
+      generate([5, 5, 5], { ...repeating, signal: controller.signal }),
+      ...others.map((ids) => generate(ids, slow)),
+    ]);
+    expect(result).toMatchObject({ status: 'rejected', reason: expect.any(AbortError) });
+    for (const [i, sequences] of alone.entries())
+      expect(rest[i]).toMatchObject({ status: 'fulfilled', value: { sequences } });
   });
 
   it('before its first pass costs nobody anything', async () => {
