@@ -215,6 +215,7 @@ export class RequestQueue {
     let logits: SharedLogits | undefined;
     // What is in the pass is settled when its turn has come: until then requests come, and are aborted.
     const prepare = async ({ begin, admit }: CacheSide) => {
+      this.#waiting = this.#waiting.filter((entry) => !entry.ended);
       for (const { request } of this.#waiting) for (const sequence of request.sequences) begin(sequence);
       const all = this.#plan();
       const sequencesOf = (entry: Entry) =>
