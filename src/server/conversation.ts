@@ -129,3 +129,26 @@ function pictureOf(url: unknown, path: string, hosts: readonly string[]): string
     hosts.length === 0 ? 'this server fetches none' : `or from ${hosts.join(', ')} by http or https`;
   throw badField(path, `pictures are taken as data URLs (data:image/png;base64,…); ${others}`);
 }
+
+/** Names that mean something else to tokenizers and processors than a variable of a template: files to read, say. */
+const RESERVED = [
+  ...[
+    'messages',
+    'tools',
+    'documents',
+    'add_generation_prompt',
+    'addGenerationPrompt',
+    'continueFinalMessage',
+  ],
+  ...['tokenize', 'chatTemplate', 'images', 'videos', 'limits', 'signal', 'minPixels', 'maxPixels'],
+];
+
+/** `chat_template_kwargs`, checked. @throws ApiError for names that are no variables */
+export function templateArguments(
+  given: Readonly<Record<string, unknown>> = {},
+): Readonly<Record<string, unknown>> {
+  const reserved = Object.keys(given).find((name) => RESERVED.includes(name));
+  if (reserved !== undefined)
+    throw badField(`chat_template_kwargs.${reserved}`, 'is no variable of a template');
+  return given;
+}

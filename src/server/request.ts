@@ -1,7 +1,7 @@
 import type { Context } from 'hono';
 import * as z from 'zod';
 import { issueText } from '../errors.ts';
-import { ApiError } from './api-error.ts';
+import { ApiError, badField } from './api-error.ts';
 import type { Bodies } from './bodies.ts';
 
 /**
@@ -73,4 +73,13 @@ export const idList = (least: number) => listOf(z.int().min(0), { least, most: M
 /** A field that may be left out or null, which say the same. */
 export function maybe<T extends z.ZodType>(schema: T) {
   return schema.nullish().transform((value) => value ?? undefined);
+}
+
+/**
+ * For endpoints whose answers have no place for what only the completions tell of their tokens.
+ * @throws ApiError that names the field that asks for it
+ */
+export function refuseTokenDetails(body: Readonly<Record<string, unknown>>): void {
+  const name = ['logprobs', 'top_logprobs', 'return_routed_experts'].find((one) => body[one]);
+  if (name !== undefined) throw badField(name, 'is not taken here; /v1/chat/completions takes it');
 }

@@ -92,6 +92,79 @@ describe('a request may say', () => {
     },
   );
 
+  const ASKED: [string, object][] = [
+    ['/v1/chat/completions', { messages, max_tokens: 2 }],
+    ['/v1/completions', { prompt: 'Once', max_tokens: 2 }],
+    ['/v1/responses', { input: 'Hello', max_output_tokens: 2 }],
+    ['/v1/messages', { messages, max_tokens: 2 }],
+  ];
+  it.each(ASKED)('how tokens are chosen: %s', async (path, body) => {
+    const generate = vi.spyOn(serving.model, 'generate');
+    const fields = {
+      ...{ seed: 5, top_k: 7, min_p: 0.1, top_p: 0.9, temperature: 0.5, logit_bias: { 40: 2 } },
+      ...{ presence_penalty: 0.5, frequency_penalty: 0.25, repetition_penalty: 1.5 },
+      ...{ guidance_scale: 2, negative_prompt: 'No.', experts: 'eager' },
+    };
+    const { status } = await post(serving.url + path, { model: 'demo', ...body, ...fields });
+    expect([status, generate.mock.calls[0]?.[0]]).toEqual([
+      200,
+      expect.objectContaining({
+        ...{ seed: 5, topK: 7, minP: 0.1, topP: 0.9, temperature: 0.5, logitBias: { 40: 2 } },
+        ...{ presencePenalty: 0.5, frequencyPenalty: 0.25, repetitionPenalty: 1.5 },
+        ...{ guidanceScale: 2, negativePrompt: 'No.', expertsImplementation: 'eager' },
+      }),
+    ]);
+    for (const name of Object.keys(fields)) {
+      const { status, body: answer } = await post(serving.url + path, { model: 'demo', ...body, [name]: [] });
+      expect([status, (answer.error as { message: string }).message]).toEqual([
+        400,
+        expect.stringContaining(name),
+      ]);
+    }
+  });
+
+  it.each(ASKED)('what ends its text: %s', async (path, body) => {
+    const ask = async (fields: object) => {
+      const { body: answer } = await post(serving.url + path, {
+        ...{ model: 'demo', temperature: 0, ...body, ...fields },
+        [path.endsWith('responses') ? 'max_output_tokens' : 'max_tokens']: 12,
+      });
+      const [choice] = (answer.choices ?? answer.content ?? answer.output) as [Record<string, unknown>];
+      const content = (choice.message as { content: string } | undefined)?.content ?? choice.text;
+      return (content ?? (choice.content as [{ text: string }])[0].text) as string;
+    };
+    const whole = await ask({});
+    expect(await ask({ stop: whole[4] })).toBe(whole.slice(0, whole.indexOf(whole[4] as string)));
+  });
+
+  it.each([
+    ['/v1/responses', { input: [...messages, { role: 'assistant', content: 'Once' }] }],
+    ['/v1/messages', { messages: [...messages, { role: 'assistant', content: 'Once' }], max_tokens: 2 }],
+  ])('what its template is told, and that it goes on: %s', async (path, body) => {
+    const generate = vi.spyOn(serving.model, 'generate');
+    const template = { chat_template_kwargs: { mood: 'good' }, continue_final_message: true };
+    const asked = { model: 'demo', max_output_tokens: 2, ...body, ...template };
+    expect((await post(serving.url + path, asked)).status).toBe(200);
+    expect(generate.mock.calls[0]?.[0]).toMatchObject({
+      continueFinalMessage: true,
+      templateArguments: { mood: 'good' },
+    });
+  });
+
+  it.each(ASKED.slice(2))('nothing that is done elsewhere only: %s', async (path, body) => {
+    for (const name of ['return_routed_experts', 'logprobs']) {
+      const { status, body: answer } = await post(serving.url + path, {
+        model: 'demo',
+        ...body,
+        [name]: true,
+      });
+      expect([status, (answer.error as { message: string }).message]).toEqual([
+        400,
+        `${name}: is not taken here; /v1/chat/completions takes it`,
+      ]);
+    }
+  });
+
   it('neither of them in a way that cannot be', async () => {
     const refused = async (path: string, body: object, message: RegExp) => {
       const { status, body: answer } = await post(serving.url + path, {

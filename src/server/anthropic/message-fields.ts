@@ -1,5 +1,6 @@
 import * as z from 'zod';
 import { listOf, maybe } from '../request.ts';
+import { samplingFields } from '../sampling.ts';
 
 const block = z.looseObject({ type: z.string() });
 const content = z.union([z.string(), listOf(block)]);
@@ -31,6 +32,7 @@ const shared = {
       budget_tokens: maybe(z.int().min(0)),
     }),
   ),
+  chat_template_kwargs: maybe(z.record(z.string(), z.unknown())),
 };
 
 const outputFormat = z.looseObject({
@@ -43,18 +45,16 @@ export const countSchema = z.looseObject(shared);
 
 /** A request of `/v1/messages`. */
 export const messageSchema = z.looseObject({
+  ...samplingFields,
   ...shared,
   max_tokens: z.int().min(1),
   stop_sequences: maybe(listOf(z.string(), { most: 16 })),
   temperature: maybe(z.number().min(0).max(1)),
-  top_p: maybe(z.number().min(0).max(1)),
-  top_k: maybe(z.int().min(0)),
+  continue_final_message: maybe(z.boolean()),
   output_config: maybe(z.looseObject({ format: maybe(outputFormat) })),
   /** As it was called before `output_config`. */
   output_format: maybe(outputFormat),
   stream: maybe(z.boolean()),
-  /** Ours: the experts backend that this request runs on. */
-  experts: maybe(z.string()),
 });
 
 export type CountRequest = z.output<typeof countSchema>;

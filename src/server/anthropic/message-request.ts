@@ -1,8 +1,9 @@
 import type { AnswerRequest } from '../answer-request.ts';
 import { badField } from '../api-error.ts';
-import { type ClientMessage, conversationOf } from '../conversation.ts';
+import { type ClientMessage, conversationOf, templateArguments } from '../conversation.ts';
 import type { Settings } from '../options.ts';
-import { defined, type ModelLimits, samplingOptions } from '../sampling.ts';
+import { refuseTokenDetails } from '../request.ts';
+import { defined, type ModelLimits, samplingOptions, stopsOf } from '../sampling.ts';
 import type { Block, CountRequest, MessageRequest } from './message-fields.ts';
 
 /** Blocks of a system text that change with every request and are no words to the model; they would spoil every prefix. */
@@ -10,15 +11,23 @@ const NOT_FOR_MODELS = 'x-anthropic-billing-header:';
 
 /** What a request of `/v1/messages` asks of a model. @throws ApiError for what cannot be done */
 export function messageAnswer(body: MessageRequest, settings: Settings, limits: ModelLimits): AnswerRequest {
-  const { temperature, top_p, top_k, experts, tool_choice: choice } = body;
+  const { tool_choice: choice, continue_final_message: goesOn, stop_sequences: sequences } = body;
+  refuseTokenDetails(body);
   const tools = toolsOf(body);
+  const stops = stopsOf(body);
+  const prompt = promptOf(body, settings.pictureHosts);
+  if (goesOn !== undefined && goesOn !== prompt.continueFinalMessage)
+    throw badField(
+      'continue_final_message',
+      'is so where the last message is of the assistant, and only there',
+    );
   return {
-    prompt: promptOf(body, settings.pictureHosts),
+    prompt,
     tools,
-    stops: body.stop_sequences,
-    thinkingBudget: body.thinking?.budget_tokens,
+    stops: sequences && stops ? [...sequences, ...stops] : (sequences ?? stops),
+    thinkingBudget: body.thinking?.budget_tokens ?? body.thinking_budget,
     options: {
-      ...samplingOptions({ temperature, top_p, top_k, experts }, body.max_tokens, settings, limits),
+      ...samplingOptions(body, body.max_tokens, settings, limits),
       ...defined({
         responseFormat: formatOf(body),
         toolChoice: tools && toolChoiceOf(choice),
@@ -53,8 +62,10 @@ export function promptOf(body: CountRequest, pictureHosts: readonly string[]) {
     messages: conversationOf([{ role: 'system', content: system }, ...said], pictureHosts),
     // A last word of the assistant is its answer's beginning.
     continueFinalMessage: body.messages.at(-1)?.role === 'assistant',
-    templateArguments:
-      body.thinking === undefined ? {} : { enable_thinking: body.thinking.type !== 'disabled' },
+    templateArguments: {
+      ...(body.thinking !== undefined && { enable_thinking: body.thinking.type !== 'disabled' }),
+      ...templateArguments(body.chat_template_kwargs),
+    },
   };
 }
 

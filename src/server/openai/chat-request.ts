@@ -1,7 +1,7 @@
 import type { AnswerOptions } from '../../index.ts';
 import type { AnswerRequest } from '../answer-request.ts';
 import { badField } from '../api-error.ts';
-import { conversationOf } from '../conversation.ts';
+import { conversationOf, templateArguments } from '../conversation.ts';
 import type { Settings } from '../options.ts';
 import { defined, type ModelLimits, samplingOptions, stopsOf } from '../sampling.ts';
 import type { ChatRequest } from './chat-fields.ts';
@@ -58,26 +58,6 @@ function answerOptions({ response_format: format, tool_choice: choice, tools }: 
           ? choice
           : undefined,
   };
-}
-
-/** Names that mean something else to tokenizers and processors than a variable of a template: files to read, say. */
-const RESERVED = [
-  ...[
-    'messages',
-    'tools',
-    'documents',
-    'add_generation_prompt',
-    'addGenerationPrompt',
-    'continueFinalMessage',
-  ],
-  ...['tokenize', 'chatTemplate', 'images', 'videos', 'limits', 'signal', 'minPixels', 'maxPixels'],
-];
-
-function templateArguments(given: Readonly<Record<string, unknown>> = {}): Readonly<Record<string, unknown>> {
-  const reserved = Object.keys(given).find((name) => RESERVED.includes(name));
-  if (reserved !== undefined)
-    throw badField(`chat_template_kwargs.${reserved}`, 'is no variable of a template');
-  return given;
 }
 
 /** Qwen's templates know reasoning as on or off. */

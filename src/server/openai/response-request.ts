@@ -1,9 +1,10 @@
 import type { AnswerOptions } from '../../index.ts';
 import type { AnswerRequest } from '../answer-request.ts';
 import { badField } from '../api-error.ts';
-import { type ClientMessage, conversationOf } from '../conversation.ts';
+import { type ClientMessage, conversationOf, templateArguments } from '../conversation.ts';
 import type { Settings } from '../options.ts';
-import { defined, type ModelLimits, samplingOptions } from '../sampling.ts';
+import { refuseTokenDetails } from '../request.ts';
+import { defined, type ModelLimits, samplingOptions, stopsOf } from '../sampling.ts';
 import { thinking } from './chat-request.ts';
 import type { ResponseItem, ResponseRequest } from './response-fields.ts';
 
@@ -25,19 +26,22 @@ export function responseAnswer(
     throw badField('conversation', 'is not taken: this server keeps no conversations; send the whole input');
   if (body.background)
     throw badField('background', 'is not taken: responses are made while the request lasts');
-  const { temperature, top_p, experts } = body;
+  refuseTokenDetails(body);
   const tools = toolsOf(body);
-  const sampling = { temperature, top_p, experts };
   return {
     prompt: {
       messages: conversationOf(messagesOf(body), settings.pictureHosts),
-      continueFinalMessage: false,
-      templateArguments: thinking(body.reasoning?.effort),
+      continueFinalMessage: body.continue_final_message ?? false,
+      templateArguments: {
+        ...thinking(body.reasoning?.effort),
+        ...templateArguments(body.chat_template_kwargs),
+      },
     },
     tools,
+    stops: stopsOf(body),
     thinkingBudget: body.thinking_budget,
     options: {
-      ...samplingOptions(sampling, body.max_output_tokens, settings, limits),
+      ...samplingOptions(body, body.max_output_tokens, settings, limits),
       ...defined({
         responseFormat: formatOf(body),
         toolChoice: tools && choiceOf(body.tool_choice),
