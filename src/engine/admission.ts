@@ -3,6 +3,15 @@ import type { CachePool, Reservation } from './cache/pool.ts';
 import type { PrefixCache } from './prefix-cache.ts';
 import type { Sequence } from './sequence.ts';
 
+/** Sequences of a request that a pass is to serve. */
+export interface Group<T> {
+  readonly of: T;
+  /** Those that have tokens in the pass. */
+  readonly sequences: readonly Sequence[];
+  /** All of the request: they have room at the same time, so that none of them gives way to another. */
+  readonly together: readonly Sequence[];
+}
+
 /**
  * Who has room in a cache that is bounded. Where it is full, the youngest sequences give up what they hold and are computed again later, so
  * that the oldest always go on. Whoever calls must see to it that no pass is running.
@@ -12,7 +21,6 @@ export class Admission {
   preemptions = 0;
   readonly #pool: CachePool;
   readonly #prefixes: PrefixCache;
-  /** Oldest first. */
   readonly #open = new Set<Sequence>();
 
   constructor(pool: CachePool, prefixes: PrefixCache) {
@@ -32,25 +40,28 @@ export class Admission {
    * Those of some groups of sequences for which there is room, all of a group or none of it: the oldest group first, for which younger ones give
    * way, and at least one of them if that is possible at all.
    */
-  admit<T>(groups: readonly { readonly of: T; readonly sequences: readonly Sequence[] }[]): T[] {
-    const ages = new Map([...this.#open].map((sequence, age) => [sequence, age]));
-    const ageOf = (sequences: readonly Sequence[]) => Math.min(...sequences.map((one) => ages.get(one) ?? 0));
+  admit<T>(groups: readonly Group<T>[]): T[] {
     const byAge = groups
-      .map((group) => ({ ...group, age: ageOf(group.sequences) }))
+      .map((group) => ({ ...group, age: ageOf(group.together) }))
       .sort((a, b) => a.age - b.age);
     const admitted: Sequence[] = [];
+    const kept: Sequence[] = [];
     const all: T[] = [];
     const begun = new Set(groups.flatMap(({ sequences }) => sequences.filter(holds)));
-    for (const { of, sequences, age } of byAge) {
+    for (const { of, sequences, together, age } of byAge) {
       // What has just given way begins again with another pass.
       const gaveWay = sequences.some((sequence) => begun.has(sequence) && !holds(sequence));
       // Without anybody, even older ones give way that take no part: nobody knows when they will.
-      if (gaveWay || !this.#makeRoom([...admitted, ...sequences], all.length > 0 ? age : -1)) {
+      if (
+        gaveWay ||
+        !this.#makeRoom([...admitted, ...sequences], all.length > 0 ? age : -1, [...kept, ...together])
+      ) {
         // What it would go on from is in nobody's way.
         for (const sequence of sequences) if (!sequence.hasComputed) this.#prefixes.preempt(sequence);
         continue;
       }
       admitted.push(...sequences);
+      kept.push(...together);
       all.push(of);
     }
     if (all.length === 0 && groups.length > 0 && !this.#isWaitingWorth) throw this.#full();
@@ -70,17 +81,20 @@ export class Admission {
 
   /** Makes room for sequences that have to run now, whoever else must give way. */
   makeRoom(sequences: readonly Sequence[]): boolean {
-    return this.#makeRoom(sequences, -1);
+    return this.#makeRoom(sequences, -1, sequences);
   }
 
-  /** @param age only younger ones give way */
-  #makeRoom(sequences: readonly Sequence[], age: number): boolean {
+  /**
+   * @param age only younger ones give way
+   * @param kept none of which gives way
+   */
+  #makeRoom(sequences: readonly Sequence[], age: number, kept: readonly Sequence[]): boolean {
     const wanted = sequences.map(reservationOf);
     if (this.#pool.fits(wanted)) return true;
-    const needed = new Set(sequences);
-    const open = [...this.#open];
-    for (let i = open.length - 1; i > age; i--) {
-      const sequence = open[i] as Sequence;
+    const needed = new Set(kept);
+    const youngestFirst = [...this.#open].reverse().sort((a, b) => b.age - a.age);
+    for (const sequence of youngestFirst) {
+      if (sequence.age <= age) break;
       if (needed.has(sequence) || sequence.isPinned || !holds(sequence)) continue;
       if (sequence.hasComputed) this.preemptions++;
       this.#prefixes.preempt(sequence);
@@ -93,6 +107,11 @@ export class Admission {
 /** What a sequence needs for all of its tokens so far. */
 export function reservationOf({ cache, computed, length }: Sequence): Reservation {
   return { row: cache, computed, positions: length };
+}
+
+/** Of a request: that of the oldest of its sequences. */
+export function ageOf(sequences: readonly Sequence[]): number {
+  return Math.min(...sequences.map(({ age }) => age));
 }
 
 function holds({ cache }: Sequence): boolean {

@@ -1,5 +1,6 @@
 import { setImmediate } from 'node:timers/promises';
 import { abortError, onAbort } from '../errors.ts';
+import { ageOf, type Group } from './admission.ts';
 import type { Chunk } from './batch.ts';
 import type { LogitsBuffer, LogitsBuffers } from './logits-buffers.ts';
 import type { PassRequest, PassResult } from './pass.ts';
@@ -34,7 +35,7 @@ export interface CacheSide {
   /** Gives a sequence of which nothing is computed what is known of its first tokens. */
   begin(sequence: Sequence): void;
   /** Those of some groups of sequences for which there is room, or will be. */
-  admit<T>(groups: readonly { readonly of: T; readonly sequences: readonly Sequence[] }[]): T[];
+  admit<T>(groups: readonly Group<T>[]): T[];
 }
 
 /**
@@ -76,7 +77,8 @@ class Entry {
   #settle!: { resolve: (scores: SequenceScores) => void; reject: (error: unknown) => void };
   /** Ends the listening to the signal. */
   readonly #stop: () => void;
-  #left: number;
+  /** Places of the sequences whose scores are known. */
+  readonly #scored = new Set<number>();
   #ended = false;
 
   constructor(request: ScoreRequest) {
@@ -84,7 +86,6 @@ class Entry {
     this.request = request;
     this.#values = new Float32Array(rows * request.candidates);
     this.#ids = new Int32Array(rows * request.candidates);
-    this.#left = request.sequences.length;
     this.scores = new Promise((resolve, reject) => {
       this.#settle = { resolve, reject };
     });
@@ -97,13 +98,21 @@ class Entry {
     return this.#ended;
   }
 
+  /**
+   * Tokens that each sequence has still to compute. One whose scores are known has none, even if it has lost what it held since: it is
+   * computed again when its next scores are asked for.
+   */
+  get due(): number[] {
+    return this.request.sequences.map(({ due }, index) => (this.#scored.has(index) ? 0 : due));
+  }
+
   /** A pass has computed the last tokens of sequence `index`; the logits of those that are scored begin in `row`. */
   take(index: number, logits: SharedLogits, row: number, result: PassResult): void {
     const { sequences } = this.request;
     const first = sequences.slice(0, index).reduce((sum, { scored }) => sum + scored, 0);
     for (let i = 0; i < (sequences[index] as Sequence).scored; i++)
       this.#take(first + i, logits, row + i, result);
-    this.#left--;
+    this.#scored.add(index);
   }
 
   #take(place: number, logits: SharedLogits, row: number, result: PassResult): void {
@@ -122,7 +131,7 @@ class Entry {
     for (const [name, count] of Object.entries(expertsCalls))
       this.#calls[name] = (this.#calls[name] ?? 0) + count;
     if (this.#ended) this.#release();
-    if (this.#ended || this.#left > 0) return;
+    if (this.#ended || this.#scored.size < this.request.sequences.length) return;
     this.#end();
     this.#settle.resolve({
       ...{ values: this.#values, ids: this.#ids, expertsCalls: this.#calls },
@@ -220,7 +229,9 @@ export class RequestQueue {
       const all = this.#plan();
       const sequencesOf = (entry: Entry) =>
         all.filter((part) => part.entry === entry).map((part) => part.sequence);
-      const groups = entriesOf(all).map((entry) => ({ of: entry, sequences: sequencesOf(entry) }));
+      const groups = entriesOf(all).map((entry) => ({
+        ...{ of: entry, sequences: sequencesOf(entry), together: entry.request.sequences },
+      }));
       const admitted = new Set(admit(groups));
       const planned = all.filter(({ entry }) => admitted.has(entry));
       const rows = scoredRows(planned);
@@ -246,8 +257,11 @@ export class RequestQueue {
 
   /** Who gets which tokens of the next pass. */
   #plan(): Part[] {
-    const queue = this.#waiting.map(({ request }) => ({
-      pending: request.sequences.map(({ due }) => due),
+    // Where the cache is too small for all, the oldest request has to come to its end, or those that give way to one another never would.
+    if (this.#waiting.some(({ request }) => request.sequences.some(({ hasGivenWay }) => hasGivenWay)))
+      this.#waiting.sort((a, b) => ageOf(a.request.sequences) - ageOf(b.request.sequences));
+    const queue = this.#waiting.map(({ request, due }) => ({
+      pending: due,
       isWhole: request.sequences.some(({ scored, pending }) => scored > 1 && pending === scored),
       key: request.experts.requested(),
     }));

@@ -31,10 +31,14 @@ const START: Omit<PrefixPlace, 'kind'> = {
   last: undefined,
 };
 
+let opened = 0;
+
 /** One request in the engine: its tokens so far, how many of them have been computed, and what it holds of the cache. */
 export class Sequence {
   readonly prompt: Prompt;
   readonly cache: CacheRow;
+  /** Those that were opened earlier have lower ones; a fork has that of the sequence it goes on from. */
+  readonly age: number;
   /** Tokens whose keys and values the cache holds. */
   computed = 0;
   /** Where it is among the sequences that may share what they compute; undefined where it is none of them. */
@@ -56,9 +60,10 @@ export class Sequence {
   #isAgain = false;
 
   /** @param kind what computes it; see `PrefixPlace` */
-  constructor(prompt: Prompt, cache: CacheRow, kind?: string) {
+  constructor(prompt: Prompt, cache: CacheRow, kind?: string, age = ++opened) {
     this.prompt = prompt;
     this.cache = cache;
+    this.age = age;
     this.prefix = kind === undefined ? undefined : { kind, ...START };
     this.#ids = [...prompt.ids];
   }
@@ -70,7 +75,7 @@ export class Sequence {
 
   /** A sequence of the same tokens. @param cache holds what the cache of this one does */
   fork(cache: CacheRow): Sequence {
-    const fork = new Sequence(this.prompt, cache, this.prefix?.kind);
+    const fork = new Sequence(this.prompt, cache, this.prefix?.kind, this.age);
     for (let at = this.prompt.ids.length; at < this.#ids.length; at++)
       fork.#ids.push(this.#ids[at] as number);
     fork.takeUp(this.computed);
@@ -89,6 +94,11 @@ export class Sequence {
   /** Whether something was computed for it that it has not taken from others. */
   get hasComputed(): boolean {
     return this.computed > this.#taken;
+  }
+
+  /** Whether it has ever lost what it had of the cache. */
+  get hasGivenWay(): boolean {
+    return this.#isAgain;
   }
 
   /** It has lost what it had of the cache, and all of its tokens are to be computed again. */

@@ -22,7 +22,8 @@ describe.skipIf(process.platform !== 'linux')('switchyard bench on an emulated G
     expect(report.machine).not.toHaveProperty('gigaflopsPerSecond');
     expect(report.machine.readGigabytesPerSecond).toBeGreaterThan(0);
     expect(report.loadGigabytesPerSecond.median).toBeGreaterThan(0);
-    for (const { decode, memory } of report.backends) {
+    for (const { decode: measured, memory } of report.backends) {
+      const [decode] = measured;
       expect(decode.shareOfReadRate).toBeCloseTo(
         (report.bytesPerDecodedToken * decode.tokensPerSecond.median) /
           (report.machine.readGigabytesPerSecond * 1e9),

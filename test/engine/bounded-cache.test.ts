@@ -21,6 +21,29 @@ async function open(name: string, options: object = {}): Promise<{ model: Causal
   return { model, engine: parts.engine };
 }
 
+/** Many requests of several rows at a time, of which few fit in. */
+async function expectAlone(
+  name: string,
+  maxCacheBytes: number,
+  { batch, ...more }: { batch?: boolean } & Options,
+): Promise<void> {
+  const requests = Array.from({ length: 12 }, (_, i) => {
+    const ids = prompt(40 + ((i * 23) % 60), i + 1);
+    const inputIds = batch ? [ids, ids.map((id) => (id + 1) % 100)] : [ids];
+    return { ...GREEDY, inputIds, maxNewTokens: 24, seed: i, ...more };
+  });
+  const { model: alone } = await open(name, { prefixCache: false });
+  const { model } = await open(name, { maxCacheBytes });
+  const expected: number[][][] = [];
+  for (const request of requests) expected.push((await alone.generate(request)).sequences);
+  const results = await Promise.all(requests.map((request) => model.generate(request)));
+  expect(results.map(({ sequences }) => sequences)).toEqual(expected);
+  expect(model.executionStats.preemptions).toBeGreaterThan(0);
+}
+
+it('beams, many at a time in a cache that holds few, say what they say alone', () =>
+  expectAlone('qwen3_moe_c', 1_500_000, { numBeams: 3 }));
+
 /** Bounds that hold two or three of the rows below, but not six. */
 describe.each([
   ['qwen3_moe_c', 1_500_000],
@@ -59,6 +82,13 @@ describe.each([
       expect(most).toBeGreaterThan(maxCacheBytes / 3);
       expect(most).toBeLessThanOrEqual(maxCacheBytes);
     },
+  );
+
+  it.each([
+    ['batches', { batch: true }],
+    ['several answers', { doSample: true, numReturnSequences: 2 }],
+  ])('answers many requests for %s as it answers each alone', (_, more) =>
+    expectAlone(name, maxCacheBytes, more),
   );
 
   it('runs forward beside generations, and goes on after aborted ones', async () => {

@@ -190,7 +190,7 @@ describe.skipIf(process.platform !== 'linux')('on an emulated GPU', () => {
     const compute = ['--dtype', 'float32', '--device', 'cuda', '--compile', 'reduce-overhead', '--stats'];
     const generated = ['--temperature', '0', '--max-new-tokens', '8', ...compute];
     const free = await run(['generate', ...args, ...generated]);
-    expect(free.stderr).toMatch(/^graphs +1 steps recorded, 5 replayed$/m);
+    expect(free.stderr).toMatch(/^graphs +1 step recorded, 5 replayed$/m);
     expect(free.stderr).toMatch(/^GPU weights +\S+ [kMG]?B$/m);
     const refused = await run(['generate', ...args, ...generated, '--max-memory', '1000']);
     const [, least] = refused.stderr.match(/at least .* \((\d+) bytes\)/) ?? [];
