@@ -41,9 +41,6 @@ async function expectAlone(
   expect(model.executionStats.preemptions).toBeGreaterThan(0);
 }
 
-it('beams, many at a time in a cache that holds few, say what they say alone', () =>
-  expectAlone('qwen3_moe_c', 1_500_000, { numBeams: 3 }));
-
 /** Bounds that hold two or three of the rows below, but not six. */
 describe.each([
   ['qwen3_moe_c', 1_500_000],
@@ -87,6 +84,7 @@ describe.each([
   it.each([
     ['batches', { batch: true }],
     ['several answers', { doSample: true, numReturnSequences: 2 }],
+    ['beams', { numBeams: 3 }],
   ])('answers many requests for %s as it answers each alone', (_, more) =>
     expectAlone(name, maxCacheBytes, more),
   );

@@ -270,15 +270,17 @@ export class CachePool {
 
   /** Makes the slots no more than so many, or than are in use. */
   async #tightenSlots(size: number): Promise<void> {
-    const numberOf = await tighten(this.#slots, size);
-    this.prefixes.renumberStates(numberOf);
-    for (const row of this.#rows) if (row.slot >= 0) row.slot = numberOf(row.slot);
+    await tighten(this.#slots, size, (numberOf) => {
+      this.prefixes.renumberStates(numberOf);
+      for (const row of this.#rows) if (row.slot >= 0) row.slot = numberOf(row.slot);
+    });
   }
 
   async #tightenBlocks(size: number): Promise<void> {
-    const numberOf = await tighten(this.#blocks, size);
-    this.prefixes.renumber(numberOf);
-    for (const { blocks } of this.#rows) blocks.splice(0, blocks.length, ...blocks.map(numberOf));
+    await tighten(this.#blocks, size, (numberOf) => {
+      this.prefixes.renumber(numberOf);
+      for (const { blocks } of this.#rows) blocks.splice(0, blocks.length, ...blocks.map(numberOf));
+    });
   }
 
   /** Whether a row's next tokens go to a block that others hold. */

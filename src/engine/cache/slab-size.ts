@@ -8,18 +8,17 @@ export function isLoose({ size, free }: Slab, idle: number): boolean {
 
 /**
  * Makes a slab no larger than `size` pieces, or than what is in use.
- * @returns the new number of a piece
+ * @param renumber told the new number of each piece, once it counts
  */
-export async function tighten(slab: Slab, size: number): Promise<(piece: number) => number> {
+export async function tighten(
+  slab: Slab,
+  size: number,
+  renumber: (numberOf: (piece: number) => number) => void,
+): Promise<void> {
   const kept = slab.size - slab.free;
-  const same = (piece: number) => piece;
-  if (slab.size <= Math.max(size, kept)) return same;
-  if (kept === 0) {
-    slab.clear();
-    return same;
-  }
-  const moved = await slab.shrink(Math.max(size, kept));
-  return (piece) => moved.get(piece) ?? piece;
+  if (slab.size <= Math.max(size, kept)) return;
+  if (kept === 0) slab.clear();
+  else await slab.shrink(Math.max(size, kept), (moves) => renumber((piece) => moves.get(piece) ?? piece));
 }
 
 /** How large a slab shall be that is to hold little more than what is in use. */

@@ -96,11 +96,11 @@ export class Slab {
   }
 
   /**
-   * Makes it `size` pieces large, no fewer than are in use.
-   * @returns the new numbers of pieces that had to move
+   * Makes it `size` pieces large, no fewer than are in use. Pieces may be shared and given back meanwhile.
+   * @param onMoved told, at the moment from which they count, the new numbers of pieces that had to move
    * @throws EngineError where there is no memory, not even for that; pieces have moved then
    */
-  async shrink(size: number): Promise<ReadonlyMap<number, number>> {
+  async shrink(size: number, onMoved: (moves: ReadonlyMap<number, number>) => void): Promise<void> {
     const moves = new Map<number, number>();
     const targets = this.#free.filter((piece) => piece < size);
     for (let from = size; from < this.#size; from++)
@@ -110,9 +110,9 @@ export class Slab {
       this.#holders[to] = this.#holders[from] as number;
       this.#holders[from] = 0;
     }
-    this.#free = targets;
+    this.#free = Array.from({ length: size }, (_, piece) => piece).filter((piece) => !this.#holders[piece]);
+    onMoved(moves);
     await this.#resize(size);
-    return moves;
   }
 
   async #resize(size: number): Promise<void> {
