@@ -15,11 +15,11 @@ void ExpertsAhead::Begin(int64_t expert, const std::vector<FileStretch>& stretch
   for (size_t tried = 0; tried < spares_.size(); tried++) {
     Spare& spare = spares_[next_];
     next_ = (next_ + 1) % spares_.size();
-    if (spare.read != nullptr && !reads_.HasEnded(spare.read)) continue;
+    if (spare.is_expected || (spare.read != nullptr && !reads_.HasEnded(spare.read))) continue;
     std::vector<ParallelReads::Part> parts;
     for (const auto& [file, offset, bytes, place] : stretches)
       parts.push_back({file, offset, bytes, spare.memory + place});
-    spare = {spare.memory, expert, reads_.Start(parts, ParallelReads::Priority::kAhead)};
+    spare = {spare.memory, expert, reads_.Start(parts, ParallelReads::Priority::kAhead), true};
     return;
   }
 }
@@ -33,6 +33,7 @@ std::optional<ExpertsAhead::Taken> ExpertsAhead::Take(int64_t expert, std::byte*
     if (!is_there) reads_.Need(spare.read);
     Count(spare);
     if (spare.is_counted) wanted_++;
+    spare.is_expected = false;
     ParallelReads::BatchPtr read = std::exchange(spare.read, nullptr);
     return Taken{std::exchange(spare.memory, in_exchange), is_there ? nullptr : std::move(read)};
   }
@@ -41,6 +42,7 @@ std::optional<ExpertsAhead::Taken> ExpertsAhead::Take(int64_t expert, std::byte*
 
 void ExpertsAhead::Stop() {
   for (Spare& spare : spares_) {
+    spare.is_expected = false;
     if (spare.read == nullptr) continue;
     Count(spare);
     if (reads_.Stop(spare.read)) spare.expert = -1;

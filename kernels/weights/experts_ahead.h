@@ -40,6 +40,8 @@ class ExpertsAhead {
     std::byte* memory;
     int64_t expert = -1;
     ParallelReads::BatchPtr read = nullptr;  // null: none ever, or taken
+    bool is_expected =
+        false;  // its layer has not chosen yet: what is there is not given up for another guess
     bool is_counted = false;
   };
   void Count(Spare& spare);
