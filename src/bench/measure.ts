@@ -110,9 +110,11 @@ export async function measure(generator: Generator, plan: Plan): Promise<Samples
     await plan.gauge?.();
     for (const requests of plan.requests) {
       const prompts = Array.from({ length: requests }, () => ids.take(DECODE_PROMPT));
-      step(`experts that ${requests} requests go to`);
-      const shares = plan.routed && requests > 1;
-      const expertsRead = shares ? await stopwatch.expertsRead(prompts, plan.newTokens) : 1;
+      let expertsRead = 1;
+      if (plan.routed && requests > 1) {
+        step(`experts that ${requests} requests go to`);
+        expertsRead = await stopwatch.expertsRead(prompts, plan.newTokens);
+      }
       await each(async ({ name, experts }, { decode, memory }) => {
         step(`${name}, ${plan.newTokens} new tokens of ${requests} requests`);
         const times = decode.get(requests) as DecodeTimes;

@@ -191,7 +191,7 @@ export class ChatSwitchyard extends BaseChatModel<ChatSwitchyardCallOptions, AIM
       }
       case 'functionCalling': {
         const tool = { type: 'function', function: { name, parameters: json } };
-        const held = this.bindTools([tool], { tool_choice: name, options: { parallelToolCalls: false } });
+        const held = this.bindTools([tool], { tool_choice: name });
         return assembleStructuredOutputPipeline(
           held,
           createFunctionCallingParser<T>(schema, name),

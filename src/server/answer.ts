@@ -64,7 +64,11 @@ export async function* answer(
   const tokenizer = await model.tokenizer();
   const inputs = await promptOptions(served, prompt);
   const abort = new AbortController();
-  const reader = new AnswerReader(tokenizer, request, request.stops ?? stopsOf(model.generationDefaults));
+  const reader = new AnswerReader(
+    tokenizer,
+    request,
+    request.stops ?? defaultStops(model.generationDefaults),
+  );
   model
     .generate({
       ...options,
@@ -95,7 +99,7 @@ function reasons(tokenizer: Tokenizer): boolean {
   );
 }
 
-function stopsOf({ stopStrings }: ServedModel['model']['generationDefaults']): readonly string[] {
+function defaultStops({ stopStrings }: ServedModel['model']['generationDefaults']): readonly string[] {
   return [stopStrings ?? []].flat();
 }
 

@@ -10,13 +10,15 @@ import {
   TEXT_MODELS,
   textGolden,
 } from '../helpers/goldens.ts';
-import { expectSameChoices, perplexityOf, valuesOf } from '../helpers/model-outputs.ts';
+import {
+  expectSameChoices,
+  HYBRID,
+  PERPLEXITY,
+  PLAIN,
+  perplexityOf,
+  valuesOf,
+} from '../helpers/model-outputs.ts';
 
-/** Accepted differences to transformers in float32, as on the CPU. */
-const PLAIN = { logits: 1e-4, routerWeights: 1e-5 };
-/** The norm behind the delta rule divides by numbers that may be small. */
-const HYBRID = { logits: 5e-4, routerWeights: 5e-5 };
-const PERPLEXITY = 1e-4;
 /** Enough to record decode steps and replay them; the goldens have more. */
 const TOKENS = 10;
 const GREEDY = { doSample: false, repetitionPenalty: 1, eosTokenId: [], maxNewTokens: TOKENS };

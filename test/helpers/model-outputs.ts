@@ -3,6 +3,13 @@ import { expect } from 'vitest';
 import type { Tensor } from '../../src/index.ts';
 import { logSumExp } from './goldens.ts';
 
+/** Accepted differences to transformers in float32, from the goldens' own spread. */
+export const PLAIN = { logits: 1e-4, routerWeights: 1e-5 };
+/** The norm behind the delta rule divides by numbers that may be small. */
+export const HYBRID = { logits: 5e-4, routerWeights: 5e-5 };
+/** The same of perplexity. */
+export const PERPLEXITY = 1e-4;
+
 /** All values of the layers' tensors, layer after layer. */
 export function valuesOf(layers: readonly Tensor[] | undefined): number[] {
   return (layers ?? []).flatMap(({ data }) => [...(data as Float32Array)]);

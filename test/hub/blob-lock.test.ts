@@ -14,6 +14,17 @@ beforeEach(async () => {
   path = join(await temporaryFolder(), 'locks/x.switchyard');
 });
 
+/** Takes the lock, and leaves where that would wait. @param leave how, told the way out */
+function takenOrLeft(leave = (out: () => void) => out()): Promise<string> {
+  const abort = new AbortController();
+  return withLock(
+    path,
+    abort.signal,
+    async () => 'mine',
+    () => leave(() => abort.abort()),
+  );
+}
+
 /** The owner that a lock names while it is held. */
 async function ownerOf(lock: string): Promise<Record<string, unknown>> {
   let owner = '';
@@ -75,14 +86,7 @@ test.skipIf(process.platform !== 'linux')('is taken over from a worker that was 
   const thread = Number(others.find((one) => !left.has(one)));
   expect(thread).toBeGreaterThan(0);
   await leave({ ...(await ownerOf(path)), thread });
-  const abort = new AbortController();
-  const wanted = withLock(
-    path,
-    abort.signal,
-    async () => 'mine',
-    () => abort.abort(),
-  );
-  expect(await wanted).toBe('mine');
+  expect(await takenOrLeft()).toBe('mine');
 });
 
 test('is waited for while its owner lives, and the wait can be ended', async () => {
@@ -105,24 +109,10 @@ test('is waited for while its owner lives, and the wait can be ended', async () 
 
 test('that is no lock of ours is waited for, not spun on', async () => {
   await mkdir(path, { recursive: true });
-  const abort = new AbortController();
-  const wanted = withLock(
-    path,
-    abort.signal,
-    async () => 'mine',
-    () => setTimeout(() => abort.abort(), 10),
-  );
-  await expect(wanted).rejects.toThrow(AbortError);
+  await expect(takenOrLeft((out) => setTimeout(out, 10))).rejects.toThrow(AbortError);
 });
 
 test('of another machine is respected while nobody can tell', async () => {
   await leave({ ...(await ownerOf(path)), host: 'elsewhere', pid: 1 });
-  const abort = new AbortController();
-  const wanted = withLock(
-    path,
-    abort.signal,
-    async () => 'mine',
-    () => abort.abort(),
-  );
-  await expect(wanted).rejects.toThrow(AbortError);
+  await expect(takenOrLeft()).rejects.toThrow(AbortError);
 });

@@ -19,6 +19,7 @@ import {
   readJson,
   readTensors,
 } from '../helpers/goldens.ts';
+import { HYBRID, PLAIN } from '../helpers/model-outputs.ts';
 
 interface VisionPrompt extends GoldenPrompt {
   images: string[];
@@ -38,9 +39,7 @@ interface VisionGolden {
 
 const GREEDY = { doSample: false, repetitionPenalty: 1, eosTokenId: [], maxNewTokens: 12 };
 
-/** Checkpoints, and accepted differences to transformers from the goldens' own spread. */
-const PLAIN = { logits: 1e-4, routerWeights: 1e-5 };
-const HYBRID = { logits: 5e-4, routerWeights: 5e-5 };
+/** Checkpoints, and accepted differences to transformers. */
 const MODELS = [
   { name: 'qwen3_vl_moe_e', source: 'qwen3_vl_moe_e', accepted: PLAIN },
   { name: 'qwen3_vl_moe_e_resaved', source: 'qwen3_vl_moe_e', accepted: PLAIN },

@@ -10,13 +10,16 @@ import {
   TEXT_MODELS,
   textGolden,
 } from '../helpers/goldens.ts';
-import { expectSameChoices, firstChangedRouting, perplexityOf, valuesOf } from '../helpers/model-outputs.ts';
+import {
+  expectSameChoices,
+  firstChangedRouting,
+  HYBRID,
+  PERPLEXITY,
+  PLAIN,
+  perplexityOf,
+  valuesOf,
+} from '../helpers/model-outputs.ts';
 
-/** Accepted differences to transformers in float32, from the goldens' own spread. */
-const PLAIN = { logits: 1e-4, routerWeights: 1e-5 };
-/** The norm behind the delta rule divides by numbers that may be small. */
-const HYBRID = { logits: 5e-4, routerWeights: 5e-5 };
-const PERPLEXITY = 1e-4;
 /** Accepted differences in bfloat16 where no routing decision has changed: worst and mean. */
 const BF16_WORST = 0.3;
 const BF16_MEAN = 0.05;
