@@ -1,6 +1,6 @@
 /** Text and conversations in, text out: what a model does with its own tokenizer. On the bundled demo. */
 import { inspect } from 'node:util';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
 import {
   AutoModelForCausalLM,
   AutoModelForImageTextToText,
@@ -54,6 +54,10 @@ describe('generate', () => {
 
   it('reads long texts piece by piece, and no further once the signal has fired', async () => {
     const long = 'And God said unto Moses. '.repeat(100_000);
+    // Pieces end by the clock: with this one each word is a piece, however fast the machine is.
+    let now = 0;
+    const clock = vi.spyOn(performance, 'now').mockImplementation(() => (now += 10));
+    onTestFinished(() => clock.mockRestore());
     for (const input of [{ prompt: long }, { messages: [{ role: 'user', content: long }] }]) {
       const abort = new AbortController();
       let turns = 0;
