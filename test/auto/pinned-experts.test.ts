@@ -89,14 +89,15 @@ describe.each([SEPARATE, FUSED])('the pinned experts of %s', (name) => {
   });
 
   it.runIf(process.platform === 'linux')('are locked in memory, or a warning says how many are', async () => {
-    const before = lockedHere();
+    await expect.poll(lockedHere).toBe(0); // what earlier models locked is gone
     const { model, warnings } = await load(name, { pinnedExperts: file });
     const { bytes, lockedBytes } = stats(model);
     if (lockedBytes < bytes) expect(warnings).toEqual([expect.stringMatching(/^pinnedExperts: .*ulimit -l/)]);
     else expect(warnings).toEqual([]);
-    expect(lockedHere() - before).toBeGreaterThanOrEqual(Math.min(lockedBytes, bytes));
+    expect(lockedHere()).toBeGreaterThanOrEqual(lockedBytes);
     await model.dispose();
-    expect(lockedHere()).toBe(before);
+    // The thread that reads ahead lets go of the weights when it looks up next.
+    await expect.poll(lockedHere).toBe(0);
   });
 });
 
