@@ -119,8 +119,8 @@ describe('what is there', () => {
     const { code: status, output, errors } = ended;
     expect(status).toBeNull();
     expect(errors).toContain(`ended because it took more than ${minutes / 2} minutes`);
-    // Gone, or dead and waiting for somebody to notice.
-    expect(stateOf(output.trim())).toMatch(/^(gone|Z|X)$/);
+    // Gone, or dead and waiting for somebody to notice; being killed takes a moment.
+    await expect.poll(() => stateOf(output.trim())).toMatch(/^(gone|Z|X)$/);
   });
 });
 
