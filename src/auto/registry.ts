@@ -1,4 +1,4 @@
-import { ConfigError, didYouMean, expected, show } from '../errors.ts';
+import { ConfigError, expected, show } from '../errors.ts';
 import type { Architecture } from '../models/architecture.ts';
 import { qwen2 } from '../models/qwen2.ts';
 import { qwen2_moe } from '../models/qwen2_moe.ts';
@@ -9,6 +9,7 @@ import { qwen3_next } from '../models/qwen3_next.ts';
 import { qwen3_omni_moe, qwen3_omni_moe_thinker } from '../models/qwen3_omni_moe/model.ts';
 import { qwen3_vl_moe } from '../models/qwen3_vl_moe/model.ts';
 import { qwen4_exp, qwen4_exp_text } from '../models/qwen4_exp/model.ts';
+import { typeHint } from './nearest-type.ts';
 
 /** Every architecture by its HF `model_type`. */
 const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
@@ -30,7 +31,7 @@ const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
 
 /**
  * The architecture a config.json asks for.
- * @throws ConfigError for a missing or unknown `model_type`, with the list of known ones
+ * @throws ConfigError for a missing or unknown `model_type`, with the list of known ones and the nearest
  */
 export function findArchitecture(json: unknown, file: string): Architecture {
   const modelType = (json as { model_type?: unknown } | null)?.model_type;
@@ -39,14 +40,6 @@ export function findArchitecture(json: unknown, file: string): Architecture {
     throw new ConfigError(expected(`${file}: model_type`, modelType, `one of ${known.join(', ')}`));
   const architecture = Object.hasOwn(ARCHITECTURES, modelType) ? ARCHITECTURES[modelType] : undefined;
   if (architecture) return architecture;
-  // Another number is another architecture, not a slip.
-  const digits = (name: string) => name.replace(/\D/g, '');
-  const meant = didYouMean(
-    modelType,
-    known.filter((name) => digits(name) === digits(modelType)),
-  );
-  throw new ConfigError(
-    `${file}: model_type is ${show(modelType)}, which Switchyard does not know; supported are ${known.join(', ')}` +
-      (meant || '. Its models cannot be run here; "switchyard models" lists some that can'),
-  );
+  const unknown = `${file}: model_type is ${show(modelType)}, which Switchyard does not know; supported are ${known.join(', ')}`;
+  throw new ConfigError(unknown + typeHint(modelType, known));
 }
