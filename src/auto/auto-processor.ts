@@ -1,10 +1,12 @@
-import { abortable, abortIf } from '../errors.ts';
-import type { HubOptions } from '../hub/types.ts';
+import { abortable, abortIf, ConfigError, HubError } from '../errors.ts';
+import type { HubOptions, Repo } from '../hub/types.ts';
+import type { MediaPart } from '../models/architecture.ts';
 import type { PixelBounds } from '../models/qwen3_vl_moe/pixel-bounds.ts';
 import { loadProcessor, type Processor } from '../models/qwen3_vl_moe/processor.ts';
 import { checkOptions, noMore } from '../options.ts';
 import { loadTokenizer } from '../tokenizer/load-tokenizer.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import { loadConfig } from './load-config.ts';
 import { HUB_OPTIONS, type ModelSource, openRepo } from './open-repo.ts';
 
 /** Options of `AutoProcessor.fromPretrained`. */
@@ -30,11 +32,22 @@ export const AutoProcessor = {
     return abortable(options.signal, 'loading the processor', async () => {
       const repo = await openRepo(source, hub);
       const bounds = { minPixels, maxPixels, size };
-      const processor = await loadProcessor(repo, tokenizer ?? (await loadTokenizer(repo)), bounds);
+      const texts = tokenizer ?? (await loadTokenizer(repo));
+      const processor = await loadProcessor(repo, texts, bounds, await mediaOf(repo));
       abortIf(options.signal, 'loading the processor');
       return processor;
     });
   },
 };
+
+/** What the repo's model sees by; undefined where there is none, or none that is known: its processor may be wanted all the same. */
+async function mediaOf(repo: Repo): Promise<MediaPart | undefined> {
+  try {
+    return (await loadConfig(repo)).model.media;
+  } catch (error) {
+    if (error instanceof ConfigError || error instanceof HubError) return undefined;
+    throw error;
+  }
+}
 
 const NAMES: readonly string[] = [...HUB_OPTIONS, 'tokenizer', 'minPixels', 'maxPixels', 'size'];

@@ -51,6 +51,7 @@ export async function loadModel(
   const { json, model: described } = await loadConfig(repo, options.config, options);
   const model = kind === 'text' ? (described.languageModel ?? described) : described;
   checkKind(model, kind, idOrFolder);
+  const prompts = await promptReader(repo, model, kind);
   const { device = 'cpu' } = options;
   const { pinnedExperts } = options;
   const pins = pinnedExperts === undefined ? undefined : await readPins(pinnedExperts, model, idOrFolder);
@@ -97,13 +98,21 @@ export async function loadModel(
     ...(pinned && { pinned }),
     identity: once(() => modelIdentity(model, json, request.checkpoint)),
     weights: storedWeights(request.checkpoint),
-    prompts: kind === 'text' ? new TextPromptReader(repo) : new ImageTextPromptReader(repo),
+    prompts,
     warn: (message) => warn(message, options.onWarning),
     decodeWithBatchedMm: options.decodeWithBatchedMm ?? true,
     threads: options.threads,
     maxMemory,
     ...towers,
   };
+}
+
+/** What reads prompts for a model; where it sees, the repo's processor has to fit it. */
+async function promptReader(repo: Repo, { media }: Model, kind: 'text' | 'image-text') {
+  if (kind === 'text' || !media) return new TextPromptReader(repo);
+  const reader = new ImageTextPromptReader(repo, media);
+  await reader.check();
+  return reader;
 }
 
 /** Does the work when it is first asked for. */

@@ -1,6 +1,10 @@
+import { HubError } from '../errors.ts';
 import type { Repo } from '../hub/types.ts';
 import type { PromptInputs, PromptReader, RenderOptions } from '../model/prompt-options.ts';
+import type { MediaPart } from '../models/architecture.ts';
 import { loadProcessor, type Processor } from '../models/qwen3_vl_moe/processor.ts';
+import { readProcessorConfig } from '../models/qwen3_vl_moe/processor-config.ts';
+import { refuseTyped } from '../models/qwen3_vl_moe/typed-placeholders.ts';
 import { assertTexts, type ChatMessage } from '../tokenizer/conversation.ts';
 import { loadTokenizer } from '../tokenizer/load-tokenizer.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
@@ -14,6 +18,9 @@ export class TextPromptReader implements PromptReader {
   constructor(repo: Repo) {
     this.repo = repo;
   }
+
+  /** All texts are words here. */
+  assertWords(_: Readonly<Record<string, unknown>>): void {}
 
   get tokenizer(): Tokenizer | undefined {
     return this.#tokenizer;
@@ -50,13 +57,36 @@ export class TextPromptReader implements PromptReader {
 /** Takes the pictures of messages along. */
 export class ImageTextPromptReader extends TextPromptReader {
   readonly #processors = new WeakMap<Tokenizer, Promise<Processor<Tokenizer>>>();
+  readonly #media: MediaPart;
+
+  constructor(repo: Repo, media: MediaPart) {
+    super(repo);
+    this.#media = media;
+  }
+
+  /**
+   * Reads how the repo's processor cuts pictures; nothing where it has none.
+   * @throws ConfigError where the model expects something else
+   */
+  async check(): Promise<void> {
+    try {
+      await readProcessorConfig(this.repo, this.#media);
+    } catch (error) {
+      // Without settings, or where they cannot be had now, the model still takes inputs that were prepared elsewhere.
+      if (!(error instanceof HubError)) throw error;
+    }
+  }
+
+  override assertWords(texts: Readonly<Record<string, unknown>>): void {
+    refuseTyped(texts);
+  }
 
   override async readMessages(
     messages: readonly ChatMessage[],
     options: RenderOptions,
     tokenizer: Tokenizer,
   ): Promise<PromptInputs> {
-    const processor = this.#processors.get(tokenizer) ?? loadProcessor(this.repo, tokenizer);
+    const processor = this.#processors.get(tokenizer) ?? loadProcessor(this.repo, tokenizer, {}, this.#media);
     this.#processors.set(tokenizer, processor);
     processor.catch(() => this.#processors.delete(tokenizer));
     const { documents, ...rest } = options;

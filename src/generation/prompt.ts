@@ -45,8 +45,8 @@ export function checkPrompts(inputIds: unknown, attentionMask: unknown, vocabSiz
   return { given: ids, rows };
 }
 
-/** Copies rows of whole numbers from 0 to `most`. */
-function checkRows(value: unknown, name: string, most: number, wanted: string): number[][] {
+/** Copies rows of whole numbers from 0 to `most`. @throws InputError naming row and position */
+export function checkRows(value: unknown, name: string, most: number, wanted: string): number[][] {
   // A loop by index, here and below, because the methods of arrays pass over holes.
   const rows = Array.isArray(value) ? Array.from(value as unknown[]) : [];
   if (rows.length === 0 || !rows.every(isRow)) {

@@ -1,6 +1,50 @@
 /** What comes for a vision tower is checked before anything is computed: a wrong shape would give wrong answers, not errors. */
 import { expected, InputError } from '../errors.ts';
+import { checkRows, type Prompts } from '../generation/prompt.ts';
 import type { Grid } from '../media/types.ts';
+import { type MediaPart, TOKEN_TYPES } from '../models/architecture.ts';
+
+/**
+ * The kind of each token of each prompt, padding left out: as the caller says, or by the placeholders.
+ * @param given `mmTokenTypeIds`
+ * @throws InputError for other shapes than the prompts', and for a kind whose placeholder does not stand there
+ */
+export function checkTokenTypes(given: unknown, prompts: Prompts, media: MediaPart): readonly number[][] {
+  const byIds = prompts.rows.map(({ ids }) => media.tokenTypes(ids as readonly number[]));
+  if (given === undefined || given === null) return byIds;
+  const types = checkRows(given, 'mmTokenTypeIds', TOKEN_TYPES.audio, KINDS);
+  if (types.length !== prompts.given.length)
+    throw new InputError(
+      `mmTokenTypeIds has ${types.length} rows, inputIds has ${prompts.given.length}. They must have one shape`,
+    );
+  return types.map((row, r) => {
+    const { length } = prompts.given[r] as readonly number[];
+    if (row.length !== length)
+      throw new InputError(
+        `mmTokenTypeIds: row ${r} has ${row.length} entries, its prompt has ${length}. Put a 0 for each token that follows a prompt of the ` +
+          'processor, or leave mmTokenTypeIds out',
+      );
+    const kinds = byIds[r] as readonly number[];
+    const padding = length - kinds.length;
+    const own = row.slice(padding);
+    const stray = own.findIndex((type, i) => type !== TOKEN_TYPES.text && type !== kinds[i]);
+    if (stray !== -1)
+      throw new InputError(
+        `${expected(`mmTokenTypeIds: row ${r}, position ${padding + stray}`, own[stray], kinds[stray] === TOKEN_TYPES.text ? '0' : `0 or ${kinds[stray]}`)}: ` +
+          `token ${prompts.given[r]?.[padding + stray]} there is no placeholder of that kind`,
+      );
+    return own;
+  });
+}
+
+const KINDS = '0 (text), 1 (image), 2 (video) or 3 (sound)';
+
+/** What to do about placeholders of a kind for which nothing was given: they may be words. */
+export function remedyFor(kind: string, placeholders: number, tokens: number): string {
+  return tokens === 0 && placeholders > 0
+    ? `let the processor prepare prompts with ${kind}s; of a text that has none, leave the placeholder out, or have a 0 for it in mmTokenTypeIds`
+    : `let the processor expand the placeholders of the same ${kind}s`;
+}
 
 /**
  * @param name of the input

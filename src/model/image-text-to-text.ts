@@ -5,7 +5,7 @@ import { abortable, InputError } from '../errors.ts';
 import type { Prompts } from '../generation/prompt.ts';
 import type { Grid, PixelValues, SoundValues } from '../media/types.ts';
 import { type MediaGrids, type MediaPart, TOKEN_TYPES } from '../models/architecture.ts';
-import { checkGrids, checkPixels } from './check-media.ts';
+import { checkGrids, checkPixels, checkTokenTypes, remedyFor } from './check-media.ts';
 import { checkForward, type ForwardInputs, LOGITS_OPTIONS } from './forward.ts';
 import type { CausalLMGenerateOptions } from './generate-options.ts';
 import { type CausalLMOutput, GenerativeModel } from './generative-model.ts';
@@ -25,7 +25,10 @@ export interface VisualInputs {
   inputFeatures?: SoundValues;
   /** [sounds, frames]; 1 for a frame, 0 for what fills up. */
   featureAttentionMask?: readonly (readonly number[])[];
-  /** 0 = text, 1 = image, 2 = video, 3 = sound; [rows, tokens]. Default: read off the placeholder ids. */
+  /**
+   * 0 = text, 1 = image, 2 = video, 3 = sound; [rows, tokens]. Default: read off the placeholder ids. A placeholder with a 0 is a token like
+   * any other, as one that a model has said.
+   */
   mmTokenTypeIds?: readonly (readonly number[])[];
 }
 
@@ -73,8 +76,8 @@ export class ImageTextToText extends GenerativeModel<ImageTextGenerateOptions> {
     // Before the tower runs: a backend that does not exist should not cost a picture.
     const experts = await this.backendReader(inputs.expertsImplementation, inputs.signal);
     return abortable(inputs.signal, 'forward', async () => {
-      const { rows } = this.prompts(inputs.inputIds, inputs.attentionMask);
-      return this.logits(await this.#prepare(rows, inputs), inputs, experts);
+      const prompts = this.prompts(inputs.inputIds, inputs.attentionMask);
+      return this.logits(await this.#prepare(prompts, inputs), inputs, experts);
     });
   }
 
@@ -84,19 +87,17 @@ export class ImageTextToText extends GenerativeModel<ImageTextGenerateOptions> {
 
   /** Pictures pass through the vision tower once, before the first token. */
   protected override async prepare(inputs: ImageTextGenerateOptions): Promise<Prompts> {
-    const { given, rows } = this.prompts(inputs.inputIds, inputs.attentionMask);
-    return { given, rows: await this.#prepare(rows, inputs) };
+    const prompts = this.prompts(inputs.inputIds, inputs.attentionMask);
+    return { given: prompts.given, rows: await this.#prepare(prompts, inputs) };
   }
 
   /** Prompts with their rotary positions, and with features in place of placeholders. */
   async #prepare(
-    prompts: readonly Prompt[],
+    prompts: Prompts,
     inputs: VisualInputs & { signal?: AbortSignal | undefined },
   ): Promise<Prompt[]> {
     const { signal } = inputs;
-    const types =
-      inputs.mmTokenTypeIds?.map((row, i) => row.slice(row.length - (prompts[i]?.ids.length ?? 0))) ??
-      prompts.map((prompt) => this.#media.tokenTypes(prompt.ids));
+    const types = checkTokenTypes(inputs.mmTokenTypeIds, prompts, this.#media);
     this.#checkCounts(types, inputs);
     this.#checkSeconds(inputs);
     const frames = this.#soundFrames(types, inputs);
@@ -107,7 +108,7 @@ export class ImageTextToText extends GenerativeModel<ImageTextGenerateOptions> {
     let imageGrids = inputs.imageGridThw ?? [];
     let videoGrids = inputs.videoGridThw ?? [];
     let seconds = inputs.videoSecondPerGrid ?? [];
-    return prompts.map((prompt, row) => {
+    return prompts.rows.map((prompt, row) => {
       const rowTypes = types[row] as readonly number[];
       const own = {
         images: takeGrids(imageGrids, countOf(rowTypes, TOKEN_TYPES.image), this.#media),
@@ -179,8 +180,7 @@ export class ImageTextToText extends GenerativeModel<ImageTextGenerateOptions> {
     const tokens = frames.reduce((sum, count) => sum + (sound?.tokensOf(count) ?? 0), 0);
     if (placeholders !== tokens)
       throw new InputError(
-        `inputIds hold ${placeholders} audio placeholders, but inputFeatures stand for ${tokens}; let the processor ` +
-          'expand the placeholders of the same sounds',
+        `inputIds hold ${placeholders} audio placeholders, but inputFeatures stand for ${tokens}; ${remedyFor('sound', placeholders, tokens)}`,
       );
     return frames;
   }
@@ -221,8 +221,7 @@ export class ImageTextToText extends GenerativeModel<ImageTextGenerateOptions> {
       const tokens = (grids ?? []).reduce((sum, grid) => sum + this.#media.tokensOf(grid), 0);
       if (placeholders !== tokens)
         throw new InputError(
-          `inputIds hold ${placeholders} ${what} placeholders, but ${gridsName} stands for ${tokens}; let the processor ` +
-            'expand the placeholders of the same pictures',
+          `inputIds hold ${placeholders} ${what} placeholders, but ${gridsName} stands for ${tokens}; ${remedyFor(what, placeholders, tokens)}`,
         );
       const patches = (grids ?? []).reduce((sum, [t, h, w]) => sum + t * h * w, 0);
       if (pixels && pixels.dims[0] !== patches)

@@ -55,6 +55,8 @@ export interface PromptReader {
   readonly tokenizer: Tokenizer | undefined;
   /** Loads the tokenizer, once. @throws HubError; TokenizerError */
   loadTokenizer(): Promise<Tokenizer>;
+  /** @throws InputError for texts with words that the model would not read as such */
+  assertWords(texts: Readonly<Record<string, unknown>>): void;
   /** Inputs of a conversation, one row, with its pictures where the model sees. */
   readMessages(
     messages: readonly ChatMessage[],
@@ -91,7 +93,11 @@ export async function readPrompt(
   tokenizer: Tokenizer,
 ): Promise<PromptInputs> {
   const { prompt, messages, templateArguments = {}, signal } = options;
-  if (prompt !== undefined) return encoded([checkTexts(prompt, 'prompt')].flat(), tokenizer, signal);
+  if (prompt !== undefined) {
+    const texts = checkTexts(prompt, 'prompt');
+    reader.assertWords({ prompt: texts });
+    return encoded([texts].flat(), tokenizer, signal);
+  }
   if (typeof templateArguments !== 'object' || templateArguments === null || Array.isArray(templateArguments))
     throw new InputError(expected('templateArguments', templateArguments, 'an object of template variables'));
   const { tools, documents, chatTemplate, continueFinalMessage = false } = options;

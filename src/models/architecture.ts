@@ -127,12 +127,23 @@ export interface MediaGrids {
 /** Kinds of tokens, as in `mm_token_type_ids`. */
 export const TOKEN_TYPES = { text: 0, image: 1, video: 2, audio: 3 } as const;
 
+/** Ids of the tokens that stand for pictures, videos and, of a model that hears, sounds. */
+export interface PlaceholderIds {
+  readonly image: number;
+  readonly video: number;
+  readonly audio?: number;
+}
+
 /** What a model that sees has besides its decoder. */
 export interface MediaPart {
+  readonly placeholders: PlaceholderIds;
   /** Sets of features besides the embeddings; the n-th is added to the hidden states behind layer n. */
   readonly deepstackLayers: number;
   /** Values of one patch, fp32, as the processor lays them. */
   readonly patchValues: number;
+  /** Pixels a side of a patch, and the frames that it spans. */
+  readonly patchSize: number;
+  readonly temporalPatchSize: number;
   /** Patches a side of the block that makes one token. */
   readonly mergeSize: number;
   /** Placeholder tokens that a picture or clip of this grid stands for. */

@@ -62,7 +62,6 @@ export async function* answer(
   const { model } = served;
   const { prompt, tools, thinkingBudget, options } = request;
   const tokenizer = await model.tokenizer();
-  const inputs = await promptOptions(served, prompt);
   const abort = new AbortController();
   const reader = new AnswerReader(
     tokenizer,
@@ -72,7 +71,7 @@ export async function* answer(
   model
     .generate({
       ...options,
-      ...inputs,
+      ...promptOptions(prompt),
       ...(tools && { tools }),
       ...(thinkingBudget !== undefined && reasons(tokenizer) && { thinkingBudget }),
       tokenizer,

@@ -11,11 +11,9 @@ export interface ServedModel {
 }
 
 /** Options of `generate` for a prompt, one row. */
-export async function promptOptions(
-  served: ServedModel,
-  prompt: AnswerPrompt,
-): Promise<Partial<CausalLMGenerateOptions>> {
-  return 'messages' in prompt ? prompt : { inputIds: [await promptIds(served, prompt)] };
+export function promptOptions(prompt: AnswerPrompt): Partial<CausalLMGenerateOptions> {
+  if ('messages' in prompt) return prompt;
+  return 'ids' in prompt ? { inputIds: [prompt.ids] } : { prompt: prompt.text };
 }
 
 /** The tokens of a prompt that is no conversation. */

@@ -233,7 +233,7 @@ describe('qwen3_omni_moe', () => {
     );
     const mmTokenTypeIds = thirds.mmTokenTypeIds.map((row) => row.map((type) => type || 7));
     await expect(model.forward({ ...thirds, mmTokenTypeIds, videoSecondPerGrid: [1] })).rejects.toThrow(
-      /token type 7 is none of 0/,
+      /mmTokenTypeIds: row 0, position 0 is 7; expected 0 \(text\), 1 \(image\)/,
     );
   });
 

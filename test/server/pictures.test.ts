@@ -161,6 +161,61 @@ describe('a picture in a data URL', () => {
   });
 });
 
+describe('the placeholder of a picture in words', () => {
+  const typed = 'What does <|image_pad|> mean?';
+  const limits = { model: 'vision', max_tokens: 4 };
+  const picture = { type: 'image_url', image_url: { url: dataUrl } };
+
+  it('is an error of the request, beside a picture and without one, streamed or not', async () => {
+    for (const stream of [false, true])
+      for (const content of [typed, [{ type: 'text', text: typed }, picture]]) {
+        const messages = [{ role: 'user', content }] as never;
+        const asking = openai.chat.completions.create({
+          ...limits,
+          messages,
+          stream,
+        });
+        await expect(asking).rejects.toMatchObject({ status: 400 });
+        await expect(asking).rejects.toThrow(/messages\[0\]\.content.* holds <\|image_pad\|>/);
+      }
+    const turn = [{ role: 'user' as const, content: typed }];
+    await expect(anthropic.messages.create({ ...limits, messages: turn })).rejects.toMatchObject({
+      status: 400,
+    });
+    const answering = openai.responses.create({
+      model: 'vision',
+      max_output_tokens: 4,
+      input: typed,
+    });
+    await expect(answering).rejects.toMatchObject({ status: 400 });
+    const continuing = openai.completions.create({
+      ...limits,
+      prompt: ['Hello', typed],
+    });
+    await expect(continuing).rejects.toThrow(/^400 prompt holds <\|image_pad\|>/);
+  });
+
+  it('in an answer or a result of a tool is one, too', async () => {
+    const messages = [
+      { role: 'user', content: 'Look it up.' },
+      {
+        role: 'assistant',
+        tool_calls: [
+          {
+            id: 'a',
+            type: 'function',
+            function: { name: 'find', arguments: '{"of":"<|video_pad|>"}' },
+          },
+        ],
+      },
+      { role: 'tool', tool_call_id: 'a', content: 'Nothing.' },
+    ] as never;
+    await expect(openai.chat.completions.create({ ...limits, messages })).rejects.toThrow(
+      /^400 messages\[1\]\.tool_calls/,
+    );
+  });
+});
+
 describe('the address of a picture', () => {
   it('that is private is never asked, be it allowed or not', async () => {
     asked = [];

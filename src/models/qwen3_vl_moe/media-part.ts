@@ -11,18 +11,29 @@ export interface MediaConfig {
   readonly vision: VisionConfig;
   readonly imageTokenId: number;
   readonly videoTokenId: number;
+  /** Of a model that hears. */
+  readonly audioTokenId?: number;
 }
 
 /** What a model with the vision tower of Qwen3-VL has besides its decoder. @param tower prefix of the tower's tensors */
-export function mediaPart({ vision, imageTokenId, videoTokenId }: MediaConfig, tower: string): MediaPart {
+export function mediaPart(
+  { vision, imageTokenId, videoTokenId, audioTokenId }: MediaConfig,
+  tower: string,
+): MediaPart {
   const { in_channels, temporal_patch_size, patch_size, spatial_merge_size: merge } = vision;
-  const ids = { image: imageTokenId, video: videoTokenId };
+  const placeholders = {
+    ...{ image: imageTokenId, video: videoTokenId },
+    ...(audioTokenId !== undefined && { audio: audioTokenId }),
+  };
   return {
+    placeholders,
     deepstackLayers: vision.deepstack_visual_indexes.length,
     patchValues: in_channels * temporal_patch_size * patch_size ** 2,
+    patchSize: patch_size,
+    temporalPatchSize: temporal_patch_size,
     mergeSize: merge,
     tokensOf: ([time, height, width]) => (time * height * width) / merge ** 2,
-    tokenTypes: (row) => tokenTypes([row], ids)[0] ?? [],
+    tokenTypes: (row) => tokenTypes([row], placeholders)[0] ?? [],
     positions: (types, { images, videos }) =>
       mropePositions(types, { images: images.map(still), videos: videos.flatMap(framesOf) }, merge),
     buildTower: (graph, target) => buildVisionTower(new Scope(graph, target, tower), vision),

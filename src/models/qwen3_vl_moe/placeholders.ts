@@ -1,6 +1,6 @@
 import { InputError } from '../../errors.ts';
 import type { Grid } from '../../media/types.ts';
-import { TOKEN_TYPES } from '../architecture.ts';
+import { type PlaceholderIds, TOKEN_TYPES } from '../architecture.ts';
 import { formatSeconds } from './video.ts';
 
 /** The special tokens of Qwen-VL prompts as text. */
@@ -12,20 +12,22 @@ export const VISION_END = '<|vision_end|>';
 export const AUDIO_START = '<|audio_start|>';
 export const AUDIO_END = '<|audio_end|>';
 
-/** Ids of the placeholder tokens. */
-export interface PlaceholderIds {
-  readonly image: number;
-  readonly video: number;
-  /** Of a model that hears. */
-  readonly audio?: number;
+/** How many there are of a kind, and in each text where that was said. */
+export interface MediaCount {
+  readonly total: number;
+  readonly byText?: readonly number[] | undefined;
 }
 
-/** How many there are of each. */
 export interface MediaCounts {
-  readonly images: number;
-  readonly videos: number;
+  readonly images: MediaCount;
+  readonly videos: MediaCount;
   /** Undefined for a model that does not hear. */
-  readonly sounds: number | undefined;
+  readonly sounds: MediaCount | undefined;
+}
+
+interface Kind {
+  readonly kind: string;
+  readonly marks: readonly [string, string, string];
 }
 
 /**
@@ -34,31 +36,38 @@ export interface MediaCounts {
  * @throws InputError with both counts
  */
 export function checkPlaceholders(texts: readonly string[], { images, videos, sounds }: MediaCounts): void {
-  checkCount(texts, { kind: 'image', marks: [VISION_START, IMAGE_PLACEHOLDER, VISION_END] }, images);
-  checkCount(texts, { kind: 'video', marks: [VISION_START, VIDEO_PLACEHOLDER, VISION_END] }, videos);
+  checkCounts(texts, { kind: 'image', marks: [VISION_START, IMAGE_PLACEHOLDER, VISION_END] }, images);
+  checkCounts(texts, { kind: 'video', marks: [VISION_START, VIDEO_PLACEHOLDER, VISION_END] }, videos);
   if (sounds !== undefined)
-    checkCount(texts, { kind: 'audio', marks: [AUDIO_START, AUDIO_PLACEHOLDER, AUDIO_END] }, sounds);
+    checkCounts(texts, { kind: 'audio', marks: [AUDIO_START, AUDIO_PLACEHOLDER, AUDIO_END] }, sounds);
   else if (texts.some((text) => text.includes(AUDIO_PLACEHOLDER)))
     throw new InputError(
       `the text has an audio placeholder (${AUDIO_PLACEHOLDER}), but the model does not hear: leave it out, and parts of type audio`,
     );
 }
 
-function checkCount(
-  texts: readonly string[],
-  { kind, marks }: { readonly kind: string; readonly marks: readonly [string, string, string] },
-  given: number,
-): void {
-  const placeholder = marks[1];
-  const named = texts.reduce((sum, text) => sum + text.split(placeholder).length - 1, 0);
+function checkCounts(texts: readonly string[], kind: Kind, { total, byText }: MediaCount): void {
+  const counts = texts.map((text) => text.split(kind.marks[1]).length - 1);
+  const sum = counts.reduce((a, b) => a + b, 0);
+  if (!byText) {
+    const where = texts.length === 1 ? 'the text has' : `the ${texts.length} texts together have`;
+    checkCount(where, kind, sum, total);
+    return;
+  }
+  for (const [i, count] of counts.entries())
+    checkCount(texts.length === 1 ? 'the text has' : `text ${i + 1} has`, kind, count, byText[i] as number);
+}
+
+/** @param where the placeholders were counted, as the beginning of a sentence */
+function checkCount(where: string, { kind, marks }: Kind, named: number, given: number): void {
   if (named === given) return;
-  const where = texts.length === 1 ? 'the text has' : `the ${texts.length} texts together have`;
+  const placeholder = marks[1];
   const count = (n: number, noun: string) => `${n} ${noun}${n === 1 ? '' : 's'}`;
   const remedy =
     named < given
       ? `put ${marks.join('')} where each ${kind} belongs, or use applyChatTemplate with a ` +
         `{ type: '${kind}' } part for it`
-      : `pass one ${kind} for each, in the order of the text`;
+      : `pass one ${kind} for each, in the order of the text, or take out what is meant as words`;
   throw new InputError(
     `${where} ${count(named, `${kind} placeholder`)} (${placeholder}), but ${count(given, kind)} ` +
       `${given === 1 ? 'was' : 'were'} given: ${remedy}`,

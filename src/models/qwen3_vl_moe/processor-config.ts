@@ -3,6 +3,7 @@ import { ConfigError, expected, issuesText } from '../../errors.ts';
 import type { Repo } from '../../hub/types.ts';
 import { readJsonFile } from '../../json.ts';
 import type { SoundConfig } from '../../media/types.ts';
+import type { MediaPart } from '../architecture.ts';
 import { size as positiveInt } from '../config.ts';
 import type { PatchRule } from './patches.ts';
 import { soundConfig, WHISPER } from './sound-config.ts';
@@ -101,10 +102,11 @@ const VIDEO_DEFAULTS: Defaults = {
  * `video_processor`) first, then `preprocessor_config.json` and `video_preprocessor_config.json`; videos fall back to
  * the image settings.
  *
- * @throws ConfigError naming file, field and value
+ * @param media of the model that is to see, where it is known
+ * @throws ConfigError naming file, field and value, also where they cut pictures in another way than the model expects
  * @throws HubError where the repo has no image settings
  */
-export async function readProcessorConfig(repo: Repo): Promise<ProcessorConfig> {
+export async function readProcessorConfig(repo: Repo, media?: MediaPart): Promise<ProcessorConfig> {
   const nested = await readObject(await repo.file('processor_config.json'), 'processor_config.json');
   const section = (name: 'image_processor' | 'video_processor' | 'feature_extractor'): Source | undefined => {
     const value = nested?.value[name];
@@ -122,11 +124,45 @@ export async function readProcessorConfig(repo: Repo): Promise<ProcessorConfig> 
     section('video_processor') ?? (await readObject(await repo.file(videoFile), videoFile)) ?? image;
   const sound = section('feature_extractor') ?? (await readObject(await repo.file(imageFile), imageFile));
   const hears = sound?.value.feature_extractor_type === WHISPER;
-  return {
+  const config = {
     image: imageConfig(image as Source),
     video: hears ? clipConfig(video as Source) : videoConfig(video as Source),
     ...(hears && { sound: soundConfig(sound) }),
   };
+  if (media) {
+    assertFits(config.image, image as Source, media);
+    assertFits(config.video, video as Source, media);
+    if (config.sound && sound) assertBands(config.sound, sound, media);
+  }
+  return config;
+}
+
+/** What the settings say, by the field of config.json that says the same of the model. */
+const CUTS = [
+  ['patchSize', 'patch_size', 'patch_size'],
+  ['temporalPatchSize', 'temporal_patch_size', 'temporal_patch_size'],
+  ['mergeSize', 'merge_size', 'spatial_merge_size'],
+] as const;
+
+/** @throws ConfigError where pictures are cut in another way than the model expects */
+function assertFits(config: ImageConfig, source: Source, media: MediaPart): void {
+  for (const [name, field, inModel] of CUTS)
+    if (config[name] !== media[name])
+      throw unfit(source, field, config[name], `${media[name]}, as vision_config.${inModel} of config.json`);
+}
+
+/** @throws ConfigError where spectrograms have other bands than the model expects */
+function assertBands({ bands }: SoundConfig, source: Source, { sound }: MediaPart): void {
+  if (sound && bands !== sound.bands)
+    throw unfit(source, 'feature_size', bands, `${sound.bands}, as audio_config.num_mel_bins of config.json`);
+}
+
+function unfit(source: Source, field: string, value: number, wanted: string): ConfigError {
+  const isDefault = (source.value[field] ?? undefined) === undefined;
+  const what = `${source.file}: ${fieldName(source, [field])}${isDefault ? ', which it leaves to its default,' : ''}`;
+  return new ConfigError(
+    `${expected(what, value, wanted)}. One of the files is of another model: take both from one repo`,
+  );
 }
 
 /** Settings as found: a whole file, or the field `path` of one. */

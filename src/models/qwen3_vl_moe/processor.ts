@@ -11,6 +11,7 @@ import type {
   VideoInput,
 } from '../../media/types.ts';
 import { checkOpenOptions, checkOptions, noMore } from '../../options.ts';
+import type { MediaPart, PlaceholderIds } from '../architecture.ts';
 import { processImages, processVideos } from './image-processor.ts';
 import { collectMedia, type PartBounds, type ProcessorMessage, withoutMedia } from './messages.ts';
 import { BOUNDS, type PixelBounds, withBounds } from './pixel-bounds.ts';
@@ -23,7 +24,7 @@ import {
   expandVideos,
   IMAGE_PLACEHOLDER,
   imageTokenCounts,
-  type PlaceholderIds,
+  type MediaCount,
   tokenTypes,
   VIDEO_PLACEHOLDER,
   VISION_END,
@@ -32,6 +33,7 @@ import {
 } from './placeholders.ts';
 import { type ImageConfig, type ProcessorConfig, readProcessorConfig } from './processor-config.ts';
 import { processSounds, soundTokenCounts } from './sound-processor.ts';
+import { refuseTyped } from './typed-placeholders.ts';
 
 /** What a processor needs of a tokenizer. */
 export interface ProcessorTokenizer {
@@ -49,12 +51,12 @@ export interface ProcessorTokenizer {
   batchDecode(rows: readonly (readonly number[])[], options?: { skipSpecialTokens?: boolean }): string[];
 }
 
-export type OneOrMore<V> = V | readonly (V | readonly V[])[] | undefined;
+export type OneOrMore<V> = V | readonly V[] | readonly (readonly V[])[] | undefined;
 
 /** What a processor is called with. Pictures and videos belong to the placeholders of the texts, in order. */
 export interface ProcessorInputs extends LoadOptions, PixelBounds {
   text: string | readonly string[];
-  /** In the order of their placeholders; lists of lists (one a text) are joined. */
+  /** In the order of their placeholders; or a list for each text. */
   images?: OneOrMore<ImageInput>;
   videos?: OneOrMore<VideoInput>;
   /** Of a model that hears. */
@@ -138,15 +140,20 @@ export class Processor<T extends ProcessorTokenizer = ProcessorTokenizer> extend
   readonly audioMark = `${AUDIO_START}${AUDIO_PLACEHOLDER}${AUDIO_END}`;
   readonly #ids: PlaceholderIds;
 
-  /** @throws TokenizerError when the tokenizer lacks the placeholder tokens */
-  constructor(tokenizer: T, config: ProcessorConfig) {
+  /**
+   * @param ids of the placeholders, where a model says which they are
+   * @throws TokenizerError when the tokenizer lacks the placeholder tokens, or has them under other ids
+   */
+  constructor(tokenizer: T, config: ProcessorConfig, ids?: PlaceholderIds) {
     super();
     this.tokenizer = tokenizer;
     this.config = config;
     this.#ids = {
-      image: tokenId(tokenizer, IMAGE_PLACEHOLDER),
-      video: tokenId(tokenizer, VIDEO_PLACEHOLDER),
-      ...(config.sound && { audio: tokenId(tokenizer, AUDIO_PLACEHOLDER) }),
+      image: tokenId(tokenizer, IMAGE_PLACEHOLDER, ids?.image),
+      video: tokenId(tokenizer, VIDEO_PLACEHOLDER, ids?.video),
+      ...(config.sound && {
+        audio: tokenId(tokenizer, AUDIO_PLACEHOLDER, ids?.audio),
+      }),
     };
   }
 
@@ -181,15 +188,17 @@ export class Processor<T extends ProcessorTokenizer = ProcessorTokenizer> extend
       video: withBounds(this.config.video, inputs, 'processor'),
     };
     const texts = checkTexts(inputs.text);
-    const images = toList(inputs.images);
-    const videos = toList(inputs.videos);
-    const sounds = toList(inputs.audio);
+    const given = {
+      images: gather(inputs.images, 'images', texts.length),
+      videos: gather(inputs.videos, 'videos', texts.length),
+      sounds: gather(inputs.audio, 'audio', texts.length),
+    };
+    const [images, videos, sounds] = [given.images.all, given.videos.all, given.sounds.all];
     if (sounds.length > 0 && !this.config.sound)
       throw new InputError('the model does not hear: leave audio out');
     checkPlaceholders(texts, {
-      images: images.length,
-      videos: videos.length,
-      sounds: this.config.sound && sounds.length,
+      ...given,
+      sounds: this.config.sound && given.sounds,
     });
     const imageConfigs = eachConfig(config.image, parts.images);
     const videoConfigs = eachConfig(config.video, parts.videos);
@@ -240,7 +249,7 @@ export class Processor<T extends ProcessorTokenizer = ProcessorTokenizer> extend
    * Lays out a conversation with the checkpoint's chat template and prepares it with its pictures (one row); with
    * `tokenize: false` returns the text. See `collectMedia` for the parts that carry pictures.
    *
-   * @throws InputError when parts and pictures do not match up, or a picture cannot be used
+   * @throws InputError when parts and pictures do not match up, a picture cannot be used, or a text holds a placeholder
    * @throws TokenizerError when there is no template, or it fails on or refuses the conversation
    */
   applyChatTemplate(
@@ -273,12 +282,14 @@ export class Processor<T extends ProcessorTokenizer = ProcessorTokenizer> extend
     templateOptions: Record<string, unknown>,
   ): Promise<ProcessorOutput> {
     const media = collectMedia(messages, {
-      images: toList(options.images),
-      videos: toList(options.videos),
-      sounds: toList(options.audio),
+      images: gather(options.images, 'images', 1).all,
+      videos: gather(options.videos, 'videos', 1).all,
+      sounds: gather(options.audio, 'audio', 1).all,
       hears: this.#hears,
     });
-    const text = this.tokenizer.applyChatTemplate(withoutMedia(messages, this.#hears), {
+    const told = withoutMedia(messages, this.#hears);
+    refuseTyped({ messages: told, ...templateOptions });
+    const text = this.tokenizer.applyChatTemplate(told, {
       ...templateOptions,
       tokenize: false,
     });
@@ -303,22 +314,25 @@ export class Processor<T extends ProcessorTokenizer = ProcessorTokenizer> extend
  * The processor of a repo.
  *
  * @param bounds in place of those of the repo
+ * @param media of the model that is to see, which the settings have to fit; undefined where it is not known
  * @throws ConfigError naming file, field and value
  * @throws HubError where the repo has no image settings
- * @throws TokenizerError when the tokenizer lacks the placeholder tokens
+ * @throws TokenizerError when the tokenizer lacks the placeholder tokens, or has them under other ids
  */
 export async function loadProcessor<T extends ProcessorTokenizer>(
   repo: Repo,
   tokenizer: T,
   bounds: PixelBounds = {},
+  media?: MediaPart,
 ): Promise<Processor<T>> {
-  const { image, video, sound } = await readProcessorConfig(repo);
+  const { image, video, sound } = await readProcessorConfig(repo, media);
   const where = 'AutoProcessor.fromPretrained';
-  return new Processor(tokenizer, {
+  const config = {
     image: withBounds(image, bounds, where),
     video: withBounds(video, bounds, where),
     ...(sound && { sound }),
-  });
+  };
+  return new Processor(tokenizer, config, media?.placeholders);
 }
 
 /** Settings of the single pictures or videos that have bounds of their own. */
@@ -340,14 +354,39 @@ function checkTexts(text: unknown): readonly string[] {
   return texts;
 }
 
-function toList<V>(value: OneOrMore<V>): readonly V[] {
-  if (value === undefined || value === null) return [];
-  return Array.isArray(value) ? (value.flat() as V[]) : [value as V];
+interface Given<V> extends MediaCount {
+  readonly all: readonly V[];
 }
 
-function tokenId(tokenizer: ProcessorTokenizer, token: string): number {
+/**
+ * What was given of a kind, in the order of its placeholders.
+ * @throws InputError for lists that are not one for each text
+ */
+function gather<V>(value: OneOrMore<V>, name: string, texts: number): Given<V> {
+  if (value === undefined || value === null) return { all: [], total: 0 };
+  const list = (Array.isArray(value) ? value : [value]) as readonly (V | readonly V[])[];
+  const lists = list.filter((item): item is readonly V[] => Array.isArray(item));
+  if (lists.length === 0) return { all: list as readonly V[], total: list.length };
+  if (lists.length < list.length)
+    throw new InputError(
+      `${name} holds lists and single entries; give either one list in the order of the texts, or a list for each text`,
+    );
+  if (lists.length !== texts)
+    throw new InputError(
+      `${name} has ${lists.length} ${lists.length === 1 ? 'list' : 'lists'} for ${texts} ${texts === 1 ? 'text' : 'texts'}; give a list for ` +
+        'each text, empty where it has none, or one list in the order of the texts',
+    );
+  const all = lists.flat() as V[];
+  return { all, total: all.length, byText: lists.map(({ length }) => length) };
+}
+
+function tokenId(tokenizer: ProcessorTokenizer, token: string, wanted: number | undefined): number {
   const id = tokenizer.tokenToId(token);
-  if (id !== undefined) return id;
+  if (id !== undefined && (wanted === undefined || id === wanted)) return id;
+  if (id !== undefined)
+    throw new TokenizerError(
+      `the tokenizer has ${token} as token ${id}, but config.json says ${wanted}: take the tokenizer and the config.json of one repo`,
+    );
   throw new TokenizerError(
     `the tokenizer has no token ${token}, so it cannot mark where pictures go: this is not the tokenizer of an ` +
       'image-text model',

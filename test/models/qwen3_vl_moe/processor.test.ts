@@ -229,6 +229,37 @@ describe('mistakes', () => {
     );
   });
 
+  it('takes lists of pictures only as one, or as one for each text', async () => {
+    const [one, two] = [pathOf('gradient'), pathOf('shapes')] as [string, string];
+    const text = [p0.text, p1.text];
+    const ask = (images: unknown) => processor({ text, images: images as string[] });
+    await expect(ask([[one], [two], []])).rejects.toThrow(
+      /images has 3 lists for 2 texts; give a list for each text/,
+    );
+    await expect(ask([[one, two]])).rejects.toThrow(/images has 1 list for 2 texts/);
+    await expect(ask([one, [two]])).rejects.toThrow(/images holds lists and single entries; give either/);
+    await expect(ask([[one, two], []])).rejects.toThrow(
+      /text 1 has 1 image placeholder .*, but 2 images were given/,
+    );
+    await expect(ask([[], [one, two]])).rejects.toThrow(
+      /text 1 has 1 image placeholder .*, but 0 images were given/,
+    );
+    const inputs = await ask([[one], [two]]);
+    expect(inputs).toEqual(await ask([one, two]));
+    const clips = { frames: [one, one], fps: 2 };
+    await expect(processor({ text: ['a', 'b'], videos: [[clips]] })).rejects.toThrow(
+      /videos has 1 list for 2 texts/,
+    );
+    await expect(processor.applyChatTemplate(p0.messages, { images: [[one], [two]] })).rejects.toThrow(
+      /images has 2 lists for 1 text/,
+    );
+    const nested = await processor.applyChatTemplate(p0.messages, {
+      images: [[one]],
+      addGenerationPrompt: true,
+    });
+    expect(nested.inputIds).toEqual([p0.input_ids]);
+  });
+
   it('names the picture that cannot be used', async () => {
     await expect(processor({ text: p2.text, images: [pathOf('shapes'), 'nowhere.png'] })).rejects.toThrow(
       /image 2 \(nowhere\.png\): there is no such file/,
