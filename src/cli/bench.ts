@@ -194,7 +194,7 @@ async function timedLoad(
     signal: io.stop,
     onProgress: display.onProgress.bind(display),
     // What the first load says, the others need not repeat.
-    onWarning: (message) => seconds.length === 0 && io.stderr.write(`warning: ${message}\n`),
+    onWarning: (message) => seconds.length === 0 && display.write(`warning: ${message}\n`),
   };
   const auto = generativeAuto(publicConfig(config));
   const started = performance.now();

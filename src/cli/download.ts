@@ -67,10 +67,10 @@ export function addDownloadCommand(program: Command, io: Io): void {
           ...rest,
           forceDownload: force ?? false,
           onProgress: progress.onProgress.bind(progress),
-          onWarning: (message: string) => io.stderr.write(`warning: ${message}\n`),
+          onWarning: (message: string) => progress.write(`warning: ${message}\n`),
           signal: io.stop,
         };
-        const tell = json ? () => {} : (line: string) => void io.stderr.write(`${line}\n`);
+        const tell = json ? () => {} : (line: string) => progress.write(`${line}\n`);
         const found = await download(model, options, anyway ?? false, tell);
         io.stdout.write(json ? `${JSON.stringify(found)}\n` : `${found.folder}\n`);
         if (!json) io.stderr.write(`${counted(found.files.length, 'file')}, ${formatBytes(found.bytes)}\n`);

@@ -109,8 +109,9 @@ async function generate(flags: Flags, io: Io): Promise<void> {
     throw new UsageError('--routing-weights says what --routing records; name its file, too');
   await requireDevice(flags.device);
   const prompt = await readPrompt(flags, io.stdin, io.stop);
-  const warnings = new Warnings(io.stderr);
-  const loaded = await load(flags, prompt, warnings, io);
+  const display = createProgressDisplay(io.stderr);
+  const warnings = new Warnings(display);
+  const loaded = await load(flags, prompt, display, warnings, io);
   try {
     const batch = await encodePrompt(prompt, loaded, io);
     await measureAhead(loaded.model, flags.compile, io);
@@ -213,13 +214,18 @@ interface Loaded {
   seconds: number;
 }
 
-async function load(flags: Flags, prompt: Prompt, warnings: Warnings, io: Io): Promise<Loaded> {
+async function load(
+  flags: Flags,
+  prompt: Prompt,
+  display: ProgressDisplay,
+  warnings: Warnings,
+  io: Io,
+): Promise<Loaded> {
   const started = performance.now();
-  const display = createProgressDisplay(io.stderr);
   const repo = await openModelRepo(flags.model ?? DEMO_MODEL, flags, io, display);
   const [model, tokenizer] = await Promise.allSettled([
     loadModel(repo, flags, display, warnings, io),
-    loadTokenizer(repo, flags, prompt, io),
+    loadTokenizer(repo, flags, prompt, display),
   ]).finally(() => display.finish());
   if (model.status === 'rejected') throw model.reason;
   try {
@@ -254,12 +260,12 @@ async function loadModel(
 }
 
 /** Raw ids need a tokenizer only for the text in `--json`, and do without one. */
-async function loadTokenizer(repo: ResolvedRepo, flags: Flags, prompt: Prompt, io: Io) {
+async function loadTokenizer(repo: ResolvedRepo, flags: Flags, prompt: Prompt, display: ProgressDisplay) {
   if (!('ids' in prompt)) return AutoTokenizer.fromPretrained(repo);
   if (!flags.json) return undefined;
   return AutoTokenizer.fromPretrained(repo).catch((error: unknown) => {
     if (!(error instanceof TokenizerError)) throw error;
-    io.stderr.write(`warning: the output has no text: ${error.message}\n`);
+    display.write(`warning: the output has no text: ${error.message}\n`);
     return undefined;
   });
 }

@@ -26,7 +26,7 @@ export async function loadModel(
       ...given({ expertsImplementation: flags.experts }),
       signal: io.stop,
       onProgress: display.onProgress.bind(display),
-      onWarning: (message: string) => io.stderr.write(`warning: ${message}\n`),
+      onWarning: (message: string) => display.write(`warning: ${message}\n`),
     });
     try {
       await model.tokenizer();

@@ -9,10 +9,11 @@ export function openModelRepo(
   io: Io,
   display?: ProgressDisplay,
 ): Promise<ResolvedRepo> {
+  const stderr = display ?? io.stderr;
   return resolveRepo(source, {
     ...(revision !== undefined && { revision }),
     ...(display && { onProgress: display.onProgress.bind(display) }),
-    onWarning: (message) => io.stderr.write(`warning: ${message}\n`),
+    onWarning: (message) => stderr.write(`warning: ${message}\n`),
     signal: io.stop,
   });
 }

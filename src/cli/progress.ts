@@ -11,11 +11,15 @@ export interface ProgressStream {
 
 export interface ProgressDisplay {
   onProgress(event: ProgressEvent): void;
+  /** Writes lines, such as warnings: bars that are shown stay below them. */
+  write(text: string): void;
   /** Leaves the cursor on a fresh line; call it also after a failure. */
   finish(): void;
 }
 
 const REDRAW_MS = 100;
+/** Where nothing comes, the speed is to sink. */
+const IDLE_REDRAW_MS = 1000;
 const PLAIN_LINE_MS = 10_000;
 const SPEED_WINDOW_MS = 5000;
 const BAR_CELLS = 24;
@@ -32,7 +36,8 @@ export function createProgressDisplay(
   env: Readonly<Record<string, string | undefined>> = process.env,
   now: () => number = () => performance.now(),
 ): ProgressDisplay {
-  if (progressDisabled(env)) return { onProgress: () => {}, finish: () => {} };
+  const write = (text: string) => void stream.write(text);
+  if (progressDisabled(env)) return { onProgress: () => {}, write, finish: () => {} };
   return stream.isTTY ? new BarDisplay(stream, now) : new LineDisplay(stream, now);
 }
 
@@ -46,10 +51,12 @@ class Speed {
       this.#samples.shift();
   }
 
-  get bytesPerSecond(): number {
+  bytesPerSecond(now: number): number {
     const first = this.#samples[0];
     const last = this.#samples.at(-1);
     if (first === undefined || last === undefined || last.at === first.at) return 0;
+    // Silence counts once it is longer than the gaps between samples.
+    if (now - last.at > SPEED_WINDOW_MS) return 0;
     return Math.max(0, ((last.bytes - first.bytes) * 1000) / (last.at - first.at));
   }
 }
@@ -71,9 +78,9 @@ class Amount {
   }
 
   /** "512 MB of 4.0 GB, 52 MB/s, 1 min 07 s left". */
-  toString(): string {
+  describe(now: number): string {
     const parts = [`${formatBytes(this.loaded)} of ${formatBytes(this.total)}`];
-    const rate = this.#speed.bytesPerSecond;
+    const rate = this.#speed.bytesPerSecond(now);
     if (rate > 0)
       parts.push(`${formatBytes(rate)}/s`, `${formatDuration((this.total - this.loaded) / rate)} left`);
     return parts.join(', ');
@@ -145,8 +152,13 @@ class LineDisplay implements ProgressDisplay {
     else if (this.now() - this.#lineAt >= PLAIN_LINE_MS) {
       this.#lineAt = this.now();
       const { isSeveral, all, active } = this.#progress;
-      this.stream.write(isSeveral ? `all files: ${all}\n` : `${file}: ${active.get(file) ?? all}\n`);
+      const shown = isSeveral ? all : (active.get(file) ?? all);
+      this.stream.write(`${isSeveral ? 'all files' : file}: ${shown.describe(this.now())}\n`);
     }
+  }
+
+  write(text: string): void {
+    this.stream.write(text);
   }
 
   finish(): void {
@@ -161,6 +173,7 @@ class BarDisplay implements ProgressDisplay {
   #drawnAt = Number.NEGATIVE_INFINITY;
   #height = 0;
   #summed = false;
+  #idle: NodeJS.Timeout | undefined;
 
   constructor(
     private readonly stream: ProgressStream,
@@ -174,25 +187,41 @@ class BarDisplay implements ProgressDisplay {
     if (done || this.now() - this.#drawnAt >= REDRAW_MS) this.#draw();
   }
 
+  write(text: string): void {
+    const isShown = this.#height > 0;
+    this.stream.write(`${this.#erasure()}${text}`);
+    if (isShown) this.#draw();
+  }
+
   /** Leaves one line of all that was fetched. */
   finish(): void {
     const { summary } = this.#progress;
     this.#draw(this.#summed ? undefined : summary);
     this.#summed = true;
     this.#height = 0;
+    clearTimeout(this.#idle);
   }
 
   /** Redraws the bars in place; `last` takes the place of their sum and stays. */
   #draw(last?: string): void {
-    this.#drawnAt = this.now();
+    const now = this.now();
+    this.#drawnAt = now;
     const { active, all, isSeveral } = this.#progress;
-    const bars = [...active].map(([file, amount]) => bar(file, amount));
+    const bars = [...active].map(([file, amount]) => bar(file, amount, now));
     if (last !== undefined) bars.push(last);
-    else if (isSeveral) bars.push(bar('all files', all));
-    const up = this.#height > 0 ? `\x1b[${this.#height}A` : '';
-    if (up !== '' || bars.length > 0)
-      this.stream.write(`${up}\r\x1b[J${bars.map((line) => `${this.#clip(line)}\n`).join('')}`);
+    else if (isSeveral) bars.push(bar('all files', all, now));
+    const text = `${this.#erasure()}${bars.map((line) => `${this.#clip(line)}\n`).join('')}`;
+    if (text !== '') this.stream.write(text);
     this.#height = bars.length;
+    clearTimeout(this.#idle);
+    if (active.size > 0) this.#idle = setTimeout(() => this.#draw(), IDLE_REDRAW_MS).unref();
+  }
+
+  /** What wipes the bars off. */
+  #erasure(): string {
+    const height = this.#height;
+    this.#height = 0;
+    return height > 0 ? `\x1b[${height}A\r\x1b[J` : '';
   }
 
   /** A wrapped line would upset the redrawing. */
@@ -202,7 +231,7 @@ class BarDisplay implements ProgressDisplay {
   }
 }
 
-function bar(name: string, amount: Amount): string {
+function bar(name: string, amount: Amount, now: number): string {
   const filled = Math.min(BAR_CELLS, Math.floor((BAR_CELLS * amount.loaded) / Math.max(1, amount.total)));
-  return `${name} [${'#'.repeat(filled)}${'.'.repeat(BAR_CELLS - filled)}] ${amount}`;
+  return `${name} [${'#'.repeat(filled)}${'.'.repeat(BAR_CELLS - filled)}] ${amount.describe(now)}`;
 }

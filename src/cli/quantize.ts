@@ -37,7 +37,7 @@ export function addQuantizeCommand(program: Command, io: Io): void {
           ...given(flags),
           quantization: to,
           onProgress: progress.onProgress.bind(progress),
-          onWarning: (message) => io.stderr.write(`warning: ${message}\n`),
+          onWarning: (message) => progress.write(`warning: ${message}\n`),
           signal: io.stop,
         });
         const text = `${saved.folder}: ${saved.scheme}, ${formatBytes(saved.bytes)}\n`;

@@ -1,11 +1,12 @@
-import type { Writable } from 'node:stream';
+/** stderr, or what shows progress there. */
+type Written = { write(text: string): unknown };
 
 /** Writes warnings to stderr. On a terminal they would stand in the midst of a text: those that come while one is written wait for its end. */
 export class Warnings {
-  readonly #stderr: Writable;
+  readonly #stderr: Written;
   #held: string[] | undefined;
 
-  constructor(stderr: Writable) {
+  constructor(stderr: Written) {
     this.#stderr = stderr;
   }
 

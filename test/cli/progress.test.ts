@@ -23,6 +23,7 @@ function displayed(stream: { isTTY?: boolean; columns?: number }, env = {}) {
   };
   return {
     event,
+    write: (text: string) => display.write(text),
     finish: () => display.finish(),
     wait: (ms: number) => {
       now += ms;
@@ -57,7 +58,7 @@ test('a terminal gets bars with bytes, speed and time left, redrawn in place', (
   event('b.safetensors', 2e9, 2e9);
   take();
   finish();
-  expect(take()).toBe('\r\x1b[J2 files, 3.0 GB in 12 s\n');
+  expect(take()).toBe('2 files, 3.0 GB in 12 s\n');
   finish();
   expect(take()).toBe('');
 });
@@ -74,6 +75,43 @@ test('files that are done do not scroll by: the sum of all tells how far it is',
   const drawn = take().split('\r\x1b[J').at(-1) as string;
   expect(drawn.split('\n')).toHaveLength(3);
   expect(drawn).toMatch(/^all files \[#+\.\] 100 GB of 101 GB, 1\.0 GB\/s, 1 s left$/m);
+});
+
+test('a warning stands above the bars, and stays', () => {
+  const { event, wait, write, take, finish } = displayed({ isTTY: true, columns: 120 });
+  write('warning: first\n');
+  event('a', 1e8, 1e9);
+  wait(1000);
+  event('b', 0, 1e9);
+  take();
+  write('warning: the hub went silent\n');
+  const bars = 'a [##......................] 100 MB of 1.0 GB\nb [........................] 0 B of 1.0 GB\n';
+  const [erasing, ...drawn] = take()
+    .split('\r\x1b[J')
+    .flatMap((part) => part.split('\n'));
+  expect(erasing).toBe('\x1b[3A');
+  expect(drawn.map((line) => line.split('[')[0])).toEqual([
+    'warning: the hub went silent',
+    'a ',
+    'b ',
+    'all files ',
+    '',
+  ]);
+  finish();
+  expect(take()).toContain(bars);
+  write('later\n');
+  expect(take()).toBe('later\n');
+});
+
+test('where nothing comes for a while, there is no speed', () => {
+  const { event, wait, write, take } = displayed({ isTTY: true, columns: 120 });
+  event('a', 0, 1e9);
+  wait(1000);
+  event('a', 1e8, 1e9);
+  expect(take()).toContain('100 MB of 1.0 GB, 100 MB/s, 9 s left');
+  wait(6000);
+  write('');
+  expect(take()).toMatch(/100 MB of 1\.0 GB\n$/);
 });
 
 test('a load that lasts no time shows nothing', () => {
