@@ -16,7 +16,7 @@ import { PreTrainedModel } from './pretrained-model.ts';
 /** Result of `BaseModel.forward`. */
 export interface BaseModelOutput extends Intermediates {
   /** After the final norm, fp32 [batch, positions, hidden]. */
-  lastHiddenState: Tensor;
+  lastHiddenState: Tensor<'float32'>;
 }
 
 /** A decoder of text. Counterpart of HF `Qwen3MoeForCausalLM`. */

@@ -9,7 +9,7 @@ import type { Model } from '../models/architecture.ts';
 import * as io from '../models/io.ts';
 import { checkInputs } from '../options.ts';
 import { allocate } from '../runtime/memory.ts';
-import { Tensor } from '../runtime/ort.ts';
+import { Tensor, type TensorData } from '../runtime/ort.ts';
 import type { Cache } from './cache.ts';
 import type { ExpertsImplementation } from './pretrained-model.ts';
 
@@ -54,16 +54,16 @@ export function checkForward(inputs: unknown, rest: readonly unknown[], known: r
 /** Intermediates of a `forward` call; values at padded positions are zero. */
 export interface Intermediates {
   /** Embeddings, then the output of every layer; the last entry is after the final norm. fp32 [batch, positions, hidden] each. */
-  hiddenStates?: Tensor[];
+  hiddenStates?: Tensor<'float32'>[];
   /** Router logits of every MoE layer, fp32 [batch, positions, experts] each. */
-  routerLogits?: Tensor[];
+  routerLogits?: Tensor<'float32'>[];
   /** Chosen experts of every MoE layer, best first, int32 [batch, positions, k] each. Come with `routerLogits`. */
-  routerIndices?: Tensor[];
+  routerIndices?: Tensor<'int32'>[];
   /** Their weights, fp32 [batch, positions, k] each. */
-  routerWeights?: Tensor[];
+  routerWeights?: Tensor<'float32'>[];
 }
 
-type Numbers = Float32Array | Int32Array;
+type Kind = 'float32' | 'int32';
 
 /** The tokens of one chunk in the padded batch. */
 interface Stretch {
@@ -74,22 +74,25 @@ interface Stretch {
 }
 
 /** One result assembled from passes, [rows, positions, width]; positions before `first` are left out. */
-class Gathered {
-  readonly #data: Numbers;
+class Gathered<K extends Kind = Kind> {
+  readonly #kind: K;
+  readonly #data: TensorData[K];
   readonly #rows: number;
   readonly #positions: number;
   readonly #first: number;
   readonly #width: number;
 
-  constructor(kind: 'float32' | 'int32', rows: number, positions: number, width: number, first = 0) {
+  constructor(kind: K, rows: number, positions: number, width: number, first = 0) {
     const size = rows * (positions - first) * width;
     const purpose = `a result of ${rows} × ${positions - first} × ${width}`;
     const remedy =
       'Run fewer rows at a time, or ask for less: logitsToKeep leaves all but the last logits out';
-    this.#data =
+    const data =
       kind === 'float32'
         ? allocate(Float32Array, size, purpose, remedy)
         : allocate(Int32Array, size, purpose, remedy);
+    this.#kind = kind;
+    this.#data = data as TensorData[K];
     this.#rows = rows;
     this.#positions = positions - first;
     this.#first = first;
@@ -97,7 +100,7 @@ class Gathered {
   }
 
   /** Copies what a pass gave for the tokens of its chunks that are not left out, which lie end to end. */
-  take(source: Numbers, stretches: readonly Stretch[]): void {
+  take(source: TensorData[Kind], stretches: readonly Stretch[]): void {
     const width = this.#width;
     let from = 0;
     for (const { row, start, tokens } of stretches) {
@@ -110,11 +113,8 @@ class Gathered {
     }
   }
 
-  tensor(): Tensor {
-    const dims = [this.#rows, this.#positions, this.#width];
-    return this.#data instanceof Float32Array
-      ? new Tensor('float32', this.#data, dims)
-      : new Tensor('int32', this.#data, dims);
+  tensor(): Tensor<K> {
+    return new Tensor(this.#kind, this.#data, [this.#rows, this.#positions, this.#width]);
   }
 }
 
@@ -126,7 +126,7 @@ export async function forwardPass(
   head: 'logits' | 'last_hidden_state',
   experts: BackendReader,
   keeper?: SequenceKeeper,
-): Promise<Intermediates & { main: Tensor }> {
+): Promise<Intermediates & { main: Tensor<'float32'> }> {
   const { vocabSize, hiddenSize } = engine.model;
   const positions = inputs.inputIds[0]?.length ?? 0;
   const first = positions - checkKeep(inputs.logitsToKeep, positions);
@@ -160,7 +160,7 @@ export async function forwardPass(
         wanted: ({ length }: Sequence, place: number) => positions - length + place >= first,
       };
       const { outputs } = await engine.run(request, inputs.signal);
-      const dataOf = (name: string) => outputs[name]?.data as Numbers;
+      const dataOf = (name: string) => outputs[name]?.data as TensorData[Kind];
       main.take(dataOf(head === 'logits' ? io.LOGITS : io.LAST_HIDDEN_STATE), stretches);
       for (const [name, buffer] of gathered) buffer.take(dataOf(name), stretches);
     }
@@ -168,7 +168,8 @@ export async function forwardPass(
   } finally {
     for (const sequence of sequences) engine.close(sequence);
   }
-  const list = (buffers: Buffers) => [...buffers.values()].map((buffer) => buffer.tensor());
+  const list = <K extends Kind>(buffers: Buffers<K>) =>
+    [...buffers.values()].map((buffer) => buffer.tensor());
   const { hiddenStates, routerLogits, routerIndices, routerWeights } = kinds;
   return {
     main: main.tensor(),
@@ -203,8 +204,12 @@ async function catchUp(
 }
 
 /** By the name of the graph's output. */
-type Buffers = ReadonlyMap<string, Gathered>;
-type IntermediateBuffers = Readonly<Record<keyof Intermediates, Buffers>>;
+type Buffers<K extends Kind> = ReadonlyMap<string, Gathered<K>>;
+type IntermediateBuffers = Readonly<
+  Record<Exclude<keyof Intermediates, 'routerIndices'>, Buffers<'float32'>> & {
+    routerIndices: Buffers<'int32'>;
+  }
+>;
 
 const NO_INTERMEDIATES: IntermediateBuffers = {
   hiddenStates: new Map(),
@@ -218,7 +223,7 @@ function intermediateBuffers(
   rows: number,
   positions: number,
 ): IntermediateBuffers {
-  const buffers = (kind: 'float32' | 'int32', indices: readonly number[], width: number, portOf: PortOf) =>
+  const buffers = <K extends Kind>(kind: K, indices: readonly number[], width: number, portOf: PortOf) =>
     new Map(indices.map((index) => [portOf(index, width).name, new Gathered(kind, rows, positions, width)]));
   const { layers, count, perToken } = routed ?? { layers: [], count: 0, perToken: 0 };
   return {

@@ -42,7 +42,7 @@ import { PROMPT_OPTIONS, promptKind, readNegativePrompt, readPrompt } from './pr
 /** Result of `forward` of a model with a head. */
 export interface CausalLMOutput extends Intermediates {
   /** fp32 [batch, positions kept, vocab] */
-  logits: Tensor;
+  logits: Tensor<'float32'>;
 }
 
 /** How a model computes at the moment. */

@@ -30,18 +30,20 @@ export interface TensorData {
 /**
  * A tensor, as the class of this name of onnxruntime-common. Its own declarations speak of a browser's types, which a program for Node.js
  * does not have.
+ *
+ * @typeParam T the type of its elements, where that is known
  */
-export interface Tensor {
-  readonly type: keyof TensorData;
+export interface Tensor<T extends keyof TensorData = keyof TensorData> {
+  readonly type: T;
   readonly dims: readonly number[];
   /** Elements in row-major order. @throws where they are not in this process's memory */
-  readonly data: TensorData[keyof TensorData];
+  readonly data: TensorData[T];
   /** Number of elements. */
   readonly size: number;
   /** Where the elements are, such as `cpu`. */
   readonly location: string;
-  getData(releaseData?: boolean): Promise<TensorData[keyof TensorData]>;
-  reshape(dims: readonly number[]): Tensor;
+  getData(releaseData?: boolean): Promise<TensorData[T]>;
+  reshape(dims: readonly number[]): Tensor<T>;
   dispose(): void;
 }
 
@@ -51,7 +53,7 @@ export interface TensorConstructor {
     type: T,
     data: TensorData[T] | readonly number[],
     dims?: readonly number[],
-  ): Tensor;
+  ): Tensor<T>;
   readonly prototype: Tensor;
   /** A tensor whose elements lie on a device. @internal */
   fromGpuBuffer(

@@ -156,7 +156,7 @@ describe('BlockIndex and CachedAttention', () => {
     const fresh = () => tensor([2, 1, POOL, DIM], 7);
     const whole = await runOp(index(fresh(), 0, tokens, tables));
     const lists = elements(whole.selected);
-    let keys = fresh();
+    let keys: Tensor = fresh();
     const pieces: number[] = [];
     for (const [from, to] of [
       [0, 1],
