@@ -193,6 +193,26 @@ describe.each(MODELS)('$name', ({ name, source, accepted }) => {
   });
 });
 
+describe('a decoder of fewer layers than the tower has features for', () => {
+  it('takes those of the layers that it has', async () => {
+    const folder = goldenModel('qwen3_vl_moe_e');
+    const { text_config: text } = readJson<{ text_config: object }>(folder, 'config.json');
+    const config = { text_config: { ...text, num_hidden_layers: 2 } };
+    const options = { config, dtype: 'float32', threads: 2, onWarning: () => {} } as const;
+    const model = await AutoModelForImageTextToText.fromPretrained(folder, options);
+    const processor = await AutoProcessor.fromPretrained(folder);
+    const [prompt] = readJson<VisionGolden>(folder, 'expected.json').prompts as [VisionPrompt];
+    const images = prompt.images.map((name) => join(folder, 'images', `${name}.png`));
+    const inputs = await processor({ text: prompt.text, images });
+    const { hiddenStates } = await model.forward({ ...inputs, outputHiddenStates: true });
+    const behindFirst = hiddenStates?.[1]?.data as Float32Array;
+    const { data } = readTensors(join(folder, 'expected.safetensors')).get(`${prompt.name}.hidden`) ?? {};
+    const expected = data?.subarray(behindFirst.length, 2 * behindFirst.length) as Float32Array;
+    expect(maxDifference(behindFirst, expected)).toBeLessThan(PLAIN.logits);
+    await model.dispose();
+  });
+});
+
 describe('loading an image-text model through a text class', () => {
   it.each([AutoModel, AutoModelForCausalLM])('says which class to use', async (autoClass) => {
     await expect(autoClass.fromPretrained(goldenModel('qwen3_vl_moe_e'))).rejects.toThrow(

@@ -8,6 +8,7 @@ import type { VisionConfig } from './vision-config.ts';
 import { towerFeeds } from './vision-feeds.ts';
 
 export interface MediaConfig {
+  readonly text: { readonly num_hidden_layers: number };
   readonly vision: VisionConfig;
   readonly imageTokenId: number;
   readonly videoTokenId: number;
@@ -17,7 +18,7 @@ export interface MediaConfig {
 
 /** What a model with the vision tower of Qwen3-VL has besides its decoder. @param tower prefix of the tower's tensors */
 export function mediaPart(
-  { vision, imageTokenId, videoTokenId, audioTokenId }: MediaConfig,
+  { text, vision, imageTokenId, videoTokenId, audioTokenId }: MediaConfig,
   tower: string,
 ): MediaPart {
   const { in_channels, temporal_patch_size, patch_size, spatial_merge_size: merge } = vision;
@@ -27,7 +28,8 @@ export function mediaPart(
   };
   return {
     placeholders,
-    deepstackLayers: vision.deepstack_visual_indexes.length,
+    // A decoder cut down to its first layers has no use for more.
+    deepstackLayers: Math.min(vision.deepstack_visual_indexes.length, text.num_hidden_layers),
     patchValues: in_channels * temporal_patch_size * patch_size ** 2,
     patchSize: patch_size,
     temporalPatchSize: temporal_patch_size,
