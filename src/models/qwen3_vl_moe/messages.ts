@@ -153,8 +153,15 @@ function soundOf(part: Part, where: string): SoundInput | undefined {
   const given = [part.audio, url, part.url, part.path, encoded && inputAudio(encoded, where)].filter(
     (source) => source !== undefined && source !== null,
   );
-  if (given.length > 1) throw new InputError(`${where} names ${given.length} sounds; expected one`);
-  return given[0] as SoundInput | undefined;
+  return single(given, where, 'sound') as SoundInput | undefined;
+}
+
+/** @throws InputError for several, be it under several names or in a list */
+function single(given: readonly unknown[], where: string, what: string): unknown {
+  const [first] = given;
+  if (given.length < 2 && !Array.isArray(first)) return first;
+  const count = Array.isArray(first) && given.length < 2 ? first.length : given.length;
+  throw new InputError(`${where} names ${count} ${what}s; expected one, and a part for each`);
 }
 
 function inputAudio(encoded: unknown, where: string): Uint8Array {
@@ -183,8 +190,7 @@ function imageOf(part: Part, where: string): ImageInput | undefined {
   const given = [part.image, url, part.url, part.path].filter(
     (source) => source !== undefined && source !== null,
   );
-  if (given.length > 1) throw new InputError(`${where} names ${given.length} pictures; expected one`);
-  return given[0] as ImageInput | undefined;
+  return single(given, where, 'picture') as ImageInput | undefined;
 }
 
 function videoOf(part: Part, where: string): VideoInput | undefined {

@@ -144,6 +144,10 @@ describe('applyChatTemplate', () => {
       /2 images were passed, but the messages have parts for 1/,
     );
     await expect(apply({ type: 'image', image: 'a.png', url: 'b.png' })).rejects.toThrow(/names 2 pictures/);
+    for (const image of [[], [pathOf('shapes')], [pathOf('shapes'), pathOf('gradient')]])
+      await expect(apply({ type: 'image', image })).rejects.toThrow(
+        `messages[0].content[0] names ${image.length} pictures; expected one, and a part for each`,
+      );
     await expect(apply({ type: 'video', video: 'film.mp4' })).rejects.toThrow(/video files are not decoded/);
     // A template would leave these out without a word.
     for (const part of [{ type: 'input_audio', input_audio: {} }, { audio_url: 'a.mp3' }, { type: 'audio' }])
