@@ -66,6 +66,7 @@ const ELSEWHERE: Readonly<Record<string, string>> = {
   chatTemplateKwargs: 'templateArguments',
   deviceMap: 'device',
   experts: 'expertsImplementation',
+  inputs: 'inputIds',
   int8Activations: 'activationQuantization',
   loadIn4bit: 'quantization',
   loadIn8bit: 'quantization',

@@ -117,6 +117,7 @@ async function generate(flags: Flags, io: Io): Promise<void> {
     await measureAhead(loaded.model, flags.compile, io);
     const streamer = chooseStreamer(flags, batch, loaded, io);
     const { negativePrompt, ...sampling } = generationOptions(flags);
+    const { generationDefaults: defaults } = loaded.model;
     const negativePromptIds =
       negativePrompt === undefined ? undefined : encodeNegative(negativePrompt, prompt, loaded.tokenizer);
     const options = {
@@ -124,7 +125,8 @@ async function generate(flags: Flags, io: Io): Promise<void> {
       ...sampling,
       ...given({ logprobs: flags.logprobs, negativePromptIds }),
       // A stop string of generation_config.json stays, as in transformers.
-      includeStopStrings: flags.stop === undefined,
+      ...(flags.stop === undefined &&
+        (defaults.stopStrings ?? []).length > 0 && { includeStopStrings: true }),
       ...given({ streamer, tokenizer: loaded.tokenizer }),
       signal: io.stop,
     };

@@ -221,16 +221,23 @@ export class Engine {
 
   /**
    * Sees to it that sequences can have what they need at the same time, whatever else runs.
-   * @param lengths most tokens of each
+   * @param lengths most tokens of each; a fork that keeps a row as it was before guesses has room within it
    * @throws InputError where the bound of the cache does not allow that
    */
   assertRoom(lengths: readonly number[]): void {
     const { maxCacheBytes } = this.#options;
     const needed = this.#pool.bytesFor(lengths);
     if (maxCacheBytes === undefined || needed <= maxCacheBytes) return;
+    const [needs, remedy] =
+      lengths.length === 1
+        ? [`A row of up to ${lengths[0]} tokens needs`, 'Run a shorter one']
+        : [
+            `${lengths.length} rows of up to ${Math.max(...lengths)} tokens need`,
+            'Run fewer or shorter rows at a time',
+          ];
     throw new InputError(
-      `${lengths.length} rows of up to ${Math.max(...lengths)} tokens need ${formatBytes(needed)} of cache, and maxCacheBytes allows ` +
-        `${formatBytes(maxCacheBytes)}. Run fewer or shorter rows at a time (maxNewTokens), or raise maxCacheBytes (--max-cache)`,
+      `${needs} ${formatBytes(needed)} of cache, and maxCacheBytes allows ${formatBytes(maxCacheBytes)}. ` +
+        `${remedy} (maxNewTokens), or raise maxCacheBytes (--max-cache)`,
     );
   }
 

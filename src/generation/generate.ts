@@ -6,7 +6,7 @@ import type { GenerateOutput } from './output.ts';
 import type { GenerationConfig } from './parameters.ts';
 import { makePlan, type Plan } from './plan.ts';
 import type { Prompts } from './prompt.ts';
-import { endStreamer } from './streaming.ts';
+import { endStreamer, refuseStreamer } from './streaming.ts';
 import type { Generator } from './types.ts';
 
 /**
@@ -26,7 +26,7 @@ export async function generate(
   options: GenerateOptions,
   prompts?: Prompts,
 ): Promise<GenerateOutput> {
-  const plan = makePlan(generator, defaults, options, prompts);
+  const plan = await planOf(generator, defaults, options, prompts);
   const run = new GenerationRun(plan);
   try {
     return await run.toEnd(generator, strategyOf(plan));
@@ -34,6 +34,15 @@ export async function generate(
     const failure = plan.signal?.aborted ? run.aborted() : error;
     await endStreamer(plan, failure);
     throw failure;
+  }
+}
+
+async function planOf(...given: Parameters<typeof makePlan>): Promise<Plan> {
+  try {
+    return makePlan(...given);
+  } catch (error) {
+    await refuseStreamer(given[2], error);
+    throw error;
   }
 }
 

@@ -43,12 +43,13 @@ export class GenerationStream implements AsyncIterable<string> {
   readonly promptIds: Promise<readonly number[]>;
   readonly #pieces: string[] = [];
   readonly #abort = new AbortController();
+  readonly #signal: AbortSignal;
   #isOver = false;
   #isRead = false;
   #wake: () => void = () => {};
 
   constructor(start: StartGeneration, signal: AbortSignal | undefined) {
-    const both = signal ? AbortSignal.any([signal, this.#abort.signal]) : this.#abort.signal;
+    this.#signal = signal ? AbortSignal.any([signal, this.#abort.signal]) : this.#abort.signal;
     let prompt: (ids: readonly number[]) => void = () => {};
     this.promptIds = new Promise((resolve) => {
       prompt = resolve;
@@ -57,7 +58,7 @@ export class GenerationStream implements AsyncIterable<string> {
       this.#pieces.push(text);
       this.#wake();
     };
-    this.output = start({ prompt, write }, both).finally(() => {
+    this.output = start({ prompt, write }, this.#signal).finally(() => {
       prompt([]);
       this.#isOver = true;
       this.#wake();
@@ -69,6 +70,11 @@ export class GenerationStream implements AsyncIterable<string> {
   /** Ends the generation; `output` rejects with what there is. */
   abort(reason?: unknown): void {
     this.#abort.abort(reason);
+  }
+
+  /** Whether nobody wants it any more, though it may still be coming to its end. @internal */
+  get isAborted(): boolean {
+    return this.#signal.aborted;
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<string, void, undefined> {

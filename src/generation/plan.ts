@@ -4,6 +4,7 @@ import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { ANSWER_OPTIONS, answerConstraint, startOf } from './answer-options.ts';
 import { type ConstraintFactory, checkedConstraints } from './constraint.ts';
 import type { GenerateOptions } from './generate-options.ts';
+import { refuseIdle } from './idle-options.ts';
 import { checkParameters, type GenerationConfig } from './parameters.ts';
 import { checkPrompts, type Prompts } from './prompt.ts';
 import { type ResolvedParameters, resolveParameters } from './resolve-parameters.ts';
@@ -42,7 +43,9 @@ export function checkGenerateOptions(
   if (typeof options !== 'object' || options === null || Array.isArray(options))
     throw new InputError(expected(`The argument of ${where}`, options, 'an object of options'));
   checkParameters(options, where, [...OTHER_OPTIONS, ...more]);
-  checkSignal((options as GenerateOptions).signal, where);
+  const { signal, tokenizer } = options as GenerateOptions;
+  checkSignal(signal, where);
+  checkTokenizer(tokenizer, where);
   noMore(rest, where, 'options stand inside the first');
 }
 
@@ -151,7 +154,12 @@ function joinParameters(
   ] as const) {
     checkTokenIds(level, where, vocabSize);
   }
-  const parameters = resolveParameters([atTemperatureZero(call), atTemperatureZero(passed), defaults]);
+  const given = [
+    { where: 'generate', level: atTemperatureZero(call) },
+    { where: 'generationConfig', level: atTemperatureZero(passed) },
+  ];
+  const parameters = resolveParameters([...given.map(({ level }) => level), defaults]);
+  refuseIdle(given, defaults, parameters);
   // generation_config.json may name ids the model does not have: they cannot come up.
   const eosTokenIds = parameters.eosTokenIds.filter((id) => id < vocabSize);
   return { ...parameters, eosTokenIds };
@@ -272,9 +280,7 @@ function checkCacheUse(
 }
 
 /** Rows that a prompt has at a time at most. */
-function rowsOf({ numBeams, numReturnSequences, promptLookupNumTokens }: ResolvedParameters): number {
-  // A row that guesses is kept as it was before.
-  if (promptLookupNumTokens !== undefined) return 2;
+function rowsOf({ numBeams, numReturnSequences }: ResolvedParameters): number {
   return numBeams > 1 ? numBeams : numReturnSequences;
 }
 
@@ -313,14 +319,21 @@ function checkStreaming(options: GenerateOptions, rows: number, parameters: Reso
       `A streamer follows one row, but this batch has ${rows}. Generate rows one by one to stream`,
     );
   }
-  if (tokenizer !== undefined && typeof tokenizer?.detokenizer !== 'function')
-    throw new InputError(expected('tokenizer', tokenizer, 'a tokenizer, as of AutoTokenizer'));
+  checkTokenizer(tokenizer, 'generate');
   if (parameters.stopStrings.length > 0 && tokenizer === undefined) {
     const texts = parameters.stopStrings.map((text) => show(text)).join(', ');
     throw new InputError(
       `stopStrings (${texts}) need the tokenizer: pass it as the option tokenizer, or stopStrings: [] to go on past them`,
     );
   }
+}
+
+/** @throws InputError for what is no tokenizer; one of another copy of the package is */
+function checkTokenizer(tokenizer: unknown, where: string): void {
+  if (tokenizer === undefined) return;
+  const { detokenizer, encodeAsync } = (tokenizer ?? {}) as Partial<Tokenizer>;
+  if (typeof detokenizer !== 'function' || typeof encodeAsync !== 'function')
+    throw new InputError(expected(`${where}: tokenizer`, tokenizer, 'a tokenizer, as of AutoTokenizer'));
 }
 
 /** A function gets text by way of a text streamer. Checked before. */

@@ -1,15 +1,17 @@
 import { expected, InputError, show } from '../errors.ts';
-import type { GenerationStream } from '../generation/generation-stream.ts';
+import { GenerationStream, SinkStreamer } from '../generation/generation-stream.ts';
 import type { GenerateOutput } from '../generation/output.ts';
+import { checkGenerateOptions } from '../generation/plan.ts';
 import { noMore } from '../options.ts';
 import { type ChatMessage, checkMessages } from '../tokenizer/conversation.ts';
 import type { ResponseDelta } from '../tokenizer/response/events.ts';
 import type { ResponseParser, ToolCall } from '../tokenizer/response/parser.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { CausalLMGenerateOptions } from './generate-options.ts';
+import { PROMPT_OPTIONS } from './prompt-options.ts';
 
 /** Options of `chat`: those of `generate` that shall hold for every answer, and how the conversation begins. */
-export interface ChatOptions extends Omit<ReplyOptions, 'signal' | 'streamer'> {
+export interface ChatOptions extends Omit<ReplyOptions, 'signal'> {
   /** What the model is told before the conversation. */
   system?: string | undefined;
   /** Messages that have been exchanged already. */
@@ -19,7 +21,7 @@ export interface ChatOptions extends Omit<ReplyOptions, 'signal' | 'streamer'> {
 /** Options of one answer, in place of those of the chat. */
 export type ReplyOptions = Omit<
   CausalLMGenerateOptions,
-  'inputIds' | 'attentionMask' | 'prompt' | 'messages' | 'numReturnSequences' | 'cache'
+  'inputIds' | 'attentionMask' | 'prompt' | 'messages' | 'numReturnSequences' | 'cache' | 'streamer'
 >;
 
 /** A user's turn: text, parts of content, or whole messages, such as the results of tools. */
@@ -40,19 +42,20 @@ export interface ChatReply {
 
 /** What a chat needs of a model. */
 export interface ChatModel {
-  stream(options: CausalLMGenerateOptions): GenerationStream;
+  generate(options: CausalLMGenerateOptions): Promise<GenerateOutput>;
 }
 
 /**
  * A conversation that remembers. An answer, and what it answers, become part of it once the answer is complete; one that fails, or is
- * aborted, leaves no trace. Turns go one after the other.
+ * aborted, leaves no trace. Turns go one after the other: a new one waits until one that was left has come to its end.
  */
 export class Chat {
   readonly #model: ChatModel;
   readonly #tokenizer: Tokenizer;
   readonly #options: Omit<ChatOptions, 'system' | 'messages'>;
   #messages: readonly ChatMessage[];
-  #isBusy = false;
+  /** The turn that is being answered. */
+  #current: ChatStream | undefined;
 
   /** @param options checked with {@link checkChatOptions} */
   constructor(model: ChatModel, tokenizer: Tokenizer, { system, messages = [], ...options }: ChatOptions) {
@@ -86,7 +89,7 @@ export class Chat {
 
   /**
    * As `send`, with the text as it comes.
-   * @throws InputError while another answer is on its way, and for a turn that is none
+   * @throws InputError while another answer is on its way, and for a turn or options that are none
    */
   stream(
     input: ChatInput | readonly ChatMessage[],
@@ -95,14 +98,24 @@ export class Chat {
   ): ChatStream {
     noMore(more, 'chat.stream', 'options go into the second');
     assertOurs(options);
-    if (this.#isBusy)
-      throw new InputError('the chat is answering another turn; await it first, or open a second chat');
-    const messages = [...this.#messages, ...turnOf(input)];
-    checkMessages(messages);
-    const tokenizer = this.#tokenizer;
-    const settings = { ...this.#options, ...options, tokenizer, messages };
-    this.#isBusy = true;
-    const stream = this.#model.stream(settings);
+    checkGenerateOptions(options, [], PROMPT_OPTIONS, 'chat');
+    const before = this.#current;
+    if (before && !before.isLeft)
+      throw new InputError(
+        'the chat is answering another turn; await it first, abort it, or open a second chat',
+      );
+    const turn = turnOf(input);
+    checkMessages([...this.#messages, ...turn]);
+    const tokenizer = options.tokenizer ?? this.#tokenizer;
+    const settings = { ...this.#options, ...options, tokenizer };
+    let messages = turn;
+    const stream = new GenerationStream(async (sink, signal) => {
+      await before?.reply.catch(() => {});
+      // Only now is it certain whether what was left has become part of the conversation.
+      messages = [...this.#messages, ...turn];
+      const streamer = new SinkStreamer(tokenizer, sink);
+      return this.#model.generate({ ...settings, messages, streamer, signal });
+    }, options.signal);
     const parser = async () => {
       const prompt = (await stream.promptIds).slice(-PROMPT_TAIL);
       return tokenizer.responseParser({
@@ -114,9 +127,11 @@ export class Chat {
       this.#messages = [...messages, reply.message];
     };
     const over = () => {
-      this.#isBusy = false;
+      if (this.#current === answer) this.#current = undefined;
     };
-    return new ChatStream(stream, parser, done, over);
+    const answer = new ChatStream(stream, parser, done, over);
+    this.#current = answer;
+    return answer;
   }
 }
 
@@ -157,6 +172,11 @@ export class ChatStream implements AsyncIterable<string> {
     this.reply.catch(() => {});
   }
 
+  /** Whether it is aborted, or nobody reads on. @internal */
+  get isLeft(): boolean {
+    return this.#stream.isAborted;
+  }
+
   /** Ends the answer; `reply` rejects. */
   abort(reason?: unknown): void {
     this.#stream.abort(reason);
@@ -192,9 +212,14 @@ function replyOf(parser: ResponseParser, output: GenerateOutput): ChatReply {
 export function checkChatOptions(options: ChatOptions): void {
   assertOurs({ ...options, messages: undefined });
   const { system, messages } = options;
+  if ((options as ReplyOptions).signal !== undefined)
+    throw new InputError('chat: signal ends a single answer; give it to send or stream');
   if (system !== undefined && typeof system !== 'string')
     throw new InputError(expected('chat: system', system, 'a text'));
-  if (messages !== undefined && !(Array.isArray(messages) && messages.length === 0)) checkMessages(messages);
+  if (messages !== undefined && !(Array.isArray(messages) && messages.length === 0)) {
+    checkMessages(messages);
+    assertRoles(messages);
+  }
 }
 
 const OWN: readonly string[] = [
@@ -204,6 +229,7 @@ const OWN: readonly string[] = [
   'messages',
   'numReturnSequences',
   'cache',
+  'streamer',
 ] satisfies (keyof CausalLMGenerateOptions)[];
 
 /** @throws InputError for an option that is the chat's own */
@@ -214,12 +240,28 @@ function assertOurs(options: object): void {
   if (given) throw new InputError(`chat: ${given[0]} is the chat's own; give it to generate instead`);
 }
 
+/** Who takes part in a chat. */
+const ROLES: readonly unknown[] = ['system', 'developer', 'user', 'assistant', 'tool'];
+
+/** @throws InputError for what takes no part in a chat */
+function assertRoles(messages: readonly ChatMessage[]): void {
+  const at = messages.findIndex(({ role }) => !ROLES.includes(role));
+  if (at === -1) return;
+  const { role } = messages[at] as ChatMessage;
+  throw new InputError(
+    `${expected(`messages[${at}].role`, role, `one of ${ROLES.join(', ')}`)}. Where a template has others, give generate the messages`,
+  );
+}
+
 /** The messages of a turn. */
 function turnOf(input: unknown): ChatMessage[] {
   if (typeof input === 'string') return [{ role: 'user', content: input }];
   const list: unknown[] = Array.isArray(input) ? input : [input];
   const isMessage = (item: unknown) => typeof item === 'object' && item !== null && 'role' in item;
-  if (list.length > 0 && list.every(isMessage)) return list as ChatMessage[];
+  if (list.length > 0 && list.every(isMessage)) {
+    assertRoles(list as ChatMessage[]);
+    return list as ChatMessage[];
+  }
   if (Array.isArray(input) && list.length > 0 && !list.some(isMessage))
     return [{ role: 'user', content: input }];
   throw new InputError(

@@ -4,6 +4,7 @@ import { type BackendReader, chooseBackend } from '../engine/tuning/policy.ts';
 import { abortable, abortIf, expected, InputError, unlessAborted } from '../errors.ts';
 import { ANSWER_OPTIONS } from '../generation/answer-options.ts';
 import { generate } from '../generation/generate.ts';
+import type { GenerateOptions } from '../generation/generate-options.ts';
 import { parseGenerationConfig } from '../generation/generation-config.ts';
 import { GenerationStream, SinkStreamer } from '../generation/generation-stream.ts';
 import type { TokenLogprobs } from '../generation/logprobs.ts';
@@ -11,6 +12,7 @@ import type { GenerateOutput } from '../generation/output.ts';
 import type { GenerationConfig } from '../generation/parameters.ts';
 import { checkGenerateOptions } from '../generation/plan.ts';
 import type { Prompts } from '../generation/prompt.ts';
+import { refuseStreamer } from '../generation/streaming.ts';
 import type { Decoding, DecodingRequest, Generator } from '../generation/types.ts';
 import { checkInputs, checkOptions, noMore, snakeCase } from '../options.ts';
 import type { Tensor } from '../runtime/ort.ts';
@@ -248,8 +250,18 @@ export abstract class GenerativeModel<O extends CausalLMGenerateOptions = Causal
    * @throws InputError for ids, masks or options out of range; TokenizerError; AbortError with what was generated so far
    */
   async generate(options: O, ...more: never[]): Promise<GenerateOutput> {
+    const ready = await this.#ready(options, more).catch(async (error: unknown) => {
+      await refuseStreamer(options, error);
+      throw error;
+    });
+    return generate(this, ...ready);
+  }
+
+  /** What `generate` is given: prompts as ids, with all that they need. */
+  async #ready(options: O, more: readonly never[]): Promise<[GenerationConfig, GenerateOptions, Prompts]> {
     checkGenerateOptions(options, more, [...PROMPT_OPTIONS, ...this.inputOptions]);
-    const kind = promptKind(options, 'generate');
+    abortIf(options.signal, 'generate');
+    const kind = promptKind(options, ['attentionMask', ...this.inputOptions], 'generate');
     // With the signal of the call, so that it need not wait for what `auto` measures.
     await this.backendReader(options.expertsImplementation, options.signal);
     const tokenizer = await this.#tokenizerFor(options, kind !== 'inputIds');
@@ -261,12 +273,11 @@ export abstract class GenerativeModel<O extends CausalLMGenerateOptions = Causal
     const negative = await this.#negative(options, prompts, tokenizer);
     const left: ReadonlySet<string> = new Set([...PROMPT_OPTIONS, ...this.inputOptions]);
     const rest = Object.fromEntries(Object.entries(options).filter(([name]) => !left.has(name)));
-    return generate(
-      this,
+    return [
       this.generationDefaults,
       { ...rest, ...this.#oneRow(options), inputIds: prompts.given, tokenizer },
       { ...prompts, ...negative },
-    );
+    ];
   }
 
   /** What a call that streams needs where generation_config.json alone asks for several sequences of a prompt. */
@@ -317,7 +328,8 @@ export abstract class GenerativeModel<O extends CausalLMGenerateOptions = Causal
     if ((options as Partial<O> | undefined)?.streamer !== undefined)
       throw new InputError('stream is read by its loop and takes no streamer; give that to generate');
     return new GenerationStream(async (sink, signal) => {
-      const tokenizer = options?.tokenizer ?? (await this.tokenizer());
+      checkGenerateOptions(options, [], [...PROMPT_OPTIONS, ...this.inputOptions]);
+      const tokenizer = options.tokenizer ?? (await this.tokenizer());
       return this.generate({ ...options, tokenizer, streamer: new SinkStreamer(tokenizer, sink), signal });
     }, options?.signal);
   }

@@ -26,6 +26,8 @@ export interface PromptOptions {
 const CHAT_OPTIONS = [
   ...(['documents', 'continueFinalMessage', 'chatTemplate', 'templateArguments'] as const),
 ] satisfies (keyof PromptOptions)[];
+/** What `templateArguments` would lose against. */
+const OWN_OPTIONS = ['messages', 'tools', 'documents', 'continueFinalMessage', 'chatTemplate'] as const;
 export const PROMPT_OPTIONS: readonly (keyof PromptOptions)[] = [
   'prompt',
   'negativePrompt',
@@ -65,8 +67,16 @@ export interface PromptReader {
   ): Promise<PromptInputs>;
 }
 
-/** Where the prompt of a call stands: ids, text or messages. @throws InputError for none, several, or what does not belong to it */
-export function promptKind(options: PromptOptions & { inputIds?: unknown }, where: string) {
+/**
+ * Where the prompt of a call stands: ids, text or messages.
+ * @param prepared options that come with ids, as a tokenizer or processor makes them
+ * @throws InputError for none, several, or what does not belong to it
+ */
+export function promptKind(
+  options: PromptOptions & { inputIds?: unknown },
+  prepared: readonly string[],
+  where: string,
+) {
   const kinds = (['inputIds', 'prompt', 'messages'] as const).filter((name) => options[name] !== undefined);
   const [kind] = kinds;
   if (kind === undefined || kinds.length > 1)
@@ -78,6 +88,12 @@ export function promptKind(options: PromptOptions & { inputIds?: unknown }, wher
   const stray = CHAT_OPTIONS.find((name) => kind !== 'messages' && options[name] !== undefined);
   if (stray !== undefined)
     throw new InputError(`${where}: ${stray} belongs to messages, but ${kind} is given`);
+  const given: Readonly<Record<string, unknown>> = { ...options };
+  const unread = prepared.find((name) => kind !== 'inputIds' && (given[name] ?? undefined) !== undefined);
+  if (unread !== undefined)
+    throw new InputError(
+      `${where}: ${unread} belongs to inputIds, but ${kind} is given, of which the model makes its own. Leave ${unread} out, or give inputIds`,
+    );
   return kind;
 }
 
@@ -100,6 +116,11 @@ export async function readPrompt(
   }
   if (typeof templateArguments !== 'object' || templateArguments === null || Array.isArray(templateArguments))
     throw new InputError(expected('templateArguments', templateArguments, 'an object of template variables'));
+  const own = OWN_OPTIONS.find((name) => templateArguments[name] !== undefined);
+  if (own !== undefined)
+    throw new InputError(
+      `templateArguments: ${own} is no variable of the template, but an option by itself. Give it beside templateArguments`,
+    );
   const { tools, documents, chatTemplate, continueFinalMessage = false } = options;
   if (typeof continueFinalMessage !== 'boolean')
     throw new InputError(expected('continueFinalMessage', continueFinalMessage, 'true or false'));

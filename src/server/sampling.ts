@@ -50,15 +50,13 @@ export function samplingOptions(
   choice = 0,
 ): Partial<CausalLMGenerateOptions> {
   const { temperature, top_p: topP, top_k: topK, min_p: minP, seed } = given;
+  const filters = defined({ topP, minP, topK: topK && Math.max(0, topK) });
+  // Clients send these in any case, also to a model that draws only when it is told to: that is to stay as it is then.
+  const isUndrawn = Object.keys(filters).length > 0 && model.generationDefaults.doSample !== true;
   return defined({
     // The temperature says whether tokens are drawn; the others say how, where they are.
-    doSample: temperature === undefined ? undefined : temperature > 0,
-    ...(temperature !== 0 && {
-      temperature,
-      topP,
-      minP,
-      topK: topK && Math.max(0, topK),
-    }),
+    doSample: temperature === undefined ? (isUndrawn ? false : undefined) : temperature > 0,
+    ...(temperature !== 0 && { temperature, ...filters }),
     presencePenalty: given.presence_penalty,
     frequencyPenalty: given.frequency_penalty,
     repetitionPenalty: given.repetition_penalty,

@@ -12,7 +12,7 @@ export interface Bounds {
 /** Digits behind the point, where bounds do not ask for more: with the rest they stay below what a double tells apart. */
 const FRACTION = 6;
 /** Bounds are followed up to here; what is longer is bounded by what a double holds. */
-const LARGEST = Number.MAX_SAFE_INTEGER;
+export const LARGEST = Number.MAX_SAFE_INTEGER;
 
 /** Whole numbers within bounds; `NEVER` where there are none. */
 export function integerWithin(bounds: Bounds): Node {

@@ -1,4 +1,4 @@
-import { expected, InputError, show, TokenizerError } from '../errors.ts';
+import { didYouMean, expected, InputError, show, TokenizerError } from '../errors.ts';
 import type { ChatTemplate } from './chat-template.ts';
 
 /** A part of a turn. What else belongs to it, such as the bounds of a picture, stands beside. */
@@ -122,13 +122,18 @@ function typeOf(part: Part): (typeof PART_TYPES)[number] | undefined {
  * The conversation as a template can read it. Templates of text models add strings: where a template cannot read
  * lists of parts, their texts are joined, without anything between, as multimodal templates do.
  *
- * @throws {InputError} a list has a part that is no text, for a template that reads text only.
+ * @throws {InputError} a list has a part that is no text, for a template that reads text only; a role that the template passes over.
  */
 export function forTemplate(
   messages: readonly ChatMessage[],
   template: ChatTemplate,
   variables: Readonly<Record<string, unknown>>,
 ): ChatMessage[] {
+  for (const [i, { role }] of messages.entries())
+    if (!ROLES.includes(role) && !prints(template, messages, i, variables))
+      throw new InputError(
+        `messages[${i}].role is ${show(role)}, whose messages the chat template leaves out; expected ${ROLES.join(', ')}${didYouMean(role, ROLES)}`,
+      );
   const reads = new Map<string, boolean>();
   return messages.map((message, i) => {
     const { content, role } = message;
@@ -164,6 +169,9 @@ export function assertTexts(messages: readonly ChatMessage[], remedy: string): v
   }
 }
 
+/** Those that templates are made for. */
+const ROLES: readonly string[] = ['system', 'user', 'assistant', 'tool'];
+
 const PROBE = 'Text of a part 5f0c';
 const QUESTION: ChatMessage = { role: 'user', content: 'question' };
 const CALL: ChatMessage = {
@@ -171,6 +179,22 @@ const CALL: ChatMessage = {
   content: '',
   tool_calls: [{ id: 'call00000', type: 'function', function: { name: 'f', arguments: {} } }],
 };
+
+/** Whether the text of a message shows in what the template makes of the conversation, or the template says itself what it refuses. */
+function prints(
+  template: ChatTemplate,
+  messages: readonly ChatMessage[],
+  index: number,
+  variables: Readonly<Record<string, unknown>>,
+): boolean {
+  const probe = { ...(messages[index] as ChatMessage), content: PROBE };
+  try {
+    return template.render({ ...variables, messages: messages.with(index, probe) }).includes(PROBE);
+  } catch (error) {
+    if (error instanceof TokenizerError) return true;
+    throw error;
+  }
+}
 
 /** Whether the template makes of a list of one text part what it makes of that text. */
 function canReadParts(

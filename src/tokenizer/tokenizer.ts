@@ -278,6 +278,10 @@ export class Tokenizer extends CallableTokenizer {
    * @throws {InputError} the response is neither, or an option has the wrong type.
    */
   parseResponse(response: string | readonly number[], options: ParseResponseOptions = {}): ParsedResponse {
+    if (typeof response !== 'string' && !Array.isArray(response))
+      throw new InputError(
+        expected('parseResponse: the response', response, 'a text or a list of token ids'),
+      );
     const text = typeof response === 'string' ? response : this.decode(response, { unknownIds: 'skip' });
     const parser = this.responseParser(options);
     const style = this.#parts.responseStyle();

@@ -85,6 +85,7 @@ describe.each([
     ['batches', { batch: true }],
     ['several answers', { doSample: true, numReturnSequences: 2 }],
     ['beams', { numBeams: 3 }],
+    ['guesses', { promptLookupNumTokens: 4 }],
   ])('answers many requests for %s as it answers each alone', (_, more) =>
     expectAlone(name, maxCacheBytes, more),
   );
@@ -107,6 +108,21 @@ describe.each([
       for (const [i, value] of (found.data as Float32Array).entries())
         expect(value).toBeCloseTo(logits[i] as number, 4);
   });
+});
+
+it.each([
+  ['qwen3_moe_c', 4 * 131_072],
+  ['qwen3_next_g', 400_000],
+])('guesses of %s need no more of the cache than the row itself', async (name, maxCacheBytes) => {
+  const { model: alone } = await open(name, { prefixCache: false });
+  const { model } = await open(name, { maxCacheBytes });
+  // The longest row that there is room for.
+  const inputIds = [prompt(model.contextLength - 60, 2)];
+  const request = { inputIds, maxNewTokens: 60, ...GREEDY };
+  const { sequences, stats } = await model.generate({ ...request, promptLookupNumTokens: 5 });
+  expect(sequences).toEqual((await alone.generate(request)).sequences);
+  expect(stats.drafts?.accepted).toBeGreaterThan(0);
+  expect(sequences[0]).toHaveLength(model.contextLength);
 });
 
 describe('what does not fit', () => {

@@ -152,9 +152,16 @@ describe('sampling', () => {
     expect(sequences).toEqual((await generate(small, {}, { ...options, inputIds: rows })).sequences);
   });
 
-  it('ignores sampling parameters without doSample, as transformers does', async () => {
-    const parameters = { temperature: 0.1, topK: 1, topP: 0.1, minP: 0.5 };
-    expect(await newTokens(parameters)).toEqual([model.greedy(PROMPT, 20)]);
+  it('passes over its parameters where a call or generation_config.json chooses greedy decoding', async () => {
+    const parameters = { temperature: 3, topK: 7, topP: 0.1, minP: 0.5 };
+    for (const greedy of [
+      newTokens({ ...parameters, doSample: false }),
+      newTokens({ ...parameters, temperature: 0 }),
+      newTokens({ doSample: false, generationConfig: { ...parameters, doSample: true } }),
+      newTokens({}, parameters),
+      newTokens({}, { ...parameters, doSample: false }),
+    ])
+      expect(await greedy).toEqual([model.greedy(PROMPT, 20)]);
   });
 
   it('at temperature 0 is greedy', async () => {

@@ -11,6 +11,7 @@ import {
   GenerationAbortError,
   InputError,
   SwitchyardError,
+  TextIteratorStreamer,
   type Tokenizer,
 } from '../../src/index.ts';
 import { goldenModel } from '../helpers/goldens.ts';
@@ -125,6 +126,26 @@ describe('generate', () => {
     ],
     ['variables that are none', { messages: QUESTION, templateArguments: 3 }, /templateArguments is 3/],
     ['a misspelt option', { message: QUESTION }, /"message" is not an option\. Did you mean "messages"/],
+    [
+      'a mask beside a text',
+      { prompt: 'x', attentionMask: [[1]] },
+      /attentionMask belongs to inputIds, but prompt is given, of which the model makes its own/,
+    ],
+    [
+      'a mask beside messages',
+      { messages: QUESTION, attentionMask: [[1]] },
+      /attentionMask belongs to inputIds/,
+    ],
+    [
+      'variables that are options',
+      { messages: QUESTION, templateArguments: { tools: [] } },
+      /templateArguments: tools is no variable of the template, but an option by itself/,
+    ],
+    [
+      'something else for the tokenizer',
+      { prompt: 'x', tokenizer: {} },
+      /generate: tokenizer is \{\}; expected a tokenizer/,
+    ],
   ])('refuses %s', async (_, options, message) => {
     const promise = model.generate(options);
     await expect(promise).rejects.toThrow(message);
@@ -179,6 +200,47 @@ describe('stream', () => {
     await expect(read({ prompt: ['x', 'y'] })).rejects.toThrow(/follows one row/);
     expect(() => model.stream({ prompt: 'x', streamer: () => {} })).toThrow(/takes no streamer/);
     expect(() => model.stream({ prompt: 'x' }, {} as never)).toThrow(/takes no further argument/);
+  });
+
+  it('names what is wrong with its tokenizer, as a chat does', async () => {
+    await expect(model.stream({ prompt: 'x', tokenizer: {} as never }).output).rejects.toThrow(
+      /tokenizer is \{\}; expected/,
+    );
+    await expect(model.chat({ tokenizer: {} as never })).rejects.toThrow(/chat: tokenizer is \{\}; expected/);
+    const chat = await model.chat();
+    await expect(chat.send('x', { tokenizer: {} as never })).rejects.toThrow(/tokenizer is \{\}; expected/);
+  });
+
+  it('says of a signal that has fired before that the call was aborted', async () => {
+    const signal = AbortSignal.abort('enough');
+    const chat = await model.chat();
+    for (const call of [
+      model.generate({ prompt: 'x', signal }),
+      model.generate({ messages: QUESTION, signal }),
+      model.generate({ inputIds: [[5]], signal }),
+      model.stream({ prompt: 'x', signal }).output,
+      chat.send('x', { signal }),
+    ])
+      await expect(call).rejects.toMatchObject({
+        name: 'AbortError',
+        message: 'generate was aborted',
+        cause: 'enough',
+      });
+  });
+
+  it('by a streamer that is a loop ends where the call is refused', async () => {
+    const read = async (options: object) => {
+      const streamer = new TextIteratorStreamer(tokenizer);
+      const refused = expect(model.generate({ ...options, streamer })).rejects.toThrow(InputError);
+      const reading = (async () => {
+        for await (const _ of streamer);
+      })();
+      await expect(reading).rejects.toThrow(InputError);
+      await refused;
+    };
+    await read({ inputIds: [[5]], topP: 3 });
+    await read({ inputIds: [[5], [6]] });
+    await read({});
   });
 
   it('that nobody reads fails without a word', async () => {
@@ -236,6 +298,34 @@ describe('chat', () => {
     expect(chat.messages).toHaveLength(2);
   });
 
+  it('answers at once after a turn that was left, aborted, or aborted before it began', async () => {
+    const chat = await model.chat({ doSample: false, maxNewTokens: 500, eosTokenId: [] });
+    const short = { maxNewTokens: 3 };
+    const alone = await (await model.chat(GREEDY)).send('Speak.', short);
+    for await (const _ of chat.stream('Speak of Moses.')) break;
+    for await (const _ of chat.stream('Speak of Moses.').deltas()) break;
+    const aborted = chat.stream('Speak of Aaron.');
+    aborted.abort();
+    const controller = new AbortController();
+    const ended = chat.stream('Speak of David.', { signal: controller.signal });
+    controller.abort();
+    const next = chat.stream('Speak.', short);
+    await expect(chat.send('Now!')).rejects.toThrow(/answering another turn/);
+    expect((await next.reply).output.sequences).toEqual(alone.output.sequences);
+    for (const { reply } of [aborted, ended])
+      await expect(reply).rejects.toMatchObject({ name: 'AbortError' });
+    expect(chat.messages).toEqual([{ role: 'user', content: 'Speak.' }, alone.message]);
+  });
+
+  it('goes on after a turn whose loop was left at its very end', async () => {
+    const chat = await model.chat({ ...GREEDY, maxNewTokens: 1 });
+    const first = chat.stream('Speak.');
+    await first.reply;
+    for await (const _ of first) break;
+    await chat.send('More.');
+    expect(chat.messages).toHaveLength(4);
+  });
+
   it('takes one turn at a time', async () => {
     const chat = await model.chat(GREEDY);
     const first = chat.send('Speak.');
@@ -286,6 +376,11 @@ describe('chat', () => {
     [{ prompt: 'x' }, /prompt is the chat's own/],
     [{ messages: [{ content: 'x' }] }, /messages\[0\]\.role is undefined/],
     [{ maxNewTokens: 0 }, /maxNewTokens is 0/],
+    [{ signal: AbortSignal.abort() }, /chat: signal ends a single answer; give it to send or stream/],
+    [
+      { messages: [{ role: 'usr', content: 'x' }] },
+      /messages\[0\]\.role is "usr"; expected one of system, .* user/,
+    ],
   ])('refuses %o', async (options, message) => {
     await expect(model.chat(options)).rejects.toThrow(message);
   });
@@ -298,6 +393,11 @@ describe('chat', () => {
   ])('refuses the turn $turn', async ({ turn }) => {
     const chat = await model.chat();
     await expect(chat.send(turn as never)).rejects.toThrow(/turn is .*expected a text/);
+    const stray = [{ role: 'x', content: 'Hm.' }];
+    await expect(chat.send(stray)).rejects.toThrow(/messages\[0\]\.role is "x"; expected one of system/);
+    await expect(chat.send('x', { streamer: () => {} } as never)).rejects.toThrow(
+      /streamer is the chat's own/,
+    );
   });
 });
 

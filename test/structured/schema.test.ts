@@ -163,7 +163,36 @@ describe('a schema that cannot be enforced', () => {
     [{ type: 'array', uniqueItems: true }, '#/uniqueItems'],
     [{ type: 'number', multipleOf: 0.1 }, '#/multipleOf'],
     [{ items: { minLenght: 3 } }, '#/items/minLenght is no keyword. Did you mean "minLength"?'],
-    [{ properties: { 'a/b': { type: 'text' } } }, '#/properties/a~1b/type is malformed'],
+    [
+      { properties: { 'a/b': { type: 'text' } } },
+      '#/properties/a~1b/type is "text"; expected one or several of object, array',
+    ],
+    [
+      { type: 'integer', minimum: 1e20 },
+      '#/minimum is 100000000000000000000, but numbers are followed as far as 9007199254740991',
+    ],
+    [
+      { anyOf: [{ type: 'number', exclusiveMaximum: -(2 ** 53) }, { type: 'null' }] },
+      '#/anyOf/0/exclusiveMaximum is -9007199254740992, but numbers are followed as far as -9007199254740991',
+    ],
+    [
+      { type: 'array', prefixItems: [{ type: 'null' }], additionalItems: false },
+      '#/additionalItems is a keyword that generation cannot follow; list the first items as prefixItems, and put in items',
+    ],
+    [
+      { type: 'array', items: [{ type: 'null' }] },
+      '#/items is [{"type":"null"}]; expected a schema, which is an object or true or false. A list of them, one for each item, is called prefixItems',
+    ],
+    [
+      {
+        anyOf: [
+          { type: 'integer', minimum: 3, maximum: 2 },
+          { type: 'number', minimum: 5, maximum: 4 },
+        ],
+      },
+      '#/anyOf/0 allows no value at all, as its keywords contradict each other',
+    ],
+    [{ type: 'integer', minimum: '5' }, '#/minimum is malformed ("5"): Invalid input: expected number'],
     [{ type: 'string', format: 'dat' }, '#/format is "dat". Did you mean "date"?'],
     [
       { type: 'string', pattern: 'a(?=b)' },
@@ -182,7 +211,7 @@ describe('a schema that cannot be enforced', () => {
     ],
     [{ allOf: [{ $ref: '#' }], type: 'object' }, 'leads back to itself'],
     [{ oneOf: [{ type: 'integer' }, { type: 'number' }] }, '#/oneOf/1 may hold together with case 0'],
-    [{ type: 'integer', minimum: 3, maximum: 2 }, 'allows no value'],
+    [{ type: 'integer', minimum: 3, maximum: 2 }, '# allows no value at all, as its keywords contradict'],
     [{ type: 'string', minLength: 3, maxLength: 2 }, '#/maxLength is 2, below minLength, 3'],
     [
       { type: 'object', required: ['a'], properties: { a: false } },

@@ -16,7 +16,38 @@ const READING =
   "{% for m in messages %}<{{ m.role }}>{% if m.content is string %}{{ m.content }}{% else %}{% for p in m.content %}{% if p.type == 'image' %}[image]{% elif p.text is defined %}{{ p.text }}{% endif %}{% endfor %}{% endif %}{% endfor %}";
 const READING_USERS = READING.replace('m.content is string', "m.role != 'user' or m.content is string");
 
+const KNOWING =
+  "{% for m in messages %}{% if m.role in ['user', 'assistant', 'observer'] %}<{{ m.role }}>{{ m.content }}{% endif %}{% endfor %}";
+
 const text = (...texts: string[]) => texts.map((one) => ({ type: 'text', text: one }));
+
+describe('a role', () => {
+  const said = (role: string) => [
+    { role: 'user', content: 'Hi' },
+    { role, content: 'Yes' },
+  ];
+
+  it('that the template passes over is refused by name, rather than a message lost', async () => {
+    const tokenizer = await withTemplate(KNOWING);
+    expect(() => tokenizer.applyChatTemplate(said('asistant'))).toThrow(
+      /messages\[1\]\.role is "asistant", whose messages the chat template leaves out; expected system, user, assistant, tool\. Did you mean "assistant"/,
+    );
+  });
+
+  it('that the template knows, or prints as it comes, is in order', async () => {
+    const [knowing, adding] = [await withTemplate(KNOWING), await withTemplate(ADDING)];
+    const render = { tokenize: false } as const;
+    expect(knowing.applyChatTemplate(said('observer'), render)).toBe('<user>Hi<observer>Yes');
+    expect(adding.applyChatTemplate(said('critic'), render)).toBe('<user>Hi<critic>Yes');
+  });
+
+  it('that the template refuses is refused in its words', async () => {
+    const tokenizer = await withTemplate(
+      `{% if messages[1].role == 'x' %}{{ raise_exception('no x') }}{% endif %}`,
+    );
+    expect(() => tokenizer.applyChatTemplate(said('x'))).toThrow(/no x/);
+  });
+});
 
 describe('content in parts', () => {
   it.each([

@@ -2,7 +2,7 @@ import { show } from '../../errors.ts';
 import { Automaton, nestingOf } from '../automaton.ts';
 import { choice, NEVER, type Node, type Reference, reachable } from '../grammar.ts';
 import { BOOLEAN, NULL, VALUE, valueLiteral } from '../json-text.ts';
-import { integerWithin, numberWithin } from '../numbers.ts';
+import { integerWithin, LARGEST, numberWithin } from '../numbers.ts';
 import { arrayNode, type CompilePart, objectNode } from './containers.ts';
 import { below, newClock, type Path, refuse } from './errors.ts';
 import { excludeEachOther } from './exclusive.ts';
@@ -36,6 +36,8 @@ export class Compiler {
   readonly #resolver: Resolver;
   readonly clock = newClock();
   readonly #references = new Map<string, Reference>();
+  /** Places without a value of the type they name. */
+  readonly #impossible: Path[] = [];
   #schemas = 0;
   #depth = 0;
 
@@ -65,7 +67,8 @@ export class Compiler {
     const nesting = nestingOf(reachable(root));
     if ((nesting.get(root) as number) < Infinity) return;
     const endless = [...this.#references].find(([, reference]) => nesting.get(reference) === Infinity);
-    refuse(endless?.[0] ?? '#', 'allows no value that comes to an end');
+    if (endless) refuse(endless[0], 'allows no value that comes to an end');
+    refuse(this.#impossible[0] ?? '#', 'allows no value at all, as its keywords contradict each other');
   }
 
   #compile(value: unknown, path: Path): Node {
@@ -76,8 +79,9 @@ export class Compiler {
     if (schema.anyOf) return this.#alternatives(schema, 'anyOf', path);
     if (schema.oneOf) return this.#alternatives(schema, 'oneOf', path);
     if (schema.const !== undefined || schema.enum) return this.#values(schema, path);
-    const nodes = typesOf(schema).map((type) => this.#typed(type, schema, path));
-    return choice(...nodes);
+    const node = choice(...typesOf(schema).map((type) => this.#typed(type, schema, path)));
+    if (node === NEVER) this.#impossible.push(path);
+    return node;
   }
 
   /** A place elsewhere in the schema, compiled once. */
@@ -95,12 +99,15 @@ export class Compiler {
   #alternatives(schema: Schema, keyword: 'anyOf' | 'oneOf', path: Path): Node {
     const { [keyword]: cases = [], ...rest } = schema;
     if (keyword === 'oneOf') this.#checkExclusive(cases, path);
+    const before = this.#impossible.length;
     const nodes = cases.map((one, i) => {
       const at = below(path, keyword, i);
       return Object.keys(rest).length === 0
         ? this.compile(one, at)
         : this.compile({ allOf: [rest, one] }, at);
     });
+    // Where another case has a value, one without is no fault.
+    if (nodes.some((node) => node !== NEVER)) this.#impossible.length = before;
     return choice(...nodes);
   }
 
@@ -141,8 +148,10 @@ export class Compiler {
       case 'string':
         return stringNode(schema, path, this.clock);
       case 'integer':
+        checkReach(schema, path);
         return integerWithin(schema);
       case 'number':
+        checkReach(schema, path);
         return numberWithin(schema);
       case 'boolean':
         return BOOLEAN;
@@ -150,6 +159,24 @@ export class Compiler {
         return NULL;
     }
   }
+}
+
+/** @throws InputError for bounds that leave only numbers beyond those that are followed */
+function checkReach(schema: Schema, path: Path): void {
+  const sides = [
+    [['minimum', 'exclusiveMinimum'], 1],
+    [['maximum', 'exclusiveMaximum'], -1],
+  ] as const;
+  for (const [keywords, sign] of sides)
+    for (const keyword of keywords) {
+      const bound = (schema[keyword] ?? 0) * sign;
+      if (bound < LARGEST || (bound === LARGEST && !keyword.startsWith('exclusive'))) continue;
+      refuse(
+        below(path, keyword),
+        `is ${schema[keyword]}, but numbers are followed as far as ${sign * LARGEST}, beyond which they are not exact. Set a bound nearer to 0, ` +
+          'or take a string with a pattern of digits',
+      );
+    }
 }
 
 /** Types that keywords speak of, where a schema names none. */

@@ -84,6 +84,7 @@ const BEYOND: ReadonlyMap<string, string> = new Map([
   ['minProperties', 'list the properties as required'],
   ['maxProperties', 'list the properties and set additionalProperties: false'],
   ['patternProperties', 'use propertyNames with additionalProperties, or list the properties'],
+  ['additionalItems', 'list the first items as prefixItems, and put in items what follows them'],
   ['dependentRequired', 'use anyOf with the cases'],
   ['dependentSchemas', 'use anyOf with the cases'],
   ['dependencies', 'use anyOf with the cases'],
@@ -104,7 +105,13 @@ const KNOWN = [...Object.keys(ENFORCED), ...ANNOTATIONS, ...BEYOND.keys()];
  */
 export function checkKeywords(value: unknown, path: Path): Schema {
   if (typeof value !== 'object' || value === null || Array.isArray(value))
-    refuse(path, `is ${show(value)}; expected a schema, which is an object or true or false`);
+    refuse(
+      path,
+      `is ${show(value)}; expected a schema, which is an object or true or false` +
+        (Array.isArray(value) && path.endsWith('/items')
+          ? '. A list of them, one for each item, is called prefixItems'
+          : ''),
+    );
   const kept: Record<string, unknown> = {};
   for (const [key, given] of Object.entries(value)) {
     if (
@@ -125,7 +132,10 @@ export function checkKeywords(value: unknown, path: Path): Schema {
     const result = wanted.safeParse(given);
     if (!result.success) {
       const issue = result.error.issues[0] as z.core.$ZodIssue;
-      refuse(below(path, key, ...issue.path.map(String)), `is malformed: ${issue.message}`);
+      const at = below(path, key, ...issue.path.map(String));
+      if (key === 'type') refuse(at, `is ${show(given)}; expected one or several of ${TYPES.join(', ')}`);
+      const value = issue.path.length === 0 ? ` (${show(given)})` : '';
+      refuse(at, `is malformed${value}: ${issue.message}`);
     }
     kept[key] = given;
   }
@@ -134,6 +144,9 @@ export function checkKeywords(value: unknown, path: Path): Schema {
 
 /** Values that ask for nothing beyond what is done anyway. */
 function hasNoEffect(key: string, value: unknown, schema: object): boolean {
+  // Older drafts know it beside a list of items only, and ours has another name for that.
+  if (key === 'additionalItems')
+    return !('prefixItems' in schema || ('items' in schema && Array.isArray(schema.items)));
   if (key === 'uniqueItems' || key === 'nullable') return value === false;
   // Only what a schema names is generated, unless it says otherwise.
   if (key === 'unevaluatedProperties' || key === 'unevaluatedItems') return value === false;

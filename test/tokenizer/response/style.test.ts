@@ -112,5 +112,8 @@ describe('a tokenizer', () => {
     expect(tokenizer.parseResponse(tokenizer.encode(' yes')).content).toBe('yes');
     expect(() => tokenizer.parseResponse('', { prompt: 3 as never })).toThrow('parseResponse: prompt is 3');
     expect(() => tokenizer.parseResponse('', { tool: [] } as never)).toThrow('tools');
+    expect(() => tokenizer.parseResponse(5 as never)).toThrow(
+      'parseResponse: the response is 5; expected a text or a list of token ids',
+    );
   });
 });
