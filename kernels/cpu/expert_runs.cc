@@ -39,15 +39,18 @@ class ExpertPass {
  private:
   void TakeBuffers() {
     bool split = false;
+    h_starts_ = workspace_.Take<int64_t>(args_.run_count);
+    int64_t h_bytes = 0;
     for (int64_t r = 0; r < args_.run_count; ++r) {
       const RunForms forms(table_, args_.runs[r], args_.precision);
       x_bytes_ = std::max({x_bytes_, forms.gate.TokenBytes(), forms.up.TokenBytes()});
-      h_bytes_ = std::max(h_bytes_, forms.down.TokenBytes());
+      h_starts_[r] = h_bytes;
+      h_bytes += args_.runs[r].count * forms.down.TokenBytes();
       split = split || !(forms.gate == forms.up);
     }
     x_gate_ = workspace_.Take<char>(positions_ * x_bytes_);
     x_up_ = split ? workspace_.Take<char>(positions_ * x_bytes_) : x_gate_;
-    h_ = workspace_.Take<char>(positions_ * h_bytes_);
+    h_ = workspace_.Take<char>(h_bytes);
   }
 
   void PackInputs() {
@@ -91,9 +94,10 @@ class ExpertPass {
       scratch = std::max(scratch, GateUpScratch(weights, forms, rows));
     }
     char* scratches = workspace_.Take<char>(scratch * work.threads);
-    ParallelItems(pool_, plan.items(), [&](int64_t slot, int64_t item) {
-      GateUpBlock(plan.Find(item), scratches + slot * scratch);
-    });
+    ParallelItems(
+        pool_, plan.items(),
+        [&](int64_t slot, int64_t item) { GateUpBlock(plan.Find(item), scratches + slot * scratch); },
+        args_.from);
   }
 
   int64_t GateUpScratch(const ExpertWeights& weights, const RunForms& forms, int64_t rows) const {
@@ -125,7 +129,7 @@ class ExpertPass {
       table_.silu_mul(gate, up, tokens * width, gate);
       for (int64_t t = 0; t < tokens; ++t) {
         forms.down.Store(gate + t * width, part.tile * kTileTokens + t, block.row0 + part.row0, width,
-                         h_ + run.first * h_bytes_);
+                         h_ + h_starts_[block.run]);
       }
     });
   }
@@ -145,9 +149,10 @@ class ExpertPass {
       scratch = std::max(scratch, RowBlock::PanelBytes(table_, down, form, rows));
     }
     char* scratches = workspace_.Take<char>(scratch * work.threads);
-    ParallelItems(pool_, plan.items(), [&](int64_t slot, int64_t item) {
-      DownBlock(plan.Find(item), scratches + slot * scratch);
-    });
+    ParallelItems(
+        pool_, plan.items(),
+        [&](int64_t slot, int64_t item) { DownBlock(plan.Find(item), scratches + slot * scratch); },
+        args_.from);
   }
 
   void DownBlock(const BlockPlan::Block& block, char* panel) {
@@ -157,7 +162,7 @@ class ExpertPass {
     const RowBlock rows(table_, down, args_.precision, form, block.row0, block.row1, panel);
     rows.ForEachPart(block.tile0, block.tile1, [&](const RowBlock::Part& part) {
       float* out = args_.out + (run.first + part.tile * kTileTokens) * down.rows + block.row0 + part.row0;
-      rows.Multiply(h_ + run.first * h_bytes_, part, out, down.rows);
+      rows.Multiply(h_ + h_starts_[block.run], part, out, down.rows);
     });
   }
 
@@ -168,10 +173,10 @@ class ExpertPass {
   int64_t positions_ = 0;
   int64_t hidden_ = 0;
   int64_t x_bytes_ = 0;  // of one position
-  int64_t h_bytes_ = 0;
   char* x_gate_ = nullptr;
   char* x_up_ = nullptr;  // x_gate_ where both products read the same form
   char* h_ = nullptr;
+  int64_t* h_starts_ = nullptr;  // bytes before each run's
 };
 
 }  // namespace

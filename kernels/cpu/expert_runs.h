@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "kernels.h"
+#include "parallel.h"
 #include "workspace.h"
 
 namespace switchyard::cpu {
@@ -21,7 +22,8 @@ struct ExpertRunsArgs {
   const ExpertRun* runs;  // ascending and contiguous: the first begins at position 0
   int64_t run_count;
   Precision precision;
-  float* out;  // [positions, hidden]
+  float* out;                          // [positions, hidden]
+  FetchFrom from = FetchFrom::kStart;  // where threads begin
 };
 void RunExperts(const ExpertRunsArgs& args, Workspace& workspace, ThreadPool& pool);
 

@@ -1,9 +1,9 @@
 #include <algorithm>
-#include <cmath>
 #include <vector>
 
 #include "arch/isa.h"
 #include "expert_runs.h"
+#include "output_scales.h"
 #include "parallel.h"
 #include "product.h"
 
@@ -14,17 +14,6 @@ namespace {
 constexpr int64_t kScratchBytes = 64 << 20;
 
 constexpr int64_t kInlineValues = 64 * 1024;
-
-// sigmoid(output_gate . x[t]) for each token, computed like any other product; empty without a gate.
-std::vector<float> OutputScales(const GatedMlpArgs& args, const float* x, int64_t tokens,
-                                Workspace& workspace, ThreadPool& pool) {
-  if (args.output_gate.empty()) return {};
-  std::vector<float> scales(static_cast<size_t>(tokens));
-  float* out = scales.data();
-  Linear({x, tokens, &args.output_gate, nullptr, &out, 1, args.precision}, workspace, pool);
-  for (float& scale : scales) scale = 1.0f / (1.0f + std::exp(-scale));
-  return scales;
-}
 
 }  // namespace
 
@@ -37,7 +26,8 @@ void GatedMlp(const GatedMlpArgs& args, Workspace& workspace, ThreadPool& pool) 
     const int64_t tokens = std::min(most, args.tokens - first);
     const float* x = args.x + first * hidden;
     float* y = args.y + first * hidden;
-    const std::vector<float> scales = OutputScales(args, x, tokens, workspace, pool);
+    const std::vector<float> scales =
+        OutputScales(args.output_gate, x, tokens, args.precision, workspace, pool);
     workspace.Reset();
     const ExpertRun run = {&weights, 0, tokens};
     RunExperts({x, nullptr, &run, 1, args.precision, y}, workspace, pool);

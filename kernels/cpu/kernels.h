@@ -64,10 +64,19 @@ struct LateExperts {
   void* state;
 };
 
-// y[t] = sum over j of weights[t, j] * expert[indices[t, j]](x[t]); three executions of the same mathematics:
+// What all tokens go to besides: expert(x), times sigmoid(output_gate . x) unless output_gate is empty.
+struct SharedExpert {
+  ExpertWeights weights;     // [its intermediate, hidden] and back
+  WeightMatrix output_gate;  // [1, hidden]
+};
+
+// y[t] = sum over j of weights[t, j] * expert[indices[t, j]](x[t]), to which that of a shared expert is
+// added; three executions of the same mathematics:
 //   eager       loop over the active experts in ascending order, one GEMM each, accumulate into y
 //   batched_mm  every (token, expert) pair on its own, then one sum over k
 //   grouped_mm  pairs sorted by expert, one grouped GEMM over all of them, then one sum over k
+// The last two run a shared expert beside the others: it meets all tokens and keeps the multipliers busy,
+// while they, with few tokens each, wait for memory.
 struct MoeExpertsArgs {
   const float* x;  // [tokens, hidden]
   int64_t tokens;
@@ -81,7 +90,8 @@ struct MoeExpertsArgs {
   ExpertsImplementation implementation;
   float* y;  // [tokens, hidden]
   Precision precision;
-  const LateExperts* late = nullptr;  // null: all are there
+  const LateExperts* late = nullptr;     // null: all are there
+  const SharedExpert* shared = nullptr;  // null: none
 };
 void MoeExperts(const MoeExpertsArgs& args, Workspace& workspace, ThreadPool& pool);
 

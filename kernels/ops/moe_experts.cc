@@ -32,6 +32,19 @@ MoeExperts::MoeExperts(const KernelInfo& info, const WeightStore& store)
   } else {
     info.Fail("attribute 'layout' is '" + layout + "'; expected separate, fused or fused_transposed");
   }
+  ReadShared(info, store);
+}
+
+void MoeExperts::ReadShared(const KernelInfo& info, const WeightStore& store) {
+  const int64_t handle = info.IntOr("shared_gate", kNoWeight);
+  if (handle == kNoWeight) return;
+  const WeightRef gate = FindMatrix(info, store, {handle, "shared_gate"}, kAnyExtent, hidden);
+  const WeightRef up = FindMatrix(info, store, {info.Int("shared_up"), "shared_up"}, gate.rows, hidden);
+  const WeightRef down = FindMatrix(info, store, {info.Int("shared_down"), "shared_down"}, hidden, gate.rows);
+  shared = {{gate, up, down}, {}};
+  const int64_t output_gate = info.IntOr("shared_output_gate", kNoWeight);
+  if (output_gate == kNoWeight) return;
+  shared->output_gate = FindMatrix(info, store, {output_gate, "shared_output_gate"}, 1, hidden);
 }
 
 void MoeExperts::ReadSeparate(const KernelInfo& info, const WeightStore& store) {

@@ -1,6 +1,7 @@
 // Op MoeExperts: the routed experts' weighted sum, by the implementation its scalar input selects on every
-// run.
+// run, and on the CPU what an expert that all tokens go to adds.
 #pragma once
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,8 +23,14 @@ class MoeExperts {
   int64_t num_experts, hidden, intermediate;
   bool fused;  // gate and up of an expert lie in one tensor, the gate first
   std::vector<ExpertRefs> experts;
+  struct Shared {
+    ExpertRefs weights;
+    WeightRef output_gate;  // [1, hidden], or empty
+  };
+  std::optional<Shared> shared;
 
  private:
+  void ReadShared(const KernelInfo& info, const WeightStore& store);
   void ReadSeparate(const KernelInfo& info, const WeightStore& store);
   void ReadFused(const KernelInfo& info, const WeightStore& store, bool transposed);
 };

@@ -24,15 +24,19 @@ class MoeExpertsOnCpu {
   std::string node_;
   const MoeExperts op_;
   std::vector<ExpertWeights> experts_;
+  std::optional<cpu::SharedExpert> shared_;
   ExpertMemory::Layer* kept_ = nullptr;  // where only some of them have room
   const RoutedLayer* routed_ = nullptr;  // there, unless its router is unknown
 };
 
 MoeExpertsOnCpu::MoeExpertsOnCpu(const KernelInfo& info, SessionContext& session)
     : session_(session), node_(info.node()), op_(info, *session.store) {
-  for (const auto& [gate, up, down] : op_.experts)
-    experts_.push_back({ProductWeight(gate, op_.precision), ProductWeight(up, op_.precision),
-                        ProductWeight(down, op_.precision)});
+  const auto weights = [&](const ExpertRefs& refs) -> ExpertWeights {
+    return {ProductWeight(refs.gate, op_.precision), ProductWeight(refs.up, op_.precision),
+            ProductWeight(refs.down, op_.precision)};
+  };
+  for (const ExpertRefs& refs : op_.experts) experts_.push_back(weights(refs));
+  if (op_.shared) shared_ = {weights(op_.shared->weights), InPlace(op_.shared->output_gate)};
   if (session.experts == nullptr) return;
   kept_ = &session.experts->Require(op_.experts);
   routed_ = session.routed_layers.AddExperts(*kept_, op_.num_experts);
@@ -89,7 +93,7 @@ void MoeExpertsOnCpu::Compute(KernelContext& context) {
   const int64_t tokens = LeadingCount(x.shape);
   const int64_t top_k = indices.shape.back();
   if (tokens == 0) return;
-  if (top_k == 0) {
+  if (top_k == 0 && !shared_) {
     std::fill_n(y, tokens * op_.hidden, 0.0f);
     return;
   }
@@ -115,7 +119,8 @@ void MoeExpertsOnCpu::Compute(KernelContext& context) {
                    .implementation = implementation,
                    .y = y,
                    .precision = op_.precision,
-                   .late = is_any_late ? &late : nullptr},
+                   .late = is_any_late ? &late : nullptr,
+                   .shared = shared_ ? &*shared_ : nullptr},
                   *workspace, pool);
 }
 

@@ -1,4 +1,5 @@
 import { ExpertsError } from '../errors.ts';
+import { emitWithShared, moeExperts, type SharedExpert } from '../experts/moe-op.ts';
 import type { Value } from '../graph/graph.ts';
 import type { LayerPass } from './pass.ts';
 import type { Scope, Variant } from './scope.ts';
@@ -13,10 +14,17 @@ export interface MoeConfig extends ExpertsSizes {
  * `Qwen3MoeSparseMoeBlock`).
  * @param g the layer's `mlp`
  * @param x fp32 [tokens, hidden]
+ * @param shared is computed beside them and added; only where {@link runsSharedBeside}
  * @returns fp32 [tokens, hidden]
  * @throws ExpertsError where the variant's backend cannot serve this layer
  */
-export function routedExperts(g: Scope<Variant>, x: Value, pass: LayerPass, config: MoeConfig): Value {
+export function routedExperts(
+  g: Scope<Variant>,
+  x: Value,
+  pass: LayerPass,
+  config: MoeConfig,
+  shared?: SharedExpert,
+): Value {
   const { num_experts: experts, num_experts_per_tok: topK, hidden_size: hidden } = config;
   const [logits, indices, weights] = g.ownOps(
     'MoeRouter',
@@ -38,7 +46,12 @@ export function routedExperts(g: Scope<Variant>, x: Value, pass: LayerPass, conf
   if (supported !== true) throw new ExpertsError(`The experts backend cannot serve ${prefix}: ${supported}`);
   const names = expertsWeights(prefix, context);
   for (const [name, shape] of tensorShapes(names, context)) g.graph.weight(name, shape);
-  const inputs = { hiddenStates: x, topKIndices: indices, topKWeights: weights };
-  const { implementation } = pass;
-  return g.named((graph) => backend.emit(graph, { ...inputs, implementation, weights: names, context }));
+  const routing = { hiddenStates: x, topKIndices: indices, topKWeights: weights };
+  const inputs = { ...routing, implementation: pass.implementation, weights: names, context };
+  return g.named((graph) => (shared ? emitWithShared(graph, inputs, shared) : backend.emit(graph, inputs)));
+}
+
+/** Whether a variant's routed experts can have a shared one beside them: in the built-in op, on the CPU. */
+export function runsSharedBeside({ experts, device }: Variant): boolean {
+  return experts === moeExperts && device === 'cpu';
 }

@@ -115,6 +115,67 @@ void CheckMoe(const MoeCase& c, Routing routing, Random& random, Workspace& work
   }
 }
 
+// An expert for all tokens adds, bit for bit, what GatedMlp gives, in every implementation and whatever the
+// number of threads.
+void SharedBeside() {
+  Random random(9);
+  Workspace workspace;
+  for (const DType dtype : kAllDTypes) {
+    for (const int64_t tokens : {1, 7, 40}) {
+      const int64_t hidden = random.Int(1, 130);
+      const int64_t count = random.Int(1, 6);
+      const int top_k = static_cast<int>(random.Int(0, count));
+      const Precision precision = kAllPrecisions[random.Int(0, 1)];
+      std::vector<Expert> experts;
+      std::vector<ExpertWeights> weights;
+      const int64_t intermediate = random.Int(1, 70);
+      for (int64_t e = 0; e < count; ++e)
+        experts.emplace_back(random, hidden, intermediate, dtype, false, static_cast<int>(e % 3));
+      for (const Expert& expert : experts) weights.push_back(expert.weights());
+      const Expert wide(random, hidden, random.Int(1, 300), dtype, random.Int(0, 1) == 1, 1);
+      const Weights output_gate(random, 1, hidden, dtype, false, 0.3f);
+      const SharedExpert shared = {wide.weights(),
+                                   random.Int(0, 1) == 1 ? output_gate.matrix() : WeightMatrix{}};
+      const std::vector<float> x = random.Normals(tokens * hidden);
+      const MoeCase c = {tokens, count, hidden, intermediate, top_k, dtype, false, precision, 1, 0};
+      const std::vector<int32_t> indices = Route(c, Routing::kRandom, random);
+      const std::vector<float> mix = random.Normals(tokens * top_k);
+      for (const char* isa : Isas()) {
+        SelectIsa(isa);
+        for (const ExpertsImplementation implementation : kAllImplementations) {
+          for (const int threads : {1, 2, 3, 16}) {
+            TestPool pool(threads);
+            MoeExpertsArgs args = {x.data(), tokens,         weights.data(), count,
+                                   hidden,   intermediate,   indices.data(), mix.data(),
+                                   top_k,    implementation, nullptr,        precision};
+            Output routed(tokens * hidden);
+            Output added(tokens * hidden);
+            Output both(tokens * hidden);
+            args.y = routed.data();
+            if (top_k > 0) MoeExperts(args, workspace, pool);
+            GatedMlp({x.data(), tokens, wide.gate.matrix(), wide.up.matrix(), wide.down.matrix(),
+                      shared.output_gate, added.data(), precision},
+                     workspace, pool);
+            args.y = both.data();
+            args.shared = &shared;
+            MoeExperts(args, workspace, pool);
+            both.CheckGuards("MoeExperts with a shared expert");
+            for (int64_t i = 0; i < both.size(); ++i) {
+              const float expected = top_k > 0 ? routed[i] + added[i] : added[i];
+              if (both[i] == expected) continue;
+              Fail("[%s] %s, implementation %d, %d threads: value %lld is %g, expected %g", isa,
+                   Describe("shared expert", wide.gate.matrix(), tokens, precision, threads).c_str(),
+                   static_cast<int>(implementation), threads, static_cast<long long>(i),
+                   static_cast<double>(both[i]), static_cast<double>(expected));
+              return;
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
 void MoeShapes() {
   Random random(5);
   Workspace workspace;
@@ -291,6 +352,7 @@ std::vector<Group> ExpertsGroups() {
   return {
       {"gated mlp, with and without output gate", GatedMlpValues},
       {"experts: odd shapes, types and layouts", MoeShapes},
+      {"experts: with one that all tokens go to beside them", SharedBeside},
       {"experts: one token, one expert, all experts, idle experts, duplicates", MoeRouting},
       {"no tokens: nothing is written", MoeNoTokens},
       {"experts: same bits on 1 to 64 threads", ThreadCounts},

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { Tensor } from '../../../src/runtime/ort.ts';
-import { gatedMlp, type Matrix, mapRows, multiply, route } from '../reference.ts';
+import { gatedMlp, type Matrix, mapRows, multiply, route, sigmoid } from '../reference.ts';
 import { pattern, type TestTensor, type WeightDType } from '../stored-tensors.ts';
 
 import { elements, expectClose, float, matrix, openOp, runOp, store, stored } from './run-op.ts';
@@ -164,6 +164,55 @@ describe('MoeExperts', () => {
       const { y } = await call('separate', 'F32', implementation, nothing);
       expect(y?.dims).toEqual([0, H]);
     });
+  });
+
+  /** A node of layout `separate` with an expert for all tokens, some of its tensors perhaps in another shape. */
+  function nodeWithShared(shapes: Readonly<Record<string, readonly number[]>> = {}) {
+    const wide = {
+      shared_gate: matrix(9, H, 40),
+      shared_up: matrix(9, H, 41),
+      shared_down: matrix(H, 9, 42),
+    };
+    const all = { ...wide, shared_output_gate: matrix(1, H, 43) };
+    const parts = (['gate', 'up', 'down'] as const).flatMap((part) =>
+      experts.map((expert, e) => stored(`${part}.${e}`, expert[part])),
+    );
+    const shared = Object.entries(all).map(([name, values]) => ({
+      ...stored(name, values),
+      ...(shapes[name] && { shape: [...shapes[name]] }),
+    }));
+    const weights = store([...parts, ...shared]);
+    const handles = (part: string) => experts.map((_, e) => weights.handle(`${part}.${e}`));
+    const { attributes, ...rest } = node('separate', 'F32', 2, routing);
+    const own = Object.fromEntries(Object.keys(all).map((name) => [name, weights.handle(name)]));
+    const routed = { gate: handles('gate'), up: handles('up'), down: handles('down') };
+    return { all, run: { ...rest, weights, attributes: { ...attributes, ...routed, ...own } } };
+  }
+
+  it('adds what an expert gives that all tokens go to', async () => {
+    const { all, run } = nodeWithShared();
+    const mlp = { gate: all.shared_gate, up: all.shared_up, down: all.shared_down };
+    const shared = mapRows(routing.x, H, (row) => {
+      const scale = sigmoid(multiply(all.shared_output_gate, row)[0] as number);
+      return gatedMlp(mlp, row).map((value) => value * scale);
+    });
+    const routed = expected(routing);
+    const { y } = await runOp(run);
+    expectClose(
+      y,
+      routed.map((value, i) => value + (shared[i] as number)),
+    );
+  });
+
+  it.each([
+    ['shared_gate', [H, 9], `expected [any, ${H}]`],
+    ['shared_down', [9, H], `expected [${H}, 9]`],
+    ['shared_output_gate', [H, 1], `expected [1, ${H}]`],
+  ] as const)('names %s of another shape', async (name, shape, wanted) => {
+    const { run } = nodeWithShared({ [name]: shape });
+    await expect(runOp(run)).rejects.toThrow(
+      `attribute '${name}': tensor '${name}' has shape [${shape.join(', ')}]; ${wanted}`,
+    );
   });
 
   it('counts the calls of runs that overlap apart', async () => {

@@ -23,7 +23,10 @@ MoeExpertsOnCuda::MoeExpertsOnCuda(const KernelInfo& info, CudaSession& session)
     : session_(session),
       node_(info.node()),
       op_(info, session.store->weights()),
-      layer_(session.store->RequireExperts(op_)) {}
+      layer_(session.store->RequireExperts(op_)) {
+  if (op_.shared)
+    info.Fail("attribute 'shared_gate' is for the CPU; here, op GatedMlp computes such an expert");
+}
 
 void MoeExpertsOnCuda::Compute(KernelContext& context) {
   const ort::TensorView x = context.Input(0), indices = context.Input(1), weights = context.Input(2);
