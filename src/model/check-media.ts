@@ -1,5 +1,5 @@
 /** What comes for a vision tower is checked before anything is computed: a wrong shape would give wrong answers, not errors. */
-import { expected, InputError } from '../errors.ts';
+import { expected, InputError, show } from '../errors.ts';
 import { checkRows, type Prompts } from '../generation/prompt.ts';
 import type { Grid } from '../media/types.ts';
 import { type MediaPart, TOKEN_TYPES } from '../models/architecture.ts';
@@ -80,10 +80,55 @@ export function checkGrids(grids: unknown, name: string, side: number): asserts 
  */
 export function checkPixels(pixels: unknown, name: string, values: number): void {
   const { data, dims } = (pixels ?? {}) as { data?: unknown; dims?: unknown };
-  const isShaped = Array.isArray(dims) && dims.length === 2 && dims[1] === values;
+  const isShaped = isSizes(dims, 2) && dims[1] === values;
   if (data instanceof Float32Array && isShaped && data.length === dims[0] * values) return;
-  const given = `${data instanceof Float32Array ? data.length : typeof data} values for [${String(dims)}]`;
+  const given = `${countOf(data)} values for ${show(dims)}`;
   throw new InputError(
     `${name} has ${given}; expected a Float32Array of [patches, ${values}], as the processor of this model returns it`,
+  );
+}
+
+/**
+ * Frames of each sound.
+ * @param features fp32 [sounds, bands, frames]
+ * @param mask [sounds, frames]; 1 for the frames of a sound, which come first, and 0 for what fills up
+ * @param bands of the model
+ * @throws InputError
+ */
+export function checkSounds(features: unknown, mask: unknown, bands: number): number[] {
+  const { data, dims } = (features ?? {}) as { data?: unknown; dims?: unknown };
+  const rows = checkRows(mask, 'featureAttentionMask', 1, '0 or 1');
+  const isShaped = isSizes(dims, 3) && dims[0] === rows.length && dims[1] === bands;
+  if (!(data instanceof Float32Array && isShaped && data.length === dims[0] * dims[1] * dims[2]))
+    throw new InputError(
+      `inputFeatures has ${countOf(data)} values for ${show(dims)}, and featureAttentionMask ${rows.length} rows; expected a Float32Array of ` +
+        `[sounds, ${bands}, frames] and a row for each sound, as the processor returns them`,
+    );
+  const width = dims[2];
+  return rows.map((row, r) => {
+    const end = row.indexOf(0);
+    const frames = end === -1 ? row.length : end;
+    if (row.length === width && frames > 0 && !row.includes(1, frames)) return frames;
+    throw new InputError(
+      `featureAttentionMask: row ${r} has ${row.length} entries, of which ${frames} are 1 before the first 0; expected ${width}, as inputFeatures ` +
+        'has frames: 1 for each of the sound, then 0 for what fills up',
+    );
+  });
+}
+
+function isSizes(dims: unknown, count: number): dims is readonly [number, number, number] {
+  return Array.isArray(dims) && dims.length === count && dims.every(Number.isSafeInteger);
+}
+
+function countOf(data: unknown): string {
+  return data instanceof Float32Array ? String(data.length) : typeof data;
+}
+
+/** @param seconds `videoSecondPerGrid` @param videos how many there are @throws InputError */
+export function checkSeconds(seconds: unknown, videos: number): void {
+  const isStep = (value: unknown) => typeof value === 'number' && Number.isFinite(value) && value > 0;
+  if (Array.isArray(seconds) && seconds.length === videos && seconds.every(isStep)) return;
+  throw new InputError(
+    `videoSecondPerGrid is ${show(seconds)}, for ${videos} videos; expected a number above 0 for each`,
   );
 }

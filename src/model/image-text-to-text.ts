@@ -5,7 +5,14 @@ import { abortable, InputError } from '../errors.ts';
 import type { Prompts } from '../generation/prompt.ts';
 import type { Grid, PixelValues, SoundValues } from '../media/types.ts';
 import { type MediaGrids, type MediaPart, TOKEN_TYPES } from '../models/architecture.ts';
-import { checkGrids, checkPixels, checkTokenTypes, remedyFor } from './check-media.ts';
+import {
+  checkGrids,
+  checkPixels,
+  checkSeconds,
+  checkSounds,
+  checkTokenTypes,
+  remedyFor,
+} from './check-media.ts';
 import { checkForward, type ForwardInputs, LOGITS_OPTIONS } from './forward.ts';
 import type { CausalLMGenerateOptions } from './generate-options.ts';
 import { type CausalLMOutput, GenerativeModel } from './generative-model.ts';
@@ -165,17 +172,13 @@ export class ImageTextToText extends GenerativeModel<ImageTextGenerateOptions> {
   #soundFrames(types: readonly (readonly number[])[], inputs: VisualInputs): number[] {
     const { inputFeatures: features, featureAttentionMask: mask } = inputs;
     const { sound } = this.#media;
-    if (features && !sound) throw new InputError(`${this.nameOrPath} does not hear: leave inputFeatures out`);
-    if (!features !== !mask)
+    if (isGiven(features) && !sound)
+      throw new InputError(`${this.nameOrPath} does not hear: leave inputFeatures out`);
+    if (isGiven(features) !== isGiven(mask))
       throw new InputError(
         'inputFeatures and featureAttentionMask come together: give both, as the processor returns them',
       );
-    const frames = (mask ?? []).map((row) => countOf(row, 1));
-    const [sounds, bands, width] = features?.dims ?? [0, 0, 0];
-    if (features && (sounds !== frames.length || bands !== sound?.bands || frames.some((n) => n > width)))
-      throw new InputError(
-        `inputFeatures are [${features.dims}], for a mask of ${frames.length} sounds of ${frames} frames; expected [sounds, ${sound?.bands}, frames]`,
-      );
+    const frames = isGiven(features) && sound ? checkSounds(features, mask, sound.bands) : [];
     const placeholders = types.reduce((sum, row) => sum + countOf(row, TOKEN_TYPES.audio), 0);
     const tokens = frames.reduce((sum, count) => sum + (sound?.tokensOf(count) ?? 0), 0);
     if (placeholders !== tokens)
@@ -185,16 +188,13 @@ export class ImageTextToText extends GenerativeModel<ImageTextGenerateOptions> {
     return frames;
   }
 
-  #checkSeconds({ videoSecondPerGrid: seconds, videoGridThw: grids = [] }: VisualInputs): void {
-    if (seconds === undefined) return;
+  #checkSeconds({ videoSecondPerGrid: seconds, videoGridThw: grids }: VisualInputs): void {
+    if (!isGiven(seconds)) return;
     if (!this.#media.timedVideos)
       throw new InputError(
         `${this.nameOrPath} reads in its prompt when frames were taken: leave videoSecondPerGrid out`,
       );
-    if (!Array.isArray(seconds) || seconds.length !== grids.length)
-      throw new InputError(
-        `videoSecondPerGrid is ${JSON.stringify(seconds)}, for ${grids.length} videos; expected a number for each`,
-      );
+    checkSeconds(seconds, grids?.length ?? 0);
   }
 
   /** Placeholders, grids and pixels must tell the same story before anything is computed. */
@@ -211,12 +211,12 @@ export class ImageTextToText extends GenerativeModel<ImageTextGenerateOptions> {
       ],
     ] as const;
     for (const [what, type, pixels, grids, pixelsName, gridsName] of streams) {
-      if ((pixels === undefined) !== (grids === undefined))
+      if (isGiven(pixels) !== isGiven(grids))
         throw new InputError(
           `${pixelsName} and ${gridsName} come together: give both, as the processor returns them`,
         );
-      if (grids) checkGrids(grids, gridsName, this.#media.mergeSize);
-      if (pixels) checkPixels(pixels, pixelsName, this.#media.patchValues);
+      if (isGiven(grids)) checkGrids(grids, gridsName, this.#media.mergeSize);
+      if (isGiven(pixels)) checkPixels(pixels, pixelsName, this.#media.patchValues);
       const placeholders = types.reduce((sum, row) => sum + countOf(row, type), 0);
       const tokens = (grids ?? []).reduce((sum, grid) => sum + this.#media.tokensOf(grid), 0);
       if (placeholders !== tokens)
@@ -230,6 +230,11 @@ export class ImageTextToText extends GenerativeModel<ImageTextGenerateOptions> {
         );
     }
   }
+}
+
+/** Also null is nothing. */
+function isGiven(value: unknown): boolean {
+  return (value ?? undefined) !== undefined;
 }
 
 function countOf(types: readonly number[], type: number): number {

@@ -160,6 +160,8 @@ describe.each(MODELS)('$name', ({ name, source, accepted }) => {
     [[['1', '6', '4']], /imageGridThw\[0\]/],
     [[[1n, 6n, 4n]], /imageGridThw\[0\]/],
     ['164', /imageGridThw is "164"; expected a list of grids/],
+    [0, /imageGridThw is 0; expected a list of grids/],
+    [null, /pixelValues and imageGridThw come together/],
   ])('refuses the grids %o by name', async (imageGridThw, message) => {
     const inputs = await inputsOf(golden.prompts[0] as VisionPrompt);
     const call = model.forward({ ...inputs, imageGridThw: imageGridThw as never });

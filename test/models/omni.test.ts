@@ -229,8 +229,12 @@ describe('qwen3_omni_moe', () => {
     const { videoSecondPerGrid: _, ...untimed } = thirds;
     await expect(model.forward(untimed)).rejects.toThrow(/videoSecondPerGrid does not say how many seconds/);
     await expect(model.forward({ ...thirds, videoSecondPerGrid: [1, 2] })).rejects.toThrow(
-      /videoSecondPerGrid is \[1,2\], for 1 videos; expected a number for each/,
+      /videoSecondPerGrid is \[1,2\], for 1 videos; expected a number above 0 for each/,
     );
+    for (const steps of [[1n], [Number.NaN], ['1'], 1, [0]])
+      await expect(model.forward({ ...thirds, videoSecondPerGrid: steps as never })).rejects.toThrow(
+        /videoSecondPerGrid is .*, for 1 videos; expected a number above 0 for each/,
+      );
     const mmTokenTypeIds = thirds.mmTokenTypeIds.map((row) => row.map((type) => type || 7));
     await expect(model.forward({ ...thirds, mmTokenTypeIds, videoSecondPerGrid: [1] })).rejects.toThrow(
       /mmTokenTypeIds: row 0, position 0 is 7; expected 0 \(text\), 1 \(image\)/,
@@ -255,7 +259,29 @@ describe('qwen3_omni_moe', () => {
       /43 audio placeholders, but inputFeatures stand for 0/,
     );
     const inputs = await heardInputs(heardPrompt, processor);
-    await expect(model.forward({ ...inputs, featureAttentionMask: [[1]] })).rejects.toThrow(InputError);
+    const frames = inputs.featureAttentionMask?.[0]?.length as number;
+    for (const [mask, message] of [
+      [[[1]], `row 0 has 1 entries, of which 1 are 1 before the first 0; expected ${frames}`],
+      [[[0, ...Array<number>(frames - 1).fill(1)]], 'of which 0 are 1 before the first 0'],
+      [[[1, 0, ...Array<number>(frames - 2).fill(1)]], 'of which 1 are 1 before the first 0'],
+      [[[2]], 'featureAttentionMask: row 0, position 0 is 2; expected 0 or 1'],
+      [7, 'featureAttentionMask is 7; expected a list of rows'],
+      [[[1], [1]], 'and featureAttentionMask 2 rows; expected a Float32Array of [sounds, 16, frames]'],
+    ] as const) {
+      const call = model.forward({ ...inputs, featureAttentionMask: mask as never });
+      await expect(call).rejects.toThrow(InputError);
+      await expect(call).rejects.toThrow(message);
+    }
+    const { data, dims } = inputs.inputFeatures as { data: Float32Array; dims: readonly number[] };
+    for (const inputFeatures of [
+      { data: data.subarray(1), dims },
+      { data, dims: [1, 16, 1n] },
+      { data: [1], dims },
+      7,
+    ])
+      await expect(model.forward({ ...inputs, inputFeatures: inputFeatures as never })).rejects.toThrow(
+        /inputFeatures has .* values for .*; expected a Float32Array of \[sounds, 16, frames\]/,
+      );
     const bare: ImageTextForwardInputs = { ...inputs };
     delete bare.featureAttentionMask;
     await expect(model.forward(bare)).rejects.toThrow(/come together/);
