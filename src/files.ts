@@ -50,10 +50,15 @@ const CAUSES: Readonly<Record<string, string>> = {
   ENFILE: 'this machine has too many files open (ENFILE)',
 };
 
+/** Why a file or folder cannot be read, by what the system says. */
+export function whyUnreadable(error: unknown): string {
+  const { code = '', message } = error as NodeJS.ErrnoException;
+  return CAUSES[code] ?? (code || message);
+}
+
 /** The error for a file or folder that the system does not let us read. */
 export function unreadable(path: string, error: unknown): HubError {
-  const { code = '', message } = error as NodeJS.ErrnoException;
-  return new HubError(`${path} cannot be read: ${CAUSES[code] ?? (code || message)}`, { cause: error });
+  return new HubError(`${path} cannot be read: ${whyUnreadable(error)}`, { cause: error });
 }
 
 /**

@@ -33,6 +33,7 @@ const TYPESCRIPT: Record<string, readonly string[]> = {
     'doctor',
     'fit',
     'hub',
+    'media',
     'model',
     'models',
     'net',

@@ -9,7 +9,12 @@ import { REASONING_STYLES, type ReasoningStyle, ReplyPrinter } from './chat/repl
 import { type Io, UsageError } from './io.ts';
 import { loadModel, type ModelFlags } from './load-model.ts';
 import { addComputeOptions, examples, experts, requireDevice } from './options.ts';
-import { addSamplingOptions, generationOptions, type SamplingFlags } from './sampling-options.ts';
+import {
+  addSamplingOptions,
+  generationOptions,
+  type SamplingFlags,
+  unusedSampling,
+} from './sampling-options.ts';
 
 interface Flags extends ModelFlags, SamplingFlags {
   model?: string;
@@ -56,6 +61,8 @@ async function chat(flags: Flags, io: Io): Promise<void> {
   try {
     const { system, think: thinks } = flags;
     const options = generationOptions(flags);
+    const unused = unusedSampling(flags, model.generationDefaults);
+    if (unused !== undefined) stderr.write(`warning: ${unused}\n`);
     const most = options.maxNewTokens ?? model.generationDefaults.maxNewTokens;
     const limit = most === undefined ? { maxLength: model.contextLength } : {};
     const state: ChatState = {

@@ -44,7 +44,12 @@ import {
   type PromptFlags,
   readPrompt,
 } from './prompt.ts';
-import { addSamplingOptions, generationOptions, type SamplingFlags } from './sampling-options.ts';
+import {
+  addSamplingOptions,
+  generationOptions,
+  type SamplingFlags,
+  unusedSampling,
+} from './sampling-options.ts';
 import { describeStats, type Picture } from './stats.ts';
 import { Warnings } from './warnings.ts';
 
@@ -118,6 +123,8 @@ async function generate(flags: Flags, io: Io): Promise<void> {
     const streamer = chooseStreamer(flags, batch, loaded, io);
     const { negativePrompt, ...sampling } = generationOptions(flags);
     const { generationDefaults: defaults } = loaded.model;
+    const unused = unusedSampling(flags, defaults);
+    if (unused !== undefined) warnings.warn(unused);
     const negativePromptIds =
       negativePrompt === undefined ? undefined : encodeNegative(negativePrompt, prompt, loaded.tokenizer);
     const options = {

@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { addAbortSignal, type Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { InputError } from '../errors.ts';
+import { whyUnreadable } from '../files.ts';
 import type { ChatMessage, Processor, ProcessorOutput, Tokenizer } from '../index.ts';
 import { type Io, UsageError } from './io.ts';
 
@@ -77,8 +78,8 @@ function checkPrompt(flags: PromptFlags): void {
 
 async function promptOfFile(file: string | undefined): Promise<string | undefined> {
   if (file === undefined) return undefined;
-  const content = await readFile(file, 'utf8').catch((error: Error) => {
-    throw new InputError(`--prompt-file ${file} cannot be read: ${error.message}`, { cause: error });
+  const content = await readFile(file, 'utf8').catch((error: unknown) => {
+    throw new InputError(`--prompt-file ${file} cannot be read: ${whyUnreadable(error)}`, { cause: error });
   });
   const prompt = content.replace(/\r?\n$/, '');
   if (prompt === '') throw new InputError(`--prompt-file ${file} is empty; put some text into it`);

@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import type { GenerateOptions } from '../index.ts';
 import { UsageError } from './io.ts';
 import { decimal, given, integer, strings } from './options.ts';
 
@@ -60,4 +61,20 @@ export function generationOptions(flags: SamplingFlags) {
     ...(!greedy && temperature !== undefined && { doSample: true }),
     ...(flags.ignoreEos && { eosTokenId: [] }),
   };
+}
+
+/** What to warn of where flags say how tokens are drawn, and the model draws none. */
+export function unusedSampling(
+  flags: SamplingFlags,
+  { doSample }: Pick<GenerateOptions, 'doSample'>,
+): string | undefined {
+  const { temperature, topK, topP, minP } = flags;
+  const draws = temperature === undefined ? doSample : temperature > 0;
+  const names = Object.keys(given({ '--top-k': topK, '--top-p': topP, '--min-p': minP }));
+  if (draws || names.length === 0) return undefined;
+  const why =
+    temperature === undefined
+      ? "the model's generation_config.json asks for no sampling; add --temperature, such as 0.7"
+      : '--temperature 0 asks for no sampling; give another temperature';
+  return `${names.join(' and ')} ${names.length > 1 ? 'have' : 'has'} no effect: ${why}`;
 }

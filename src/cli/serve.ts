@@ -41,6 +41,7 @@ interface Flags extends ModelFlags {
   maxWaiting?: number;
   maxTokens?: number;
   maxTime?: number;
+  sendTimeout?: number;
   drain: number;
   page: boolean;
   allowPictures?: string[];
@@ -68,6 +69,11 @@ export function addServeCommand(program: Command, io: Io): void {
     .option('--max-waiting <n>', 'requests that may wait (default: 64)', integer(0))
     .option('--max-tokens <n>', 'most new tokens of an answer', integer(1))
     .option('--max-time <seconds>', 'most time of an answer', decimal({ above: 0 }))
+    .option(
+      '--send-timeout <seconds>',
+      'time that a stream waits for its reader before it gives up its turn (default: 60)',
+      decimal({ least: 0.001 }),
+    )
     .option(
       '--models-memory <size>',
       'load models when they are asked for, so many that they take at most this, such as 60GB',
@@ -131,6 +137,7 @@ async function serve(flags: Flags, io: Io): Promise<void> {
         maxWaiting: flags.maxWaiting,
         maxTokens: flags.maxTokens,
         maxTime: flags.maxTime,
+        sendTimeout: flags.sendTimeout === undefined ? undefined : Math.round(flags.sendTimeout * 1000),
         page: flags.page,
         vllmMetrics: flags.vllmMetrics,
         maxModelBytes: flags.modelsMemory,

@@ -1,6 +1,7 @@
 import { readFile, stat } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { InputError, show } from '../errors.ts';
+import { whyUnreadable } from '../files.ts';
 import { downloadImage } from './download-image.ts';
 import type { ImageLimits } from './types.ts';
 
@@ -66,10 +67,7 @@ async function readFromDisk(path: string, source: string, limits: ByteLimits): P
     return await readFile(path);
   } catch (error) {
     if (error instanceof InputError) throw error;
-    const { code, message } = error as NodeJS.ErrnoException;
-    throw new InputError(`${source}: ${code === 'ENOENT' ? 'there is no such file' : message}`, {
-      cause: error,
-    });
+    throw new InputError(`${source}: ${whyUnreadable(error)}`, { cause: error });
   }
 }
 

@@ -86,7 +86,15 @@ describe('switchyard chat, piped', () => {
     ['/stats', 'there is no answer yet'],
     ['/experts gruoped_mm', 'Unknown experts implementation "gruoped_mm"'],
     ['/image a.png', 'is a text model and sees no pictures'],
-    ['/load nowhere.json', '/load nowhere.json: ENOENT'],
+    ['/load nowhere.json', '/load nowhere.json cannot be read: there is no such file (ENOENT)'],
+    ['/load .', '/load . cannot be read: it is a folder (EISDIR)'],
+    ['/load package.json/x', 'cannot be read: a part of its path is no folder (ENOTDIR)'],
+    ['/load README.md', '/load README.md holds no JSON, as /save writes it'],
+    [
+      '/save nowhere/said.json',
+      '/save nowhere/said.json cannot be written: there is no such folder (ENOENT)',
+    ],
+    ['/save .', '/save . cannot be written: it is '],
     ['/think maybe', '/think takes on or off, not "maybe"'],
   ])('ends at %s, which a script must not pass by', async (line, message) => {
     const { exitCode, stdout, stderr } = await chat([line, 'Hi.']);
@@ -102,6 +110,20 @@ describe('switchyard chat, piped', () => {
     expect(readFileSync(file, 'utf8')).toBe('precious');
     const other = join(folder, 'other.json');
     expect((await chat(['Hi.', `/save ${other}`, `/save ${other}`])).exitCode).toBe(0);
+  });
+
+  test('takes no file for a picture that is none, before anything is asked about it', async () => {
+    const model = goldenModel('qwen3_vl_moe_e');
+    for (const [file, why] of [
+      ['README.md', 'is no picture of a format that is read'],
+      ['nowhere.png', 'there is no such file'],
+      ['src', 'is not a file'],
+    ] as const) {
+      const { exitCode, stdout, stderr } = await chat([`/image ${file}`, 'Hi.'], '--model', model);
+      expect([exitCode > 0, stdout]).toEqual([true, '']);
+      expect(stderr).toMatch(new RegExp(`/image \\(.*${file}\\)`));
+      expect(stderr).toContain(why);
+    }
   });
 
   test('shows pictures to a model that sees', async () => {

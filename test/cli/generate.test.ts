@@ -5,7 +5,7 @@ import { PassThrough, Readable } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { Stop } from '../../src/cli/io.ts';
 import { runCommandLine } from '../../src/cli/program.ts';
-import { generationOptions } from '../../src/cli/sampling-options.ts';
+import { generationOptions, unusedSampling } from '../../src/cli/sampling-options.ts';
 import { AutoModelForImageTextToText, AutoProcessor, CausalLM } from '../../src/index.ts';
 import { DEMO_FOLDER, type GoldenModel, goldenModel, readJson } from '../helpers/goldens.ts';
 import { wav } from '../media/wav.ts';
@@ -290,6 +290,30 @@ describe('generation options', () => {
       seed: 0,
       repetitionPenalty: 1.1,
     });
+  });
+
+  test.each([
+    [{ topK: 5 }, { doSample: false }, /^--top-k has no effect: .*generation_config.*add --temperature/],
+    [{ topK: 0, topP: 0.5, minP: 0.1 }, {}, /^--top-k and --top-p and --min-p have no effect/],
+    [{ topP: 0.5, temperature: 0 }, { doSample: true }, /^--top-p has no effect: --temperature 0 asks/],
+    [{ topP: 0.5, temperature: 1 }, { doSample: false }, undefined],
+    [{ topP: 0.5 }, { doSample: true }, undefined],
+    [{ seed: 5, temperature: 0 }, {}, undefined],
+  ] as const)('%j of a model that says %j: without effect or not', (flags, defaults, warning) => {
+    const said = unusedSampling(flags, defaults);
+    if (warning) expect(said).toMatch(warning);
+    else expect(said).toBeUndefined();
+  });
+
+  test('tell of those without effect, whatever command they are of', async () => {
+    const flags = ['--temperature', '0', '--top-k', '3', '-n', '2'];
+    const { stderr } = await run(['generate', '-p', 'Once', ...flags]);
+    expect(stderr).toContain('warning: --top-k has no effect: --temperature 0 asks for no sampling');
+    const chat = await run(['chat', ...flags], { stdin: 'Hi\n' });
+    expect([chat.exitCode, chat.stderr]).toEqual([
+      0,
+      expect.stringContaining('warning: --top-k has no effect'),
+    ]);
   });
 
   test('without end tokens on --ignore-eos', () => {

@@ -1,9 +1,9 @@
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { type AddressInfo, connect } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { PassThrough, Readable } from 'node:stream';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { runCommandLine } from '../../src/cli/program.ts';
 import { meanwhile } from '../helpers/meanwhile.ts';
 import { run } from './capture.ts';
@@ -96,6 +96,28 @@ describe('switchyard serve', () => {
     for (const { stop } of [open, ...others]) stop.abort();
     for (const { exit } of [open, ...others]) await exit;
     for (const { said } of others) expect(said()).not.toContain('warning');
+  });
+
+  it('waits for a reader as long as it is told to, and then has the next request answered', async () => {
+    const { url, exit, stop } = await start('--max-running', '1', '--send-timeout', '0.001');
+    // More than a connection holds unread; the tokens that would end an answer are barred.
+    const large = { n: 8, max_tokens: 900, logprobs: true, top_logprobs: 20 };
+    const body = JSON.stringify({
+      ...{ messages: [{ role: 'user', content: 'Hi' }], stream: true, ...large },
+      logit_bias: { 3071: -100, 3069: -100 },
+    });
+    const said = vi.spyOn(console, 'error').mockReturnValue();
+    const socket = connect(Number(new URL(url).port), '127.0.0.1').on('error', () => {});
+    socket.write(
+      `POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
+    );
+    await once(socket, 'readable');
+    expect((await ask(url, 'demo', 2)).status).toBe(200);
+    socket.destroy();
+    stop.abort();
+    await exit;
+    said.mockRestore();
+    expect((await run(['serve', '--send-timeout', '0'])).exitCode).toBe(2);
   });
 
   it('refuses origins that no page can have', async () => {

@@ -1,7 +1,7 @@
-import { access, readFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { CommanderError } from 'commander';
 import { didYouMean } from '../../errors.ts';
-import { whyUnwritable, writeWholeFile } from '../../files.ts';
+import { whyUnreadable, whyUnwritable, writeWholeFile } from '../../files.ts';
 import { expand } from '../../hub/environment.ts';
 import {
   type CausalLM,
@@ -10,6 +10,7 @@ import {
   ImageTextToText,
   type ResponseDelta,
 } from '../../index.ts';
+import { loadImage } from '../../media/load-image.ts';
 import { UsageError } from '../io.ts';
 import { experts } from '../options.ts';
 import { describeStats } from '../stats.ts';
@@ -138,12 +139,9 @@ function setSystem({ conversation, note }: ChatState, text: string): void {
 async function addPicture({ model, conversation, note }: ChatState, name: string): Promise<void> {
   if (!(model instanceof ImageTextToText))
     throw new UsageError(`${model.nameOrPath} is a text model and sees no pictures`);
-  const isAddress = /^https?:\/\//.test(name);
-  const picture = isAddress ? name : expand(name);
-  if (!isAddress)
-    await access(picture).catch((error: Error) => {
-      throw new UsageError(`/image ${name} cannot be read: ${error.message}`, { cause: error });
-    });
+  const picture = /^https?:\/\//.test(name) ? name : expand(name);
+  // What is none would spoil the message that it goes with.
+  await loadImage(picture, {}, '/image');
   conversation.pictures.push(picture);
   note(`${conversation.pictures.length} for the next message`);
 }
@@ -194,11 +192,16 @@ async function save({ conversation, saved, note }: ChatState, name: string): Pro
 }
 
 async function load({ conversation, note }: ChatState, name: string): Promise<void> {
+  const text = await readFile(expand(name), 'utf8').catch((error: unknown) => {
+    throw new UsageError(`/load ${name} cannot be read: ${whyUnreadable(error)}`, { cause: error });
+  });
   let messages: unknown;
   try {
-    messages = JSON.parse(await readFile(expand(name), 'utf8'));
+    messages = JSON.parse(text);
   } catch (error) {
-    throw new UsageError(`/load ${name}: ${(error as Error).message}`, { cause: error });
+    throw new UsageError(`/load ${name} holds no JSON, as /save writes it: ${(error as Error).message}`, {
+      cause: error,
+    });
   }
   await conversation.restart(messages as readonly ChatMessage[]);
   note(`${conversation.messages.length} messages read from ${name}`);
