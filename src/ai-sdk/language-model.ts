@@ -54,7 +54,7 @@ class SwitchyardLanguageModel implements LanguageModelV3 {
     const { events, warnings } = this.#answer(options);
     const { blocks, end } = await wholeBlocks(events).catch(asAborted(options.abortSignal));
     return {
-      content: contentOf(blocks, end),
+      content: contentOf(blocks),
       ...endingOf(end),
       response: this.#response(),
       warnings,

@@ -15,17 +15,13 @@ import { PROVIDER } from './request.ts';
 type Ending = Pick<LanguageModelV3GenerateResult, 'finishReason' | 'usage' | 'providerMetadata'>;
 
 /** What an answer consists of. */
-export function contentOf(blocks: readonly AnswerBlock[], { finish }: AnswerEnd): LanguageModelV3Content[] {
+export function contentOf(blocks: readonly AnswerBlock[]): LanguageModelV3Content[] {
   return blocks.flatMap((block): LanguageModelV3Content[] => {
     if (block.kind === 'text') return [{ type: 'text', text: block.text }];
     if (block.kind === 'reasoning') return [{ type: 'reasoning', text: block.text }];
-    return isCut(block, blocks.length, finish) ? [] : [callOf(block, newId())];
+    // A call that the limit has cut off is none to be made.
+    return block.isCut ? [] : [callOf(block, newId())];
   });
-}
-
-/** A call that the limit has cut off is none to be made. */
-function isCut({ index }: AnswerBlock, count: number, finish: AnswerEnd['finish']): boolean {
-  return finish === 'length' && index === count - 1;
 }
 
 function callOf({ name, text }: AnswerBlock, id: string): LanguageModelV3ToolCall {
@@ -36,19 +32,15 @@ function newId(): string {
   return `call_${randomUUID()}`;
 }
 
-/** The parts of a stream. A call is one once it is known that no limit has cut it. */
+/** The parts of a stream. A call is one once it is whole. */
 export async function* partsOf(
   events: AsyncIterable<BlockEvent>,
 ): AsyncGenerator<LanguageModelV3StreamPart, void, undefined> {
   let id = '';
-  let ended: LanguageModelV3ToolCall | undefined;
   for await (const event of events) {
     if (event.type === 'end') {
-      if (ended && event.end.finish !== 'length') yield ended;
       yield { type: 'finish', ...endingOf(event.end) };
     } else if (event.type === 'open') {
-      if (ended) yield ended;
-      ended = undefined;
       const { kind, name } = event.block;
       id = kind === 'call' ? newId() : String(event.block.index);
       yield kind === 'call'
@@ -58,7 +50,7 @@ export async function* partsOf(
       yield { type: `${NAMES[event.block.kind]}-delta`, id, delta: event.text };
     } else if (event.type === 'close') {
       yield { type: `${NAMES[event.block.kind]}-end`, id };
-      if (event.block.kind === 'call') ended = callOf(event.block, id);
+      if (event.block.kind === 'call' && !event.block.isCut) yield callOf(event.block, id);
     }
   }
 }

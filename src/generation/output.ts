@@ -5,6 +5,11 @@ import type { RowRouting } from './types.ts';
 /** Why a row ended: an end token, the token limit or the context, a stop string, criterion or constraint, or `maxTime`. */
 export type FinishReason = 'eos' | 'length' | 'stop' | 'time';
 
+/** Whether a limit has ended a sequence that would have gone on. */
+export function isCutOff(reason: FinishReason | undefined): boolean {
+  return reason === 'length' || reason === 'time';
+}
+
 export interface GenerateStats {
   /** Tokens of all prompts, without padding. */
   promptTokens: number;

@@ -1,6 +1,6 @@
 import { expected, InputError, show } from '../errors.ts';
 import { GenerationStream, SinkStreamer } from '../generation/generation-stream.ts';
-import type { GenerateOutput } from '../generation/output.ts';
+import { type GenerateOutput, isCutOff } from '../generation/output.ts';
 import { checkGenerateOptions } from '../generation/plan.ts';
 import { noMore } from '../options.ts';
 import { type ChatMessage, checkMessages } from '../tokenizer/conversation.ts';
@@ -186,7 +186,8 @@ export class ChatStream implements AsyncIterable<string> {
   async *deltas(): AsyncGenerator<ResponseDelta, void, undefined> {
     const parser = await this.#parser();
     for await (const text of this.#stream) yield* parser.push(text);
-    yield* parser.end();
+    const { finishReasons } = await this.#stream.output;
+    yield* parser.end(isCutOff(finishReasons[0]));
     await this.reply;
   }
 
@@ -197,7 +198,7 @@ export class ChatStream implements AsyncIterable<string> {
 
 function replyOf(parser: ResponseParser, output: GenerateOutput): ChatReply {
   parser.push(output.text?.[0] ?? '');
-  parser.end();
+  parser.end(isCutOff(output.finishReasons[0]));
   const { message } = parser;
   return {
     text: message.content,

@@ -1,4 +1,5 @@
-import type { AnswerEnd, AnswerEvent } from './answer.ts';
+import type { TokenLogprobs } from '../index.ts';
+import type { AnswerEnd, AnswerEvent, Scored } from './answer.ts';
 
 /** A stretch of an answer of one kind. */
 export interface AnswerBlock {
@@ -9,6 +10,10 @@ export interface AnswerBlock {
   readonly name: string;
   /** All of it so far; of a call its arguments. */
   text: string;
+  /** Of text: its tokens so far, where they were asked for. */
+  readonly logprobs: TokenLogprobs[];
+  /** Whether a limit has cut it off; known once it is closed. */
+  isCut: boolean;
 }
 
 /** An answer as a row of blocks, of which one is open at a time. */
@@ -16,7 +21,7 @@ export type BlockEvent =
   | { readonly type: 'start'; readonly promptTokens: number }
   | { readonly type: 'open'; readonly block: AnswerBlock }
   | { readonly type: 'close'; readonly block: AnswerBlock }
-  | { readonly type: 'delta'; readonly block: AnswerBlock; readonly text: string }
+  | ({ readonly type: 'delta'; readonly block: AnswerBlock; readonly text: string } & Scored)
   | { readonly type: 'end'; readonly end: AnswerEnd };
 
 /** Tells an answer block by block, as the APIs do that answer with a list of parts. */
@@ -33,6 +38,7 @@ export async function* inBlocks(
     const kind = kindOf(event);
     // A call opens a block of its own, even behind another.
     if (open && (open.kind !== kind || event.type === 'tool_call')) {
+      open.isCut = event.type === 'end' && event.finish === 'length' && !isWholeCall(open);
       yield { type: 'close', block: open };
       open = undefined;
     }
@@ -46,13 +52,41 @@ export async function* inBlocks(
         index: count++,
         name: event.type === 'tool_call' ? event.name : '',
         text: '',
+        logprobs: [],
+        isCut: false,
       };
       yield { type: 'open', block: open };
     }
     if (event.type === 'tool_call') continue;
     open.text += event.text;
-    yield { type: 'delta', block: open, text: event.text };
+    const logprobs = event.type === 'content' ? tokensOf(event) : undefined;
+    open.logprobs.push(...(logprobs ?? []));
+    yield { type: 'delta', block: open, text: event.text, logprobs };
   }
+}
+
+/** Whether all arguments of a call have come, whatever its end. */
+function isWholeCall({ kind, text }: AnswerBlock): boolean {
+  if (kind !== 'call') return false;
+  try {
+    JSON.parse(text);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Of the tokens that have come with a text, those that it consists of: others beside them were tags, or the end of a turn. */
+function tokensOf({ text, logprobs }: { readonly text: string } & Scored): Scored['logprobs'] {
+  if (!logprobs) return undefined;
+  const bytes = logprobs.map((token) => Buffer.from(token.bytes ?? []));
+  const holds = (from: number, to: number) => Buffer.concat(bytes.slice(from, to)).includes(text);
+  let [from, to] = [0, bytes.length];
+  // Of bytes that are no text nothing is left out.
+  if (!holds(from, to)) return logprobs;
+  while (from < to && holds(from, to - 1)) to--;
+  while (from < to && holds(from + 1, to)) from++;
+  return logprobs.slice(from, to);
 }
 
 function kindOf({ type }: AnswerEvent): AnswerBlock['kind'] | undefined {

@@ -145,12 +145,12 @@ class AnswerReader implements Streamer {
   end(): void {}
 
   finish(output: GenerateOutput): void {
-    this.#read(this.#detokenizer.flush());
-    for (const delta of this.#parser?.end() ?? []) this.#tell(delta);
-    if (!this.hasStopped) this.#say(this.#stop.flush());
-    const parsed = this.#parser?.message ?? { role: 'assistant', content: '' };
     const [reason] = output.finishReasons;
     const isCut = reason === 'length' || reason === 'time';
+    this.#read(this.#detokenizer.flush());
+    for (const delta of this.#parser?.end(isCut) ?? []) this.#tell(delta);
+    if (!this.hasStopped) this.#say(this.#stop.flush());
+    const parsed = this.#parser?.message ?? { role: 'assistant', content: '' };
     this.events.push({
       type: 'end',
       // A call that the limit has cut is no call to be made.

@@ -2,8 +2,12 @@ import type { ChatMessage } from '../index.ts';
 import { badField } from './api-error.ts';
 import { mayFetch } from './fetch-pictures.ts';
 
+/** Of a message that a client has sent in another form: where its content stands there. */
+export const AT = Symbol('the path of the content');
+
 /** A message as clients send it. */
 export interface ClientMessage {
+  readonly [AT]?: string;
   readonly role: string;
   readonly content?: unknown;
   readonly tool_calls?:
@@ -31,7 +35,7 @@ export function conversationOf(
   const system: (string | Part[])[] = [];
   const others: ChatMessage[] = [];
   for (const [i, message] of messages.entries()) {
-    const content = contentOf(message.content, `messages.${i}.content`, pictureHosts);
+    const content = contentOf(message.content, message[AT] ?? `messages.${i}.content`, pictureHosts);
     if (message.role === 'system' || message.role === 'developer') {
       system.push(content);
       continue;
@@ -98,7 +102,12 @@ function argumentsOf(given: unknown): unknown {
 function contentOf(content: unknown, path: string, hosts: readonly string[]): string | Part[] {
   if (content === undefined || content === null) return '';
   if (typeof content === 'string') return content;
-  return (content as Part[]).map((part, i) => partOf(part, `${path}.${i}`, hosts));
+  if (!Array.isArray(content)) throw badField(path, 'expected a text or a list of parts');
+  return content.map((part: unknown, i) => {
+    if (typeof part !== 'object' || part === null)
+      throw badField(`${path}.${i}`, 'expected a part, such as { type: "text", text }');
+    return partOf(part as Part, `${path}.${i}`, hosts);
+  });
 }
 
 function partOf(part: Part, path: string, hosts: readonly string[]): Part {

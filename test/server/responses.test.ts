@@ -100,6 +100,37 @@ describe('/v1/responses, asked by the openai client', () => {
     expect(schema.safeParse(parsed).success).toBe(true);
   });
 
+  it('tells how likely the tokens of its text were, whole and streamed alike', async () => {
+    const scored = { ...asked, include: ['message.output_text.logprobs' as const], top_logprobs: 2 };
+    const [item] = (await client.responses.create(scored)).output;
+    const part = item?.type === 'message' ? item.content[0] : undefined;
+    if (part?.type !== 'output_text') throw new Error('no text');
+    const { logprobs = [], text } = part;
+    expect(logprobs.map(({ token }) => token).join('')).toContain(text);
+    expect(logprobs.every(({ top_logprobs: top }) => top.length === 2)).toBe(true);
+    const inputIds = serving.tokenizer.applyChatTemplate([{ role: 'user', content: asked.input }], {
+      addGenerationPrompt: true,
+    }).inputIds;
+    const { logprobs: own } = await serving.model.generate({
+      ...{ inputIds, tokenizer: serving.tokenizer, maxNewTokens: 12, doSample: false, logprobs: 2 },
+    });
+    const first = own?.[0]?.findIndex(({ text }) => text === logprobs[0]?.token) ?? -1;
+    expect(logprobs.map(({ logprob }) => logprob)).toEqual(
+      own?.[0]?.slice(first, first + logprobs.length).map(({ logprob }) => logprob),
+    );
+    const pieces: string[] = [];
+    const stream = client.responses.stream(scored);
+    stream.on('response.output_text.delta', ({ logprobs }) =>
+      pieces.push(...logprobs.map(({ token }) => token)),
+    );
+    const [streamed] = (await stream.finalResponse()).output;
+    expect(streamed).toMatchObject({ content: [{ text, logprobs }] });
+    expect(pieces).toEqual(logprobs.map(({ token }) => token));
+    await expect(client.responses.create({ ...asked, top_logprobs: 2 })).rejects.toThrow(
+      '400 top_logprobs: needs include: ["message.output_text.logprobs"]',
+    );
+  });
+
   it('answers an empty input, and keeps nothing', async () => {
     expect((await client.responses.create({ ...asked, input: [] })).object).toBe('response');
     await expect(client.responses.create({ ...asked, previous_response_id: 'resp_1' })).rejects.toThrow(

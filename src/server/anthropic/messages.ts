@@ -3,6 +3,7 @@ import type { AnswerEnd } from '../answer.ts';
 import { type AnswerBlock, inBlocks, wholeBlocks } from '../answer-blocks.ts';
 import type { AnswerEvents } from '../api.ts';
 import type { ServerEvent } from '../event-stream.ts';
+import { wholeMembers } from './whole-members.ts';
 
 function newMessage(model: string) {
   return { id: newId('msg'), type: 'message', role: 'assistant', model };
@@ -48,13 +49,15 @@ function opened({ kind, name }: AnswerBlock) {
   }
 }
 
-function filled({ kind, text }: AnswerBlock) {
-  if (kind === 'call') return { input: inputOf(text) };
+function filled(block: AnswerBlock) {
+  const { kind, text } = block;
+  if (kind === 'call') return { input: inputOf(block) };
   return kind === 'text' ? { text } : { thinking: text };
 }
 
-/** The API has no place for arguments that are no object. */
-function inputOf(text: string): unknown {
+/** Of a call that was cut off what is whole, as clients make it of a stream. The API has no place for arguments that are no object. */
+function inputOf({ text, isCut }: AnswerBlock): unknown {
+  if (isCut) return wholeMembers(text);
   try {
     return JSON.parse(text);
   } catch {

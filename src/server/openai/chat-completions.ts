@@ -80,15 +80,17 @@ export function usageOf(ends: readonly AnswerEnd[]) {
 
 function logprobsOf(logprobs: readonly TokenLogprobs[] | undefined) {
   if (!logprobs) return null;
+  return { content: logprobs.map(describeToken), refusal: null };
+}
+
+/** A token with the likeliest ones at its place, as OpenAI's APIs tell of it. */
+export function describeToken({ top, ...token }: TokenLogprobs) {
   const describe = ({ text, logprob, bytes }: Omit<TokenLogprobs, 'top'>) => ({
     token: text ?? '',
     logprob,
     bytes: bytes ?? null,
   });
-  return {
-    content: logprobs.map(({ top, ...token }) => ({ ...describe(token), top_logprobs: top.map(describe) })),
-    refusal: null,
-  };
+  return { ...describe(token), top_logprobs: top.map(describe) };
 }
 
 /** The events of a request that streams: the role at once, then what comes, the reason for the end, the usage where it was asked for. */

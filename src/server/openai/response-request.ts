@@ -1,12 +1,12 @@
 import type { AnswerOptions } from '../../index.ts';
 import type { AnswerRequest } from '../answer-request.ts';
 import { badField } from '../api-error.ts';
-import { type ClientMessage, conversationOf, templateArguments } from '../conversation.ts';
+import { AT, type ClientMessage, conversationOf, templateArguments } from '../conversation.ts';
+import { refuseForeign } from '../foreign-fields.ts';
 import type { Settings } from '../options.ts';
-import { refuseTokenDetails } from '../request.ts';
 import { defined, type ModelLimits, samplingOptions, stopsOf } from '../sampling.ts';
 import { thinking } from './chat-request.ts';
-import type { ResponseItem, ResponseRequest } from './response-fields.ts';
+import { FOREIGN, LOGPROBS, type ResponseItem, type ResponseRequest } from './response-fields.ts';
 
 /**
  * What a request of `/v1/responses` asks of a model. The server keeps nothing: what has been said comes with each request.
@@ -26,7 +26,7 @@ export function responseAnswer(
     throw badField('conversation', 'is not taken: this server keeps no conversations; send the whole input');
   if (body.background)
     throw badField('background', 'is not taken: responses are made while the request lasts');
-  refuseTokenDetails(body);
+  refuseForeign(body, FOREIGN);
   const tools = toolsOf(body);
   return {
     prompt: {
@@ -46,6 +46,7 @@ export function responseAnswer(
         responseFormat: formatOf(body),
         toolChoice: tools && choiceOf(body.tool_choice),
         parallelToolCalls: body.parallel_tool_calls,
+        logprobs: logprobsOf(body),
       }),
     },
   };
@@ -57,6 +58,13 @@ function toolsOf({ tools }: ResponseRequest) {
     ?.filter(({ type }) => type === 'function')
     .map(({ type, ...rest }) => ({ type, function: rest }));
   return functions && functions.length > 0 ? functions : undefined;
+}
+
+/** How many of the likeliest tokens to tell of at each place, if any. */
+function logprobsOf({ include, top_logprobs: top = 0 }: ResponseRequest): number | undefined {
+  if (include?.includes(LOGPROBS)) return top;
+  if (top > 0) throw badField('top_logprobs', `needs include: ["${LOGPROBS}"]`);
+  return undefined;
 }
 
 function choiceOf(choice: ResponseRequest['tool_choice']): AnswerOptions['toolChoice'] {
@@ -87,7 +95,8 @@ function formatOf({ text }: ResponseRequest): AnswerOptions['responseFormat'] {
 function messagesOf({ input, instructions }: ResponseRequest): ClientMessage[] {
   const first = instructions === undefined ? [] : [{ role: 'system', content: instructions }];
   // Clients look whether a server is there with an empty input.
-  const items = typeof input === 'string' ? [{ type: 'message', role: 'user', content: input }] : input;
+  const items =
+    typeof input === 'string' ? [{ type: 'message', role: 'user' as const, content: input }] : input;
   const messages = joined(items.flatMap((item, i) => messageOf(item, `input.${i}`)));
   return [...first, ...(messages.length > 0 ? messages : [{ role: 'user', content: '' }])];
 }
@@ -96,7 +105,7 @@ function messageOf(item: ResponseItem, path: string): ClientMessage[] {
   switch (item.type ?? 'message') {
     case 'message':
       if (item.role === undefined) throw badField(`${path}.role`, 'is missing');
-      return [{ role: item.role, content: item.content }];
+      return [{ role: item.role, content: item.content, [AT]: `${path}.content` }];
     case 'function_call':
       return [
         {
@@ -107,7 +116,9 @@ function messageOf(item: ResponseItem, path: string): ClientMessage[] {
         },
       ];
     case 'function_call_output':
-      return [{ role: 'tool', tool_call_id: item.call_id, content: outputOf(item.output) }];
+      return [
+        { role: 'tool', tool_call_id: item.call_id, content: outputOf(item.output), [AT]: `${path}.output` },
+      ];
     case 'reasoning':
       return [{ role: 'assistant', reasoning_content: reasoningOf(item) }];
     default:
@@ -140,6 +151,7 @@ function joined(messages: readonly ClientMessage[]): ClientMessage[] {
         ...last,
         ...message,
         content: message.content ?? last.content,
+        [AT]: (message.content === undefined ? last : message)[AT] as string,
         tool_calls: [...(last.tool_calls ?? []), ...(message.tool_calls ?? [])],
       };
   }

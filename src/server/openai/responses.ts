@@ -4,7 +4,7 @@ import { type AnswerBlock, inBlocks, wholeBlocks } from '../answer-blocks.ts';
 import type { AnswerEvents } from '../api.ts';
 import type { ApiError } from '../api-error.ts';
 import type { ServerEvent } from '../event-stream.ts';
-import { newCallId } from './chat-completions.ts';
+import { describeToken, newCallId } from './chat-completions.ts';
 import type { ResponseRequest } from './response-fields.ts';
 
 function newId(prefix: string): string {
@@ -22,7 +22,7 @@ function frame(model: string, body: ResponseRequest) {
     incomplete_details: null,
     instructions: body.instructions ?? null,
     max_output_tokens: body.max_output_tokens ?? null,
-    metadata: {},
+    metadata: body.metadata ?? {},
     parallel_tool_calls: body.parallel_tool_calls ?? true,
     previous_response_id: null,
     store: false,
@@ -30,6 +30,7 @@ function frame(model: string, body: ResponseRequest) {
     tool_choice: body.tool_choice ?? 'auto',
     tools: body.tools ?? [],
     top_p: body.top_p ?? null,
+    top_logprobs: body.top_logprobs ?? 0,
     text: body.text ?? { format: { type: 'text' } },
   };
 }
@@ -37,7 +38,7 @@ function frame(model: string, body: ResponseRequest) {
 /** The response of `/v1/responses`. */
 export async function response(model: string, [events]: readonly AnswerEvents[], body: ResponseRequest) {
   const { blocks, end } = await wholeBlocks(events as AnswerEvents);
-  const items = blocks.map((block) => itemOf(block, idsOf(block), 'completed'));
+  const items = blocks.map((block) => itemOf(block, idsOf(block), statusOf(block)));
   return { ...frame(model, body), ...outcome(end), output: items, output_text: end.message.content };
 }
 
@@ -68,7 +69,14 @@ function idsOf({ kind }: AnswerBlock): Ids {
   return { id: newId(PREFIXES[kind]), callId: newCallId() };
 }
 
-function itemOf(block: AnswerBlock, { id, callId }: Ids, status: 'in_progress' | 'completed') {
+type Status = 'in_progress' | 'completed' | 'incomplete';
+
+/** Of a block that is closed. */
+function statusOf({ isCut }: AnswerBlock): Status {
+  return isCut ? 'incomplete' : 'completed';
+}
+
+function itemOf(block: AnswerBlock, { id, callId }: Ids, status: Status) {
   const isOpen = status === 'in_progress';
   switch (block.kind) {
     case 'text':
@@ -87,11 +95,16 @@ function itemOf(block: AnswerBlock, { id, callId }: Ids, status: 'in_progress' |
   }
 }
 
-function partOf({ kind, text }: AnswerBlock, isEmpty = false) {
+function partOf({ kind, text, logprobs }: AnswerBlock, isEmpty = false) {
   const said = isEmpty ? '' : text;
   return kind === 'reasoning'
     ? { type: 'reasoning_text', text: said }
-    : { type: 'output_text', text: said, annotations: [], logprobs: [] };
+    : {
+        type: 'output_text',
+        text: said,
+        annotations: [],
+        logprobs: isEmpty ? [] : logprobs.map(describeToken),
+      };
 }
 
 /** The events of `/v1/responses` where it streams. */
@@ -126,11 +139,11 @@ export async function* responseEvents(
       yield event(`${NAMES[one.block.kind]}.delta`, {
         ...placeOf(one.block, ids),
         delta: one.text,
-        ...(one.block.kind === 'text' && { logprobs: [] }),
+        ...(one.block.kind === 'text' && { logprobs: (one.logprobs ?? []).map(describeToken) }),
       });
     } else if (one.type === 'close') {
       yield* closing(one.block, ids, event);
-      const item = itemOf(one.block, ids, 'completed');
+      const item = itemOf(one.block, ids, statusOf(one.block));
       output.push(item);
       yield event('response.output_item.done', { output_index: one.block.index, item });
     } else if (one.type === 'end') {
@@ -159,7 +172,7 @@ function* closing(block: AnswerBlock, ids: Ids, event: (type: string, rest: obje
   yield event(`${NAMES[block.kind]}.done`, {
     ...place,
     text: block.text,
-    ...(block.kind === 'text' && { logprobs: [] }),
+    ...(block.kind === 'text' && { logprobs: block.logprobs.map(describeToken) }),
   });
   yield event('response.content_part.done', { ...place, part: partOf(block) });
 }

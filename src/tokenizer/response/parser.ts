@@ -34,6 +34,9 @@ export interface ParseResponseOptions {
   tools?: readonly unknown[] | undefined;
 }
 
+/** How far an answer has come: more may follow, it is over, or a limit has cut it off. */
+type Extent = 'open' | 'whole' | 'cut';
+
 /** A function that was offered: its name, and the JSON schema of its arguments. */
 interface Offered {
   readonly name: string;
@@ -85,12 +88,15 @@ export class ResponseParser {
   /** Takes the next piece of the answer, and returns what is certain now. */
   push(text: string): ResponseDelta[] {
     this.#buffer += text;
-    return this.#process(false);
+    return this.#process('open');
   }
 
-  /** Ends the answer, and returns what was held back. */
-  end(): ResponseDelta[] {
-    return this.#process(true);
+  /**
+   * Ends the answer, and returns what was held back.
+   * @param isCut whether a limit has cut it off: then a tag, or the head of a call, that is not complete is no text, and a call is not completed
+   */
+  end(isCut = false): ResponseDelta[] {
+    return this.#process(isCut ? 'cut' : 'whole');
   }
 
   /** The answer so far. */
@@ -110,10 +116,11 @@ export class ResponseParser {
     };
   }
 
-  #process(isEnd: boolean): ResponseDelta[] {
+  #process(extent: Extent): ResponseDelta[] {
     const deltas: ResponseDelta[] = [];
     for (let goesOn = true; goesOn; )
-      goesOn = this.#state === 'call' ? this.#readCall(deltas, isEnd) : this.#readText(deltas, isEnd);
+      goesOn = this.#state === 'call' ? this.#readCall(deltas, extent) : this.#readText(deltas, extent);
+    if (extent === 'cut') this.#buffer = '';
     return deltas;
   }
 
@@ -123,33 +130,36 @@ export class ResponseParser {
   }
 
   /** Hands on text up to the next tag. @returns whether there is more to look at */
-  #readText(deltas: ResponseDelta[], isEnd: boolean): boolean {
+  #readText(deltas: ResponseDelta[], extent: Extent): boolean {
     if (this.#state === 'ended') this.#buffer = '';
     if (this.#buffer === '') return false;
-    const marks = this.#marks();
+    const { tags, ends } = this.#marks();
+    const marks = [...tags, ...ends];
     const found = first(this.#buffer, marks);
-    const held = isEnd ? 0 : openEnd(this.#buffer, marks);
+    const held = extent === 'whole' ? 0 : openEnd(this.#buffer, extent === 'cut' ? tags : marks);
     const end = found ? found.at : this.#buffer.length - held;
     this.#say(this.#buffer.slice(0, end), deltas);
     this.#buffer = this.#buffer.slice(end);
     // What was said before a tag may have made a word of it.
-    if (found && this.#marks().includes(found.mark)) {
+    const now = this.#marks();
+    if (found && [...now.tags, ...now.ends].includes(found.mark)) {
       this.#buffer = this.#buffer.slice(found.mark.length);
       this.#meet(found.mark);
     }
     return found !== undefined;
   }
 
-  #marks(): string[] {
+  /** What means something where the answer stands. */
+  #marks(): { tags: string[]; ends: readonly string[] } {
     const { reasoning, calls, ends } = this.#style;
-    const marks = [...ends];
-    if (calls && this.#offered?.size !== 0) marks.push(calls.open);
-    if (!reasoning) return marks;
+    const tags: string[] = [];
+    if (calls && this.#offered?.size !== 0) tags.push(calls.open);
+    if (!reasoning) return { tags, ends };
     // Reasoning stands at the beginning; later on its tags are words like others.
     const isFresh = this.#state === 'content' && this.#isFresh();
-    if (isFresh) marks.push(reasoning.open);
-    if (isFresh || this.#isUnclosed || this.#state === 'reasoning') marks.push(reasoning.close);
-    return marks;
+    if (isFresh) tags.push(reasoning.open);
+    if (isFresh || this.#isUnclosed || this.#state === 'reasoning') tags.push(reasoning.close);
+    return { tags, ends };
   }
 
   #meet(mark: string): void {
@@ -178,10 +188,11 @@ export class ResponseParser {
       : new XmlCallReader(close, isKnown, parametersOf);
   }
 
-  #readCall(deltas: ResponseDelta[], isEnd: boolean): boolean {
+  #readCall(deltas: ResponseDelta[], extent: Extent): boolean {
     const reader = this.#reader as CallReader;
     const before = reader.state;
-    const used = reader.read(this.#buffer, isEnd);
+    // Of a call that is cut off nothing is made up: neither an end, nor that its tag was a word.
+    const used = reader.read(this.#buffer, extent === 'whole');
     this.#callText += this.#buffer.slice(0, used);
     this.#buffer = this.#buffer.slice(used);
     if (reader.state === 'none') {

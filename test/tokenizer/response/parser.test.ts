@@ -283,6 +283,35 @@ describe('calls', () => {
     expect(message(followed, { tools: [WEATHER] }).content).toBe('</tool_calx');
   });
 
+  it('that a limit has cut off anywhere are neither made up nor text', () => {
+    const args = { city: 'Aix', days: 3 };
+    const quoted = `<tool_call>{"name": "weather", "arguments": ${JSON.stringify('{"city": "Aix"}')}}</tool_call>`;
+    const answers = [
+      [call('weather', args), QWEN_JSON],
+      [quoted, QWEN_JSON],
+      ['<tool_call>{"name": "weather", "arguments": {"city": ~}}</tool_call>', QWEN_JSON],
+      [xml('weather', { city: 'Aix', days: '3' }), QWEN_XML],
+    ] as const;
+    for (const [text, style] of answers) {
+      const answer = `<think>hm</think>Well. ${text}`;
+      const whole = parse(answer, { tools: [WEATHER] }, style);
+      for (let cut = 1; cut < answer.length; cut++) {
+        const parser = new ResponseParser(style, { tools: [WEATHER], prompt: TURN });
+        const deltas = [...parser.push(answer.slice(0, cut)), ...parser.end(true)];
+        const { content, reasoning, calls } = joined(deltas);
+        const at = `${style.calls?.style} cut at ${cut}: ${JSON.stringify(answer.slice(0, cut))}`;
+        expect('Well.', at).toContain(content);
+        expect('hm', at).toContain(reasoning);
+        expect(calls.length, at).toBeLessThanOrEqual(1);
+        for (const { name, text } of calls) {
+          expect(name, at).toBe('weather');
+          expect(whole.calls[0]?.text.startsWith(text), at).toBe(true);
+        }
+        expect(parser.message.content, at).toBe(content);
+      }
+    }
+  });
+
   it('may have their arguments before their name, or as a text of JSON', () => {
     const before = '<tool_call>{"arguments": {"city": "Aix"}, "name": "weather"}</tool_call>';
     const asText = `<tool_call>{"name": "weather", "arguments": ${JSON.stringify('{"city": "Aix"}')}}</tool_call>`;
