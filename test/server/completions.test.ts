@@ -1,5 +1,5 @@
 import OpenAI from 'openai';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { post, type Serving, serveDemo } from './serving.ts';
 
 let serving: Serving;
@@ -9,6 +9,9 @@ beforeAll(async () => {
   client = new OpenAI({ baseURL: `${serving.url}/v1`, apiKey: 'none', maxRetries: 0 });
 });
 afterAll(() => serving.stop());
+afterEach(() => {
+  vi.restoreAllMocks();
+});
 
 describe('/v1/completions, asked by the openai client', () => {
   const asked = { model: 'demo', prompt: 'Once upon a time', max_tokens: 8, temperature: 0 };
@@ -54,6 +57,62 @@ describe('/v1/completions, asked by the openai client', () => {
     expect(tokens?.join('')).toBe(choices[0]?.text);
     expect(values).toHaveLength(8);
     expect(offsets?.[1]).toBe(tokens?.[0]?.length);
+  });
+
+  it('tells where tokens begin in the text, also behind a character of several tokens', async () => {
+    const { tokenizer } = serving;
+    const said = 'né 🙂 fin';
+    const ids = tokenizer.encode(said);
+    // Some of its characters take several tokens.
+    expect(ids.length).toBeGreaterThan([...said].length);
+    const beginnings: number[] = [];
+    for (const [i] of ids.entries()) {
+      const before = Buffer.concat(ids.slice(0, i).map((id) => tokenizer.tokenBytes(id) as Uint8Array));
+      beginnings.push([...new TextDecoder().decode(before).replace(/\uFFFD$/, '')].length);
+    }
+    const prompt = `${said} `;
+    const echo = { model: 'demo', prompt, echo: true, logprobs: 0, max_tokens: 4, temperature: 0 };
+    const { choices } = await client.completions.create(echo);
+    const { text_offset: offsets = [], tokens = [] } = choices[0]?.logprobs ?? {};
+    expect(offsets.slice(0, ids.length)).toEqual(beginnings);
+    const text = [...(choices[0]?.text ?? '')];
+    // Each token that is a text of its own stands where its offset says.
+    for (const [i, token] of tokens.entries())
+      if (!token.includes('\uFFFD')) expect(text.slice(offsets[i]).join('').startsWith(token)).toBe(true);
+    let streamed: number[] = [];
+    for await (const chunk of await client.completions.create({ ...echo, stream: true }))
+      streamed = [...streamed, ...(chunk.choices[0]?.logprobs?.text_offset ?? [])];
+    expect(streamed).toEqual(offsets);
+  });
+
+  it('does so in answers, too, whole and streamed alike', async () => {
+    const { tokenizer, model } = serving;
+    const said = tokenizer.encode('🙂é!');
+    expect(said.length).toBeGreaterThan(4);
+    const prompt = tokenizer.encode(asked.prompt);
+    const generate = model.generate.bind(model);
+    vi.spyOn(model, 'generate').mockImplementation((options) =>
+      generate({
+        ...options,
+        prefixAllowedTokensFn: (tokens) => [said[tokens.length - prompt.length] as number],
+      }),
+    );
+    const body = { ...asked, max_tokens: said.length, logprobs: 0 };
+    const { choices } = await client.completions.create(body);
+    expect(choices[0]?.text).toBe('🙂é!');
+    const { text_offset: offsets = [] } = choices[0]?.logprobs ?? {};
+    const bytes = said.map((id) => tokenizer.tokenBytes(id) as Uint8Array);
+    const starts = bytes.map((_, i) => Buffer.concat(bytes.slice(0, i)).length);
+    // Four bytes of one character, two of the next, then the third.
+    expect(offsets).toEqual(starts.map((byte) => (byte < 4 ? 0 : byte < 6 ? 1 : 2)));
+    let streamed: number[] = [];
+    for await (const chunk of await client.completions.create({ ...body, stream: true }))
+      streamed = [...streamed, ...(chunk.choices[0]?.logprobs?.text_offset ?? [])];
+    expect(streamed).toEqual(offsets);
+    const echoed = await client.completions.create({ ...body, echo: true });
+    expect(echoed.choices[0]?.logprobs?.text_offset?.slice(prompt.length)).toEqual(
+      offsets.map((offset) => offset + asked.prompt.length),
+    );
   });
 
   it('streams log-probabilities with the texts that they belong to', async () => {
@@ -174,6 +233,32 @@ describe('/tokenize and /detokenize', () => {
     expect(body.tokens).toEqual(serving.tokenizer.encode('Once upon a time'));
     const back = await post(`${serving.url}/detokenize`, { tokens: body.tokens });
     expect(back.body.prompt).toBe('Once upon a time');
+  });
+
+  it('name the tokens as the vocabulary does', async () => {
+    const ask = async (fields: object) =>
+      (await post(`${serving.url}/tokenize`, { prompt: 'Once upon a time', ...fields })).body;
+    const { tokens, token_strs: names } = await ask({ return_token_strs: true });
+    expect(names).toEqual((tokens as number[]).map((id) => serving.tokenizer.idToToken(id)));
+    expect((names as string[]).join('')).toBe('OnceĠuponĠaĠtime');
+    expect((await ask({})).token_strs).toBeNull();
+  });
+
+  it('lay conversations out to go on with, and for a template', async () => {
+    const messages = [
+      { role: 'user', content: 'Hello' },
+      { role: 'assistant', content: 'Good' },
+    ];
+    const ask = (fields: object) => post(`${serving.url}/tokenize`, { messages, ...fields });
+    expect((await ask({ continue_final_message: true })).body.tokens).toEqual(
+      serving.tokenizer.applyChatTemplate(messages, { continueFinalMessage: true }).inputIds[0],
+    );
+    const both = await ask({ continue_final_message: true, add_generation_prompt: true });
+    expect([both.status, both.body.error]).toEqual([
+      400,
+      expect.objectContaining({ param: 'continue_final_message' }),
+    ]);
+    expect((await ask({ chat_template_kwargs: { tools: [] } })).status).toBe(400);
   });
 
   it('lay conversations out', async () => {

@@ -5,7 +5,9 @@ import type { CompletionRequest } from './completion-request.ts';
 
 /** How likely a token is after those before it; null for the first token of a prompt, before which there is nothing. */
 export interface ScoredToken {
+  readonly id: number;
   readonly text?: string;
+  readonly bytes?: readonly number[];
   readonly logprob: number | null;
   readonly top: readonly TokenLogprob[] | null;
 }
@@ -38,7 +40,9 @@ export async function echoOf(
     ...{ inputIds: [ids], top, tokenizer, signal },
     ...(experts !== undefined && { expertsImplementation: experts }),
   });
-  const first = Buffer.from(tokenizer.tokenBytes(ids[0] as number) ?? []).toString('utf8');
-  const logprobs = scored.map((token) => token ?? { text: first, logprob: null, top: null });
+  const id = ids[0] as number;
+  const bytes = Buffer.from(tokenizer.tokenBytes(id) ?? []);
+  const first = { id, text: bytes.toString('utf8'), bytes: [...bytes], logprob: null, top: null };
+  const logprobs = scored.map((token) => token ?? first);
   return { text, tokens: ids.length, logprobs };
 }

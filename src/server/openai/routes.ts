@@ -40,8 +40,8 @@ export function addOpenAiRoutes(app: Hono, api: Api): void {
     return api.answer(c, {
       ...{ model: body.model, stream: body.stream, failed },
       requests: ({ model }) => completionAnswers(body, n, api.settings, model),
-      whole: async (answers, served) => completion(served.name, answers, await echoes(served), n),
-      events: (answers, served) => completionChunks(served.name, answers, () => echoes(served), n, body),
+      whole: async (answers, served) => completion(served, answers, await echoes(served), n),
+      events: (answers, served) => completionChunks(served, answers, () => echoes(served), n, body),
     });
   });
 
