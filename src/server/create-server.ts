@@ -1,6 +1,5 @@
 import { randomUUID } from 'node:crypto';
 import { Hono } from 'hono';
-import { routePath } from 'hono/route';
 import { addActivityRoute } from './activity.ts';
 import { addAnthropicRoutes } from './anthropic/routes.ts';
 import { Api } from './api.ts';
@@ -13,6 +12,7 @@ import { ModelPool, type Servable } from './model-pool.ts';
 import { addOpenAiRoutes } from './openai/routes.ts';
 import { type ServerOptions, settingsOf } from './options.ts';
 import { addPage } from './page.ts';
+import { routeOf } from './route-label.ts';
 import { addTokenRoutes } from './tokens.ts';
 
 /** A server that is not bound to any port yet. */
@@ -29,7 +29,8 @@ export interface Server {
 /**
  * Makes an HTTP server of models that are loaded, or will be when they are asked for: OpenAI's API and what goes with it. It opens no port.
  *
- * @throws InputError for options out of range, two models of one name, and a model that takes more than `maxModelBytes`
+ * @throws InputError for options out of range, two models of one name, and a model that takes more than `maxModelBytes`; ConfigError where
+ *   generation_config.json of a loaded model has settings that will not do
  */
 export function createServer(models: Servable | readonly Servable[], options: ServerOptions = {}): Server {
   const settings = settingsOf(options);
@@ -45,7 +46,7 @@ export function createServer(models: Servable | readonly Servable[], options: Se
     const started = performance.now();
     c.header('x-request-id', c.req.header('x-request-id')?.slice(0, 128) ?? randomUUID());
     await next();
-    metrics.responded(routePath(c, -1), c.res.status, (performance.now() - started) / 1000);
+    metrics.responded(routeOf(c), c.res.status, (performance.now() - started) / 1000);
   });
   app.use(checkSource(settings));
   app.get('/health', (c) => c.json({ status: 'ok' }));

@@ -4,6 +4,7 @@ import { extname, join } from 'node:path';
 import type { Context, Hono } from 'hono';
 import { basePath } from 'hono/route';
 import { packageRoot } from '../runtime/package-root.ts';
+import { nameRoute } from './route-label.ts';
 
 const TYPES: Readonly<Record<string, string>> = {
   '.css': 'text/css; charset=utf-8',
@@ -41,6 +42,7 @@ export function addPage(app: Hono): void {
   // Not by the route `/`: under `app.route('/llm', …)` that would be `/llm` alone, from which the links of the page lead elsewhere.
   app.get('*', async (c, next): Promise<Response | undefined> => {
     const base = basePath(c).replace(/\/$/, '');
+    if (c.req.path === `${base}/` || c.req.path === base) nameRoute(c, `${base}/`);
     if (c.req.path === `${base}/`) return send(c, 'index.html', page);
     if (c.req.path === base)
       return c.redirect(`${base.slice(base.lastIndexOf('/') + 1)}/${new URL(c.req.url).search}`, 308);

@@ -68,12 +68,18 @@ describe('a server mounted in an application of hono', () => {
     const bare = await app.request('/llm?a');
     if (name === 'route') expect([bare.status, bare.headers.get('location')]).toEqual([308, 'llm/?a']);
     else expect(await bare.text()).toBe(text);
-    const script = /<script>(.*)<\/script>/.exec(text)?.[1] as string;
-    const places: string[] = [];
+    const script = /<script>(.*?)<\/script>/s.exec(text)?.[1] as string;
+    const told: string[] = [];
     for (const pathname of ['/llm', '/llm/'])
       runInNewContext(script, {
-        location: { pathname, search: '?a', replace: (place: string) => places.push(place) },
+        location: { pathname, search: '?a', replace: (place: string) => told.push(place) },
+        document: { write: (html: string) => told.push(html) },
       });
-    expect(places).toEqual(['/llm/?a']);
+    // Nothing is asked for under a place that is not right.
+    expect(told).toEqual([
+      '/llm/?a',
+      '<link rel="stylesheet" href="page/page.css"><script type="module" src="page/main.js"></script>',
+    ]);
+    expect(text.replace(script, '')).not.toMatch(/(?:src|href)="(?!#|data:)/);
   });
 });
