@@ -161,6 +161,33 @@ export function didYouMean(word: unknown, known: Iterable<string>): string {
 interface Issue {
   readonly path: readonly PropertyKey[];
   readonly message: string;
+  readonly code?: string | undefined;
+  /** Where a value is none of several alternatives: what each of them found. */
+  readonly errors?: readonly (readonly Issue[])[] | undefined;
+  /** What is wrong with the name of a member. */
+  readonly issues?: readonly Issue[] | undefined;
+  /** Where a field says which of them it is to be: the words for that. */
+  readonly options?: readonly unknown[] | undefined;
+}
+
+/** A finding in our words; one about alternatives as that of the one which was meant: the one that went furthest into the value. */
+export function plainIssue(issue: Issue): Issue {
+  const { path, code, errors = [], options } = issue;
+  if (code === 'invalid_key') return plainIssue({ message: issue.message, ...issue.issues?.[0], path });
+  if (code !== 'invalid_union') return { ...issue, message: inOurWords(issue.message) };
+  if (options) return { path, message: `expected ${options.map(String).join(' or ')}` };
+  const found = errors.flatMap(([first]) => (first ? [plainIssue(first)] : []));
+  const isOfOtherKind = (one: Issue) =>
+    one.path.length === 0 && /^invalid_(type|value)$/.test(one.code ?? '');
+  const meant = found.filter((one) => !isOfOtherKind(one)).sort((a, b) => byDepth(b.path, a.path))[0];
+  if (meant) return { ...meant, path: [...path, ...meant.path] };
+  const wanted = found.map(({ message }) => message.replace(/^expected /, ''));
+  return { path, message: `expected ${[...new Set(wanted)].join(' or ')}` };
+}
+
+function byDepth(a: Issue['path'], b: Issue['path']): number {
+  const i = a.findIndex((key, i) => key !== b[i]);
+  return i === -1 ? a.length - b.length : Number(a[i] ?? -1) - Number(b[i] ?? -1) || a.length - b.length;
 }
 
 /**
@@ -168,10 +195,11 @@ interface Issue {
  * @param given what was checked
  * @param at path of `given` itself, such as `text_config`
  */
-export function issueText({ path, message }: Issue, given: unknown, at = ''): string {
+export function issueText(issue: Issue, given: unknown, at = ''): string {
+  const { path, message } = plainIssue(issue);
   const value = path.reduce<unknown>((parent, key) => (parent as Record<PropertyKey, unknown>)?.[key], given);
   const field = [...(at ? [at] : []), ...path.map(String)].join('.');
-  return `${field || 'the content'} is ${show(value)}; ${inOurWords(message)}`;
+  return `${field || 'the content'} is ${show(value)}; ${message}`;
 }
 
 /** Findings that are spelt out. */

@@ -103,7 +103,8 @@ function checkEntries(value: unknown, file: string, field = ''): void {
   for (const [key, entry] of entries) checkEntries(entry, file, field === '' ? key : `${field}.${key}`);
 }
 
-function isDeeperThan(text: string, maxDepth: number): boolean {
+/** Whether lists and objects of a JSON text lie in each other deeper than this; what is no JSON may be any. */
+export function isDeeperThan(text: string, maxDepth: number): boolean {
   let depth = 0;
   let inString = false;
   for (let i = 0; i < text.length; i++) {

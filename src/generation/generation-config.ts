@@ -87,8 +87,8 @@ function checked(name: ParameterName, key: string, value: unknown, file: string)
   // Greedy decoding is a choice that the file makes with do_sample; beside do_sample: true a 0 is a mistake, as in transformers.
   if (name === 'temperature' && value === 0)
     throw new ConfigError(
-      `${file}: temperature is 0, but do_sample asks for sampling; expected a number above 0. Give temperature in the call, ` +
-        'or doSample: false for greedy decoding',
+      `${file}: temperature is 0, but do_sample asks for sampling; expected a number above 0. Correct the file, or ` +
+        'give temperature in the call, 0 for greedy decoding',
     );
   return value;
 }

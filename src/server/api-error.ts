@@ -69,7 +69,7 @@ export function apiErrorOf(error: unknown, report: (error: unknown) => void): Ap
   if (isCallers) {
     const { message } = error as Error;
     const isTooLong = /the context (?:holds|of)|context holds/.test(message);
-    return new ApiError(400, message, { code: isTooLong ? 'context_length_exceeded' : null });
+    return new ApiError(400, withoutPlaces(message), { code: isTooLong ? 'context_length_exceeded' : null });
   }
   report(error);
   if (error instanceof EngineError && /memory/.test(error.message))
@@ -79,6 +79,19 @@ export function apiErrorOf(error: unknown, report: (error: unknown) => void): Ap
     500,
     isKnown ? 'The model failed; the log of the server says why' : 'The server failed; its log says why',
   );
+}
+
+/** The error of a request that leaves to generation_config.json what the file says wrongly: a request may say it itself. */
+export function defaultsError(error: unknown): unknown {
+  return error instanceof ConfigError ? new ApiError(400, withoutPlaces(error.message)) : error;
+}
+
+/** Paths from a root, up to their last part; values that a client gave stand in quotes. */
+const PLACES = /(?<=^|[\s(])(?:[A-Za-z]:)?[\\/](?:[^:'"()\n]+[\\/])?(?=[^\s\\/])/g;
+
+/** A message that does not tell where files lie. */
+function withoutPlaces(message: string): string {
+  return message.replaceAll(PLACES, '');
 }
 
 /** As OpenAI's clients read it. */

@@ -1,7 +1,7 @@
 import type { Context } from 'hono';
 import { type AnswerEvent, answer } from './answer.ts';
 import type { AnswerRequest } from './answer-request.ts';
-import { type ApiError, apiErrorOf, badField } from './api-error.ts';
+import { type ApiError, apiErrorOf, badField, defaultsError } from './api-error.ts';
 import type { Bodies } from './bodies.ts';
 import { eventStream, type ServerEvent } from './event-stream.ts';
 import { withPictures } from './fetch-pictures.ts';
@@ -79,10 +79,10 @@ export class Api {
     const abort = new AbortController();
     const signal = AbortSignal.any([c.req.raw.signal, abort.signal]);
     const leave = await this.gate.enter(signal);
-    let release = () => {};
+    let release: (() => void) | undefined;
     const left = () => {
       abort.abort();
-      release();
+      release?.();
       leave();
     };
     try {
@@ -106,7 +106,7 @@ export class Api {
       });
     } catch (error) {
       left();
-      throw error;
+      throw release ? defaultsError(error) : error;
     }
   }
 

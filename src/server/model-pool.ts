@@ -2,7 +2,7 @@ import { basename, isAbsolute } from 'node:path';
 import { abortable, expected, InputError } from '../errors.ts';
 import type { CausalLM, ImageTextToText } from '../index.ts';
 import { ApiError } from './api-error.ts';
-import type { ServedModel } from './served-model.ts';
+import { checkDefaults, type ServedModel } from './served-model.ts';
 
 type Model = CausalLM | ImageTextToText;
 
@@ -95,7 +95,7 @@ export class ModelPool {
   /** Loads come one after another, so that each knows what room there is. */
   #loads: Promise<unknown> = Promise.resolve();
 
-  /** @throws InputError for what is no model, two of one name, and one that never has room */
+  /** @throws InputError for what is no model, two of one name, and one that never has room; ConfigError as `checkDefaults` */
   constructor(models: readonly Servable[], maxBytes = Number.POSITIVE_INFINITY) {
     this.#maxBytes = maxBytes;
     const entries = new Map<string, Entry>();
@@ -211,6 +211,7 @@ function entryOf(one: Servable, maxBytes: number): Entry {
   const { model, name } = one && 'generate' in one ? { model: one, name: undefined } : (one ?? {});
   if (typeof model?.generate !== 'function')
     throw new InputError(expected('createServer: model', model, 'a model that generates'));
+  checkDefaults(model);
   const loaded = new Loaded(model);
   return { ...common, name: name ?? nameOf(model.nameOrPath), bytes: 0, load: undefined, loaded };
 }

@@ -1,7 +1,8 @@
 import type { Context } from 'hono';
 import * as z from 'zod';
-import { issueText } from '../errors.ts';
-import { ApiError, badField } from './api-error.ts';
+import { issueText, plainIssue } from '../errors.ts';
+import { isDeeperThan } from '../json.ts';
+import { ApiError } from './api-error.ts';
 import type { Bodies } from './bodies.ts';
 
 /**
@@ -14,6 +15,8 @@ export async function readBody<T extends z.ZodType>(
   schema: T,
 ): Promise<z.output<T>> {
   const text = await bodies.read(c);
+  if (isDeeperThan(text, DEEPEST))
+    throw new ApiError(400, `The body is nested more than ${DEEPEST} levels deep`);
   let body: unknown;
   try {
     body = JSON.parse(text);
@@ -21,25 +24,34 @@ export async function readBody<T extends z.ZodType>(
     if (error instanceof SyntaxError) throw new ApiError(400, `The body is no JSON: ${error.message}`);
     throw error;
   }
-  if (isDeeperThan(body, DEEPEST))
-    throw new ApiError(400, `The body is nested more than ${DEEPEST} levels deep`);
+  const large = largeObject(body)?.join('.');
+  if (large !== undefined)
+    throw new ApiError(400, `${large || 'the content'} has more than ${MOST_ENTRIES} members`, {
+      param: large || null,
+    });
   const result = schema.safeParse(body);
   if (result.success) return result.data;
-  const issue = result.error.issues[0] as z.core.$ZodIssue;
+  const issue = plainIssue(result.error.issues[0] as z.core.$ZodIssue);
   throw new ApiError(400, issueText(issue, body), { param: issue.path.map(String).join('.') || null });
 }
 
 /** Levels of a body. What answers repeat of it must be written again, which JSON.stringify does on the stack. */
 const DEEPEST = 1000;
 
-function isDeeperThan(value: unknown, levels: number): boolean {
-  if (typeof value !== 'object' || value === null) return false;
-  const parts: readonly unknown[] = Array.isArray(value) ? value : Object.values(value);
-  return levels === 0 || parts.some((part) => isDeeperThan(part, levels - 1));
+/** Of an object with very many members no member is looked at. @returns the path of one, if there is any */
+function largeObject(value: unknown): string[] | undefined {
+  if (typeof value !== 'object' || value === null) return undefined;
+  const keys = Array.isArray(value) ? value.keys() : Object.keys(value);
+  if (Array.isArray(keys) && keys.length > MOST_ENTRIES) return [];
+  for (const key of keys) {
+    const below = largeObject((value as Record<string, unknown>)[key]);
+    if (below) return [String(key), ...below];
+  }
+  return undefined;
 }
 
 /** Entries of lists and objects of a request, such as messages. */
-export const MOST_ENTRIES = 65_536;
+const MOST_ENTRIES = 65_536;
 /** Ids of a list; no model reads as many. */
 const MOST_IDS = 2 ** 21;
 
@@ -50,14 +62,17 @@ export function listOf<T extends z.ZodType>(entry: T, { least = 0, most = MOST_E
       context.addIssue({ code: 'custom', message });
       return z.NEVER;
     };
-    if (!Array.isArray(given)) return fail('expected a list');
+    if (!Array.isArray(given)) {
+      context.addIssue({ code: 'invalid_type', expected: 'array', input: given });
+      return z.NEVER;
+    }
     if (given.length < least || given.length > most)
       return fail(`expected a list of ${least} to ${most} entries`);
     const list: z.output<T>[] = [];
     for (const [i, value] of given.entries()) {
       const { success, data, error } = entry.safeParse(value);
       if (!success) {
-        const { path, message } = error.issues[0] as z.core.$ZodIssue;
+        const { path, message } = plainIssue(error.issues[0] as z.core.$ZodIssue);
         context.addIssue({ code: 'custom', path: [i, ...path], message });
         return z.NEVER;
       }
@@ -73,13 +88,4 @@ export const idList = (least: number) => listOf(z.int().min(0), { least, most: M
 /** A field that may be left out or null, which say the same. */
 export function maybe<T extends z.ZodType>(schema: T) {
   return schema.nullish().transform((value) => value ?? undefined);
-}
-
-/**
- * For endpoints whose answers have no place for what only the completions tell of their tokens.
- * @throws ApiError that names the field that asks for it
- */
-export function refuseTokenDetails(body: Readonly<Record<string, unknown>>): void {
-  const name = ['logprobs', 'top_logprobs', 'return_routed_experts'].find((one) => body[one]);
-  if (name !== undefined) throw badField(name, 'is not taken here; /v1/chat/completions takes it');
 }

@@ -1,15 +1,13 @@
 import * as z from 'zod';
 import type { CausalLM, CausalLMGenerateOptions } from '../index.ts';
 import type { Settings } from './options.ts';
-import { listOf, MOST_ENTRIES, maybe } from './request.ts';
+import { listOf, maybe } from './request.ts';
 
-/** By id; of very many members none is looked at. */
-const biases = z
-  .custom<Record<string, number>>(
-    (given) => typeof given === 'object' && given !== null && Object.keys(given).length <= MOST_ENTRIES,
-    `expected an object of at most ${MOST_ENTRIES} members`,
-  )
-  .pipe(z.record(z.string().regex(/^\d+$/), z.number().min(-100).max(100)));
+/** By id. */
+const biases = z.record(
+  z.string().regex(/^\d+$/, 'expected a token id as its name'),
+  z.number().min(-100).max(100),
+);
 
 /** How tokens are chosen, as the APIs and the servers of others name it. */
 export const samplingFields = {
@@ -64,7 +62,7 @@ export function samplingOptions(
     guidanceScale: given.guidance_scale,
     negativePrompt: given.negative_prompt,
     // Clients send negative ones too.
-    seed: seed === undefined ? undefined : Math.abs(seed) + choice,
+    seed: seed === undefined ? undefined : (Math.abs(seed) + choice) % Number.MAX_SAFE_INTEGER,
     ...lengthOptions(maxTokens, settings.maxTokens, model),
     maxTime: settings.maxTime,
     // Stops are found in the text of the answer, where reasoning does not count.

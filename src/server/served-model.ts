@@ -10,6 +10,15 @@ export interface ServedModel {
   readonly created: number;
 }
 
+/** Settings that hold only where tokens are drawn. */
+const SAMPLING = /^(temperature|top[HKP]|minP|typicalP|epsilonCutoff|etaCutoff)$/;
+
+/** Looks at all that a request makes use of which says nothing itself. @throws ConfigError for what will not do */
+export function checkDefaults({ generationDefaults: defaults }: ServedModel['model']): void {
+  for (const name of Object.keys(defaults))
+    if (defaults.doSample || !SAMPLING.test(name)) Reflect.get(defaults, name);
+}
+
 /** Options of `generate` for a prompt, one row. */
 export function promptOptions(prompt: AnswerPrompt): Partial<CausalLMGenerateOptions> {
   if ('messages' in prompt) return prompt;

@@ -2,6 +2,7 @@
 import { generateText } from 'ai';
 import { afterEach, describe, expect, it } from 'vitest';
 import { languageModel } from '../../src/ai-sdk/index.ts';
+import { ConfigError } from '../../src/index.ts';
 import { ChatSwitchyard } from '../../src/langchain/index.ts';
 import { linkedModel } from '../helpers/checkpoints.ts';
 import { DEMO_FOLDER } from '../helpers/goldens.ts';
@@ -86,6 +87,37 @@ describe('generation_config.json', () => {
     const asked = { messages, maxNewTokens: 4 };
     expect((await model.generate(asked)).sequences).toHaveLength(2);
     await expect(model.generate({ ...asked, numBeams: 2, streamer: () => {} })).rejects.toThrow(/numBeams/);
+  });
+
+  it.each([
+    [
+      { do_sample: true, temperature: 0 },
+      /generation_config\.json: temperature is 0, but do_sample asks for sampling/,
+    ],
+    [{ do_sample: true, top_p: 7 }, /generation_config\.json: top_p is 7; expected .*Correct the file/],
+    [{ repetition_penalty: 'high' }, /generation_config\.json: repetition_penalty is "high"/],
+  ])('is refused by a server where no answer could be made with it: %j', async (file, message) => {
+    await expect(serve(file)).rejects.toThrow(message);
+    await expect(serve(file)).rejects.toThrow(ConfigError);
+  });
+
+  it('is named to who leaves to it what it says wrongly, without its place', async () => {
+    const serving = await serve({ do_sample: false, temperature: 0, top_k: -1, top_p: 7 });
+    const { url, faults } = serving;
+    await ask(serving, { max_tokens: 4 });
+    await ask(serving, { max_tokens: 4, temperature: 1, top_k: 5, top_p: 1 });
+    for (const fields of [{}, { stream: true }]) {
+      const refused = await post(`${url}/v1/chat/completions`, {
+        ...{ messages, max_tokens: 4, temperature: 1, top_p: 1, ...fields },
+      });
+      expect([refused.status, refused.body.error]).toEqual([
+        400,
+        expect.objectContaining({
+          message: expect.stringMatching(/^generation_config\.json: top_k is -1; expected/),
+        }),
+      ]);
+    }
+    expect(faults).toEqual([]);
   });
 
   it('says how long an answer may be, where a request does not', async () => {

@@ -151,18 +151,117 @@ describe('a request may say', () => {
     });
   });
 
-  it.each(ASKED.slice(2))('nothing that is done elsewhere only: %s', async (path, body) => {
-    for (const name of ['return_routed_experts', 'logprobs']) {
-      const { status, body: answer } = await post(serving.url + path, {
-        model: 'demo',
-        ...body,
-        [name]: true,
-      });
-      expect([status, (answer.error as { message: string }).message]).toEqual([
-        400,
-        `${name}: is not taken here; /v1/chat/completions takes it`,
-      ]);
-    }
+  const FORMAT = { type: 'json_object' };
+  it.each([
+    ['/v1/responses', 'return_routed_experts', true, '/v1/chat/completions takes it'],
+    ['/v1/responses', 'logprobs', true, 'give include: ["message.output_text.logprobs"]'],
+    ['/v1/responses', 'response_format', FORMAT, 'give text.format'],
+    ['/v1/responses', 'guided_json', {}, 'give text.format'],
+    ['/v1/responses', 'n', 2, 'a response is one answer. /v1/chat/completions gives several'],
+    ['/v1/responses', 'max_tokens', 5, 'give max_output_tokens'],
+    ['/v1/responses', 'reasoning_effort', 'low', 'give reasoning.effort'],
+    [
+      '/v1/responses',
+      'prompt',
+      { id: 'x' },
+      'this server keeps no prompts. Send the text as instructions and input',
+    ],
+    ['/v1/messages', 'return_routed_experts', true, '/v1/chat/completions takes it'],
+    ['/v1/messages', 'logprobs', true, '/v1/chat/completions takes it'],
+    ['/v1/messages', 'response_format', FORMAT, 'give output_config.format'],
+    ['/v1/messages', 'n', 3, 'a message is one answer. /v1/chat/completions gives several'],
+    ['/v1/chat/completions', 'functions', [{ name: 'f' }], 'give tools'],
+    ['/v1/chat/completions', 'guided_regex', 'a+', 'give response_format'],
+    ['/v1/chat/completions', 'max_output_tokens', 5, 'give max_completion_tokens'],
+    ['/v1/completions', 'response_format', FORMAT, '/v1/chat/completions takes it'],
+    ['/v1/completions', 'max_completion_tokens', 5, 'give max_tokens'],
+  ] as const)('nothing in the words of another API: %s, %s', async (path, name, value, instead) => {
+    const body = ASKED.find(([one]) => one === path)?.[1];
+    const { status, body: answer } = await post(serving.url + path, {
+      model: 'demo',
+      ...body,
+      [name]: value,
+    });
+    expect([status, (answer.error as { message: string }).message]).toEqual([
+      400,
+      `${name}: is not taken here; ${instead}`,
+    ]);
+  });
+
+  it.each(ASKED)('what clients send that asks for nothing more: %s', async (path, body) => {
+    const fields = {
+      ...{ n: 1, response_format: { type: 'text' }, logprobs: null, tools: [], functions: null, user: 'me' },
+      ...{
+        include: ['reasoning.encrypted_content'],
+        store: true,
+        metadata: { a: 'b' },
+        service_tier: 'auto',
+      },
+    };
+    const { status, body: answer } = await post(serving.url + path, { model: 'demo', ...body, ...fields });
+    expect([status, answer.error ?? undefined]).toEqual([200, undefined]);
+  });
+
+  it.each(ASKED)('no more stops than are looked for: %s', async (path, body) => {
+    const ask = async (stop: unknown) => {
+      const { status, body: answer } = await post(serving.url + path, { model: 'demo', ...body, stop });
+      return [status, (answer.error as { message: string } | undefined)?.message];
+    };
+    expect((await ask(Array.from({ length: 16 }, (_, i) => `~${i}`)))[0]).toBe(200);
+    expect(await ask(Array.from({ length: 17 }, () => 'a'))).toEqual([
+      400,
+      expect.stringMatching(/^stop is \["a",.*; expected a list of 0 to 16 entries$/),
+    ]);
+    expect(await ask(['a', 5])).toEqual([400, 'stop.1 is 5; expected a text']);
+    expect(await ask({})).toEqual([400, 'stop is {}; expected a text or a list']);
+  });
+
+  it('which of several forms is meant, and what is wrong with that one', async () => {
+    const message = async (path: string, body: object) => {
+      const { status, body: answer } = await post(serving.url + path, { model: 'demo', ...body });
+      expect(status).toBe(400);
+      const { message, param } = answer.error as { message: string; param?: string | null };
+      return [message, param];
+    };
+    const chat = '/v1/chat/completions';
+    expect(await message(chat, { messages: [{ role: 'user', content: [{ text: 'x' }] }] })).toEqual([
+      expect.stringMatching(/^messages\.0\.content\.0\.type is undefined; expected a text/),
+      'messages.0.content.0.type',
+    ]);
+    expect(await message(chat, { messages: [{ role: 'user', content: 7 }] })).toEqual([
+      'messages.0.content is 7; expected a text or a list',
+      'messages.0.content',
+    ]);
+    expect(await message(chat, { messages, tool_choice: { type: 'function', function: {} } })).toEqual([
+      expect.stringMatching(/^tool_choice\.function\.name is undefined; expected a text/),
+      'tool_choice.function.name',
+    ]);
+    expect(await message(chat, { messages, tool_choice: 'sometimes' })).toEqual([
+      expect.stringMatching(
+        /^tool_choice is "sometimes"; expected one of "auto"\|"none"\|"required" or an object$/,
+      ),
+      'tool_choice',
+    ]);
+    expect(await message(chat, { messages, response_format: { type: 'xml' } })).toEqual([
+      'response_format.type is "xml"; expected text or json_object or json_schema',
+      'response_format.type',
+    ]);
+    expect(
+      await message('/v1/completions', {
+        prompt: [
+          [1, 2],
+          [3, 'x'],
+        ],
+      }),
+    ).toEqual(['prompt.1.1 is "x"; expected a number', 'prompt.1.1']);
+    expect(await message('/v1/completions', { prompt: 7 })).toEqual([
+      'prompt is 7; expected a text or a list',
+      'prompt',
+    ]);
+    expect(await message('/v1/responses', { input: { a: 1 } })).toEqual([
+      'input is {"a":1}; expected a text or a list',
+      'input',
+    ]);
   });
 
   it('neither of them in a way that cannot be', async () => {

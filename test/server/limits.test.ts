@@ -139,7 +139,7 @@ describe('a server', () => {
 
   it('looks at a list up to its first fault, and at none without measure', async () => {
     const { url, tokenizer } = await serve({});
-    const ask = async (path: string, body: object) => {
+    const ask = async (path: string, body: unknown) => {
       const { status, body: answer } = await post(url + path, body);
       return `${status} ${(answer.error as { message: string }).message}`;
     };
@@ -162,8 +162,14 @@ describe('a server', () => {
     );
     const bias = Object.fromEntries(long.map((_, i) => [i, 'x']));
     expect(await ask(chat, { messages: [user], logit_bias: bias })).toMatch(
-      /^400 logit_bias is .* at most 65536 members/,
+      /^400 logit_bias has more than 65536 members/,
     );
+    const many = Object.fromEntries(long.map((_, i) => [`k${i}`, 1]));
+    expect(await ask(chat, { messages: [user], ...many })).toMatch(/^400 the content has more than 65536/);
+    expect(await ask(chat, { messages: [{ ...user, x: [many] }] })).toMatch(
+      /^400 messages\.0\.x\.0 has more/,
+    );
+    expect(await ask(chat, `${'['.repeat(5e6)}`)).toMatch(/^400 The body is nested more than 1000 levels/);
     expect(await ask('/v1/responses', { input: long })).toMatch(/^400 input is/);
     expect(await ask('/v1/messages', { max_tokens: 1, messages: faulty })).toMatch(/^400 messages\.0 is 1/);
     expect(await ask('/v1/completions', { prompt: faulty.map(String) })).toMatch(/^400 prompt/);
@@ -287,6 +293,24 @@ describe('a server', () => {
     const text = await (await fetch(`${url}/metrics`)).text();
     expect(text).toContain('switchyard_requests_total{path="/v1/chat/completions",status="200"} 1');
     expect(text).toContain('switchyard_tokens_total{kind="generated"} 4');
+  });
+
+  it('names routes in its figures, and all that is none by one word', async () => {
+    const { url } = await serve({ apiKey: 'key' });
+    const headers = { authorization: 'Bearer key' };
+    const known = ['/', '/health', '/ready', '/page/main.js', '/v1/models', '/metrics'];
+    for (const path of known) expect((await fetch(url + path, { headers })).status).toBe(200);
+    expect((await fetch(`${url}/v1/models`)).status).toBe(401);
+    await fetch(`${url}/v1/models/a`, { headers });
+    await fetch(`${url}/v1/models/b`, { headers });
+    for (const path of ['/a', '/b', '/v1/chat/completions', '/page/none.js', '/%00', '/health/x'])
+      expect((await fetch(url + path, { headers })).status).toBe(404);
+    const text = await (await fetch(`${url}/metrics`, { headers })).text();
+    const counts = [...text.matchAll(/^switchyard_requests_total\{path="(.*)",status="(\d+)"\} (\d+)$/gm)];
+    expect(counts.map(([, ...count]) => count.join(' ')).sort()).toEqual([
+      ...['/ 200 1', '/health 200 1', '/metrics 200 1', '/page/main.js 200 1', '/ready 200 1'],
+      ...['/v1/models 200 1', '/v1/models 401 1', '/v1/models/:name{.+} 404 2', 'other 404 6'],
+    ]);
   });
 });
 

@@ -1,4 +1,5 @@
 import * as z from 'zod';
+import { OLDER_TOOLS, otherFormats } from '../foreign-fields.ts';
 import { listOf, maybe } from '../request.ts';
 import { samplingFields } from '../sampling.ts';
 
@@ -56,6 +57,19 @@ export const messageSchema = z.looseObject({
   output_format: maybe(outputFormat),
   stream: maybe(z.boolean()),
 });
+
+const BY_CHAT = '/v1/chat/completions takes it';
+/** What of other APIs a request may not have. */
+export const FOREIGN = {
+  ...OLDER_TOOLS,
+  ...otherFormats('output_config.format'),
+  response_format: 'give output_config.format',
+  n: 'a message is one answer. /v1/chat/completions gives several',
+  reasoning_effort: 'give thinking',
+  logprobs: BY_CHAT,
+  top_logprobs: BY_CHAT,
+  return_routed_experts: BY_CHAT,
+};
 
 export type CountRequest = z.output<typeof countSchema>;
 export type MessageRequest = z.output<typeof messageSchema>;

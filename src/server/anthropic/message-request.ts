@@ -1,10 +1,10 @@
 import type { AnswerRequest } from '../answer-request.ts';
 import { badField } from '../api-error.ts';
-import { type ClientMessage, conversationOf, templateArguments } from '../conversation.ts';
+import { AT, type ClientMessage, conversationOf, templateArguments } from '../conversation.ts';
+import { refuseForeign } from '../foreign-fields.ts';
 import type { Settings } from '../options.ts';
-import { refuseTokenDetails } from '../request.ts';
 import { defined, type ModelLimits, samplingOptions, stopsOf } from '../sampling.ts';
-import type { Block, CountRequest, MessageRequest } from './message-fields.ts';
+import { type Block, type CountRequest, FOREIGN, type MessageRequest } from './message-fields.ts';
 
 /** Blocks of a system text that change with every request and are no words to the model; they would spoil every prefix. */
 const NOT_FOR_MODELS = 'x-anthropic-billing-header:';
@@ -12,7 +12,7 @@ const NOT_FOR_MODELS = 'x-anthropic-billing-header:';
 /** What a request of `/v1/messages` asks of a model. @throws ApiError for what cannot be done */
 export function messageAnswer(body: MessageRequest, settings: Settings, limits: ModelLimits): AnswerRequest {
   const { tool_choice: choice, continue_final_message: goesOn, stop_sequences: sequences } = body;
-  refuseTokenDetails(body);
+  refuseForeign(body, FOREIGN);
   const tools = toolsOf(body);
   const stops = stopsOf(body);
   const prompt = promptOf(body, settings.pictureHosts);
@@ -80,7 +80,7 @@ export function toolsOf({ tools }: CountRequest) {
 }
 
 function messagesOf(role: string, content: string | Block[], path: string): ClientMessage[] {
-  if (typeof content === 'string') return [{ role, content }];
+  if (typeof content === 'string') return [{ role, content, [AT]: path }];
   if (role === 'assistant') return [assistantMessage(content, path)];
   const results = content
     .map((block, i) => ({ block, at: `${path}.${i}` }))
@@ -93,7 +93,7 @@ function messagesOf(role: string, content: string | Block[], path: string): Clie
   const parts = content.flatMap((block, i) =>
     block.type === 'tool_result' ? [] : [partOf(block, `${path}.${i}`)],
   );
-  return [...results, ...(parts.length > 0 ? [{ role, content: parts }] : [])];
+  return [...results, ...(parts.length > 0 ? [{ role, content: parts, [AT]: path }] : [])];
 }
 
 function assistantMessage(content: Block[], path: string): ClientMessage {
@@ -121,7 +121,10 @@ function assistantMessage(content: Block[], path: string): ClientMessage {
 }
 
 function partOf(block: Block, path: string) {
-  if (block.type === 'text') return { type: 'text', text: block.text };
+  if (block.type === 'text') {
+    if (typeof block.text !== 'string') throw badField(`${path}.text`, 'expected a text');
+    return { type: 'text', text: block.text };
+  }
   if (block.type !== 'image')
     throw badField(
       `${path}.type`,

@@ -1,4 +1,5 @@
 import * as z from 'zod';
+import { OLDER_TOOLS, otherFormats } from '../foreign-fields.ts';
 import { listOf, maybe } from '../request.ts';
 import { samplingFields } from '../sampling.ts';
 
@@ -71,4 +72,12 @@ export const chatSchema = z.looseObject({
   /** Ours and SGLang's: which experts each token went to. */
   return_routed_experts: maybe(z.boolean()),
 });
+/** What of other APIs a request may not have. */
+export const FOREIGN = {
+  ...OLDER_TOOLS,
+  ...otherFormats('response_format'),
+  max_output_tokens: 'give max_completion_tokens',
+  stop_sequences: 'give stop',
+};
+
 export type ChatRequest = z.output<typeof chatSchema>;

@@ -2,9 +2,10 @@ import type { AnswerOptions } from '../../index.ts';
 import type { AnswerRequest } from '../answer-request.ts';
 import { badField } from '../api-error.ts';
 import { conversationOf, templateArguments } from '../conversation.ts';
+import { refuseForeign } from '../foreign-fields.ts';
 import type { Settings } from '../options.ts';
 import { defined, type ModelLimits, samplingOptions, stopsOf } from '../sampling.ts';
-import type { ChatRequest } from './chat-fields.ts';
+import { type ChatRequest, FOREIGN } from './chat-fields.ts';
 
 /**
  * What a request of `/v1/chat/completions` asks of a model.
@@ -18,6 +19,7 @@ export function chatAnswer(
   choice: number,
 ): AnswerRequest {
   const { tools, logprobs, top_logprobs: top } = body;
+  refuseForeign(body, FOREIGN);
   if (top !== undefined && !logprobs) throw badField('top_logprobs', 'needs logprobs: true');
   const maxTokens = body.max_completion_tokens ?? body.max_tokens;
   return {

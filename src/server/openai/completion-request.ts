@@ -1,6 +1,7 @@
 import * as z from 'zod';
 import type { AnswerRequest, TextPrompt } from '../answer-request.ts';
 import { badField } from '../api-error.ts';
+import { OLDER_TOOLS, otherFormats, refuseForeign } from '../foreign-fields.ts';
 import type { Settings } from '../options.ts';
 import { idList, listOf, maybe } from '../request.ts';
 import { defined, type ModelLimits, samplingFields, samplingOptions, stopsOf } from '../sampling.ts';
@@ -23,6 +24,18 @@ export const completionSchema = z.looseObject({
   best_of: maybe(z.int()),
   return_routed_experts: maybe(z.boolean()),
 });
+/** What of other APIs a request may not have. */
+const FOREIGN = {
+  ...OLDER_TOOLS,
+  ...otherFormats('response_format to /v1/chat/completions'),
+  ...Object.fromEntries(
+    ['response_format', 'tools', 'top_logprobs'].map((name) => [name, '/v1/chat/completions takes it']),
+  ),
+  max_completion_tokens: 'give max_tokens',
+  max_output_tokens: 'give max_tokens',
+  stop_sequences: 'give stop',
+};
+
 export type CompletionRequest = z.output<typeof completionSchema>;
 
 /** New tokens where a request does not say, as OpenAI has it. */
@@ -38,6 +51,7 @@ export function completionAnswers(
   settings: Settings,
   limits: ModelLimits,
 ): AnswerRequest[] {
+  refuseForeign(body, FOREIGN);
   if (body.suffix) throw badField('suffix', 'is not taken: the models served here write forwards only');
   if (body.best_of !== undefined && body.best_of !== n)
     throw badField('best_of', 'is not taken; ask for n answers and choose');

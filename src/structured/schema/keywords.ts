@@ -1,5 +1,5 @@
 import * as z from 'zod';
-import { didYouMean, show } from '../../errors.ts';
+import { didYouMean, plainIssue, show } from '../../errors.ts';
 import { below, type Path, refuse } from './errors.ts';
 
 /** A schema that is an object; its keywords have been checked. */
@@ -131,11 +131,11 @@ export function checkKeywords(value: unknown, path: Path): Schema {
       );
     const result = wanted.safeParse(given);
     if (!result.success) {
-      const issue = result.error.issues[0] as z.core.$ZodIssue;
-      const at = below(path, key, ...issue.path.map(String));
+      const { path: inside, message } = plainIssue(result.error.issues[0] as z.core.$ZodIssue);
+      const at = below(path, key, ...inside.map(String));
       if (key === 'type') refuse(at, `is ${show(given)}; expected one or several of ${TYPES.join(', ')}`);
-      const value = issue.path.length === 0 ? ` (${show(given)})` : '';
-      refuse(at, `is malformed${value}: ${issue.message}`);
+      const value = inside.length === 0 ? ` (${show(given)})` : '';
+      refuse(at, `is malformed${value}: ${message}`);
     }
     kept[key] = given;
   }
