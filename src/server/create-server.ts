@@ -15,6 +15,9 @@ import { addPage } from './page.ts';
 import { routeOf } from './route-label.ts';
 import { addTokenRoutes } from './tokens.ts';
 
+/** What a client may call its request. */
+const WORD = /^[!-~]{1,128}$/;
+
 /** A server that is not bound to any port yet. */
 export interface Server {
   /** To be mounted in an application of hono, or served by `@hono/node-server`. */
@@ -44,7 +47,8 @@ export function createServer(models: Servable | readonly Servable[], options: Se
 
   app.use(async (c, next) => {
     const started = performance.now();
-    c.header('x-request-id', c.req.header('x-request-id')?.slice(0, 128) ?? randomUUID());
+    const id = c.req.header('x-request-id') ?? '';
+    c.header('x-request-id', WORD.test(id) ? id : randomUUID());
     await next();
     metrics.responded(routeOf(c), c.res.status, (performance.now() - started) / 1000);
   });

@@ -40,6 +40,8 @@ export function addTokenRoutes(app: Hono, api: Api): void {
   app.post('/detokenize', async (c) => {
     const body = await readBody(c, api.bodies, detokenizeSchema);
     const tokenizer = await api.use(c, body.model, ({ model }) => model.tokenizer());
+    const unknown = body.tokens.findIndex((id) => tokenizer.idToToken(id) === undefined);
+    if (unknown !== -1) throw badField(`tokens.${unknown}`, `there is no token ${body.tokens[unknown]}`);
     return c.json({ prompt: tokenizer.decode(body.tokens) });
   });
 }
