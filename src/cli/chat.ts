@@ -61,7 +61,7 @@ async function chat(flags: Flags, io: Io): Promise<void> {
   try {
     const { system, think: thinks } = flags;
     const options = generationOptions(flags);
-    const unused = unusedSampling(flags, model.generationDefaults);
+    const unused = unusedSampling(flags);
     if (unused !== undefined) stderr.write(`warning: ${unused}\n`);
     const most = options.maxNewTokens ?? model.generationDefaults.maxNewTokens;
     const limit = most === undefined ? { maxLength: model.contextLength } : {};

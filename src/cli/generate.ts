@@ -123,7 +123,7 @@ async function generate(flags: Flags, io: Io): Promise<void> {
     const streamer = chooseStreamer(flags, batch, loaded, io);
     const { negativePrompt, ...sampling } = generationOptions(flags);
     const { generationDefaults: defaults } = loaded.model;
-    const unused = unusedSampling(flags, defaults);
+    const unused = unusedSampling(flags);
     if (unused !== undefined) warnings.warn(unused);
     const negativePromptIds =
       negativePrompt === undefined ? undefined : encodeNegative(negativePrompt, prompt, loaded.tokenizer);

@@ -1,5 +1,4 @@
 import type { Command } from 'commander';
-import type { GenerateOptions } from '../index.ts';
 import { UsageError } from './io.ts';
 import { decimal, given, integer, strings } from './options.ts';
 
@@ -63,18 +62,9 @@ export function generationOptions(flags: SamplingFlags) {
   };
 }
 
-/** What to warn of where flags say how tokens are drawn, and the model draws none. */
-export function unusedSampling(
-  flags: SamplingFlags,
-  { doSample }: Pick<GenerateOptions, 'doSample'>,
-): string | undefined {
-  const { temperature, topK, topP, minP } = flags;
-  const draws = temperature === undefined ? doSample : temperature > 0;
+/** What to warn of where flags say how tokens are drawn, beside one that has none drawn. Where the model draws none, `generate` refuses them. */
+export function unusedSampling({ temperature, topK, topP, minP }: SamplingFlags): string | undefined {
   const names = Object.keys(given({ '--top-k': topK, '--top-p': topP, '--min-p': minP }));
-  if (draws || names.length === 0) return undefined;
-  const why =
-    temperature === undefined
-      ? "the model's generation_config.json asks for no sampling; add --temperature, such as 0.7"
-      : '--temperature 0 asks for no sampling; give another temperature';
-  return `${names.join(' and ')} ${names.length > 1 ? 'have' : 'has'} no effect: ${why}`;
+  if (temperature !== 0 || names.length === 0) return undefined;
+  return `${names.join(' and ')} ${names.length > 1 ? 'have' : 'has'} no effect at --temperature 0; give another temperature, or none`;
 }

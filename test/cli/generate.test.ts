@@ -293,26 +293,33 @@ describe('generation options', () => {
   });
 
   test.each([
-    [{ topK: 5 }, { doSample: false }, /^--top-k has no effect: .*generation_config.*add --temperature/],
-    [{ topK: 0, topP: 0.5, minP: 0.1 }, {}, /^--top-k and --top-p and --min-p have no effect/],
-    [{ topP: 0.5, temperature: 0 }, { doSample: true }, /^--top-p has no effect: --temperature 0 asks/],
-    [{ topP: 0.5, temperature: 1 }, { doSample: false }, undefined],
-    [{ topP: 0.5 }, { doSample: true }, undefined],
-    [{ seed: 5, temperature: 0 }, {}, undefined],
-  ] as const)('%j of a model that says %j: without effect or not', (flags, defaults, warning) => {
-    const said = unusedSampling(flags, defaults);
-    if (warning) expect(said).toMatch(warning);
+    [{ topK: 0, topP: 0.5, minP: 0.1, temperature: 0 }, '--top-k and --top-p and --min-p have no effect at'],
+    [{ topP: 0.5, temperature: 0 }, '--top-p has no effect at --temperature 0'],
+    [{ topP: 0.5, temperature: 1 }, undefined],
+    [{ topP: 0.5 }, undefined],
+    [{ seed: 5, temperature: 0 }, undefined],
+  ] as const)('%j: without effect or not', (flags, warning) => {
+    const said = unusedSampling(flags);
+    if (warning) expect(said).toContain(warning);
     else expect(said).toBeUndefined();
   });
 
   test('tell of those without effect, whatever command they are of', async () => {
-    const flags = ['--temperature', '0', '--top-k', '3', '-n', '2'];
-    const { stderr } = await run(['generate', '-p', 'Once', ...flags]);
-    expect(stderr).toContain('warning: --top-k has no effect: --temperature 0 asks for no sampling');
-    const chat = await run(['chat', ...flags], { stdin: 'Hi\n' });
+    const flags = ['--top-k', '3', '-n', '2'];
+    const cold = ['--temperature', '0', ...flags];
+    const { stderr } = await run(['generate', '-p', 'Once', ...cold]);
+    expect(stderr).toContain('warning: --top-k has no effect at --temperature 0');
+    const chat = await run(['chat', ...cold], { stdin: 'Hi\n' });
     expect([chat.exitCode, chat.stderr]).toEqual([
       0,
       expect.stringContaining('warning: --top-k has no effect'),
+    ]);
+    // A model that draws no tokens by itself.
+    const model = ['--model', goldenModel('qwen3_moe_d')];
+    const greedy = await run(['generate', ...model, '--input-ids', '1,2', ...flags]);
+    expect([greedy.exitCode, greedy.stderr]).toEqual([
+      1,
+      expect.stringMatching(/topK is 3, which has no effect without doSample: true \(--temperature\)/),
     ]);
   });
 

@@ -192,7 +192,7 @@ describe('a schema that cannot be enforced', () => {
       },
       '#/anyOf/0 allows no value at all, as its keywords contradict each other',
     ],
-    [{ type: 'integer', minimum: '5' }, '#/minimum is malformed ("5"): Invalid input: expected number'],
+    [{ type: 'integer', minimum: '5' }, '#/minimum is malformed ("5"): expected a number'],
     [{ type: 'string', format: 'dat' }, '#/format is "dat". Did you mean "date"?'],
     [
       { type: 'string', pattern: 'a(?=b)' },
