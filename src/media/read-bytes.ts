@@ -24,7 +24,7 @@ export function describeSource(input: unknown): string {
   if (input instanceof URL) return describeSource(input.href);
   if (input instanceof Uint8Array) return `${input.length} bytes in memory`;
   if (typeof input === 'object' && input !== null)
-    return `an object with ${Object.keys(input).slice(0, 9).join(', ')}`;
+    return `an object with ${Object.keys(input).slice(0, 9).join(', ') || 'no fields'}`;
   return show(input);
 }
 

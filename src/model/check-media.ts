@@ -43,7 +43,7 @@ const KINDS = '0 (text), 1 (image), 2 (video) or 3 (sound)';
 export function remedyFor(kind: string, placeholders: number, tokens: number): string {
   return tokens === 0 && placeholders > 0
     ? `let the processor prepare prompts with ${kind}s; of a text that has none, leave the placeholder out, or have a 0 for it in mmTokenTypeIds`
-    : `let the processor expand the placeholders of the same ${kind}s`;
+    : `let the processor expand the placeholders of the same ${kind}s, and of tokens that a model has said, have a 0 for theirs in mmTokenTypeIds`;
 }
 
 /**

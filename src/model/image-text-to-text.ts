@@ -183,7 +183,7 @@ export class ImageTextToText extends GenerativeModel<ImageTextGenerateOptions> {
     const tokens = frames.reduce((sum, count) => sum + (sound?.tokensOf(count) ?? 0), 0);
     if (placeholders !== tokens)
       throw new InputError(
-        `inputIds hold ${placeholders} audio placeholders, but inputFeatures stand for ${tokens}; ${remedyFor('sound', placeholders, tokens)}`,
+        `${countOfPlaceholders('audio', placeholders)}, but inputFeatures stand for ${tokens}; ${remedyFor('sound', placeholders, tokens)}`,
       );
     return frames;
   }
@@ -221,7 +221,7 @@ export class ImageTextToText extends GenerativeModel<ImageTextGenerateOptions> {
       const tokens = (grids ?? []).reduce((sum, grid) => sum + this.#media.tokensOf(grid), 0);
       if (placeholders !== tokens)
         throw new InputError(
-          `inputIds hold ${placeholders} ${what} placeholders, but ${gridsName} stands for ${tokens}; ${remedyFor(what, placeholders, tokens)}`,
+          `${countOfPlaceholders(what, placeholders)}, but ${gridsName} stands for ${tokens}; ${remedyFor(what, placeholders, tokens)}`,
         );
       const patches = (grids ?? []).reduce((sum, [t, h, w]) => sum + t * h * w, 0);
       if (pixels && pixels.dims[0] !== patches)
@@ -235,6 +235,10 @@ export class ImageTextToText extends GenerativeModel<ImageTextGenerateOptions> {
 /** Also null is nothing. */
 function isGiven(value: unknown): boolean {
   return (value ?? undefined) !== undefined;
+}
+
+function countOfPlaceholders(kind: string, count: number): string {
+  return `inputIds hold ${count} ${kind} ${count === 1 ? 'placeholder' : 'placeholders'}`;
 }
 
 function countOf(types: readonly number[], type: number): number {

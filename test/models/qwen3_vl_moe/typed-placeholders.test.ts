@@ -144,7 +144,7 @@ describe('a placeholder among ids', () => {
 
   it('is refused without a picture, with the way to have it as a token', async () => {
     await expect(model.forward({ inputIds: [[...words, pad]] })).rejects.toThrow(
-      /1 image placeholders, but imageGridThw stands for 0; .* have a 0 for it in mmTokenTypeIds/,
+      /inputIds hold 1 image placeholder, but imageGridThw stands for 0; .* have a 0 for it in mmTokenTypeIds/,
     );
   });
 
@@ -187,6 +187,37 @@ describe('a placeholder among ids', () => {
     const size = before.logits.data.length;
     expect([...(logits.data as Float32Array).subarray(0, size)]).toEqual(
       [...(before.logits.data as Float32Array)].map((value) => expect.closeTo(value, 4)),
+    );
+  });
+
+  it('that the model says goes on as in one answer when the answer is read as a prompt', async () => {
+    const images = seen.images.map((name) => join(FOLDER, `images/${name}.png`));
+    const { attentionMask: _, ...inputs } = await processor({ text: seen.text, images });
+    const greedy = { ...GREEDY, repetitionPenalty: 1 };
+    const { length } = seen.input_ids;
+    const all = Array.from({ length: model.vocabSize }, (_, id) => id);
+    const prefixAllowedTokensFn = (ids: readonly number[]) => (ids.length === length + 1 ? [pad] : all);
+    const { sequences } = await model.generate({
+      ...inputs,
+      ...greedy,
+      prefixAllowedTokensFn,
+      maxNewTokens: 6,
+    });
+    const answer = sequences[0] as number[];
+    expect(answer[length + 1]).toBe(pad);
+    const told = answer.slice(0, length + 3);
+    const mmTokenTypeIds = [[...(inputs.mmTokenTypeIds[0] as number[]), 0, 0, 0]];
+    const rest = await model.generate({
+      ...inputs,
+      ...greedy,
+      inputIds: [told],
+      mmTokenTypeIds,
+      maxNewTokens: 3,
+    });
+    expect(rest.sequences).toEqual([answer]);
+    const { mmTokenTypeIds: __, ...untold } = inputs;
+    await expect(model.generate({ ...untold, ...greedy, inputIds: [told] })).rejects.toThrow(
+      /inputIds hold \d+ image placeholders, but imageGridThw stands for \d+; .* of tokens that a model has said, have a 0/,
     );
   });
 
