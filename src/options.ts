@@ -3,6 +3,11 @@ import { didYouMean, expected, InputError, show } from './errors.ts';
 /** Every name of a type of options, so that a list made of them forgets none. */
 export type OptionNames<T> = { readonly [K in keyof T]-?: true };
 
+/** An object of named values. Lists, maps, promises, whose `await` was forgotten, and the like are none, though they are objects without a wrong name. */
+export function isRecord(value: unknown): value is Record<string, unknown> {
+  return /^\[object (Object|Module)\]$/.test(Object.prototype.toString.call(value));
+}
+
 /**
  * Refuses what a call does not know: an option without effect is a mistake that nothing else would show.
  * @param options as the caller gave them; undefined is an empty object
@@ -16,7 +21,7 @@ export function checkOptions<T extends object>(
   where: string,
 ): T {
   if (options === undefined) return {} as T;
-  if (typeof options !== 'object' || options === null || Array.isArray(options))
+  if (!isRecord(options))
     throw new InputError(`${where}: the options are ${show(options)}; expected an object`);
   for (const [name, value] of Object.entries(options))
     if (value !== undefined && !known.includes(name)) throw unknownOption(name, known, where);
@@ -108,7 +113,7 @@ export function checkInputs(
   known: readonly string[],
   where: string,
 ): void {
-  if (typeof inputs !== 'object' || inputs === null || Array.isArray(inputs))
+  if (!isRecord(inputs))
     throw new InputError(expected(`The argument of ${where}`, inputs, `an object with ${known[0]}`));
   checkOptions(inputs, known, where);
   noMore(rest, where, 'options stand inside the first');

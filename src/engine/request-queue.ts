@@ -73,7 +73,8 @@ class Entry {
   readonly #values: Float32Array;
   readonly #ids: Int32Array;
   readonly #calls: Record<string, number> = {};
-  readonly #rows: { readonly logits: SharedLogits; readonly row: number }[] = [];
+  /** Where the logits of its rows are, by their places; passes fill these in any order. */
+  readonly #rows = new Map<number, { readonly logits: SharedLogits; readonly row: number }>();
   #settle!: { resolve: (scores: SequenceScores) => void; reject: (error: unknown) => void };
   /** Ends the listening to the signal. */
   readonly #stop: () => void;
@@ -123,7 +124,7 @@ class Entry {
       this.#ids.set(ids.subarray(row * count, row * count + candidates), place * candidates);
     }
     logits.hold();
-    this.#rows[place] = { logits, row };
+    this.#rows.set(place, { logits, row });
   }
 
   /** A pass that it was part of is over. */
@@ -155,11 +156,12 @@ class Entry {
   }
 
   async #logits(): Promise<Float32Array> {
-    const [first] = this.#rows;
-    const isOne = this.#rows.every(({ logits, row }, i) => logits === first?.logits && row === first.row + i);
-    if (first && isOne) return first.logits.buffer.read(first.row, this.#rows.length);
+    const rows = [...this.#rows].sort(([a], [b]) => a - b).map(([, row]) => row);
+    const [first] = rows;
+    const isOne = rows.every(({ logits, row }, i) => logits === first?.logits && row === first.row + i);
+    if (first && isOne) return first.logits.buffer.read(first.row, rows.length);
     const parts: Float32Array[] = [];
-    for (const { logits, row } of this.#rows) parts.push(await logits.buffer.read(row, 1));
+    for (const { logits, row } of rows) parts.push(await logits.buffer.read(row, 1));
     const width = parts[0]?.length ?? 0;
     const all = new Float32Array(parts.length * width);
     for (const [i, part] of parts.entries()) all.set(part, i * width);
@@ -167,7 +169,9 @@ class Entry {
   }
 
   #release(): void {
-    for (const { logits } of this.#rows.splice(0)) logits.release();
+    const rows = [...this.#rows.values()];
+    this.#rows.clear();
+    for (const { logits } of rows) logits.release();
   }
 }
 

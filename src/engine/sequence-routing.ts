@@ -1,6 +1,9 @@
 import { NOT_ROUTED } from '../routing/record.ts';
 
-/** The experts of each token of one sequence, as passes compute them; what a later pass computes anew counts. */
+/**
+ * The experts of each token of one sequence, as passes compute them; what a later pass computes anew counts. A pass that computes again what the
+ * sequence had given up leaves out layers that it needs no scores of: of these what is known stays.
+ */
 export class SequenceRouting {
   readonly #width: number;
   #experts: Uint16Array;
@@ -20,7 +23,7 @@ export class SequenceRouting {
       grown.set(this.#experts);
       this.#experts = grown;
     }
-    this.#experts.set(experts, from);
+    for (const [i, expert] of experts.entries()) if (expert !== NOT_ROUTED) this.#experts[from + i] = expert;
   }
 
   /** Of the first `tokens`, [tokens, layers, k]. */

@@ -1,4 +1,5 @@
 import { didYouMean, ExpertsError, expected, show } from '../errors.ts';
+import { isRecord } from '../options.ts';
 import { ExpertsInterface, unknownBackend } from './registry.ts';
 
 /** Backend names in force: key `""` for the model as a whole and one key a sub-config. Frozen. */
@@ -112,9 +113,4 @@ function checkName(value: unknown, model: ExpertsModel, what: string): string {
     );
   }
   return value;
-}
-
-/** A plain object: arrays, maps and boxed values are not. */
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return Object.prototype.toString.call(value) === '[object Object]';
 }

@@ -1,6 +1,6 @@
 import * as z from 'zod';
 import { expected, InputError, show } from '../errors.ts';
-import { camelCase, unknownOption } from '../options.ts';
+import { camelCase, isRecord, unknownOption } from '../options.ts';
 import type { StoppingCriterion } from './stopping-criteria.ts';
 import { unsupportedReason } from './unsupported.ts';
 
@@ -210,8 +210,7 @@ export function checkParameters(
   where: string,
   others: readonly string[] = [],
 ): GenerationConfig {
-  if (typeof given !== 'object' || given === null || Array.isArray(given))
-    throw new InputError(expected(where, given, 'an object of parameters'));
+  if (!isRecord(given)) throw new InputError(expected(where, given, 'an object of parameters'));
   const config: Record<string, unknown> = {};
   for (const [name, value] of Object.entries(given)) {
     if (others.includes(name) || value === undefined) continue;

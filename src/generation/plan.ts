@@ -1,5 +1,5 @@
 import { expected, InputError, show } from '../errors.ts';
-import { checkSignal, noMore } from '../options.ts';
+import { checkSignal, isRecord, noMore } from '../options.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { ANSWER_OPTIONS, answerConstraint, startOf } from './answer-options.ts';
 import { type ConstraintFactory, checkedConstraints } from './constraint.ts';
@@ -40,10 +40,10 @@ export function checkGenerateOptions(
   more: readonly string[] = [],
   where = 'generate',
 ): void {
-  if (typeof options !== 'object' || options === null || Array.isArray(options))
+  if (!isRecord(options))
     throw new InputError(expected(`The argument of ${where}`, options, 'an object of options'));
   checkParameters(options, where, [...OTHER_OPTIONS, ...more]);
-  const { signal, tokenizer } = options as GenerateOptions;
+  const { signal, tokenizer } = options;
   checkSignal(signal, where);
   checkTokenizer(tokenizer, where);
   noMore(rest, where, 'options stand inside the first');
@@ -78,9 +78,8 @@ export function makePlan(
   options: GenerateOptions,
   checked?: Prompts,
 ): Plan {
-  if (typeof options !== 'object' || options === null) {
+  if (!isRecord(options))
     throw new InputError(expected('The argument of generate', options, 'an object of options'));
-  }
   const { vocabSize } = generator;
   const parameters = joinParameters(defaults, options, vocabSize);
   const prompts = checked ?? checkPrompts(options.inputIds, options.attentionMask, vocabSize);

@@ -2,7 +2,7 @@ import { expected, InputError, show } from '../errors.ts';
 import { GenerationStream, SinkStreamer } from '../generation/generation-stream.ts';
 import { type GenerateOutput, isCutOff } from '../generation/output.ts';
 import { checkGenerateOptions } from '../generation/plan.ts';
-import { noMore } from '../options.ts';
+import { isRecord, noMore } from '../options.ts';
 import { type ChatMessage, checkMessages } from '../tokenizer/conversation.ts';
 import type { ResponseDelta } from '../tokenizer/response/events.ts';
 import type { ResponseParser, ToolCall } from '../tokenizer/response/parser.ts';
@@ -235,8 +235,7 @@ const OWN: readonly string[] = [
 
 /** @throws InputError for an option that is the chat's own */
 function assertOurs(options: object): void {
-  if (typeof options !== 'object' || options === null)
-    throw new InputError(expected('chat: the options', options, 'an object'));
+  if (!isRecord(options)) throw new InputError(expected('chat: the options', options, 'an object'));
   const given = Object.entries(options).find(([name, value]) => OWN.includes(name) && value !== undefined);
   if (given) throw new InputError(`chat: ${given[0]} is the chat's own; give it to generate instead`);
 }

@@ -1,4 +1,5 @@
 import { expected, InputError } from '../errors.ts';
+import { isRecord } from '../options.ts';
 import type { ChatMessage } from '../tokenizer/conversation.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 
@@ -114,7 +115,7 @@ export async function readPrompt(
     reader.assertWords({ prompt: texts });
     return encoded([texts].flat(), tokenizer, signal);
   }
-  if (typeof templateArguments !== 'object' || templateArguments === null || Array.isArray(templateArguments))
+  if (!isRecord(templateArguments))
     throw new InputError(expected('templateArguments', templateArguments, 'an object of template variables'));
   const own = OWN_OPTIONS.find((name) => templateArguments[name] !== undefined);
   if (own !== undefined)

@@ -34,10 +34,13 @@ async function expectAlone(
   });
   const { model: alone } = await open(name, { prefixCache: false });
   const { model } = await open(name, { maxCacheBytes });
-  const expected: number[][][] = [];
-  for (const request of requests) expected.push((await alone.generate(request)).sequences);
-  const results = await Promise.all(requests.map((request) => model.generate(request)));
-  expect(results.map(({ sequences }) => sequences)).toEqual(expected);
+  const said = async (one: CausalLM, request: Options) => {
+    const { sequences, routedExperts } = await one.generate(request);
+    return { sequences, routedExperts };
+  };
+  const expected: Awaited<ReturnType<typeof said>>[] = [];
+  for (const request of requests) expected.push(await said(alone, request));
+  expect(await Promise.all(requests.map((request) => said(model, request)))).toEqual(expected);
   expect(model.executionStats.preemptions).toBeGreaterThan(0);
 }
 
@@ -86,6 +89,7 @@ describe.each([
     ['several answers', { doSample: true, numReturnSequences: 2 }],
     ['beams', { numBeams: 3 }],
     ['guesses', { promptLookupNumTokens: 4 }],
+    ['the experts of their tokens', { returnRoutedExperts: true }],
   ])('answers many requests for %s as it answers each alone', (_, more) =>
     expectAlone(name, maxCacheBytes, more),
   );

@@ -324,6 +324,16 @@ describe('generate refuses', () => {
       { generationConfig: 5 },
       /generationConfig is 5; expected an object/,
     ],
+    [
+      'a promise of a configuration',
+      { generationConfig: Promise.resolve({ topK: 1 }) },
+      /generationConfig is a promise; expected an object/,
+    ],
+    [
+      'a map for a configuration',
+      { generationConfig: new Map() },
+      /generationConfig is .*; expected an object/,
+    ],
     ['something else for the tokenizer', { tokenizer: 'x' }, /tokenizer is "x"; expected a tokenizer/],
     [
       'sequences without measure',
