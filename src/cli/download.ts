@@ -72,8 +72,12 @@ export function addDownloadCommand(program: Command, io: Io): void {
         };
         const tell = json ? () => {} : (line: string) => progress.write(`${line}\n`);
         const found = await download(model, options, anyway ?? false, tell);
+        progress.finish();
         io.stdout.write(json ? `${JSON.stringify(found)}\n` : `${found.folder}\n`);
-        if (!json) io.stderr.write(`${counted(found.files.length, 'file')}, ${formatBytes(found.bytes)}\n`);
+        if (!json)
+          io.stderr.write(
+            `${counted(found.files.length, 'file')}, ${formatBytes(found.bytes)} in that folder\n`,
+          );
       } finally {
         progress.finish();
       }

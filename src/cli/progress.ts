@@ -173,7 +173,7 @@ class BarDisplay implements ProgressDisplay {
   #drawnAt = Number.NEGATIVE_INFINITY;
   #height = 0;
   #summed = false;
-  #idle: NodeJS.Timeout | undefined;
+  #next: NodeJS.Timeout | undefined;
 
   constructor(
     private readonly stream: ProgressStream,
@@ -185,6 +185,8 @@ class BarDisplay implements ProgressDisplay {
   onProgress(event: ProgressEvent): void {
     const done = this.#progress.take(event);
     if (done || this.now() - this.#drawnAt >= REDRAW_MS) this.#draw();
+    // Where it is the last one for a while, it is shown all the same.
+    else this.#drawIn(REDRAW_MS);
   }
 
   write(text: string): void {
@@ -199,7 +201,7 @@ class BarDisplay implements ProgressDisplay {
     this.#draw(this.#summed ? undefined : summary);
     this.#summed = true;
     this.#height = 0;
-    clearTimeout(this.#idle);
+    clearTimeout(this.#next);
   }
 
   /** Redraws the bars in place; `last` takes the place of their sum and stays. */
@@ -213,8 +215,13 @@ class BarDisplay implements ProgressDisplay {
     const text = `${this.#erasure()}${bars.map((line) => `${this.#clip(line)}\n`).join('')}`;
     if (text !== '') this.stream.write(text);
     this.#height = bars.length;
-    clearTimeout(this.#idle);
-    if (active.size > 0) this.#idle = setTimeout(() => this.#draw(), IDLE_REDRAW_MS).unref();
+    clearTimeout(this.#next);
+    if (active.size > 0) this.#drawIn(IDLE_REDRAW_MS);
+  }
+
+  #drawIn(ms: number): void {
+    clearTimeout(this.#next);
+    this.#next = setTimeout(() => this.#draw(), ms).unref();
   }
 
   /** What wipes the bars off. */

@@ -30,6 +30,11 @@ export function proxyFor(target: URL, env: Environment = process.env): ProxyServ
   return { url: parseProxy(env[variable] as string, variable), variable };
 }
 
+/** The proxy that an address would have if `no_proxy` did not name its host. @throws ProxySettingError */
+export function unusedProxy(target: URL, env: Environment = process.env): ProxyServer | undefined {
+  return isExempt(target, env) ? proxyFor(target, { ...env, no_proxy: '', NO_PROXY: '' }) : undefined;
+}
+
 /** Scheme, host and port, without the credentials. */
 export function proxyName({ url, variable }: ProxyServer): string {
   return `the proxy ${url.protocol}//${url.host} (${variable})`;

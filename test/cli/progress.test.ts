@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest';
+import { afterEach, expect, test, vi } from 'vitest';
 import { createProgressDisplay } from '../../src/cli/progress.ts';
 import { formatBytes, formatDuration } from '../../src/units.ts';
 
@@ -35,6 +35,8 @@ function displayed(stream: { isTTY?: boolean; columns?: number }, env = {}) {
     },
   };
 }
+
+afterEach(() => vi.useRealTimers());
 
 test('a terminal gets bars with bytes, speed and time left, redrawn in place', () => {
   const { event, wait, take, finish } = displayed({ isTTY: true, columns: 120 });
@@ -103,15 +105,27 @@ test('a warning stands above the bars, and stays', () => {
   expect(take()).toBe('later\n');
 });
 
-test('where nothing comes for a while, there is no speed', () => {
-  const { event, wait, write, take } = displayed({ isTTY: true, columns: 120 });
+test('where nothing comes for a while, the last that came is shown, and then no speed', () => {
+  vi.useFakeTimers();
+  const { event, wait, take, finish } = displayed({ isTTY: true, columns: 120 });
+  const pass = (ms: number) => {
+    wait(ms);
+    vi.advanceTimersByTime(ms);
+    return take();
+  };
   event('a', 0, 1e9);
-  wait(1000);
+  pass(950);
   event('a', 1e8, 1e9);
-  expect(take()).toContain('100 MB of 1.0 GB, 100 MB/s, 9 s left');
-  wait(6000);
-  write('');
-  expect(take()).toMatch(/100 MB of 1\.0 GB\n$/);
+  take();
+  wait(50);
+  event('a', 2e8, 1e9);
+  expect(take()).toBe('');
+  expect(pass(100)).toContain('200 MB of 1.0 GB, 200 MB/s, 4 s left');
+  expect(pass(1000)).toContain('200 MB/s');
+  expect(pass(6000)).toMatch(/200 MB of 1\.0 GB\n$/);
+  finish();
+  take();
+  expect(pass(10_000)).toBe('');
 });
 
 test('a load that lasts no time shows nothing', () => {

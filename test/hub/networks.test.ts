@@ -161,6 +161,17 @@ describe('through a proxy', () => {
     },
   );
 
+  test('one that no_proxy keeps from being asked is named where its host cannot be reached', async () => {
+    await startHub(HOSTS);
+    vi.stubEnv('http_proxy', 'http://me:secret@proxy.invalid:1');
+    vi.stubEnv('no_proxy', '.invalid');
+    const failed = resolveRepo(ID, {}, QUICK);
+    await expect(failed).rejects.toThrow(
+      /hub\.invalid cannot be resolved.* NO_PROXY names that host, so the proxy http:\/\/proxy\.invalid:1 \(http_proxy\) was not asked/,
+    );
+    await expect(failed).rejects.not.toThrow(/secret/);
+  });
+
   test('one whose name cannot be resolved, and one that is none', async () => {
     await startHub(HOSTS);
     vi.stubEnv('http_proxy', `http://${NO_NAME}:1`);

@@ -1,7 +1,7 @@
 import { abortIf, HubError } from '../../errors.ts';
 import { ConnectionError } from '../../net/connection-error.ts';
 import { discard, get, type HttpAnswer } from '../../net/get.ts';
-import { viaProxy } from '../../net/proxy.ts';
+import { proxyName, unusedProxy, viaProxy } from '../../net/proxy.ts';
 import { Watchdog } from '../../net/watchdog.ts';
 import type { HubConnection } from './connection.ts';
 import { refusal } from './refusal.ts';
@@ -160,9 +160,12 @@ export async function* readBody(
 const OFFLINE_ADVICE = 'What is in the cache loads without a network, with HF_HUB_OFFLINE=1';
 
 function networkAdvice(endpoint: string): string {
+  const unused = unusedProxy(new URL(endpoint));
   return (
-    `Is the network up, and is ${endpoint} the right address (HF_ENDPOINT)? In a network that wants a proxy, ` +
-    'set HTTPS_PROXY. '
+    `Is the network up, and is ${endpoint} the right address (HF_ENDPOINT)? ` +
+    (unused
+      ? `NO_PROXY names that host, so ${proxyName(unused)} was not asked. `
+      : 'In a network that wants a proxy, set HTTPS_PROXY. ')
   );
 }
 
