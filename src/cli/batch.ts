@@ -206,12 +206,15 @@ async function isEmpty(items: AsyncGenerator<unknown, void, undefined>): Promise
 async function openAnswerer(input: string, flags: Flags, io: Io): Promise<Answerer> {
   const { retries = RETRIES } = flags;
   if (flags.queue !== undefined) {
-    const { DEFAULT_QUEUE, QueueClient } = await importQueue();
+    const { DEFAULT_QUEUE, QueueClient, withoutPassword } = await importQueue();
+    const queueName = flags.queueName === undefined ? '' : ` --queue-name ${flags.queueName}`;
+    const worker = `switchyard batch --queue ${withoutPassword(flags.queue)}${queueName} -m MODEL`;
     const client = await QueueClient.open({
       ...{ url: flags.queue, name: flags.queueName ?? DEFAULT_QUEUE, retries },
       batch: await hashOf(input),
       signal: io.stop,
       onError: report(io),
+      onNoWorker: () => io.stderr.write(`waiting for a worker; "${worker}" starts one, on any machine\n`),
     });
     return {
       answer: (line) => client.answer(line),

@@ -70,6 +70,18 @@ describe.skipIf(!hasRedis)(`a queue${why}`, () => {
     results.map(({ custom_id }) => Number(custom_id?.split('-')[1])).sort((a, b) => a - b);
   const all = requestIds(LINES).map((_, i) => i + 1);
 
+  it('says so where nobody is there to answer, and goes on when somebody comes', async () => {
+    writeRequests(input, 2, 2);
+    const client = start(input, output, '--queue-name', 'lonely');
+    await meanwhile(client.exit, () => client.said().includes('waiting for a worker'));
+    expect(client.said()).toBe(
+      `waiting for a worker; "switchyard batch --queue ${redis.url} --queue-name lonely -m MODEL" starts one, on any machine\n`,
+    );
+    start('-m', DEMO_FOLDER, '--name', 'demo', '--queue-name', 'lonely');
+    expect(await client.exit).toEqual([0, null]);
+    expect(client.said()).toMatch(/any machine\n2 lines answered\n$/);
+  });
+
   it('has each request once in the results, when one of two workers is killed -9 midway', async () => {
     writeRequests(input, LINES, 40);
     const [first, second] = [await startProcess(), await startProcess()];

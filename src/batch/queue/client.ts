@@ -17,6 +17,8 @@ export interface ClientOptions extends QueueOptions {
   /** Ends what is waited for. */
   readonly signal: AbortSignal;
   readonly onError: (error: unknown) => void;
+  /** Told when lines wait and nobody is there to answer them, once until somebody has come. */
+  readonly onNoWorker: () => void;
 }
 
 interface Waiting {
@@ -37,6 +39,7 @@ export class QueueClient {
   readonly #waiting = new Map<string, Waiting>();
   readonly #sweep: NodeJS.Timeout;
   readonly #forget: () => void;
+  #hasWorkers = true;
 
   private constructor(connections: readonly [Redis, Redis], events: QueueEvents, options: ClientOptions) {
     this.#connections = connections;
@@ -49,6 +52,7 @@ export class QueueClient {
     events.on('failed', ({ jobId }) => this.#look(jobId));
     this.#sweep = setInterval(() => {
       for (const id of this.#waiting.keys()) this.#look(id);
+      void this.#countWorkers();
     }, SWEEP_MS);
     this.#forget = onAbort(options.signal, () => {
       for (const { reject } of this.#waiting.values()) reject(options.signal.reason);
@@ -101,6 +105,14 @@ export class QueueClient {
       attempts: this.#options.retries + 1,
       backoff: { type: 'exponential', delay: FIRST_PAUSE },
     });
+  }
+
+  async #countWorkers(): Promise<void> {
+    // Not every Redis lists who is connected.
+    const count = await this.#queue.getWorkersCount().catch(() => undefined);
+    if (count === undefined || this.#waiting.size === 0) return;
+    if (count === 0 && this.#hasWorkers) this.#options.onNoWorker();
+    this.#hasWorkers = count > 0;
   }
 
   #look(id: string): void {

@@ -46,6 +46,7 @@ export async function connect(url: string, onError: (error: unknown) => void): P
   return redis;
 }
 
-function withoutPassword(url: string): string {
+/** For messages. */
+export function withoutPassword(url: string): string {
   return url.replace(/\/\/[^@/]*@/, '//…@');
 }

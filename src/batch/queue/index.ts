@@ -1,3 +1,3 @@
 export { QueueClient } from './client.ts';
-export { DEFAULT_QUEUE } from './connect.ts';
+export { DEFAULT_QUEUE, withoutPassword } from './connect.ts';
 export { startWorker } from './worker.ts';
