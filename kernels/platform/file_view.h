@@ -45,8 +45,9 @@ class FileView {
   static constexpr intptr_t kNoFile = -1;
 
   intptr_t file_ = kNoFile;  // descriptor or handle
-  // How ReadUncached reads, decided by the first of them: each system's own.
-  mutable std::once_flag decided_;
+  // How ReadUncached reads, decided by the first of them, kNoFile until then: each system's own. Not by
+  // std::call_once, which clang cannot link with the libstdc++ of mingw-w64.
+  mutable std::mutex deciding_;
   mutable std::atomic<intptr_t> uncached_{kNoFile};
   size_t size_ = 0;
   const std::byte* data_ = nullptr;

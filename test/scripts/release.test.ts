@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -25,6 +25,17 @@ async function library(name: string, source: string, ...flags: string[]): Promis
   await exec('c++', ['-std=c++20', '-shared', '-fPIC', file, '-o', output, ...flags]);
   return output;
 }
+
+test('no native source wants what clang does not link with the libstdc++ of mingw-w64', () => {
+  const kernels = join(root, 'kernels');
+  const sources = readdirSync(kernels, { recursive: true, encoding: 'utf8' }).filter((path) =>
+    /^(?!build|test).*\.(cc|h)$/.test(path),
+  );
+  expect(sources.length).toBeGreaterThan(100);
+  // They share thread-local variables, of which the two have different kinds.
+  const code = (path: string) => readFileSync(join(kernels, path), 'utf8').replaceAll(/\/\/.*/g, '');
+  expect(sources.filter((path) => /\bcall_once\b|\bonce_flag\b/.test(code(path)))).toEqual([]);
+});
 
 describe.runIf(process.platform === 'linux')('checks of native files', () => {
   const EXPORTS = `

@@ -90,7 +90,10 @@ FileView::~FileView() {
 
 void FileView::ReadUncached(uint64_t offset, size_t bytes, std::byte* to) const {
   const int file = static_cast<int>(file_);
-  std::call_once(decided_, [&] { uncached_ = SetDirect(file, true) ? kDirect : kThroughCache; });
+  if (uncached_ == kNoFile) {
+    const std::scoped_lock lock(deciding_);
+    if (uncached_ == kNoFile) uncached_ = SetDirect(file, true) ? kDirect : kThroughCache;
+  }
   size_t done = 0;
   while (done < bytes) {
     const bool is_direct = uncached_ == kDirect;

@@ -92,11 +92,14 @@ FileView::~FileView() {
 }
 
 void FileView::ReadUncached(uint64_t offset, size_t bytes, std::byte* to) const {
-  std::call_once(decided_, [&] {
-    const HANDLE opened = ReopenUncached(Handle(file_));
-    if (opened == INVALID_HANDLE_VALUE) throw std::runtime_error(ErrorText(GetLastError()));
-    uncached_ = reinterpret_cast<intptr_t>(opened);
-  });
+  if (uncached_ == kNoFile) {
+    const std::scoped_lock lock(deciding_);
+    if (uncached_ == kNoFile) {
+      const HANDLE opened = ReopenUncached(Handle(file_));
+      if (opened == INVALID_HANDLE_VALUE) throw std::runtime_error(ErrorText(GetLastError()));
+      uncached_ = reinterpret_cast<intptr_t>(opened);
+    }
+  }
   constexpr size_t kMost = size_t{1} << 30;  // lengths have 32 bits
   size_t done = 0;
   while (done < bytes) {
