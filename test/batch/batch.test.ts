@@ -26,7 +26,7 @@ import { InputError } from '../../src/errors.ts';
 import type { Server } from '../../src/server/index.ts';
 import { run } from '../cli/capture.ts';
 import { meanwhile } from '../helpers/meanwhile.ts';
-import { answersIn, readResults, requestIds, requestLine, writeRequests } from './files.ts';
+import { answersIn, readResults, requestIds, requestLine, withoutProgress, writeRequests } from './files.ts';
 
 let folder: string;
 let input: string;
@@ -38,7 +38,10 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(folder, { recursive: true }));
 
-const batch = (...args: string[]) => run(['batch', input, output, ...args]);
+const batch = async (...args: string[]) => {
+  const { stderr, ...rest } = await run(['batch', input, output, ...args]);
+  return { ...rest, stderr: withoutProgress(stderr) };
+};
 
 describe('switchyard batch', () => {
   it('answers requests in their order, in the words of the endpoint', async () => {

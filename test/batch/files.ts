@@ -36,3 +36,8 @@ export function answersIn(file: string): (string | undefined)[][] {
 }
 
 export const requestIds = (count: number) => Array.from({ length: count }, (_, i) => `request-${i + 1}`);
+
+/** What stderr says besides how far the run is, which comes every ten seconds. */
+export function withoutProgress(stderr: string): string {
+  return stderr.replace(/^\d+ of \d+ lines?, .* left\n/gm, '');
+}
