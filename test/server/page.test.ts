@@ -1,6 +1,7 @@
 /** The page at `/`, in a real Chromium; skipped where there is none. A screenshot stays in `dist-test/page`. */
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { Hono } from 'hono';
 import { type Browser, chromium, type Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { AutoModelForImageTextToText, type CausalLMGenerateOptions, type Streamer } from '../../src/index.ts';
@@ -249,6 +250,25 @@ describe.skipIf(!executablePath)(`the page in Chromium${WHY_NOT}`, () => {
     await page.close();
     await seeing.close();
     await model.dispose();
+  });
+
+  it('finds its place where it is mounted, and asks for nothing beside it', async () => {
+    const app = new Hono();
+    app.mount('/llm', serving.server.app.fetch);
+    const listening = await listen({ app, drain: async () => {} }, { port: 0 });
+    const missed: string[] = [];
+    page.on('response', (response) => {
+      if (response.status() >= 400) missed.push(response.url());
+    });
+    await page.goto(`${listening.url}/llm?a`);
+    await page.locator('#experts option').first().waitFor({ state: 'attached' });
+    expect([page.url(), missed, complaints]).toEqual([`${listening.url}/llm/?a`, [], []]);
+    // It has its style from the beginning, too.
+    expect(await page.evaluate('getComputedStyle(document.querySelector(".skip")).position')).toBe(
+      'absolute',
+    );
+    await page.goto('about:blank');
+    await listening.close();
   });
 
   it('asks for the key of a server that wants one', async () => {
