@@ -185,6 +185,7 @@ export function plainIssue(issue: Issue): Issue {
   return { path, message: `expected ${[...new Set(wanted)].join(' or ')}` };
 }
 
+/** Compares how far two paths lie into a value: by the first entry of a list in which they differ, else by their length. */
 function byDepth(a: Issue['path'], b: Issue['path']): number {
   const i = a.findIndex((key, i) => key !== b[i]);
   return i === -1 ? a.length - b.length : Number(a[i] ?? -1) - Number(b[i] ?? -1) || a.length - b.length;
