@@ -296,7 +296,8 @@ export async function unlessAborted<T>(
  */
 export function onAbort(signal: AbortSignal | undefined, listener: () => void): () => void {
   if (signal === undefined) return () => {};
-  setMaxListeners(0, signal);
+  // Those of another realm, as of a test runner with a page, are none of Node's, which does not warn of them either.
+  if (signal instanceof EventTarget) setMaxListeners(0, signal);
   signal.addEventListener('abort', listener, { once: true });
   return () => signal.removeEventListener('abort', listener);
 }

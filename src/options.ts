@@ -57,11 +57,14 @@ function isNear(name: string, known: readonly string[]): boolean {
   );
 }
 
+/** Whether it is a signal, be it of another realm. */
+export function isSignal(signal: unknown): signal is AbortSignal {
+  return typeof signal === 'object' && signal !== null && 'aborted' in signal && 'addEventListener' in signal;
+}
+
 /** @throws InputError for a signal that is none */
 export function checkSignal(signal: unknown, where: string): void {
-  const isSignal =
-    typeof signal === 'object' && signal !== null && 'aborted' in signal && 'addEventListener' in signal;
-  if (signal !== undefined && !isSignal)
+  if (signal !== undefined && !isSignal(signal))
     throw new InputError(expected(`${where}: signal`, signal, 'an AbortSignal'));
 }
 

@@ -38,8 +38,8 @@ interface Finished {
  * Source: transformers `generation/utils.py`, `_beam_search`.
  */
 export async function searchBeams(run: GenerationRun, decoding: Decoding): Promise<void> {
-  const { parameters, signal, budget } = run.plan;
-  const processors = scoreProcessors(parameters, budget);
+  const { parameters, signal, budget, vocabSize } = run.plan;
+  const processors = scoreProcessors(parameters, budget, vocabSize);
   let searches = run.rows.map((row, place) => new BeamsOfPrompt(run, processors, row, place));
   const all = searches;
   let scores = await run.prefill(decoding, 0);

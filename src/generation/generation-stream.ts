@@ -1,4 +1,4 @@
-import { InputError } from '../errors.ts';
+import { InputError, onAbort } from '../errors.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { GenerateOutput } from './output.ts';
 import { DecodingStreamer } from './streamers.ts';
@@ -43,13 +43,14 @@ export class GenerationStream implements AsyncIterable<string> {
   readonly promptIds: Promise<readonly number[]>;
   readonly #pieces: string[] = [];
   readonly #abort = new AbortController();
-  readonly #signal: AbortSignal;
   #isOver = false;
   #isRead = false;
   #wake: () => void = () => {};
 
   constructor(start: StartGeneration, signal: AbortSignal | undefined) {
-    this.#signal = signal ? AbortSignal.any([signal, this.#abort.signal]) : this.#abort.signal;
+    const follow = () => this.abort(signal?.reason);
+    if (signal?.aborted) follow();
+    const stop = onAbort(signal, follow);
     let prompt: (ids: readonly number[]) => void = () => {};
     this.promptIds = new Promise((resolve) => {
       prompt = resolve;
@@ -58,7 +59,8 @@ export class GenerationStream implements AsyncIterable<string> {
       this.#pieces.push(text);
       this.#wake();
     };
-    this.output = start({ prompt, write }, this.#signal).finally(() => {
+    this.output = start({ prompt, write }, this.#abort.signal).finally(() => {
+      stop();
       prompt([]);
       this.#isOver = true;
       this.#wake();
@@ -74,7 +76,7 @@ export class GenerationStream implements AsyncIterable<string> {
 
   /** Whether nobody wants it any more, though it may still be coming to its end. @internal */
   get isAborted(): boolean {
-    return this.#signal.aborted;
+    return this.#abort.signal.aborted;
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<string, void, undefined> {

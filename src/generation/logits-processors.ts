@@ -33,8 +33,13 @@ export interface ScoreProcessor {
  * OpenAI's penalties, which transformers lacks, follow the repetition penalty. Those without effect are left out.
  * Source: transformers `generation/utils.py`, `_get_logits_processor`.
  * @param budget new tokens that a row may have
+ * @param vocabSize ids that there are
  */
-export function scoreProcessors(parameters: ResolvedParameters, budget = Infinity): ScoreProcessor[] {
+export function scoreProcessors(
+  parameters: ResolvedParameters,
+  budget = Infinity,
+  vocabSize = Infinity,
+): ScoreProcessor[] {
   const { eosTokenIds, minLength, minNewTokens, sequenceBias } = parameters;
   const { suppressTokens, beginSuppressTokens, forcedEosTokenIds, prefixAllowedTokensFn } = parameters;
   const { repetitionPenalty, presencePenalty, frequencyPenalty, noRepeatNgramSize } = parameters;
@@ -69,7 +74,9 @@ export function scoreProcessors(parameters: ResolvedParameters, budget = Infinit
   );
   if (prefixAllowedTokensFn) {
     const views = new IdsViews();
-    add(true, (row) => allowingOnly(new Set(runAllowed(prefixAllowedTokensFn, row, views.of(row)))));
+    add(true, (row) =>
+      allowingOnly(new Set(runAllowed(prefixAllowedTokensFn, row, views.of(row), vocabSize))),
+    );
   }
   add(forcedEosTokenIds.length > 0, (row) =>
     newTokens(row) === budget - 1 ? forcing(forcedEosTokenIds) : undefined,
@@ -121,15 +128,17 @@ function runAllowed(
   allowed: PrefixAllowedTokensFn,
   { index }: RowHistory,
   tokens: readonly number[],
+  vocabSize: number,
 ): readonly number[] {
+  const isId = (id: unknown) => Number.isInteger(id) && (id as number) >= 0 && (id as number) < vocabSize;
   const ids: unknown = allowed(tokens, index);
-  if (Array.isArray(ids) && ids.length > 0 && ids.every((id) => Number.isInteger(id))) return ids;
+  if (Array.isArray(ids) && ids.length > 0 && ids.every(isId)) return ids;
   disownPromise(ids);
   throw new InputError(
     expected(
       `What prefixAllowedTokensFn returned for row ${index}`,
       ids,
-      'a list of token ids, at least one',
+      `a list of token ids below ${vocabSize}, at least one`,
     ),
   );
 }

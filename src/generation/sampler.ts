@@ -125,6 +125,10 @@ export function refuse(scores: Float32Array): never {
       'The model computed no number for any token (all logits are NaN); its weights may be damaged, or the codes or scales of quantized ones',
     );
   }
+  if (scores.includes(Infinity))
+    throw new InputError(
+      'A score is infinite, so that no probability is a number. removeInvalidValues: true takes the largest number instead',
+    );
   throw new InputError(
     'No token is left to choose: all are forbidden by badWordsIds, suppressTokens, noRepeatNgramSize, a minimum length, a constraint ' +
       'or a processor of your own',

@@ -46,7 +46,7 @@ export class TokenChoice {
 
   /** @param budget new tokens that a row may have */
   constructor(parameters: ResolvedParameters, vocabSize: number, budget: number, isConstrained: boolean) {
-    this.#processors = scoreProcessors(parameters, budget);
+    this.#processors = scoreProcessors(parameters, budget, vocabSize);
     this.#sampler = makeSampler(parameters, vocabSize);
     this.#vocabSize = vocabSize;
     const { wanted } = this.#sampler;

@@ -211,7 +211,7 @@ function replyOf(parser: ResponseParser, output: GenerateOutput): ChatReply {
 
 /** @throws InputError for a system text and messages that cannot be, and for options that are the chat's own */
 export function checkChatOptions(options: ChatOptions): void {
-  assertOurs({ ...options, messages: undefined });
+  assertOurs(options, ['messages']);
   const { system, messages } = options;
   if ((options as ReplyOptions).signal !== undefined)
     throw new InputError('chat: signal ends a single answer; give it to send or stream');
@@ -233,10 +233,12 @@ const OWN: readonly string[] = [
   'streamer',
 ] satisfies (keyof CausalLMGenerateOptions)[];
 
-/** @throws InputError for an option that is the chat's own */
-function assertOurs(options: object): void {
+/** @param allowed of those the ones that open it. @throws InputError for an option that is the chat's own */
+function assertOurs(options: object, allowed: readonly string[] = []): void {
   if (!isRecord(options)) throw new InputError(expected('chat: the options', options, 'an object'));
-  const given = Object.entries(options).find(([name, value]) => OWN.includes(name) && value !== undefined);
+  const given = Object.entries(options).find(
+    ([name, value]) => OWN.includes(name) && !allowed.includes(name) && value !== undefined,
+  );
   if (given) throw new InputError(`chat: ${given[0]} is the chat's own; give it to generate instead`);
 }
 

@@ -14,7 +14,7 @@ import { checkGenerateOptions } from '../generation/plan.ts';
 import type { Prompts } from '../generation/prompt.ts';
 import { refuseStreamer } from '../generation/streaming.ts';
 import type { Decoding, DecodingRequest, Generator } from '../generation/types.ts';
-import { checkInputs, checkOptions, noMore, snakeCase } from '../options.ts';
+import { checkInputs, checkOptions, isSignal, noMore, snakeCase } from '../options.ts';
 import type { Tensor } from '../runtime/ort.ts';
 import type { ResidencyStats } from '../runtime/residency.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
@@ -327,11 +327,15 @@ export abstract class GenerativeModel<O extends CausalLMGenerateOptions = Causal
     noMore(more, 'stream', 'options stand inside the first');
     if ((options as Partial<O> | undefined)?.streamer !== undefined)
       throw new InputError('stream is read by its loop and takes no streamer; give that to generate');
-    return new GenerationStream(async (sink, signal) => {
-      checkGenerateOptions(options, [], [...PROMPT_OPTIONS, ...this.inputOptions]);
-      const tokenizer = options.tokenizer ?? (await this.tokenizer());
-      return this.generate({ ...options, tokenizer, streamer: new SinkStreamer(tokenizer, sink), signal });
-    }, options?.signal);
+    return new GenerationStream(
+      async (sink, signal) => {
+        checkGenerateOptions(options, [], [...PROMPT_OPTIONS, ...this.inputOptions]);
+        const tokenizer = options.tokenizer ?? (await this.tokenizer());
+        return this.generate({ ...options, tokenizer, streamer: new SinkStreamer(tokenizer, sink), signal });
+      },
+      // What is no signal is refused with the other options.
+      isSignal(options?.signal) ? options.signal : undefined,
+    );
   }
 
   /**

@@ -103,6 +103,21 @@ describe('what a caller does to what it is given', () => {
       /logitsProcessors\[0\] returned .*in place/,
     ],
     [
+      'ids that are none, of a function',
+      { prefixAllowedTokensFn: () => [5, 97] },
+      /prefixAllowedTokensFn returned for row 0 is \[5,97\]; expected a list of token ids below 97/,
+    ],
+    [
+      'negative ids',
+      { prefixAllowedTokensFn: () => [-1], numBeams: 2 },
+      /is \[-1\]; expected a list of token ids/,
+    ],
+    [
+      'infinite scores',
+      { logitsProcessors: [(_, scores) => void scores.fill(Infinity)], doSample: true },
+      /A score is infinite.*removeInvalidValues: true/,
+    ],
+    [
       'scores given away',
       {
         logitsProcessors: [

@@ -211,6 +211,31 @@ describe('stream', () => {
     await expect(chat.send('x', { tokenizer: {} as never })).rejects.toThrow(/tokenizer is \{\}; expected/);
   });
 
+  it('heeds a signal of another realm, and names what is none', async () => {
+    // As of a page: no EventTarget of Node's.
+    const heard = new Set<() => void>();
+    const signal = {
+      aborted: false,
+      reason: undefined as unknown,
+      addEventListener: (_: string, listener: () => void) => void heard.add(listener),
+      removeEventListener: (_: string, listener: () => void) => void heard.delete(listener),
+    };
+    const options = { prompt: 'In the beginning', ...GREEDY, eosTokenId: [], signal: signal as never };
+    const whole = await model.generate({ ...options, maxNewTokens: 2 });
+    expect((await model.stream({ ...options, maxNewTokens: 2 }).output).text).toEqual(whole.text);
+    expect(heard.size).toBe(0);
+    const stream = model.stream({ ...options, maxNewTokens: 900 });
+    const read = async () => {
+      for await (const _ of stream) {
+        Object.assign(signal, { aborted: true, reason: 'enough' });
+        for (const listener of [...heard]) listener();
+      }
+    };
+    await expect(read()).rejects.toMatchObject({ name: 'AbortError', cause: 'enough' });
+    const none = { prompt: 'x', signal: 5 as never };
+    await expect(model.stream(none).output).rejects.toThrow(/generate: signal is 5; expected an AbortSignal/);
+  });
+
   it('says of a signal that has fired before that the call was aborted', async () => {
     const signal = AbortSignal.abort('enough');
     const chat = await model.chat();
@@ -371,6 +396,7 @@ describe('chat', () => {
   });
 
   it.each<[object, RegExp]>([
+    [null as never, /chat: the options is null; expected an object/],
     [{ system: 3 }, /chat: system is 3; expected a text/],
     [{ sytem: 'x' }, /chat: "sytem" is not an option/],
     [{ prompt: 'x' }, /prompt is the chat's own/],
