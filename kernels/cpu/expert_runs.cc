@@ -96,7 +96,9 @@ class ExpertPass {
     char* scratches = workspace_.Take<char>(scratch * work.threads);
     ParallelItems(
         pool_, plan.items(),
-        [&](int64_t slot, int64_t item) { GateUpBlock(plan.Find(item), scratches + slot * scratch); },
+        [&](int64_t slot, int64_t item, int64_t next) {
+          GateUpBlock(plan, item, next, scratches + slot * scratch);
+        },
         args_.from);
   }
 
@@ -109,7 +111,8 @@ class ExpertPass {
     return RoundUp(kAxpyTokens * rows * static_cast<int64_t>(sizeof(float)), 64);
   }
 
-  void GateUpBlock(const BlockPlan::Block& block, char* scratch) {
+  void GateUpBlock(const BlockPlan& plan, int64_t item, int64_t next, char* scratch) {
+    const BlockPlan::Block block = plan.Find(item);
     const ExpertRun& run = args_.runs[block.run];
     const ExpertWeights& weights = *run.weights;
     const RunForms forms(table_, run, args_.precision);
@@ -117,10 +120,16 @@ class ExpertPass {
     float* gate = reinterpret_cast<float*>(scratch);
     float* up = reinterpret_cast<float*>(scratch + TileBytes(rows));
     char* panel = scratch + 2 * TileBytes(rows);
-    const RowBlock gate_rows(table_, weights.gate, args_.precision, forms.gate, block.row0, block.row1,
-                             panel);
-    const RowBlock up_rows(table_, weights.up, args_.precision, forms.up, block.row0, block.row1,
-                           panel + RowBlock::PanelBytes(table_, weights.gate, forms.gate, rows));
+    RowBlock gate_rows(table_, weights.gate, args_.precision, forms.gate, block.row0, block.row1, panel);
+    RowBlock up_rows(table_, weights.up, args_.precision, forms.up, block.row0, block.row1,
+                     panel + RowBlock::PanelBytes(table_, weights.gate, forms.gate, rows));
+    if (next >= 0) {
+      const BlockPlan::Block after = plan.Find(next);
+      const ExpertRun& its = args_.runs[after.run];
+      const RunForms its_forms(table_, its, args_.precision);
+      gate_rows.Precedes(its.weights->gate, args_.precision, its_forms.gate, after.row0);
+      up_rows.Precedes(its.weights->up, args_.precision, its_forms.up, after.row0);
+    }
     gate_rows.ForEachPart(block.tile0, block.tile1, [&](const RowBlock::Part& part) {
       const int64_t width = part.row1 - part.row0;
       gate_rows.Multiply(x_gate_ + run.first * x_bytes_, part, gate, width);
@@ -151,15 +160,25 @@ class ExpertPass {
     char* scratches = workspace_.Take<char>(scratch * work.threads);
     ParallelItems(
         pool_, plan.items(),
-        [&](int64_t slot, int64_t item) { DownBlock(plan.Find(item), scratches + slot * scratch); },
+        [&](int64_t slot, int64_t item, int64_t next) {
+          DownBlock(plan, item, next, scratches + slot * scratch);
+        },
         args_.from);
   }
 
-  void DownBlock(const BlockPlan::Block& block, char* panel) {
+  void DownBlock(const BlockPlan& plan, int64_t item, int64_t next, char* panel) {
+    const BlockPlan::Block block = plan.Find(item);
     const ExpertRun& run = args_.runs[block.run];
     const WeightMatrix& down = run.weights->down;
     const XForm form(table_, down, args_.precision, run.count);
-    const RowBlock rows(table_, down, args_.precision, form, block.row0, block.row1, panel);
+    RowBlock rows(table_, down, args_.precision, form, block.row0, block.row1, panel);
+    if (next >= 0) {
+      const BlockPlan::Block after = plan.Find(next);
+      const ExpertRun& its = args_.runs[after.run];
+      const WeightMatrix& its_down = its.weights->down;
+      rows.Precedes(its_down, args_.precision, XForm(table_, its_down, args_.precision, its.count),
+                    after.row0);
+    }
     rows.ForEachPart(block.tile0, block.tile1, [&](const RowBlock::Part& part) {
       float* out = args_.out + (run.first + part.tile * kTileTokens) * down.rows + block.row0 + part.row0;
       rows.Multiply(h_ + h_starts_[block.run], part, out, down.rows);

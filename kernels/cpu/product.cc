@@ -128,14 +128,18 @@ RowBlock::RowBlock(const KernelTable& table, const WeightMatrix& weights, Precis
     ExpandRows(table, weights, row0, row1, form.type(), panel, row_stride_, panel + row_count_ * row_stride_);
     return;
   }
-  if (FindPanels(table.operand(form.type(), precision), row0)) return;
+  const Operand& operand = table.operand(form.type(), precision);
+  if (const InPlace found = FindInPlace(weights, operand, row0); found.rows != nullptr) {
+    rows_ = found.rows;
+    row_stride_ = found.stride;
+    in_panels_ = found.in_panels;
+    if (in_panels_) tile_ = operand.panels;
+    return;
+  }
   const char* data = static_cast<const char*>(weights.data);
   const int64_t stride = ElementOffset(weights, weights.stride);
   if (form.plain()) {
     rows_ = data + ElementOffset(weights, row0);
-    row_stride_ = stride;
-  } else if (!weights.transposed) {
-    rows_ = data + row0 * stride;
     row_stride_ = stride;
   } else {
     row_stride_ = PanelStride(table, weights, form.type());
@@ -172,27 +176,41 @@ void RowBlock::Multiply(const char* x, const Part& part, float* c, int64_t c_str
   tile_(args);
 }
 
-bool RowBlock::FindPanels(const Operand& operand, int64_t row0) {
-  if (weights_->panels == nullptr || operand.panels == nullptr) return false;
-  const std::byte* panels = weights_->panels->complete.load(std::memory_order_acquire);
-  if (panels == nullptr) return false;
-  row_stride_ = ElementOffset(*weights_, weights_->cols);
-  rows_ = reinterpret_cast<const char*>(panels) + weights_->panels_at + row0 * row_stride_;
-  tile_ = operand.panels;
-  in_panels_ = true;
-  return true;
+RowBlock::InPlace RowBlock::FindInPlace(const WeightMatrix& weights, const Operand& operand, int64_t row0) {
+  if (weights.quantized != nullptr) return {};
+  if (weights.panels != nullptr && operand.panels != nullptr) {
+    const std::byte* panels = weights.panels->complete.load(std::memory_order_acquire);
+    const int64_t stride = ElementOffset(weights, weights.cols);
+    if (panels != nullptr)
+      return {reinterpret_cast<const char*>(panels) + weights.panels_at + row0 * stride, stride, true};
+  }
+  if (weights.transposed) return {};
+  const int64_t stride = ElementOffset(weights, weights.stride);
+  return {static_cast<const char*>(weights.data) + row0 * stride, stride, false};
+}
+
+void RowBlock::Precedes(const WeightMatrix& weights, Precision precision, const XForm& form, int64_t row0) {
+  const InPlace found = FindInPlace(weights, table_->operand(form.type(), precision), row0);
+  next_ = found.rows;
+  next_bytes_ = std::min(kPartRows, weights.rows - row0) * found.stride;
 }
 
 void RowBlock::Prefetch(const Part& part, TileArgs& args) const {
-  const int64_t coming = std::min(args.rows, row_count_ - part.row1);
-  if (!in_memory_ || args.sequential || coming == 0) return;
+  if (args.sequential) return;
+  const char* from = rows_ + part.row1 * row_stride_;
+  int64_t bytes = in_memory_ ? std::min(args.rows, row_count_ - part.row1) * row_stride_ : 0;
   // A panel is one stream, which the processor fetches ahead by itself: faster, while the next is not
   // waited for by many tiles.
-  if (in_panels_ && part.tiles < kPanelPrefetchTiles) return;
-  // Every tile fetches its share of the next part.
-  const int64_t share = coming * row_stride_ / part.tiles;
+  if (in_panels_ && part.tiles < kPanelPrefetchTiles) bytes = 0;
+  if (part.row1 == row_count_ && next_ != nullptr) {
+    from = next_;
+    bytes = next_bytes_;
+  }
+  if (bytes == 0) return;
+  // Every tile fetches its share.
+  const int64_t share = bytes / part.tiles;
   const int64_t steps = CeilDiv(args.rows, table_->tile_rows) * CeilDiv(args.depth, table_->block);
-  args.prefetch = rows_ + part.row1 * row_stride_ + part.index * share;
+  args.prefetch = from + part.index * share;
   args.prefetch_step = CeilDiv(share, steps);
 }
 

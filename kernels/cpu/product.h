@@ -82,6 +82,10 @@ class RowBlock {
   RowBlock(const KernelTable& table, const WeightMatrix& weights, Precision precision, const XForm& form,
            int64_t row0, int64_t row1, char* panel);
 
+  // Says which rows will probably be multiplied after this block: row0 and those that follow it. The first of
+  // them are fetched while the block's last rows are multiplied, if tiles read them where they lie.
+  void Precedes(const WeightMatrix& weights, Precision precision, const XForm& form, int64_t row0);
+
   // Part of the block that one call multiplies: rows [row0, row1) of the block and tile `tile`, the index-th
   // of `tiles` that meet these rows one after the other.
   struct Part {
@@ -120,8 +124,13 @@ class RowBlock {
   // How many of so many tiles to take at a time.
   int64_t TilesTogether(int64_t tiles) const;
 
-  // Takes the rows from complete row panels. False where there are none that tiles could read.
-  bool FindPanels(const Operand& operand, int64_t row0);
+  // Rows that tiles read where they lie, from row0 on: in complete row panels, or as they are stored.
+  struct InPlace {
+    const char* rows = nullptr;  // null: they are turned or expanded first
+    int64_t stride = 0;          // bytes, of one row in row panels
+    bool in_panels = false;
+  };
+  static InPlace FindInPlace(const WeightMatrix& weights, const Operand& operand, int64_t row0);
   // Sets what a tile fetches of the next part.
   void Prefetch(const Part& part, TileArgs& args) const;
 
@@ -133,6 +142,8 @@ class RowBlock {
   const char* rows_ = nullptr;  // first row, in place or in the panel
   int64_t row_stride_ = 0;      // bytes, of one row in row panels
   int64_t row_count_;
+  const char* next_ = nullptr;  // first rows of what comes after the block
+  int64_t next_bytes_ = 0;
   TileFn tile_;             // reads them
   bool in_memory_;          // they come from memory rather than a cache
   bool in_panels_ = false;  // row panels
