@@ -32,7 +32,7 @@ export interface CompileOptions {
   mode?: CompileMode;
   /** Ends measuring with an `AbortError`; the mode stays as it was. */
   signal?: AbortSignal;
-  /** Token counts to measure, up to the context; default 1 to 512 by powers of two. */
+  /** With `max-autotune`: token counts to measure, up to the context; default 1 to 512 by powers of two. */
   tokenCounts?: readonly number[];
   /** Told how far measuring is; never, where nothing need be measured. */
   onProgress?: (progress: TuningProgress) => void;

@@ -115,6 +115,10 @@ export abstract class GenerativeModel<O extends CausalLMGenerateOptions = Causal
     const { signal } = options;
     const mode = checkCompileMode(options.mode ?? 'default');
     const counts = checkTokenCounts(options.tokenCounts, this.contextLength);
+    if (options.tokenCounts !== undefined && !isTuned(mode))
+      throw new InputError(
+        `compile: tokenCounts say what max-autotune measures, but the mode is ${mode}. Set mode: 'max-autotune', or leave them out`,
+      );
     const { engine, expertsModel } = this.parts;
     const wantsTable = isTuned(mode) && expertsModel.hasExperts;
     this.tuning = await abortable(signal, 'compile', async () =>

@@ -190,6 +190,15 @@ describe('compile', () => {
     await expect(model.compile({ mode: 'max-autotune', tokenCounts })).rejects.toThrow(message);
   });
 
+  it.each([undefined, 'default', 'reduce-overhead'] as const)(
+    'refuses token counts that mode %s does not measure',
+    async (mode) => {
+      await expect(model.compile({ ...(mode && { mode }), tokenCounts: [1] })).rejects.toThrow(
+        /tokenCounts say what max-autotune measures, but the mode is/,
+      );
+    },
+  );
+
   it('measures again for other token counts, while a table is in force', async () => {
     await tuned();
     await model.compile({ mode: 'max-autotune', tokenCounts: [2, 1, 2] });
