@@ -103,9 +103,13 @@ it('each backend finds the experts that it needs', async () => {
 
 it('what the next layer will want is guessed, better than by chance, and read ahead', async () => {
   const model = await load(DEMO_MODEL, { maxMemory: 2 * (await leastMemory(DEMO_MODEL)) });
-  await model.generate({ ...GREEDY, maxNewTokens: 64, inputIds: PROMPT });
+  // A guess counts when a thread has begun to read it, for which a busy machine leaves little time.
+  const guesses = async () => {
+    await model.generate({ ...GREEDY, maxNewTokens: 64, inputIds: PROMPT });
+    return residency(model).readAhead;
+  };
+  await expect.poll(guesses).toBeGreaterThanOrEqual(100);
   const { readAhead, readAheadWanted, fetches } = residency(model);
-  expect(readAhead).toBeGreaterThan(0);
   expect(readAheadWanted).toBeLessThanOrEqual(fetches);
   // Four of sixteen experts are wanted.
   expect(readAheadWanted / readAhead).toBeGreaterThan(4 / 16);
