@@ -7,7 +7,7 @@ import { JsonCursor, JsonSyntaxError } from './json-cursor.ts';
 export const MAX_JSON_DEPTH = 64;
 
 /** Bytes of a settings file (config.json and its like) we read; real ones stay below 100 kB. */
-export const MAX_JSON_FILE_BYTES = 8 * 2 ** 20;
+const MAX_JSON_FILE_BYTES = 8 * 2 ** 20;
 
 /** Entries of one list or object of such a file; real ones, of modules that are not quantized, stay below 50,000. */
 const MOST_ENTRIES = 65_536;

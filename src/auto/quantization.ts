@@ -61,7 +61,7 @@ export async function openQuantization(
 }
 
 /** What config.json says about quantization, at its top level or in a sub-config. */
-export function quantizationOf(json: Settings): QuantizationSettings | undefined {
+function quantizationOf(json: Settings): QuantizationSettings | undefined {
   const levels = [
     ['', json],
     ...Object.entries(json)

@@ -7,7 +7,7 @@ import type { RoundScheme } from '../runtime/types.ts';
 /** What a weight is stored as depends on this: matrices may be quantized, the rest (routers, norms, towers, the embedding) stays. */
 export type WeightPart = MatrixKind | 'embedding' | 'other';
 
-export const WEIGHT_PARTS: readonly WeightPart[] = ['experts', 'attention', 'head', 'embedding', 'other'];
+const WEIGHT_PARTS: readonly WeightPart[] = ['experts', 'attention', 'head', 'embedding', 'other'];
 
 type Counts = Record<WeightPart, number>;
 

@@ -225,7 +225,7 @@ export function checkParameters(
 }
 
 /** The error for a name that no parameter has: one of transformers is refused by what stands for it here. */
-export function unknownParameter(name: string, known: readonly string[], where: string): InputError {
+function unknownParameter(name: string, known: readonly string[], where: string): InputError {
   const reason = unsupportedReason(camelCase(name));
   return reason === undefined
     ? unknownOption(name, known, where)

@@ -19,12 +19,7 @@ import { defaultThreads } from '../runtime/threads.ts';
 import type { ModelParts } from './model-parts.ts';
 
 /** Counterparts of the modes of `torch.compile`. */
-export const COMPILE_MODES = [
-  'default',
-  'reduce-overhead',
-  'max-autotune',
-  'max-autotune-no-cudagraphs',
-] as const;
+const COMPILE_MODES = ['default', 'reduce-overhead', 'max-autotune', 'max-autotune-no-cudagraphs'] as const;
 export type CompileMode = (typeof COMPILE_MODES)[number];
 
 export interface CompileOptions {

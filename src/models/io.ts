@@ -45,9 +45,9 @@ export const ROW_STARTS = port('row_starts', 'int32', ['rows + 1']);
 /** Positions of each row that the cache holds before the pass. */
 export const PAST_LENGTHS = port('past_lengths', 'int32', ['rows']);
 /** The cache blocks that each row's positions lie in, in their order; what is beyond them is ignored. */
-export const BLOCK_TABLES = port('block_tables', 'int32', ['rows', 'width']);
+const BLOCK_TABLES = port('block_tables', 'int32', ['rows', 'width']);
 /** Where each row's recurrent states lie. A row without a past begins with zeros, whatever lies there. */
-export const STATE_SLOTS = port('state_slots', 'int32', ['rows']);
+const STATE_SLOTS = port('state_slots', 'int32', ['rows']);
 /** Tokens whose logits are wanted. */
 export const LOGITS_ROWS = port('logits_rows', 'int64', ['wanted']);
 /** How many of the highest logits to list. */

@@ -39,7 +39,7 @@ export function deltaNetCache(config: DeltaNetConfig): RecurrentSpec {
 }
 
 /** Channels of the convolution: all queries, then keys, then values. */
-export function channelsOf(config: DeltaNetConfig): number {
+function channelsOf(config: DeltaNetConfig): number {
   const { linear_num_key_heads: keyHeads, linear_num_value_heads: valueHeads } = config;
   return 2 * keyHeads * config.linear_key_head_dim + valueHeads * config.linear_value_head_dim;
 }

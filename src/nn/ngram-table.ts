@@ -19,7 +19,7 @@ export interface NgramConfig {
 }
 
 /** Heads of all orders. */
-export function ngramHeads({ ngram_size, heads_per_ngram }: NgramConfig): number {
+function ngramHeads({ ngram_size, heads_per_ngram }: NgramConfig): number {
   return (ngram_size - 1) * heads_per_ngram;
 }
 

@@ -25,8 +25,6 @@ const ZERO_ORDERS: Readonly<Record<QuantizedZeros['order'], number>> = {
 
 const NO_PART = -1;
 const MOST_DIMS = 3;
-/** Numbers of a record. */
-export const RECORD_NUMBERS = 28;
 
 /**
  * What the addon reads of a tensor, number by number.

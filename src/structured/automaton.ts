@@ -317,8 +317,3 @@ export function nestingOf(nodes: readonly Node[]): Map<Node, number> {
   }
   return least;
 }
-
-/** Whether some text matches the node. */
-export function canEnd(node: Node): boolean {
-  return (nestingOf(reachable(node)).get(node) as number) < Infinity;
-}

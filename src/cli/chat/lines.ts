@@ -15,7 +15,7 @@ export interface LinesOptions {
 }
 
 const PASTE_MARKS = { on: '\x1b[?2004h', off: '\x1b[?2004l' };
-export const HISTORY_SIZE = 1000;
+const HISTORY_SIZE = 1000;
 
 /**
  * Lines as they are typed, or piped in. A terminal belongs to the reader only while it reads: in between, Ctrl-C is a signal again, and what is

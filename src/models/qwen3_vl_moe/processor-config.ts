@@ -184,12 +184,12 @@ function asObject(value: unknown, file: string, field?: string): Record<string, 
 }
 
 /** @throws ConfigError naming file, field and value */
-export function imageConfig(source: Source): ImageConfig {
+function imageConfig(source: Source): ImageConfig {
   return common(parse(source), IMAGE_DEFAULTS, source);
 }
 
 /** @throws ConfigError naming file, field and value */
-export function videoConfig(source: Source): VideoConfig {
+function videoConfig(source: Source): VideoConfig {
   const settings = parse(source);
   const maxFrameTokens = settings.cap_pixels_per_frame ? settings.max_video_tokens : undefined;
   return { ...common(settings, VIDEO_DEFAULTS, source), maxFrameTokens, wholeClip: false };

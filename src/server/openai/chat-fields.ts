@@ -24,7 +24,6 @@ const message = z.looseObject({
   reasoning_content: maybe(z.string()),
   reasoning: maybe(z.unknown()),
 });
-export type ChatRequestMessage = z.output<typeof message>;
 
 const tool = z.looseObject({
   type: z.literal('function'),

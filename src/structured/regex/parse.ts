@@ -18,7 +18,7 @@ export class PatternError extends Error {
 const LONGEST = 10_000;
 const MOST_NESTED = 64;
 /** Rounds that a repetition may ask for. */
-export const MOST_ROUNDS = 65_536;
+const MOST_ROUNDS = 65_536;
 
 const DIGITS: CharacterSet = [[0x30, 0x39]];
 const WORD: CharacterSet = [

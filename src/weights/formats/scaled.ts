@@ -80,7 +80,7 @@ export function gridOf(
 }
 
 /** Columns of a scale in MXFP4 and MXFP8, by OCP's specification of microscaling formats. */
-export const MX_GROUP = 32;
+const MX_GROUP = 32;
 const NVFP4_GROUP = 16;
 
 /** Two e2m1 codes a byte, the first in the low bits, with a U8 exponent for 32 columns. */
