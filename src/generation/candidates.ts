@@ -260,12 +260,6 @@ function lastNeeded({ ranks, weights, count }: Candidates, target: number): numb
   return members.at(-1) ?? ranks.subarray(0, count).indexOf(highest);
 }
 
-/** Probabilities of the candidates, in their order. */
-export function probabilitiesOf(candidates: Candidates): Float64Array {
-  const total = candidates.weigh();
-  return candidates.weights.slice(0, candidates.count).map((weight) => weight / total);
-}
-
 /** The candidate at point `u` in [0, 1) of the cumulative distribution, in order of id. */
 export function drawCandidate(candidates: Candidates, u: number): number {
   let rest = u * candidates.weigh();

@@ -1,13 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import { EngineError } from '../../src/errors.ts';
-import {
-  Candidates,
-  drawCandidate,
-  fillCandidates,
-  probabilitiesOf,
-} from '../../src/generation/candidates.ts';
+import { Candidates, drawCandidate, fillCandidates } from '../../src/generation/candidates.ts';
 import { Random, randomSeed } from '../../src/generation/random.ts';
 import { chooseLikeliest, filterScores } from '../../src/generation/sampler.ts';
+import { probabilitiesOf } from './probabilities.ts';
 
 const OFF = { temperature: 1, topK: 0, topP: 1, minP: 0, typicalP: 1 };
 

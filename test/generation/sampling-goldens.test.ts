@@ -1,12 +1,13 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { ConfigError, InputError } from '../../src/errors.ts';
-import { Candidates, probabilitiesOf } from '../../src/generation/candidates.ts';
+import { Candidates } from '../../src/generation/candidates.ts';
 import { parseGenerationConfig } from '../../src/generation/generation-config.ts';
 import { checkParameters } from '../../src/generation/parameters.ts';
 import { resolveParameters } from '../../src/generation/resolve-parameters.ts';
 import { chooseLikeliest, filterScores } from '../../src/generation/sampler.ts';
 import { edit } from './generating.ts';
+import { probabilitiesOf } from './probabilities.ts';
 
 interface Expected {
   vectors: Record<string, number[]>;
