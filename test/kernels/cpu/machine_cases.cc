@@ -89,7 +89,7 @@ void ItemsInOrder() {
 }
 
 void IsaSelection() {
-  const std::vector<const char*> names = Isas();
+  const std::vector<const char*> names = AllIsas();
   if (names.empty() || std::strcmp(names.back(), "portable") != 0) Fail("the portable path is missing");
   for (const char* name : names) {
     if (!SelectIsa(name) || std::strcmp(IsaName(), name) != 0) Fail("cannot select %s", name);
