@@ -20,14 +20,13 @@ function asksForMore(name: string, value: unknown): boolean {
   return !(name === 'response_format' && (value as { type?: unknown }).type === 'text');
 }
 
-/** Older words for tools, which no API here takes. */
-export const OLDER_TOOLS: ForeignFields = {
-  functions: 'give tools',
-  function_call: 'give tool_choice',
-};
+const FORMATS = [
+  ...['guided_json', 'guided_regex', 'guided_choice', 'guided_grammar', 'structured_outputs'],
+  ...['json_schema', 'grammar'],
+];
 
-/** What other servers call the format of an answer. @param instead what this API calls it */
-export function otherFormats(instead: string): ForeignFields {
-  const names = ['guided_json', 'guided_regex', 'guided_choice', 'guided_grammar', 'structured_outputs'];
-  return Object.fromEntries([...names, 'json_schema', 'grammar'].map((name) => [name, `give ${instead}`]));
+/** What no API here takes: older words for tools, and what other servers call the format of an answer. @param format what this API calls it */
+export function ofOtherApis(format: string): ForeignFields {
+  const formats = Object.fromEntries(FORMATS.map((name) => [name, `give ${format}`]));
+  return { functions: 'give tools', function_call: 'give tool_choice', ...formats };
 }

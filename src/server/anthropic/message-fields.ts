@@ -1,5 +1,5 @@
 import * as z from 'zod';
-import { OLDER_TOOLS, otherFormats } from '../foreign-fields.ts';
+import { ofOtherApis } from '../foreign-fields.ts';
 import { listOf, maybe } from '../request.ts';
 import { samplingFields } from '../sampling.ts';
 
@@ -61,8 +61,7 @@ export const messageSchema = z.looseObject({
 const BY_CHAT = '/v1/chat/completions takes it';
 /** What of other APIs a request may not have. */
 export const FOREIGN = {
-  ...OLDER_TOOLS,
-  ...otherFormats('output_config.format'),
+  ...ofOtherApis('output_config.format'),
   response_format: 'give output_config.format',
   n: 'a message is one answer. /v1/chat/completions gives several',
   reasoning_effort: 'give thinking',

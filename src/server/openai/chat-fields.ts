@@ -1,5 +1,5 @@
 import * as z from 'zod';
-import { OLDER_TOOLS, otherFormats } from '../foreign-fields.ts';
+import { ofOtherApis } from '../foreign-fields.ts';
 import { listOf, maybe } from '../request.ts';
 import { samplingFields } from '../sampling.ts';
 
@@ -73,8 +73,7 @@ export const chatSchema = z.looseObject({
 });
 /** What of other APIs a request may not have. */
 export const FOREIGN = {
-  ...OLDER_TOOLS,
-  ...otherFormats('response_format'),
+  ...ofOtherApis('response_format'),
   max_output_tokens: 'give max_completion_tokens',
   stop_sequences: 'give stop',
 };

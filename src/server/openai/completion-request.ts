@@ -1,7 +1,7 @@
 import * as z from 'zod';
 import type { AnswerRequest, TextPrompt } from '../answer-request.ts';
 import { badField } from '../api-error.ts';
-import { OLDER_TOOLS, otherFormats, refuseForeign } from '../foreign-fields.ts';
+import { ofOtherApis, refuseForeign } from '../foreign-fields.ts';
 import type { Settings } from '../options.ts';
 import { idList, listOf, maybe } from '../request.ts';
 import { defined, type ModelLimits, samplingFields, samplingOptions, stopsOf } from '../sampling.ts';
@@ -26,8 +26,7 @@ export const completionSchema = z.looseObject({
 });
 /** What of other APIs a request may not have. */
 const FOREIGN = {
-  ...OLDER_TOOLS,
-  ...otherFormats('response_format to /v1/chat/completions'),
+  ...ofOtherApis('response_format to /v1/chat/completions'),
   ...Object.fromEntries(
     ['response_format', 'tools', 'top_logprobs'].map((name) => [name, '/v1/chat/completions takes it']),
   ),

@@ -1,5 +1,5 @@
 import * as z from 'zod';
-import { OLDER_TOOLS, otherFormats } from '../foreign-fields.ts';
+import { ofOtherApis } from '../foreign-fields.ts';
 import { listOf, maybe } from '../request.ts';
 import { samplingFields } from '../sampling.ts';
 
@@ -43,8 +43,7 @@ export const LOGPROBS = 'message.output_text.logprobs';
 
 /** What of other APIs a request may not have. */
 export const FOREIGN = {
-  ...OLDER_TOOLS,
-  ...otherFormats('text.format'),
+  ...ofOtherApis('text.format'),
   response_format: 'give text.format',
   n: 'a response is one answer. /v1/chat/completions gives several',
   max_tokens: 'give max_output_tokens',
