@@ -161,7 +161,7 @@ describe('a server', () => {
   });
 
   it('takes names of members for nothing more', async () => {
-    const named = `{"messages":${JSON.stringify(messages)},"max_tokens":1,"__proto__":{"n":50},"max_tokens":2}`;
+    const named = `{"messages":${JSON.stringify(messages)},"temperature":0,"max_tokens":1,"__proto__":{"n":50},"max_tokens":2}`;
     const { status, body } = await post(serving.url + CHAT, named);
     expect([status, (body.usage as { completion_tokens: number }).completion_tokens]).toEqual([200, 2]);
     expect((body.choices as unknown[]).length).toBe(1);
@@ -169,7 +169,7 @@ describe('a server', () => {
       '{"type":"object","properties":{"__proto__":{"type":"string","maxLength":3},"constructor":{"type":"integer","minimum":1,"maximum":9}},"required":["__proto__","constructor"],"additionalProperties":false}',
     );
     const called = await post(serving.url + CHAT, {
-      ...{ messages, max_tokens: 200, tool_choice: 'required', parallel_tool_calls: false },
+      ...{ messages, max_tokens: 200, temperature: 0, tool_choice: 'required', parallel_tool_calls: false },
       tools: [{ type: 'function', function: { name: '__proto__', parameters, strict: true } }],
     });
     const [choice] = called.body.choices as [
