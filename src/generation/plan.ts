@@ -10,6 +10,7 @@ import { checkPrompts, type Prompts } from './prompt.ts';
 import { type ResolvedParameters, resolveParameters } from './resolve-parameters.ts';
 import { type Streamer, TextStreamer } from './streamers.ts';
 import { type ThinkingBudget, thinkingBudgets } from './thinking-budget.ts';
+import { tokenBudget } from './token-budget.ts';
 import type { DecodingRequest, Generator, PromptRow } from './types.ts';
 
 /** Options of `generate` that are no parameters. */
@@ -81,7 +82,7 @@ export function makePlan(
   if (!isRecord(options))
     throw new InputError(expected('The argument of generate', options, 'an object of options'));
   const { vocabSize } = generator;
-  const parameters = joinParameters(defaults, options, vocabSize);
+  const { parameters, asked } = joinParameters(defaults, options, vocabSize);
   const prompts = checked ?? checkPrompts(options.inputIds, options.attentionMask, vocabSize);
   const parents = parentsOf(prompts, parameters);
   const constraint = constraintOf(options, prompts, parents, parameters, vocabSize);
@@ -95,8 +96,7 @@ export function makePlan(
     throw new InputError('numBeams excludes thinkingBudget. Leave one of them out');
   checkStreaming(options, parents.length, parameters);
   const all = [...prompts.rows, ...negative];
-  const width = all.reduce((most, { ids }) => Math.max(most, ids.length), 0);
-  const budget = tokenBudget(parameters, width, generator.contextLength);
+  const budget = tokenBudget(parameters, all, generator.contextLength, asked);
   return {
     prompts,
     parents,
@@ -140,11 +140,12 @@ function constraintOf(
   return own ? checkedConstraints(own, vocabSize) : answer;
 }
 
+/** The parameters of a call, and what the call asks for by itself, without generation_config.json. */
 function joinParameters(
   defaults: GenerationConfig,
   options: GenerateOptions,
   vocabSize: number,
-): ResolvedParameters {
+): { readonly parameters: ResolvedParameters; readonly asked: ResolvedParameters } {
   const call = checkParameters(options, 'generate', OTHER_OPTIONS);
   const passed = checkParameters(options.generationConfig ?? {}, 'generationConfig');
   for (const [level, where] of [
@@ -157,11 +158,12 @@ function joinParameters(
     { where: 'generate', level: atTemperatureZero(call) },
     { where: 'generationConfig', level: atTemperatureZero(passed) },
   ];
-  const parameters = resolveParameters([...given.map(({ level }) => level), defaults]);
+  const levels = given.map(({ level }) => level);
+  const parameters = resolveParameters([...levels, defaults]);
   refuseIdle(given, defaults, parameters);
   // generation_config.json may name ids the model does not have: they cannot come up.
   const eosTokenIds = parameters.eosTokenIds.filter((id) => id < vocabSize);
-  return { ...parameters, eosTokenIds };
+  return { parameters: { ...parameters, eosTokenIds }, asked: resolveParameters(levels) };
 }
 
 /** A caller's temperature of 0 asks for greedy decoding. */
@@ -339,20 +341,4 @@ function checkTokenizer(tokenizer: unknown, where: string): void {
 function asStreamer({ streamer, tokenizer }: GenerateOptions): Streamer | undefined {
   if (typeof streamer !== 'function' || tokenizer === undefined) return streamer as Streamer | undefined;
   return new TextStreamer(tokenizer, { skipPrompt: true, skipSpecialTokens: true, write: streamer });
-}
-
-function tokenBudget(parameters: ResolvedParameters, width: number, contextLength: number): number {
-  if (width > contextLength) {
-    throw new InputError(
-      `The prompt has ${width} tokens, but the model's context holds ${contextLength}. Shorten the prompt`,
-    );
-  }
-  const { maxLength } = parameters;
-  if (maxLength !== undefined && maxLength <= width) {
-    throw new InputError(
-      `maxLength is ${maxLength}, but the prompt alone has ${width} tokens. Raise it, or set maxNewTokens instead`,
-    );
-  }
-  const wanted = parameters.maxNewTokens ?? (maxLength as number) - width;
-  return Math.min(wanted, contextLength - width);
 }

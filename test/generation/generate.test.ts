@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { InputError } from '../../src/errors.ts';
 import { generate } from '../../src/generation/generate.ts';
 import { model, newTokens, PROMPT, run } from './generating.ts';
 import { LookupModel } from './lookup-model.ts';
@@ -149,6 +150,51 @@ describe('lengths', () => {
     const [tokens] = await newTokens({ [name]: value, eosTokenId: end, maxNewTokens: 60 });
     expect(tokens?.slice(0, 9)).not.toContain(end);
     expect(tokens?.length).toBeGreaterThanOrEqual(9);
+  });
+
+  it.each([
+    [
+      { minNewTokens: 9, maxNewTokens: 8 },
+      'minNewTokens is 9, but maxNewTokens is 8. Lower minNewTokens, or raise that',
+    ],
+    [
+      { minNewTokens: 9, generationConfig: { maxNewTokens: 8 } },
+      'minNewTokens is 9, but maxNewTokens is 8. Lower',
+    ],
+    [
+      { minNewTokens: 9, maxLength: 11 },
+      'minNewTokens is 9, but maxLength is 11, which leaves 8 new tokens after a prompt of 3. Lower minNewTokens, or raise maxLength',
+    ],
+    [
+      { minLength: 12, maxNewTokens: 8 },
+      'minLength is 12, but a prompt has 3 tokens and maxNewTokens is 8. Lower',
+    ],
+    [
+      { minLength: 12, maxLength: 11 },
+      'minLength is 12, but a prompt has 3 tokens and maxLength is 11, which leaves 8',
+    ],
+  ])('what no row can have at least is refused: %o', async (options, message) => {
+    const refused = run(options);
+    await expect(refused).rejects.toBeInstanceOf(InputError);
+    await expect(refused).rejects.toThrow(message);
+    expect(model.open).toBe(0);
+  });
+
+  it('so where the model or nobody sets the limit, and where the context does', async () => {
+    const ask = (defaults: object, contextLength = 1000) =>
+      generate(new LookupModel(97, { contextLength }), defaults, { inputIds: [PROMPT], minNewTokens: 300 });
+    await expect(ask({})).rejects.toThrow(
+      'minNewTokens is 300, but maxNewTokens is 256 where nobody sets it.',
+    );
+    await expect(ask({ maxNewTokens: 20 })).rejects.toThrow('minNewTokens is 300, but maxNewTokens is 20.');
+    await expect(ask({ maxNewTokens: 400 }, 30)).rejects.toThrow(
+      "minNewTokens is 300, but the model's context holds 30, which leaves 27 new tokens after a prompt of 3. Lower minNewTokens, or shorten the prompt",
+    );
+  });
+
+  it('a minimum of generation_config.json yields to a limit of the call', async () => {
+    for (const minimum of [{ minNewTokens: 9 }, { minLength: 12 }])
+      expect(await newTokens({ maxNewTokens: 4 }, minimum)).toEqual(await newTokens({ maxNewTokens: 4 }));
   });
 
   it('maxTime ends the generation', async () => {
