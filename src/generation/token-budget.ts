@@ -35,7 +35,8 @@ export function tokenBudget(
   const budget = Math.min(wanted, contextLength - width);
   checkMinimum(minimum, lengths, budget, () => {
     const left = `, which leaves ${budget} new tokens after a prompt of ${width}`;
-    if (budget < wanted) return [`the model's context holds ${contextLength}${left}`, 'shorten the prompt'];
+    if (budget === contextLength - width)
+      return [`the model's context holds ${contextLength}${left}`, 'shorten the prompt'];
     if (maxLength !== undefined) return [`maxLength is ${maxLength}${left}`, 'raise maxLength'];
     return [`maxNewTokens is ${wanted}${parameters.isLimited ? '' : ' where nobody sets it'}`, 'raise that'];
   });

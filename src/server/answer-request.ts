@@ -19,6 +19,8 @@ export interface AnswerRequest {
   readonly tools: readonly unknown[] | undefined;
   /** Texts that end the answer; reasoning may hold them. They are cut. Undefined: those of generation_config.json. */
   readonly stops?: readonly string[] | undefined;
+  /** Whether the one that has ended the answer stays in its text. */
+  readonly keepsStop?: boolean | undefined;
   /** Most tokens of reasoning, for a model that reasons. */
   readonly thinkingBudget?: number | undefined;
   /** What else `generate` takes. */

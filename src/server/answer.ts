@@ -10,6 +10,7 @@ import type {
   TokenLogprobs,
 } from '../index.ts';
 import type { AnswerRequest } from './answer-request.ts';
+import { badField } from './api-error.ts';
 import { AsyncQueue } from './async-queue.ts';
 import { promptOptions, type ServedModel } from './served-model.ts';
 import { StopCutter } from './stop-cutter.ts';
@@ -63,11 +64,10 @@ export async function* answer(
   const { prompt, tools, thinkingBudget, options } = request;
   const tokenizer = await model.tokenizer();
   const abort = new AbortController();
-  const reader = new AnswerReader(
-    tokenizer,
-    request,
-    request.stops ?? defaultStops(model.generationDefaults),
-  );
+  const stops = request.stops ?? defaultStops(model.generationDefaults);
+  if (request.keepsStop && stops.length === 0)
+    throw badField('include_stop_str_in_output', 'has no effect without stop; give that, or leave it out');
+  const reader = new AnswerReader(tokenizer, request, stops);
   model
     .generate({
       ...options,
@@ -121,7 +121,7 @@ class AnswerReader implements Streamer {
   constructor(tokenizer: Tokenizer, request: AnswerRequest, stops: readonly string[]) {
     this.#tokenizer = tokenizer;
     this.#request = request;
-    this.#stop = new StopCutter(stops);
+    this.#stop = new StopCutter(stops, request.keepsStop);
     this.#detokenizer = tokenizer.detokenizer({ skipSpecialTokens: true });
   }
 
@@ -185,13 +185,18 @@ class AnswerReader implements Streamer {
 
   #read(text: string): void {
     if (text === '') return;
-    if (!this.#parser) this.#say(this.#stop.push(text));
+    if (!this.#parser) this.#say(this.#cut(text));
     else for (const delta of this.#parser.push(text)) this.#tell(delta);
   }
 
   #tell(delta: ResponseDelta): void {
-    if (delta.type === 'content') this.#say(this.#stop.push(delta.text));
+    if (delta.type === 'content') this.#say(this.#cut(delta.text));
     else this.#push(delta);
+  }
+
+  /** As in vLLM, nothing ends an answer before its least number of tokens, and what then stands there is no stop. */
+  #cut(text: string): string {
+    return this.#stop.push(text, this.#newTokens > (this.#request.options.minNewTokens ?? 0));
   }
 
   #say(text: string): void {

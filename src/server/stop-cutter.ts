@@ -1,25 +1,32 @@
 /** Cuts text, as it comes, where the first of some stop strings begins; what may be the beginning of one is held back. */
 export class StopCutter {
   readonly #stops: readonly string[];
+  readonly #keepsStop: boolean;
   #held = '';
   /** The stop string that was found. */
   found: string | undefined;
 
-  constructor(stops: readonly string[]) {
+  /** @param keepsStop whether the stop string itself stays */
+  constructor(stops: readonly string[], keepsStop = false) {
     this.#stops = stops;
+    this.#keepsStop = keepsStop;
   }
 
-  /** @returns what is certain to stay */
-  push(text: string): string {
+  /**
+   * @param isHeeded whether a stop string that ends within `text` counts
+   * @returns what is certain to stay
+   */
+  push(text: string, isHeeded = true): string {
     if (this.found !== undefined) return '';
     const all = this.#held + text;
     let cut = all.length;
-    for (const stop of this.#stops) {
-      const at = all.indexOf(stop);
+    for (const stop of isHeeded ? this.#stops : []) {
+      const at = all.indexOf(stop, Math.max(0, this.#held.length + 1 - stop.length));
       if (at === -1 || at >= cut) continue;
       cut = at;
       this.found = stop;
     }
+    if (this.found !== undefined && this.#keepsStop) cut += this.found.length;
     const certain = this.found === undefined ? all.length - this.#openEnd(all) : cut;
     this.#held = this.found === undefined ? all.slice(certain) : '';
     return all.slice(0, certain);

@@ -1,5 +1,5 @@
 import * as z from 'zod';
-import { ofOtherApis } from '../foreign-fields.ts';
+import { OF_COMPLETIONS, ofOtherApis } from '../foreign-fields.ts';
 import { listOf, maybe } from '../request.ts';
 import { samplingFields } from '../sampling.ts';
 
@@ -61,7 +61,10 @@ export const messageSchema = z.looseObject({
 const BY_CHAT = '/v1/chat/completions takes it';
 /** What of other APIs a request may not have. */
 export const FOREIGN = {
-  ...ofOtherApis('output_config.format'),
+  ...ofOtherApis('output_config.format', 'max_tokens'),
+  ...OF_COMPLETIONS,
+  enable_thinking: 'give thinking',
+  mcp_servers: 'this server calls no others; give tools',
   response_format: 'give output_config.format',
   n: 'a message is one answer. /v1/chat/completions gives several',
   reasoning_effort: 'give thinking',

@@ -14,7 +14,7 @@ export function messageAnswer(body: MessageRequest, settings: Settings, limits: 
   const { tool_choice: choice, continue_final_message: goesOn, stop_sequences: sequences } = body;
   refuseForeign(body, FOREIGN);
   const tools = toolsOf(body);
-  const stops = stopsOf(body);
+  const { stops, keepsStop } = stopsOf(body);
   const prompt = promptOf(body, settings.pictureHosts);
   if (goesOn !== undefined && goesOn !== prompt.continueFinalMessage)
     throw badField(
@@ -25,6 +25,7 @@ export function messageAnswer(body: MessageRequest, settings: Settings, limits: 
     prompt,
     tools,
     stops: sequences && stops ? [...sequences, ...stops] : (sequences ?? stops),
+    keepsStop,
     thinkingBudget: body.thinking?.budget_tokens ?? body.thinking_budget,
     options: {
       ...samplingOptions(body, body.max_tokens, settings, limits),

@@ -1,5 +1,5 @@
 import * as z from 'zod';
-import { ofOtherApis } from '../foreign-fields.ts';
+import { OF_COMPLETIONS, ofOtherApis } from '../foreign-fields.ts';
 import { listOf, maybe } from '../request.ts';
 import { samplingFields } from '../sampling.ts';
 
@@ -68,12 +68,25 @@ export const chatSchema = z.looseObject({
   reasoning_effort: maybe(z.string()),
   chat_template_kwargs: maybe(z.record(z.string(), z.unknown())),
   continue_final_message: maybe(z.boolean()),
+  /** As vLLM has it, where it only repeats what `continue_final_message` says. */
+  add_generation_prompt: maybe(z.boolean()),
+  /** As Qwen's own API has it. */
+  enable_thinking: maybe(z.boolean()),
   /** Ours and SGLang's: which experts each token went to. */
   return_routed_experts: maybe(z.boolean()),
 });
 /** What of other APIs a request may not have. */
 export const FOREIGN = {
-  ...ofOtherApis('response_format'),
+  ...ofOtherApis('response_format', 'max_completion_tokens'),
+  ...OF_COMPLETIONS,
+  n_probs: 'give logprobs with top_logprobs',
+  reasoning: 'give reasoning_effort',
+  thinking: 'give reasoning_effort',
+  system: 'give a message of the role system',
+  chat_template: "the model's own is used; give chat_template_kwargs",
+  documents: 'put them into the messages',
+  audio: 'answers are texts',
+  web_search_options: 'answers come from the model alone; give tools',
   max_output_tokens: 'give max_completion_tokens',
   stop_sequences: 'give stop',
 };

@@ -20,19 +20,26 @@ export function chatAnswer(
 ): AnswerRequest {
   const { tools, logprobs, top_logprobs: top } = body;
   refuseForeign(body, FOREIGN);
+  const { continue_final_message: goesOn = false, add_generation_prompt: opens = !goesOn } = body;
+  if (opens === goesOn)
+    throw badField(
+      'add_generation_prompt',
+      `is ${opens}, but a conversation is ${goesOn ? 'continued' : 'answered'} here; leave it out, or give continue_final_message: ${opens ? 'false' : 'true'}`,
+    );
   if (top !== undefined && !logprobs) throw badField('top_logprobs', 'needs logprobs: true');
   const maxTokens = body.max_completion_tokens ?? body.max_tokens;
   return {
     prompt: {
       messages: conversationOf(body.messages, settings.pictureHosts),
-      continueFinalMessage: body.continue_final_message ?? false,
+      continueFinalMessage: goesOn,
       templateArguments: {
         ...thinking(body.reasoning_effort),
+        ...defined({ enable_thinking: body.enable_thinking }),
         ...templateArguments(body.chat_template_kwargs),
       },
     },
     tools,
-    stops: stopsOf(body),
+    ...stopsOf(body),
     thinkingBudget: body.thinking_budget,
     options: {
       ...samplingOptions(body, maxTokens, settings, limits, choice),

@@ -26,10 +26,14 @@ export const completionSchema = z.looseObject({
 });
 /** What of other APIs a request may not have. */
 const FOREIGN = {
-  ...ofOtherApis('response_format to /v1/chat/completions'),
+  ...ofOtherApis('response_format to /v1/chat/completions', 'max_tokens'),
   ...Object.fromEntries(
-    ['response_format', 'tools', 'top_logprobs'].map((name) => [name, '/v1/chat/completions takes it']),
+    [
+      ...['response_format', 'tools', 'top_logprobs', 'chat_template_kwargs', 'continue_final_message'],
+      ...['enable_thinking', 'reasoning_effort'],
+    ].map((name) => [name, '/v1/chat/completions takes it']),
   ),
+  n_probs: 'give logprobs',
   max_completion_tokens: 'give max_tokens',
   max_output_tokens: 'give max_tokens',
   stop_sequences: 'give stop',
@@ -62,7 +66,7 @@ export function completionAnswers(
     Array.from({ length: n }, (_, choice) => ({
       prompt,
       tools: undefined,
-      stops: stopsOf(body),
+      ...stopsOf(body),
       thinkingBudget: body.thinking_budget,
       options: {
         ...samplingOptions(body, maxTokens, settings, limits, choice),

@@ -1,5 +1,5 @@
 import * as z from 'zod';
-import { ofOtherApis } from '../foreign-fields.ts';
+import { OF_COMPLETIONS, ofOtherApis } from '../foreign-fields.ts';
 import { listOf, maybe } from '../request.ts';
 import { samplingFields } from '../sampling.ts';
 
@@ -43,7 +43,9 @@ export const LOGPROBS = 'message.output_text.logprobs';
 
 /** What of other APIs a request may not have. */
 export const FOREIGN = {
-  ...ofOtherApis('text.format'),
+  ...ofOtherApis('text.format', 'max_output_tokens'),
+  ...OF_COMPLETIONS,
+  enable_thinking: 'give reasoning.effort',
   response_format: 'give text.format',
   n: 'a response is one answer. /v1/chat/completions gives several',
   max_tokens: 'give max_output_tokens',

@@ -38,7 +38,7 @@ export function responseAnswer(
       },
     },
     tools,
-    stops: stopsOf(body),
+    ...stopsOf(body),
     thinkingBudget: body.thinking_budget,
     options: {
       ...samplingOptions(body, body.max_output_tokens, settings, limits),
