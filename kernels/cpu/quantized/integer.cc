@@ -11,8 +11,9 @@
 namespace switchyard::cpu {
 namespace {
 
-// Rows of one call of a kernel that reads in place: their scales stay in the first-level cache.
-constexpr int64_t kRowsTogether = 16;
+// Rows of one call of a kernel that reads in place, several times what any takes side by side: their scales
+// stay in the first-level cache.
+constexpr int64_t kRowsTogether = 20;
 constexpr int64_t kColumnsTogether = 128;
 // The same where a row has a single scale, by which its sum is multiplied in the end.
 constexpr int64_t kSingleScalesTogether = 128;
