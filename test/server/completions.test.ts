@@ -1,5 +1,5 @@
 import OpenAI from 'openai';
-import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { post, type Serving, serveDemo } from './serving.ts';
 
 let serving: Serving;
@@ -9,9 +9,6 @@ beforeAll(async () => {
   client = new OpenAI({ baseURL: `${serving.url}/v1`, apiKey: 'none', maxRetries: 0 });
 });
 afterAll(() => serving.stop());
-afterEach(() => {
-  vi.restoreAllMocks();
-});
 
 describe('/v1/completions, asked by the openai client', () => {
   const asked = { model: 'demo', prompt: 'Once upon a time', max_tokens: 8, temperature: 0 };

@@ -1,5 +1,5 @@
 /** What clients of vLLM, SGLang and llama.cpp's server send beside OpenAI's fields: served as they expect, or refused by name. */
-import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { post, type Serving, serveDemo } from './serving.ts';
 
 let serving: Serving;
@@ -7,9 +7,6 @@ beforeAll(async () => {
   serving = await serveDemo();
 });
 afterAll(() => serving.stop());
-afterEach(() => {
-  vi.restoreAllMocks();
-});
 
 const messages = [{ role: 'user', content: 'Tell me a story.' }];
 const ASKED: [string, object][] = [

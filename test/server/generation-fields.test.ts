@@ -1,5 +1,5 @@
 /** Fields of requests that are options of `generate` under other names. */
-import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { Tokenizer } from '../../src/index.ts';
 import { post, type Serving, serveDemo } from './serving.ts';
 
@@ -24,9 +24,6 @@ describe('a request may say', () => {
     serving = await serveDemo();
   });
   afterAll(() => serving.stop());
-  afterEach(() => {
-    vi.restoreAllMocks();
-  });
   const messages = [{ role: 'user', content: 'Tell me a story.' }];
 
   const BUDGETS: [string, object][] = [
