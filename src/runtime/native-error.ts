@@ -3,9 +3,9 @@ import { CheckpointError, EngineError, SwitchyardError } from '../errors.ts';
 import { exhaustedMessage } from './memory.ts';
 
 /** `code` of the error a cancelled run rejects with. */
-export const CANCELLED = 'SWITCHYARD_CANCELLED';
+const CANCELLED = 'SWITCHYARD_CANCELLED';
 /** `code` of the error for a weights file that does not hold what it should, or no longer what it did. */
-export const WEIGHT_FILE = 'SWITCHYARD_WEIGHT_FILE';
+const WEIGHT_FILE = 'SWITCHYARD_WEIGHT_FILE';
 
 /** Whether a run, upload or recording was ended by `cancelRun`. */
 export function isCancelled(cause: unknown): boolean {

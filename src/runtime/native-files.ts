@@ -10,7 +10,7 @@ import { packageRoot } from './package-root.ts';
 export const ADDON = 'switchyard.node';
 export const CUDA_LIBRARY = 'libswitchyard_cuda.so';
 /** The commands that compile them. */
-export const BUILD = 'npx moe-switchyard build';
+const BUILD = 'npx moe-switchyard build';
 export const BUILD_CUDA = `${BUILD} --cuda`;
 
 export interface NativeFile {
@@ -36,7 +36,7 @@ const PLATFORMS: Readonly<Record<string, { readonly prebuilt: boolean }>> = {
 };
 
 /** What ONNX Runtime's library and the prebuilt files ask for. */
-export const OLDEST_GLIBC = '2.28';
+const OLDEST_GLIBC = '2.28';
 
 export function thisPlatform(): Platform {
   return { platform: process.platform, arch: process.arch, libc: libc() };

@@ -34,7 +34,7 @@ export function storedWeights({ tensors, quantized = new Map() }: ModelCheckpoin
 }
 
 /** The codes of a weight in a word: `int4`, `int8`, `float8_e4m3`, `float4_e2m1`; `table4` for codes that are looked up. */
-export function codeName({ type, bits }: Pick<QuantizedTensor['codes'], 'type' | 'bits'>): string {
+function codeName({ type, bits }: Pick<QuantizedTensor['codes'], 'type' | 'bits'>): string {
   if (type === 'uint' || type === 'int') return `int${bits}`;
   return type === 'table' ? `table${bits}` : type;
 }

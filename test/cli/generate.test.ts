@@ -367,20 +367,26 @@ describe('a stopped run', () => {
   test('says in JSON what it has', async () => {
     const stop = new AbortController();
     const { openDecoding } = CausalLM.prototype;
-    const spy = vi.spyOn(CausalLM.prototype, 'openDecoding').mockImplementation(function (
+    const spy = vi.spyOn(CausalLM.prototype, 'openDecoding').mockImplementation(async function (
       this: CausalLM,
       request,
     ) {
-      setTimeout(() => stop.abort(new Stop('interrupted', 130)), 50);
-      return openDecoding.call(this, request);
+      const decoding = await openDecoding.call(this, request);
+      const step = decoding.step.bind(decoding);
+      const counted = vi.spyOn(decoding, 'step').mockImplementation((...fed) => {
+        if (counted.mock.calls.length === 5) stop.abort(new Stop('interrupted', 130));
+        return step(...fed);
+      });
+      return decoding;
     });
     const args = ['--input-ids', '1,2', '--max-new-tokens', '1000', '--ignore-eos', '--json'];
     const { exitCode, stdout } = await run(['generate', ...args], { stop: stop.signal });
     spy.mockRestore();
     expect(exitCode).toBe(130);
     const { sequences, stats } = JSON.parse(stdout);
-    expect(sequences[0].length).toBeLessThan(1000);
-    expect(stats.newTokens).toBe(sequences[0].length);
+    // The first token comes of the prompt, and the fifth step is the one that is cut off.
+    expect(sequences[0]).toHaveLength(5);
+    expect(stats.newTokens).toBe(5);
   });
 });
 

@@ -15,9 +15,6 @@ export class RefusedError extends HubError {
   }
 }
 
-/** The repo exists, the revision does not; what is cached under the same name would be another thing. */
-export class RevisionError extends HubError {}
-
 /** What says that an address is none, where no `X-Error-Code` says what is missing behind it. */
 const UNKNOWN_ADDRESS = new Set([400, 404, 405, 410, 501]);
 
@@ -31,7 +28,8 @@ export function refusal(hub: HubConnection, { status, headers, url }: HttpAnswer
   if (code === 'EntryNotFound') return undefined;
   if (code === 'GatedRepo') return new RefusedError(gated(hub, status));
   if (code === 'RevisionNotFound') {
-    return new RevisionError(
+    // The repo exists: what is cached under the name of a revision that does not would be another thing.
+    return new HubError(
       `${id} has no revision "${revision}" (${status}). See ${endpoint}/${id}/refs for its branches and tags`,
     );
   }
