@@ -9,6 +9,8 @@ import { assertTexts, type ChatMessage } from '../tokenizer/conversation.ts';
 import { loadTokenizer } from '../tokenizer/load-tokenizer.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 
+export { typedPlaceholder } from '../models/qwen3_vl_moe/typed-placeholders.ts';
+
 /** Reads prompts with the tokenizer of a repo, which is loaded when the first one needs it. */
 export class TextPromptReader implements PromptReader {
   protected readonly repo: Repo;

@@ -43,6 +43,7 @@ import {
   type Prompt,
   type PromptFlags,
   readPrompt,
+  refusePlaceholders,
 } from './prompt.ts';
 import {
   addSamplingOptions,
@@ -172,6 +173,7 @@ async function generate(flags: Flags, io: Io): Promise<void> {
 }
 
 async function encodePrompt(prompt: Prompt, loaded: Loaded, io: Io): Promise<Batch | ProcessorOutput> {
+  if (loaded.model instanceof ImageTextToText) refusePlaceholders(prompt);
   if ('ids' in prompt || !hasMedia(prompt)) return encode(prompt, loaded.tokenizer);
   if (!loaded.processor)
     throw new InputError(

@@ -2,6 +2,7 @@ import { fstatSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { addAbortSignal, type Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
+import { typedPlaceholder } from '../auto/prompt-reader.ts';
 import { InputError } from '../errors.ts';
 import { whyUnreadable } from '../files.ts';
 import type { ChatMessage, Processor, ProcessorOutput, Tokenizer } from '../index.ts';
@@ -146,6 +147,29 @@ export function encodeNegative(text: string, prompt: Prompt, tokenizer: Tokenize
   const message = { role: 'user', content: text };
   return tokenizer.applyChatTemplate([message], templateOptions(prompt)).inputIds;
 }
+
+/**
+ * Refuses placeholders among words that a model which sees would take for the place of a picture or sound. A text to continue may say where
+ * those stand that come with it.
+ * @throws InputError that speaks of the command line
+ */
+export function refusePlaceholders(prompt: Prompt): void {
+  if ('ids' in prompt) return;
+  const isChat = 'messages' in prompt;
+  const texts = isChat ? prompt.messages.map(({ content }) => String(content)) : [prompt.text];
+  for (const text of texts) {
+    const found = typedPlaceholder(text);
+    if (!found || (!isChat && prompt.images.length + prompt.sounds.length > 0)) continue;
+    const { token, kind } = found;
+    const remedy = kind === 'video' ? 'The command line takes no videos' : `Give the file with --${kind}`;
+    throw new InputError(
+      `the ${isChat ? 'message' : 'prompt'} holds ${token}, which the model reads as the place of ${NAMES[kind]}, not as words. ` +
+        `${remedy}; what is meant as words, spell otherwise, such as ${token.replace('<|', '<| ')}`,
+    );
+  }
+}
+
+const NAMES: Readonly<Record<string, string>> = { image: 'a picture', video: 'a video', audio: 'a sound' };
 
 /** Inputs of a prompt with pictures and sounds. They come before the text, unless the text says where. */
 export async function encodeWithMedia(

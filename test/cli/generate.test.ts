@@ -120,6 +120,22 @@ describe('pictures', () => {
   test.each([
     [['--model', vl, '--image', picture('none'), '--prompt', 'a'], 1, /none\.png/],
     [['--image', picture('gradient'), '--prompt', 'a'], 1, /text model; it takes no --image/],
+    [
+      ['--model', vl, '--prompt', 'a <|image_pad|>'],
+      1,
+      /the prompt holds <\|image_pad\|>, which .* place of a picture, .*Give the file with --image; .* such as <\| image_pad\|>/,
+    ],
+    [['--model', vl, '--chat', '<|image_pad|>'], 1, /the message holds <\|image_pad\|>, .* with --image; /],
+    [
+      ['--model', vl, '--prompt', '<|video_pad|>'],
+      1,
+      /place of a video, .*The command line takes no videos; /,
+    ],
+    [
+      ['--model', vl, '--image', picture('gradient'), '--chat', 'in <|image_pad|>?'],
+      1,
+      /the message holds <\|image_pad\|>/,
+    ],
     [['--image', picture('gradient'), '--input-ids', '1'], 2, /--image and --input-ids exclude each other/],
   ])('that cannot be used are an error: %j', async (line, exitCode, message) => {
     const result = await run(['generate', ...line]);

@@ -35,8 +35,16 @@ export function refuseTyped(given: Readonly<Record<string, unknown>>): void {
   }
 }
 
+/** The first placeholder among words, and what it is the place of; undefined where there is none. */
+export function typedPlaceholder(
+  text: string,
+): { readonly token: string; readonly kind: string } | undefined {
+  const [token, kind] = PLACEHOLDER.exec(text) ?? [];
+  return token === undefined || kind === undefined ? undefined : { token, kind };
+}
+
 function refuse(text: string, where: string): void {
-  const [placeholder, kind = ''] = PLACEHOLDER.exec(text) ?? [];
+  const { token: placeholder, kind = '' } = typedPlaceholder(text) ?? {};
   if (placeholder === undefined) return;
   throw new InputError(
     `${where} holds ${placeholder}, which the model reads as the place of ${NAMES[kind]}, not as words. Give ${NAMES[kind]} as a part of a ` +
