@@ -15,7 +15,7 @@ import { bundleInnerModules } from './modules/inner.mjs';
 const root = fileURLToPath(new URL('..', import.meta.url));
 const at = (...path) => join(root, ...path);
 const BENCH = at('kernels/build/cuda/bench');
-const PROMPTS = [128, 512];
+const PROMPTS = [128, 512, 4096];
 /** Times to switch backends while decoding. */
 const SWITCHES = 20;
 
@@ -83,7 +83,9 @@ async function sanitizer(options) {
 
 async function kernels(options, results) {
   requireBench();
-  const { code, output, errors } = await run(BENCH, [], { env: visible(options), minutes: options.minutes });
+  const { dtype, milliseconds, minutes } = options;
+  const args = ['--dtype', dtype, '--milliseconds', String(milliseconds)];
+  const { code, output, errors } = await run(BENCH, args, { env: visible(options), minutes });
   results.benchText = output;
   results.bench = parseBench(output);
   if (code === 0) return;
@@ -95,7 +97,8 @@ async function kernels(options, results) {
 async function torch(options, results) {
   if (options.python === undefined) throw new LeftOut('give --python PYTHON');
   const script = at('kernels/cuda/bench/compare_torch.py');
-  const { code, output, errors } = await run(options.python, [script], {
+  const args = [script, '--milliseconds', String(options.milliseconds)];
+  const { code, output, errors } = await run(options.python, args, {
     env: visible(options),
     minutes: options.minutes,
   });
@@ -108,7 +111,8 @@ async function torch(options, results) {
 async function goldens({ device, minutes }) {
   const names = ['cuda', 'gpu-models', 'gpu-media', 'gpu-quantized'];
   const files = names.map((name) => `test/engine/${name}.slow.test.ts`);
-  const args = ['run', '--config', at('configs/vitest.config.ts'), ...files];
+  // One file at a time: some look at how much of the card's memory is free.
+  const args = ['run', '--config', at('configs/vitest.config.ts'), '--no-file-parallelism', ...files];
   const env = { SWITCHYARD_TEST_DEVICE: device };
   await mustRun(process.execPath, [at('node_modules/vitest/vitest.mjs'), ...args], {
     env,
@@ -146,10 +150,10 @@ async function llamacpp(options, results) {
 
 /** Adds what a duel with one peer gave, so that another that fails takes nothing with it. */
 async function compare(options, peer, results) {
-  const { model, isDemo, device, dtype, rounds, newTokens, minutes, scratch } = options;
+  const { model, isDemo, device, dtype, rounds, starts, newTokens, minutes, scratch } = options;
   if (isDemo) throw new LeftOut('give --model DIR');
   const json = join(scratch, 'compared.json');
-  const given = { model, device, dtype, ...peer, json, rounds, new: newTokens };
+  const given = { model, device, dtype, ...peer, json, rounds, starts, new: newTokens };
   const args = Object.entries(given).flatMap(([name, value]) => [`--${name}`, String(value)]);
   const report = await mustRun(process.execPath, [at('scripts/compare.mjs'), ...args], { minutes });
   const { duels } = JSON.parse(readFileSync(json, 'utf8'));

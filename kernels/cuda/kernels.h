@@ -64,9 +64,9 @@ struct MoeExpertsArgs {
   void* y = nullptr;                 // [tokens, hidden]
   DType y_dtype = DType::kBFloat16;  // the experts' dtype or float32
   bool accumulate = false;
-  // grouped_mm on compute capability 9: the warpgroup instructions of sm_90a instead of sm_80's for weights
-  // that are not transposed. Off until it has been checked on a card: the bench program does that.
-  bool use_wgmma = false;
+  // grouped_mm on compute capability 9: the warpgroup instructions of sm_90a instead of sm_80's, for plain
+  // weights that are not transposed.
+  bool use_wgmma = true;
   void* workspace = nullptr;  // MoeWorkspaceBytes(...), 256-byte aligned
   size_t workspace_bytes = 0;
 };

@@ -9,12 +9,14 @@ ones still run. Exit code: 0; 1 where a step failed or a goal was missed; 2 wher
   --model DIR      checkpoint to load; scripts/compare/make_checkpoint.py writes one of real shape (the demo model, whose
                    figures mean little)
   --device D       cuda or cuda:N (cuda)
-  --dtype NAME     precision (bfloat16)
+  --dtype NAME     precision of the experts' kernels that are run, and of the session (bfloat16)
   --python PYTHON  Python that has torch with CUDA, and transformers: to compare the kernels and, with --model, decoding
   --peers DIR      folder in which node-llama-cpp is installed
   --gguf FILE      the weights of --model for llama.cpp; scripts/compare/to_gguf.py converts them
   --nvcc FILE      the compiler, where build-cuda.mjs would not find it
   --rounds N       times to measure each thing (5)
+  --starts N       process starts of ours and of a peer's, each timed to the first token (3)
+  --milliseconds N to spend on one measurement of a kernel (200)
   --new N          tokens to decode for a speed (64)
   --steps N        decode steps after which memory must not have grown (1000)
   --minutes N      most that a step may take (60)
@@ -47,7 +49,8 @@ export function parseOptions(args) {
     options: {
       ...{ model: text(), python: text(), peers: text(), gguf: text(), nvcc: text(), out: text() },
       ...{ device: text('cuda'), dtype: text('bfloat16'), skip: text('') },
-      ...{ rounds: text('5'), new: text('64'), steps: text('1000'), minutes: text('60') },
+      ...{ rounds: text('5'), starts: text('3'), milliseconds: text('200') },
+      ...{ new: text('64'), steps: text('1000'), minutes: text('60') },
       help: { type: 'boolean', default: false },
     },
   });
@@ -68,6 +71,8 @@ export function parseOptions(args) {
     ...values,
     skip,
     rounds: count('rounds', values.rounds),
+    starts: count('starts', values.starts),
+    milliseconds: count('milliseconds', values.milliseconds),
     newTokens: count('new', values.new),
     steps: count('steps', values.steps),
     minutes: count('minutes', values.minutes),

@@ -78,6 +78,9 @@ std::vector<float> DownloadFloats(const DeviceBuffer& buffer, DType dtype);
 // with the library's kernels.
 std::vector<float> ReferenceMoe(const MoeExpertsArgs& args, const std::vector<int64_t>& tokens);
 
+// Time to spend on one measurement; a few runs are made in any case.
+void SetMeasurementBudget(int milliseconds);
+
 // Median microseconds of one call, after warm-up: call(i) enqueues the i-th run, i counting on so that inputs
 // can rotate.
 double MedianMicroseconds(cudaStream_t stream, const std::function<void(int)>& call);

@@ -3,9 +3,11 @@
 // they are timed, alone and as a captured graph; check_others.cc, check_coded.cc and check_decoder.cc have
 // the rest.
 //
-//   bench [--quick] [--layout separate|fused|transposed] [--model qwen2|qwen3]
+//   bench [--quick] [--layout separate|fused|transposed] [--model qwen2|qwen3] [--dtype NAME] [--milliseconds N]
 //
-// --quick  small shapes, checks only: for compute-sanitizer
+// --quick         small shapes, checks only: for compute-sanitizer
+// --dtype         of the experts that are run; the other kernels are run with all they take
+// --milliseconds  to spend on one measurement (200)
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -36,8 +38,8 @@ constexpr int64_t kTimedFloat32 = 16;  // float32 is for checks
 enum class Layout { kSeparate, kFused, kTransposed };
 constexpr const char* kLayoutNames[] = {"separate", "fused", "transposed"};
 
-// What is timed: the three implementations, and grouped_mm on the warpgroup instructions where the card has
-// them.
+// What is timed: the three implementations, and grouped_mm without the warpgroup instructions where the card
+// has them.
 struct Backend {
   const char* name;
   ExpertsImplementation implementation;
@@ -45,8 +47,8 @@ struct Backend {
 };
 constexpr Backend kBackends[] = {{"eager", ExpertsImplementation::kEager, false},
                                  {"batched_mm", ExpertsImplementation::kBatchedMm, false},
-                                 {"grouped_mm", ExpertsImplementation::kGroupedMm, false},
-                                 {"grouped_mm (wgmma)", ExpertsImplementation::kGroupedMm, true}};
+                                 {"grouped_mm", ExpertsImplementation::kGroupedMm, true},
+                                 {"grouped_mm (mma)", ExpertsImplementation::kGroupedMm, false}};
 static_assert(sizeof(kBackends) / sizeof(kBackends[0]) == kInputSets);
 
 const char* NameOf(DType dtype) {
@@ -260,8 +262,9 @@ void RunCase(Bench& bench, const Model& model, const Experts& experts, int64_t t
   }
   for (int b = 0; b < kInputSets; ++b) {  // as many as there are backends
     const Backend& timed_backend = kBackends[b];
-    if (timed_backend.use_wgmma && !UsesWgmma(bench, experts)) continue;
     const ExpertsImplementation backend = timed_backend.implementation;
+    const bool grouped = backend == ExpertsImplementation::kGroupedMm;
+    if (grouped && !timed_backend.use_wgmma && !UsesWgmma(bench, experts)) continue;  // as the one before
     const bool eager = backend == ExpertsImplementation::kEager;
     DeviceBuffer workspace(MoeWorkspaceBytes(backend, experts.table, tokens, model.top_k));
     std::vector<MoeExpertsArgs> args;
@@ -289,8 +292,9 @@ void RunCase(Bench& bench, const Model& model, const Experts& experts, int64_t t
   }
 }
 
-void RunModel(Bench& bench, const Model& model, Layout layout, bool quick) {
+void RunModel(Bench& bench, const Model& model, Layout layout, const std::string& dtype_name, bool quick) {
   for (const DType dtype : {DType::kBFloat16, DType::kFloat16, DType::kFloat32}) {
+    if (!dtype_name.empty() && dtype_name != NameOf(dtype)) continue;
     const Experts experts(model, dtype, layout);
     for (const bool skewed : {false, true}) {
       const auto run = [&](int64_t tokens) { RunCase(bench, model, experts, tokens, skewed, !quick); };
@@ -335,7 +339,7 @@ void PrintHeader(Layout layout) {
 
 int Main(int argc, char** argv) {
   bool quick = false;
-  std::string layout_name, model_name;
+  std::string layout_name, model_name, dtype_name;
   for (int i = 1; i < argc; ++i) {
     if (std::strcmp(argv[i], "--quick") == 0) {
       quick = true;
@@ -343,9 +347,14 @@ int Main(int argc, char** argv) {
       layout_name = argv[++i];
     } else if (std::strcmp(argv[i], "--model") == 0 && i + 1 < argc) {
       model_name = argv[++i];
+    } else if (std::strcmp(argv[i], "--dtype") == 0 && i + 1 < argc) {
+      dtype_name = argv[++i];
+    } else if (std::strcmp(argv[i], "--milliseconds") == 0 && i + 1 < argc) {
+      SetMeasurementBudget(std::max(1, std::atoi(argv[++i])));
     } else {
       std::fprintf(stderr,
-                   "usage: bench [--quick] [--layout separate|fused|transposed] [--model qwen2|qwen3]\n");
+                   "usage: bench [--quick] [--layout separate|fused|transposed] [--model qwen2|qwen3]\n"
+                   "             [--dtype bfloat16|float16|float32] [--milliseconds N]\n");
       return 2;
     }
   }
@@ -370,11 +379,12 @@ int Main(int argc, char** argv) {
     if (!chosen) continue;
     PrintHeader(layout);
     if (quick) {
-      RunModel(bench, kQuickModel, layout, true);
+      RunModel(bench, kQuickModel, layout, dtype_name, true);
       continue;
     }
     for (const Model& model : kModels) {
-      if (model_name.empty() || model_name == model.name) RunModel(bench, model, layout, false);
+      if (model_name.empty() || model_name == model.name)
+        RunModel(bench, model, layout, dtype_name, false);
     }
   }
   DestroyGemmContext(bench.gemm);

@@ -13,7 +13,7 @@ namespace {
 constexpr int kWarmUps = 5;
 constexpr int kFewestRuns = 11;
 constexpr int kMostRuns = 101;
-constexpr double kBudgetMicroseconds = 200e3;  // of one measurement
+double budget_microseconds = 200e3;  // of one measurement
 
 class Event {
  public:
@@ -40,12 +40,14 @@ double TimeOnce(cudaStream_t stream, const std::function<void(int)>& call, int i
 
 }  // namespace
 
+void SetMeasurementBudget(int milliseconds) { budget_microseconds = 1e3 * milliseconds; }
+
 double MedianMicroseconds(cudaStream_t stream, const std::function<void(int)>& call) {
   for (int i = 0; i < kWarmUps; ++i) call(i);
   CHECK_CUDA(cudaStreamSynchronize(stream));
   const double once = TimeOnce(stream, call, 0);
   const int runs =
-      std::clamp(static_cast<int>(kBudgetMicroseconds / std::max(once, 1.0)), kFewestRuns, kMostRuns);
+      std::clamp(static_cast<int>(budget_microseconds / std::max(once, 1.0)), kFewestRuns, kMostRuns);
   std::vector<double> times;
   for (int i = 0; i < runs; ++i) times.push_back(TimeOnce(stream, call, i));
   std::nth_element(times.begin(), times.begin() + runs / 2, times.end());

@@ -60,7 +60,6 @@ void MoeExpertsOnCuda::Compute(KernelContext& context) {
                                      .y = y,
                                      .y_dtype = DType::kFloat32,
                                      .accumulate = false,
-                                     .use_wgmma = false,
                                      .workspace = scratch[workspace],
                                      .workspace_bytes = bytes};
   switch (implementation) {
