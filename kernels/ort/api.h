@@ -51,7 +51,7 @@ enum ElementType : int {
 };
 
 enum ErrorCode : int { kFail = 1, kInvalidArgument = 2 };
-enum LoggingLevel : int { kLogWarning = 2, kLogError = 3 };
+enum LoggingLevel : int { kLogError = 3 };
 enum AllocatorType : int { kDeviceAllocator = 0, kArenaAllocator = 1 };
 enum MemoryType : int { kMemoryCpuInput = -2, kMemoryDefault = 0 };
 enum OptimizationLevel : int {

@@ -105,7 +105,8 @@ void OpenLibrary(const std::string& path) {
   const OrtApi* api = SupportedApi(base, path);
   library = new Library{path, base->GetVersionString(), LoadFunctions(api)};
   try {
-    Check(Api().CreateEnv(kLogWarning, "switchyard", &library->environment));
+    // Warnings are about graphs as a stranger would write them, such as indices that might be equal.
+    Check(Api().CreateEnv(kLogError, "switchyard", &library->environment));
     if (!reports) Check(Api().DisableTelemetryEvents(library->environment));
     Check(Api().CreateCpuMemoryInfo(kDeviceAllocator, kMemoryDefault, &library->cpu_memory));
     CheckRoundTrips();
