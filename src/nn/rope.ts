@@ -46,7 +46,10 @@ export function rotaryTables(
   return { cos: scaled(g.op('Cos', [angles])), sin: scaled(g.op('Sin', [angles])) };
 }
 
-/** fp32 [tokens, pairs]; one product spreads the axes over the pairs: each column has a single nonzero, so nothing is rounded. */
+/**
+ * fp32 [tokens, pairs]: each pair's position times its frequency, element by element. A product of matrices would be one node less, and
+ * on a GPU round positions to TF32.
+ */
 function anglesByAxis(
   g: Scope,
   { inverseFrequencies }: Rope,
@@ -54,11 +57,11 @@ function anglesByAxis(
   axes: { readonly count: number; readonly of: readonly number[] },
 ): Value {
   const { length: pairs } = inverseFrequencies;
-  const spread = new Float32Array(axes.count * pairs);
-  for (const [pair, frequency] of inverseFrequencies.entries())
-    spread[(axes.of[pair] ?? 0) * pairs + pair] = frequency;
   const byToken = g.op('Transpose', [g.op('Cast', [positions], { to: FLOAT })], { perm: [1, 0] });
-  return g.op('MatMul', [byToken, g.named((graph) => graph.float32(spread, [axes.count, pairs]))]);
+  const axisOfPair = Array.from({ length: pairs }, (_, pair) => axes.of[pair] ?? 0);
+  const byPair =
+    axes.count === 1 ? byToken : g.op('Gather', [byToken, g.graph.int64(axisOfPair)], { axis: 1 });
+  return g.op('Mul', [byPair, g.named((graph) => graph.float32(inverseFrequencies, [pairs]))]);
 }
 
 /** fp32 [tokens, pairs], where frequencies depend on how long a token's sequence is. */

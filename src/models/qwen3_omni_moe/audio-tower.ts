@@ -9,6 +9,8 @@ const NORM_EPSILON = 1e-5;
 const MAX_TIMESCALE = 10_000;
 /** Of a side of a convolution's kernel. */
 const TAPS = 3;
+/** To the end, for a slice. */
+const LAST = 2n ** 63n - 1n;
 
 /** Inputs of the audio tower: some chunks of a spectrogram, and how many tokens of them are a sound's. */
 export function audioPorts({ num_mel_bins: bands }: AudioConfig) {
@@ -56,12 +58,12 @@ function convolution(g: Scope, x: Value, from: number, to: number): Value {
   const { graph } = g;
   // A border of zeros, as wide on either side as any neighbourhood reaches.
   const padded = g.op('Pad', [x, graph.int64([0, 1, 1, 0, 0, 1, 1, 0])]);
-  const sizes = g.op('Shape', [x], { start: 1, end: 3 });
   const taps: Value[] = [];
   for (let row = 0; row < TAPS; row++)
     for (let column = 0; column < TAPS; column++) {
       const first = graph.int64([row, column]);
-      const slice = [padded, first, g.op('Add', [first, sizes]), graph.int64([1, 2]), graph.int64([2, 2])];
+      const ends = graph.int64([endOfTap(row), endOfTap(column)]);
+      const slice = [padded, first, ends, graph.int64([1, 2]), graph.int64([2, 2])];
       taps.push(g.op('Unsqueeze', [g.op('Slice', slice), graph.int64([4])]));
     }
   const neighbourhoods = g.op('Reshape', [
@@ -72,6 +74,14 @@ function convolution(g: Scope, x: Value, from: number, to: number): Value {
   const biases = [g.weight('bias', [to])];
   const [y] = g.ownOps('Linear', [neighbourhoods], { weights, biases, ...g.computing }) as [Value];
   return g.op('Gelu', [y]);
+}
+
+/**
+ * Where a tap's slice of the padded rows (or columns) ends: as many beyond its first as there are without the border. Counted from the end,
+ * because a sum of shapes is computed on the host, and ONNX Runtime's CUDA provider does not survive that between its own nodes.
+ */
+function endOfTap(first: number): bigint {
+  return first === TAPS - 1 ? LAST : BigInt(first - (TAPS - 1));
 }
 
 /** Sinusoids of a chunk's tokens, as far as it has any. @param like fp32 [chunks, tokens, width] */
