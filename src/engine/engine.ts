@@ -53,7 +53,7 @@ export class Engine {
   readonly #admission: Admission;
   readonly #turns = new Turns();
   readonly #queue: RequestQueue;
-  readonly #pace = new PromptPace();
+  readonly #pace: PromptPace;
   /** Sequences of the pass that is running, and of these the ones to close after it. */
   #running = new Set<Sequence>();
   readonly #closing = new Set<Sequence>();
@@ -75,6 +75,8 @@ export class Engine {
     const hasStates = model.caches.some(({ kind }) => kind === 'recurrent');
     this.kept = new KeptSequences(this.#pool, this.#turns, hasStates);
     this.#logits = new LogitsBuffers(model.vocabSize, weights?.device, forget);
+    const most = weights ? io.DEVICE_CHUNK_TOKENS : io.CHUNK_TOKENS;
+    this.#pace = new PromptPace(most);
     this.#queue = new RequestQueue(
       (prepare) =>
         this.#turns.take(async () => {
@@ -85,7 +87,7 @@ export class Engine {
           return next && this.#run(next.pass, next.signal);
         }),
       this.#logits,
-      () => ({ tokens: io.CHUNK_TOKENS, besideDecoding: this.#pace.tokens }),
+      () => ({ tokens: most, besideDecoding: this.#pace.tokens }),
     );
   }
 

@@ -8,6 +8,11 @@ import type { CacheSpec, KeysValuesSpec, RecurrentSpec } from '../nn/cache-spec.
 
 /** Most tokens of one pass over prompts: large enough for full GEMM speed, small enough to bound activations. */
 export const CHUNK_TOKENS = 512;
+/**
+ * The same on a GPU, where no token's scores but the last's are asked for: each pass reads every expert again, and products reach their
+ * speed with thousands of tokens.
+ */
+export const DEVICE_CHUNK_TOKENS = 4096;
 
 /** One input or output of a graph. */
 export interface Port {

@@ -3,7 +3,8 @@
 // they are timed, alone and as a captured graph; check_others.cc, check_coded.cc and check_decoder.cc have
 // the rest.
 //
-//   bench [--quick] [--layout separate|fused|transposed] [--model qwen2|qwen3] [--dtype NAME] [--milliseconds N]
+//   bench [--quick] [--layout separate|fused|transposed] [--model qwen2|qwen3] [--dtype NAME] [--milliseconds
+//   N]
 //
 // --quick         small shapes, checks only: for compute-sanitizer
 // --dtype         of the experts that are run; the other kernels are run with all they take
@@ -383,8 +384,7 @@ int Main(int argc, char** argv) {
       continue;
     }
     for (const Model& model : kModels) {
-      if (model_name.empty() || model_name == model.name)
-        RunModel(bench, model, layout, dtype_name, false);
+      if (model_name.empty() || model_name == model.name) RunModel(bench, model, layout, dtype_name, false);
     }
   }
   DestroyGemmContext(bench.gemm);

@@ -6,7 +6,8 @@
 namespace switchyard::ops {
 namespace {
 
-// What is copied stays in the processor's caches until it is sent, and little memory is page-locked, which takes long.
+// What is copied stays in the processor's caches until it is sent, and little memory is page-locked, which
+// takes long.
 constexpr int64_t kBufferBytes = 2 << 20;
 
 }  // namespace

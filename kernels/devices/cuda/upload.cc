@@ -15,7 +15,8 @@ namespace {
 
 // What one thread brings between two looks at how far the upload is.
 constexpr int64_t kPieceBytes = 64 << 20;
-// Copying out of a file's pages takes several threads to keep up with the bus; each has page-locked buffers of its own.
+// Copying out of a file's pages takes several threads to keep up with the bus; each has page-locked buffers
+// of its own.
 constexpr int kMostUploadThreads = 16;
 
 std::vector<Transfer> Pieces(const std::vector<Transfer>& transfers, DType dtype) {
@@ -63,7 +64,8 @@ void Upload(CudaDevice& device, DType dtype, const std::vector<Transfer>& transf
       failure = std::current_exception();
     }
   };
-  const auto count = static_cast<int>(std::min<size_t>(std::min(kMostUploadThreads, platform::UsableProcessors()), pieces.size()));
+  const auto count = static_cast<int>(
+      std::min<size_t>(std::min(kMostUploadThreads, platform::UsableProcessors()), pieces.size()));
   std::vector<std::thread> threads = StartThreads(count - 1, work);
   if (count > 0) work();
   for (std::thread& thread : threads) thread.join();
