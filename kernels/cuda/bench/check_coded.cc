@@ -21,6 +21,7 @@ constexpr Model kSmall = {4, 2, 128, 256};
 constexpr Model kLarge = {128, 8, 2048, 768};  // Qwen3-30B-A3B
 constexpr int64_t kCheckedTokens[] = {1, 5, 70};
 constexpr int64_t kTimedTokens[] = {1, 4, 16, 64, 512};
+constexpr int64_t kMostEagerTokens = 16;  // whose time more tokens only multiply
 
 // What is published most.
 struct Format {
@@ -159,12 +160,23 @@ struct Experts {
   ExpertTable table, reference;
 };
 
+// Timed calls take turns with so many choices of experts, that few of them do not stay in a cache.
+constexpr int kRoutings = 16;
+
 // Different experts for every token, spread evenly.
-std::vector<int32_t> Route(const Model& model, int64_t tokens) {
+std::vector<int32_t> Route(const Model& model, int64_t tokens, int routing = 0) {
   std::vector<int32_t> indices;
   for (int64_t t = 0; t < tokens; ++t) {
     for (int j = 0; j < model.top_k; ++j)
-      indices.push_back(static_cast<int32_t>((t * model.top_k * 5 + j) % model.experts));
+      indices.push_back(static_cast<int32_t>(((t * 5 + routing) * model.top_k + j) % model.experts));
+  }
+  return indices;
+}
+std::vector<int32_t> Routings(const Model& model, int64_t tokens) {
+  std::vector<int32_t> indices;
+  for (int routing = 0; routing < kRoutings; ++routing) {
+    const std::vector<int32_t> more = Route(model, tokens, routing);
+    indices.insert(indices.end(), more.begin(), more.end());
   }
   return indices;
 }
@@ -194,7 +206,7 @@ cudaError_t Launch(GemmContext& gemm, const Backend& backend, const MoeExpertsAr
 struct Call {
   Call(const Model& model, DType dtype, int64_t tokens)
       : x(RandomBuffer(dtype, tokens * model.hidden, 1.0f, 3)),
-        indices(Upload(Route(model, tokens))),
+        indices(Upload(Routings(model, tokens))),
         weights(Upload(std::vector<float>(tokens * model.top_k, 0.2f))),
         y(tokens * model.hidden * sizeof(float)) {
     args.x = x.data();
@@ -212,9 +224,29 @@ struct Call {
     args.workspace = workspace.data();
     args.workspace_bytes = workspace.bytes();
   }
+  MoeExpertsArgs Routed(int routing) const {
+    MoeExpertsArgs routed = args;
+    routed.indices += routing % kRoutings * args.tokens * args.top_k;
+    return routed;
+  }
   DeviceBuffer x, indices, weights, y, workspace;
   MoeExpertsArgs args;
 };
+
+LinearArgs Linear(DType dtype, int64_t m, int64_t n, int64_t k, const DeviceBuffer& x,
+                  const DeviceBuffer& codes, const DeviceBuffer& out) {
+  LinearArgs args;
+  args.dtype = dtype;
+  args.m = m;
+  args.n = args.out_stride = n;
+  args.k = args.a_stride = k;
+  args.a = x.data();
+  args.w = codes.data();
+  args.coded = true;
+  args.out = out.data();
+  args.out_dtype = DType::kFloat32;
+  return args;
+}
 
 int Report(const std::string& what, double error, double tolerance) {
   const bool passed = error <= tolerance;
@@ -249,10 +281,60 @@ int CheckExperts(GemmContext& gemm, cudaStream_t stream, const Format& format, D
   return failures;
 }
 
+// Few rows and more times a matrix whose sizes fill no tile.
+int CheckLinear(GemmContext& gemm, cudaStream_t stream, const Format& format, DType dtype) {
+  constexpr int kN = 200, kK = 416;
+  std::mt19937 random(7);
+  const RandomMatrix matrix(format, kN, kK, random);
+  const DeviceBuffer codes = Upload(matrix.bytes());
+  const std::vector<float> elements = matrix.Elements();
+  int failures = 0;
+  for (const int64_t rows : {1, 6, 16, 40}) {
+    const DeviceBuffer x = RandomBuffer(dtype, rows * kK, 1.0f, 5);
+    const std::vector<float> inputs = DownloadFloats(x, dtype);
+    std::vector<float> expected;
+    for (int64_t m = 0; m < rows; ++m) {
+      for (int n = 0; n < kN; ++n) {
+        double sum = 0.0;
+        for (int k = 0; k < kK; ++k) sum += double{inputs[m * kK + k]} * elements[n * kK + k];
+        expected.push_back(static_cast<float>(sum));
+      }
+    }
+    const DeviceBuffer out(expected.size() * sizeof(float));
+    CHECK_CUDA(cudaDeviceSynchronize());
+    CHECK_CUDA(LaunchLinear(gemm, Linear(dtype, rows, kN, kK, x, codes, out), stream));
+    CHECK_CUDA(cudaStreamSynchronize(stream));
+    failures += Report(std::string(format.name) + ", linear, " + std::to_string(rows) + " rows",
+                       RelativeError(Download<float>(out), expected), Tolerance(dtype));
+  }
+  return failures;
+}
+
 int64_t ActiveExperts(const Model& model, int64_t tokens) {
   std::vector<int32_t> indices = Route(model, tokens);
   std::sort(indices.begin(), indices.end());
   return std::unique(indices.begin(), indices.end()) - indices.begin();
+}
+
+// A product wide enough for no cache to hold its weights.
+void TimeLinear(GemmContext& gemm, cudaStream_t stream, double copy_rate) {
+  constexpr int kN = 151936, kK = 2048;
+  std::printf("\nquantized [%d, %d] times rows of bfloat16\n\n", kN, kK);
+  std::printf("| weights | rows | µs | GB/s (of copy) |\n| --- | ---: | ---: | ---: |\n");
+  for (const Format& format : {kFormats[0], kFormats[2]}) {
+    std::mt19937 random(7);
+    const DeviceBuffer codes = Upload(RandomMatrix(format, kN, kK, random).bytes());
+    for (const int64_t rows : {1, 4, 16}) {
+      const DeviceBuffer x = RandomBuffer(DType::kBFloat16, rows * kK, 1.0f, 5),
+                         out(rows * kN * sizeof(float));
+      const LinearArgs args = Linear(DType::kBFloat16, rows, kN, kK, x, codes, out);
+      const double time =
+          MedianMicroseconds(stream, [&](int) { CHECK_CUDA(LaunchLinear(gemm, args, stream)); });
+      const double rate = static_cast<double>(codes.bytes()) / time * 1e-3;
+      std::printf("| %s | %lld | %.1f | %.0f (%.0f%%) |\n", format.name, static_cast<long long>(rows), time,
+                  rate, 100.0 * rate / copy_rate);
+    }
+  }
 }
 
 }  // namespace
@@ -261,29 +343,35 @@ int CheckCodedKernels(GemmContext& gemm, cudaStream_t stream) {
   int failures = 0;
   for (const Format& format : kFormats) {
     for (const DType dtype : {DType::kBFloat16, DType::kFloat16, DType::kFloat32})
-      failures += CheckExperts(gemm, stream, format, dtype);
+      failures += CheckExperts(gemm, stream, format, dtype) + CheckLinear(gemm, stream, format, dtype);
   }
   return failures;
 }
 
 void TimeCodedKernels(GemmContext& gemm, cudaStream_t stream, double copy_rate) {
   std::printf("\nquantized experts of Qwen3-30B-A3B's shapes, activations bfloat16\n\n");
-  std::printf("| weights | tokens | backend | µs | GB/s (of copy) |\n| --- | ---: | --- | ---: | ---: |\n");
+  std::printf("| weights | tokens | backend | µs | in a graph | GB/s (of copy) |\n");
+  std::printf("| --- | ---: | --- | ---: | ---: | ---: |\n");
   for (const Format& format : kFormats) {
     const Experts experts(format, kLarge, false);
     const double expert_bytes = static_cast<double>(experts.code_memory.bytes()) / kLarge.experts;
     for (const int64_t tokens : kTimedTokens) {
       Call call(kLarge, DType::kBFloat16, tokens);
       for (const Backend& backend : kBackends) {
+        const bool eager = backend.implementation == ExpertsImplementation::kEager;
+        if (eager && tokens > kMostEagerTokens) continue;
         call.Use(experts.table, DType::kBFloat16, backend.implementation);
-        const double time =
-            MedianMicroseconds(stream, [&](int) { CHECK_CUDA(Launch(gemm, backend, call.args, stream)); });
-        const double rate = static_cast<double>(ActiveExperts(kLarge, tokens)) * expert_bytes / time * 1e-3;
-        std::printf("| %s | %lld | %s | %.1f | %.0f (%.0f%%) |\n", format.name,
-                    static_cast<long long>(tokens), backend.name, time, rate, 100.0 * rate / copy_rate);
+        const auto launch = [&](int i) { CHECK_CUDA(Launch(gemm, backend, call.Routed(i), stream)); };
+        const double time = MedianMicroseconds(stream, launch);
+        const double graph = eager ? time : MedianGraphMicroseconds(stream, kRoutings, launch);
+        const double rate = static_cast<double>(ActiveExperts(kLarge, tokens)) * expert_bytes / graph * 1e-3;
+        std::printf("| %s | %lld | %s | %.1f | %.1f | %.0f (%.0f%%) |\n", format.name,
+                    static_cast<long long>(tokens), backend.name, time, graph, rate,
+                    100.0 * rate / copy_rate);
       }
     }
   }
+  TimeLinear(gemm, stream, copy_rate);
 }
 
 }  // namespace switchyard::cuda::bench

@@ -39,6 +39,17 @@ cudaError_t LaunchKernel(void (*kernel)(Parameters...), dim3 grid, dim3 block, s
   return cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...);
 }
 
+// Whether a block of the present device may have so much shared memory.
+inline cudaError_t FitsSharedMemory(size_t bytes, bool* fits) {
+  int device = 0;
+  int most = 0;
+  SWITCHYARD_RETURN_IF_CUDA_ERROR(cudaGetDevice(&device));
+  SWITCHYARD_RETURN_IF_CUDA_ERROR(
+      cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+  *fits = bytes <= static_cast<size_t>(most);
+  return cudaSuccess;
+}
+
 inline size_t ElementSize(DType dtype) { return dtype == DType::kFloat32 ? 4 : 2; }
 
 inline bool IsSupported(DType dtype) {

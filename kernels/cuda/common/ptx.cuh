@@ -101,6 +101,22 @@ __device__ inline uint32_t PackPair<__half>(float low, float high) {
   return word;
 }
 
+// a * b + c of two elements side by side, each rounded once; subnormal numbers count.
+template <typename T>
+__device__ uint32_t FmaPair(uint32_t a, uint32_t b, uint32_t c);
+template <>
+__device__ inline uint32_t FmaPair<__nv_bfloat16>(uint32_t a, uint32_t b, uint32_t c) {
+  uint32_t d;
+  asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+  return d;
+}
+template <>
+__device__ inline uint32_t FmaPair<__half>(uint32_t a, uint32_t b, uint32_t c) {
+  uint32_t d;
+  asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+  return d;
+}
+
 // 2^x, to about 22 bits.
 __device__ inline float Exp2(float x) {
   float value;

@@ -146,13 +146,10 @@ __device__ void MultiplyTile(int k, int stages, T* shared, TileLoader<T, kGateUp
 
 // The stages a block of the present device has shared memory for.
 inline cudaError_t ChooseStages(int* stages) {
-  int device = 0;
-  int bytes = 0;
-  SWITCHYARD_RETURN_IF_CUDA_ERROR(cudaGetDevice(&device));
+  bool fits = false;
   SWITCHYARD_RETURN_IF_CUDA_ERROR(
-      cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
-  *stages = bytes >= static_cast<int>(TileSharedBytes(WeightLayout::kCodes, kMostStages)) ? kMostStages
-                                                                                          : kMostStages - 1;
+      FitsSharedMemory(TileSharedBytes(WeightLayout::kCodes, kMostStages), &fits));
+  *stages = fits ? kMostStages : kMostStages - 1;
   return cudaSuccess;
 }
 

@@ -1,6 +1,6 @@
 // LaunchLinear for a quantized matrix, beside either GEMM library: few rows by reading its codes once for
 // several of them, more on tensor cores, a tile of codes expanded at a time.
-#include "../common/coded_rows.cuh"
+#include "../common/coded_mma.cuh"
 #include "../common/launch.h"
 #include "../common/tile_product.cuh"
 
@@ -58,6 +58,50 @@ __global__ void __launch_bounds__(kThreads, kResidentBlocks) linear_coded_gemv_k
   }
 }
 
+// Shared memory of a block of the next kernel: its rings and activations.
+size_t FewRowsBytes(int rows, int64_t k) {
+  return size_t{kWarps} * kRingBytes + StagedInputs::Bytes(rows, static_cast<int>(k));
+}
+
+// One block for 16 output columns of kRows rows, on tensor cores; its warps share out k.
+template <typename T, int kRows>
+__global__ void __launch_bounds__(kThreads, kRows == 1 ? 3 : 2) linear_coded_rows_kernel(const LinearArgs p) {
+  const int column = static_cast<int>(blockIdx.x) * kCodedRows;
+  const int64_t row = static_cast<int64_t>(blockIdx.y) * kRows;
+  const int present = p.m - row < kRows ? static_cast<int>(p.m - row) : kRows;
+  const int warp = threadIdx.x / kWarpSize;
+  const int k = static_cast<int>(p.k);
+  const int steps = CodedSteps(k);
+  unsigned char* shared = SharedMemory();
+  const CodedTile tile(p.w, column, static_cast<int>(p.n), k, steps * warp / kWarps,
+                       steps * (warp + 1) / kWarps, shared + warp * kRingBytes);
+  tile.Start();
+  const StagedInputs inputs(shared + kWarps * kRingBytes, kRows, k);
+  const T* x = static_cast<const T*>(p.a) + row * k;
+  inputs.Fill(x, kRows, present, k);
+  __syncthreads();
+  float sums[kRows][2];
+  tile.Multiply<T, kRows>(inputs, 0, x, present, sums);
+  // Each warp's ring is its own and no longer needed.
+  if (threadIdx.x % 4 == 0) {
+    float* kept = reinterpret_cast<float*>(shared + warp * kRingBytes) + CodedTile::Group();
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      kept[r * kCodedRows] = sums[r][0];
+      kept[r * kCodedRows + 8] = sums[r][1];
+    }
+  }
+  __syncthreads();
+  const int r = threadIdx.x / kCodedRows;
+  const int64_t output = column + static_cast<int>(threadIdx.x) % kCodedRows;
+  if (r >= present || output >= p.n) return;
+  float sum = 0.0f;
+#pragma unroll
+  for (int i = 0; i < kWarps; ++i)
+    sum += reinterpret_cast<const float*>(shared + i * kRingBytes)[threadIdx.x];
+  StoreOutput(p, row + r, output, sum);
+}
+
 // One block for a tile of rows and outputs; those are of type Out.
 template <typename T, typename Out>
 __global__ void __launch_bounds__(kBlockThreads, 1)
@@ -91,6 +135,17 @@ cudaError_t LaunchGemv(const LinearArgs& args, cudaStream_t stream) {
   return LaunchKernel(linear_coded_gemv_kernel<T, kRows>, grid, dim3(kThreads), 0, stream, args);
 }
 
+// The same on tensor cores; with too many k's for the shared memory, `launched` stays false.
+template <typename T, int kRows>
+cudaError_t LaunchFewRows(const LinearArgs& args, cudaStream_t stream, bool* launched) {
+  SWITCHYARD_RETURN_IF_CUDA_ERROR(FitsSharedMemory(FewRowsBytes(kRows, args.k), launched));
+  if (!*launched) return cudaSuccess;
+  const dim3 grid(static_cast<unsigned>(CeilDiv(args.n, kCodedRows)),
+                  static_cast<unsigned>(CeilDiv(args.m, kRows)));
+  return LaunchKernel(linear_coded_rows_kernel<T, kRows>, grid, dim3(kThreads), FewRowsBytes(kRows, args.k),
+                      stream, args);
+}
+
 template <typename T>
 cudaError_t LaunchTiles(const LinearArgs& args, cudaStream_t stream) {
   const int64_t tiles = CeilDiv(args.m, kMoeTileRows);
@@ -121,6 +176,13 @@ cudaError_t LaunchCodedLinear(const LinearArgs& args, cudaStream_t stream) {
     using T = typename decltype(tag)::Type;
     if constexpr (!std::is_same_v<T, float>) {
       if (args.m > kFewRows) return LaunchTiles<T>(args, stream);
+      bool launched = false;
+      if (args.k % kCodedWidth == 0) {
+        SWITCHYARD_RETURN_IF_CUDA_ERROR(args.m == 1
+                                            ? (LaunchFewRows<T, 1>(args, stream, &launched))
+                                            : (LaunchFewRows<T, kRowsAtOnce>(args, stream, &launched)));
+      }
+      if (launched) return cudaSuccess;
     }
     return args.m == 1 ? LaunchGemv<T, 1>(args, stream) : LaunchGemv<T, kRowsAtOnce>(args, stream);
   });

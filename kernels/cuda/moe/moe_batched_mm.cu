@@ -6,7 +6,7 @@
 // same rows of an expert several tokens chose, so its weights come from memory once.
 #include "../common/coded_rows.cuh"
 #include "../common/numeric.cuh"
-#include "moe_internal.h"
+#include "moe_batched.cuh"
 
 namespace switchyard::cuda {
 namespace {
@@ -18,27 +18,6 @@ constexpr int kThreads = kWarps * kWarpSize;
 constexpr int kGateUpBlocks = 3;
 constexpr int kCodedGateUpBlocks = 2;
 constexpr int kDownBlocks = 2;
-
-struct GateUpParams {
-  const void* x;
-  const int32_t* indices;
-  KernelPointers gate, up;
-  void* activations;
-  int64_t stride;
-  int hidden, intermediate, top_k;
-};
-
-struct DownParams {
-  const void* activations;
-  const int32_t* indices;
-  const float* weights;
-  KernelPointers down;
-  void* y;
-  int64_t stride;
-  int hidden, intermediate, top_k;
-  DType y_dtype;
-  bool accumulate;
-};
 
 // One row of plain weights, read kWidth elements at a time.
 template <typename T, int kVector>
@@ -66,7 +45,7 @@ class PlainRow {
   const T* row_;
 };
 
-// One row of a quantized matrix.
+// One row of a quantized matrix, where moe_batched_coded.cu does not take it.
 template <typename T>
 class CodedRow {
  public:
@@ -139,12 +118,6 @@ __global__ void __launch_bounds__(kThreads, Row::kBlocks) moe_gate_up_gemv_kerne
     static_cast<T*>(p.activations)[static_cast<int64_t>(pair) * p.intermediate + row] =
         FromFloat<T>(Silu(gate) * up);
   }
-}
-
-__device__ void StoreSum(const DownParams& p, int token, int column, float sum) {
-  const int64_t index = static_cast<int64_t>(token) * p.hidden + column;
-  if (p.accumulate) sum += LoadAs(p.y, p.y_dtype, index);
-  StoreAs(p.y, p.y_dtype, index, sum);
 }
 
 // One warp per output of one token: its experts two at a time, added in slot order.
@@ -317,7 +290,12 @@ cudaError_t LaunchMoeBatchedMm(const MoeExpertsArgs& args, cudaStream_t stream) 
   return DispatchType(experts.dtype, [&](auto tag) {
     using T = typename decltype(tag)::Type;
     constexpr int kVector = kVectorOf<T>;
-    if (experts.coded) return LaunchGemvs<CodedRow<T>>(gate_up, down, args.tokens, stream);
+    if (experts.coded) {
+      bool fits = false;
+      SWITCHYARD_RETURN_IF_CUDA_ERROR(FitsCodedTiles(args, &fits));
+      return fits ? LaunchCodedTiles(gate_up, down, experts.dtype, args.tokens, stream)
+                  : LaunchGemvs<CodedRow<T>>(gate_up, down, args.tokens, stream);
+    }
     if (experts.transposed) {
       return vectors ? LaunchTransposedGemvs<T, kVector>(gate_up, down, args.tokens, stream)
                      : LaunchTransposedGemvs<T, 1>(gate_up, down, args.tokens, stream);

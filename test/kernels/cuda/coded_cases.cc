@@ -179,9 +179,10 @@ void CodedLinearMatchesTheReference() {
   emulator::bank_conflicts = 0;
   for (const Storage& storage : AllStorages()) {
     const DType dtype = kTypes[RandomInt(0, 2)];
-    for (const int m : {1, RandomInt(2, 16), RandomInt(17, 60)}) {
+    for (const int m : {1, 1, RandomInt(2, 16), RandomInt(2, 16), RandomInt(17, 60)}) {
       const int n = RandomInt(1, 300);
-      Quantized w(storage, n, RandomCols());
+      // Every other one is of a width that tensor cores take for few rows.
+      Quantized w(storage, n, RandomInt(0, 1) == 0 ? RandomCols() : 32 * RandomInt(1, 20));
       if (!CanKeepCodes(w.ref())) continue;
       const int k = w.cols();
       const Tensor a(dtype, int64_t{1} * m * k, 1.0f), bias(dtype, n, 1.0f, 2);
@@ -314,6 +315,9 @@ void CodedExpertsMatchTheReference() {
   for (const DType dtype : kTypes) {
     CheckExperts(dtype, 5, 6, 3, 80, 48);
     CheckExperts(dtype, 1, 4, 2, 48, 80);
+    // Sizes that tensor cores take, whole steps and not; more experts a token than a block has warps.
+    CheckExperts(dtype, 2, 9, 5, 32 * RandomInt(1, 12), 32 * RandomInt(1, 12));
+    CheckExperts(dtype, 3, 24, 18, 32 * RandomInt(1, 6), 32 * RandomInt(1, 6));
   }
   // Several tiles of rows and of columns, k longer than the pipeline.
   CheckExperts(DType::kBFloat16, 150, 2, 1, 288, 144);

@@ -105,6 +105,7 @@ void CausalConvRefusesRowsThatDoNotFit();
 void NgramRowsWrapAround();
 void EmbeddingAndConversion();
 void CodesAreWhatTheSpecificationSays();
+void CodedTilesMatchTheElements();
 void CodedLinearMatchesTheReference();
 void CodedExpertsMatchTheReference();
 void CodedGatedMlpMatchesTheReference();

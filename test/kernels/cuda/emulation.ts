@@ -37,6 +37,7 @@ export const KERNEL_CASES = [
   'linear matches the reference',
   'embedding rows and conversion',
   'codes are what the specification says',
+  'tiles of codes match their elements',
   'linear over codes matches the reference',
   'experts over codes match the reference',
   'gated MLP over codes matches the reference',

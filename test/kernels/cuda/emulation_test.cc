@@ -462,6 +462,7 @@ int main(int argc, char** argv) {
        {"linear matches the reference", LinearMatchesTheReference},
        {"embedding rows and conversion", EmbeddingAndConversion},
        {"codes are what the specification says", CodesAreWhatTheSpecificationSays},
+       {"tiles of codes match their elements", CodedTilesMatchTheElements},
        {"linear over codes matches the reference", CodedLinearMatchesTheReference},
        {"experts over codes match the reference", CodedExpertsMatchTheReference},
        {"gated MLP over codes matches the reference", CodedGatedMlpMatchesTheReference},

@@ -123,6 +123,13 @@ inline unsigned __match_any_sync(unsigned, int value) {
   return equal;
 }
 inline int __popc(unsigned value) { return __builtin_popcount(value); }
+inline unsigned __byte_perm(unsigned low, unsigned high, unsigned selector) {
+  const uint64_t bytes = static_cast<uint64_t>(high) << 32 | low;
+  unsigned chosen = 0;
+  for (int i = 0; i < 4; ++i)
+    chosen |= static_cast<unsigned>(bytes >> (selector >> (4 * i) & 7) * 8 & 0xff) << (8 * i);
+  return chosen;
+}
 inline int atomicAdd(int* address, int value) { return std::exchange(*address, *address + value); }
 inline float __expf(float x) { return std::exp(x); }
 inline float __int_as_float(int bits) {

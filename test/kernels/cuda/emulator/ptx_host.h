@@ -137,6 +137,12 @@ inline uint32_t PackPair<__half>(float low, float high) {
   return word;
 }
 
+template <typename T>
+uint32_t FmaPair(uint32_t a, uint32_t b, uint32_t c) {
+  const auto half = [&](int i) { return std::fma(HalfOf<T>(a, i), HalfOf<T>(b, i), HalfOf<T>(c, i)); };
+  return PackPair<T>(half(0), half(1));
+}
+
 inline float Exp2(float x) { return std::exp2(x); }
 
 }  // namespace switchyard::cuda

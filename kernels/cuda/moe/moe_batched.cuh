@@ -1,0 +1,43 @@
+// What the sources of batched_mm share.
+#pragma once
+#include "../common/numeric.cuh"
+#include "moe_internal.h"
+
+namespace switchyard::cuda {
+
+struct GateUpParams {
+  const void* x;
+  const int32_t* indices;
+  KernelPointers gate, up;
+  void* activations;
+  int64_t stride;
+  int hidden, intermediate, top_k;
+};
+
+struct DownParams {
+  const void* activations;
+  const int32_t* indices;
+  const float* weights;
+  KernelPointers down;
+  void* y;
+  int64_t stride;
+  int hidden, intermediate, top_k;
+  DType y_dtype;
+  bool accumulate;
+};
+
+// y[token, column] = sum, or more by it.
+__device__ inline void StoreSum(const DownParams& p, int token, int column, float sum) {
+  const int64_t index = static_cast<int64_t>(token) * p.hidden + column;
+  if (p.accumulate) sum += LoadAs(p.y, p.y_dtype, index);
+  StoreAs(p.y, p.y_dtype, index, sum);
+}
+
+// Whether LaunchCodedTiles takes these sizes: 16-bit activations, k's that are multiples of kCodedWidth, and
+// shared memory for a token's activations.
+cudaError_t FitsCodedTiles(const MoeExpertsArgs& args, bool* fits);
+// batched_mm over quantized matrices, 16 rows at a time on tensor cores (moe_batched_coded.cu).
+cudaError_t LaunchCodedTiles(const GateUpParams& gate_up, const DownParams& down, DType dtype, int64_t tokens,
+                             cudaStream_t stream);
+
+}  // namespace switchyard::cuda
