@@ -10,18 +10,22 @@ namespace {
 constexpr int kGateUpWarps = 8;
 constexpr int kGateUpParts = kGateUpWarps / 2;  // of k, for each of gate and up
 constexpr int kGateUpBlocks = 3;                // a multiprocessor holds at least
-constexpr int kDownWarps = 16;
+// Of a down block: many for a single token, whose blocks are few, else several blocks a multiprocessor.
+constexpr int kAloneWarps = 16;
+constexpr int kDownWarps = 8;
+constexpr int kDownBlocks = 2;
 
 // Shared memory: a ring for every warp, the activations, and what else there is.
 size_t GateUpBytes(int hidden) { return size_t{kGateUpWarps} * kRingBytes + StagedInputs::Bytes(1, hidden); }
 
 // A down block's jobs are a token's experts times parts of k.
-SWITCHYARD_HOST_DEVICE constexpr int DownParts(int top_k) {
-  return top_k < kDownWarps ? kDownWarps / top_k : 1;
+SWITCHYARD_HOST_DEVICE constexpr int DownParts(int warps, int top_k) {
+  return top_k < warps ? warps / top_k : 1;
 }
-size_t DownBytes(int intermediate, int top_k) {
-  return size_t{kDownWarps} * kRingBytes + StagedInputs::Bytes(top_k, intermediate) +
-         (size_t{kCodedRows} * DownParts(top_k) + 1) * top_k * sizeof(float);
+constexpr int DownWarps(int64_t tokens) { return tokens == 1 ? kAloneWarps : kDownWarps; }
+size_t DownBytes(int warps, int intermediate, int top_k) {
+  return static_cast<size_t>(warps) * kRingBytes + StagedInputs::Bytes(top_k, intermediate) +
+         (size_t{kCodedRows} * DownParts(warps, top_k) + 1) * top_k * sizeof(float);
 }
 
 // Puts a warp's 16 sums side by side.
@@ -66,23 +70,24 @@ __global__ void __launch_bounds__(kGateUpWarps* kWarpSize, kGateUpBlocks)
 }
 
 // One block for 16 outputs of one token; its experts are added in slot order.
-template <typename T>
-__global__ void __launch_bounds__(kDownWarps* kWarpSize, 1) moe_coded_down_kernel(const DownParams p) {
+template <typename T, int kWarps>
+__global__ void __launch_bounds__(kWarps* kWarpSize, kWarps == kAloneWarps ? 1 : kDownBlocks)
+    moe_coded_down_kernel(const DownParams p) {
   const int token = blockIdx.x;
   const int row = blockIdx.y * kCodedRows;
   const int warp = threadIdx.x / kWarpSize;
-  const int parts = DownParts(p.top_k);
+  const int parts = DownParts(kWarps, p.top_k);
   const int jobs = p.top_k * parts;
   const int steps = CodedSteps(p.intermediate);
   const int64_t first_pair = static_cast<int64_t>(token) * p.top_k;
   unsigned char* shared = SharedMemory();
-  unsigned char* staged = shared + kDownWarps * kRingBytes;
+  unsigned char* staged = shared + kWarps * kRingBytes;
   const StagedInputs inputs(staged, p.top_k, p.intermediate);
   float* kept = reinterpret_cast<float*>(staged + StagedInputs::Bytes(p.top_k, p.intermediate));
   float* weights = kept + jobs * kCodedRows;
   const T* activations = static_cast<const T*>(p.activations) + first_pair * p.intermediate;
 #pragma unroll 1
-  for (int first = 0; first < jobs; first += kDownWarps) {
+  for (int first = 0; first < jobs; first += kWarps) {
     const bool works = first + warp < jobs;
     const int job = works ? first + warp : 0;
     const int slot = job / parts;
@@ -122,8 +127,10 @@ cudaError_t Launch(const GateUpParams& gate_up, const DownParams& down, int64_t 
   SWITCHYARD_RETURN_IF_CUDA_ERROR(LaunchKernel(moe_coded_gate_up_kernel<T>, gate_grid,
                                                dim3(kGateUpWarps * kWarpSize), GateUpBytes(gate_up.hidden),
                                                stream, gate_up));
-  return LaunchKernel(moe_coded_down_kernel<T>, down_grid, dim3(kDownWarps * kWarpSize),
-                      DownBytes(down.intermediate, down.top_k), stream, down);
+  const int warps = DownWarps(tokens);
+  return LaunchKernel(
+      warps == kAloneWarps ? moe_coded_down_kernel<T, kAloneWarps> : moe_coded_down_kernel<T, kDownWarps>,
+      down_grid, dim3(warps * kWarpSize), DownBytes(warps, down.intermediate, down.top_k), stream, down);
 }
 
 }  // namespace
@@ -136,7 +143,7 @@ cudaError_t FitsCodedTiles(const MoeExpertsArgs& args, bool* fits) {
     return cudaSuccess;
   }
   const size_t gate_up = GateUpBytes(experts.hidden);
-  const size_t down = DownBytes(experts.intermediate, args.top_k);
+  const size_t down = DownBytes(DownWarps(args.tokens), experts.intermediate, args.top_k);
   return FitsSharedMemory(gate_up > down ? gate_up : down, fits);
 }
 
