@@ -221,7 +221,10 @@ struct CachedAttentionArgs {
   float* out = nullptr;                   // [tokens, heads * head_dim]
   void* workspace = nullptr;              // CachedAttentionWorkspaceBytes(...), 256-byte aligned
   size_t workspace_bytes = 0;
+  uint32_t* counters = nullptr;  // kAttentionCounters on the device: zeros before the first call that uses
+                                 // them, and again after each; calls that may overlap need their own
 };
+constexpr int kAttentionCounters = 128;
 // Device bytes needed; of the arguments only dtype, sizes and window matter.
 size_t CachedAttentionWorkspaceBytes(const CachedAttentionArgs& args);
 cudaError_t LaunchCachedAttention(const CachedAttentionArgs& args, cudaStream_t stream);

@@ -8,9 +8,13 @@
 namespace switchyard::cuda {
 namespace {
 
-constexpr int kDecodeBlocks = 384;   // at most, about, by splitting keys: what a large card runs at once
-constexpr int kPrefillBlocks = 192;  // the same for several queries
-constexpr int kWideBlocks = 256;     // wide tiles are used when there are at least so many
+// Blocks that share keys, at most, about: one or two for every multiprocessor of a large card.
+constexpr int kDecodeBlocks = 256;
+constexpr int kFewDecodeBlocks = 128;  // where tiles are few, and their splits many to join
+constexpr int kFewTiles = 16;
+constexpr int kPlainBlocks = 384;
+constexpr int kPrefillBlocks = 192;
+constexpr int kWideBlocks = 256;  // wide tiles are used when there are at least so many
 constexpr float kLog2OfE = 1.44269504088896341f;
 constexpr size_t kAlignment = 256;
 
@@ -48,18 +52,21 @@ struct Plan {
   };
   Step steps[2];
   int count = 0;
-  size_t bytes = 0;  // of the workspace
+  bool prepared = true;  // queries, keys and values, by a launch of its own
+  size_t bytes = 0;      // of the workspace
 
   void Add(Launcher launch, const AttentionParams& params) { steps[count++] = {launch, params}; }
 };
 
 // How many blocks share the keys of a tile: more than one where there are few tiles. Follows from sizes and
 // the room in the tables alone, so that a launch can be replayed.
-void ChooseSplits(int64_t tiles, int blocks, AttentionParams* p, Carver* carver) {
+void ChooseSplits(int64_t tiles, int blocks, int most_splits, AttentionParams* p, Carver* carver) {
   const int64_t capacity = int64_t{p->table_size} * p->block_size;
-  int64_t seen = p->window > 0 ? std::min<int64_t>(int64_t{p->window} + p->tokens, capacity) : capacity;
+  int64_t seen = capacity;  // by a tile, whose first key is a multiple of kKeyAlignment
+  if (p->window > 0) seen = std::min(seen, int64_t{p->window} + p->tokens + kKeyAlignment - 1);
   if (p->selected != nullptr) seen += p->selected_block;  // what lists may say at most
-  p->most_splits = static_cast<int>(std::clamp<int64_t>(blocks / std::max<int64_t>(1, tiles), 1, kMaxSplits));
+  p->most_splits =
+      static_cast<int>(std::clamp<int64_t>(blocks / std::max<int64_t>(1, tiles), 1, most_splits));
   p->splits = static_cast<int>(std::clamp<int64_t>(CeilDiv(seen, kSplitKeys), 1, p->most_splits));
   if (p->splits == 1) return;
   const int64_t parts = int64_t{p->slots} * p->heads * p->splits;
@@ -75,6 +82,10 @@ int TileQueries(const AttentionParams& p) {
 
 AttentionParams ToParams(const CachedAttentionArgs& args, Carver* carver) {
   AttentionParams p = {};
+  p.inputs = {args.q,      args.k,      args.v,       static_cast<int>(args.tokens),
+              args.q_norm, args.k_norm, args.epsilon, args.norm_offset,
+              args.cos,    args.sin,    args.pairs};
+  p.counters = args.counters;
   p.tokens = static_cast<int>(args.tokens);
   p.rows = static_cast<int>(args.rows);
   p.heads = args.heads;
@@ -105,6 +116,10 @@ AttentionParams ToParams(const CachedAttentionArgs& args, Carver* carver) {
 
 AttentionParams ToParams(const AttentionArgs& args, Carver* carver) {
   AttentionParams p = {};
+  p.inputs.q = args.q;
+  p.inputs.k = args.k;
+  p.inputs.v = args.v;
+  p.inputs.key_tokens = static_cast<int>(args.batch * args.keys);
   p.tokens = static_cast<int>(args.batch * args.queries);
   p.rows = static_cast<int>(args.batch);
   p.row_tokens = static_cast<int>(args.queries);
@@ -124,12 +139,19 @@ AttentionParams ToParams(const AttentionArgs& args, Carver* carver) {
 }
 
 // Queries one by one: all of them, or those of rows with one token.
-void AddDecoding(Launcher launch, AttentionParams p, RowChoice choice, Carver* carver, Plan* plan) {
+void AddDecoding(AttentionParams p, RowChoice choice, bool tensor_cores, Carver* carver, Plan* plan) {
   p.choice = choice;
   p.slots = choice == RowChoice::kOneToken ? p.rows : p.tokens;
   p.tile_queries = 1;
-  ChooseSplits(int64_t{p.slots} * p.kv_heads, kDecodeBlocks, &p, carver);
-  plan->Add(launch, p);
+  int64_t tiles = int64_t{p.slots} * p.kv_heads;
+  if (tensor_cores) {
+    tiles *= CeilDiv(p.heads / p.kv_heads, kDecodeHeads);
+    ChooseSplits(tiles, tiles < kFewTiles ? kFewDecodeBlocks : kDecodeBlocks, kMaxDecodeSplits, &p, carver);
+    plan->Add(LaunchDecodeTensorCore, p);
+  } else {
+    ChooseSplits(tiles, kPlainBlocks, kMaxSplits, &p, carver);
+    plan->Add(LaunchAttentionPlain, p);
+  }
 }
 
 // Whether a row has one token or several is known on the device; which launches there are follows from sizes.
@@ -139,19 +161,19 @@ Plan ToPlan(const CachedAttentionArgs& args, bool tensor_cores) {
   AttentionParams p = ToParams(args, &carver);
   const int64_t tiles = p.heads * (CeilDiv(p.tokens, kNarrowTile) + p.rows - 1);
   if (p.tokens <= p.rows) {
-    AddDecoding(tensor_cores ? LaunchDecodeTensorCore : LaunchAttentionPlain, p, RowChoice::kAll, &carver,
-                &plan);
+    AddDecoding(p, RowChoice::kAll, tensor_cores, &carver, &plan);
+    plan.prepared = !tensor_cores;
   } else if (!tensor_cores) {
     p.slots = p.tokens;
     p.tile_queries = 1;
-    ChooseSplits(tiles, kPrefillBlocks, &p, &carver);
+    ChooseSplits(tiles, kPrefillBlocks, kMaxSplits, &p, &carver);
     plan.Add(LaunchAttentionPlain, p);
   } else {
-    if (p.rows > 1) AddDecoding(LaunchDecodeTensorCore, p, RowChoice::kOneToken, &carver, &plan);
+    if (p.rows > 1) AddDecoding(p, RowChoice::kOneToken, true, &carver, &plan);
     p.choice = RowChoice::kSeveralTokens;
     p.slots = p.tokens;
     p.tile_queries = TileQueries(p);
-    ChooseSplits(tiles, kPrefillBlocks, &p, &carver);
+    ChooseSplits(tiles, kPrefillBlocks, kMaxSplits, &p, &carver);
     plan.Add(LaunchAttentionTensorCore, p);
   }
   plan.bytes = carver.used();
@@ -177,14 +199,17 @@ size_t WorkspaceBytes(Args args) {
 }
 
 template <typename Args>
-cudaError_t Launch(const Args& args, const PrepareParams& prepare, cudaStream_t stream) {
+cudaError_t Launch(const Args& args, cudaStream_t stream) {
   if (args.workspace == nullptr || args.workspace_bytes < WorkspaceBytes(args)) return cudaErrorInvalidValue;
   const Plan plain = ToPlan(args, false);
   const Plan plan = AllowsTensorCores(plain.steps[0].params, args.dtype) ? ToPlan(args, true) : plain;
-  SWITCHYARD_RETURN_IF_CUDA_ERROR(LaunchAttentionPrepare(plan.steps[0].params, prepare, args.dtype, stream));
+  if (plan.prepared) {
+    SWITCHYARD_RETURN_IF_CUDA_ERROR(LaunchAttentionPrepare(plan.steps[0].params, args.dtype, stream));
+  }
   for (int i = 0; i < plan.count; ++i) {
     const Plan::Step& step = plan.steps[i];
     SWITCHYARD_RETURN_IF_CUDA_ERROR(step.launch(step.params, args.dtype, stream));
+    if (step.launch == LaunchDecodeTensorCore) continue;
     SWITCHYARD_RETURN_IF_CUDA_ERROR(LaunchAttentionCombine(step.params, stream));
   }
   return cudaSuccess;
@@ -203,8 +228,9 @@ cudaError_t CheckArgs(const CachedAttentionArgs& args) {
       (args.selected_blocks > 0 && args.selected_block > 0 && args.window == 0 &&
        args.block_size % args.selected_block == 0 &&
        args.selected_blocks <= std::max<int64_t>(1, args.max_blocks * args.block_size / args.selected_block));
-  const bool places = args.tokens == 0 || (args.rows > 0 && args.row_starts != nullptr &&
-                                           args.past_lengths != nullptr && args.block_tables != nullptr);
+  const bool places =
+      args.tokens == 0 || (args.rows > 0 && args.row_starts != nullptr && args.past_lengths != nullptr &&
+                           args.block_tables != nullptr && args.counters != nullptr);
   return sizes && blocks && selection && places ? cudaSuccess : cudaErrorInvalidValue;
 }
 
@@ -231,18 +257,13 @@ size_t AttentionWorkspaceBytes(const AttentionArgs& args) { return WorkspaceByte
 cudaError_t LaunchCachedAttention(const CachedAttentionArgs& args, cudaStream_t stream) {
   SWITCHYARD_RETURN_IF_CUDA_ERROR(CheckArgs(args));
   if (args.tokens == 0) return cudaSuccess;
-  return Launch(args,
-                {args.q, args.k, args.v, static_cast<int>(args.tokens), args.q_norm, args.k_norm,
-                 args.epsilon, args.norm_offset, args.cos, args.sin, args.pairs},
-                stream);
+  return Launch(args, stream);
 }
 
 cudaError_t LaunchAttention(const AttentionArgs& args, cudaStream_t stream) {
   SWITCHYARD_RETURN_IF_CUDA_ERROR(CheckArgs(args));
   if (args.batch == 0 || args.queries == 0) return cudaSuccess;
-  const int key_tokens = static_cast<int>(args.batch * args.keys);
-  return Launch(args, {args.q, args.k, args.v, key_tokens, nullptr, nullptr, 0.0f, 0.0f, nullptr, nullptr, 0},
-                stream);
+  return Launch(args, stream);
 }
 
 }  // namespace switchyard::cuda

@@ -16,9 +16,7 @@ __global__ void __launch_bounds__(kThreads)
   if (!query.chosen) return;
   const int head = static_cast<int>(index % p.heads);
   const int lane = threadIdx.x % kWarpSize;
-  const KeyRange all = KeysOfQuery(p, query);
-  const int keys = all.end - all.begin;
-  const int count = keys == 0 ? 0 : static_cast<int>(CeilDiv(keys, KeysPerSplit(all, p.most_splits)));
+  const int count = SplitsWithKeys(p, KeysOfQuery(p, query));
   const SplitStats* stats = p.split_stats + index * p.splits;
   float largest = MinusInfinity();
   for (int i = lane; i < count; i += kWarpSize) largest = fmaxf(largest, stats[i].largest);

@@ -12,7 +12,9 @@ constexpr int kHeadChunk = 8;      // 16-bit elements in 16 bytes
 constexpr int kKeyAlignment = 16;  // keys from a multiple of this on lie side by side: no block is smaller
 constexpr int kSplitKeys = 64;     // a split holds a multiple of this many keys
 constexpr int kMaxSplits = 128;
-constexpr int kNarrowTile = 64;  // queries
+constexpr int kMaxDecodeSplits = 64;  // of those that the last block joins
+constexpr int kDecodeHeads = 16;      // query heads that a block of decoding takes at most
+constexpr int kNarrowTile = 64;       // queries
 constexpr int kWideTile = 128;
 
 // Part of the keys attended to, and the largest score (in powers of two) their exponentials are relative to.
@@ -25,7 +27,22 @@ struct SplitStats {
 // alone.
 enum class RowChoice { kAll, kSeveralTokens, kOneToken };
 
+// What happens to queries, keys and values before they meet.
+struct PrepareParams {
+  const float* q;  // [tokens, heads, head_dim]
+  const float* k;  // [key_tokens, kv_heads, head_dim], or null for none
+  const float* v;  // the same, as they are
+  int key_tokens;
+  const void* q_norm;  // [head_dim], or null
+  const void* k_norm;
+  float epsilon, norm_offset;
+  const float* cos;  // [tokens, pairs]
+  const float* sin;
+  int pairs;
+};
+
 struct AttentionParams {
+  PrepareParams inputs;
   const void* q;                // [tokens, heads, q_pitch]
   const void* keys;             // [blocks, kv_heads, block_size, key_pitch]
   const void* values;           // like keys
@@ -50,6 +67,7 @@ struct AttentionParams {
   int most_splits;                      // what the number of keys in a split is computed with
   float* split_sums;        // [slots, heads, splits, head_dim]; null for one split: results go to out
   SplitStats* split_stats;  // [slots, heads, splits]
+  uint32_t* counters;       // kAttentionCounters, as CachedAttentionArgs has them
 };
 
 struct KeyRange {
@@ -93,10 +111,14 @@ SWITCHYARD_HOST_DEVICE int LastRow(int rows, int at, const Start& start) {
   return low;
 }
 
-SWITCHYARD_HOST_DEVICE inline int RowOf(const AttentionParams& p, int token) {
-  // Where every row has one token, as in decoding, two loads at once instead of several in turn.
-  if (token < p.rows && StartOf(p, token) == token && StartOf(p, token + 1) == token + 1) return token;
-  return LastRow(p.rows, token, [&](int row) { return StartOf(p, row); });
+// The span of a token's row.
+SWITCHYARD_HOST_DEVICE inline RowSpan SpanOfToken(const AttentionParams& p, int token) {
+  if (token < p.rows) {
+    // Where every row has one token, as in decoding, loads at once instead of several in turn.
+    const RowSpan guess = SpanOf(p, token);
+    if (guess.first == token && guess.tokens == 1) return guess;
+  }
+  return SpanOf(p, LastRow(p.rows, token, [&](int row) { return StartOf(p, row); }));
 }
 
 // A token that a launch is for.
@@ -112,7 +134,7 @@ SWITCHYARD_HOST_DEVICE inline Query QueryOf(const AttentionParams& p, int slot) 
     const RowSpan span = SpanOf(p, slot);
     return {span, span.first, span.keys - 1, span.tokens == 1};
   }
-  const RowSpan span = SpanOf(p, RowOf(p, slot));
+  const RowSpan span = SpanOfToken(p, slot);
   const int index = slot - span.first;
   const bool inside = index >= 0 && index < span.tokens;
   return {span, slot, span.keys - span.tokens + index,
@@ -201,6 +223,13 @@ SWITCHYARD_HOST_DEVICE inline int KeysPerSplit(KeyRange all, int most_splits) {
   return (share + kSplitKeys - 1) / kSplitKeys * kSplitKeys;
 }
 
+// Splits that have keys.
+SWITCHYARD_HOST_DEVICE inline int SplitsWithKeys(const AttentionParams& p, KeyRange all) {
+  if (all.begin >= all.end) return 0;
+  const int step = KeysPerSplit(all, p.most_splits);
+  return (all.end - all.begin + step - 1) / step;
+}
+
 SWITCHYARD_HOST_DEVICE inline KeyRange SplitOf(const AttentionParams& p, KeyRange all, int split) {
   if (p.splits == 1) return all;
   const int step = KeysPerSplit(all, p.most_splits);
@@ -209,32 +238,18 @@ SWITCHYARD_HOST_DEVICE inline KeyRange SplitOf(const AttentionParams& p, KeyRang
   return {static_cast<int>(begin), Min(all.end, static_cast<int>(begin) + step)};
 }
 
-// What happens to queries, keys and values before they meet.
-struct PrepareParams {
-  const float* q;  // [tokens, heads, head_dim]
-  const float* k;  // [key_tokens, kv_heads, head_dim], or null for none
-  const float* v;  // the same, as they are
-  int key_tokens;
-  const void* q_norm;  // [head_dim], or null
-  const void* k_norm;
-  float epsilon, norm_offset;
-  const float* cos;  // [tokens, pairs]
-  const float* sin;
-  int pairs;
-};
-
 // Norms and rotates queries and keys, rounds them and the values to dtype, and brings them to their places.
-cudaError_t LaunchAttentionPrepare(const AttentionParams& params, const PrepareParams& prepare, DType dtype,
-                                   cudaStream_t stream);
+cudaError_t LaunchAttentionPrepare(const AttentionParams& params, DType dtype, cudaStream_t stream);
 
 // 16-bit types; rows of whole 16-byte chunks; results that are written in pairs.
 bool AllowsTensorCores(const AttentionParams& params, DType dtype);
 
-// Rows' queries in tiles of 64 or 128. All three write out, or the splits' sums and stats.
+// Rows' queries in tiles of 64 or 128: writes out, or the splits' sums and stats.
 cudaError_t LaunchAttentionTensorCore(const AttentionParams& params, DType dtype, cudaStream_t stream);
-// Queries one by one, with the heads that share a key head.
+// Queries one by one, with the heads that share a key head. Takes queries, and the keys and values of new
+// tokens, from the projections, and joins splits: neither of the steps around it is needed.
 cudaError_t LaunchDecodeTensorCore(const AttentionParams& params, DType dtype, cudaStream_t stream);
-// Any type and head_dim, queries one by one.
+// Any type and head_dim, queries one by one; writes the same.
 cudaError_t LaunchAttentionPlain(const AttentionParams& params, DType dtype, cudaStream_t stream);
 
 // Joins the splits' sums, if there are several.

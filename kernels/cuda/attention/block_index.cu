@@ -237,6 +237,10 @@ cudaError_t CheckArgs(const BlockIndexArgs& args) {
 IndexParams ToParams(const BlockIndexArgs& args) {
   IndexParams p = {};
   AttentionParams& rows = p.rows;
+  // Keys go to their places as they are, like values: only queries are normed and turned.
+  rows.inputs = {args.q,      nullptr,  args.k,       static_cast<int>(args.tokens),
+                 args.q_norm, nullptr,  args.epsilon, args.norm_offset,
+                 args.cos,    args.sin, args.pairs};
   rows.q = args.workspace;
   rows.keys = rows.values = args.keys;
   rows.row_starts = args.row_starts;
@@ -302,11 +306,7 @@ cudaError_t LaunchBlockIndex(const BlockIndexArgs& args, cudaStream_t stream) {
   if (args.workspace == nullptr || args.workspace_bytes < BlockIndexWorkspaceBytes(args))
     return cudaErrorInvalidValue;
   const IndexParams p = ToParams(args);
-  // Keys go to their places as they are: only queries are normed and turned here.
-  const PrepareParams prepare = {args.q,      nullptr,  args.k,       p.rows.tokens,
-                                 args.q_norm, nullptr,  args.epsilon, args.norm_offset,
-                                 args.cos,    args.sin, args.pairs};
-  SWITCHYARD_RETURN_IF_CUDA_ERROR(LaunchAttentionPrepare(p.rows, prepare, args.dtype, stream));
+  SWITCHYARD_RETURN_IF_CUDA_ERROR(LaunchAttentionPrepare(p.rows, args.dtype, stream));
   return DispatchType(args.dtype,
                       [&](auto tag) { return Choose<typename decltype(tag)::Type>(p, args, stream); });
 }

@@ -6,6 +6,7 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <type_traits>
 
 #ifndef __CUDACC__
 // A host build brings these operations itself, on its include path.
@@ -31,6 +32,19 @@ __device__ inline uint4 LoadOnce16(const void* address) {
                : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
                : "l"(address));
   return value;
+}
+
+// A load of what other blocks of the same kernel wrote, past the first-level cache, which may hold it as it
+// was before.
+template <typename T>
+__device__ inline T LoadFresh(const T* address) {
+  static_assert(sizeof(T) == 8 || sizeof(T) == 16);
+  using Bits = std::conditional_t<sizeof(T) == 8, uint2, uint4>;
+  union {
+    Bits bits;
+    T value;
+  } loaded = {__ldcg(reinterpret_cast<const Bits*>(address))};
+  return loaded.value;
 }
 
 // Starts copying 16 bytes to shared memory; writes zeros, and reads nothing, when !valid.

@@ -95,7 +95,11 @@ CudaDevice::CudaDevice(int index) : index_(index) {
   try {
     CheckCuda(cuda::CreateGemmContext(&gemm_), "preparing matrix products");
     TryKernel();
+    constexpr size_t kBytes = cuda::kAttentionCounters * sizeof(uint32_t);
+    counters_ = static_cast<uint32_t*>(Allocate(kBytes, "counters"));
+    CheckCuda(cudaMemsetAsync(counters_, 0, kBytes, stream_), "clearing counters");
   } catch (...) {
+    cudaFree(counters_);
     if (gemm_ != nullptr) cuda::DestroyGemmContext(gemm_);
     cudaStreamDestroy(stream_);
     throw;
@@ -117,6 +121,7 @@ CudaDevice::~CudaDevice() {
   for (void* memory : unused_) cudaFree(memory);
   for (void* memory : retired_scratch_) cudaFree(memory);
   cudaFree(scratch_);
+  cudaFree(counters_);
   cuda::DestroyGemmContext(gemm_);
   cudaStreamDestroy(stream_);
 }

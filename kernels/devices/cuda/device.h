@@ -53,6 +53,8 @@ class CudaDevice final : public Device, public std::enable_shared_from_this<Cuda
   // At least `bytes` of memory for one op's call, which the next call of any op overwrites. The caller holds
   // run_mutex. Grows outside of captures only.
   void* Scratch(size_t bytes);
+  // What attention counts with, on this device's stream.
+  uint32_t* attention_counters() const { return counters_; }
   bool capturing() const { return capturing_; }
   // Gives back the memory that was freed since the last allocation.
   void FreeUnused();
@@ -71,6 +73,7 @@ class CudaDevice final : public Device, public std::enable_shared_from_this<Cuda
   std::vector<void*> unused_;
   std::mutex scratch_mutex_;
   void* scratch_ = nullptr;
+  uint32_t* counters_ = nullptr;
   size_t scratch_bytes_ = 0;
   int captures_ = 0;
   std::vector<void*> retired_scratch_;  // still named by captured runs

@@ -37,12 +37,20 @@ void CachedAttentionMatchesTheReference() {
   RunCase({DType::kBFloat16, {{1, 8999}}, {2, 1, 128}, 64, 0, true});
   // A window far into the keys, whose first ones share a group with keys outside of it.
   RunCase({DType::kBFloat16, {{1, 700}, {1, 90}}, {8, 2, 64}, 32, 75, true});
+  // One that begins so late within a group that its keys are shared out over more splits than it has keys
+  // for.
+  RunCase({DType::kBFloat16, {{1, 206}, {1, 1013}}, {4, 2, 64}, 64, 127, true});
   // A few tokens after many: their keys are split too. Beside them rows with one token, split in their own
   // way.
   RunCase({DType::kBFloat16, {{5, 990}}, {4, 2, 64}, 64, 0, true});
   RunCase({DType::kFloat16, {{66, 400}, {1, 433}, {1, 7}}, {2, 1, 128}, 16, 70, true});
   RunCase({DType::kFloat32, {{5, 490}, {1, 495}, {5, 490}}, {4, 2, 64}, 128, 300, true});
   RunCase({DType::kBFloat16, {{1, 600}, {30, 500}, {0, 20}, {1, 0}, {64, 64}}, {4, 2, 64}, 64, 0, true});
+  // Where a block has little shared memory.
+  const int limit = std::exchange(emulator::shared_memory_limit, 99 * 1024);
+  RunCase({DType::kBFloat16, {{1, 700}, {1, 90}}, {20, 1, 128}, 32, 0, true});
+  RunCase({DType::kFloat16, {{2, 300}, {1, 511}, {0, 3}}, {4, 2, 128}, 64, 0, true});
+  emulator::shared_memory_limit = limit;
   EXPECT(emulator::bank_conflicts == 0, "%lld matrix loads met bank conflicts",
          static_cast<long long>(emulator::bank_conflicts));
 }

@@ -174,6 +174,13 @@ class CachedCall {
     args_.workspace_bytes = CachedAttentionWorkspaceBytes(args_);
     workspace_ = std::make_unique<Guarded>(args_.workspace_bytes, 256);
     args_.workspace = workspace_->data();
+    std::memset(counters_.data(), 0, sizeof(uint32_t) * kAttentionCounters);
+    args_.counters = counters_.As<uint32_t>();
+  }
+  ~CachedCall() {
+    const uint32_t* counters = counters_.As<uint32_t>();
+    EXPECT(std::all_of(counters, counters + kAttentionCounters, [](uint32_t count) { return count == 0; }),
+           "counters that later calls begin with");
   }
 
   CachedAttentionArgs& args() { return args_; }
@@ -297,6 +304,7 @@ class CachedCall {
   Places places_;
   Tensor q_, k_, v_, cos_, sin_, q_norm_, k_norm_, keys_, values_;
   Guarded out_;
+  Guarded counters_{sizeof(uint32_t) * kAttentionCounters, 4};
   std::unique_ptr<Guarded> workspace_, selected_;
   CachedAttentionArgs args_;
 };

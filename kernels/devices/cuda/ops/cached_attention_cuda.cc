@@ -75,6 +75,7 @@ void CachedAttentionOnCuda::Compute(KernelContext& context) {
   const size_t workspace = scratch.Add(args.workspace_bytes);
   scratch.Allocate(*session_.device);
   args.workspace = scratch[workspace];
+  args.counters = session_.device->attention_counters();
   CheckLaunch(node_, cuda::LaunchCachedAttention(args, session_.device->cuda_stream()));
 }
 

@@ -131,6 +131,10 @@ inline unsigned __byte_perm(unsigned low, unsigned high, unsigned selector) {
   return chosen;
 }
 inline int atomicAdd(int* address, int value) { return std::exchange(*address, *address + value); }
+inline unsigned atomicInc(unsigned* address, unsigned last) {
+  return std::exchange(*address, *address >= last ? 0 : *address + 1);
+}
+inline void __threadfence() {}
 inline float __expf(float x) { return std::exp(x); }
 inline float __int_as_float(int bits) {
   float value;

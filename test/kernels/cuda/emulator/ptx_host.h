@@ -30,6 +30,11 @@ inline uint4 LoadOnce16(const void* address) {
   return value;
 }
 
+template <typename T>
+T LoadFresh(const T* address) {
+  return *address;
+}
+
 // The target holds NaNs until the copy lands, so that a read in between shows.
 inline void CopyAsync16(void* shared, const void* global, bool valid) {
   RequireAligned16(shared);
