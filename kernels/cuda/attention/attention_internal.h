@@ -92,10 +92,12 @@ SWITCHYARD_HOST_DEVICE inline int StartOf(const AttentionParams& p, int row) {
 
 // Whatever the device memory holds, a span's tokens are among the pass's, and its keys among its blocks.
 SWITCHYARD_HOST_DEVICE inline RowSpan SpanOf(const AttentionParams& p, int row) {
-  const int first = Min(Max(StartOf(p, row), 0), p.tokens);
-  const int tokens = Min(Max(StartOf(p, row + 1), first), p.tokens) - first;
+  const int start = StartOf(p, row);
+  const int next = StartOf(p, row + 1);
+  const int past = p.past_lengths == nullptr ? 0 : p.past_lengths[row];  // all are loaded before one is used
+  const int first = Min(Max(start, 0), p.tokens);
+  const int tokens = Min(Max(next, first), p.tokens) - first;
   if (p.past_lengths == nullptr) return {row, first, tokens, 0, p.row_keys};
-  const int past = p.past_lengths[row];
   const bool fits = past >= 0 && past <= p.table_size * p.block_size - tokens;
   return {row, first, tokens, past, fits ? past + tokens : 0};
 }
