@@ -55,7 +55,8 @@ void FillFusedExperts(const void* gate_up, const void* down, const void** host, 
 
 // y[t] = sum over j of weights[t, j] * expert[indices[t, j]](x[t]), plus y[t] when accumulate is set.
 struct MoeExpertsArgs {
-  const void* x = nullptr;  // [tokens, hidden]
+  const void* x = nullptr;      // [tokens, hidden] in the experts' dtype
+  bool float32_inputs = false;  // x is fp32 and yet to be rounded: where BatchedMmRounds
   int64_t tokens = 0;
   ExpertTable experts;
   const int32_t* indices = nullptr;  // [tokens, top_k] on the device, each in [0, num_experts)
@@ -82,6 +83,8 @@ class GemmContext;
 cudaError_t LaunchMoeEager(GemmContext& gemm, const MoeExpertsArgs& args, cudaStream_t stream);
 // Matrix-vector products for every (token, expert) pair on its own: two launches.
 cudaError_t LaunchMoeBatchedMm(const MoeExpertsArgs& args, cudaStream_t stream);
+// Whether LaunchMoeBatchedMm also takes fp32 inputs, beginning on 16 bytes, and rounds them itself.
+bool BatchedMmRounds(const ExpertTable& experts, int top_k);
 // Pairs sorted by expert on the device, then grouped tensor-core products: four launches of fixed shape,
 // legal in a graph capture.
 cudaError_t LaunchMoeGroupedMm(const MoeExpertsArgs& args, cudaStream_t stream);
@@ -89,7 +92,8 @@ cudaError_t LaunchMoeGroupedMm(const MoeExpertsArgs& args, cudaStream_t stream);
 // y = down(silu(gate x) * up x), times sigmoid(output_gate . x) when output_gate is set; added to y when
 // accumulate is set.
 struct GatedMlpArgs {
-  const void* x = nullptr;  // [tokens, hidden]
+  const void* x = nullptr;      // [tokens, hidden] in the weights' dtype
+  bool float32_inputs = false;  // x is fp32 and yet to be rounded: where GatedMlpRounds
   int64_t tokens = 0;
   ExpertTable mlp;                    // num_experts == 1
   const void* output_gate = nullptr;  // [hidden], or null
@@ -100,6 +104,8 @@ struct GatedMlpArgs {
   size_t workspace_bytes = 0;
 };
 size_t GatedMlpWorkspaceBytes(const ExpertTable& mlp, int64_t tokens);
+// Whether LaunchGatedMlp also takes fp32 inputs, beginning on 16 bytes, for so many tokens.
+bool GatedMlpRounds(const ExpertTable& mlp, int64_t tokens);
 cudaError_t LaunchGatedMlp(const GatedMlpArgs& args, cudaStream_t stream);
 
 // cuBLASLt's handle, work area and chosen algorithms; or, in a build without it, the plain kernel. One per
@@ -128,6 +134,29 @@ struct LinearArgs {
 };
 cudaError_t LaunchLinear(GemmContext& gemm, const LinearArgs& args, cudaStream_t stream);
 
+// Products of the same few rows with several weights: out[m, n] = x[m, k] . w[n, k]^T (+ bias[n]) of each, x
+// being rounded to dtype first. One launch, bound by reading the weights.
+constexpr int kMostRowsOfGemv = 4;
+constexpr int kMostGemvWeights = 8;
+struct GemvWeight {
+  const void* w = nullptr;  // [n, k]
+  int64_t w_stride = 0;     // in elements
+  int64_t n = 0;
+  const void* bias = nullptr;  // [n] in dtype, or null
+  float* out = nullptr;        // [m, n]
+};
+struct GemvArgs {
+  DType dtype = DType::kBFloat16;
+  int64_t m = 0, k = 0;
+  const float* x = nullptr;  // [m, k]
+  int count = 0;             // of weights
+  GemvWeight weights[kMostGemvWeights];
+};
+// Whether LaunchGemv takes these: at most kMostRowsOfGemv rows, which fit into shared memory, and weights
+// whose rows begin on 16 bytes. It does not say whether LaunchLinear is slower.
+bool GemvTakes(const GemvArgs& args);
+cudaError_t LaunchGemv(const GemvArgs& args, cudaStream_t stream);
+
 // Softmax in fp32 over the experts, the top_k largest probabilities best first (equal ones: lower index
 // first), divided by their sum when normalize is set. logits in logits_dtype; num_experts <= 512, top_k
 // <= 32.
@@ -153,10 +182,12 @@ struct RouterArgs {
   int hidden = 0;
   int top_k = 0;
   bool normalize = false;
-  float* logits = nullptr;     // [tokens, num_experts]
-  int32_t* indices = nullptr;  // [tokens, top_k]
-  float* weights = nullptr;    // [tokens, top_k]
+  float* logits = nullptr;      // [tokens, num_experts]
+  int32_t* indices = nullptr;   // [tokens, top_k]
+  float* weights = nullptr;     // [tokens, top_k]
+  bool float32_inputs = false;  // x is fp32 and yet to be rounded: for up to kMostTokensRouterRounds tokens
 };
+constexpr int64_t kMostTokensRouterRounds = 32;
 cudaError_t LaunchRouter(GemmContext& gemm, const RouterArgs& args, cudaStream_t stream);
 
 // out[i] = table[ids[i]]; table [rows, hidden] in dtype, out in dtype or float32; the caller has checked the

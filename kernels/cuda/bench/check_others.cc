@@ -58,6 +58,59 @@ int CheckLinear(GemmContext& gemm, cudaStream_t stream, DType dtype, DType out_d
                 RelativeError(DownloadFloats(out, out_dtype), expected), Tolerance(dtype));
 }
 
+// Weights of the given numbers of outputs on the same few rows, which are to be rounded.
+struct GemvCase {
+  GemvCase(DType dtype_, int64_t m, int64_t k, const std::vector<int64_t>& outputs, uint32_t seed)
+      : x(RandomBuffer(DType::kFloat32, m * k, 1.0f, seed)) {
+    args.dtype = dtype_;
+    args.m = m;
+    args.k = k;
+    args.x = x.As<float>();
+    args.count = static_cast<int>(outputs.size());
+    for (size_t i = 0; i < outputs.size(); ++i) {
+      const int64_t n = outputs[i];
+      const uint32_t own = seed + 3 * static_cast<uint32_t>(i);
+      weights.push_back(RandomBuffer(dtype_, n * k, 0.1f, own + 1));
+      biases.push_back(RandomBuffer(dtype_, n, 1.0f, own + 2));
+      outs.push_back(DeviceBuffer(m * n * sizeof(float)));
+      args.weights[i] = {weights[i].data(), k, n, biases[i].data(), outs[i].As<float>()};
+      bytes += static_cast<double>(n * k) * static_cast<double>(ElementSize(dtype_));
+    }
+  }
+  GemvArgs args;
+  DeviceBuffer x;
+  std::vector<DeviceBuffer> weights, biases, outs;
+  double bytes = 0.0;  // of the weights
+};
+
+// "1 x (512 + 64) x 2048"
+std::string ShapeOf(const GemvArgs& args) {
+  std::string outputs;
+  for (int i = 0; i < args.count; ++i) {
+    outputs += (i == 0 ? "" : " + ") + std::to_string(args.weights[i].n);
+  }
+  return std::to_string(args.m) + " x (" + outputs + ") x " + std::to_string(args.k);
+}
+
+// The dot products of inputs that were rounded to the weights' type.
+int CheckGemv(cudaStream_t stream, DType dtype, int64_t m, int64_t k, const std::vector<int64_t>& outputs) {
+  const GemvCase c(dtype, m, k, outputs, 20);
+  const DeviceBuffer rounded(m * k * ElementSize(dtype));
+  CHECK_CUDA(LaunchConvert(c.x.data(), DType::kFloat32, rounded.data(), dtype, m * k, stream));
+  CHECK_CUDA(LaunchGemv(c.args, stream));
+  CHECK_CUDA(cudaStreamSynchronize(stream));
+  const std::vector<float> x = DownloadFloats(rounded, dtype);
+  double worst = 0.0;
+  for (int i = 0; i < c.args.count; ++i) {
+    const int64_t n = c.args.weights[i].n;
+    std::vector<float> expected = Multiply(x, DownloadFloats(c.weights[i], dtype), m, n, k);
+    const std::vector<float> bias = DownloadFloats(c.biases[i], dtype);
+    for (int64_t j = 0; j < m * n; ++j) expected[j] += bias[j % n];
+    worst = std::max(worst, RelativeError(Download<float>(c.outs[i]), expected));
+  }
+  return Report("few rows " + ShapeOf(c.args), worst, 1e-5);
+}
+
 // The weights must belong to the chosen experts, and the choice must be the largest logits the kernel itself
 // reports.
 double TopKError(const std::vector<float>& logits, const std::vector<int32_t>& indices,
@@ -79,13 +132,15 @@ double TopKError(const std::vector<float>& logits, const std::vector<int32_t>& i
   return worst;
 }
 
-int CheckRouter(GemmContext& gemm, cudaStream_t stream, DType dtype, int64_t tokens) {
+int CheckRouter(GemmContext& gemm, cudaStream_t stream, DType dtype, int64_t tokens, bool float32_inputs) {
   const int experts = 128, hidden = 2048, top_k = 8;
-  const DeviceBuffer x = RandomBuffer(dtype, tokens * hidden, 1.0f, 4);
+  const DeviceBuffer unrounded = RandomBuffer(DType::kFloat32, tokens * hidden, 1.0f, 4);
+  const DeviceBuffer x(tokens * hidden * ElementSize(dtype));
+  CHECK_CUDA(LaunchConvert(unrounded.data(), DType::kFloat32, x.data(), dtype, tokens * hidden, stream));
   const DeviceBuffer weight = RandomBuffer(dtype, int64_t{experts} * hidden, 0.1f, 5);
   const DeviceBuffer logits(tokens * experts * 4), indices(tokens * top_k * 4), weights(tokens * top_k * 4);
   const RouterArgs args = {dtype,
-                           x.data(),
+                           float32_inputs ? unrounded.data() : x.data(),
                            tokens,
                            weight.data(),
                            experts,
@@ -94,13 +149,15 @@ int CheckRouter(GemmContext& gemm, cudaStream_t stream, DType dtype, int64_t tok
                            true,
                            logits.As<float>(),
                            indices.As<int32_t>(),
-                           weights.As<float>()};
+                           weights.As<float>(),
+                           float32_inputs};
   CHECK_CUDA(LaunchRouter(gemm, args, stream));
   CHECK_CUDA(cudaStreamSynchronize(stream));
   const std::vector<float> computed = Download<float>(logits);
   const std::vector<float> expected =
       Multiply(DownloadFloats(x, dtype), DownloadFloats(weight, dtype), tokens, experts, hidden);
-  const std::string name = "router, " + std::to_string(tokens) + " tokens";
+  const std::string name =
+      "router, " + std::to_string(tokens) + " tokens" + (float32_inputs ? " in fp32" : "");
   const double error =
       TopKError(computed, Download<int32_t>(indices), Download<float>(weights), experts, top_k);
   return Report(name + ": logits", RelativeError(computed, expected), kLogitsTolerance) +
@@ -165,7 +222,59 @@ int CheckEmbedding(cudaStream_t stream, DType dtype) {
   return Report("embedding rows", RelativeError(Download<float>(out), expected), 0.0);
 }
 
+// Weights of several layers, so that they are read from memory and not from the cache.
+void TimeGemv(cudaStream_t stream, int64_t m, int64_t k, const std::vector<int64_t>& outputs,
+              double copy_rate) {
+  constexpr double kMoreThanCaches = 200e6;
+  std::vector<GemvCase> layers;
+  do {
+    layers.emplace_back(DType::kBFloat16, m, k, outputs, 30 + 32 * static_cast<uint32_t>(layers.size()));
+  } while (layers.back().bytes * static_cast<double>(layers.size()) < kMoreThanCaches);
+  const int count = static_cast<int>(layers.size());
+  const auto call = [&](int i) { CHECK_CUDA(LaunchGemv(layers[i % count].args, stream)); };
+  const double time = MedianMicroseconds(stream, call);
+  const double graph = MedianGraphMicroseconds(stream, count, call);
+  const double rate = layers[0].bytes / std::min(time, graph) * 1e-3;
+  std::printf("| %s | %.1f | %.1f | %.0f (%.0f%%) |\n", ShapeOf(layers[0].args).c_str(), time, graph, rate,
+              100.0 * rate / copy_rate);
+}
+
+void TimeRouter(GemmContext& gemm, cudaStream_t stream, int64_t tokens) {
+  const int experts = 128, hidden = 2048, top_k = 8;
+  const DeviceBuffer x = RandomBuffer(DType::kFloat32, tokens * hidden, 1.0f, 4);
+  const DeviceBuffer weight = RandomBuffer(DType::kBFloat16, int64_t{experts} * hidden, 0.1f, 5);
+  const DeviceBuffer logits(tokens * experts * 4), indices(tokens * top_k * 4), weights(tokens * top_k * 4);
+  RouterArgs args;
+  args.x = x.data();
+  args.float32_inputs = true;
+  args.tokens = tokens;
+  args.weight = weight.data();
+  args.num_experts = experts;
+  args.hidden = hidden;
+  args.top_k = top_k;
+  args.logits = logits.As<float>();
+  args.indices = indices.As<int32_t>();
+  args.weights = weights.As<float>();
+  const auto call = [&](int) { CHECK_CUDA(LaunchRouter(gemm, args, stream)); };
+  std::printf("| router, %lld x %d x %d | %.1f | %.1f | |\n", static_cast<long long>(tokens), experts, hidden,
+              MedianMicroseconds(stream, call), MedianGraphMicroseconds(stream, 16, call));
+}
+
 }  // namespace
+
+void TimeOtherKernels(GemmContext& gemm, cudaStream_t stream, double copy_rate) {
+  std::printf("\nfew rows, bfloat16 weights, one launch for several\n\n");
+  std::printf("| rows x outputs x inputs | µs | µs in a graph | GB/s (of copy) |\n");
+  std::printf("| --- | ---: | ---: | ---: |\n");
+  for (const int64_t m : {1, 2, 4}) {
+    TimeGemv(stream, m, 2048, {4096, 512, 512}, copy_rate);
+    TimeGemv(stream, m, 4096, {2048}, copy_rate);
+  }
+  TimeGemv(stream, 1, 2048, {512}, copy_rate);
+  TimeGemv(stream, 1, 2048, {8192, 4096, 64}, copy_rate);
+  TimeGemv(stream, 1, 2048, {151936}, copy_rate);
+  for (const int64_t tokens : {1, 4}) TimeRouter(gemm, stream, tokens);
+}
 
 int CheckOtherKernels(GemmContext& gemm, cudaStream_t stream) {
   int failures = 0;
@@ -174,7 +283,14 @@ int CheckOtherKernels(GemmContext& gemm, cudaStream_t stream) {
       failures += CheckLinear(gemm, stream, dtype, dtype, m, 512, 1024);
       failures += CheckLinear(gemm, stream, dtype, DType::kFloat32, m, 512, 1024);
     }
-    for (const int64_t tokens : {1, 100}) failures += CheckRouter(gemm, stream, dtype, tokens);
+    for (int64_t m = 1; m <= kMostRowsOfGemv; ++m) {
+      failures += CheckGemv(stream, dtype, m, 2048, {512, 64, 7});
+      failures += CheckGemv(stream, dtype, m, 1416, {1023});
+    }
+    failures += CheckGemv(stream, dtype, 1, 2048, {4096, 512, 512});
+    failures += CheckGemv(stream, dtype, 1, 4096, {2048});
+    for (const int64_t tokens : {1, 100}) failures += CheckRouter(gemm, stream, dtype, tokens, false);
+    for (const int64_t tokens : {1, 4}) failures += CheckRouter(gemm, stream, dtype, tokens, true);
     for (const int64_t tokens : {1, 8, 100}) failures += CheckGatedMlp(stream, dtype, tokens);
     failures += CheckEmbedding(stream, dtype);
   }

@@ -98,8 +98,9 @@ double MeasureMatrixRate(GemmContext& gemm, cudaStream_t stream);
 double RelativeError(const std::vector<float>& out, const std::vector<float>& reference);
 
 // Checks the router, the gated MLP, Linear, embedding rows and conversions; prints a line each and returns
-// the number that failed.
+// the number that failed. And prints a table of the times of products of few rows and of the router.
 int CheckOtherKernels(GemmContext& gemm, cudaStream_t stream);
+void TimeOtherKernels(GemmContext& gemm, cudaStream_t stream, double copy_rate);
 
 // The same for the experts' kernels over quantized weights; and prints a table of their times.
 int CheckCodedKernels(GemmContext& gemm, cudaStream_t stream);

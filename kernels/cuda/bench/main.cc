@@ -372,6 +372,7 @@ int Main(int argc, char** argv) {
   bench.failures += CheckOtherKernels(*bench.gemm, bench.stream);
   bench.failures += CheckCodedKernels(*bench.gemm, bench.stream);
   bench.failures += CheckDecoderKernels(bench.stream);
+  if (!quick) TimeOtherKernels(*bench.gemm, bench.stream, bench.copy_rate);
   if (!quick) TimeCodedKernels(*bench.gemm, bench.stream, bench.copy_rate);
   if (!quick) bench.failures += TimeDecoderKernels(bench.stream, bench.copy_rate, bench.matrix_rate);
   for (const Layout layout : {Layout::kSeparate, Layout::kFused, Layout::kTransposed}) {

@@ -50,6 +50,13 @@ inline cudaError_t FitsSharedMemory(size_t bytes, bool* fits) {
   return cudaSuccess;
 }
 
+// Of the current device.
+inline cudaError_t CountMultiprocessors(int* count) {
+  int device = 0;
+  SWITCHYARD_RETURN_IF_CUDA_ERROR(cudaGetDevice(&device));
+  return cudaDeviceGetAttribute(count, cudaDevAttrMultiProcessorCount, device);
+}
+
 inline size_t ElementSize(DType dtype) { return dtype == DType::kFloat32 ? 4 : 2; }
 
 inline bool IsSupported(DType dtype) {

@@ -34,6 +34,12 @@ __device__ inline __half FromFloat<__half>(float value) {
   return __float2half_rn(value);
 }
 
+// What is left of a value in a T.
+template <typename T>
+__device__ float Rounded(float value) {
+  return ToFloat(FromFloat<T>(value));
+}
+
 __device__ inline float MinusInfinity() { return -__int_as_float(0x7f800000); }
 
 __device__ inline float Sigmoid(float x) { return 1.0f / (1.0f + __expf(-x)); }
@@ -97,29 +103,51 @@ __device__ inline float WarpMax(float value) {
   return value;
 }
 
-// x . w over a warp, the same sum in every lane; kUnroll packs of each are in flight at a time, given a
-// kernel whose launch bounds grant the registers.
-template <typename T, int kVector>
-__device__ float WarpDot(const T* x, const T* w, int count) {
+// kCount inputs of a product of T: of type T, or fp32 ones that are rounded to it.
+template <typename T, int kCount, typename X>
+struct InputPack {
+  static constexpr int kPiece = kCount * sizeof(X) > 16 ? static_cast<int>(16 / sizeof(X)) : kCount;
+  Pack<X, kPiece> pieces[kCount / kPiece];
+
+  __device__ static InputPack Load(bool keep, const X* address) {
+    InputPack loaded;
+#pragma unroll
+    for (int i = 0; i < kCount / kPiece; ++i)
+      loaded.pieces[i] = KeepIf<X, kPiece>(keep, LoadPack<X, kPiece>(address + i * kPiece));
+    return loaded;
+  }
+  __device__ float At(int i) const {
+    const X value = pieces[i / kPiece].values[i % kPiece];
+    if constexpr (std::is_same_v<X, T>) {
+      return ToFloat(value);
+    } else {
+      return Rounded<T>(value);
+    }
+  }
+};
+
+// x . w over a warp, the same sum in every lane, x being of T or rounded to it; kUnroll packs of each are in
+// flight at a time, given a kernel whose launch bounds grant the registers.
+template <typename T, int kVector, typename X>
+__device__ float WarpDot(const X* x, const T* w, int count) {
   constexpr int kUnroll = 8;
   constexpr int kStep = kWarpSize * kVector;
   float sum = 0.0f;
   for (int base = threadIdx.x % kWarpSize * kVector; base < count; base += kStep * kUnroll) {
-    Pack<T, kVector> a[kUnroll], b[kUnroll];
+    InputPack<T, kVector, X> a[kUnroll];
+    Pack<T, kVector> b[kUnroll];
 #pragma unroll
     for (int u = 0; u < kUnroll; ++u) {
       // Past the end the first pack is loaded once more and multiplied with zeros.
       const int i = base + u * kStep;
       const int at = i < count ? i : base;
       b[u] = LoadWeights<T, kVector>(w + at);
-      a[u] = KeepIf<T, kVector>(i < count, LoadPack<T, kVector>(x + at));
+      a[u] = InputPack<T, kVector, X>::Load(i < count, x + at);
     }
 #pragma unroll
     for (int u = 0; u < kUnroll; ++u) {
 #pragma unroll
-      for (int j = 0; j < kVector; ++j) {
-        sum = fmaf(ToFloat(a[u].values[j]), ToFloat(b[u].values[j]), sum);
-      }
+      for (int j = 0; j < kVector; ++j) sum = fmaf(a[u].At(j), ToFloat(b[u].values[j]), sum);
     }
   }
   return WarpSum(sum);

@@ -47,6 +47,19 @@ __device__ inline T LoadFresh(const T* address) {
   return loaded.value;
 }
 
+// The same, or zeros without reading anything when !valid; no branch depends on it, so that many are in
+// flight.
+__device__ inline uint4 LoadOnce16If(bool valid, const void* address) {
+  uint4 value;
+  asm volatile(
+      "{\n\t.reg .pred valid;\n\tsetp.ne.s32 valid, %5, 0;\n\tmov.u32 %0, 0;\n\tmov.u32 %1, 0;\n\t"
+      "mov.u32 %2, 0;\n\tmov.u32 %3, 0;\n\t"
+      "@valid ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];\n\t}"
+      : "=&r"(value.x), "=&r"(value.y), "=&r"(value.z), "=&r"(value.w)
+      : "l"(address), "r"(static_cast<int>(valid)));
+  return value;
+}
+
 // Starts copying 16 bytes to shared memory; writes zeros, and reads nothing, when !valid.
 __device__ inline void CopyAsync16(void* shared, const void* global, bool valid) {
   asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(SharedAddress(shared)),

@@ -13,7 +13,8 @@ constexpr int64_t kBatchedTokens =
     8;  // up to here reading the weights once a token costs less than planning tiles
 
 struct OutputGateParams {
-  const void* x;     // [tokens, hidden]
+  const void* x;  // [tokens, hidden]
+  bool float32_inputs;
   const void* gate;  // [hidden], or null
   int64_t tokens;
   int hidden;
@@ -22,15 +23,15 @@ struct OutputGateParams {
 };
 
 // One warp for a token: index 0, weight sigmoid(x . gate), or 1 without a gate.
-template <typename T, int kVector>
+template <typename T, int kVector, typename X>
 __global__ void __launch_bounds__(kWarps* kWarpSize, kResidentBlocks)
     output_gate_kernel(const OutputGateParams p) {
   const int64_t token = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarpSize;
   if (token >= p.tokens) return;
   float weight = 1.0f;
   if (p.gate != nullptr) {
-    const T* x = static_cast<const T*>(p.x) + token * p.hidden;
-    weight = Sigmoid(WarpDot<T, kVector>(x, static_cast<const T*>(p.gate), p.hidden));
+    const X* x = static_cast<const X*>(p.x) + token * p.hidden;
+    weight = Sigmoid(WarpDot<T, kVector, X>(x, static_cast<const T*>(p.gate), p.hidden));
   }
   if (threadIdx.x % kWarpSize == 0) {
     p.indices[token] = 0;
@@ -43,9 +44,14 @@ cudaError_t LaunchOutputGate(const OutputGateParams& params, DType dtype, cudaSt
     using T = typename decltype(tag)::Type;
     constexpr int kVector = kVectorOf<T>;
     const bool vectors = params.hidden % kVector == 0 && IsAligned16(params.x) && IsAligned16(params.gate);
-    const auto kernel = vectors ? output_gate_kernel<T, kVector> : output_gate_kernel<T, 1>;
-    return LaunchKernel(kernel, dim3(static_cast<unsigned>(CeilDiv(params.tokens, kWarps))),
-                        dim3(kWarps * kWarpSize), 0, stream, params);
+    const auto launch = [&](auto kernel) {
+      return LaunchKernel(kernel, dim3(static_cast<unsigned>(CeilDiv(params.tokens, kWarps))),
+                          dim3(kWarps * kWarpSize), 0, stream, params);
+    };
+    if (params.float32_inputs) {
+      return launch(vectors ? output_gate_kernel<T, kVector, float> : output_gate_kernel<T, 1, float>);
+    }
+    return launch(vectors ? output_gate_kernel<T, kVector, T> : output_gate_kernel<T, 1, T>);
   });
 }
 
@@ -66,6 +72,10 @@ size_t GatedMlpWorkspaceBytes(const ExpertTable& mlp, int64_t tokens) {
   return RoutingBytes(tokens) + (batched > grouped ? batched : grouped);
 }
 
+bool GatedMlpRounds(const ExpertTable& mlp, int64_t tokens) {
+  return ImplementationFor(tokens) == ExpertsImplementation::kBatchedMm && BatchedMmRounds(mlp, 1);
+}
+
 cudaError_t LaunchGatedMlp(const GatedMlpArgs& args, cudaStream_t stream) {
   if (args.mlp.num_experts != 1 || args.tokens < 0 || !IsSupported(args.mlp.dtype))
     return cudaErrorInvalidValue;
@@ -76,9 +86,11 @@ cudaError_t LaunchGatedMlp(const GatedMlpArgs& args, cudaStream_t stream) {
   int32_t* indices = static_cast<int32_t*>(args.workspace);
   float* weights = reinterpret_cast<float*>(indices + args.tokens);
   SWITCHYARD_RETURN_IF_CUDA_ERROR(LaunchOutputGate(
-      {args.x, args.output_gate, args.tokens, args.mlp.hidden, indices, weights}, args.mlp.dtype, stream));
+      {args.x, args.float32_inputs, args.output_gate, args.tokens, args.mlp.hidden, indices, weights},
+      args.mlp.dtype, stream));
   MoeExpertsArgs moe;
   moe.x = args.x;
+  moe.float32_inputs = args.float32_inputs;
   moe.tokens = args.tokens;
   moe.experts = args.mlp;
   moe.indices = indices;

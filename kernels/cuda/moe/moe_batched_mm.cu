@@ -1,6 +1,6 @@
 // batched_mm: matrix-vector products for every (token, expert) pair, bound by the bandwidth of reading
-// weights. The first launch computes silu(gate x) * (up x), the second the down product and the weighted sum
-// over a token's experts.
+// weights; moe_gemv.cu has those of plain weights in rows of 16-byte packs. The first launch computes
+// silu(gate x) * (up x), the second the down product and the weighted sum over a token's experts.
 //
 // The fast grid axis runs over pairs (or tokens), the slow one over rows: blocks that run together read the
 // same rows of an expert several tokens chose, so its weights come from memory once.
@@ -19,26 +19,22 @@ constexpr int kGateUpBlocks = 3;
 constexpr int kCodedGateUpBlocks = 2;
 constexpr int kDownBlocks = 2;
 
-// One row of plain weights, read kWidth elements at a time.
-template <typename T, int kVector>
+// One row of plain weights, read an element at a time.
+template <typename T>
 class PlainRow {
  public:
-  static constexpr int kWidth = kVector;
+  static constexpr int kWidth = 1;
   static constexpr int kBlocks = kGateUpBlocks;
   using Element = T;
-  using Weights = Pack<T, kVector>;
-  using Inputs = Pack<T, kVector>;
+  using Weights = Pack<T, 1>;
+  using Inputs = Pack<T, 1>;
 
   __device__ PlainRow(const KernelPointers& pointers, int expert, int row, int64_t stride)
       : row_(pointers.At<T>(expert) + row * stride) {}
-  __device__ Weights Load(int k) const { return LoadWeights<T, kVector>(row_ + k); }
-  __device__ static Inputs LoadInputs(bool keep, const T* x) {
-    return KeepIf<T, kVector>(keep, LoadPack<T, kVector>(x));
-  }
+  __device__ Weights Load(int k) const { return LoadWeights<T, 1>(row_ + k); }
+  __device__ static Inputs LoadInputs(bool keep, const T* x) { return KeepIf<T, 1>(keep, LoadPack<T, 1>(x)); }
   __device__ float Dot(const Weights& weights, const Inputs& x, float sum) const {
-#pragma unroll
-    for (int i = 0; i < kVector; ++i) sum = fmaf(ToFloat(weights.values[i]), ToFloat(x.values[i]), sum);
-    return sum;
+    return fmaf(ToFloat(weights.values[0]), ToFloat(x.values[0]), sum);
   }
 
  private:
@@ -272,6 +268,8 @@ cudaError_t LaunchTransposedGemvs(const GateUpParams& gate_up, const DownParams&
 
 }  // namespace
 
+bool BatchedMmRounds(const ExpertTable& experts, int top_k) { return PlainGemvsTake(experts, top_k); }
+
 cudaError_t LaunchMoeBatchedMm(const MoeExpertsArgs& args, cudaStream_t stream) {
   SWITCHYARD_RETURN_IF_CUDA_ERROR(CheckMoeArgs(ExpertsImplementation::kBatchedMm, args));
   if (args.tokens == 0) return cudaSuccess;
@@ -279,6 +277,8 @@ cudaError_t LaunchMoeBatchedMm(const MoeExpertsArgs& args, cudaStream_t stream) 
   void* activations =
       CarveMoeWorkspace(ExpertsImplementation::kBatchedMm, experts, args.tokens, args.top_k, args.workspace)
           .activations;
+  const bool vectors = AllowsVectors(args);
+  if (vectors && PlainGemvsTake(experts, args.top_k)) return LaunchPlainGemvs(args, activations, stream);
   const GateUpParams gate_up = {
       args.x,      args.indices,        ToKernel(experts.gate), ToKernel(experts.up),
       activations, experts.gate_stride, experts.hidden,         experts.intermediate,
@@ -286,7 +286,6 @@ cudaError_t LaunchMoeBatchedMm(const MoeExpertsArgs& args, cudaStream_t stream) 
   const DownParams down = {activations, args.indices,        args.weights,   ToKernel(experts.down),
                            args.y,      experts.down_stride, experts.hidden, experts.intermediate,
                            args.top_k,  args.y_dtype,        args.accumulate};
-  const bool vectors = AllowsVectors(args);
   return DispatchType(experts.dtype, [&](auto tag) {
     using T = typename decltype(tag)::Type;
     constexpr int kVector = kVectorOf<T>;
@@ -300,8 +299,7 @@ cudaError_t LaunchMoeBatchedMm(const MoeExpertsArgs& args, cudaStream_t stream) 
       return vectors ? LaunchTransposedGemvs<T, kVector>(gate_up, down, args.tokens, stream)
                      : LaunchTransposedGemvs<T, 1>(gate_up, down, args.tokens, stream);
     }
-    return vectors ? LaunchGemvs<PlainRow<T, kVector>>(gate_up, down, args.tokens, stream)
-                   : LaunchGemvs<PlainRow<T, 1>>(gate_up, down, args.tokens, stream);
+    return LaunchGemvs<PlainRow<T>>(gate_up, down, args.tokens, stream);
   });
 }
 

@@ -23,7 +23,7 @@ class Carver {
   size_t used_ = 0;
 };
 
-bool RowsAllowVectors(const ExpertPointers& pointers, int num_experts) {
+bool AllAligned16(const ExpertPointers& pointers, int num_experts) {
   for (int e = 0; e < num_experts; ++e) {
     if (!IsAligned16(pointers.host[e])) return false;
   }
@@ -120,6 +120,9 @@ cudaError_t CheckMoeArgs(ExpertsImplementation implementation, const MoeExpertsA
   const bool coded_sizes = !experts.transposed && experts.hidden % kCodeChunk == 0 &&
                            experts.intermediate % kCodeChunk == 0 && IsAligned16(args.x);
   if (experts.coded && !coded_sizes) return cudaErrorInvalidValue;
+  const bool rounds = implementation == ExpertsImplementation::kBatchedMm && IsAligned16(args.x) &&
+                      BatchedMmRounds(experts, args.top_k);
+  if (args.float32_inputs && experts.dtype != DType::kFloat32 && !rounds) return cudaErrorInvalidValue;
   if (args.tokens == 0) return cudaSuccess;
   const size_t needed = MoeWorkspaceBytes(implementation, experts, args.tokens, args.top_k);
   const bool pointers = args.x != nullptr && args.y != nullptr && args.indices != nullptr &&
@@ -127,16 +130,17 @@ cudaError_t CheckMoeArgs(ExpertsImplementation implementation, const MoeExpertsA
   return pointers && args.workspace_bytes >= needed ? cudaSuccess : cudaErrorInvalidValue;
 }
 
-bool AllowsVectors(const MoeExpertsArgs& args) {
-  const ExpertTable& experts = args.experts;
-  if (experts.coded) return IsAligned16(args.x) && IsAligned16(args.y);
+bool RowsAllowVectors(const ExpertTable& experts) {
   const int64_t vector = 16 / static_cast<int64_t>(ElementSize(experts.dtype));
-  const bool sizes = experts.hidden % vector == 0 && experts.intermediate % vector == 0 &&
-                     experts.gate_stride % vector == 0 && experts.down_stride % vector == 0;
-  return sizes && IsAligned16(args.x) && IsAligned16(args.y) &&
-         RowsAllowVectors(experts.gate, experts.num_experts) &&
-         RowsAllowVectors(experts.up, experts.num_experts) &&
-         RowsAllowVectors(experts.down, experts.num_experts);
+  return experts.hidden % vector == 0 && experts.intermediate % vector == 0 &&
+         experts.gate_stride % vector == 0 && experts.down_stride % vector == 0 &&
+         AllAligned16(experts.gate, experts.num_experts) && AllAligned16(experts.up, experts.num_experts) &&
+         AllAligned16(experts.down, experts.num_experts);
+}
+
+bool AllowsVectors(const MoeExpertsArgs& args) {
+  const bool inputs = IsAligned16(args.x) && IsAligned16(args.y);
+  return inputs && (args.experts.coded || RowsAllowVectors(args.experts));
 }
 
 }  // namespace switchyard::cuda

@@ -52,6 +52,13 @@ cudaError_t CheckMoeArgs(ExpertsImplementation implementation, const MoeExpertsA
 // inputs.
 bool AllowsVectors(const MoeExpertsArgs& args);
 
+// The same of the matrices alone, which are not coded.
+bool RowsAllowVectors(const ExpertTable& experts);
+
+// LaunchMoeBatchedMm for plain weights, and whether it takes them; inputs begin on 16 bytes.
+bool PlainGemvsTake(const ExpertTable& experts, int top_k);
+cudaError_t LaunchPlainGemvs(const MoeExpertsArgs& args, void* activations, cudaStream_t stream);
+
 // One launch: counts, offsets, the sorted permutation and the tiles of indices [pairs].
 cudaError_t LaunchMoePlan(const int32_t* indices, int64_t pairs, int num_experts, const DevicePlan& plan,
                           cudaStream_t stream);

@@ -12,19 +12,19 @@ constexpr int kResidentBlocks = 2;  // with a number given, loads in flight get 
 constexpr int kMaxPerLane = 16;
 constexpr int kMaxExperts = kMaxPerLane * kWarpSize;
 constexpr int kMaxTopK = kWarpSize;
-constexpr int64_t kFewTokens = 32;  // above this, a GEMM reads the router's weight fewer times
+// Above so many tokens a GEMM reads the router's weight fewer times.
+constexpr int64_t kFewTokens = kMostTokensRouterRounds;
 
 struct Choice {
   float probability;
   int expert;
 };
 
-// The greater probability wins, NaN above all (as in torch.topk), and the lower index among equals.
-__device__ bool Beats(float key_a, int a, float key_b, int b) {
-  return key_a > key_b || (key_a == key_b && a < b);
-}
-__device__ float SelectionKey(float probability) {
-  return probability == probability ? probability : __int_as_float(0x7f800000);
+// Greater for a greater probability, and greatest for NaN, as in torch.topk; zero is left to what is no
+// expert or taken.
+__device__ unsigned SelectionKey(float probability) {
+  const float key = probability == probability ? probability : __int_as_float(0x7f800000);
+  return static_cast<unsigned>(__float_as_int(key)) + 1;
 }
 
 // Softmax over a token's experts; lane l holds experts l, l + 32, ...
@@ -50,35 +50,28 @@ __device__ void Softmax(float (&values)[kPerLane], int experts) {
   for (int i = 0; i < kPerLane; ++i) values[i] /= sum;
 }
 
-// The warp's best expert not yet taken, known to every lane.
+// The warp's best expert not yet taken, known to every lane: the lower index of equal ones.
 template <int kPerLane>
 __device__ Choice BestLeft(const float (&values)[kPerLane], unsigned taken, int experts) {
   const int lane = threadIdx.x % kWarpSize;
-  float best_key = -1.0f;
+  unsigned best_key = 0;
   float best_value = 0.0f;
   int best = kMaxExperts;
 #pragma unroll
   for (int i = 0; i < kPerLane; ++i) {
     const int expert = lane + i * kWarpSize;
     const bool free = expert < experts && (taken >> i & 1u) == 0;
-    const float key = SelectionKey(values[i]);
-    if (free && Beats(key, expert, best_key, best)) {
+    const unsigned key = SelectionKey(values[i]);
+    if (free && key > best_key) {  // a lane's experts ascend
       best_key = key;
       best_value = values[i];
       best = expert;
     }
   }
-  for (int mask = kWarpSize / 2; mask > 0; mask /= 2) {
-    const float key = __shfl_xor_sync(kFullWarp, best_key, mask);
-    const float value = __shfl_xor_sync(kFullWarp, best_value, mask);
-    const int expert = __shfl_xor_sync(kFullWarp, best, mask);
-    if (Beats(key, expert, best_key, best)) {
-      best_key = key;
-      best_value = value;
-      best = expert;
-    }
-  }
-  return {best_value, best};
+  const unsigned key = __reduce_max_sync(kFullWarp, best_key);
+  const unsigned expert =
+      __reduce_min_sync(kFullWarp, best_key == key ? static_cast<unsigned>(best) : unsigned{kMaxExperts});
+  return {__shfl_sync(kFullWarp, best_value, static_cast<int>(expert) % kWarpSize), static_cast<int>(expert)};
 }
 
 // One warp: the token's top_k experts and weights from its logits.
@@ -126,14 +119,14 @@ __global__ void __launch_bounds__(kThreads) router_topk_kernel(const RouterTopKA
 
 // One warp for a logit: were a token's logits left to one block, one multiprocessor would read the whole
 // router, which takes about as long as all of them need for the token's experts.
-template <typename T, int kVector>
+template <typename T, int kVector, typename X>
 __global__ void __launch_bounds__(kThreads, kResidentBlocks) router_logits_kernel(const RouterArgs args) {
   const int64_t token = blockIdx.x;
   const int expert = static_cast<int>(blockIdx.y) * kWarps + static_cast<int>(threadIdx.x) / kWarpSize;
   if (expert >= args.num_experts) return;
-  const T* x = static_cast<const T*>(args.x) + token * args.hidden;
+  const X* x = static_cast<const X*>(args.x) + token * args.hidden;
   const T* w = static_cast<const T*>(args.weight) + static_cast<int64_t>(expert) * args.hidden;
-  const float logit = WarpDot<T, kVector>(x, w, args.hidden);
+  const float logit = WarpDot<T, kVector, X>(x, w, args.hidden);
   if (threadIdx.x % kWarpSize == 0) args.logits[token * args.num_experts + expert] = logit;
 }
 
@@ -153,8 +146,13 @@ cudaError_t LaunchLogits(const RouterArgs& args, cudaStream_t stream) {
     using T = typename decltype(tag)::Type;
     constexpr int kVector = kVectorOf<T>;
     const bool vectors = args.hidden % kVector == 0 && IsAligned16(args.x) && IsAligned16(args.weight);
-    const auto kernel = vectors ? router_logits_kernel<T, kVector> : router_logits_kernel<T, 1>;
-    return LaunchKernel(kernel, grid, dim3(kThreads), 0, stream, args);
+    const auto launch = [&](auto kernel) {
+      return LaunchKernel(kernel, grid, dim3(kThreads), 0, stream, args);
+    };
+    if (args.float32_inputs) {
+      return launch(vectors ? router_logits_kernel<T, kVector, float> : router_logits_kernel<T, 1, float>);
+    }
+    return launch(vectors ? router_logits_kernel<T, kVector, T> : router_logits_kernel<T, 1, T>);
   });
 }
 
@@ -190,6 +188,8 @@ cudaError_t LaunchRouterTopK(const RouterTopKArgs& args, cudaStream_t stream) {
 cudaError_t LaunchRouter(GemmContext& gemm, const RouterArgs& args, cudaStream_t stream) {
   if (!IsValidChoice(args.num_experts, args.top_k) || !IsSupported(args.dtype)) return cudaErrorInvalidValue;
   if (args.tokens == 0) return cudaSuccess;
+  if (args.float32_inputs && args.dtype != DType::kFloat32 && args.tokens > kFewTokens)
+    return cudaErrorInvalidValue;
   SWITCHYARD_RETURN_IF_CUDA_ERROR(args.tokens > kFewTokens ? MultiplyLogits(gemm, args, stream)
                                                            : LaunchLogits(args, stream));
   return LaunchRouterTopK({args.logits, DType::kFloat32, args.tokens, args.num_experts, args.top_k,

@@ -41,6 +41,9 @@ describe.skipIf(!hasNvcc)(`the CUDA build${hasNvcc ? '' : ' (skipped: nvcc is no
 
   it.each([
     'moe_plan_kernel',
+    'gemv_kernel',
+    'moe_plain_gate_up_kernel',
+    'moe_plain_down_kernel',
     'moe_gate_up_gemv_kernel',
     'moe_down_gemv_kernel',
     'moe_gate_up_gemv_transposed_kernel',

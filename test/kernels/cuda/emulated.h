@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 #include <vector>
 
 #include "../../../kernels/cuda/common/launch.h"
@@ -59,11 +60,26 @@ struct Tensor {
       values[i] = LoadAs(memory.data(), dtype, i);
     }
   }
+  Tensor(DType dtype_, const Tensor& unrounded)
+      : dtype(dtype_), memory(unrounded.values.size() * ElementSize(dtype_)), values(unrounded.values) {
+    for (size_t i = 0; i < values.size(); ++i) {
+      StoreAs(memory.data(), dtype, static_cast<int64_t>(i), values[i]);
+      values[i] = LoadAs(memory.data(), dtype, static_cast<int64_t>(i));
+    }
+  }
   const unsigned char* At(int64_t element) const { return memory.data() + element * ElementSize(dtype); }
   DType dtype;
   Guarded memory;
   std::vector<float> values;
 };
+
+// The same elements rounded to another type.
+inline Tensor RoundedTo(DType dtype, const Tensor& tensor) { return Tensor(dtype, tensor); }
+
+// Whether both buffers hold the same bits.
+inline bool SameBits(const Guarded& a, const Guarded& b, size_t bytes) {
+  return std::memcmp(a.data(), b.data(), bytes) == 0;
+}
 
 // Largest difference allowed, relative to the largest expected value.
 inline double Tolerance(DType dtype) {
@@ -103,6 +119,11 @@ void SelectedAttentionMatchesTheReference();
 void CausalConvMatchesTheReference();
 void CausalConvRefusesRowsThatDoNotFit();
 void NgramRowsWrapAround();
+void TopKChoosesAsTheReference();
+void TopKOfNanIsInRange();
+void RouterMatchesTheReference();
+void GemvMatchesTheReference();
+void GemvRefusesWhatDoesNotFit();
 void EmbeddingAndConversion();
 void CodesAreWhatTheSpecificationSays();
 void CodedTilesMatchTheElements();

@@ -23,6 +23,7 @@ export const KERNEL_TESTS: NativeProgram = {
 /** Its cases. */
 export const KERNEL_CASES = [
   'all types and layouts',
+  'matrix-vector products of many steps',
   'sizes without 16-byte rows',
   'tensor-core tiles',
   'tensor-core tiles in two stages',
@@ -58,6 +59,8 @@ export const KERNEL_CASES = [
   'a causal convolution matches the reference',
   'a causal convolution refuses rows that do not fit',
   'hashes of n-grams wrap around',
+  'products of few rows match the reference',
+  'products of few rows refuse what does not fit',
 ];
 
 /** Builds the CUDA library over the emulation instead of a GPU. */

@@ -1,7 +1,6 @@
 // Runs the CUDA sources on the CPU and compares every launcher with plain loops in double precision.
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <memory>
 
 #include "../../../kernels/cuda/moe/moe_internal.h"
@@ -114,9 +113,26 @@ cudaError_t LaunchMoe(ExpertsImplementation implementation, const MoeExpertsArgs
   return status;
 }
 
+// What came of inputs that were rounded before comes of unrounded ones, or they are refused.
+void CheckFloat32Inputs(ExpertsImplementation implementation, MoeExpertsArgs args, const Tensor& unrounded,
+                        const Tensor& before, const Guarded& expected, size_t bytes) {
+  const Guarded y(bytes);
+  if (args.accumulate) std::memcpy(y.data(), before.memory.data(), bytes);
+  args.x = unrounded.memory.data();
+  args.float32_inputs = true;
+  args.y = y.data();
+  const bool taken =
+      args.experts.dtype == DType::kFloat32 ||
+      (implementation == ExpertsImplementation::kBatchedMm && BatchedMmRounds(args.experts, args.top_k));
+  const cudaError_t status = LaunchMoe(implementation, args);
+  EXPECT(status == (taken ? cudaSuccess : cudaErrorInvalidValue), "status %d", static_cast<int>(status));
+  EXPECT(!taken || testing::SameBits(y, expected, bytes), "fp32 inputs give another result");
+}
+
 void CheckMoe(const MoeCase& c, std::vector<ExpertsImplementation> implementations) {
   const Experts experts(c.dtype, c.experts, c.hidden, c.intermediate, c.layout);
-  const Tensor x(c.dtype, int64_t{1} * c.tokens * c.hidden, 1.0f);
+  const Tensor unrounded(DType::kFloat32, int64_t{1} * c.tokens * c.hidden, 1.0f);
+  const Tensor x = testing::RoundedTo(c.dtype, unrounded);
   const std::vector<int> indices = testing::Route(c.routing, c.tokens, c.top_k, c.experts);
   std::vector<float> weights(indices.size());
   for (float& weight : weights) weight = std::fabs(testing::RandomFloat());
@@ -145,6 +161,7 @@ void CheckMoe(const MoeCase& c, std::vector<ExpertsImplementation> implementatio
     const cudaError_t status = LaunchMoe(implementation, args);
     EXPECT(status == cudaSuccess, "status %d", static_cast<int>(status));
     ExpectClose(y.data(), c.y_dtype, expected, Tolerance(c.dtype), "y");
+    CheckFloat32Inputs(implementation, args, unrounded, before, y, expected.size() * ElementSize(c.y_dtype));
     args.workspace_bytes = bytes - 1;
     EXPECT(LaunchMoe(implementation, args) == cudaErrorInvalidValue,
            "a workspace one byte short was accepted");
@@ -162,6 +179,17 @@ void AllTypesAndLayouts() {
       CheckMoe({5, 6, 3, 72, 40, dtype, layout, Routing::kRandom, dtype, false}, kAll);
       CheckMoe({1, 4, 2, 40, 72, dtype, layout, Routing::kRandom, DType::kFloat32, true}, kAll);
     }
+  }
+}
+
+// Rows of several steps of a warp, more of them than blocks have at once, and experts whose rows begin within
+// one; a top_k with an odd number of matrices.
+void MatrixVectorProductsOfManySteps() {
+  for (const DType dtype : kTypes) {
+    CheckMoe({1, 5, 3, 1288, 328, dtype, Layout::kSeparate, Routing::kRandom, DType::kFloat32, false},
+             {ExpertsImplementation::kBatchedMm});
+    CheckMoe({3, 6, 4, 264, 1032, dtype, Layout::kFused, Routing::kSkewed, dtype, true},
+             {ExpertsImplementation::kBatchedMm});
   }
 }
 
@@ -258,106 +286,6 @@ void DevicePlanEqualsHostPlan() {
   EXPECT(LaunchMoePlan(nullptr, 0, 5000, {}, nullptr) == cudaErrorInvalidValue, "5000 experts were accepted");
 }
 
-struct Chosen {
-  std::vector<int> indices;
-  std::vector<double> weights;
-};
-
-Chosen ReferenceTopK(const std::vector<double>& logits, int top_k, bool normalize) {
-  const double largest = *std::max_element(logits.begin(), logits.end());
-  double total = 0.0;
-  for (const double logit : logits) total += std::exp(logit - largest);
-  std::vector<int> order(logits.size());
-  for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int>(i);
-  std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return logits[a] > logits[b]; });
-  Chosen chosen;
-  double sum = 0.0;
-  for (int i = 0; i < top_k; ++i) {
-    chosen.indices.push_back(order[i]);
-    chosen.weights.push_back(std::exp(logits[order[i]] - largest) / total);
-    sum += chosen.weights.back();
-  }
-  for (double& weight : chosen.weights) weight /= normalize ? sum : 1.0;
-  return chosen;
-}
-
-// Logits are multiples of 1/4, so that many are equal and the lower index must win.
-void TopKChoosesAsTheReference() {
-  for (const int experts : {1, 8, 60, 128, 130, 512}) {
-    for (const bool normalize : {false, true}) {
-      const int tokens = 11;
-      const int top_k = std::min(8, experts);
-      const Guarded logits(tokens * experts * 4, 4), indices(tokens * top_k * 4, 4),
-          weights(tokens * top_k * 4, 4);
-      for (int i = 0; i < tokens * experts; ++i) logits.As<float>()[i] = testing::RandomInt(-12, 12) * 0.25f;
-      const RouterTopKArgs args = {
-          logits.data(),         DType::kFloat32,    tokens, experts, top_k, normalize,
-          indices.As<int32_t>(), weights.As<float>()};
-      EXPECT(LaunchRouterTopK(args, nullptr) == cudaSuccess, "%d experts", experts);
-      for (int t = 0; t < tokens; ++t) {
-        const float* row = logits.As<float>() + t * experts;
-        const Chosen chosen = ReferenceTopK({row, row + experts}, top_k, normalize);
-        EXPECT(std::equal(chosen.indices.begin(), chosen.indices.end(), args.indices + t * top_k), "token %d",
-               t);
-        ExpectClose(args.weights + t * top_k, DType::kFloat32, chosen.weights, 2e-6, "weights");
-      }
-    }
-  }
-}
-
-void TopKOfNanIsInRange() {
-  const int experts = 60, top_k = 4;
-  std::vector<float> logits(experts, std::numeric_limits<float>::quiet_NaN());
-  std::vector<int32_t> indices(top_k, -1);
-  std::vector<float> weights(top_k);
-  const RouterTopKArgs args = {logits.data(),  DType::kFloat32, 1, experts, top_k, true,
-                               indices.data(), weights.data()};
-  EXPECT(LaunchRouterTopK(args, nullptr) == cudaSuccess, "launch");
-  EXPECT((indices == std::vector<int32_t>{0, 1, 2, 3}), "%d %d %d %d", indices[0], indices[1], indices[2],
-         indices[3]);
-}
-
-// Logits of few tokens, of rows that do not start on 16 bytes, and of many, against the same reference.
-void RouterMatchesTheReference() {
-  GemmContext* gemm = nullptr;
-  EXPECT(CreateGemmContext(&gemm) == cudaSuccess, "context");
-  for (const DType dtype : kTypes) {
-    for (const int tokens : {1, 3, 40}) {
-      const int experts = 60, hidden = tokens == 3 ? 37 : 72, top_k = 4;
-      const Tensor x(dtype, int64_t{1} * tokens * hidden, 1.0f),
-          weight(dtype, int64_t{1} * experts * hidden, 1.0f);
-      const Guarded logits(tokens * experts * 4, 4), indices(tokens * top_k * 4, 4),
-          weights(tokens * top_k * 4, 4);
-      RouterArgs args = {dtype,
-                         x.memory.data(),
-                         tokens,
-                         weight.memory.data(),
-                         experts,
-                         hidden,
-                         top_k,
-                         true,
-                         logits.As<float>(),
-                         indices.As<int32_t>(),
-                         weights.As<float>()};
-      EXPECT(LaunchRouter(*gemm, args, nullptr) == cudaSuccess, "%d tokens", tokens);
-      for (int t = 0; t < tokens; ++t) {
-        std::vector<double> row(experts, 0.0);
-        for (int e = 0; e < experts; ++e) {
-          for (int h = 0; h < hidden; ++h)
-            row[e] += double{x.values[t * hidden + h]} * weight.values[e * hidden + h];
-        }
-        ExpectClose(args.logits + t * experts, DType::kFloat32, row, 2e-6, "logits");
-        const float* computed = args.logits + t * experts;
-        const Chosen chosen = ReferenceTopK({computed, computed + experts}, top_k, true);
-        EXPECT(std::equal(chosen.indices.begin(), chosen.indices.end(), args.indices + t * top_k), "token %d",
-               t);
-        ExpectClose(args.weights + t * top_k, DType::kFloat32, chosen.weights, 2e-6, "weights");
-      }
-    }
-  }
-  DestroyGemmContext(gemm);
-}
-
 // With and without an output gate, on both sides of the switch from matrix-vector products to the grouped
 // product.
 void GatedMlpMatchesTheReference() {
@@ -366,7 +294,8 @@ void GatedMlpMatchesTheReference() {
       const MoeCase c = {tokens,          1,    1, 72, 40, DType::kBFloat16, Layout::kFused, Routing::kRandom,
                          DType::kFloat32, false};
       const Experts mlp(c.dtype, 1, c.hidden, c.intermediate, c.layout);
-      const Tensor x(c.dtype, int64_t{1} * tokens * c.hidden, 1.0f), gate(c.dtype, c.hidden, 1.0f);
+      const Tensor unrounded(DType::kFloat32, int64_t{1} * tokens * c.hidden, 1.0f),
+          x = testing::RoundedTo(c.dtype, unrounded), gate(c.dtype, c.hidden, 1.0f);
       std::vector<float> weights(tokens, 1.0f);
       for (int t = 0; gated && t < tokens; ++t) {
         double sum = 0.0;
@@ -388,6 +317,15 @@ void GatedMlpMatchesTheReference() {
       args.workspace_bytes = bytes;
       EXPECT(LaunchGatedMlp(args, nullptr) == cudaSuccess, "%d tokens", tokens);
       ExpectClose(y.data(), DType::kFloat32, expected, Tolerance(c.dtype), "y");
+      const Guarded same(expected.size() * 4);
+      args.x = unrounded.memory.data();
+      args.float32_inputs = true;
+      args.y = same.data();
+      const bool taken = GatedMlpRounds(args.mlp, tokens);
+      EXPECT(LaunchGatedMlp(args, nullptr) == (taken ? cudaSuccess : cudaErrorInvalidValue), "%d tokens",
+             tokens);
+      EXPECT(taken == (tokens <= 8), "%d tokens", tokens);
+      EXPECT(!taken || testing::SameBits(same, y, expected.size() * 4), "fp32 inputs give another result");
     }
   }
 }
@@ -448,6 +386,7 @@ int main(int argc, char** argv) {
   return testing::Main(
       argc, argv,
       {{"all types and layouts", AllTypesAndLayouts},
+       {"matrix-vector products of many steps", MatrixVectorProductsOfManySteps},
        {"sizes without 16-byte rows", OddSizes},
        {"tensor-core tiles", TensorCoreTiles},
        {"tensor-core tiles in two stages", TensorCoreTwoStages},
@@ -482,5 +421,7 @@ int main(int argc, char** argv) {
        {"attention to selected blocks matches the reference", SelectedAttentionMatchesTheReference},
        {"a causal convolution matches the reference", CausalConvMatchesTheReference},
        {"a causal convolution refuses rows that do not fit", CausalConvRefusesRowsThatDoNotFit},
-       {"hashes of n-grams wrap around", NgramRowsWrapAround}});
+       {"hashes of n-grams wrap around", NgramRowsWrapAround},
+       {"products of few rows match the reference", GemvMatchesTheReference},
+       {"products of few rows refuse what does not fit", GemvRefusesWhatDoesNotFit}});
 }

@@ -51,11 +51,12 @@ void GatedMlpOnCuda::Compute(KernelContext& context) {
                                    .up = {nullptr, &pointers[1]},
                                    .down = {nullptr, &pointers[2]}};
   ScratchPieces scratch;
-  const Activations activations(scratch, dtype, x.data, tokens * hidden);
+  const Activations activations(scratch, dtype, x.data, tokens * hidden, cuda::GatedMlpRounds(table, tokens));
   const size_t bytes = cuda::GatedMlpWorkspaceBytes(table, tokens);
   const size_t workspace = scratch.Add(bytes);
   scratch.Allocate(*session_.device);
   CheckLaunch(node_, cuda::LaunchGatedMlp({.x = activations.Convert(session_, scratch),
+                                           .float32_inputs = activations.float32(),
                                            .tokens = tokens,
                                            .mlp = table,
                                            .output_gate = output_gate_.Data(dtype),

@@ -47,11 +47,14 @@ void MoeExpertsOnCuda::Compute(KernelContext& context) {
   const cuda::ExpertTable& table = layer_.table();
   const DType dtype = session_.dtype();
   ScratchPieces scratch;
-  const Activations activations(scratch, dtype, x.data, tokens * op_.hidden);
+  const bool rounds = implementation == ExpertsImplementation::kBatchedMm &&
+                      cuda::BatchedMmRounds(table, static_cast<int>(top_k));
+  const Activations activations(scratch, dtype, x.data, tokens * op_.hidden, rounds);
   const size_t bytes = cuda::MoeWorkspaceBytes(implementation, table, tokens, static_cast<int>(top_k));
   const size_t workspace = scratch.Add(bytes);
   scratch.Allocate(device);
   const cuda::MoeExpertsArgs args = {.x = activations.Convert(session_, scratch),
+                                     .float32_inputs = activations.float32(),
                                      .tokens = tokens,
                                      .experts = table,
                                      .indices = indices.As<int32_t>(),

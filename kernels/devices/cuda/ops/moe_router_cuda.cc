@@ -46,7 +46,8 @@ void MoeRouterOnCuda::Compute(KernelContext& context) {
   if (tokens == 0) return;
   const DType dtype = session_.dtype();
   ScratchPieces scratch;
-  const Activations activations(scratch, dtype, x.data, tokens * weight_.ref.cols);
+  const Activations activations(scratch, dtype, x.data, tokens * weight_.ref.cols,
+                                tokens <= cuda::kMostTokensRouterRounds);
   // Outputs nobody reads may be missing; the kernel writes all three.
   const size_t spare_logits = logits == nullptr ? scratch.Add(Bytes(tokens * experts, DType::kFloat32)) : 0;
   scratch.Allocate(*session_.device);
@@ -62,7 +63,8 @@ void MoeRouterOnCuda::Compute(KernelContext& context) {
                                          .normalize = normalize_,
                                          .logits = logits,
                                          .indices = indices,
-                                         .weights = weights},
+                                         .weights = weights,
+                                         .float32_inputs = activations.float32()},
                                         session_.device->cuda_stream()));
 }
 

@@ -49,13 +49,18 @@ void* PresentOnDevice(const CudaSession& session, const std::string& node, Kerne
   return present;
 }
 
-Activations::Activations(ScratchPieces& scratch, DType dtype, const void* fp32, int64_t count)
-    : dtype_(dtype), fp32_(fp32), count_(count) {
-  if (dtype != DType::kFloat32) piece_ = scratch.Add(Bytes(count, dtype));
+Activations::Activations(ScratchPieces& scratch, DType dtype, const void* fp32, int64_t count,
+                         bool rounded_by_product)
+    : dtype_(dtype),
+      fp32_(fp32),
+      count_(count),
+      as_they_are_(dtype == DType::kFloat32 ||
+                   (rounded_by_product && reinterpret_cast<uintptr_t>(fp32) % 16 == 0)) {
+  if (!as_they_are_) piece_ = scratch.Add(Bytes(count, dtype));
 }
 
 const void* Activations::Convert(const CudaSession& session, const ScratchPieces& scratch) const {
-  if (dtype_ == DType::kFloat32) return fp32_;
+  if (as_they_are_) return fp32_;
   CheckCuda(cuda::LaunchConvert(fp32_, DType::kFloat32, scratch[piece_], dtype_, count_,
                                 session.device->cuda_stream()),
             "converting activations");

@@ -42,11 +42,15 @@ ort::OpPtr MakeCudaOp(CudaSession& session, OpSchema schema) {
 std::unique_ptr<DeviceOps> MakeCudaOps(std::shared_ptr<CudaDevice> device, std::shared_ptr<CudaStore> store,
                                        ExpertsCounter& calls);
 
-// Activations as a product wants them: fp32 ones converted to the session's element type in scratch memory.
+// Activations as a product wants them: fp32 ones converted to the session's element type in scratch memory,
+// or, where the product rounds them itself and they begin on 16 bytes, as they are.
 class Activations {
  public:
   // Reserves what is needed.
-  Activations(ScratchPieces& scratch, DType dtype, const void* fp32, int64_t count);
+  Activations(ScratchPieces& scratch, DType dtype, const void* fp32, int64_t count,
+              bool rounded_by_product = false);
+  // Whether they stay fp32.
+  bool float32() const { return as_they_are_; }
   // After the scratch memory was allocated: enqueues the conversion, and says where the result is.
   const void* Convert(const CudaSession& session, const ScratchPieces& scratch) const;
 
@@ -54,6 +58,7 @@ class Activations {
   DType dtype_;
   const void* fp32_;
   int64_t count_;
+  bool as_they_are_;
   size_t piece_ = 0;
 };
 

@@ -33,7 +33,11 @@ enum cudaError_t {
 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
-enum cudaDeviceAttr { cudaDevAttrComputeCapabilityMajor = 75, cudaDevAttrMaxSharedMemoryPerBlockOptin = 97 };
+enum cudaDeviceAttr {
+  cudaDevAttrMultiProcessorCount = 16,
+  cudaDevAttrComputeCapabilityMajor = 75,
+  cudaDevAttrMaxSharedMemoryPerBlockOptin = 97,
+};
 using cudaStream_t = void*;
 struct cudaLaunchConfig_t {
   dim3 gridDim, blockDim;
@@ -49,8 +53,17 @@ inline cudaError_t cudaGetDevice(int* device) {
   return cudaSuccess;
 }
 inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
-  const bool major = attribute == cudaDevAttrComputeCapabilityMajor;
-  *value = major ? emulator::compute_capability_major : emulator::shared_memory_limit;
+  switch (attribute) {
+    case cudaDevAttrMultiProcessorCount:
+      *value = emulator::multiprocessors;
+      break;
+    case cudaDevAttrComputeCapabilityMajor:
+      *value = emulator::compute_capability_major;
+      break;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
+      *value = emulator::shared_memory_limit;
+      break;
+  }
   return cudaSuccess;
 }
 inline cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute, int bytes) {
@@ -121,6 +134,14 @@ inline unsigned __match_any_sync(unsigned, int value) {
   for (int lane = 0; lane < emulator::kWarp; ++lane)
     equal |= static_cast<unsigned>(values[lane] == value) << lane;
   return equal;
+}
+inline unsigned __reduce_max_sync(unsigned, unsigned value) {
+  const auto values = emulator::Exchange(value);
+  return *std::max_element(values.begin(), values.end());
+}
+inline unsigned __reduce_min_sync(unsigned, unsigned value) {
+  const auto values = emulator::Exchange(value);
+  return *std::min_element(values.begin(), values.end());
 }
 inline int __popc(unsigned value) { return __builtin_popcount(value); }
 inline unsigned __byte_perm(unsigned low, unsigned high, unsigned selector) {

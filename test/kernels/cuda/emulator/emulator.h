@@ -20,7 +20,7 @@
 struct Index {
   unsigned x, y, z;
 };
-inline Index threadIdx, blockIdx, blockDim;
+inline Index threadIdx, blockIdx, blockDim, gridDim;
 
 namespace emulator {
 
@@ -30,6 +30,7 @@ constexpr size_t kSlotBytes = 32;
 
 inline int shared_memory_limit = 163 * 1024;  // what cudaDevAttrMaxSharedMemoryPerBlockOptin reports
 inline int compute_capability_major = 8;
+inline int multiprocessors = 2;  // few, so that blocks have several things to do one after the other
 inline thread_local bool recording = false;  // what this thread launches is noted, not executed
 inline int kernel_threads_limit = 1024;      // what cudaFuncGetAttributes reports as a block's most threads
 inline std::map<const void*, size_t> shared_memory_granted;
@@ -169,6 +170,7 @@ inline void RunGrid(const dim3& grid, unsigned threads, size_t shared_bytes,
   std::vector<unsigned char> shared(shared_bytes + 128);
   shared_memory = shared.data() + (128 - reinterpret_cast<uintptr_t>(shared.data()) % 128);
   blockDim = {threads, 1, 1};
+  gridDim = {grid.x, grid.y, grid.z};
   if (block.fibers.size() < threads) block.fibers.resize(threads);
   block.warps.assign((threads + kWarp - 1) / kWarp, {});
   block.arrived = 0;

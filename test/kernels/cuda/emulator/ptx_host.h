@@ -35,6 +35,10 @@ T LoadFresh(const T* address) {
   return *address;
 }
 
+inline uint4 LoadOnce16If(bool valid, const void* address) {
+  return valid ? LoadOnce16(address) : uint4{0, 0, 0, 0};
+}
+
 // The target holds NaNs until the copy lands, so that a read in between shows.
 inline void CopyAsync16(void* shared, const void* global, bool valid) {
   RequireAligned16(shared);
