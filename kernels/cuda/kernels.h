@@ -172,7 +172,8 @@ struct RouterTopKArgs {
 };
 cudaError_t LaunchRouterTopK(const RouterTopKArgs& args, cudaStream_t stream);
 
-// The whole router: logits = x . weight^T in fp32, then as LaunchRouterTopK. Two launches.
+// The whole router: logits = x . weight^T in fp32, then as LaunchRouterTopK. One launch for few tokens, in
+// which blocks count in memory of the context, so that its stream is the only one; two for more.
 struct RouterArgs {
   DType dtype = DType::kBFloat16;
   const void* x = nullptr;  // [tokens, hidden]

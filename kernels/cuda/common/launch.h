@@ -91,6 +91,28 @@ inline cudaError_t CheckLinearArgs(const LinearArgs& args) {
   return sizes && types ? cudaSuccess : cudaErrorInvalidValue;
 }
 
+// A number in device memory that is zero whenever no kernel of the context's stream is running: blocks count
+// in it which of them is the last, which sets it back.
+class BlockCounter {
+ public:
+  BlockCounter() = default;
+  BlockCounter(const BlockCounter&) = delete;
+  BlockCounter& operator=(const BlockCounter&) = delete;
+  ~BlockCounter() {
+    if (counter_ != nullptr) cudaFree(counter_);
+  }
+  cudaError_t Open() {
+    SWITCHYARD_RETURN_IF_CUDA_ERROR(cudaMalloc(&counter_, sizeof(int)));
+    SWITCHYARD_RETURN_IF_CUDA_ERROR(cudaMemsetAsync(counter_, 0, sizeof(int), nullptr));
+    return cudaStreamSynchronize(nullptr);
+  }
+  int* get() const { return static_cast<int*>(counter_); }
+
+ private:
+  void* counter_ = nullptr;
+};
+int* BlockCounterOf(const GemmContext& gemm);
+
 // LaunchLinear where w is coded.
 cudaError_t LaunchCodedLinear(const LinearArgs& args, cudaStream_t stream);
 

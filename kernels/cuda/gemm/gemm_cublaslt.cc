@@ -137,8 +137,11 @@ class GemmContext {
 
   cudaError_t Open() {
     SWITCHYARD_RETURN_IF_CUBLAS_ERROR(cublasLtCreate(&handle_));
+    SWITCHYARD_RETURN_IF_CUDA_ERROR(counter_.Open());
     return cudaMalloc(&workspace_, kWorkspaceBytes);
   }
+
+  int* counter() const { return counter_.get(); }
 
   cudaError_t Run(const LinearArgs& args, cudaStream_t stream) {
     Problem problem;
@@ -191,6 +194,7 @@ class GemmContext {
 
   cublasLtHandle_t handle_ = nullptr;
   void* workspace_ = nullptr;  // shared by the context's products, which therefore run on one stream
+  BlockCounter counter_;
   std::mutex mutex_;
   std::map<AlgorithmKey, cublasLtMatmulAlgo_t> algorithms_;
 };
@@ -204,6 +208,8 @@ cudaError_t CreateGemmContext(GemmContext** context) {
 }
 
 void DestroyGemmContext(GemmContext* context) { delete context; }
+
+int* BlockCounterOf(const GemmContext& gemm) { return gemm.counter(); }
 
 bool GemmUsesCublasLt() { return true; }
 

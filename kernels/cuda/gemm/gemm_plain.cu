@@ -1,4 +1,5 @@
 // LaunchLinear for builds without cuBLASLt: a plain tiled product in fp32.
+#include <memory>
 #include <new>
 
 #include "../common/launch.h"
@@ -7,7 +8,14 @@
 
 namespace switchyard::cuda {
 
-class GemmContext {};
+class GemmContext {
+ public:
+  cudaError_t Open() { return counter_.Open(); }
+  int* counter() const { return counter_.get(); }
+
+ private:
+  BlockCounter counter_;
+};
 
 namespace {
 
@@ -59,11 +67,16 @@ __global__ void __launch_bounds__(kTile* kThreadRows)
 }  // namespace
 
 cudaError_t CreateGemmContext(GemmContext** context) {
-  *context = new (std::nothrow) GemmContext();
-  return *context != nullptr ? cudaSuccess : cudaErrorMemoryAllocation;
+  std::unique_ptr<GemmContext> made(new (std::nothrow) GemmContext());
+  if (made == nullptr) return cudaErrorMemoryAllocation;
+  SWITCHYARD_RETURN_IF_CUDA_ERROR(made->Open());
+  *context = made.release();
+  return cudaSuccess;
 }
 
 void DestroyGemmContext(GemmContext* context) { delete context; }
+
+int* BlockCounterOf(const GemmContext& gemm) { return gemm.counter(); }
 
 bool GemmUsesCublasLt() { return false; }
 

@@ -127,7 +127,9 @@ __global__ void __launch_bounds__(kThreads, kDownBlocks) moe_plain_down_kernel(c
   const StagedVector<T> staged(memory, all_packs);
   const int32_t* indices = p.indices + token * p.top_k;
   const float* weights = p.weights + token * p.top_k;
-  for (int slot = threadIdx.x; slot < p.top_k; slot += kThreads) matrices[slot] = p.down.At<T>(indices[slot]);
+  // On its way while activations come.
+  const bool has_slot = static_cast<int>(threadIdx.x) < p.top_k;
+  const T* matrix = has_slot ? p.down.At<T>(indices[threadIdx.x]) : nullptr;
   const auto slot_of = [&](int pack) {
     return static_cast<int>(uint64_t{static_cast<uint32_t>(pack)} * p.reciprocal >> 32);
   };
@@ -139,6 +141,7 @@ __global__ void __launch_bounds__(kThreads, kDownBlocks) moe_plain_down_kernel(c
                               staged.Store(four, values);
                             });
   staged.template ClearFrom<kThreads>(all_packs);
+  if (has_slot) matrices[threadIdx.x] = matrix;
   __syncthreads();
 
   uint4 packed[kUnroll];
@@ -202,7 +205,7 @@ size_t DownSharedBytes(const ExpertTable& experts, int top_k) {
 
 bool PlainGemvsTake(const ExpertTable& experts, int top_k) {
   return !experts.coded && !experts.transposed && RowsAllowVectors(experts) &&
-         Packs(experts.intermediate, experts.dtype) > 1 &&
+         Packs(experts.intermediate, experts.dtype) > 1 && top_k <= kThreads &&
          static_cast<int64_t>(GateUpSharedBytes(experts)) <= kMostStagedBytes &&
          static_cast<int64_t>(DownSharedBytes(experts, top_k)) <= kMostStagedBytes &&
          CeilDiv(experts.hidden, kWarps) <= kMaxGridY && CeilDiv(experts.intermediate, kWarps) <= kMaxGridY;

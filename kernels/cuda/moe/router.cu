@@ -11,6 +11,7 @@ constexpr int kThreads = kWarps * kWarpSize;
 constexpr int kResidentBlocks = 2;  // with a number given, loads in flight get the registers they need
 constexpr int kMaxPerLane = 16;
 constexpr int kMaxExperts = kMaxPerLane * kWarpSize;
+constexpr int kFewExperts = 128;  // the usual numbers take fewer registers
 constexpr int kMaxTopK = kWarpSize;
 // Above so many tokens a GEMM reads the router's weight fewer times.
 constexpr int64_t kFewTokens = kMostTokensRouterRounds;
@@ -117,17 +118,49 @@ __global__ void __launch_bounds__(kThreads) router_topk_kernel(const RouterTopKA
                              args.weights + token * args.top_k);
 }
 
-// One warp for a logit: were a token's logits left to one block, one multiprocessor would read the whole
-// router, which takes about as long as all of them need for the token's experts.
+// Whether this block is the last of the grid to come here; what all blocks wrote before is then seen by it.
+__device__ bool IsLastBlock(int* counter) {
+  int* last = reinterpret_cast<int*>(SharedMemory());
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    __threadfence();
+    const int blocks = static_cast<int>(gridDim.x * gridDim.y);
+    *last = atomicAdd(counter, 1) == blocks - 1;
+    if (*last) *counter = 0;
+    __threadfence();
+  }
+  __syncthreads();
+  return *last != 0;
+}
+
+// The whole router for few tokens. One warp for a logit: were a token's logits left to one block, one
+// multiprocessor would read the whole router, which takes about as long as all of them need for the token's
+// experts. The last block chooses.
 template <typename T, int kVector, typename X>
-__global__ void __launch_bounds__(kThreads, kResidentBlocks) router_logits_kernel(const RouterArgs args) {
+__global__ void __launch_bounds__(kThreads, kResidentBlocks)
+    router_few_tokens_kernel(const __grid_constant__ RouterArgs args, int* counter) {
   const int64_t token = blockIdx.x;
-  const int expert = static_cast<int>(blockIdx.y) * kWarps + static_cast<int>(threadIdx.x) / kWarpSize;
-  if (expert >= args.num_experts) return;
-  const X* x = static_cast<const X*>(args.x) + token * args.hidden;
-  const T* w = static_cast<const T*>(args.weight) + static_cast<int64_t>(expert) * args.hidden;
-  const float logit = WarpDot<T, kVector, X>(x, w, args.hidden);
-  if (threadIdx.x % kWarpSize == 0) args.logits[token * args.num_experts + expert] = logit;
+  const int warp = static_cast<int>(threadIdx.x) / kWarpSize;
+  const int expert = static_cast<int>(blockIdx.y) * kWarps + warp;
+  if (expert < args.num_experts) {
+    const X* x = static_cast<const X*>(args.x) + token * args.hidden;
+    const T* w = static_cast<const T*>(args.weight) + static_cast<int64_t>(expert) * args.hidden;
+    const float logit = WarpDot<T, kVector, X>(x, w, args.hidden);
+    if (threadIdx.x % kWarpSize == 0) args.logits[token * args.num_experts + expert] = logit;
+  }
+  if (!IsLastBlock(counter)) return;
+  for (int64_t t = warp; t < args.tokens; t += kWarps) {
+    const auto choose = [&](auto per_lane) {
+      ChooseFromLogits<per_lane.value>(args.logits, DType::kFloat32, t * args.num_experts, args.num_experts,
+                                       args.top_k, args.normalize, args.indices + t * args.top_k,
+                                       args.weights + t * args.top_k);
+    };
+    if (args.num_experts <= kFewExperts) {
+      choose(std::integral_constant<int, kFewExperts / kWarpSize>());
+    } else {
+      choose(std::integral_constant<int, kMaxPerLane>());
+    }
+  }
 }
 
 bool IsValidChoice(int num_experts, int top_k) {
@@ -135,11 +168,7 @@ bool IsValidChoice(int num_experts, int top_k) {
          top_k <= kMaxTopK;
 }
 
-// Registers for the usual expert counts: up to 128, or up to 512.
-template <int kPerLane>
-constexpr int kExpertsFor = kPerLane * kWarpSize;
-
-cudaError_t LaunchLogits(const RouterArgs& args, cudaStream_t stream) {
+cudaError_t LaunchForFewTokens(GemmContext& gemm, const RouterArgs& args, cudaStream_t stream) {
   const dim3 grid(static_cast<unsigned>(args.tokens),
                   static_cast<unsigned>(CeilDiv(args.num_experts, kWarps)));
   return DispatchType(args.dtype, [&](auto tag) {
@@ -147,16 +176,17 @@ cudaError_t LaunchLogits(const RouterArgs& args, cudaStream_t stream) {
     constexpr int kVector = kVectorOf<T>;
     const bool vectors = args.hidden % kVector == 0 && IsAligned16(args.x) && IsAligned16(args.weight);
     const auto launch = [&](auto kernel) {
-      return LaunchKernel(kernel, grid, dim3(kThreads), 0, stream, args);
+      return LaunchKernel(kernel, grid, dim3(kThreads), sizeof(int), stream, args, BlockCounterOf(gemm));
     };
     if (args.float32_inputs) {
-      return launch(vectors ? router_logits_kernel<T, kVector, float> : router_logits_kernel<T, 1, float>);
+      return launch(vectors ? router_few_tokens_kernel<T, kVector, float>
+                            : router_few_tokens_kernel<T, 1, float>);
     }
-    return launch(vectors ? router_logits_kernel<T, kVector, T> : router_logits_kernel<T, 1, T>);
+    return launch(vectors ? router_few_tokens_kernel<T, kVector, T> : router_few_tokens_kernel<T, 1, T>);
   });
 }
 
-// The same for many tokens.
+// The logits of many tokens.
 cudaError_t MultiplyLogits(GemmContext& gemm, const RouterArgs& args, cudaStream_t stream) {
   LinearArgs linear;
   linear.dtype = args.dtype;
@@ -179,8 +209,8 @@ cudaError_t LaunchRouterTopK(const RouterTopKArgs& args, cudaStream_t stream) {
   if (!IsValidChoice(args.num_experts, args.top_k) || !IsSupported(args.logits_dtype))
     return cudaErrorInvalidValue;
   if (args.tokens == 0) return cudaSuccess;
-  const auto kernel =
-      args.num_experts <= kExpertsFor<4> ? router_topk_kernel<4> : router_topk_kernel<kMaxPerLane>;
+  const auto kernel = args.num_experts <= kFewExperts ? router_topk_kernel<kFewExperts / kWarpSize>
+                                                      : router_topk_kernel<kMaxPerLane>;
   return LaunchKernel(kernel, dim3(static_cast<unsigned>(CeilDiv(args.tokens, kWarps))), dim3(kThreads), 0,
                       stream, args);
 }
@@ -190,8 +220,8 @@ cudaError_t LaunchRouter(GemmContext& gemm, const RouterArgs& args, cudaStream_t
   if (args.tokens == 0) return cudaSuccess;
   if (args.float32_inputs && args.dtype != DType::kFloat32 && args.tokens > kFewTokens)
     return cudaErrorInvalidValue;
-  SWITCHYARD_RETURN_IF_CUDA_ERROR(args.tokens > kFewTokens ? MultiplyLogits(gemm, args, stream)
-                                                           : LaunchLogits(args, stream));
+  if (args.tokens <= kFewTokens) return LaunchForFewTokens(gemm, args, stream);
+  SWITCHYARD_RETURN_IF_CUDA_ERROR(MultiplyLogits(gemm, args, stream));
   return LaunchRouterTopK({args.logits, DType::kFloat32, args.tokens, args.num_experts, args.top_k,
                            args.normalize, args.indices, args.weights},
                           stream);

@@ -57,7 +57,7 @@ describe.skipIf(!hasNvcc)(`the CUDA build${hasNvcc ? '' : ' (skipped: nvcc is no
     'linear_coded_tile_kernel',
     'moe_combine_kernel',
     'output_gate_kernel',
-    'router_logits_kernel',
+    'router_few_tokens_kernel',
     'router_topk_kernel',
     'attention_prepare_kernel',
     'attention_prefill_kernel',

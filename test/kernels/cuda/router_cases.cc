@@ -98,8 +98,8 @@ void RouterMatchesTheReference() {
   GemmContext* gemm = nullptr;
   EXPECT(CreateGemmContext(&gemm) == cudaSuccess, "context");
   for (const DType dtype : kTypes) {
-    for (const int tokens : {1, 3, 40}) {
-      const int experts = 60, hidden = tokens == 3 ? 37 : 72, top_k = 4;
+    for (const int tokens : {1, 3, 20, 40}) {
+      const int experts = tokens == 20 ? 200 : 60, hidden = tokens == 3 ? 37 : 72, top_k = 4;
       const Tensor unrounded(DType::kFloat32, int64_t{1} * tokens * hidden, 1.0f),
           x = testing::RoundedTo(dtype, unrounded), weight(dtype, int64_t{1} * experts * hidden, 1.0f);
       const Guarded logits(tokens * experts * 4, 4), indices(tokens * top_k * 4, 4),

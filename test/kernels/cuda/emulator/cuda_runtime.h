@@ -108,6 +108,7 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
 }
 
 inline void __syncthreads() { emulator::BlockBarrier(); }
+inline void __threadfence() {}
 inline void __syncwarp() { emulator::Exchange(0); }
 
 template <typename T>
