@@ -66,6 +66,42 @@ __device__ inline uint32_t LoadPart(const unsigned char* part, int64_t index, in
   return *reinterpret_cast<const uint32_t*>(part + (byte & ~int64_t{3})) >> (byte & 3) * 8;
 }
 
+// Elements of a scale's, zero point's or bias' part; one branch for all of them.
+template <int kCount>
+__device__ void LoadParts(const unsigned char* part, const uint32_t (&index)[kCount], int shift,
+                          uint32_t (&words)[kCount]) {
+  if (shift == 0) {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) words[i] = part[index[i]];
+  } else if (shift == 1) {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) words[i] = reinterpret_cast<const uint16_t*>(part)[index[i]];
+  } else {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) words[i] = reinterpret_cast<const uint32_t*>(part)[index[i]];
+  }
+}
+template <ScaleType kType, int kCount>
+__device__ void PartsOf(const uint32_t (&words)[kCount], float (&values)[kCount]) {
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) values[i] = PartValue(words[i], kType);
+}
+template <int kCount>
+__device__ void PartValues(const uint32_t (&words)[kCount], ScaleType type, float (&values)[kCount]) {
+  switch (type) {
+    case ScaleType::kFloat32:
+      return PartsOf<ScaleType::kFloat32>(words, values);
+    case ScaleType::kFloat16:
+      return PartsOf<ScaleType::kFloat16>(words, values);
+    case ScaleType::kBFloat16:
+      return PartsOf<ScaleType::kBFloat16>(words, values);
+    case ScaleType::kE4m3:
+      return PartsOf<ScaleType::kE4m3>(words, values);
+    default:
+      return PartsOf<ScaleType::kExponent>(words, values);
+  }
+}
+
 // Eight neighbouring activations, moved 16 bytes at a time.
 template <typename T>
 struct InputChunk {

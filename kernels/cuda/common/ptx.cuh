@@ -34,19 +34,6 @@ __device__ inline uint4 LoadOnce16(const void* address) {
   return value;
 }
 
-// A load of what other blocks of the same kernel wrote, past the first-level cache, which may hold it as it
-// was before.
-template <typename T>
-__device__ inline T LoadFresh(const T* address) {
-  static_assert(sizeof(T) == 8 || sizeof(T) == 16);
-  using Bits = std::conditional_t<sizeof(T) == 8, uint2, uint4>;
-  union {
-    Bits bits;
-    T value;
-  } loaded = {__ldcg(reinterpret_cast<const Bits*>(address))};
-  return loaded.value;
-}
-
 // The same, or zeros without reading anything when !valid; no branch depends on it, so that many are in
 // flight.
 __device__ inline uint4 LoadOnce16If(bool valid, const void* address) {
@@ -58,6 +45,28 @@ __device__ inline uint4 LoadOnce16If(bool valid, const void* address) {
       : "=&r"(value.x), "=&r"(value.y), "=&r"(value.z), "=&r"(value.w)
       : "l"(address), "r"(static_cast<int>(valid)));
   return value;
+}
+
+// LoadOnce16 of data whose neighbours are needed soon.
+__device__ inline uint4 LoadStream16(const void* address) {
+  uint4 value;
+  asm volatile("ld.global.nc.L1::no_allocate.L2::128B.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
+               : "l"(address));
+  return value;
+}
+
+// A load of what other blocks of the same kernel wrote, past the first-level cache, which may hold it as it
+// was before.
+template <typename T>
+__device__ inline T LoadFresh(const T* address) {
+  static_assert(sizeof(T) == 8 || sizeof(T) == 16);
+  using Bits = std::conditional_t<sizeof(T) == 8, uint2, uint4>;
+  union {
+    Bits bits;
+    T value;
+  } loaded = {__ldcg(reinterpret_cast<const Bits*>(address))};
+  return loaded.value;
 }
 
 // Starts copying 16 bytes to shared memory; writes zeros, and reads nothing, when !valid.

@@ -1,9 +1,9 @@
 // What the tensor-core kernels share: bringing a tile's operands to shared memory and writing its results.
 #pragma once
 #include "../moe/moe_internal.h"
-#include "coded_rows.cuh"
 #include "fragments.h"
 #include "numeric.cuh"
+#include "tile_codes.cuh"
 
 namespace switchyard::cuda {
 
@@ -39,8 +39,7 @@ struct BlockTile {
 };
 
 // Brings a tile's operands to shared memory. Every thread moves the same chunks of each step, so addresses
-// only move along k. Plain ones are copied; codes wait in registers, between Load and Finish, while the stage
-// before is multiplied.
+// only move along k.
 template <typename T, bool kGateUp, WeightLayout kLayout>
 class TileLoader {
  public:
@@ -48,11 +47,10 @@ class TileLoader {
   __device__ TileLoader(const GroupedMmParams& p, const BlockTile& block, T* behind_stages)
       : a_(static_cast<const T*>(p.a)),
         block_(block),
-        headers_(reinterpret_cast<CodedMatrix*>(behind_stages)),
         stride_(p.b_stride),
         n_(p.n),
-        k_(p.k) {
-    if constexpr (kLayout == WeightLayout::kCodes) CopyHeaders();
+        k_(p.k),
+        codes_(block.b0, block.b1, block.column, p.n, p.k, reinterpret_cast<CodedMatrix*>(behind_stages)) {
 #pragma unroll
     for (int i = 0; i < kRowsA; ++i) {
       const int row = RowA(i);
@@ -65,21 +63,19 @@ class TileLoader {
     }
   }
 
-  __device__ void Load(int k0, T* stage) {
+  // Begins to copy a step's rows and, but for codes, its weights.
+  __device__ void Load(int k0, T* stage) const {
     LoadA(k0, stage);
     if constexpr (kLayout == WeightLayout::kColumns) {
       LoadTransposedB(k0, stage + kTileElementsA);
     } else if constexpr (kLayout == WeightLayout::kRows) {
       LoadB(k0, stage + kTileElementsA);
-    } else {
-      LoadCodes(k0);
     }
   }
 
-  // After Load, with the same stage.
-  __device__ void Finish(T* stage) const {
-    if constexpr (kLayout == WeightLayout::kCodes) ExpandCodes(stage + kTileElementsA);
-  }
+  // Codes: begins to load those of a step into registers, and writes the elements of the step loaded last.
+  __device__ void LoadCodes(int k0) { codes_.Load(k0); }
+  __device__ void ExpandCodes(int k0, T* stage) const { codes_.Expand(k0, stage + kTileElementsA); }
 
  private:
   __device__ static int RowA(int i) { return threadIdx.x / kChunksPerRow + i * kRowStep; }
@@ -124,60 +120,16 @@ class TileLoader {
     }
   }
 
-  __device__ void CopyHeaders() {
-    CopyHeader(block_.b0, headers_);
-    if constexpr (kGateUp) CopyHeader(block_.b1, headers_ + 1);
-    __syncthreads();
-  }
-  __device__ static void CopyHeader(const void* matrix, CodedMatrix* header) {
-    constexpr int kWords = sizeof(CodedMatrix) / sizeof(uint32_t);
-    for (int i = threadIdx.x; i < kWords; i += kBlockThreads)
-      reinterpret_cast<uint32_t*>(header)[i] = static_cast<const uint32_t*>(matrix)[i];
-  }
-
-  __device__ static bool IsSecond(int i) { return kGateUp && i >= kRowsB / 2; }
-  __device__ CodedRows Codes(bool second) const {
-    return {headers_ + (second ? 1 : 0), second ? block_.b1 : block_.b0};
-  }
-
-  // Past the ends of the matrix its last row or first codes are loaded, and count as zeros.
-  __device__ void LoadCodes(int k0) {
-    const int k = k0 + static_cast<int>(threadIdx.x) % kChunksPerRow * kChunk;
-    inside_k_ = k < k_;
-#pragma unroll
-    for (int i = 0; i < kRowsB; ++i) {
-      const int row = threadIdx.x / kChunksPerRow + i * kRowStep;
-      const int column = block_.column + row - (IsSecond(i) ? kTileColumns / 2 : 0);
-      codes_[i] = Codes(IsSecond(i)).Load(column < n_ ? column : n_ - 1, inside_k_ ? k : 0);
-    }
-  }
-
-  __device__ void ExpandCodes(T* shared) const {
-    const int chunk = threadIdx.x % kChunksPerRow;
-#pragma unroll
-    for (int i = 0; i < kRowsB; ++i) {
-      const int row = threadIdx.x / kChunksPerRow + i * kRowStep;
-      const int column = block_.column + row - (IsSecond(i) ? kTileColumns / 2 : 0);
-      float elements[kCodeChunk];
-      Codes(IsSecond(i)).Elements(codes_[i], elements);
-      Pack<T, kChunk> pack;
-#pragma unroll
-      for (int j = 0; j < kChunk; ++j) pack.values[j] = FromFloat<T>(elements[j]);
-      *reinterpret_cast<Pack<T, kChunk>*>(shared + SwizzleByK(row, chunk)) =
-          KeepIf<T, kChunk>(inside_k_ && column < n_, pack);
-    }
-  }
-
-  struct Nothing {};
-  using Chunks = std::conditional_t<kLayout == WeightLayout::kCodes, CodeChunk, Nothing>;
+  struct Nothing {
+    __device__ Nothing(const void*, const void*, int, int, int, const CodedMatrix*) {}
+  };
+  using Codes = std::conditional_t<kLayout == WeightLayout::kCodes, TileCodes<T, kGateUp>, Nothing>;
 
   const T* a_;
   const BlockTile& block_;
-  CodedMatrix* headers_;
   int64_t stride_;
   int n_, k_;
-  bool inside_k_ = false;
-  Chunks codes_[kRowsB];
+  Codes codes_;
   uint32_t a_chunk_[kRowsA];  // where the thread's rows of a start, in chunks
 };
 

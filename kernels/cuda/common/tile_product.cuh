@@ -110,17 +110,21 @@ class WarpTile {
   float results_[kGroups][kSubtiles][4] = {};
 };
 
-// From loads to results, `stages` deep. Afterwards the block's shared memory is free.
+// From loads to results, `stages` deep; codes are loaded two steps ahead and expanded one. Afterwards the
+// block's shared memory is free.
 template <typename T, bool kGateUp, WeightLayout kLayout>
 __device__ void MultiplyTile(int k, int stages, T* shared, TileLoader<T, kGateUp, kLayout>& loader,
                              WarpTile<T, kGateUp, kLayout>& warp) {
+  constexpr bool kCodes = kLayout == WeightLayout::kCodes;
   const int steps = static_cast<int>(CeilDiv(k, kTileK));
+  if constexpr (kCodes) loader.LoadCodes(0);
   for (int s = 0; s < stages - 1; ++s) {
-    if (s < steps) {
-      loader.Load(s * kTileK, shared + s * kStageElements);
-      loader.Finish(shared + s * kStageElements);
-    }
+    if (s < steps) loader.Load(s * kTileK, shared + s * kStageElements);
     CopyAsyncCommit();
+  }
+  if constexpr (kCodes) {
+    loader.ExpandCodes(0, shared);
+    if (steps > 1) loader.LoadCodes(kTileK);
   }
   int reading = 0;
   int writing = stages - 1;
@@ -135,9 +139,13 @@ __device__ void MultiplyTile(int k, int stages, T* shared, TileLoader<T, kGateUp
     const int ahead = step + stages - 1;
     if (ahead < steps) loader.Load(ahead * kTileK, shared + writing * kStageElements);
     CopyAsyncCommit();
+    const int next = reading + 1 == stages ? 0 : reading + 1;
+    if constexpr (kCodes) {
+      if (step + 1 < steps) loader.ExpandCodes((step + 1) * kTileK, shared + next * kStageElements);
+      if (step + 2 < steps) loader.LoadCodes((step + 2) * kTileK);
+    }
     warp.Multiply(shared + reading * kStageElements);
-    if (ahead < steps) loader.Finish(shared + writing * kStageElements);
-    reading = reading + 1 == stages ? 0 : reading + 1;
+    reading = next;
     writing = writing + 1 == stages ? 0 : writing + 1;
   }
   CopyAsyncWait<0>();

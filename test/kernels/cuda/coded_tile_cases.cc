@@ -1,4 +1,4 @@
-// Few rows times codes on tensor cores, against the elements one by one: headers of every kind, group, scale,
+// Rows times codes on tensor cores, against the elements one by one: headers of every kind, group, scale,
 // zero point and bias, whatever the storages of checkpoints have today.
 #include <memory>
 #include <utility>
@@ -18,6 +18,11 @@ using testing::Tensor;
 using testing::Tolerance;
 
 int64_t Rounded(int64_t bytes) { return (bytes + 15) / 16 * 16; }
+double Rounded(DType dtype, double element) {
+  const float value = static_cast<float>(element);
+  return dtype == DType::kBFloat16 ? ToFloat(FromFloat<__nv_bfloat16>(value))
+                                   : ToFloat(FromFloat<__half>(value));
+}
 bool Chance(int of) { return RandomInt(1, of) == 1; }
 
 // A random matrix [rows, cols] as it lies on a device, in memory of its size.
@@ -78,9 +83,12 @@ class RandomCodes {
   std::unique_ptr<Guarded> memory_;
 };
 
-void CheckProduct(GemmContext& gemm, CodeKind kind, DType dtype) {
-  const int m = Chance(2) ? 1 : RandomInt(2, 16), n = RandomInt(1, 70),
-            k = 32 * RandomInt(1, Chance(3) ? 80 : 12);
+// Few rows or, as tiles, several, with steps that are whole or not, of elements rounded to the type.
+void CheckProduct(GemmContext& gemm, CodeKind kind, DType dtype, bool tiles) {
+  const int m = tiles ? RandomInt(17, Chance(4) ? 140 : 40) : Chance(2) ? 1 : RandomInt(2, 16);
+  const int n = RandomInt(1, tiles ? 400 : 70);
+  const int k = tiles ? (Chance(3) ? 8 * RandomInt(1, 40) : 32 * RandomInt(1, 12))
+                      : 32 * RandomInt(1, Chance(3) ? 80 : 12);
   const RandomCodes codes(kind, n, k);
   const Tensor a(dtype, int64_t{1} * m * k, 1.0f);
   const int lost = kind == CodeKind::kE4m3 && Chance(2) ? RandomInt(0, n - 1) : -1;  // a row with a NaN
@@ -90,7 +98,8 @@ void CheckProduct(GemmContext& gemm, CodeKind kind, DType dtype) {
   std::vector<double> expected(static_cast<size_t>(m) * n, 0.0);
   for (int column = 0; column < n; ++column) {
     for (int i = 0; column != lost && i < k; ++i) {
-      const double element = elements.Element(column, i);
+      double element = elements.Element(column, i);
+      if (tiles) element = Rounded(dtype, element);
       for (int row = 0; row < m; ++row) expected[row * n + column] += a.values[row * k + i] * element;
     }
   }
@@ -131,12 +140,15 @@ void CodedTilesMatchTheElements() {
   for (int round = 0; round < 60; ++round) {
     for (const CodeKind kind :
          {CodeKind::kUint4, CodeKind::kUint8, CodeKind::kE4m3, CodeKind::kE2m1, CodeKind::kTable4}) {
-      CheckProduct(*gemm, kind, round % 2 == 0 ? DType::kBFloat16 : DType::kFloat16);
+      CheckProduct(*gemm, kind, round % 2 == 0 ? DType::kBFloat16 : DType::kFloat16, Chance(4));
     }
   }
   // Without the shared memory for its activations another kernel takes the product.
   const int limit = std::exchange(emulator::shared_memory_limit, 34 * 1024);
-  CheckProduct(*gemm, CodeKind::kUint4, DType::kBFloat16);
+  CheckProduct(*gemm, CodeKind::kUint4, DType::kBFloat16, false);
+  // In two stages instead of three.
+  emulator::shared_memory_limit = 99 * 1024;
+  CheckProduct(*gemm, CodeKind::kUint8, DType::kFloat16, true);
   emulator::shared_memory_limit = limit;
   DestroyGemmContext(gemm);
 }

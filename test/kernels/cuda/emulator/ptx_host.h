@@ -39,6 +39,8 @@ inline uint4 LoadOnce16If(bool valid, const void* address) {
   return valid ? LoadOnce16(address) : uint4{0, 0, 0, 0};
 }
 
+inline uint4 LoadStream16(const void* address) { return LoadOnce16(address); }
+
 // The target holds NaNs until the copy lands, so that a read in between shows.
 inline void CopyAsync16(void* shared, const void* global, bool valid) {
   RequireAligned16(shared);
