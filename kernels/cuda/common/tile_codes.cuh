@@ -187,23 +187,30 @@ class TileCodes {
 
   template <CodeKind kKind>
   __device__ void ExpandHalf(int half, int k0, T* shared) const {
+    const CodedMatrix& header = Header(half);
+    if (k0 + PlaceOf<CodeBits(kKind)>() >= k_) return StoreZeros<CodeBits(kKind)>(shared);
+    float scales[2], biases[2] = {};
+    PartValues(halves_[half].scales, header.scale_type, scales);
+    const float factor = header.factor;
+#pragma unroll
+    for (int unit = 0; unit < 2; ++unit) scales[unit] *= factor;
+    if (header.has_biases == 0) return ExpandCodes<kKind, false>(half, scales, biases, shared);
+    PartValues(halves_[half].biases, header.bias_type, biases);
+    ExpandCodes<kKind, true>(half, scales, biases, shared);
+  }
+
+  template <CodeKind kKind, bool kBiases>
+  __device__ void ExpandCodes(int half, const float (&scales)[2], const float (&biases)[2], T* shared) const {
     constexpr int kBits = CodeBits(kKind);
     const CodedMatrix& header = Header(half);
     const Half& from = halves_[half];
-    const bool inside = k0 + PlaceOf<kBits>() < k_;
-    const bool has_zeros = header.has_zeros != 0, has_biases = header.has_biases != 0;
-    const float factor = header.factor, zero = header.zero;
-    float scales[2], biases[2] = {};
-    PartValues(from.scales, header.scale_type, scales);
-    if (has_biases) PartValues(from.biases, header.bias_type, biases);
+    const bool has_zeros = header.has_zeros != 0;
+    const float zero = header.zero;
 #pragma unroll
     for (int unit = 0; unit < 2; ++unit) {
-      const float scale = scales[unit] * factor;
       const float less = kTwoTo23 + (has_zeros ? static_cast<float>(from.zeros[unit]) : zero);
       const uint4& piece = from.pieces[kBits == 8 ? unit : 0];
       const uint32_t words[4] = {piece.x, piece.y, piece.z, piece.w};
-      const int row = RowOf<kBits>(unit);
-      const int chunk = PlaceOf<kBits>() / kChunk + (kBits == 4 ? unit * 2 : 0);
 #pragma unroll
       for (int j = 0; j < 2; ++j) {
         const uint32_t low = words[kBits == 8 ? j * 2 : unit * 2 + j];
@@ -211,12 +218,11 @@ class TileCodes {
         float values[kCodeChunk];
         ValuesOfCodes<kKind>(low, high, less, header.values, values);
 #pragma unroll
-        for (int i = 0; i < kCodeChunk; ++i) values[i] *= scale;
-        if (has_biases) {
-#pragma unroll
-          for (int i = 0; i < kCodeChunk; ++i) values[i] += biases[unit];
+        for (int i = 0; i < kCodeChunk; ++i) {
+          values[i] *= scales[unit];
+          if constexpr (kBiases) values[i] = __fadd_rn(values[i], biases[unit]);  // two roundings everywhere
         }
-        Store(inside, values, shared + SwizzleByK(row, chunk + j));
+        Store(values, PlaceOfChunk<kBits>(shared, unit, j));
       }
     }
   }
@@ -231,16 +237,28 @@ class TileCodes {
       const int k = k0 + chunk * kChunk;
       float elements[kCodeChunk];
       codes.Elements(codes.Load(MatrixRow(half, row), k < k_ ? k : 0), elements);
-      Store(k < k_, elements, shared + SwizzleByK(row, chunk));
+#pragma unroll
+      for (int j = 0; j < kCodeChunk; ++j) elements[j] = k < k_ ? elements[j] : 0.0f;
+      Store(elements, shared + SwizzleByK(row, chunk));
     }
   }
 
-  __device__ static void Store(bool keep, const float (&elements)[kCodeChunk], T* to) {
-    uint32_t words[kCodeChunk / 2];
+  // Where this thread's chunks of a half belong.
+  template <int kBits>
+  __device__ static T* PlaceOfChunk(T* shared, int unit, int j) {
+    const int chunk = PlaceOf<kBits>() / kChunk + (kBits == 4 ? unit * 2 : 0) + j;
+    return shared + SwizzleByK(RowOf<kBits>(unit), chunk);
+  }
+  __device__ static void Store(const float (&elements)[kCodeChunk], T* to) {
+    *reinterpret_cast<uint4*>(to) = {
+        PackPair<T>(elements[0], elements[1]), PackPair<T>(elements[2], elements[3]),
+        PackPair<T>(elements[4], elements[5]), PackPair<T>(elements[6], elements[7])};
+  }
+  template <int kBits>
+  __device__ static void StoreZeros(T* shared) {
 #pragma unroll
-    for (int i = 0; i < kCodeChunk / 2; ++i)
-      words[i] = keep ? PackPair<T>(elements[i * 2], elements[i * 2 + 1]) : 0;
-    *reinterpret_cast<uint4*>(to) = {words[0], words[1], words[2], words[3]};
+    for (int i = 0; i < 4; ++i)
+      *reinterpret_cast<uint4*>(PlaceOfChunk<kBits>(shared, i / 2, i % 2)) = {0, 0, 0, 0};
   }
 
   const unsigned char* bases_[2];
