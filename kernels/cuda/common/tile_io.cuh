@@ -80,7 +80,7 @@ class TileLoader {
  private:
   __device__ static int RowA(int i) { return threadIdx.x / kChunksPerRow + i * kRowStep; }
 
-  // Groups of 16 without a row are not read, hence not written.
+  // Groups of 16 without a row have no results, whatever lies there.
   __device__ void LoadA(int k0, T* shared) const {
     const int chunk = threadIdx.x % kChunksPerRow;
     const bool inside = k0 + chunk * kChunk < k_;
