@@ -195,9 +195,7 @@ __device__ void AttendWarp(const AttentionParams& p, const DecodeBlock& block, T
     if (key + kKeys > span.past) FillNewKeys<T, kDim>(p, block, own, key, stage, stage + kTile);
     warp->Score(fragments, stage);
     if (key + kKeys > block.keys.end || !IsVisible(p, block.query.position, key)) {
-      warp->Mask([&](int, int column) {
-        return key + column < block.keys.end && IsVisible(p, block.query.position, key + column);
-      });
+      warp->Mask([&](int) { return VisibleKeys(p, block.query.position, block.keys.end, key); });
     }
     warp->Softmax(p.scale);
     warp->Accumulate(stage + kTile);

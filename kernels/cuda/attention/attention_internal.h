@@ -178,6 +178,12 @@ SWITCHYARD_HOST_DEVICE inline bool IsVisible(const AttentionParams& p, int posit
   return (!p.causal || key <= position) && (p.window == 0 || position - key < p.window);
 }
 
+// The visible keys of those before `end`, counted from `key` on.
+SWITCHYARD_HOST_DEVICE inline KeyRange VisibleKeys(const AttentionParams& p, int position, int end, int key) {
+  const int begin = p.window == 0 ? 0 : position - p.window + 1;
+  return {begin - key, (p.causal ? Min(end, position + 1) : end) - key};
+}
+
 // Where blocks are selected: those that a query lists, or null where it sees all.
 SWITCHYARD_HOST_DEVICE inline const int32_t* SelectedFor(const AttentionParams& p, const Query& query) {
   if (p.selected == nullptr) return nullptr;
@@ -206,17 +212,26 @@ SWITCHYARD_HOST_DEVICE inline int PositionOf(const AttentionParams& p, const Que
   return position <= query.position ? position : -1;
 }
 
-// Elements from the first key to that of a row's position; -1 where its table names no block of the pool,
-// whose keys and values then count as zeros.
+// The block of the pool that has a row's position, or -1 where its table names none: keys and values then
+// count as zeros.
+SWITCHYARD_HOST_DEVICE inline int BlockOf(const AttentionParams& p, int row, int position) {
+  if (p.tables == nullptr) return row;
+  const int block = p.tables[static_cast<int64_t>(row) * p.table_size + (position >> p.block_shift)];
+  return block < 0 || block >= p.blocks ? -1 : block;
+}
+
+// Elements from the first key to that of a row's position, which lies in `block`.
+SWITCHYARD_HOST_DEVICE inline int64_t OffsetInBlock(const AttentionParams& p, int block, int kv_head,
+                                                    int position) {
+  if (p.tables != nullptr) position &= p.block_size - 1;
+  return ((static_cast<int64_t>(block) * p.kv_heads + kv_head) * p.block_size + position) * p.key_pitch;
+}
+
+// The same; -1 where there is no such block.
 SWITCHYARD_HOST_DEVICE inline int64_t KeyOffset(const AttentionParams& p, int row, int kv_head,
                                                 int position) {
-  int block = row;
-  if (p.tables != nullptr) {
-    block = p.tables[static_cast<int64_t>(row) * p.table_size + (position >> p.block_shift)];
-    position &= p.block_size - 1;
-    if (block < 0 || block >= p.blocks) return -1;
-  }
-  return ((static_cast<int64_t>(block) * p.kv_heads + kv_head) * p.block_size + position) * p.key_pitch;
+  const int block = BlockOf(p, row, position);
+  return block < 0 ? -1 : OffsetInBlock(p, block, kv_head, position);
 }
 
 // Keys of a split: shares are as equal as multiples of kSplitKeys can be, and splits beyond are empty.

@@ -1,6 +1,8 @@
 // Attention of several queries on tensor cores: a block takes 64 or 128 queries of a row and head and walks
-// over the keys they see, 32 at a time. Each of its four warps has its own queries and shares keys and
-// values, the next of which arrive while the present ones are worked on.
+// over the keys they see, 64 at a time. Each of its four warps has its own queries and shares keys and
+// values. Values arrive while keys are worked on, and the next keys while values are.
+#include <climits>
+
 #include "attention_tile.cuh"
 
 namespace switchyard::cuda {
@@ -8,15 +10,14 @@ namespace {
 
 constexpr int kWarps = 4;
 constexpr int kThreads = kWarps * kWarpSize;
-constexpr int kKeys = 32;
-constexpr int kStages = 2;
+constexpr int kKeys = 64;
 
 template <int kGroups>
 constexpr int kQueries = kWarps * kGroups * 16;
 static_assert(kQueries<1> == kNarrowTile && kQueries<2> == kWideTile);
 
 template <int kDim, int kGroups>
-constexpr int kSharedElements = (kQueries<kGroups> + kStages * 2 * kKeys) * kRowPitch<kDim>;
+constexpr int kSharedElements = (kQueries<kGroups> + 2 * kKeys) * kRowPitch<kDim>;
 
 // What a block works on.
 struct PrefillBlock {
@@ -27,12 +28,12 @@ struct PrefillBlock {
   KeyRange range;
 };
 
-__device__ PrefillBlock LocateBlock(const AttentionParams& p, const QueryTile& tile, int split) {
+__device__ PrefillBlock LocateBlock(const AttentionParams& p, const QueryTile& tile, int head, int split) {
   const RowSpan& span = tile.span;
   const int first = tile.index * p.tile_queries;
   PrefillBlock block;
   block.row = span.row;
-  block.head = blockIdx.y;
+  block.head = head;
   block.kv_head = block.head / (p.heads / p.kv_heads);
   block.split = split;
   block.token = span.first + first;
@@ -78,60 +79,111 @@ __device__ void StoreQuery(const AttentionParams& p, const PrefillBlock& block, 
   }
 }
 
+// Brings a step's keys or values to shared memory. A step's blocks are looked up in advance: every
+// kKeyAlignment keys have their own, and lane i knows the i-th. A thread copies the same chunk of several
+// rows, so that it keeps few addresses.
+template <typename T, int kDim>
+class KeyCopier {
+ public:
+  static constexpr int kTile = kKeys * kRowPitch<kDim>;
+
+  __device__ KeyCopier(const AttentionParams& p, const PrefillBlock& block)
+      : row_(static_cast<int>(threadIdx.x) / kChunks), end_(block.range.end) {
+    const int element = static_cast<int>(threadIdx.x) % kChunks * kHeadChunk;
+    to_ = row_ * kRowPitch<kDim> + element;
+    from_ = row_ * p.key_pitch + element;
+    if (element >= p.key_pitch) end_ = from_ = 0;
+    if (row_ >= kRows) row_ = kKeyAlignment;
+  }
+
+  // The lane's share of the blocks of the keys from `key` to `end`.
+  static __device__ int Find(const AttentionParams& p, const PrefillBlock& block, int key) {
+    const int position = key + static_cast<int>(threadIdx.x) % kParts * kKeyAlignment;
+    return position < block.range.end ? BlockOf(p, block.row, position) : -1;
+  }
+
+  // Starts to copy; what has no key becomes zeros.
+  __device__ void Copy(const AttentionParams& p, const void* from, int kv_head, int key, int found,
+                       T* to) const {
+    to += to_;
+#pragma unroll 1
+    for (int part = 0; part < kParts; ++part, key += kKeyAlignment, to += kKeyAlignment * kRowPitch<kDim>) {
+      const int block = __shfl_sync(kFullWarp, found, part);
+      const int rows = block < 0 ? 0 : end_ - key;
+      const T* first = static_cast<const T*>(from) + OffsetInBlock(p, Max(block, 0), kv_head, key) + from_;
+#pragma unroll
+      for (int row = 0; row < kKeyAlignment; row += kRows) {
+        if (row_ + row >= kKeyAlignment) break;
+        CopyAsync16(to + row * kRowPitch<kDim>, first + row * p.key_pitch, row_ + row < rows);
+      }
+    }
+    CopyAsyncCommit();
+  }
+
+ private:
+  static constexpr int kParts = kKeys / kKeyAlignment;
+  static constexpr int kChunks = kDim / kHeadChunk;
+  static constexpr int kRows =
+      kThreads / kChunks < kKeyAlignment ? kThreads / kChunks : kKeyAlignment;  // at once
+
+  int row_, end_;  // the thread's first row of every part; where its keys end
+  int from_, to_;
+};
+
 template <typename T, int kDim, int kGroups>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 4 - kGroups)
     attention_prefill_kernel(const __grid_constant__ AttentionParams p, int slots) {
   using Warp = WarpAttention<T, kDim, kGroups, kKeys>;
   T* queries = reinterpret_cast<T*>(SharedMemory());
-  T* stages = queries + kQueries<kGroups> * kRowPitch<kDim>;
-  // The last queries see the most keys: they go first, so that the load evens out.
-  const int slot = slots - 1 - static_cast<int>(blockIdx.x) / p.splits;
-  const QueryTile tile = TileOf(p, slot);
+  T* keys = queries + kQueries<kGroups> * kRowPitch<kDim>;
+  T* values = keys + KeyCopier<T, kDim>::kTile;
+  // The last queries see the most keys: they go first, of all heads, so that the load evens out.
+  const int index = static_cast<int>(blockIdx.x) / p.heads;
+  const QueryTile tile = TileOf(p, slots - 1 - index / p.splits);
   if (!tile.chosen) return;
-  const PrefillBlock block = LocateBlock(p, tile, static_cast<int>(blockIdx.x) % p.splits);
+  const int head = static_cast<int>(blockIdx.x) % p.heads;
+  const PrefillBlock block = LocateBlock(p, tile, head, index % p.splits);
   if (block.range.begin == block.range.end) return StoreNothing(p, block);
   const int end = block.range.end;
   const int first = static_cast<int>(threadIdx.x) / kWarpSize * kGroups * 16;  // the warp's first query
   const int position = block.position + first;
+  // From here on a warp only copies: its queries all come before these keys, or it has none.
+  const int warp_end = first >= block.queries ? 0 : p.causal ? Min(end, position + kGroups * 16) : end;
   const SharedQueries<T, kDim> of_warp = {queries + first * kRowPitch<kDim>};
+  const KeyCopier<T, kDim> copier(p, block);
+  // What is only needed at the end makes room for what the loop needs.
+  auto* kept = reinterpret_cast<PrefillBlock*>(values + KeyCopier<T, kDim>::kTile);
+  if (threadIdx.x == 0) *kept = block;
 
-  constexpr int kTile = kKeys * kRowPitch<kDim>;
-  const auto load = [&](int key, T* to) {
-    if (key < end) {
-      LoadKeys<T, kDim, kKeys, kThreads, 1>(p, block.row, block.kv_head, key, end, to, to + kTile,
-                                            threadIdx.x);
-    }
-    CopyAsyncCommit();
-  };
+  int found = copier.Find(p, block, block.range.begin);
   LoadRows<T, kDim, kQueries<kGroups>, kThreads, 1>(
       queries, static_cast<const T*>(p.q) + QueryIndex(p, block, 0) * p.q_pitch, block.queries,
       p.heads * p.q_pitch, p.q_pitch, threadIdx.x);
-  load(block.range.begin, stages);
+  copier.Copy(p, p.keys, block.kv_head, block.range.begin, found, keys);
   Warp warp;
-  int reading = 0;
-  for (int key = block.range.begin; key < end; key += kKeys, reading ^= 1) {
+  for (int key = block.range.begin; key < end; key += kKeys) {
     CopyAsyncWait<0>();
-    __syncthreads();  // this step's stage has arrived, and everyone is done with the one before
-    load(key + kKeys, stages + (reading ^ 1) * 2 * kTile);
-    // The warp has no queries, or these keys follow all of them.
-    if (first >= block.queries || (p.causal && key >= position + kGroups * 16)) continue;
-    const T* stage = stages + reading * 2 * kTile;
-    warp.Score(of_warp, stage);
-    const bool whole = key + kKeys <= end && IsVisible(p, position, key + kKeys - 1) &&
+    __syncthreads();  // the keys have arrived, and everyone is done with the values before
+    copier.Copy(p, p.values, block.kv_head, key, found, values);
+    found = copier.Find(p, block, key + kKeys);
+    if (key < warp_end) warp.Score(of_warp, keys);
+    CopyAsyncWait<0>();
+    __syncthreads();  // the values have arrived, and everyone is done with the keys
+    if (key + kKeys < end) copier.Copy(p, p.keys, block.kv_head, key + kKeys, found, keys);
+    if (key >= warp_end) continue;
+    const bool whole = key + kKeys <= warp_end && IsVisible(p, position, key + kKeys - 1) &&
                        IsVisible(p, position + kGroups * 16 - 1, key);
     if (!whole) {
-      warp.Mask([&](int row, int column) {
-        return key + column < end && IsVisible(p, position + row, key + column);
-      });
+      warp.Mask([&](int row) { return VisibleKeys(p, position + row, warp_end, key); });
     }
     warp.Softmax(p.scale);
-    warp.Accumulate(stage + kTile);
+    warp.Accumulate(values);
   }
 #pragma unroll
   for (int g = 0; g < kGroups; ++g) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      StoreQuery(p, block, warp, g, half, first + g * 16 + half * 8 + static_cast<int>(threadIdx.x) % 32 / 4);
+      StoreQuery(p, *kept, warp, g, half, first + g * 16 + half * 8 + static_cast<int>(threadIdx.x) % 32 / 4);
     }
   }
 }
@@ -139,10 +191,11 @@ __global__ void __launch_bounds__(kThreads)
 template <typename T, int kDim, int kGroups>
 cudaError_t Launch(const AttentionParams& p, cudaStream_t stream) {
   const int slots = TileSlots(p);
-  if (p.heads > kMaxGridY) return cudaErrorInvalidValue;
-  return LaunchKernel(attention_prefill_kernel<T, kDim, kGroups>,
-                      dim3(static_cast<unsigned>(slots * p.splits), static_cast<unsigned>(p.heads)),
-                      dim3(kThreads), kSharedElements<kDim, kGroups> * sizeof(T), stream, p, slots);
+  const int64_t blocks = static_cast<int64_t>(slots) * p.splits * p.heads;
+  if (blocks > INT_MAX) return cudaErrorInvalidValue;
+  return LaunchKernel(attention_prefill_kernel<T, kDim, kGroups>, dim3(static_cast<unsigned>(blocks)),
+                      dim3(kThreads), kSharedElements<kDim, kGroups> * sizeof(T) + sizeof(PrefillBlock),
+                      stream, p, slots);
 }
 
 template <typename T, int kDim>

@@ -67,6 +67,7 @@ class WarpAttention {
  public:
   static constexpr int kKeySubtiles = kKeys / 8;
   static constexpr int kDimSubtiles = kDim / 8;
+  static constexpr float kHeadroom = 8.0f;  // float16 holds such weights too
 
   __device__ WarpAttention() {
 #pragma unroll
@@ -104,25 +105,32 @@ class WarpAttention {
     }
   }
 
-  // Takes out the keys of which visible(row, key) is false; both count within the warp's tile.
+  // Takes out the keys that lie outside of visible(row), a range; rows and keys count within the warp's
+  // tile.
   template <typename Visible>
   __device__ void Mask(const Visible& visible) {
     const int lane = threadIdx.x % kWarpSize;
 #pragma unroll
     for (int g = 0; g < kGroups; ++g) {
 #pragma unroll
-      for (int s = 0; s < kKeySubtiles; ++s) {
+      for (int half = 0; half < 2; ++half) {
+        const KeyRange range = visible(g * 16 + half * 8 + lane / 4);
+        const int begin = range.begin - lane % 4 * 2;
+        const int end = range.end - lane % 4 * 2;
 #pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          if (!visible(g * 16 + i / 2 * 8 + lane / 4, s * 8 + lane % 4 * 2 + i % 2)) {
-            scores_[g][s][i] = MinusInfinity();
+        for (int s = 0; s < kKeySubtiles; ++s) {
+#pragma unroll
+          for (int i = 0; i < 2; ++i) {
+            const int column = s * 8 + i;
+            if (column < begin || column >= end) scores_[g][s][half * 2 + i] = MinusInfinity();
           }
         }
       }
     }
   }
 
-  // Scores become weights; what was summed before is brought to the new largest scores. scale is positive.
+  // Scores become weights; what was summed before is brought to new bases, where scores outgrew theirs.
+  // scale is positive.
   __device__ void Softmax(float scale) {
     float shrink[kGroups][2];
     bool grown = false;
@@ -171,6 +179,7 @@ class WarpAttention {
     total += __shfl_xor_sync(kFullWarp, total, 1);
     return total + __shfl_xor_sync(kFullWarp, total, 2);
   }
+  // What a row's weights are relative to, in powers of two: about its largest score.
   __device__ float Largest(int group, int half) const { return largest_[group][half]; }
   // The sums of columns 8 * subtile + 2 * (l % 4) and the next, times factor.
   __device__ Pack<float, 2> Sums(int group, int half, int subtile, float factor) const {
@@ -187,7 +196,9 @@ class WarpAttention {
     }
     largest = fmaxf(largest, __shfl_xor_sync(kFullWarp, largest, 1));
     largest = fmaxf(largest, __shfl_xor_sync(kFullWarp, largest, 2));
-    largest = fmaxf(largest_[g][half], largest * scale);
+    // A base stays while no weight exceeds 2^kHeadroom, since bringing all sums to a new one costs much.
+    largest *= scale;
+    if (!(largest > largest_[g][half] + kHeadroom)) largest = largest_[g][half];
     const float base = largest == MinusInfinity() ? 0.0f : largest;  // no key yet: all weights are 2^-inf
     const float shrink = Exp2(largest_[g][half] - base);
     largest_[g][half] = largest;
