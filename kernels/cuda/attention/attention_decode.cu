@@ -120,8 +120,8 @@ __device__ void PrepareHeads(const AttentionParams& p, const DecodeBlock& block,
       T* kept = static_cast<T*>(const_cast<void*>(key ? p.keys : p.values)) + place;
       const bool keeps = !query && block.keeps && place >= 0;
       const bool counts = query || place >= 0;
-      head.Finish(p, source, [&](int d, float value) {
-        const T rounded = FromFloat<T>(counts ? value : 0.0f);
+      head.Finish(p, source, [&](int d, Pack<T, 1> value) {
+        const T rounded = counts ? value.values[0] : FromFloat<T>(0.0f);
         if (d < kDim) to[d] = rounded;
         if (keeps && d < p.key_pitch) kept[d] = rounded;
       });
@@ -151,8 +151,8 @@ __device__ void FillNewKeys(const AttentionParams& p, const DecodeBlock& block, 
       const auto prepare = [&](const HeadSource& source, T* to) {
         WarpHead<T, kPerLane> head;
         head.Load(p, source, token, block.kv_head);
-        head.Finish(p, source, [&](int d, float value) {
-          if (d < kDim) to[d] = FromFloat<T>(value);
+        head.Finish(p, source, [&](int d, Pack<T, 1> value) {
+          if (d < kDim) to[d] = value.values[0];
         });
       };
       prepare(KeySource(p), to_key);

@@ -1,10 +1,12 @@
 // The step before attention: norms, rotation, conversion, extending the cache.
+#include <climits>
+
 #include "attention_head.cuh"
 
 namespace switchyard::cuda {
 namespace {
 
-constexpr int kWarps = 4;
+constexpr int kWarps = 8;
 constexpr int kThreads = kWarps * kWarpSize;
 
 // q, k or v on its way to where it is attended with.
@@ -31,38 +33,39 @@ __device__ int64_t PlaceOf(const AttentionParams& p, const HeadStream& stream, i
 
 // One warp prepares one head of one token; `index` counts a stream's [tokens, heads]. Its place is looked up
 // while the head is on its way.
-template <typename T, int kPerLane>
-__device__ void PrepareHead(const AttentionParams& p, const HeadStream& stream, int64_t index) {
-  const int head = static_cast<int>(index % stream.source.heads);
-  const int token = static_cast<int>(index / stream.source.heads);
-  WarpHead<T, kPerLane> values;
+template <typename T, int kPerLane, int kWide>
+__device__ void PrepareHead(const AttentionParams& p, const HeadStream& stream, int index) {
+  const int head = index % stream.source.heads;
+  const int token = index / stream.source.heads;
+  WarpHead<T, kPerLane, kWide> values;
   values.Load(p, stream.source, token, head);
   const int64_t place = PlaceOf(p, stream, token, head);
   T* to = static_cast<T*>(stream.out) + place;
-  values.Finish(p, stream.source, [&](int d, float value) {
-    if (place >= 0 && d < stream.pitch) to[d] = FromFloat<T>(value);
+  values.Finish(p, stream.source, [&](int d, const Pack<T, kWide>& pack) {
+    if (place >= 0 && d < stream.pitch) *reinterpret_cast<Pack<T, kWide>*>(to + d) = pack;
   });
 }
 
-template <typename T, int kPerLane>
+template <typename T, int kPerLane, int kWide>
 __global__ void __launch_bounds__(kThreads)
     attention_prepare_kernel(const __grid_constant__ AttentionParams p,
                              const __grid_constant__ StreamParams s) {
-  int64_t index = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarpSize;
+  int index = static_cast<int>(blockIdx.x * kWarps + threadIdx.x / kWarpSize);
 #pragma unroll
   for (int i = 0; i < 3; ++i) {
     const HeadStream& stream = s.streams[i];
-    const int64_t count = static_cast<int64_t>(stream.tokens) * stream.source.heads;
-    if (index >= 0 && index < count) PrepareHead<T, kPerLane>(p, stream, index);
+    const int count = stream.tokens * stream.source.heads;
+    if (index >= 0 && index < count) PrepareHead<T, kPerLane, kWide>(p, stream, index);
     index -= count;
   }
 }
 
-template <typename T, int kPerLane>
+template <typename T, int kPerLane, int kWide>
 cudaError_t Launch(const AttentionParams& p, const StreamParams& streams, cudaStream_t stream) {
   int64_t heads = 0;
   for (const HeadStream& of : streams.streams) heads += static_cast<int64_t>(of.tokens) * of.source.heads;
-  return LaunchKernel(attention_prepare_kernel<T, kPerLane>,
+  if (heads > INT_MAX - kWarps) return cudaErrorInvalidValue;
+  return LaunchKernel(attention_prepare_kernel<T, kPerLane, kWide>,
                       dim3(static_cast<unsigned>(CeilDiv(heads, kWarps))), dim3(kThreads), 0, stream, p,
                       streams);
 }
@@ -80,8 +83,13 @@ cudaError_t LaunchAttentionPrepare(const AttentionParams& p, DType dtype, cudaSt
   return DispatchType(dtype, [&](auto tag) {
     using T = typename decltype(tag)::Type;
     constexpr int kPerLane = kMaxHeadDim / kWarpSize;
-    return p.q_pitch <= kMaxHeadDim / 2 ? Launch<T, kPerLane / 2>(p, streams, stream)
-                                        : Launch<T, kPerLane>(p, streams, stream);
+    const bool wide = AllowsWideHeads(p);
+    if (p.q_pitch <= kMaxHeadDim / 2) {
+      return wide ? Launch<T, kPerLane / 2, kWideHead>(p, streams, stream)
+                  : Launch<T, kPerLane / 2, 1>(p, streams, stream);
+    }
+    return wide ? Launch<T, kPerLane, kWideHead>(p, streams, stream)
+                : Launch<T, kPerLane, 1>(p, streams, stream);
   });
 }
 
