@@ -56,8 +56,7 @@ export function buildAudioTower(g: Scope, config: AudioConfig): void {
  */
 function convolution(g: Scope, x: Value, from: number, to: number): Value {
   const { graph } = g;
-  // A border of zeros, as wide on either side as any neighbourhood reaches.
-  const padded = g.op('Pad', [x, graph.int64([0, 1, 1, 0, 0, 1, 1, 0])]);
+  const padded = bordered(g, bordered(g, x, 1), 2);
   const taps: Value[] = [];
   for (let row = 0; row < TAPS; row++)
     for (let column = 0; column < TAPS; column++) {
@@ -77,9 +76,17 @@ function convolution(g: Scope, x: Value, from: number, to: number): Value {
 }
 
 /**
- * Where a tap's slice of the padded rows (or columns) ends: as many beyond its first as there are without the border. Counted from the end,
- * because a sum of shapes is computed on the host, and ONNX Runtime's CUDA provider does not survive that between its own nodes.
+ * Zeros before and behind along an axis, as many as any neighbourhood reaches. Not by `Pad`, nor by sums of shapes in what follows: ONNX
+ * Runtime's CUDA provider has no kernel of this opset's `Pad` and leaves both to the host, in the middle of its own nodes.
  */
+function bordered(g: Scope, x: Value, axis: number): Value {
+  const { graph } = g;
+  const first = g.op('Slice', [x, graph.int64([0]), graph.int64([1]), graph.int64([axis])]);
+  const zeros = g.op('Mul', [first, g.named((all) => all.float32([0], []))]);
+  return g.op('Concat', [zeros, x, zeros], { axis });
+}
+
+/** Where a tap's slice of the bordered rows (or columns) ends, counted from the end: as many beyond its first as there were without border. */
 function endOfTap(first: number): bigint {
   return first === TAPS - 1 ? LAST : BigInt(first - (TAPS - 1));
 }
