@@ -14,7 +14,8 @@ constexpr int kFewDecodeBlocks = 128;  // where tiles are few, and their splits 
 constexpr int kFewTiles = 16;
 constexpr int kPlainBlocks = 384;
 constexpr int kPrefillBlocks = 384;
-constexpr int kWideBlocks = 256;  // wide tiles are used when there are at least so many
+constexpr int kMostPackedSplits = 32;  // of keys that a tile's heads share: beyond, joining takes longer
+constexpr int kWideBlocks = 256;       // wide tiles are used when there are at least so many
 constexpr float kLog2OfE = 1.44269504088896341f;
 constexpr size_t kAlignment = 256;
 
@@ -80,6 +81,14 @@ int TileQueries(const AttentionParams& p) {
   return many && p.tokens >= int64_t{p.rows} * kNarrowTile ? kWideTile : kNarrowTile;
 }
 
+// How many of the heads that share a key head fit a narrow tile beside one another.
+int TileHeads(const AttentionParams& p) {
+  const int group = p.heads / p.kv_heads;
+  int heads = std::min(group, std::max(1, kNarrowTile / p.tokens));
+  while (group % heads != 0) --heads;
+  return heads;
+}
+
 AttentionParams ToParams(const CachedAttentionArgs& args, Carver* carver) {
   AttentionParams p = {};
   p.inputs = {args.q,      args.k,      args.v,       static_cast<int>(args.tokens),
@@ -109,7 +118,7 @@ AttentionParams ToParams(const CachedAttentionArgs& args, Carver* carver) {
   p.selected_blocks = static_cast<int>(args.selected_blocks);
   p.selected_block = static_cast<int>(args.selected_block);
   p.scale = args.scale * kLog2OfE;
-  p.splits = p.most_splits = 1;
+  p.splits = p.most_splits = p.tile_heads = 1;
   p.q = carver->Take(args.tokens * args.heads * p.q_pitch * static_cast<int64_t>(ElementSize(args.dtype)));
   return p;
 }
@@ -130,7 +139,7 @@ AttentionParams ToParams(const AttentionArgs& args, Carver* carver) {
   p.q_pitch = p.key_pitch = PitchOf(args.head_dim);
   p.out = args.out;
   p.scale = args.scale * kLog2OfE;
-  p.splits = p.most_splits = 1;
+  p.splits = p.most_splits = p.tile_heads = 1;
   const int64_t row_bytes = p.q_pitch * static_cast<int64_t>(ElementSize(args.dtype));
   p.q = carver->Take(args.batch * args.queries * args.heads * row_bytes);
   p.keys = carver->Take(args.batch * args.kv_heads * args.keys * row_bytes);
@@ -173,7 +182,10 @@ Plan ToPlan(const CachedAttentionArgs& args, bool tensor_cores) {
     p.choice = RowChoice::kSeveralTokens;
     p.slots = p.tokens;
     p.tile_queries = TileQueries(p);
-    ChooseSplits(tiles, kPrefillBlocks, kMaxSplits, &p, &carver);
+    p.tile_heads = p.tile_queries == kNarrowTile ? TileHeads(p) : 1;
+    p.tile_queries /= p.tile_heads;
+    ChooseSplits(tiles / p.tile_heads, kPrefillBlocks, p.tile_heads > 1 ? kMostPackedSplits : kMaxSplits, &p,
+                 &carver);
     plan.Add(LaunchAttentionTensorCore, p);
   }
   plan.bytes = carver.used();

@@ -55,7 +55,8 @@ struct AttentionParams {
       block_shift;  // a block has 2^block_shift positions where there are tables
   int heads, kv_heads, head_dim;
   int q_pitch, key_pitch;
-  int tile_queries;  // queries that split their keys together
+  int tile_queries;  // of a head, that split their keys together
+  int tile_heads;    // sharing a key head, in one tile of attention_prefill.cu
   RowChoice choice;
   int slots;  // tokens that the launch is for; with kOneToken, rows
   bool causal;

@@ -1,6 +1,7 @@
 // Attention of several queries on tensor cores: a block takes 64 or 128 queries of a row and head and walks
 // over the keys they see, 64 at a time. Each of its four warps has its own queries and shares keys and
-// values. Values arrive while keys are worked on, and the next keys while values are.
+// values. Values arrive while keys are worked on, and the next keys while values are. Where tokens are few,
+// several heads that share a key head share a block too: it then has a row for every token and head.
 #include <climits>
 
 #include "attention_tile.cuh"
@@ -23,12 +24,14 @@ constexpr int kSharedElements = (kQueries<kGroups> + 2 * kKeys) * kRowPitch<kDim
 struct PrefillBlock {
   int row, head, kv_head, split;
   int token;     // the first, of the pass
-  int queries;   // how many
   int position;  // of the first
+  int heads;     // that share the block, from head on
+  int rows;      // one for each token and head; a token's heads lie side by side
   KeyRange range;
 };
 
-__device__ PrefillBlock LocateBlock(const AttentionParams& p, const QueryTile& tile, int head, int split) {
+__device__ PrefillBlock LocateBlock(const AttentionParams& p, const QueryTile& tile, int head, int heads,
+                                    int split) {
   const RowSpan& span = tile.span;
   const int first = tile.index * p.tile_queries;
   PrefillBlock block;
@@ -37,21 +40,22 @@ __device__ PrefillBlock LocateBlock(const AttentionParams& p, const QueryTile& t
   block.kv_head = block.head / (p.heads / p.kv_heads);
   block.split = split;
   block.token = span.first + first;
-  block.queries = Min(p.tile_queries, span.tokens - first);
+  block.heads = heads;
+  block.rows = Min(p.tile_queries, span.tokens - first) * heads;
   block.position = span.past + first;
   block.range = SplitOf(p, KeysOfTile(p, span, tile.index), split);
   return block;
 }
 
-// Where a query's results go, or its share of them.
-__device__ int64_t QueryIndex(const AttentionParams& p, const PrefillBlock& block, int query) {
-  return static_cast<int64_t>(block.token + query) * p.heads + block.head;
+// A row's place among the queries [tokens, heads], which is that of its results too.
+__device__ int64_t QueryIndex(const AttentionParams& p, const PrefillBlock& block, int row) {
+  return static_cast<int64_t>(block.token + row / block.heads) * p.heads + block.head + row % block.heads;
 }
 
 // Zeros for queries that see no key, unless their splits' sums are joined afterwards.
 __device__ void StoreNothing(const AttentionParams& p, const PrefillBlock& block) {
   if (p.split_sums != nullptr) return;
-  for (int i = threadIdx.x; i < block.queries * p.head_dim; i += kThreads) {
+  for (int i = threadIdx.x; i < block.rows * p.head_dim; i += kThreads) {
     p.out[QueryIndex(p, block, i / p.head_dim) * p.head_dim + i % p.head_dim] = 0.0f;
   }
 }
@@ -59,11 +63,11 @@ __device__ void StoreNothing(const AttentionParams& p, const PrefillBlock& block
 // Writes one row of a warp's results, or its share of them, to where it belongs.
 template <typename Warp>
 __device__ void StoreQuery(const AttentionParams& p, const PrefillBlock& block, const Warp& warp, int group,
-                           int half, int query) {
+                           int half, int row) {
   const int lane = threadIdx.x % kWarpSize;
   const float total = warp.Total(group, half);
-  if (query >= block.queries) return;
-  const int64_t index = QueryIndex(p, block, query);
+  if (row >= block.rows) return;
+  const int64_t index = QueryIndex(p, block, row);
   float* to = p.out + index * p.head_dim;
   float factor = 1.0f / total;
   if (p.split_sums != nullptr) {
@@ -130,6 +134,21 @@ class KeyCopier {
   int from_, to_;
 };
 
+// Brings a block's queries to shared memory; rows and elements that there are none for become zeros.
+template <typename T, int kDim, int kRows>
+__device__ void LoadQueries(const AttentionParams& p, const PrefillBlock& block, T* to) {
+  constexpr int kChunks = kDim / kHeadChunk;
+  const T* from = static_cast<const T*>(p.q);
+#pragma unroll 1
+  for (int i = threadIdx.x; i < kRows * kChunks; i += kThreads) {
+    const int row = i / kChunks;
+    const int element = i % kChunks * kHeadChunk;
+    const bool valid = row < block.rows && element < p.q_pitch;
+    CopyAsync16(to + row * kRowPitch<kDim> + element,
+                valid ? from + QueryIndex(p, block, row) * p.q_pitch + element : from, valid);
+  }
+}
+
 template <typename T, int kDim, int kGroups>
 __global__ void __launch_bounds__(kThreads, 4 - kGroups)
     attention_prefill_kernel(const __grid_constant__ AttentionParams p, int slots) {
@@ -138,17 +157,19 @@ __global__ void __launch_bounds__(kThreads, 4 - kGroups)
   T* keys = queries + kQueries<kGroups> * kRowPitch<kDim>;
   T* values = keys + KeyCopier<T, kDim>::kTile;
   // The last queries see the most keys: they go first, of all heads, so that the load evens out.
-  const int index = static_cast<int>(blockIdx.x) / p.heads;
+  const int heads = kGroups == 1 ? p.tile_heads : 1;
+  const int index = static_cast<int>(blockIdx.x) / (p.heads / heads);
   const QueryTile tile = TileOf(p, slots - 1 - index / p.splits);
   if (!tile.chosen) return;
-  const int head = static_cast<int>(blockIdx.x) % p.heads;
-  const PrefillBlock block = LocateBlock(p, tile, head, index % p.splits);
+  const int head = static_cast<int>(blockIdx.x) % (p.heads / heads) * heads;
+  const PrefillBlock block = LocateBlock(p, tile, head, heads, index % p.splits);
   if (block.range.begin == block.range.end) return StoreNothing(p, block);
   const int end = block.range.end;
-  const int first = static_cast<int>(threadIdx.x) / kWarpSize * kGroups * 16;  // the warp's first query
-  const int position = block.position + first;
+  const int first = static_cast<int>(threadIdx.x) / kWarpSize * kGroups * 16;  // the warp's first row
+  const int position = block.position + first / heads;
+  const int last = block.position + (first + kGroups * 16 - 1) / heads;
   // From here on a warp only copies: its queries all come before these keys, or it has none.
-  const int warp_end = first >= block.queries ? 0 : p.causal ? Min(end, position + kGroups * 16) : end;
+  const int warp_end = first >= block.rows ? 0 : p.causal ? Min(end, last + 1) : end;
   const SharedQueries<T, kDim> of_warp = {queries + first * kRowPitch<kDim>};
   const KeyCopier<T, kDim> copier(p, block);
   // What is only needed at the end makes room for what the loop needs.
@@ -156,9 +177,7 @@ __global__ void __launch_bounds__(kThreads, 4 - kGroups)
   if (threadIdx.x == 0) *kept = block;
 
   int found = copier.Find(p, block, block.range.begin);
-  LoadRows<T, kDim, kQueries<kGroups>, kThreads, 1>(
-      queries, static_cast<const T*>(p.q) + QueryIndex(p, block, 0) * p.q_pitch, block.queries,
-      p.heads * p.q_pitch, p.q_pitch, threadIdx.x);
+  LoadQueries<T, kDim, kQueries<kGroups>>(p, block, queries);
   copier.Copy(p, p.keys, block.kv_head, block.range.begin, found, keys);
   Warp warp;
   for (int key = block.range.begin; key < end; key += kKeys) {
@@ -171,10 +190,11 @@ __global__ void __launch_bounds__(kThreads, 4 - kGroups)
     __syncthreads();  // the values have arrived, and everyone is done with the keys
     if (key + kKeys < end) copier.Copy(p, p.keys, block.kv_head, key + kKeys, found, keys);
     if (key >= warp_end) continue;
-    const bool whole = key + kKeys <= warp_end && IsVisible(p, position, key + kKeys - 1) &&
-                       IsVisible(p, position + kGroups * 16 - 1, key);
+    const bool whole =
+        key + kKeys <= warp_end && IsVisible(p, position, key + kKeys - 1) && IsVisible(p, last, key);
     if (!whole) {
-      warp.Mask([&](int row) { return VisibleKeys(p, position + row, warp_end, key); });
+      warp.Mask(
+          [&](int row) { return VisibleKeys(p, block.position + (first + row) / heads, warp_end, key); });
     }
     warp.Softmax(p.scale);
     warp.Accumulate(values);
@@ -191,7 +211,7 @@ __global__ void __launch_bounds__(kThreads, 4 - kGroups)
 template <typename T, int kDim, int kGroups>
 cudaError_t Launch(const AttentionParams& p, cudaStream_t stream) {
   const int slots = TileSlots(p);
-  const int64_t blocks = static_cast<int64_t>(slots) * p.splits * p.heads;
+  const int64_t blocks = static_cast<int64_t>(slots) * p.splits * (p.heads / p.tile_heads);
   if (blocks > INT_MAX) return cudaErrorInvalidValue;
   return LaunchKernel(attention_prefill_kernel<T, kDim, kGroups>, dim3(static_cast<unsigned>(blocks)),
                       dim3(kThreads), kSharedElements<kDim, kGroups> * sizeof(T) + sizeof(PrefillBlock),

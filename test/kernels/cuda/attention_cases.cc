@@ -46,6 +46,10 @@ void CachedAttentionMatchesTheReference() {
   RunCase({DType::kFloat16, {{66, 400}, {1, 433}, {1, 7}}, {2, 1, 128}, 16, 70, true});
   RunCase({DType::kFloat32, {{5, 490}, {1, 495}, {5, 490}}, {4, 2, 64}, 128, 300, true});
   RunCase({DType::kBFloat16, {{1, 600}, {30, 500}, {0, 20}, {1, 0}, {64, 64}}, {4, 2, 64}, 64, 0, true});
+  // So few that heads share blocks with them: all of a key head's, some, an odd number.
+  RunCase({DType::kBFloat16, {{8, 700}}, {16, 2, 128}, 64, 0, true});
+  RunCase({DType::kFloat16, {{7, 300}, {9, 0}, {1, 77}}, {16, 2, 64}, 16, 90, true});
+  RunCase({DType::kBFloat16, {{3, 130}, {15, 65}}, {9, 1, 80}, 32, 0, true});
   // Where a block has little shared memory.
   const int limit = std::exchange(emulator::shared_memory_limit, 99 * 1024);
   RunCase({DType::kBFloat16, {{1, 700}, {1, 90}}, {20, 1, 128}, 32, 0, true});
