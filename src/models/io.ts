@@ -144,6 +144,8 @@ export const soundFeatures = (bands: number): Port =>
   port('input_features', 'float32', ['chunks', bands, 'frames']);
 /** How many of the chunks' tokens are the sound's. */
 export const SOUND_TOKENS = port('sound_tokens', 'int64', [1]);
+/** Tokens of each chunk: fewer than usual where the sound is shorter than one. */
+export const SOUND_CHUNK_TOKENS = port('sound_chunk_tokens', 'int64', [1]);
 /** What a tower makes of a picture or a sound: embeddings of its placeholder tokens … */
 export const towerEmbeds = (hidden: number): Port => port('embeds', 'float32', ['tokens', hidden]);
 /** … and what is added to their hidden states behind a layer. */

@@ -80,14 +80,12 @@ class TileLoader {
  private:
   __device__ static int RowA(int i) { return threadIdx.x / kChunksPerRow + i * kRowStep; }
 
-  // Groups of 16 without a row have no results, whatever lies there.
   __device__ void LoadA(int k0, T* shared) const {
     const int chunk = threadIdx.x % kChunksPerRow;
     const bool inside = k0 + chunk * kChunk < k_;
     const uint32_t offset = k0 / kChunk + chunk;
 #pragma unroll
     for (int i = 0; i < kRowsA; ++i) {
-      if (RowA(i) / kGroupRows * kGroupRows >= block_.tile.rows) break;
       const bool valid = inside && RowA(i) < block_.tile.rows;
       const T* source = a_ + (valid ? static_cast<int64_t>(a_chunk_[i] + offset) * kChunk : 0);
       CopyAsync16(shared + SwizzleByK(RowA(i), chunk), source, valid);

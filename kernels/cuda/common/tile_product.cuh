@@ -20,7 +20,6 @@ class WarpTile {
 
   // Adds the products of one stage. The next fragments are loaded while the present ones are multiplied.
   __device__ void Multiply(const T* stage) {
-    if (groups_ == 0) return;
     constexpr int kSteps = kTileK / 16;
     const T* a = stage;
     const T* b = stage + kTileElementsA;

@@ -8,7 +8,6 @@
 #include <thread>
 
 #include "../../common/start_threads.h"
-#include "../../platform/processors.h"
 
 namespace switchyard::ops {
 namespace {
@@ -17,7 +16,7 @@ namespace {
 constexpr int64_t kPieceBytes = 64 << 20;
 // Copying out of a file's pages takes several threads to keep up with the bus; each has page-locked buffers
 // of its own.
-constexpr int kMostUploadThreads = 16;
+constexpr size_t kMostUploadThreads = 16;
 
 std::vector<Transfer> Pieces(const std::vector<Transfer>& transfers, DType dtype) {
   std::vector<Transfer> pieces;
@@ -64,8 +63,8 @@ void Upload(CudaDevice& device, DType dtype, const std::vector<Transfer>& transf
       failure = std::current_exception();
     }
   };
-  const auto count = static_cast<int>(
-      std::min<size_t>(std::min(kMostUploadThreads, platform::UsableProcessors()), pieces.size()));
+  const size_t processors = std::max(1u, std::thread::hardware_concurrency());
+  const auto count = static_cast<int>(std::min({kMostUploadThreads, processors, pieces.size()}));
   std::vector<std::thread> threads = StartThreads(count - 1, work);
   if (count > 0) work();
   for (std::thread& thread : threads) thread.join();

@@ -12,11 +12,12 @@ const TAPS = 3;
 /** To the end, for a slice. */
 const LAST = 2n ** 63n - 1n;
 
-/** Inputs of the audio tower: some chunks of a spectrogram, and how many tokens of them are a sound's. */
+/** Inputs of the audio tower: some chunks of a spectrogram, how many tokens of them are a sound's, and how many each has. */
 export function audioPorts({ num_mel_bins: bands }: AudioConfig) {
   return {
     features: io.soundFeatures(bands),
     tokens: io.SOUND_TOKENS,
+    chunkTokens: io.SOUND_CHUNK_TOKENS,
   };
 }
 
@@ -38,7 +39,7 @@ export function buildAudioTower(g: Scope, config: AudioConfig): void {
   const byTime = g.op('Transpose', [x], { perm: [0, 2, 3, 1] });
   const flat = g.op('Reshape', [byTime, graph.int64([0, 0, channels * left])]);
   const projected = linear(g.at('conv_out'), flat, channels * left, width, false);
-  const placed = g.op('Add', [projected, positions(g, projected, config)]);
+  const placed = g.op('Add', [projected, positions(g, input(ports.chunkTokens), config)]);
   const all = g.op('Reshape', [placed, graph.int64([1, -1, width])]);
   x = g.op('Slice', [all, graph.int64([0]), input(ports.tokens), graph.int64([1])]);
   for (let n = 0; n < config.encoder_layers; n++) x = layer(g.at(`layers.${n}`), x, config);
@@ -76,8 +77,8 @@ function convolution(g: Scope, x: Value, from: number, to: number): Value {
 }
 
 /**
- * Zeros before and behind along an axis, as many as any neighbourhood reaches. Not by `Pad`, nor by sums of shapes in what follows: ONNX
- * Runtime's CUDA provider has no kernel of this opset's `Pad` and leaves both to the host, in the middle of its own nodes.
+ * Zeros before and behind along an axis, as many as any neighbourhood reaches. Neither by `Pad`, of which ONNX Runtime's CUDA provider has
+ * no kernel for this opset, nor is anything here computed from shapes: the host would do both, in the middle of a GPU's nodes.
  */
 function bordered(g: Scope, x: Value, axis: number): Value {
   const { graph } = g;
@@ -86,13 +87,13 @@ function bordered(g: Scope, x: Value, axis: number): Value {
   return g.op('Concat', [zeros, x, zeros], { axis });
 }
 
-/** Where a tap's slice of the bordered rows (or columns) ends, counted from the end: as many beyond its first as there were without border. */
+/** Where a tap's slice of the bordered rows (or columns) ends, counted from the end: as many behind its first as x has of them. */
 function endOfTap(first: number): bigint {
   return first === TAPS - 1 ? LAST : BigInt(first - (TAPS - 1));
 }
 
-/** Sinusoids of a chunk's tokens, as far as it has any. @param like fp32 [chunks, tokens, width] */
-function positions(g: Scope, like: Value, { d_model: width, n_window }: AudioConfig): Value {
+/** Sinusoids of a chunk's tokens. @param count int64 [1] */
+function positions(g: Scope, count: Value, { d_model: width, n_window }: AudioConfig): Value {
   const tokens = tokensOfChunk(2 * n_window);
   const half = width / 2;
   const step = Math.log(MAX_TIMESCALE) / (half - 1);
@@ -101,7 +102,6 @@ function positions(g: Scope, like: Value, { d_model: width, n_window }: AudioCon
     const angle = token * Math.fround(Math.exp(-step * (column % half)));
     return column < half ? Math.sin(angle) : Math.cos(angle);
   });
-  const count = g.op('Shape', [like], { start: 1, end: 2 });
   const table = g.named((graph) => graph.float32(values, [tokens, width]));
   return g.op('Slice', [table, g.graph.int64([0]), count, g.graph.int64([0])]);
 }

@@ -40,9 +40,15 @@ export function soundPart(config: AudioConfig, tower: string): SoundPart {
         laid.set(data.subarray(from, from + count), (chunkIndex * num_mel_bins + band) * length);
       }
     const ports = audioPorts(config);
+    const count = (tokens: number): Feed => ({
+      dtype: 'int64',
+      data: BigInt64Array.of(BigInt(tokens)),
+      dims: [1],
+    });
     return {
       [ports.features.name]: { dtype: 'float32', data: laid, dims: [chunks, bands, length] },
-      [ports.tokens.name]: { dtype: 'int64', data: BigInt64Array.of(BigInt(tokensOf(frames))), dims: [1] },
+      [ports.tokens.name]: count(tokensOf(frames)),
+      [ports.chunkTokens.name]: count(tokensOfChunk(length)),
     };
   }
 }
