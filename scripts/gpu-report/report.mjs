@@ -114,7 +114,10 @@ function section(title, text) {
 }
 
 const fenced = (text) => `\`\`\`\n${text.trim()}\n\`\`\``;
-const oneLine = (text) => (text ?? '').replaceAll('|', '/').replace(/\s+/g, ' ').trim();
+/** For a cell of a table: what says most stands first. */
+const oneLine = (text) => shortened((text ?? '').replaceAll('|', '/').replace(/\s+/g, ' ').trim());
+const MOST_OF_CELL = 300;
+const shortened = (text) => (text.length > MOST_OF_CELL ? `${text.slice(0, MOST_OF_CELL)} …` : text);
 const percent = (part) => `${(100 * part).toFixed(0)} %`;
 const rate = (bytes) => `${digits(bytes / 1e9)} GB/s`;
 

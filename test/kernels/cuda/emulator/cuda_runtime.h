@@ -156,7 +156,6 @@ inline int atomicAdd(int* address, int value) { return std::exchange(*address, *
 inline unsigned atomicInc(unsigned* address, unsigned last) {
   return std::exchange(*address, *address >= last ? 0 : *address + 1);
 }
-inline void __threadfence() {}
 inline float __fadd_rn(float a, float b) { return a + b; }
 inline float __expf(float x) { return std::exp(x); }
 inline float __int_as_float(int bits) {
