@@ -33,6 +33,10 @@ __device__ inline void StoreSum(const DownParams& p, int token, int column, floa
   StoreAs(p.y, p.y_dtype, index, sum);
 }
 
+// batched_mm over plain weights that PlainGemvsTake (moe_gemv.cu); x is as args say.
+cudaError_t LaunchPlainGemvs(const GateUpParams& gate_up, const DownParams& down, const MoeExpertsArgs& args,
+                             cudaStream_t stream);
+
 // Whether LaunchCodedTiles takes these sizes: 16-bit activations, k's that are multiples of kCodedWidth, and
 // shared memory for a token's activations.
 cudaError_t FitsCodedTiles(const MoeExpertsArgs& args, bool* fits);

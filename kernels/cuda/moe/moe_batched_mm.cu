@@ -278,7 +278,6 @@ cudaError_t LaunchMoeBatchedMm(const MoeExpertsArgs& args, cudaStream_t stream) 
       CarveMoeWorkspace(ExpertsImplementation::kBatchedMm, experts, args.tokens, args.top_k, args.workspace)
           .activations;
   const bool vectors = AllowsVectors(args);
-  if (vectors && PlainGemvsTake(experts, args.top_k)) return LaunchPlainGemvs(args, activations, stream);
   const GateUpParams gate_up = {
       args.x,      args.indices,        ToKernel(experts.gate), ToKernel(experts.up),
       activations, experts.gate_stride, experts.hidden,         experts.intermediate,
@@ -286,6 +285,7 @@ cudaError_t LaunchMoeBatchedMm(const MoeExpertsArgs& args, cudaStream_t stream) 
   const DownParams down = {activations, args.indices,        args.weights,   ToKernel(experts.down),
                            args.y,      experts.down_stride, experts.hidden, experts.intermediate,
                            args.top_k,  args.y_dtype,        args.accumulate};
+  if (vectors && PlainGemvsTake(experts, args.top_k)) return LaunchPlainGemvs(gate_up, down, args, stream);
   return DispatchType(experts.dtype, [&](auto tag) {
     using T = typename decltype(tag)::Type;
     constexpr int kVector = kVectorOf<T>;

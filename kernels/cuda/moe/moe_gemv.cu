@@ -3,7 +3,7 @@
 // chose. What is multiplied with lies in shared memory; as many blocks as fit at once share the rows evenly,
 // and a warp has its next row under way while it adds up the last.
 #include "../common/staged_vectors.cuh"
-#include "moe_internal.h"
+#include "moe_batched.cuh"
 
 namespace switchyard::cuda {
 namespace {
@@ -17,29 +17,6 @@ constexpr int kGateUpInFlight = 4;  // of each of the two
 constexpr int kDownBlocks = 2;
 constexpr int kDownInFlight = 12;
 
-struct GateUpParams {
-  const void* x;
-  bool float32_inputs;
-  const int32_t* indices;
-  KernelPointers gate, up;
-  void* activations;
-  int64_t stride;
-  int hidden, intermediate, top_k;
-};
-
-struct DownParams {
-  const void* activations;
-  const int32_t* indices;
-  const float* weights;
-  KernelPointers down;
-  void* y;
-  int64_t stride;
-  int hidden, intermediate, top_k;
-  uint32_t reciprocal;  // of the packs in a row, times 2^32 and rounded up
-  DType y_dtype;
-  bool accumulate;
-};
-
 // The rows [begin, end) of a block on the grid's second axis; its warps take them in turn.
 struct RowRange {
   int begin, end;
@@ -50,7 +27,8 @@ struct RowRange {
 
 // One warp per output of one pair; gate and up share what is read of x.
 template <typename T>
-__global__ void __launch_bounds__(kThreads, kGateUpBlocks) moe_plain_gate_up_kernel(const GateUpParams p) {
+__global__ void __launch_bounds__(kThreads, kGateUpBlocks)
+    moe_plain_gate_up_kernel(const GateUpParams p, bool float32_inputs) {
   constexpr int kVector = kVectorOf<T>;
   constexpr int kUnroll = kGateUpInFlight;
   constexpr int kStep = kUnroll * kWarpSize;
@@ -78,7 +56,7 @@ __global__ void __launch_bounds__(kThreads, kGateUpBlocks) moe_plain_gate_up_ker
   const StagedVector<T> staged(reinterpret_cast<float*>(SharedMemory()), packs);
   const int64_t token = static_cast<int64_t>(pair / p.top_k) * p.hidden;
   const auto store = [&](int four, const Pack<float, 4>& values) { staged.Store(four, values); };
-  if (p.float32_inputs) {
+  if (float32_inputs) {
     StageRounded<T, kThreads>(static_cast<const float*>(p.x) + token, p.hidden / 4, store);
   } else {
     StageRounded<T, kThreads>(static_cast<const T*>(p.x) + token, p.hidden / 4, store);
@@ -111,13 +89,16 @@ __global__ void __launch_bounds__(kThreads, kGateUpBlocks) moe_plain_gate_up_ker
 
 // One warp per output of one token. The token's activations, times the weights of its experts, are one vector
 // in shared memory, and the rows of its experts one row: its packs are counted through all of them.
+// `reciprocal`: of the packs in a row, times 2^32 and rounded up.
 template <typename T>
-__global__ void __launch_bounds__(kThreads, kDownBlocks) moe_plain_down_kernel(const DownParams p) {
+__global__ void __launch_bounds__(kThreads, kDownBlocks)
+    moe_plain_down_kernel(const DownParams p, uint32_t reciprocal) {
   constexpr int kVector = kVectorOf<T>;
   constexpr int kUnroll = kDownInFlight;
   constexpr int kStep = kUnroll * kWarpSize;
   const int lane = threadIdx.x % kWarpSize;
-  const int64_t token = blockIdx.x;
+  const int token = blockIdx.x;
+  const int64_t first_pair = static_cast<int64_t>(token) * p.top_k;
   const RowRange rows(p.hidden);
   const int packs = p.intermediate / kVector;  // of an expert
   const int all_packs = packs * p.top_k;
@@ -125,15 +106,15 @@ __global__ void __launch_bounds__(kThreads, kDownBlocks) moe_plain_down_kernel(c
   const T** matrices = reinterpret_cast<const T**>(SharedMemory());  // [top_k], rounded up to 16 bytes
   float* memory = reinterpret_cast<float*>(matrices + (p.top_k + 1) / 2 * 2);
   const StagedVector<T> staged(memory, all_packs);
-  const int32_t* indices = p.indices + token * p.top_k;
-  const float* weights = p.weights + token * p.top_k;
+  const int32_t* indices = p.indices + first_pair;
+  const float* weights = p.weights + first_pair;
   // On its way while activations come.
   const bool has_slot = static_cast<int>(threadIdx.x) < p.top_k;
   const T* matrix = has_slot ? p.down.At<T>(indices[threadIdx.x]) : nullptr;
   const auto slot_of = [&](int pack) {
-    return static_cast<int>(uint64_t{static_cast<uint32_t>(pack)} * p.reciprocal >> 32);
+    return static_cast<int>(uint64_t{static_cast<uint32_t>(pack)} * reciprocal >> 32);
   };
-  StageRounded<T, kThreads>(static_cast<const T*>(p.activations) + token * p.top_k * p.intermediate,
+  StageRounded<T, kThreads>(static_cast<const T*>(p.activations) + first_pair * p.intermediate,
                             all_packs * (kVector / 4), [&](int four, Pack<float, 4> values) {
                               const float weight = weights[slot_of(four / (kVector / 4))];
 #pragma unroll
@@ -170,10 +151,7 @@ __global__ void __launch_bounds__(kThreads, kDownBlocks) moe_plain_down_kernel(c
       load(done ? row + kWarps : row, done ? 0 : from + kStep);
     }
     sum = WarpSum(sum);
-    if (lane != 0) continue;
-    const int64_t index = token * p.hidden + row;
-    if (p.accumulate) sum += LoadAs(p.y, p.y_dtype, index);
-    StoreAs(p.y, p.y_dtype, index, sum);
+    if (lane == 0) StoreSum(p, token, row, sum);
   }
 }
 
@@ -211,18 +189,13 @@ bool PlainGemvsTake(const ExpertTable& experts, int top_k) {
          CeilDiv(experts.hidden, kWarps) <= kMaxGridY && CeilDiv(experts.intermediate, kWarps) <= kMaxGridY;
 }
 
-cudaError_t LaunchPlainGemvs(const MoeExpertsArgs& args, void* activations, cudaStream_t stream) {
+cudaError_t LaunchPlainGemvs(const GateUpParams& gate_up, const DownParams& down, const MoeExpertsArgs& args,
+                             cudaStream_t stream) {
   const ExpertTable& experts = args.experts;
   int multiprocessors = 0;
   SWITCHYARD_RETURN_IF_CUDA_ERROR(CountMultiprocessors(&multiprocessors));
-  const GateUpParams gate_up = {
-      args.x,      args.float32_inputs, args.indices,   ToKernel(experts.gate), ToKernel(experts.up),
-      activations, experts.gate_stride, experts.hidden, experts.intermediate,   args.top_k};
-  const uint32_t reciprocal =
+  const auto reciprocal =
       static_cast<uint32_t>((uint64_t{1} << 32) / Packs(experts.intermediate, experts.dtype) + 1);
-  const DownParams down = {activations, args.indices,        args.weights,   ToKernel(experts.down),
-                           args.y,      experts.down_stride, experts.hidden, experts.intermediate,
-                           args.top_k,  reciprocal,          args.y_dtype,   args.accumulate};
   const int64_t pairs = args.tokens * args.top_k;
   const dim3 gate_grid(static_cast<unsigned>(pairs),
                        RowBlocks(experts.intermediate, pairs, int64_t{multiprocessors} * kGateUpBlocks));
@@ -231,9 +204,10 @@ cudaError_t LaunchPlainGemvs(const MoeExpertsArgs& args, void* activations, cuda
   return DispatchType(experts.dtype, [&](auto tag) {
     using T = typename decltype(tag)::Type;
     SWITCHYARD_RETURN_IF_CUDA_ERROR(LaunchKernel(moe_plain_gate_up_kernel<T>, gate_grid, dim3(kThreads),
-                                                 GateUpSharedBytes(experts), stream, gate_up));
+                                                 GateUpSharedBytes(experts), stream, gate_up,
+                                                 args.float32_inputs));
     return LaunchKernel(moe_plain_down_kernel<T>, down_grid, dim3(kThreads),
-                        DownSharedBytes(experts, args.top_k), stream, down);
+                        DownSharedBytes(experts, args.top_k), stream, down, reciprocal);
   });
 }
 

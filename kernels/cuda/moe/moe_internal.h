@@ -55,9 +55,8 @@ bool AllowsVectors(const MoeExpertsArgs& args);
 // The same of the matrices alone, which are not coded.
 bool RowsAllowVectors(const ExpertTable& experts);
 
-// LaunchMoeBatchedMm for plain weights, and whether it takes them; inputs begin on 16 bytes.
+// Whether moe_gemv.cu takes batched_mm over these weights, where inputs begin on 16 bytes.
 bool PlainGemvsTake(const ExpertTable& experts, int top_k);
-cudaError_t LaunchPlainGemvs(const MoeExpertsArgs& args, void* activations, cudaStream_t stream);
 
 // One launch: counts, offsets, the sorted permutation and the tiles of indices [pairs].
 cudaError_t LaunchMoePlan(const int32_t* indices, int64_t pairs, int num_experts, const DevicePlan& plan,
