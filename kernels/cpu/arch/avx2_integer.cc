@@ -24,7 +24,6 @@ struct Ints {
   static constexpr int kTileTokens = 3;
   static constexpr int kTileVectors = 2;
   static constexpr int kStripVectors = 4;
-  static constexpr int kRowsAtOnce = 1;
 
   static I Load(const char* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
   static I LoadPart(const char* p, int64_t n) {

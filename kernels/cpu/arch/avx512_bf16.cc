@@ -96,6 +96,7 @@ inline __attribute__((always_inline)) void Tile(const TileArgs& args, const char
     ahead.Advance(kChains);
     SWITCHYARD_UNROLL
     for (int i = 0; i < kChains; ++i) {
+      if constexpr (kTokens == 1 && kRows == 1) FetchInStream(w[0]);
       Step<kTokens, kRows, false>(w, x, 0, sum[i]);
       x += kTokens * kStepBytes;
       SWITCHYARD_UNROLL

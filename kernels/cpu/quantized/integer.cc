@@ -11,12 +11,13 @@
 namespace switchyard::cpu {
 namespace {
 
-// Rows of one call of a kernel that reads in place, several times what any takes side by side: their scales
-// stay in the first-level cache.
-constexpr int64_t kRowsTogether = 20;
+// Rows of one call of a kernel that reads in place: their scales, which are written out first, stay in the
+// first-level cache.
+constexpr int64_t kRowsTogether = 16;
 constexpr int64_t kColumnsTogether = 128;
-// The same where a row has a single scale, by which its sum is multiplied in the end.
-constexpr int64_t kSingleScalesTogether = 128;
+// The same where a row has a single scale, by which its sum is multiplied in the end, and where scales are
+// read as they lie.
+constexpr int64_t kManyRowsTogether = 128;
 
 // e2m1 doubled, plus 12.
 constexpr uint8_t kE2m1Codes[16] = {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0};
@@ -204,7 +205,7 @@ int64_t IntegerBlock::Scratch(const WeightMatrix& weights, int64_t rows, int64_t
   const int64_t codes = CodeRowsScratch(q, rows, weights.cols);
   const int64_t reader = ScaleReader::Scratch(q);
   if (tokens == 1) {
-    const int64_t by_row = std::max(kRowsTogether * Blocks(weights.cols), kSingleScalesTogether);
+    const int64_t by_row = std::max(kRowsTogether * Blocks(weights.cols), kManyRowsTogether);
     const int64_t by_column = kColumnsTogether * groups;
     const int64_t in_order = q.order == CodeOrder::kRows ? 0 : LiesInColumns(q) ? 0 : codes;
     return in_order + reader + 2 * FloatBytes(std::max(by_row, by_column));
@@ -324,9 +325,10 @@ void IntegerBlock::MultiplyRows(const char* x, int64_t first, int64_t last, floa
   const QuantizedTensor& q = *weights_->quantized;
   const int64_t blocks = Blocks(weights_->cols);
   const bool has_single = Groups(q) == 1 && !form_.has_offsets;
-  const int64_t together = has_single ? kSingleScalesTogether : kRowsTogether;
-  const int64_t room = FloatBytes(std::max(kRowsTogether * blocks, kSingleScalesTogether)) / 4;
   ScaleReader reader(*table_, form_, *weights_, scratch_);
+  const char* in_place = has_single ? nullptr : reader.InPlace(row0_ + first);
+  const int64_t together = has_single || in_place != nullptr ? kManyRowsTogether : kRowsTogether;
+  const int64_t room = FloatBytes(std::max(kRowsTogether * blocks, kManyRowsTogether)) / 4;
   float* scales = reinterpret_cast<float*>(scratch_ + ScaleReader::Scratch(q));
   float* offsets = form_.has_offsets ? scales + room : nullptr;
   char* codes_scratch = reinterpret_cast<char*>(scales + 2 * room);
@@ -337,23 +339,23 @@ void IntegerBlock::MultiplyRows(const char* x, int64_t first, int64_t last, floa
   for (int64_t row = first; row < last; row += together) {
     const int64_t count = std::min(together, last - row);
     const int64_t begin = row0_ + row;
-    const char* in_place = has_single ? nullptr : reader.InPlace(begin);
     if (has_single) {
       reader.AllOf(begin, begin + count, scales);
     } else if (in_place == nullptr) {
       reader.ByBlock(begin, begin + count, scales, offsets);
     }
-    reader.Fetch(begin + count, begin + count + together);
+    if (in_place == nullptr) reader.Fetch(begin + count, begin + count + together);
     float* out = c + row - first;
     kernel({.x = x,
             .depth = weights_->cols,
             .w = codes.data + (row - first) * codes.stride,
+            .w_end = codes.data + (last - first) * codes.stride,
             .w_stride = codes.stride,
             .rows = count,
             .flip = form_.flip,
             .values = form_.values,
             .scales = has_single || in_place != nullptr ? nullptr : scales,
-            .bf16_scales = in_place,
+            .bf16_scales = in_place == nullptr ? nullptr : in_place + (row - first) * blocks * 2,
             .offsets = offsets,
             .scale_stride = blocks,
             .c = out});
