@@ -119,6 +119,7 @@ async function generate(flags: Flags, io: Io): Promise<void> {
   const warnings = new Warnings(display);
   const loaded = await load(flags, prompt, display, warnings, io);
   try {
+    if (loaded.model instanceof ImageTextToText) refusePlaceholders(prompt, flags.negativePrompt);
     const batch = await encodePrompt(prompt, loaded, io);
     await measureAhead(loaded.model, flags.compile, io);
     const streamer = chooseStreamer(flags, batch, loaded, io);
@@ -173,7 +174,6 @@ async function generate(flags: Flags, io: Io): Promise<void> {
 }
 
 async function encodePrompt(prompt: Prompt, loaded: Loaded, io: Io): Promise<Batch | ProcessorOutput> {
-  if (loaded.model instanceof ImageTextToText) refusePlaceholders(prompt);
   if ('ids' in prompt || !hasMedia(prompt)) return encode(prompt, loaded.tokenizer);
   if (!loaded.processor)
     throw new InputError(

@@ -151,22 +151,32 @@ export function encodeNegative(text: string, prompt: Prompt, tokenizer: Tokenize
 /**
  * Refuses placeholders among words that a model which sees would take for the place of a picture or sound. A text to continue may say where
  * those stand that come with it.
+ * @param negative what the answer is to lead away from, which is words alone
  * @throws InputError that speaks of the command line
  */
-export function refusePlaceholders(prompt: Prompt): void {
+export function refusePlaceholders(prompt: Prompt, negative?: string): void {
   if ('ids' in prompt) return;
-  const isChat = 'messages' in prompt;
-  const texts = isChat ? prompt.messages.map(({ content }) => String(content)) : [prompt.text];
-  for (const text of texts) {
-    const found = typedPlaceholder(text);
-    if (!found || (!isChat && prompt.images.length + prompt.sounds.length > 0)) continue;
-    const { token, kind } = found;
-    const remedy = kind === 'video' ? 'The command line takes no videos' : `Give the file with --${kind}`;
-    throw new InputError(
-      `the ${isChat ? 'message' : 'prompt'} holds ${token}, which the model reads as the place of ${NAMES[kind]}, not as words. ` +
-        `${remedy}; what is meant as words, spell otherwise, such as ${token.replace('<|', '<| ')}`,
-    );
+  if ('messages' in prompt) {
+    for (const { content } of prompt.messages) refusePlaceholder(String(content), 'message', true);
+  } else if (prompt.images.length + prompt.sounds.length === 0) {
+    refusePlaceholder(prompt.text, 'prompt', true);
   }
+  if (negative !== undefined) refusePlaceholder(negative, 'negative prompt', false);
+}
+
+function refusePlaceholder(text: string, name: string, takesFiles: boolean): void {
+  const found = typedPlaceholder(text);
+  if (!found) return;
+  const { token, kind } = found;
+  const remedy = !takesFiles
+    ? 'It takes words alone'
+    : kind === 'video'
+      ? 'The command line takes no videos'
+      : `Give the file with --${kind}`;
+  throw new InputError(
+    `the ${name} holds ${token}, which the model reads as the place of ${NAMES[kind]}, not as words. ` +
+      `${remedy}; what is meant as words, spell otherwise, such as ${token.replace('<|', '<| ')}`,
+  );
 }
 
 const NAMES: Readonly<Record<string, string>> = { image: 'a picture', video: 'a video', audio: 'a sound' };

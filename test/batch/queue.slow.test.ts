@@ -65,6 +65,12 @@ describe.skipIf(!hasRedis)(`a queue${why}`, () => {
     return worker;
   }
 
+  /** A worker for the queue `mine`, here, whose model is `app`. */
+  const startMine = (app: { fetch: (request: Request) => Promise<Response> }, onError = (_: unknown) => {}) =>
+    startWorker({ app } as unknown as Server, {
+      ...{ url: redis.url, name: 'mine', atOnce: 1, stalledAfter: 30, onError, onAnswer: () => {} },
+    });
+
   const written = () => (existsSync(output) ? readFileSync(output, 'utf8').split('\n').length - 1 : 0);
   const sorted = (results: readonly { custom_id: string | null }[]) =>
     results.map(({ custom_id }) => Number(custom_id?.split('-')[1])).sort((a, b) => a - b);
@@ -104,14 +110,27 @@ describe.skipIf(!hasRedis)(`a queue${why}`, () => {
   });
 
   it('has each request once in the results, when who collects them is killed -9 midway', async () => {
-    writeRequests(input, LINES, 40);
-    await startProcess();
-    const first = start(input, output);
+    writeRequests(input, LINES);
+    // The worker halts midway until the collector is gone.
+    let goOn = () => {};
+    const halt = new Promise<void>((resolve) => {
+      goOn = resolve;
+    });
+    let begun = 0;
+    const fetch = async () => {
+      if (++begun > 20) await halt;
+      return Response.json({ choices: [] });
+    };
+    const close = await startMine({ fetch });
+    const queue = ['--queue-name', 'mine'];
+    const first = start(input, output, ...queue);
     await meanwhile(first.exit, () => written() > 10);
     first.child.kill('SIGKILL');
     await first.exit;
     expect(written()).toBeLessThan(LINES);
-    const { exitCode, stderr } = await run(['batch', input, output, '--queue', redis.url]);
+    goOn();
+    const { exitCode, stderr } = await run(['batch', input, output, '--queue', redis.url, ...queue]);
+    await close(false);
     expect([exitCode, stderr]).toEqual([0, expect.stringMatching(/\d+ of 150 lines are done already\n/)]);
     // In their order, too.
     expect(readResults(output).map(({ custom_id }) => custom_id)).toEqual(requestIds(LINES));
@@ -130,11 +149,7 @@ describe.skipIf(!hasRedis)(`a queue${why}`, () => {
       return Response.json({ error: { message: 'no memory' } }, { status: 503 });
     };
     const faults: unknown[] = [];
-    const close = await startWorker({ app: { fetch } } as unknown as Server, {
-      ...{ url: redis.url, name: 'mine', atOnce: 1, stalledAfter: 30 },
-      onError: (error) => faults.push(error),
-      onAnswer: () => {},
-    });
+    const close = await startMine({ fetch }, (error) => faults.push(error));
     const dead = join(folder, 'dead.jsonl');
     const { exitCode, stderr } = await run([
       ...['batch', input, output, '--queue', redis.url, '--queue-name', 'mine'],

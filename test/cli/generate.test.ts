@@ -136,6 +136,11 @@ describe('pictures', () => {
       1,
       /the message holds <\|image_pad\|>/,
     ],
+    [
+      ['--model', vl, '--prompt', 'a', '--guidance-scale', '2', '--negative-prompt', '<|image_pad|>'],
+      1,
+      /the negative prompt holds <\|image_pad\|>, .* place of a picture, .*It takes words alone; /,
+    ],
     [['--image', picture('gradient'), '--input-ids', '1'], 2, /--image and --input-ids exclude each other/],
   ])('that cannot be used are an error: %j', async (line, exitCode, message) => {
     const result = await run(['generate', ...line]);
