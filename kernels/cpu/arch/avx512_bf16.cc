@@ -195,7 +195,7 @@ inline __attribute__((always_inline)) void StoreSums(const __m512 (&sum)[kTokens
 // result depends on neither the tokens nor the rows that it was computed with.
 template <int kTokens>
 inline __attribute__((always_inline)) void RowPanel(const TileArgs& args, const char* w, float* c,
-                                                    Prefetcher& ahead) {
+                                                    Prefetcher& ahead, PageToucher& pages) {
   constexpr int kVectors = kPanelRows / 16;
   constexpr int64_t kPairBytes = kPanelRows * 4;
   __m512 sum[kTokens][kVectors];
@@ -207,6 +207,7 @@ inline __attribute__((always_inline)) void RowPanel(const TileArgs& args, const 
   const char* x = static_cast<const char*>(args.x);
   int64_t k = 0;
   for (; k + kBlock <= args.depth; k += kBlock, x += kTokens * kBlock * 2) {
+    pages.Reach(w);
     ahead.Advance(kPanelRows / kTileRows);
     SWITCHYARD_UNROLL
     for (int pair = 0; pair < kBlock / 2; ++pair, w += kPairBytes)
@@ -219,8 +220,11 @@ inline __attribute__((always_inline)) void RowPanel(const TileArgs& args, const 
 template <int kTokens>
 void RowPanelsOf(const TileArgs& args) {
   Prefetcher ahead = {args.prefetch, args.prefetch, args.prefetch_step};
+  // Rows of the same matrix mostly follow.
+  const char* end = args.w + args.rows * args.depth * 2 + kPagesAhead;
+  PageToucher pages = {args.w, args.prefetch == nullptr ? end : args.w};
   for (int64_t r = 0; r < args.rows; r += kPanelRows)
-    RowPanel<kTokens>(args, args.w + r * args.depth * 2, args.c + r, ahead);
+    RowPanel<kTokens>(args, args.w + r * args.depth * 2, args.c + r, ahead, pages);
 }
 
 void DispatchPanels(const TileArgs& args) {
