@@ -21,6 +21,14 @@ export function checkActivationQuantization(value: unknown, device: Device = 'cp
   if (device.startsWith('cuda')) throw new InputError(ON_GPU);
 }
 
+/** Whether the kernels multiply such codes with bytes: activations are rounded in blocks of 32, each of which has to lie in one group. */
+function canMeetBytes({ codes, scales, shape }: QuantizedTensor): boolean {
+  if (!INTEGERS.includes(codes.type) || (codes.bits !== 4 && codes.bits !== 8)) return false;
+  if (typeof scales.group === 'number') return false;
+  const [, columns] = scales.group;
+  return columns % 32 === 0 || columns >= (shape.at(-1) ?? 0);
+}
+
 /**
  * What was asked for, or the default: rounded, but in float32. The demo's perplexity changes by less than 0.05% by it with each of our formats
  * (24.280 to 24.287 with int8, 24.292 to 24.300 with int4), as much as by computing in bfloat16.
@@ -37,12 +45,12 @@ export function roundsActivations(
   },
 ): boolean {
   if (asked === 'none') return false;
-  const could = [...model.quantized.values()].some(({ codes }) => INTEGERS.includes(codes.type));
+  const could = [...model.quantized.values()].some(canMeetBytes);
   if (asked === undefined) return could && model.dtype !== 'float32' && !model.onGpu;
   if (model.onGpu) throw new InputError(ON_GPU);
   if (!could)
     throw new InputError(
-      `activationQuantization: ${model.id} has no weights of whole numbers that rounded activations could meet. Round them, too, with ` +
+      `activationQuantization: ${model.id} has no weights of whole numbers, of 4 or 8 bits in groups of 32 or a multiple, that rounded activations could meet. Round them, too, with ` +
         'quantization (--quantize), or leave it out',
     );
   return true;

@@ -66,7 +66,8 @@ export async function readKept(
 ): Promise<{ readonly path: string; readonly tensors: ReadonlyMap<string, TensorInfo> } | undefined> {
   const path = join(folder, WEIGHTS);
   if (!(await isReadableFile(path))) return undefined;
-  // A file that is damaged is written anew.
+  // What is damaged is written anew, also what says of which model it is: without that nobody could list or remove it.
+  if ((await readAbout(folder)) === undefined) return undefined;
   const tensors = await readHeader(path).catch(() => undefined);
   const isWhole = wanted.every(({ name, dtype, shape }) => {
     const tensor = tensors?.get(name);

@@ -142,6 +142,14 @@ describe('a model loaded with quantization', () => {
     expect((await load(TEXT, { quantization: { head: 'int8' } })).logits).toEqual(logits);
   });
 
+  it('is rounded anew where nobody could tell of which model it is', async () => {
+    const { logits } = await load(TEXT, { quantization: { head: 'int8' } });
+    truncateSync(join(cache, 'quantized', kept()[0] as string, 'about.json'));
+    expect(await listKept()).toEqual([]);
+    expect((await load(TEXT, { quantization: { head: 'int8' } })).logits).toEqual(logits);
+    expect(await listKept()).toHaveLength(1);
+  });
+
   it('leaves nothing behind when it is aborted', async () => {
     const controller = new AbortController();
     const loading = load(TEXT, {
