@@ -2,13 +2,12 @@
 import type { DType } from '../dtype.ts';
 import { didYouMean, expected, InputError } from '../errors.ts';
 import type { Device } from '../runtime/choose-device.ts';
+import { meetsBytes } from '../weights/quantized-checkpoint.ts';
 import type { QuantizedTensor } from '../weights/quantized-tensor.ts';
 
 export type ActivationQuantization = 'int8' | 'none';
 
 const CHOICES: readonly string[] = ['int8', 'none'] satisfies ActivationQuantization[];
-/** Codes whose products with bytes the kernels have. */
-const INTEGERS: readonly string[] = ['int', 'uint', 'float4_e2m1'];
 
 const ON_GPU =
   'activationQuantization is "int8", but a GPU computes with activations of the model\'s dtype; leave it or device out';
@@ -19,14 +18,6 @@ export function checkActivationQuantization(value: unknown, device: Device = 'cp
   const wanted = `"int8" or "none"${didYouMean(value, CHOICES)}`;
   if (value !== 'int8') throw new InputError(expected('activationQuantization', value, wanted));
   if (device.startsWith('cuda')) throw new InputError(ON_GPU);
-}
-
-/** Whether the kernels multiply such codes with bytes: activations are rounded in blocks of 32, each of which has to lie in one group. */
-function canMeetBytes({ codes, scales, shape }: QuantizedTensor): boolean {
-  if (!INTEGERS.includes(codes.type) || (codes.bits !== 4 && codes.bits !== 8)) return false;
-  if (typeof scales.group === 'number') return false;
-  const [, columns] = scales.group;
-  return columns % 32 === 0 || columns >= (shape.at(-1) ?? 0);
 }
 
 /**
@@ -45,7 +36,7 @@ export function roundsActivations(
   },
 ): boolean {
   if (asked === 'none') return false;
-  const could = [...model.quantized.values()].some(canMeetBytes);
+  const could = [...model.quantized.values()].some(meetsBytes);
   if (asked === undefined) return could && model.dtype !== 'float32' && !model.onGpu;
   if (model.onGpu) throw new InputError(ON_GPU);
   if (!could)

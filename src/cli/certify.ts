@@ -1,5 +1,6 @@
 /** `switchyard verify --backends`: runs a checkpoint in every way there is here, and says whether all agree. */
 import { generativeAuto } from '../auto/auto-classes.ts';
+import type { StoredWeight } from '../auto/stored-weights.ts';
 import { type Certificate, makeCertificate, readReference } from '../certify/certificate.ts';
 import { checksumsOf, differingChecksums } from '../certify/checksums.ts';
 import { compareRuns, DISTANCES, TOLERANCES } from '../certify/compare.ts';
@@ -13,6 +14,7 @@ import {
   type Storage,
 } from '../certify/storages.ts';
 import { InputError } from '../errors.ts';
+
 import type { Repo } from '../hub/types.ts';
 import { AutoConfig, ExpertsInterface, type LoadOptions, type PretrainedConfig } from '../index.ts';
 import { engineVersion } from '../runtime/binding.ts';
@@ -123,11 +125,11 @@ async function runForms(
     const exact = { storage, int8Activations: false };
     const { runs, weights } = await runForm(repo, config, prompts, exact, options);
     forms.push({ ...exact, runs });
-    if (!isAlone && weights.some((name) => WHOLE_NUMBERS.test(name))) {
+    if (!isAlone && weights.some(({ meetsBytes }) => meetsBytes)) {
       const rounded = { storage, int8Activations: true };
       forms.push({ ...rounded, runs: (await runForm(repo, config, prompts, rounded, options)).runs });
     }
-    if (storage === 'stored' && storages === 'all' && weights.some((name) => CODES.test(name))) {
+    if (storage === 'stored' && storages === 'all' && weights.some(({ storage: name }) => CODES.test(name))) {
       tell('its weights are quantized; they are not rounded further');
       break;
     }
@@ -135,8 +137,7 @@ async function runForms(
   return forms;
 }
 
-/** Weights that activations in int8 can meet, and those that are quantized at all, as `StoredWeight.storage` calls them. */
-const WHOLE_NUMBERS = /^(?:int\d|float4_e2m1)/;
+/** Weights that are quantized at all, as `StoredWeight.storage` calls them. */
 const CODES = /^[a-z]/;
 
 /** Each backend on each device, in float32: what is left of differences then comes of the order of sums. */
@@ -149,7 +150,7 @@ async function runForm(
 ) {
   const names = config.experts ? (backends ?? ExpertsInterface.names()) : ['eager'];
   const runs: Run[] = [];
-  let weights: string[] = [];
+  let weights: readonly StoredWeight[] = [];
   // Activations are rounded on the CPU only.
   for (const where of new Set<Device>(form.int8Activations ? ['cpu'] : ['cpu', device])) {
     const model = await generativeAuto(config).fromPretrained(repo, {
@@ -159,7 +160,7 @@ async function runForm(
       ...(layers !== undefined && { config: firstLayers(config.json, layers) }),
     });
     try {
-      weights = model.stored().weights.map(({ storage }) => storage);
+      weights = model.stored().weights;
       for (const experts of names) {
         const name = `${experts} on ${where}${formName(form)}`;
         tell(`running ${name}`);

@@ -15,6 +15,8 @@ export interface StoredWeight {
   readonly byteLength: number;
   /** Bytes on a GPU of one that is kept there as codes; all others are elements of the session's type. */
   readonly gpuBytes?: number;
+  /** There for codes that activations rounded to int8 can meet on the CPU. */
+  readonly meetsBytes?: true;
 }
 
 /** Where a graph finds its weights. Requests are recorded, so that one build of the graph is also the check of the load. */

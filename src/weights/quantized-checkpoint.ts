@@ -26,11 +26,23 @@ export function storedWeights({ tensors, quantized = new Map() }: ModelCheckpoin
     return {
       ...{ name: weight.name, shape: weight.shape },
       storage: codeName(weight.codes),
+      ...(meetsBytes(weight) && { meetsBytes: true as const }),
       byteLength: partsOf(weight).reduce((sum, part) => sum + part.byteLength, 0),
       ...(gpuBytes !== undefined && { gpuBytes }),
     };
   });
   return [...plain, ...codes];
+}
+
+/** Codes whose products with bytes the kernels have. */
+const INTEGERS: readonly string[] = ['int', 'uint', 'float4_e2m1'];
+
+/** Whether the kernels multiply such codes with bytes: activations are rounded in blocks of 32, each of which has to lie in one group. */
+export function meetsBytes({ codes, scales, shape }: QuantizedTensor): boolean {
+  if (!INTEGERS.includes(codes.type) || (codes.bits !== 4 && codes.bits !== 8)) return false;
+  if (typeof scales.group === 'number') return false;
+  const [, columns] = scales.group;
+  return columns % 32 === 0 || columns >= (shape.at(-1) ?? 0);
 }
 
 /** The codes of a weight in a word: `int4`, `int8`, `float8_e4m3`, `float4_e2m1`; `table4` for codes that are looked up. */
