@@ -14,7 +14,6 @@ import {
   type Storage,
 } from '../certify/storages.ts';
 import { InputError } from '../errors.ts';
-
 import type { Repo } from '../hub/types.ts';
 import { AutoConfig, ExpertsInterface, type LoadOptions, type PretrainedConfig } from '../index.ts';
 import { engineVersion } from '../runtime/binding.ts';

@@ -37,7 +37,10 @@ export function storedWeights({ tensors, quantized = new Map() }: ModelCheckpoin
 /** Codes whose products with bytes the kernels have. */
 const INTEGERS: readonly string[] = ['int', 'uint', 'float4_e2m1'];
 
-/** Whether the kernels multiply such codes with bytes: activations are rounded in blocks of 32, each of which has to lie in one group. */
+/**
+ * Whether the kernels multiply such codes with bytes, as `IntegerForm::Of` in kernels/cpu/quantized/integer.cc decides: activations are
+ * rounded in blocks of 32, each of which has to lie in one group.
+ */
 export function meetsBytes({ codes, scales, shape }: QuantizedTensor): boolean {
   if (!INTEGERS.includes(codes.type) || (codes.bits !== 4 && codes.bits !== 8)) return false;
   if (typeof scales.group === 'number') return false;

@@ -137,7 +137,7 @@ void Rows(const TileArgs& args) {
       Tile<kTokens, kTileRows>(args, args.w + r * args.w_stride, args.c + r, ahead);
     }
   }
-  PageToucher pages = {args.w, args.w + args.rows * args.w_stride};
+  PageToucher pages = {args.w};
   for (; r < args.rows; ++r) {
     const char* row = args.w + r * args.w_stride;
     if (args.sequential) pages.Reach(row);
@@ -207,7 +207,7 @@ inline __attribute__((always_inline)) void RowPanel(const TileArgs& args, const 
   const char* x = static_cast<const char*>(args.x);
   int64_t k = 0;
   for (; k + kBlock <= args.depth; k += kBlock, x += kTokens * kBlock * 2) {
-    pages.Reach(w);
+    if (args.prefetch == nullptr) pages.Reach(w);
     ahead.Advance(kPanelRows / kTileRows);
     SWITCHYARD_UNROLL
     for (int pair = 0; pair < kBlock / 2; ++pair, w += kPairBytes)
@@ -220,9 +220,7 @@ inline __attribute__((always_inline)) void RowPanel(const TileArgs& args, const 
 template <int kTokens>
 void RowPanelsOf(const TileArgs& args) {
   Prefetcher ahead = {args.prefetch, args.prefetch, args.prefetch_step};
-  // Rows of the same matrix mostly follow.
-  const char* end = args.w + args.rows * args.depth * 2 + kPagesAhead;
-  PageToucher pages = {args.w, args.prefetch == nullptr ? end : args.w};
+  PageToucher pages = {args.w};
   for (int64_t r = 0; r < args.rows; r += kPanelRows)
     RowPanel<kTokens>(args, args.w + r * args.depth * 2, args.c + r, ahead, pages);
 }

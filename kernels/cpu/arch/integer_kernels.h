@@ -77,8 +77,7 @@ struct IntegerRowsArgs {
   const char* x;
   int64_t depth;
   const char* w;
-  const char* w_end;  // of the rows that are read one after the other, by this call and the next ones
-  int64_t w_stride;   // bytes from row to row
+  int64_t w_stride;  // bytes from row to row
   int64_t rows;
   uint8_t flip;           // bytes: exclusive or with each code, after which it is as signed_bytes says
   const uint8_t* values;  // nibbles: [16] the code, up to 24, that each stands for; null: itself

@@ -349,7 +349,6 @@ void IntegerBlock::MultiplyRows(const char* x, int64_t first, int64_t last, floa
     kernel({.x = x,
             .depth = weights_->cols,
             .w = codes.data + (row - first) * codes.stride,
-            .w_end = codes.data + (last - first) * codes.stride,
             .w_stride = codes.stride,
             .rows = count,
             .flip = form_.flip,
