@@ -179,11 +179,12 @@ Napi::Value WeightStoreObject::JsReadFloat32(const Napi::CallbackInfo& info) {
 Napi::Value WeightStoreObject::JsCheckScales(const Napi::CallbackInfo& info) {
   const auto handles = ReadColumn<int32_t>(info, 0, napi_int32_array);
   const auto check = [open = store(info.Env()), stop = stop_reading_,
+                      allows_zero = info[1].ToBoolean().Value(),
                       all = std::vector<int64_t>(handles.data, handles.data + handles.size)] {
     for (const int64_t handle : all) {
       if (*stop) return true;
       const StoredTensor& tensor = open->Get(handle);
-      if (tensor.quantized != nullptr) CheckScales(*open, tensor);
+      if (tensor.quantized != nullptr) CheckScales(*open, tensor, allows_zero);
     }
     open->CheckUnchanged();
     return true;

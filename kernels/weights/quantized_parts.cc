@@ -1,6 +1,7 @@
 #include "quantized_parts.h"
 
 #include <cmath>
+#include <cstdio>
 #include <cstring>
 
 #include "../common/quantized_elements.h"
@@ -237,7 +238,8 @@ class Parts {
       const int32_t group = LoadAt<int32_t>(groups, c);
       if (group < 0 || group >= q_.col_groups()) {
         Refuse(part, "puts column " + std::to_string(c) + " into group " + std::to_string(group) +
-                         ", but there are " + std::to_string(q_.col_groups()) + " groups");
+                         ", but there are " + std::to_string(q_.col_groups()) +
+                         " groups; fetch the file again, and config.json with it");
       }
       in_order = in_order && group == c / q_.group_cols;
     }
@@ -250,29 +252,79 @@ class Parts {
   int64_t scale_count_ = 0;
 };
 
-// Position of the first value that is not finite; -1 where all are.
-int64_t FirstNotFinite(const StoredTensor& part) {
-  const auto count = static_cast<int64_t>(part.bytes);
-  const auto find = [&](int64_t elements, const auto& is_finite) {
-    for (int64_t i = 0; i < elements; ++i) {
-      if (!is_finite(i)) return i;
-    }
-    return int64_t{-1};
-  };
+// What a part holds, if it is of numbers: float32, float16, bfloat16 or float8.
+bool IsOfFloats(const StoredTensor& part) {
+  return part.type == kFloat || part.type == kFloat16 || part.type == kBFloat16 || part.type == kFloat8;
+}
+
+float ValueAt(const StoredTensor& part, int64_t i) {
+  if (part.type == kFloat) return LoadAt<float>(part.data, i);
+  if (part.type == kFloat16) return Fp16ToFloat(LoadAt<uint16_t>(part.data, i));
+  if (part.type == kBFloat16) return Bf16ToFloat(LoadAt<uint16_t>(part.data, i));
+  return E4m3ToFloat(LoadAt<uint8_t>(part.data, i));
+}
+
+// Position of the first element of which some bits are all set, as the exponents of what is not finite are,
+// or which, where zeros are not allowed, is zero but for its sign; -1 where there is none.
+template <typename Bits>
+int64_t FirstUnsound(const StoredTensor& part, Bits exponent, bool allows_zero) {
+  constexpr auto kMagnitude = static_cast<Bits>(static_cast<Bits>(~Bits{0}) >> 1);
+  const auto count = static_cast<int64_t>(part.bytes / sizeof(Bits));
+  for (int64_t i = 0; i < count; ++i) {
+    const auto bits = LoadAt<Bits>(part.data, i);
+    if ((bits & exponent) == exponent || (!allows_zero && (bits & kMagnitude) == 0)) return i;
+  }
+  return -1;
+}
+
+int64_t FirstUnsound(const StoredTensor& part, bool allows_zero) {
   switch (part.type) {
     case kFloat:
-      return find(count / 4, [&](int64_t i) { return std::isfinite(LoadAt<float>(part.data, i)); });
+      return FirstUnsound<uint32_t>(part, 0x7f800000u, allows_zero);
     case kFloat16:
-      return find(count / 2,
-                  [&](int64_t i) { return (LoadAt<uint16_t>(part.data, i) & 0x7c00u) != 0x7c00u; });
+      return FirstUnsound<uint16_t>(part, 0x7c00u, allows_zero);
     case kBFloat16:
-      return find(count / 2,
-                  [&](int64_t i) { return (LoadAt<uint16_t>(part.data, i) & 0x7f80u) != 0x7f80u; });
+      return FirstUnsound<uint16_t>(part, 0x7f80u, allows_zero);
     case kFloat8:
-      return find(count, [&](int64_t i) { return (LoadAt<uint8_t>(part.data, i) & 0x7fu) != 0x7fu; });
+      return FirstUnsound<uint8_t>(part, 0x7fu, allows_zero);
     default:
       return -1;
   }
+}
+
+std::string ValueText(float value) {
+  if (std::isnan(value)) return "NaN";
+  if (std::isinf(value)) return value > 0 ? "infinity" : "-infinity";
+  char text[32];
+  std::snprintf(text, sizeof text, "%g", static_cast<double>(value));
+  return text;
+}
+
+constexpr char kRemedy[] =
+    "; the file is damaged or was saved from a broken model: fetch it again, or take another checkpoint";
+
+[[noreturn]] void RefuseValue(const StoredTensor& part, float value, int64_t at) {
+  const std::string what = std::isfinite(value)
+                               ? "has a scale of " + ValueText(value)
+                               : "has a value that is no finite number, " + ValueText(value) + ",";
+  throw WeightFileError(part.file->path() + ": tensor '" + part.name + "' " + what + " at place " +
+                        std::to_string(at) + kRemedy);
+}
+
+// The largest that a scale as stored can be, where its type bounds it: what multiplies all must leave it
+// finite.
+constexpr float kLargestE4m3 = 448.0f;
+
+void CheckFactors(const WeightStore& store, const StoredTensor& tensor) {
+  const QuantizedTensor& q = *tensor.quantized;
+  const float largest = q.scale_type == ScaleType::kE4m3 ? kLargestE4m3 : 1.0f;
+  if (std::isfinite(largest * CommonMultiplier(q) / CommonDivisor(q))) return;
+  if (tensor.factors.empty())
+    throw WeightFileError(tensor.file->path() + ": the scales of '" + tensor.name +
+                          "' are multiplied or divided by what leaves no finite number" + kRemedy);
+  const StoredTensor& part = store.Get(tensor.factors.front());
+  throw WeightFileError(part.file->path() + ": tensor '" + part.name + "' is " + ValueText(ValueAt(part, 0)) +
+                        ", with which the scales of '" + tensor.name + "' are no finite numbers" + kRemedy);
 }
 
 }  // namespace
@@ -281,25 +333,22 @@ QuantizedTensor JoinParts(const QuantizedEntry& entry, const WeightStore& store)
   return Parts(entry, store).Join();
 }
 
-void CheckScales(const WeightStore& store, const StoredTensor& tensor) {
+void CheckScales(const WeightStore& store, const StoredTensor& tensor, bool allows_zero) {
   const QuantizedTensor& q = *tensor.quantized;
   for (const int64_t handle : tensor.parts) {
     const StoredTensor& part = store.Get(handle);
     if (part.data == q.codes) continue;
-    int64_t at = FirstNotFinite(part);
-    if (part.data == q.scales && q.scale_type == ScaleType::kExponent) {
+    const bool is_scales = part.data == q.scales;
+    if (IsOfFloats(part)) {
+      const int64_t at = FirstUnsound(part, allows_zero || !is_scales);
+      if (at >= 0) RefuseValue(part, ValueAt(part, at), at);
+    } else if (is_scales && q.scale_type == ScaleType::kExponent) {
       const void* nan = std::memchr(part.data, 0xff, part.bytes);
-      at = nan == nullptr ? -1 : static_cast<const std::byte*>(nan) - part.data;
+      if (nan != nullptr)
+        RefuseValue(part, ExponentToFloat(0xff), static_cast<const std::byte*>(nan) - part.data);
     }
-    if (at < 0) continue;
-    throw WeightFileError(part.file->path() + ": tensor '" + part.name +
-                          "' has a value that is no finite number, at place " + std::to_string(at) +
-                          "; the file is damaged or was saved from a broken model: fetch it again");
   }
-  const float factor = CommonMultiplier(q) / CommonDivisor(q);
-  if (std::isfinite(factor)) return;
-  throw WeightFileError(tensor.file->path() + ": the scales of '" + tensor.name +
-                        "' are multiplied or divided by what leaves no finite number; fetch the file again");
+  CheckFactors(store, tensor);
 }
 
 }  // namespace switchyard

@@ -116,6 +116,9 @@ void WeightStore::Add(QuantizedEntry entry) {
     tensor.parts.push_back(part);
     tensor.bytes += Get(part).bytes;
   }
+  for (const int64_t factor : {entry.multiplier, entry.divisor}) {
+    if (factor >= 0) tensor.factors.push_back(factor);
+  }
   tensors_.push_back(std::move(tensor));
 }
 

@@ -27,7 +27,8 @@ struct StoredTensor {
   const MappedFile* file = nullptr;                            // of the data; of the codes
   std::shared_ptr<const QuantizedTensor> quantized = nullptr;  // null: plain
   std::vector<int64_t> parts = {};                             // handles, of a quantized one
-  RowPanels* panels = nullptr;                                 // null: of no use to it
+  std::vector<int64_t> factors = {};  // handles, of what multiplies or divides its scales
+  RowPanels* panels = nullptr;        // null: of no use to it
 };
 
 // What the caller says about one tensor before it is checked against its file.

@@ -6,6 +6,7 @@ import type { Repo } from '../hub/types.ts';
 import type { Model } from '../models/architecture.ts';
 import { CheckpointWeights, type LoadReport } from '../weights/checkpoint-weights.ts';
 import type { ModelCheckpoint } from '../weights/quantized-checkpoint.ts';
+import { damagedValues } from './damaged-values.ts';
 import { loadConfig } from './load-config.ts';
 import { openModelCheckpoint } from './model-checkpoint.ts';
 import { openQuantization } from './quantization.ts';
@@ -15,14 +16,24 @@ export interface ModelReport extends LoadReport {
   readonly architecture: string;
   /** Number of tensors on disk. */
   readonly tensors: number;
+  /** Number of weights that are stored as codes. */
+  readonly quantized: number;
+  /** Values for which a load refuses it: one sentence each. */
+  readonly damaged: readonly string[];
 }
 
-/** Matches every tensor of a repo against what its architecture needs, without reading one. */
-export async function checkModel(repo: Repo): Promise<ModelReport> {
+/** Matches every tensor of a repo against what its architecture needs, and reads of quantized ones what a load looks at. */
+export async function checkModel(repo: Repo, signal?: AbortSignal): Promise<ModelReport> {
   const { model, json } = await loadConfig(repo);
   const checkpoint = await openModelCheckpoint(repo, model, await openQuantization(repo, json));
   const { report } = matchWeights(model, checkpoint, isBare(json) ? 'last_hidden_state' : 'logits');
-  return { architecture: model.modelType, tensors: checkpoint.tensors.size, ...report };
+  return {
+    architecture: model.modelType,
+    tensors: checkpoint.tensors.size,
+    quantized: checkpoint.quantized?.size ?? 0,
+    ...report,
+    damaged: await damagedValues(checkpoint, report.surplusBiases, signal),
+  };
 }
 
 /** Whether config.json is of a model saved without output head, such as HF `Qwen3MoeModel`. */

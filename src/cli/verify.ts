@@ -8,7 +8,7 @@ import { didYouMean, SwitchyardError, show } from '../errors.ts';
 import { type FileReport, verifyFiles } from '../hub/cache/verify.ts';
 import type { HubOptions, Repo } from '../hub/types.ts';
 import type { Device } from '../runtime/choose-device.ts';
-import { formatBytes } from '../units.ts';
+import { counted, formatBytes } from '../units.ts';
 import { certify } from './certify.ts';
 import { type Io, UsageError } from './io.ts';
 import { backends as backendNames, device, examples, given, integer } from './options.ts';
@@ -47,7 +47,8 @@ export function addVerifyCommand(program: Command, io: Io): void {
   program
     .command('verify')
     .description(
-      'Check a model on this disk: sizes, hashes, headers, and every tensor the architecture needs.',
+      'Check a model on this disk: sizes, hashes, headers, every tensor the architecture needs, and the scales and groups of quantized ' +
+        'weights. Files of which the cache knows the hash are read as a whole; of others headers and scales are.',
     )
     .argument('<model>', 'a repo in the cache, or a folder')
     .option('--revision <revision>', 'branch, tag or commit of the repo')
@@ -153,7 +154,7 @@ async function verify(
     notes: [],
   };
   await checkFiles(repo, result, print, options.signal);
-  await checkTensors(repo, result, print);
+  await checkTensors(repo, result, print, options.signal);
   for (const note of result.notes) print(`note   ${note}`);
   for (const fault of result.faults) print(`FAULT  ${fault}`);
   if (result.faults.length === 0) print(`${model} is complete and sound`);
@@ -177,9 +178,14 @@ async function checkFiles(
   }
 }
 
-async function checkTensors(repo: Repo, result: Verification, print: (line: string) => void): Promise<void> {
+async function checkTensors(
+  repo: Repo,
+  result: Verification,
+  print: (line: string) => void,
+  signal: AbortSignal | undefined,
+): Promise<void> {
   try {
-    const report = await checkModel(repo);
+    const report = await checkModel(repo, signal);
     result.tensors = report;
     for (const name of report.missing) result.faults.push(`tensor "${name}" is missing`);
     for (const fault of report.mismatched) result.faults.push(fault);
@@ -191,6 +197,9 @@ async function checkTensors(repo: Repo, result: Verification, print: (line: stri
     if (report.missing.length + report.mismatched.length + surplus.size === 0) {
       print(`ok     ${report.tensors} tensors, as ${report.architecture} needs them`);
     }
+    for (const fault of report.damaged) result.faults.push(fault);
+    if (report.quantized > 0 && report.damaged.length === 0)
+      print(`ok     the scales of ${counted(report.quantized, 'quantized weight')}`);
   } catch (error) {
     const fault = faultOf(error);
     if (!result.faults.includes(fault)) result.faults.push(fault);

@@ -22,7 +22,7 @@ export type WrappedTensor = { readonly __brand: 'WrappedTensor' };
 
 export interface NativeWeightStore {
   readFloat32(handle: number): Float32Array;
-  checkScales(handles: Int32Array): Promise<void>;
+  checkScales(handles: Int32Array, allowsZero: boolean): Promise<void>;
   /**
    * Rounds rows of a weight to codes.
    * @param request handle, matrix, first row, first column, rows, columns, transposed, bits, group, zero points: `RoundRequest` of

@@ -12,9 +12,10 @@ export interface WeightStore {
   readFloat32(name: string): Float32Array;
   /**
    * Looks at every scale of the quantized tensors among these, off the event loop: a few hundredths of their bytes.
-   * @throws CheckpointError naming file and tensor of one that is no finite number
+   * @param allowsZero whether a scale may be zero; none is that Switchyard rounded itself
+   * @throws CheckpointError naming file, tensor, value and place of one that is no finite number
    */
-  checkScales(names: Iterable<string>): Promise<void>;
+  checkScales(names: Iterable<string>, allowsZero?: boolean): Promise<void>;
   /**
    * Rounds rows of a weight to codes, off the event loop.
    * @throws CheckpointError naming file and tensor of a weight that is no finite number

@@ -73,10 +73,10 @@ class MappedWeightStore implements WeightStore {
     }
   }
 
-  async checkScales(names: Iterable<string>): Promise<void> {
+  async checkScales(names: Iterable<string>, allowsZero = true): Promise<void> {
     this.#checkOpen();
     const handles = Int32Array.from(names, (name) => this.handle(name));
-    await guard(() => this.#native.checkScales(handles));
+    await guard(() => this.#native.checkScales(handles, allowsZero));
   }
 
   async round({ name, matrix = 0, scheme, ...place }: RoundRequest): Promise<RoundedRows> {

@@ -1,6 +1,7 @@
-import { cp, readFile, rm, truncate, writeFile } from 'node:fs/promises';
+import { cp, mkdir, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeEach, expect, test } from 'vitest';
+import { readHeader } from '../../src/safetensors/header.ts';
 import { temporaryFolder } from '../hub/helpers.ts';
 import { fileOf } from '../safetensors/build.ts';
 import { CACHED_COMMIT, CACHED_ID, cacheCopy } from './cache-files.ts';
@@ -116,6 +117,70 @@ test.each([
   const { exitCode, stdout } = await run(['verify', join(MALFORMED, name)]);
   expect(exitCode).toBe(1);
   expect(stdout).toMatch(message);
+});
+
+const QUANTIZED = join(import.meta.dirname, '../fixtures/goldens/quantized');
+const QUANTIZED_MALFORMED = join(import.meta.dirname, '../fixtures/goldens/quantized-malformed');
+
+test.each([
+  [
+    'ct_scale_nan',
+    /^FAULT {2}\S+model\.safetensors: tensor '\S+experts\.1\.gate_proj\.weight_scale' .* NaN, at place \d+; .*fetch it again/m,
+  ],
+  [
+    'gptq_g_idx_range',
+    /^FAULT {2}\S+: tensor '\S+k_proj\.g_idx' puts column \d+ into group \d+, but there are \d+ groups; fetch/m,
+  ],
+])('values for which a load refuses %s are a fault', async (name, message) => {
+  const { exitCode, stdout } = await run(['verify', join(QUANTIZED_MALFORMED, name)]);
+  expect(exitCode).toBe(1);
+  expect(stdout.match(/^FAULT/gm)).toHaveLength(1);
+  expect(stdout).toMatch(message);
+});
+
+test.each(['ok_fp8_scales_float32', 'ok_quantize_config_apart'])('%s has sound scales', async (name) => {
+  const { exitCode, stdout } = await run(['verify', join(QUANTIZED_MALFORMED, name)]);
+  expect(exitCode).toBe(0);
+  expect(stdout).toMatch(/^ok {5}the scales of \d+ quantized weights$/m);
+});
+
+test.each([
+  ['qwen3_moe_ct_nvfp4', 'weight_global_scale', Buffer.alloc(4), /is 0, with which/],
+  ['qwen3_moe_modelopt_nvfp4', 'weight_scale_2', Buffer.from('0000c0ff', 'hex'), /is NaN, with which/],
+  ['qwen3_moe_bnb_nf4', 'nested_absmax', Buffer.from('0000807f', 'hex'), /infinity, at place 0/],
+  ['qwen3_moe_mlx_4bit', 'biases', Buffer.from('c07f', 'hex'), /NaN, at place 0/],
+  ['qwen3_moe_ct_mxfp4', 'weight_scale', Buffer.from('ff', 'hex'), /NaN, at place 0/],
+])('of %s, each %s that is damaged is named', async (name, part, bytes, message) => {
+  const folder = await temporaryFolder();
+  await cp(join(QUANTIZED, name), folder, { recursive: true });
+  const files = (await readdir(folder)).filter((file) => file.endsWith('.safetensors'));
+  const damaged: string[] = [];
+  for (const file of files.map((name) => join(folder, name))) {
+    const content = await readFile(file);
+    for (const { name: tensor, offset } of (await readHeader(file)).values()) {
+      if (!/layers\.0\.self_attn\.[qv]_proj/.test(tensor) || !tensor.endsWith(`.${part}`)) continue;
+      bytes.copy(content, offset);
+      damaged.push(tensor);
+    }
+    await writeFile(file, content);
+  }
+  const { exitCode, stdout } = await run(['verify', folder]);
+  expect(exitCode).toBe(1);
+  const faults = stdout.split('\n').filter((line) => line.startsWith('FAULT'));
+  expect(damaged).toHaveLength(2);
+  expect(faults).toHaveLength(2);
+  for (const tensor of damaged) expect(faults.find((fault) => fault.includes(tensor))).toMatch(message);
+});
+
+test('a folder in place of the weights is a fault with what helps', async () => {
+  const folder = await temporaryFolder();
+  await cp(join(MALFORMED, 'ok_metadata_only_format', 'config.json'), join(folder, 'config.json'));
+  await mkdir(join(folder, 'model.safetensors'));
+  const { exitCode, stdout } = await run(['verify', folder]);
+  expect(exitCode).toBe(1);
+  expect(stdout).toMatch(
+    /^FAULT .*model\.safetensors is not a regular file, but a folder\. Move it away, and put the file in its place/m,
+  );
 });
 
 test.each([

@@ -234,9 +234,49 @@ describe('quantized tensors', () => {
     );
     const store = open({ ...base, scales: { ...base.scales, tensor } });
     await expect(store.checkScales(['w'])).rejects.toThrow(
-      /tensor 'scales' has a value that is no finite number, at place 9/,
+      /tensor 'scales' has a value that is no finite number, NaN, at place 9; .*fetch it again/,
     );
     await expect(open(base).checkScales(['w'])).resolves.toBeUndefined();
+  });
+
+  it.each([
+    ['multiplier', Number.NaN, 'NaN'],
+    ['multiplier', Number.NEGATIVE_INFINITY, '-infinity'],
+    ['divisor', 0, '0'],
+    ['divisor', Number.NaN, 'NaN'],
+  ])('finds a %s of all scales that is %d', async (role, value, text) => {
+    const factor = part('weight_global_scale', Float32Array.of(value));
+    const store = open({ ...base, scales: { ...base.scales, [role]: factor } });
+    await expect(store.checkScales(['w'])).rejects.toThrow(
+      `tensor 'weight_global_scale' is ${text}, with which the scales of 'w' are no finite numbers`,
+    );
+  });
+
+  it('finds a multiplier that leaves the largest of float8 scales no finite number', async () => {
+    const tensor: TensorInfo = {
+      ...part('scales', new Uint8Array(scales.length).fill(0x38)),
+      dtype: 'F8_E4M3',
+    };
+    const multipliedBy = (value: number) => {
+      const multiplier = part('weight_scale_2', Float32Array.of(value));
+      return open({ ...base, scales: { ...base.scales, tensor, multiplier } }).checkScales(['w']);
+    };
+    await expect(multipliedBy(1e37)).rejects.toThrow(/tensor 'weight_scale_2' is 1e\+37/);
+    await expect(multipliedBy(1e30)).resolves.toBeUndefined();
+    // Weights that are all zero have such a one.
+    await expect(multipliedBy(0)).resolves.toBeUndefined();
+  });
+
+  it('lets scales be zero, but not where our own rounding wrote them', async () => {
+    const tensor = part(
+      'scales',
+      Float32Array.from(scales, (value, i) => (i === 3 ? -0 : value)),
+    );
+    const store = open({ ...base, scales: { ...base.scales, tensor } });
+    await expect(store.checkScales(['w'])).resolves.toBeUndefined();
+    await expect(store.checkScales(['w'], false)).rejects.toThrow(
+      /tensor 'scales' has a scale of -0 at place 3/,
+    );
   });
 
   it('knows quantized and plain tensors by one set of names', () => {
