@@ -18,7 +18,7 @@ import { openWeightStore } from '../runtime/weight-store.ts';
 import type { CheckpointListener } from '../safetensors/checkpoint.ts';
 import { assertComplete, listed } from '../weights/checkpoint-weights.ts';
 import type { ModuleReader } from '../weights/formats/format.ts';
-import { type ModelCheckpoint, storedWeights } from '../weights/quantized-checkpoint.ts';
+import { type ModelCheckpoint, storedWeights, uncheckedWeights } from '../weights/quantized-checkpoint.ts';
 import { roundsActivations } from './activation-quantization.ts';
 import { matchWeights } from './check-model.ts';
 import { expertBounds } from './expert-bounds.ts';
@@ -158,7 +158,7 @@ async function openRuntimes(request: RuntimesRequest, options: LoadOptions) {
     const { tensors, quantized = new Map() } = checkpoint;
     const store = openWeightStore(tensors.values(), quantized.values(), { packed: request.packed });
     opened.push(() => store.dispose());
-    await store.checkScales(quantized.keys());
+    await store.checkScales(uncheckedWeights(checkpoint));
     const weights = await openDeviceWeights(store, request, pins);
     if (weights)
       opened.push(

@@ -1,14 +1,15 @@
 /** Rounded weights that are kept between loads, a folder for each checkpoint and scheme. */
 import { createHash } from 'node:crypto';
-import { readdir, realpath, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { lstat, open, readdir, realpath, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { isInUse, isReadableFile, makeFolder, ownCacheFolder, removePath, replaceFile } from '../files.ts';
+import { CheckpointError } from '../errors.ts';
+import { isInUse, makeFolder, ownCacheFolder, removePath, replaceFile, unreadable } from '../files.ts';
 import { readJsonFile } from '../json.ts';
 import { partialPath, removeLeftovers } from '../partial-paths.ts';
 import { readHeader } from '../safetensors/header.ts';
 import type { TensorInfo } from '../safetensors/types.ts';
-import type { NewTensor } from '../safetensors/writer.ts';
+import type { FileLayout } from '../safetensors/writer.ts';
 import type { ModelCheckpoint } from '../weights/quantized-checkpoint.ts';
 import { checkRoom, inWords } from './disk.ts';
 
@@ -59,32 +60,93 @@ export async function folderFor(checkpoint: ModelCheckpoint, scheme: unknown): P
   return join(keptFolder(), hash.digest('hex').slice(0, 32));
 }
 
-/** The file in a folder and its tensors; undefined where there are none, or not those that are wanted. */
-export async function readKept(
-  folder: string,
-  wanted: readonly NewTensor[],
-): Promise<{ readonly path: string; readonly tensors: ReadonlyMap<string, TensorInfo> } | undefined> {
+/** A file of kept weights. */
+export interface KeptFile {
+  readonly path: string;
+  readonly tensors: ReadonlyMap<string, TensorInfo>;
+}
+
+export interface KeptUse<T> {
+  /** Of the file. */
+  readonly layout: FileLayout;
+  /** Makes of a file what is wanted of it. @throws CheckpointError where what it holds is damaged */
+  readonly open: (file: KeptFile) => Promise<T> | T;
+  /** Hears that a file is to be written, before anything is looked at for that. */
+  readonly onWrite?: () => void;
+  /** Writes a file to a path. */
+  readonly write: (path: string) => Promise<void>;
+  readonly warn: (message: string) => void;
+}
+
+/**
+ * What is kept in a folder, written where it is not there. What is damaged is written anew, with a warning.
+ * @throws EngineError where the disk lacks room or cannot be written; CheckpointError where what was written is not there
+ */
+export async function useKept<T extends object>(what: KeptWeights, use: KeptUse<T>): Promise<T> {
+  const { folder, model } = what;
+  const look = async () => {
+    try {
+      const file = await readKept(folder, use.layout);
+      return file && (await use.open(file));
+    } catch (error) {
+      if (error instanceof CheckpointError) return undefined;
+      throw error;
+    }
+  };
+  const before = await lstat(folder).catch(() => undefined);
+  const there = await look();
+  if (there) return there;
+  if (before)
+    use.warn(`what is kept of ${model} in ${folder} is damaged; it is made anew from the checkpoint`);
+  use.onWrite?.();
+  await keep(what, async () => (await look()) !== undefined, use.write);
+  const written = await look();
+  if (written) return written;
+  throw new CheckpointError(
+    `${folder} does not hold what has just been written there: it was removed or damaged since, or another process uses what was there. ` +
+      `End those, remove it (switchyard cache rm --quantized ${model}) and load the model again; if that does not help, ${REMEDY}`,
+  );
+}
+
+/**
+ * The file in a folder and its tensors.
+ * @returns undefined where there is none, or another than is wanted: its header has to be what is written now, byte by byte, and its size too
+ * @throws HubError where permission to read it is missing
+ */
+export async function readKept(folder: string, layout: FileLayout): Promise<KeptFile | undefined> {
   const path = join(folder, WEIGHTS);
-  if (!(await isReadableFile(path))) return undefined;
-  // What is damaged is written anew, also what says of which model it is: without that nobody could list or remove it.
-  if ((await readAbout(folder)) === undefined) return undefined;
-  const tensors = await readHeader(path).catch(() => undefined);
-  const isWhole = wanted.every(({ name, dtype, shape }) => {
-    const tensor = tensors?.get(name);
-    return tensor?.dtype === dtype && tensor.shape.join() === shape.join();
-  });
-  return tensors && isWhole ? { path, tensors } : undefined;
+  // Without what says of which model it is nobody could list or remove it.
+  if ((await readAbout(folder)) === undefined || !(await beginsWith(path, layout))) return undefined;
+  return { path, tensors: await readHeader(path) };
+}
+
+async function beginsWith(path: string, { header, bytes }: FileLayout): Promise<boolean> {
+  try {
+    const found = await stat(path);
+    if (!found.isFile() || found.size !== bytes) return false;
+    const handle = await open(path);
+    try {
+      const stored = Buffer.alloc(header.length);
+      await handle.read(stored, 0, stored.length, 0);
+      return stored.equals(header);
+    } finally {
+      await handle.close();
+    }
+  } catch (error) {
+    if (/^(EACCES|EPERM)$/.test((error as NodeJS.ErrnoException).code ?? '')) throw unreadable(path, error);
+    return false;
+  }
 }
 
 /**
  * Keeps weights, all or nothing: they appear in the folder once they are complete.
- * @param wanted what is to be in the file; another process may put it there first
+ * @param isThere whether another process has put the same there meanwhile
  * @param write writes the file of weights to a path
  * @throws EngineError where the disk lacks room or cannot be written
  */
-export async function keep(
+async function keep(
   what: KeptWeights,
-  wanted: readonly NewTensor[],
+  isThere: () => Promise<boolean>,
   write: (path: string) => Promise<void>,
 ): Promise<void> {
   const { folder, ...rest } = what;
@@ -95,7 +157,7 @@ export async function keep(
     await checkRoom(partial, what.bytes, REMEDY);
     await write(join(partial, WEIGHTS));
     await writeFile(join(partial, ABOUT), `${JSON.stringify({ version: VERSION, ...rest })}\n`);
-    await putInPlace(partial, folder, async () => (await readKept(folder, wanted)) !== undefined);
+    await putInPlace(partial, folder, isThere);
   } catch (error) {
     await rm(partial, { recursive: true, force: true }).catch(() => {});
     throw inWords(error, partial, what.bytes, REMEDY);

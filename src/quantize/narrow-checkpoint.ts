@@ -3,7 +3,7 @@ import { CheckpointError } from '../errors.ts';
 import type { TensorInfo } from '../safetensors/types.ts';
 import { listed } from '../weights/checkpoint-weights.ts';
 import type { ModelCheckpoint } from '../weights/quantized-checkpoint.ts';
-import { folderFor, keep, readKept } from './kept.ts';
+import { folderFor, useKept } from './kept.ts';
 import type { QuantizeOptions } from './quantize-checkpoint.ts';
 import type { Unit } from './rounded-matrix.ts';
 import { layOutUnits, writeUnits } from './write-file.ts';
@@ -24,20 +24,19 @@ export async function narrowCheckpoint(
   warn(`float64 tensors are narrowed to float32, in which most of their digits are lost: ${names}`);
   const folder = await folderFor(checkpoint, 'float32');
   const units = wide.map(narrowedTensor);
-  const wanted = units.flatMap(({ tensors }) => tensors);
-  if (!(await readKept(folder, wanted))) {
-    const { bytes } = layOutUnits(units);
-    await keep({ folder, bytes, model: id, scheme: 'float64 as float32' }, wanted, (path) =>
-      writeUnits(path, units, { threads, signal }),
-    );
-  }
-  const kept = await readKept(folder, wanted);
-  if (!kept) throw new CheckpointError(`${folder} was removed while it was used; load the model again`);
-  return {
-    ...checkpoint,
-    files: [...checkpoint.files, kept.path],
-    tensors: new Map([...checkpoint.tensors, ...kept.tensors]),
-  };
+  const layout = layOutUnits(units);
+  return useKept(
+    { folder, bytes: layout.bytes, model: id, scheme: 'float64 as float32' },
+    {
+      ...{ layout, warn },
+      open: ({ path, tensors }) => ({
+        ...checkpoint,
+        files: [...checkpoint.files, path],
+        tensors: new Map([...checkpoint.tensors, ...tensors]),
+      }),
+      write: (path) => writeUnits(path, units, { threads, signal }),
+    },
+  );
 }
 
 /** Bytes that one task reads. */

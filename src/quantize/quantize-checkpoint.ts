@@ -1,4 +1,4 @@
-import { InputError } from '../errors.ts';
+import { CheckpointError, InputError } from '../errors.ts';
 import type { Model } from '../models/architecture.ts';
 import type { WeightStore } from '../runtime/types.ts';
 import { openWeightStore } from '../runtime/weight-store.ts';
@@ -6,7 +6,8 @@ import { readTensors } from '../safetensors/read-tensors.ts';
 import { listed } from '../weights/checkpoint-weights.ts';
 import { compressedTensors } from '../weights/formats/compressed-tensors.ts';
 import { type ModelCheckpoint, readQuantized } from '../weights/quantized-checkpoint.ts';
-import { folderFor, keep, readKept } from './kept.ts';
+import type { QuantizedTensor } from '../weights/quantized-tensor.ts';
+import { folderFor, type KeptFile, useKept } from './kept.ts';
 import { planQuantization, type QuantizationPlan } from './plan.ts';
 import { roundedMatrix } from './rounded-matrix.ts';
 import { describeScheme, type QuantizationScheme } from './scheme.ts';
@@ -25,7 +26,8 @@ export interface QuantizeOptions {
 }
 
 /**
- * A checkpoint with its large matrices rounded. They are kept in SWITCHYARD_CACHE, from where the next load maps them.
+ * A checkpoint with its large matrices rounded. They are kept in SWITCHYARD_CACHE, from where the next load maps them; what is damaged
+ * there is rounded anew.
  * @throws InputError where there is nothing to round; EngineError where the disk lacks room; CheckpointError for a weight that is no
  *   finite number; AbortError
  */
@@ -40,19 +42,20 @@ export async function quantizeCheckpoint(
   const folder = await folderFor(checkpoint, scheme);
   return withSources(checkpoint, plan, async (store) => {
     const units = plan.matrices.map((matrix) => roundedMatrix(matrix, store));
-    const wanted = units.flatMap(({ tensors }) => tensors);
-    if (!(await readKept(folder, wanted))) {
-      const { bytes } = layOutUnits(units);
-      const progress = meter(folder, bytes, options);
-      progress(0);
-      await keep({ folder, bytes, model: options.id, scheme: describeScheme(scheme) }, wanted, (path) =>
-        writeUnits(path, units, { ...options, onBytes: progress }),
-      );
-      progress(bytes);
-    }
-    const kept = await readKept(folder, wanted);
-    if (!kept) throw new Error(`${folder} was removed while it was used`);
-    return overlay(checkpoint, plan, kept.path, kept.tensors);
+    const layout = layOutUnits(units);
+    const { bytes } = layout;
+    const { warn } = options;
+    const progress = meter(folder, bytes, options);
+    const what = { folder, bytes, model: options.id, scheme: describeScheme(scheme) };
+    return useKept(what, {
+      ...{ layout, warn },
+      open: (file) => overlay(checkpoint, plan, file),
+      onWrite: () => progress(0),
+      async write(path) {
+        await writeUnits(path, units, { ...options, onBytes: progress });
+        progress(bytes);
+      },
+    });
   });
 }
 
@@ -96,22 +99,54 @@ function meter(file: string, total: number, { onProgress }: QuantizeOptions) {
   };
 }
 
-/** The checkpoint with rounded weights in place of those that they were made of. */
+/**
+ * The checkpoint with rounded weights in place of those that they were made of.
+ * @throws CheckpointError where they are damaged
+ */
 async function overlay(
   checkpoint: ModelCheckpoint,
   plan: QuantizationPlan,
-  path: string,
-  tensors: ModelCheckpoint['tensors'],
+  { path, tensors }: KeptFile,
 ): Promise<ModelCheckpoint> {
   const settings = { method: 'compressed-tensors', json: compressedSettings(plan), file: path, field: '' };
   const reader = compressedTensors.open(settings, () => {});
-  const rounded = await readQuantized({ files: [path], tensors }, reader, readTensors);
+  const { quantized: rounded = new Map() } = await readQuantized(
+    { files: [path], tensors },
+    reader,
+    readTensors,
+  );
+  await checkRounded(plan, rounded, path);
   const left = <V>(all: ReadonlyMap<string, V> | undefined) =>
     [...(all ?? [])].filter(([name]) => !plan.replaced.has(name));
   return {
     ...checkpoint,
     files: [...checkpoint.files, path],
     tensors: new Map(left(checkpoint.tensors)),
-    quantized: new Map([...left(checkpoint.quantized), ...(rounded.quantized ?? [])]),
+    quantized: new Map([...left(checkpoint.quantized), ...rounded]),
+    kept: path,
   };
+}
+
+/**
+ * Looks at what can be told from a few hundredths of the bytes: shapes and scales. A code stands for some weight, whichever it is.
+ * @throws CheckpointError for what rounding cannot have written
+ */
+async function checkRounded(
+  { matrices }: QuantizationPlan,
+  rounded: ReadonlyMap<string, QuantizedTensor>,
+  path: string,
+): Promise<void> {
+  for (const { name, source } of matrices) {
+    const shape = rounded.get(name)?.shape;
+    if (shape?.join() !== `${source.rows},${source.columns}`)
+      throw new CheckpointError(
+        `${path}: ${name} is [${shape}]; expected [${source.rows},${source.columns}]`,
+      );
+  }
+  const store = openWeightStore([], rounded.values());
+  try {
+    await store.checkScales(rounded.keys(), false);
+  } finally {
+    store.dispose();
+  }
 }

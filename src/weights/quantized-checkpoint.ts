@@ -11,8 +11,15 @@ import type { QuantizedTensor } from './quantized-tensor.ts';
 export interface ModelCheckpoint extends Checkpoint {
   /** Weights that are stored as codes, if any; tensors that only they consist of are not among `tensors`. */
   readonly quantized?: ReadonlyMap<string, QuantizedTensor>;
+  /** The file of those that Switchyard rounded itself, in which no value is damaged. */
+  readonly kept?: string;
   /** What small int64 tensors hold. */
   readonly integers?: ReadonlyMap<string, readonly bigint[]>;
+}
+
+/** Names of the quantized weights whose values nobody has looked at. */
+export function uncheckedWeights({ quantized = new Map(), kept }: ModelCheckpoint): string[] {
+  return [...quantized].filter(([, { codes }]) => codes.tensor.file !== kept).map(([name]) => name);
 }
 
 /** All weights of a checkpoint, plain and quantized. */

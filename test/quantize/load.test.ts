@@ -1,16 +1,19 @@
 /** Weights rounded while a model is loaded, and kept for the next load. */
 import {
+  appendFileSync,
   existsSync,
+  mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
   rmSync,
   statSync,
+  symlinkSync,
   truncateSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import {
   AbortError,
@@ -135,11 +138,82 @@ describe('a model loaded with quantization', () => {
     expect(events.map(({ stage }) => stage)).toContain('quantize');
   });
 
-  it('is rounded anew where what was kept is damaged', async () => {
-    const { logits } = await load(TEXT, { quantization: { head: 'int8' } });
-    const file = join(cache, 'quantized', kept()[0] as string, 'weights.safetensors');
-    truncateSync(file, statSync(file).size - 10);
-    expect((await load(TEXT, { quantization: { head: 'int8' } })).logits).toEqual(logits);
+  describe('heals what is kept', () => {
+    const INT4 = { experts: 'int4-asymmetric', attention: 'int8' } as const;
+    type Tensor = { name: string; offset: number; byteLength: number };
+    /** Writes over the first part of that name. */
+    const over =
+      (part: string, bytes: (tensor: Tensor) => Buffer, at = 0) =>
+      (file: string, tensors: readonly Tensor[]) => {
+        const tensor = tensors.find(({ name }) => name.endsWith(part)) as Tensor;
+        const content = readFileSync(file);
+        bytes(tensor).copy(content, tensor.offset + at);
+        writeFileSync(file, content);
+      };
+    const flip = (at: number) => (file: string) => {
+      const content = readFileSync(file);
+      content[at] = (content[at] as number) ^ 1;
+      writeFileSync(file, content);
+    };
+    const folderAt = (path: string) => {
+      rmSync(path, { recursive: true });
+      mkdirSync(path);
+    };
+    const damages: readonly [string, (file: string, tensors: readonly Tensor[]) => void][] = [
+      ['with a length of the header that is another', flip(0)],
+      ['with a letter of the header that is another', flip(40)],
+      [
+        'with a NaN among scales of int8',
+        over('q_proj.weight_scale', () => Buffer.from('0000c07f', 'hex'), 4),
+      ],
+      [
+        'with an infinity among scales of int4',
+        over('gate_proj.weight_scale', () => Buffer.from('807f', 'hex'), 2),
+      ],
+      [
+        'with scales that a disk has lost',
+        over('q_proj.weight_scale', ({ byteLength }) => Buffer.alloc(byteLength)),
+      ],
+      ['with another shape', over('.weight_shape', () => Buffer.from(BigInt64Array.of(8n, 31n).buffer))],
+      ['with an impossible shape', over('.weight_shape', () => Buffer.alloc(16, 0xff))],
+      ['cut short', (file) => truncateSync(file, statSync(file).size - 10)],
+      ['longer than it was', (file) => appendFileSync(file, 'more')],
+      ['of no bytes', (file) => truncateSync(file)],
+      ['of zeros', (file) => writeFileSync(file, Buffer.alloc(statSync(file).size))],
+      ['with a folder in its place', folderAt],
+      [
+        'with a link to nowhere in its place',
+        (file) => {
+          rmSync(file);
+          symlinkSync(`${file}.gone`, file);
+        },
+      ],
+      ['that is not there', (file) => rmSync(file)],
+      ['beside a folder in place of about.json', (file) => folderAt(join(dirname(file), 'about.json'))],
+      [
+        'with a file in place of its folder',
+        (file) => {
+          rmSync(dirname(file), { recursive: true });
+          writeFileSync(dirname(file), '');
+        },
+      ],
+    ];
+    it.each(damages)('%s', async (_, damage) => {
+      const { logits, warnings: usual } = await load(TEXT, { quantization: INT4 });
+      expect(usual.join()).not.toMatch(/damaged/);
+      const file = join(cache, 'quantized', kept()[0] as string, 'weights.safetensors');
+      const written = readFileSync(file);
+      damage(file, [...(await readHeader(file)).values()]);
+      const again = await load(TEXT, { quantization: INT4 });
+      expect(again.logits).toEqual(logits);
+      expect(again.warnings).toEqual([
+        ...usual,
+        `what is kept of ${TEXT} in ${dirname(file)} is damaged; it is made anew from the checkpoint`,
+      ]);
+      expect(readFileSync(file).equals(written)).toBe(true);
+      expect((await load(TEXT, { quantization: INT4 })).warnings).toEqual(usual);
+      expect(kept()).toHaveLength(1);
+    });
   });
 
   it('is rounded anew where nobody could tell of which model it is', async () => {
