@@ -72,8 +72,12 @@ export async function isReadableFile(path: string): Promise<boolean> {
   try {
     const found = await stat(path);
     if (!found.isFile()) {
-      const kind = found.isDirectory() ? 'a folder' : 'a pipe, socket or device';
-      throw new HubError(`${path} is not a regular file, but ${kind}`);
+      const isFolder = found.isDirectory();
+      const kind = isFolder ? 'a folder' : 'a pipe, socket or device';
+      const place = isFolder ? '; some tools leave the file itself inside' : '';
+      throw new HubError(
+        `${path} is not a regular file, but ${kind}. Move it away, and put the file in its place${place}`,
+      );
     }
     await access(path, constants.R_OK);
     return true;

@@ -17,9 +17,11 @@ namespace {
 // Experts that may be read ahead at a time: those of a token in most models.
 constexpr int64_t kSpares = 8;
 
-std::string Gigabytes(int64_t bytes) {
+std::string BytesText(int64_t bytes) {
+  if (bytes < 100'000) return std::to_string(bytes) + " bytes";
   char text[32];
-  std::snprintf(text, sizeof text, "%.3f GB", static_cast<double>(bytes) / 1e9);
+  std::snprintf(text, sizeof text, bytes < 100'000'000 ? "%.4g MB" : "%.4g GB",
+                static_cast<double>(bytes) / (bytes < 100'000'000 ? 1e6 : 1e9));
   return text;
 }
 
@@ -88,10 +90,10 @@ void ExpertMemory::OpenLocked() {
   const auto slot_bytes = static_cast<int64_t>(slot_bytes_);
   const int64_t least = limits_.other_bytes + largest_layer_ * slot_bytes;
   if (least > limits_.max_bytes) {
-    throw std::runtime_error("maxMemory allows " + Gigabytes(limits_.max_bytes) +
-                             " of weights in memory, but this model needs at least " + Gigabytes(least) +
-                             " (" + std::to_string(least) + " bytes): " + Gigabytes(limits_.other_bytes) +
-                             " that every token reads, and " + Gigabytes(largest_layer_ * slot_bytes) +
+    throw std::runtime_error("maxMemory allows " + BytesText(limits_.max_bytes) +
+                             " of weights in memory, but this model needs at least " + BytesText(least) +
+                             " (" + std::to_string(least) + " bytes): " + BytesText(limits_.other_bytes) +
+                             " that every token reads, and " + BytesText(largest_layer_ * slot_bytes) +
                              " for the experts of one layer. Raise it (--max-memory)");
   }
   const int64_t room = (limits_.max_bytes - limits_.other_bytes) / std::max<int64_t>(1, slot_bytes);

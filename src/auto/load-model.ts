@@ -185,7 +185,8 @@ async function openRuntimes(request: RuntimesRequest, options: LoadOptions) {
     opened.push(() => engine.dispose());
     if (engine.mostPositions < 1)
       throw new InputError(
-        `maxCacheBytes is ${show(options.maxCacheBytes)}, too little for a single block of the model's cache. Raise it (--max-cache)`,
+        `maxCacheBytes is ${show(options.maxCacheBytes)}, too little for a single block of the model's cache: a sequence takes at least ` +
+          `${engine.leastCacheBytes} bytes, for a block of positions and a second that it is copied to when it is shared. Raise it (--max-cache)`,
       );
     engine.assertSupported(backend);
     if (weights) for (const tower of Object.values(towers)) await tower.prepare(options.signal);

@@ -116,6 +116,11 @@ export class Engine {
     return this.#pool.mostPositions;
   }
 
+  /** Bytes of the least bound of the cache, in which a sequence has a block of positions. */
+  get leastCacheBytes(): number {
+    return this.#pool.leastBytes;
+  }
+
   /** Blocks of keys and values, in use or kept for later. */
   get cacheBlocks(): number {
     return this.#pool.blocks;

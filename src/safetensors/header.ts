@@ -48,7 +48,7 @@ export async function parseHeader(
 async function regularFile(file: string): Promise<{ size: number }> {
   const found = await stat(file);
   // A pipe or device would block or never end.
-  if (!found.isFile()) throw new CheckpointError(`${file} is not a regular file`);
+  if (!found.isFile()) throw new CheckpointError(`${file} is not a regular file. Put the file in its place`);
   return found;
 }
 

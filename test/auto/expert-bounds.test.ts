@@ -42,7 +42,7 @@ async function leastMemory(path: string, options: LoadOptions = {}): Promise<num
   const refusal: Error = await load(path, { ...options, maxMemory: 1 }).catch((error) => error);
   expect(refusal).toBeInstanceOf(InputError);
   expect(refusal.message).toMatch(
-    /^maxMemory allows 0\.000 GB of weights in memory, but this model needs at least .* Raise it \(--max-memory\)$/,
+    /^maxMemory allows 1 bytes of weights in memory, but this model needs at least [\d.]+ MB \(\d+ bytes\): [\d.]+ (?:MB|bytes) that every token reads, and [\d.]+ MB for the experts of one layer\. Raise it \(--max-memory\)$/,
   );
   return Number(/\((\d+) bytes\)/.exec(refusal.message)?.[1]);
 }

@@ -190,7 +190,9 @@ describe.skipIf(process.platform === 'win32')('a file of a folder that cannot be
 
   test('a folder, a pipe or a device in its place does not hang', async () => {
     await mkdir(join(folder, 'config.json'));
-    await expect(open()).rejects.toThrow(/config\.json is not a regular file, but a folder/);
+    await expect(open()).rejects.toThrow(
+      /config\.json is not a regular file, but a folder\. Move it away, and put the file in its place/,
+    );
     execFileSync('mkfifo', [join(folder, 'tokenizer.json')]);
     await expect(open('tokenizer.json')).rejects.toThrow(/not a regular file, but a pipe, socket or device/);
     await symlink('/dev/zero', join(folder, 'model.safetensors'));

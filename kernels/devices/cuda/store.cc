@@ -98,11 +98,12 @@ void CudaStore::MakePool(int64_t dense_bytes) {
   }
   const int64_t least = resident_bytes_ + dense_bytes + largest_layer * slot_bytes;
   if (least > limits_.max_bytes || total == 0) {
-    throw std::runtime_error(
-        "maxMemory allows " + Gigabytes(limits_.max_bytes) +
-        " of weights on the GPU, but this model needs at least " + Gigabytes(least) + " (" +
-        std::to_string(least) + " bytes): " + Gigabytes(resident_bytes_ + dense_bytes) +
-        " that always stay, and " + Gigabytes(largest_layer * slot_bytes) + " for the experts of one layer");
+    throw std::runtime_error("maxMemory allows " + Gigabytes(limits_.max_bytes) +
+                             " of weights on the GPU, but this model needs at least " + Gigabytes(least) +
+                             " (" + std::to_string(least) +
+                             " bytes): " + Gigabytes(resident_bytes_ + dense_bytes) +
+                             " that always stay, and " + Gigabytes(largest_layer * slot_bytes) +
+                             " for the experts of one layer. Raise it (--max-memory)");
   }
   const int64_t slots = std::min(total, (limits_.max_bytes - resident_bytes_ - dense_bytes) / slot_bytes);
   const int64_t allowed = limits_.max_pinned_bytes == 0 ? slots / 2 : limits_.max_pinned_bytes / slot_bytes;
@@ -141,7 +142,8 @@ void CudaStore::Allocate(const std::vector<DeviceTensor*>& tensors, int64_t byte
   if (limits_.max_bytes > 0 && resident_bytes_ + bytes > limits_.max_bytes) {
     throw std::runtime_error("maxMemory allows " + Gigabytes(limits_.max_bytes) +
                              " of weights on the GPU, but " + Gigabytes(resident_bytes_ + bytes) + " (" +
-                             std::to_string(resident_bytes_ + bytes) + " bytes) are needed by now");
+                             std::to_string(resident_bytes_ + bytes) +
+                             " bytes) are needed by now. Raise it (--max-memory)");
   }
   device_->FreeUnused();
   void* memory = nullptr;

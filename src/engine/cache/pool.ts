@@ -207,6 +207,11 @@ export class CachePool {
     return positions.reduce((sum, count) => sum + (blocksFor(count) + 1) * blocks + 2 * slots, 0);
   }
 
+  /** Bytes of the least bound that a row can be computed under. */
+  get leastBytes(): number {
+    return this.bytesFor([1]);
+  }
+
   /** Most positions of a row that the bound leaves room for. */
   get mostPositions(): number {
     if (this.#maxBytes === Number.POSITIVE_INFINITY || !this.#keeps.blocks) return Number.POSITIVE_INFINITY;
