@@ -172,6 +172,20 @@ test.each([
   for (const tensor of damaged) expect(faults.find((fault) => fault.includes(tensor))).toMatch(message);
 });
 
+test('a bias that says something where the architecture has none is a fault', async () => {
+  const folder = await temporaryFolder();
+  await cp(join(QUANTIZED, 'qwen2_moe_gptq'), folder, { recursive: true });
+  const file = join(folder, 'model.safetensors');
+  const content = await readFile(file);
+  const name = 'model.layers.0.mlp.experts.1.up_proj.bias';
+  content[(await readHeader(file)).get(name)?.offset as number] = 1;
+  await writeFile(file, content);
+  const { exitCode, stdout } = await run(['verify', folder]);
+  expect(exitCode).toBe(1);
+  expect(stdout.match(/^FAULT/gm)).toHaveLength(1);
+  expect(stdout).toMatch(/^FAULT .*experts\.1\.up_proj\.bias is not zero, but the architecture has no bias/m);
+});
+
 test('a folder in place of the weights is a fault with what helps', async () => {
   const folder = await temporaryFolder();
   await cp(join(MALFORMED, 'ok_metadata_only_format', 'config.json'), join(folder, 'config.json'));
