@@ -28,10 +28,18 @@ export const SANITIZERS = {
   thread: ['-O1', '-fsanitize=thread', '-fno-omit-frame-pointer', '-g1'],
 } as const;
 
+/**
+ * Under sanitizers GCC spends half of its time on registers for the long functions of vector code, unless it takes each as one region.
+ * Clang does not know the option.
+ */
+const SANITIZED_BY_GCC = ['-fira-region=one'];
+
 /** Sources of one native test program or library, and how they are compiled. */
 export interface NativeProgram {
   readonly name: string;
   readonly sources: readonly string[];
+  /** More of them, which no sanitizer is to look at: they are compiled as without one. */
+  readonly unwatched?: readonly string[];
   /** Optimization, include folders and the like; programs that agree on them share the objects of their sources. */
   readonly options: readonly string[];
   readonly linkOptions?: readonly string[];
@@ -66,6 +74,8 @@ const keyOf = (...parts: (string | Buffer)[]) => {
   return hash.digest('hex').slice(0, 16);
 };
 
+const isGcc = async () => (await exec(compiler, ['--version'])).stdout.includes('Free Software Foundation');
+
 async function run(args: readonly string[]): Promise<void> {
   const options = { maxBuffer: Number.POSITIVE_INFINITY };
   await exec(compiler, [...args], options).catch(
@@ -94,43 +104,67 @@ function removeOthers(target: string): void {
     if (name.startsWith(stem) && name !== basename(target)) rmSync(join(folder, name), { force: true });
 }
 
-/**
- * Builds a native program with $CXX, else g++, or takes what an earlier build of the same sources has left. One build runs at a
- * time, so that test files that want the same objects wait for them instead of compiling them twice.
- */
-export async function buildNative({
-  name,
-  sources,
-  options,
-  linkOptions = [],
-  sanitizer,
-}: NativeProgram): Promise<string> {
-  const instrument = sanitizer ? SANITIZERS[sanitizer] : [];
-  // Sanitizers give compilers wrong ideas of what is used before it is set, so warnings are errors only without one.
-  const flags = [...COMMON, ...(sanitizer ? [] : ['-Werror']), ...options, ...instrument];
-  const recipe = JSON.stringify([compiler, flags]);
-  const folder = join(buildFolder, keyOf(recipe));
-  mkdirSync(folder, { recursive: true });
+/** The objects of sources that are compiled with `flags`; one folder for each set of flags. */
+function objectsOf(sources: readonly string[], flags: readonly string[]) {
+  const folder = join(buildFolder, keyOf(JSON.stringify([compiler, flags])));
   const headers = headersKey();
   const objects = sources.map((source) => {
     const stem = relative(root, source).replaceAll(/[\\/]/g, '_');
     return { source, object: join(folder, `${stem}-${keyOf(headers, readFileSync(source))}.o`) };
   });
+  return { folder, flags, objects };
+}
+
+/** Compiles those that are not there. */
+async function compile({ flags, objects }: ReturnType<typeof objectsOf>): Promise<void> {
+  const stale = objects.filter(({ object }) => !existsSync(object));
+  const worker = async () => {
+    for (let next = stale.pop(); next; next = stale.pop()) {
+      const language = next.source.endsWith('.cu') ? ['-x', 'c++'] : [];
+      await make(next.object, [...flags, ...language, '-c', next.source]);
+      removeOthers(next.object);
+    }
+  };
+  await Promise.all(Array.from({ length: availableParallelism() }, worker));
+}
+
+/**
+ * Builds a native program with $CXX, else g++, or takes what an earlier build of the same sources has left. One build of the same
+ * flags runs at a time, so that test files that want the same objects wait for them instead of compiling them twice.
+ */
+export async function buildNative({
+  name,
+  sources,
+  unwatched = [],
+  options,
+  linkOptions = [],
+  sanitizer,
+}: NativeProgram): Promise<string> {
+  const instrument = sanitizer ? SANITIZERS[sanitizer] : [];
+  const plainFlags = [...COMMON, '-Werror', ...options];
+  // Sanitizers give compilers wrong ideas of what is used before it is set, so warnings are errors only without one.
+  const flags = sanitizer
+    ? [...COMMON, ...options, ...instrument, ...((await isGcc()) ? SANITIZED_BY_GCC : [])]
+    : plainFlags;
+  const watched = objectsOf(sources, flags);
+  const plain = objectsOf(unwatched, plainFlags);
+  // Of inline functions that both have, the linker keeps the first.
+  const objects = [...watched.objects, ...plain.objects].map(({ object }) => object);
   const ending = linkOptions.includes('-shared') ? '.so' : '';
-  const program = join(folder, `${name}-${keyOf(JSON.stringify([objects, linkOptions]))}${ending}`);
+  const key = keyOf(JSON.stringify([objects, linkOptions]));
+  const program = join(watched.folder, `${name}-${key}${ending}`);
   if (existsSync(program)) return program;
-  await withLock(join(folder, 'lock'), undefined, async () => {
-    const stale = objects.filter(({ object }) => !existsSync(object));
-    const worker = async () => {
-      for (let next = stale.pop(); next; next = stale.pop()) {
-        const language = next.source.endsWith('.cu') ? ['-x', 'c++'] : [];
-        await make(next.object, [...flags, ...language, '-c', next.source]);
-        removeOthers(next.object);
-      }
-    };
-    await Promise.all(Array.from({ length: availableParallelism() }, worker));
+  mkdirSync(watched.folder, { recursive: true });
+  mkdirSync(plain.folder, { recursive: true });
+  const locked = (folder: string, body: () => Promise<void>) =>
+    withLock(join(folder, 'lock'), undefined, body);
+  if (plain.folder !== watched.folder && unwatched.length > 0)
+    await locked(plain.folder, () => compile(plain));
+  await locked(watched.folder, async () => {
+    await compile(watched);
+    if (plain.folder === watched.folder) await compile(plain);
     if (existsSync(program)) return;
-    await make(program, ['-pthread', ...instrument, ...linkOptions, ...objects.map(({ object }) => object)]);
+    await make(program, ['-pthread', ...instrument, ...linkOptions, ...objects]);
     removeOthers(program);
   });
   return program;

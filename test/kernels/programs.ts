@@ -6,6 +6,10 @@ const at = (...paths: string[]) => paths.map((path) => join(root, path));
 /** The code for the operating system that programs are made for: as SWITCHYARD_TEST_RUNNER may run them on another. */
 const system = process.env.SWITCHYARD_TEST_SYSTEM ?? (process.platform === 'win32' ? 'windows' : 'posix');
 
+/** What compares CPU kernels with plain loops; the cases of the machine run code of headers on several threads. */
+const isPlainLoop = (source: string) =>
+  source.includes(join('test', 'kernels', 'cpu')) && !source.endsWith('machine_cases.cc');
+
 /** Every CPU kernel against plain loops, on every instruction set of this machine. It runs all of its groups when given none. */
 export const CPU_KERNELS: NativeProgram = {
   name: 'kernels_test',
@@ -16,6 +20,16 @@ export const CPU_KERNELS: NativeProgram = {
     ...at(`kernels/platform/${system}/pages.cc`, `kernels/platform/${system}/processors.cc`),
   ],
   options: ['-O2'],
+};
+
+/**
+ * The same for the sanitizer of threads, which looks at the kernels only, because the loops that kernels are compared
+ * with run on one thread and would take most of the time. What is tested of a header is compiled with its test.
+ */
+export const CPU_KERNELS_AND_THREADS: NativeProgram = {
+  ...CPU_KERNELS,
+  sources: CPU_KERNELS.sources.filter((source) => !isPlainLoop(source)),
+  unwatched: CPU_KERNELS.sources.filter(isPlainLoop),
 };
 
 /** The planner and index arithmetic of the CUDA kernels. */

@@ -2,6 +2,7 @@
 //   kernels_test            runs all groups
 //   kernels_test --list     prints the groups
 //   kernels_test GROUP...   runs these
+//   kernels_test --widest [GROUP...]  on the widest instruction set alone
 //   kernels_test --isa      prints the instruction set in use and why SWITCHYARD_CPU_ISA was not followed
 #include <algorithm>
 #include <cstdio>
@@ -34,6 +35,10 @@ int Main(int argc, char** argv) {
     std::puts(IsaName());
     if (*IsaError() != '\0') std::puts(IsaError());
     return 0;
+  }
+  if (argc > 1 && std::strcmp(argv[1], "--widest") == 0) {
+    widest_only = true;
+    --argc, ++argv;
   }
   int run = 0;
   for (const Group& group : kGroups) {

@@ -73,13 +73,11 @@ inline std::vector<const char*> AllIsas() {
   names.resize(static_cast<size_t>(AvailableIsas(names.data(), 8)));
   return names;
 }
-// Those to try. Threads meet in code that all of them share: the sanitizer of threads, under which each takes
-// a minute, sees but the widest.
+// Whether the widest alone is to be tried.
+inline bool widest_only = false;
 inline std::vector<const char*> Isas() {
   std::vector<const char*> names = AllIsas();
-#ifdef __SANITIZE_THREAD__
-  names.resize(1);
-#endif
+  if (widest_only) names.resize(1);
   return names;
 }
 
