@@ -134,9 +134,8 @@ class ExpertPass {
       const int64_t width = part.row1 - part.row0;
       gate_rows.Multiply(x_gate_ + run.first * x_bytes_, part, gate, width);
       up_rows.Multiply(x_up_ + run.first * x_bytes_, part, up, width);
-      const int64_t tokens = forms.gate.TileSize(part.tile);
-      table_.silu_mul(gate, up, tokens * width, gate);
-      for (int64_t t = 0; t < tokens; ++t) {
+      table_.silu_mul(gate, up, part.tokens * width, gate);
+      for (int64_t t = 0; t < part.tokens; ++t) {
         forms.down.Store(gate + t * width, part.tile * kTileTokens + t, block.row0 + part.row0, width,
                          h_ + h_starts_[block.run]);
       }

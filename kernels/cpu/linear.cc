@@ -85,7 +85,7 @@ class LinearPass {
       float* y = args_.outputs[i] + part.tile * kTileTokens * weights.rows + row;
       rows.Multiply(x_[i], part, y, weights.rows);
       if (biases_[i] == nullptr) return;
-      for (int64_t t = 0; t < form.TileSize(part.tile); ++t) {
+      for (int64_t t = 0; t < part.tokens; ++t) {
         table_.scale_add(biases_[i] + row, 1.0f, part.row1 - part.row0, y + t * weights.rows, true);
       }
     });

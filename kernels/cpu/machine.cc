@@ -99,7 +99,8 @@ double MeasureFlops(Precision precision, double seconds, ThreadPool& pool) {
   const double time = BestTime(seconds, [&] {
     ParallelItems(pool, threads * kItems, [&](int64_t slot, int64_t) {
       for (int64_t tile = 0; tile < kTiles; ++tile) {
-        rows.Multiply(x, {0, kRows, tile, tile, kTiles}, c.data() + slot * kTileTokens * kRows, kRows);
+        rows.Multiply(x, {0, kRows, tile, kTileTokens, tile, kTiles}, c.data() + slot * kTileTokens * kRows,
+                      kRows);
       }
     });
   });

@@ -150,7 +150,18 @@ RowBlock::RowBlock(const KernelTable& table, const WeightMatrix& weights, Precis
 }
 
 void RowBlock::Multiply(const char* x, const Part& part, float* c, int64_t c_stride) const {
-  const int tokens = static_cast<int>(form_->TileSize(part.tile));
+  if (part.tokens > kTileTokens && !in_panels_ && !form_->plain()) {
+    // Rows beside a matrix that lies in panels.
+    for (int64_t i = 0; i < kPanelTiles; ++i) {
+      const int64_t tile = part.tile + i;
+      Multiply(x,
+               {part.row0, part.row1, tile, form_->TileSize(tile), kPanelTiles * part.index + i,
+                kPanelTiles * part.passes},
+               c + i * kTileTokens * c_stride, c_stride);
+    }
+    return;
+  }
+  const int tokens = static_cast<int>(part.tokens);
   const int64_t depth = weights_->cols;
   const int64_t rows = part.row1 - part.row0;
   if (form_->integer().possible)
@@ -162,7 +173,7 @@ void RowBlock::Multiply(const char* x, const Part& part, float* c, int64_t c_str
     return;
   }
   TileArgs args = {form_->Tile(x, part.tile),
-                   tokens,
+                   std::min(tokens, kTileTokens),
                    rows_ + part.row0 * row_stride_,
                    row_stride_,
                    rows,
@@ -172,6 +183,10 @@ void RowBlock::Multiply(const char* x, const Part& part, float* c, int64_t c_str
                    in_memory_ && form_->Streams(),
                    nullptr,
                    0};
+  if (tokens > kTileTokens) {
+    args.more_x = form_->Tile(x, part.tile + 1);
+    args.more_tokens = tokens - kTileTokens;
+  }
   Prefetch(part, args);
   tile_(args);
 }
@@ -201,14 +216,14 @@ void RowBlock::Prefetch(const Part& part, TileArgs& args) const {
   int64_t bytes = in_memory_ ? std::min(args.rows, row_count_ - part.row1) * row_stride_ : 0;
   // A panel is one stream, which the processor fetches ahead by itself: faster, while the next is not
   // waited for by many tiles.
-  if (in_panels_ && part.tiles < kPanelPrefetchTiles) bytes = 0;
+  if (in_panels_ && part.passes < kPanelPrefetchTiles) bytes = 0;
   if (part.row1 == row_count_ && next_ != nullptr) {
     from = next_;
     bytes = next_bytes_;
   }
   if (bytes == 0) return;
   // Every tile fetches its share.
-  const int64_t share = bytes / part.tiles;
+  const int64_t share = bytes / part.passes;
   const int64_t steps = CeilDiv(args.rows, table_->tile_rows) * CeilDiv(args.depth, table_->block);
   args.prefetch = from + part.index * share;
   args.prefetch_step = CeilDiv(share, steps);
@@ -216,7 +231,7 @@ void RowBlock::Prefetch(const Part& part, TileArgs& args) const {
 
 int64_t RowBlock::TilesTogether(int64_t tiles) const {
   const int64_t most = std::max<int64_t>(4, kTogetherBytes / (kTileTokens * form_->TokenBytes()));
-  return CeilDiv(tiles, CeilDiv(tiles, most));
+  return RoundUp(CeilDiv(tiles, CeilDiv(tiles, most)), kPanelTiles);
 }
 
 BlockPlan::BlockPlan(Workspace& workspace, int64_t runs)

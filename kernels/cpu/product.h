@@ -1,5 +1,6 @@
 // Products of activations with weight matrices of any dtype and layout, cut into blocks that threads share.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 
 #include "../common/float_types.h"
@@ -44,6 +45,10 @@ class XForm {
   // Plain rows make one tile.
   int64_t tiles() const { return plain_ ? 1 : CeilDiv(tokens_, kTileTokens); }
   int64_t TileSize(int64_t tile) const;
+  // In tiles [first, last).
+  int64_t TokensOf(int64_t first, int64_t last) const {
+    return (last - first - 1) * kTileTokens + TileSize(last - 1);
+  }
 
   // Bytes of one token; the whole takes tokens times this.
   int64_t TokenBytes() const;
@@ -86,31 +91,36 @@ class RowBlock {
   // them are fetched while the block's last rows are multiplied, if tiles read them where they lie.
   void Precedes(const WeightMatrix& weights, Precision precision, const XForm& form, int64_t row0);
 
-  // Part of the block that one call multiplies: rows [row0, row1) of the block and tile `tile`, the index-th
-  // of `tiles` that meet these rows one after the other.
+  // Part of the block that one call multiplies: rows [row0, row1) of the block and `tokens` tokens from the
+  // first one of `tile` on, in the index-th of `passes` over these rows.
   struct Part {
     int64_t row0, row1;
-    int64_t tile;
-    int64_t index, tiles;
+    int64_t tile, tokens;
+    int64_t index, passes;
   };
 
-  // c[t * c_stride + r - part.row0] = x[t] . row r, for the tokens t of the tile (numbered from 0 in the
-  // tile). While a part is multiplied, the rows behind it are fetched.
+  // c[t * c_stride + r - part.row0] = x[t] . row r, for the tokens t of the part (numbered from 0). While a
+  // part is multiplied, the rows behind it are fetched.
   void Multiply(const char* x, const Part& part, float* c, int64_t c_stride) const;
 
   // Calls multiply(part) for every part of the block: as many tiles as the second-level cache holds meet
-  // kPartRows rows, then the next rows, so that weights are read from memory once for all of these tiles.
-  // Blocks for a single tile of plain rows or of one token are not split.
+  // kPartRows rows, then the next rows, so that weights are read from memory once for all of these tiles. Row
+  // panels meet two tiles at a time: few tokens then take one pass, in step with memory. Blocks for a single
+  // tile of plain rows or of one token are not split.
   template <typename Body>
   void ForEachPart(int64_t tile0, int64_t tile1, const Body& multiply) const {
     const int64_t row_step = form_->Streams() ? row_count_ : kPartRows;
     const int64_t tile_step = TilesTogether(tile1 - tile0);
+    const int64_t width = in_panels_ ? kPanelTiles : 1;
     for (int64_t first = tile0; first < tile1; first += tile_step) {
       const int64_t last = first + tile_step < tile1 ? first + tile_step : tile1;
+      const int64_t passes = CeilDiv(last - first, width);
       for (int64_t row = 0; row < row_count_; row += row_step) {
         const int64_t row_end = row + row_step < row_count_ ? row + row_step : row_count_;
-        for (int64_t tile = first; tile < last; ++tile) {
-          multiply(Part{row, row_end, tile, tile - first, last - first});
+        for (int64_t index = 0; index < passes; ++index) {
+          const int64_t tile = first + index * width;
+          const int64_t tokens = form_->TokensOf(tile, std::min(tile + width, last));
+          multiply(Part{row, row_end, tile, tokens, index, passes});
         }
       }
     }
@@ -120,6 +130,9 @@ class RowBlock {
   // A multiple of every table's block, so that a part's results fill whole packed blocks.
   static constexpr int64_t kPartRows = 32;
   static_assert(kPartRows % kPanelRows == 0);
+
+  // Most tiles that row panels meet at a time.
+  static constexpr int64_t kPanelTiles = 2;
 
   // How many of so many tiles to take at a time.
   int64_t TilesTogether(int64_t tiles) const;

@@ -163,21 +163,25 @@ void Dispatch(const TileArgs& args) {
   }
 }
 
-// Two depths of kVectors vectors of a panel times kTokens tokens, whose words lie `x_stride` bytes apart.
-template <int kTokens, int kVectors>
-inline __attribute__((always_inline)) void PanelPair(const char* w, const char* x, int64_t x_stride,
-                                                     __m512 (&sum)[kTokens][kVectors]) {
-  __m512bh row[kVectors];
+// Two depths of kVectors vectors of a panel times tokens [kFirst, kEnd), whose words lie `x_stride` bytes
+// apart.
+template <int kFirst, int kEnd, int kTokens, int kVectors>
+inline __attribute__((always_inline)) void TokenPairs(const __m512bh (&row)[kVectors], const char* x,
+                                                      int64_t x_stride, __m512 (&sum)[kTokens][kVectors]) {
   SWITCHYARD_UNROLL
-  for (int v = 0; v < kVectors; ++v) row[v] = LoadPairs(w + v * 64);
-  SWITCHYARD_UNROLL
-  for (int t = 0; t < kTokens; ++t) {
+  for (int t = kFirst; t < kEnd; ++t) {
     int pair;
-    __builtin_memcpy(&pair, x + t * x_stride, sizeof(pair));
+    __builtin_memcpy(&pair, x + (t - kFirst) * x_stride, sizeof(pair));
     const __m512bh value = reinterpret_cast<__m512bh>(_mm512_set1_epi32(pair));
     SWITCHYARD_UNROLL
     for (int v = 0; v < kVectors; ++v) sum[t][v] = _mm512_dpbf16_ps(sum[t][v], row[v], value);
   }
+}
+
+template <int kVectors>
+inline __attribute__((always_inline)) void LoadPanel(const char* w, __m512bh (&row)[kVectors]) {
+  SWITCHYARD_UNROLL
+  for (int v = 0; v < kVectors; ++v) row[v] = LoadPairs(w + v * 64);
 }
 
 // One row of sums a token, `stride` values apart.
@@ -191,13 +195,19 @@ inline __attribute__((always_inline)) void StoreSums(const __m512 (&sum)[kTokens
   }
 }
 
-// A row panel times kTokens tokens. Every sum is added up from the first depth to the last, so that a row's
-// result depends on neither the tokens nor the rows that it was computed with.
-template <int kTokens>
+// A row panel times kTokens tokens, the last kMore of them a group of their own. Every sum is added up from
+// the first depth to the last, so that a row's result depends on neither the tokens nor the rows that it was
+// computed with.
+template <int kTokens, int kMore>
 inline __attribute__((always_inline)) void RowPanel(const TileArgs& args, const char* w, float* c,
                                                     Prefetcher& ahead, PageToucher& pages) {
+  constexpr int kGroup = kTokens - kMore;
   constexpr int kVectors = kPanelRows / 16;
   constexpr int64_t kPairBytes = kPanelRows * 4;
+  // With products between the reads the processor does not fetch far enough by itself. (In a cache this
+  // would cost: many tiles are told what to fetch instead.)
+  constexpr int64_t kAhead = 8192;
+  const bool streams = args.prefetch == nullptr;
   __m512 sum[kTokens][kVectors];
   SWITCHYARD_UNROLL
   for (int t = 0; t < kTokens; ++t) {
@@ -205,41 +215,46 @@ inline __attribute__((always_inline)) void RowPanel(const TileArgs& args, const 
     for (int v = 0; v < kVectors; ++v) sum[t][v] = _mm512_setzero_ps();
   }
   const char* x = static_cast<const char*>(args.x);
+  const char* more = static_cast<const char*>(args.more_x);
+  const auto pair = [&](int64_t at) __attribute__((always_inline)) {
+    __m512bh row[kVectors];
+    LoadPanel(w, row);
+    TokenPairs<0, kGroup>(row, x + at, kBlock * 2, sum);
+    if constexpr (kMore > 0) TokenPairs<kGroup, kTokens>(row, more + at, kBlock * 2, sum);
+    w += kPairBytes;
+  };
   int64_t k = 0;
-  for (; k + kBlock <= args.depth; k += kBlock, x += kTokens * kBlock * 2) {
-    if (args.prefetch == nullptr) pages.Reach(w);
+  for (; k + kBlock <= args.depth; k += kBlock) {
+    if (streams) pages.Reach(w);
     ahead.Advance(kPanelRows / kTileRows);
     SWITCHYARD_UNROLL
-    for (int pair = 0; pair < kBlock / 2; ++pair, w += kPairBytes)
-      PanelPair(w, x + pair * 4, kBlock * 2, sum);
+    for (int p = 0; p < kBlock / 2; ++p) {
+      if (kTokens > 1 && streams)
+        for (int64_t line = 0; line < kPairBytes; line += 64) __builtin_prefetch(w + kAhead + line, 0, 2);
+      pair(p * 4);
+    }
+    x += kGroup * kBlock * 2;
+    more += kMore * kBlock * 2;
   }
-  for (; k < args.depth; k += 2, x += 4, w += kPairBytes) PanelPair(w, x, kBlock * 2, sum);
+  for (; k < args.depth; k += 2, x += 4, more += 4) pair(0);
   StoreSums(sum, c, args.c_stride);
 }
 
-template <int kTokens>
+template <int kTokens, int kMore = 0>
 void RowPanelsOf(const TileArgs& args) {
   Prefetcher ahead = {args.prefetch, args.prefetch, args.prefetch_step};
   PageToucher pages = {args.w};
   for (int64_t r = 0; r < args.rows; r += kPanelRows)
-    RowPanel<kTokens>(args, args.w + r * args.depth * 2, args.c + r, ahead, pages);
+    RowPanel<kTokens, kMore>(args, args.w + r * args.depth * 2, args.c + r, ahead, pages);
 }
 
 void DispatchPanels(const TileArgs& args) {
-  switch (args.tokens) {
-    case 1:
-      return RowPanelsOf<1>(args);
-    case 2:
-      return RowPanelsOf<2>(args);
-    case 3:
-      return RowPanelsOf<3>(args);
-    case 4:
-      return RowPanelsOf<4>(args);
-    case 5:
-      return RowPanelsOf<5>(args);
-    default:
-      return RowPanelsOf<6>(args);
-  }
+  static constexpr TileFn kOneGroup[] = {RowPanelsOf<1>, RowPanelsOf<2>, RowPanelsOf<3>,
+                                         RowPanelsOf<4>, RowPanelsOf<5>, RowPanelsOf<6>};
+  static constexpr TileFn kTwoGroups[] = {RowPanelsOf<7, 1>,  RowPanelsOf<8, 2>,  RowPanelsOf<9, 3>,
+                                          RowPanelsOf<10, 4>, RowPanelsOf<11, 5>, RowPanelsOf<12, 6>};
+  if (args.more_tokens > 0) return kTwoGroups[args.more_tokens - 1](args);
+  kOneGroup[args.tokens - 1](args);
 }
 
 // One token's words: pairs of values, in order. The values of a block are read before any is written, so
@@ -271,7 +286,11 @@ inline __attribute__((always_inline)) void PanelTile(const PanelArgs& args, int6
   }
   const char* x = args.x;
   const char* w = args.w + n * 4;
-  for (int64_t k = 0; k < args.words; ++k, x += 4, w += args.w_stride) PanelPair(w, x, args.x_stride, sum);
+  for (int64_t k = 0; k < args.words; ++k, x += 4, w += args.w_stride) {
+    __m512bh row[kVectors];
+    LoadPanel(w, row);
+    TokenPairs<0, kTokens>(row, x, args.x_stride, sum);
+  }
   StoreSums(sum, c, args.c_stride);
 }
 

@@ -28,6 +28,9 @@ struct TileArgs {
   // bytes for each step of KernelTable::tile_rows rows and one block; 0 for none.
   const char* prefetch;
   int64_t prefetch_step;
+  // For row panels only: a second group, which meets them together with a full one. Its results follow.
+  const void* more_x = nullptr;
+  int more_tokens = 0;
 };
 using TileFn = void (*)(const TileArgs& args);
 
