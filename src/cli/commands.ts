@@ -64,7 +64,7 @@ const COMMANDS: readonly Entry[] = [
   {
     usage: 'verify <model>',
     description:
-      'Check a model on this disk: sizes, hashes, headers, and every tensor the architecture needs.',
+      'Check a model on this disk: sizes, hashes, headers, every tensor the architecture needs, and scales of quantized weights.',
     load: async () => (await import('./verify.ts')).addVerifyCommand,
   },
   {

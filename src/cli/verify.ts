@@ -47,8 +47,7 @@ export function addVerifyCommand(program: Command, io: Io): void {
   program
     .command('verify')
     .description(
-      'Check a model on this disk: sizes, hashes, headers, every tensor the architecture needs, and the scales and groups of quantized ' +
-        'weights. Files of which the cache knows the hash are read as a whole; of others headers and scales are.',
+      'Check a model on this disk: sizes, hashes, headers, every tensor the architecture needs, and scales of quantized weights.',
     )
     .argument('<model>', 'a repo in the cache, or a folder')
     .option('--revision <revision>', 'branch, tag or commit of the repo')
@@ -71,6 +70,10 @@ export function addVerifyCommand(program: Command, io: Io): void {
     )
     .option('--certificate <file>', 'write what was run, found and compared, as JSON')
     .option('--json', 'print one JSON object')
+    .addHelpText(
+      'after',
+      '\nFiles of which the cache knows the hash are read as a whole; of others headers and scales are.',
+    )
     .addHelpText(
       'after',
       examples(
