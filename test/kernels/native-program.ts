@@ -154,15 +154,13 @@ export async function buildNative({
   const key = keyOf(JSON.stringify([objects, linkOptions]));
   const program = join(watched.folder, `${name}-${key}${ending}`);
   if (existsSync(program)) return program;
-  mkdirSync(watched.folder, { recursive: true });
-  mkdirSync(plain.folder, { recursive: true });
-  const locked = (folder: string, body: () => Promise<void>) =>
-    withLock(join(folder, 'lock'), undefined, body);
-  if (plain.folder !== watched.folder && unwatched.length > 0)
-    await locked(plain.folder, () => compile(plain));
+  const locked = (folder: string, body: () => Promise<void>) => {
+    mkdirSync(folder, { recursive: true });
+    return withLock(join(folder, 'lock'), undefined, body);
+  };
+  if (unwatched.length > 0) await locked(plain.folder, () => compile(plain));
   await locked(watched.folder, async () => {
     await compile(watched);
-    if (plain.folder === watched.folder) await compile(plain);
     if (existsSync(program)) return;
     await make(program, ['-pthread', ...instrument, ...linkOptions, ...objects]);
     removeOthers(program);
