@@ -12,6 +12,9 @@ export class JsonEndError extends JsonSyntaxError {
 
 const QUOTE = 0x22;
 const MINUS = 0x2d;
+const ZERO = 0x30;
+/** So many always make a whole number that is exact. */
+const SHORT_DIGITS = 15;
 const OPEN_LIST = 0x5b;
 const BACKSLASH = 0x5c;
 const OPEN_OBJECT = 0x7b;
@@ -95,12 +98,31 @@ export class JsonCursor {
   /** A whole number from 0 to 2^53 − 1, written in digits only. */
   readUnsigned(): number {
     if (this.peek() === undefined) throw this.#end();
+    const short = this.#shortNumber();
+    if (short !== undefined) return short;
     const text = this.#numberText();
     if (!/^(?:0|[1-9][0-9]*)$/.test(text))
       throw this.#error(`${text || 'this'} is not a whole number of 0 or more`);
     const value = Number(text);
     if (!Number.isSafeInteger(value)) throw this.#error(`${text} is larger than 2^53 - 1`);
     this.position += text.length;
+    return value;
+  }
+
+  /** Moves past a number of few digits, as nearly all are; undefined, and nowhere else, for anything that has to be looked at closely. */
+  #shortNumber(): number | undefined {
+    const bytes = this.#bytes;
+    let value = 0;
+    let at = this.position;
+    for (; at - this.position < SHORT_DIGITS; at++) {
+      const digit = (bytes[at] ?? 0) - ZERO;
+      if (!(digit >= 0 && digit <= 9)) break;
+      value = 10 * value + digit;
+    }
+    const digits = at - this.position;
+    const isPadded = bytes[this.position] === ZERO && digits > 1;
+    if (digits === 0 || isPadded || at === bytes.length || isNumberByte(bytes[at])) return undefined;
+    this.position = at;
     return value;
   }
 
