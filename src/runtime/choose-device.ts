@@ -16,8 +16,11 @@ export function isDevice(text: unknown): text is Device {
   return typeof text === 'string' && /^(cpu|auto|cuda(:\d{1,4})?)$/.test(text);
 }
 
+/** How many GPUs machines have that lacked nothing. Programs are asked for that, which takes part of a second, and it does not change. */
+const ready = new WeakMap<Machine, number>();
+
 /**
- * Checks that a model can compute on a device.
+ * Checks that a model can compute on a device. A machine that lacks nothing is looked at once.
  *
  * @param machine with `engine` for tests: another machine than this one
  * @throws InputError for what is no device; EngineError for CUDA, saying what this machine lacks for it
@@ -30,8 +33,10 @@ export async function checkDevice(
   if (device === undefined) return;
   if (!isDevice(device)) throw new InputError(expected('device', device, `one of ${DEVICES}`));
   if (!device.startsWith('cuda') || (machine === thisMachine && !cudaNeedsProvider())) return;
-  const { lacks, gpus, searched } = await examineCuda(machine, engine);
   const index = gpuIndex(device);
+  if (index < (ready.get(machine) ?? 0)) return;
+  const { lacks, gpus, searched } = await examineCuda(machine, engine);
+  if (lacks.length === 0) ready.set(machine, gpus.length);
   const findings = lacks.map(({ what, step }) => `- ${what}\n  → ${step}`);
   if (gpus.length > 0 && index >= gpus.length)
     findings.push(`- GPU ${index}: nvidia-smi lists ${gpus.length}\n  → count from 0`);

@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { AutoModelForCausalLM, EngineError, InputError } from '../../src/index.ts';
 import { checkDevice } from '../../src/runtime/choose-device.ts';
 import {
@@ -42,6 +42,24 @@ describe('checkDevice', () => {
     expect(await refusal('cuda', { platform: 'darwin' })).toMatch(
       /:\n- CUDA on darwin\n {2}→ use a Linux machine with an NVIDIA GPU$/,
     );
+  });
+
+  test('looks once at a machine that lacks nothing, and again at one that did', async () => {
+    const described = machine({ files: { ...PROVIDER, ...LIBRARIES, ...DRIVER }, programs: SMI });
+    const ask = vi.spyOn(described, 'ask');
+    await checkDevice('cuda', described, ENGINE);
+    const asked = ask.mock.calls.length;
+    expect(asked).toBeGreaterThan(0);
+    await checkDevice('cuda:1', described, ENGINE);
+    expect(ask).toHaveBeenCalledTimes(asked);
+    await expect(checkDevice('cuda:2', described, ENGINE)).rejects.toThrow('GPU 2: nvidia-smi lists 2');
+    const poor = machine({});
+    const find = vi.spyOn(poor, 'exists');
+    for (const looks of [1, 2]) {
+      find.mockClear();
+      await expect(checkDevice('cuda', poor, ENGINE)).rejects.toThrow(/lacks something/);
+      expect(find.mock.calls.length, `look ${looks}`).toBeGreaterThan(0);
+    }
   });
 
   test('accepts CUDA where nothing is missing, and counts the GPUs', async () => {
