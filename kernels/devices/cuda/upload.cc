@@ -12,8 +12,10 @@
 namespace switchyard::ops {
 namespace {
 
-// What one thread brings between two looks at how far the upload is.
-constexpr int64_t kPieceBytes = 64 << 20;
+// What one thread takes at a time. Little enough that all threads end at about the same time.
+constexpr int64_t kPieceBytes = 8 << 20;
+// How often progress is told of, at most: whoever hears of it has other things to do meanwhile.
+constexpr int64_t kMostReports = 256;
 // Copying out of a file's pages takes several threads to keep up with the bus; each has page-locked buffers
 // of its own.
 constexpr size_t kMostUploadThreads = 16;
@@ -45,7 +47,7 @@ void Upload(CudaDevice& device, DType dtype, const std::vector<Transfer>& transf
   std::atomic<size_t> next{0};
   std::atomic<bool> stop{false};
   std::mutex mutex;
-  int64_t done = 0;
+  int64_t done = 0, told = 0;
   std::exception_ptr failure;
   auto work = [&] {
     try {
@@ -54,6 +56,8 @@ void Upload(CudaDevice& device, DType dtype, const std::vector<Transfer>& transf
         stager.Bring(pieces[i]);
         std::lock_guard<std::mutex> lock(mutex);
         done += BytesOf(pieces[i]);
+        if (done < total && done - told < total / kMostReports) continue;
+        told = done;
         if (!progress(done, total)) stop = true;
       }
       stager.Wait();
