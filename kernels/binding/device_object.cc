@@ -217,6 +217,16 @@ Napi::Value CloseStore(const Napi::CallbackInfo& info) {
       Undefined);
 }
 
+Napi::Value Anticipate(const Napi::CallbackInfo& info) {
+  const auto handles = info[1].As<Napi::Int32Array>();
+  try {
+    return Napi::Boolean::New(info.Env(), UnwrapDeviceStore(info[0])->Anticipate(
+                                              {handles.Data(), handles.Data() + handles.ElementLength()}));
+  } catch (const std::runtime_error& error) {
+    throw Napi::Error::New(info.Env(), error.what());
+  }
+}
+
 Napi::Value Upload(const Napi::CallbackInfo& info) {
   return Environment::Of(info.Env())
       .Start(
@@ -299,6 +309,7 @@ Napi::Function DeviceObject::Define(Napi::Env env) {
        InstanceMethod<&DeviceObject::Call<Copy>>("copy"),
        InstanceMethod<&DeviceObject::Call<OpenStore>>("openStore"),
        InstanceMethod<&DeviceObject::CallAnyTime<CloseStore>>("closeStore"),
+       InstanceMethod<&DeviceObject::CallAnyTime<Anticipate>>("anticipate"),
        InstanceMethod<&DeviceObject::CallAnyTime<Upload>>("upload"),
        InstanceMethod<&DeviceObject::CallAnyTime<StoreStatus>>("storeStatus"),
        InstanceMethod<&DeviceObject::Call<Replay>>("replay"),

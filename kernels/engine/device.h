@@ -17,7 +17,7 @@
 namespace switchyard::ops {
 
 // Raised with every change of what is declared here or of ort::Functions: addon and library are built apart.
-constexpr int kDeviceAbi = 5;
+constexpr int kDeviceAbi = 6;
 
 struct DeviceInfo {
   std::string name;
@@ -37,8 +37,13 @@ struct StoreLimits {
 class DeviceStore {
  public:
   virtual ~DeviceStore() = default;
-  // Brings what the sessions opened since the last call need. `progress` hears the bytes done and in total
-  // and ends the upload by returning false. Throws std::runtime_error naming tensor, need and free memory.
+  // Before a session opens: these tensors are what it will need, so that the next Upload brings them
+  // meanwhile. False where what comes there, or how, is decided by the session's ops only; nothing is noted
+  // then.
+  virtual bool Anticipate(const std::vector<int64_t>& handles) = 0;
+  // Brings what the sessions opened since the last call need, and what was anticipated. `progress` hears the
+  // bytes done and in total and ends the upload by returning false. Throws std::runtime_error naming tensor,
+  // need and free memory.
   virtual void Upload(const std::function<bool(int64_t done, int64_t total)>& progress) = 0;
   virtual int64_t resident_bytes() const = 0;
   virtual ResidencyCounts counts() const = 0;

@@ -42,28 +42,40 @@ function isBare({ architectures }: Readonly<Record<string, unknown>>): boolean {
   return typeof name === 'string' && name.endsWith('Model');
 }
 
+/** A checkpoint as a model's graphs ask for it. */
+export interface MatchedWeights {
+  readonly report: LoadReport;
+  readonly weights: CheckpointWeights;
+  /** Names of what a device keeps of them, with the built-in backends. */
+  readonly resident: readonly string[];
+}
+
 /**
  * Builds a model's graphs over the checkpoint's headers alone: whatever they ask for must be there.
  * @param head without logits, the output head may be missing
  */
-export function matchWeights(
-  model: Model,
-  checkpoint: ModelCheckpoint,
-  head: Head,
-): { report: LoadReport; weights: CheckpointWeights } {
+export function matchWeights(model: Model, checkpoint: ModelCheckpoint, head: Head): MatchedWeights {
   const weights = new CheckpointWeights(checkpoint);
-  buildAll(model, weights);
+  const resident = buildAll(model, weights);
   const report = weights.report((tensor) => model.work.use(tensor));
-  if (head === 'logits') return { report, weights };
-  const missing = report.missing.filter((name) => model.work.use(name).part !== 'head');
-  return { report: { ...report, missing }, weights };
+  if (head === 'logits') return { report, weights, resident };
+  const isWanted = (name: string) => model.work.use(name).part !== 'head';
+  return {
+    report: { ...report, missing: report.missing.filter(isWanted) },
+    weights,
+    resident: resident.filter(isWanted),
+  };
 }
 
-/** Builds what asks for every tensor of a model. */
-export function buildAll(model: Model, weights: WeightSource): void {
+/**
+ * Builds what asks for every tensor of a model.
+ * @returns names of what a device keeps of them
+ */
+export function buildAll(model: Model, weights: WeightSource): string[] {
   const target = { device: 'cpu', dtype: 'float32' } as const;
   const experts = ExpertsInterface.get('grouped_mm');
-  model.build(new Graph(weights), {
+  const [decoder, vision, sound] = [new Graph(weights), new Graph(weights), new Graph(weights)];
+  model.build(decoder, {
     ...target,
     cacheDtype: 'float32',
     experts,
@@ -71,6 +83,7 @@ export function buildAll(model: Model, weights: WeightSource): void {
     intermediates: false,
     visual: false,
   });
-  model.media?.buildTower(new Graph(weights), target);
-  model.media?.sound?.buildTower(new Graph(weights), target);
+  model.media?.buildTower(vision, target);
+  model.media?.sound?.buildTower(sound, target);
+  return [decoder, vision, sound].flatMap((graph) => [...graph.resident]);
 }

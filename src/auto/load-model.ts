@@ -5,14 +5,16 @@ import type { Head } from '../engine/sessions.ts';
 import { SoundRuntime } from '../engine/sound-runner.ts';
 import { sees, VisionRuntime } from '../engine/vision-runner.ts';
 import { abortIf, CheckpointError, ConfigError, InputError, show, warn } from '../errors.ts';
+import { ExpertsInterface } from '../experts/registry.ts';
 import { resolveExperts } from '../experts/resolve.ts';
 import { unservedSettings } from '../generation/generation-config.ts';
 import type { Repo } from '../hub/types.ts';
 import type { ModelParts } from '../model/model-parts.ts';
 import { textBackend } from '../model/pretrained-model.ts';
 import type { Model } from '../models/architecture.ts';
-import { checkDevice, type Device, openDevice } from '../runtime/choose-device.ts';
+import { checkDevice } from '../runtime/choose-device.ts';
 import type { DeviceWeights } from '../runtime/device.ts';
+import { OpeningDevice } from '../runtime/opening-device.ts';
 import type { WeightStore } from '../runtime/types.ts';
 import { openWeightStore } from '../runtime/weight-store.ts';
 import type { CheckpointListener } from '../safetensors/checkpoint.ts';
@@ -44,8 +46,24 @@ export async function loadModel(
   head: Head,
   kind: 'text' | 'image-text' = 'text',
 ): Promise<ModelParts> {
-  const { packed, maxMemory, prefixBytes, maxCacheBytes } = checkLoadOptions(options);
+  const checked = checkLoadOptions(options);
   await checkDevice(options.device);
+  const gpu = new OpeningDevice(options.device ?? 'cpu');
+  try {
+    return await openModel(source, options, checked, head, kind, gpu);
+  } finally {
+    await gpu.release();
+  }
+}
+
+async function openModel(
+  source: ModelSource,
+  options: LoadOptions,
+  { packed, maxMemory, prefixBytes, maxCacheBytes }: ReturnType<typeof checkLoadOptions>,
+  head: Head,
+  kind: 'text' | 'image-text',
+  gpu: OpeningDevice,
+): Promise<ModelParts> {
   const repo = await openRepo(source, options);
   const idOrFolder = repo.id;
   const { json, model: described } = await loadConfig(repo, options.config, options);
@@ -63,12 +81,12 @@ export async function loadModel(
   const quantization = await openQuantization(repo, json, (message) => warn(message, options.onWarning));
   const experts = resolveExperts(options.expertsImplementation, expertsModel);
   const generationConfig = await loadGenerationConfig(repo, json);
-  const listener = listenerFor(repo, model, quantization, { ...options, device });
+  const listener = listenerFor(repo, model, quantization, { ...options, device }, gpu);
   const opened = await openModelCheckpoint(repo, model, quantization, listener);
   const checkpoint = fillMissing(model, opened, head, options);
   abortIf(options.signal, `loading ${idOrFolder}`);
   const dtype = chooseDtype(options.dtype, model, checkpoint);
-  const { report } = matchWeights(model, checkpoint, head);
+  const { report, resident } = matchWeights(model, checkpoint, head);
   assertHead(model, report.missing, idOrFolder);
   assertComplete(report, checkpoint.files);
   await assertZero(checkpoint, report.surplusBiases);
@@ -78,7 +96,8 @@ export async function loadModel(
     idOrFolder,
     model,
     checkpoint: await roundWeights(model, checkpoint, options.quantization, idOrFolder, options),
-    device,
+    resident,
+    gpu,
     dtype,
     cacheDtype: chooseCacheDtype(options, dtype),
     head,
@@ -129,7 +148,9 @@ interface RuntimesRequest {
   readonly idOrFolder: string;
   readonly model: Model;
   readonly checkpoint: ModelCheckpoint;
-  readonly device: Device;
+  /** Names of what a device keeps of it, with the built-in backends. */
+  readonly resident: readonly string[];
+  readonly gpu: OpeningDevice;
   readonly dtype: DType;
   readonly cacheDtype: DType;
   readonly head: Head;
@@ -175,6 +196,13 @@ async function openRuntimes(request: RuntimesRequest, options: LoadOptions) {
       onGpu: weights !== undefined,
     });
     const onUpload = uploadProgress(checkpoint.files, options.onProgress);
+    // The graphs are built, and their sessions opened, meanwhile. Of other backends it is not known what they use on a device.
+    if (ExpertsInterface.isBuiltIn(backend))
+      weights?.bringAhead(
+        request.resident.map((name) => store.handle(name)),
+        onUpload,
+        options.signal,
+      );
     const onWarning = (message: string) => warn(message, options.onWarning);
     const { prefixBytes = defaultPrefixBytes(weights?.device), maxCacheBytes } = request;
     const common = { dtype, int8Activations, threads: options.threads, weights, onUpload, onWarning };
@@ -225,10 +253,10 @@ function openTowers(
 /** The weights on the device asked for; undefined for the CPU. */
 async function openDeviceWeights(
   store: WeightStore,
-  { dtype, device, maxMemory }: Pick<RuntimesRequest, 'dtype' | 'device' | 'maxMemory'>,
+  { dtype, gpu, maxMemory }: Pick<RuntimesRequest, 'dtype' | 'gpu' | 'maxMemory'>,
   pins: PlacedPins | undefined,
 ): Promise<DeviceWeights | undefined> {
-  const opened = await openDevice(device);
+  const opened = await gpu.take();
   try {
     return opened?.openWeights(store, dtype, { maxBytes: maxMemory ?? 0, ...pins?.limits });
   } catch (error) {
@@ -278,8 +306,9 @@ function listenerFor(
   model: Model,
   reader: ModuleReader | undefined,
   { device = 'cpu', maxMemory, quantization, onWarning, onProgress }: LoadOptions,
+  gpu: OpeningDevice,
 ): CheckpointListener {
-  if (device !== 'cpu') return {};
+  if (device !== 'cpu') return { onHere: () => gpu.start() };
   const progress = headerProgress(repo, onProgress);
   return {
     ...progress,

@@ -28,6 +28,6 @@ export function checkPrefixCache(option: unknown): number | undefined {
 
 /** @param device undefined for the CPU */
 export function defaultPrefixBytes(device: Device | undefined): number {
-  const memory = device?.info.totalBytes ?? memoryHere().total;
+  const memory = device?.totalBytes ?? memoryHere().total;
   return Math.floor(memory * DEFAULT_SHARE);
 }

@@ -48,7 +48,7 @@ export async function openGraph(
   { threads, weights, onUpload }: EngineOptions,
   signal?: AbortSignal,
 ): Promise<RecordingSession> {
-  const { model, boundInputs, streamed } = graph.serialize();
+  const { model, boundInputs } = graph.serialize();
   const session = await openSession(model, {
     store,
     boundInputs,
@@ -59,7 +59,7 @@ export async function openGraph(
     await weights?.upload(onUpload, signal);
     if (!weights) {
       await store.prepareExperts();
-      store.prefetch(streamed);
+      store.prefetch(graph.streamed);
     }
   } catch (error) {
     await session.dispose();

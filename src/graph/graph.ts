@@ -39,8 +39,6 @@ export interface SerializedGraph {
   readonly model: Uint8Array;
   /** Graph inputs that stand for a stored tensor's bytes: input name → tensor name. */
   readonly boundInputs: Readonly<Record<string, string>>;
-  /** Stored tensors that every run reads from end to end, or may. */
-  readonly streamed: ReadonlySet<string>;
 }
 
 /**
@@ -51,7 +49,10 @@ export class Graph implements GraphBuilder {
   /** Where the weights are. */
   readonly weights: WeightSource;
 
-  readonly #streamed = new Set<string>();
+  /** Names of stored tensors by how they were asked for; each in one of them, as there are tens of thousands. */
+  readonly #whole = new Set<string>();
+  readonly #tables = new Set<string>();
+  readonly #foreign = new Set<string>();
   readonly #boundInputs: Record<string, string> = {};
   readonly #nodes: Node[] = [];
   readonly #inputs: TypedName[] = [];
@@ -141,13 +142,25 @@ export class Graph implements GraphBuilder {
 
   /** A stored tensor's handle, for an attribute of our own ops. `shape` is checked against the checkpoint. */
   weight(name: string, shape: readonly number[]): number {
-    this.#streamed.add(name);
-    return this.table(name, shape);
+    this.#whole.add(name);
+    return this.rowsInFile(name, shape);
   }
 
   /** As `weight`, for a tensor of which a run reads only some rows. */
   table(name: string, shape: readonly number[]): number {
+    this.#tables.add(name);
+    return this.rowsInFile(name, shape);
+  }
+
+  /** As `table`, for one that is read in its file, wherever the session computes. */
+  rowsInFile(name: string, shape: readonly number[]): number {
     return this.weights.request(name, shape) ? this.weights.handle(name) : -1;
+  }
+
+  /** As `weight`, for a tensor of which others than our own ops make use, in whatever way. */
+  foreign(name: string, shape: readonly number[]): void {
+    this.#foreign.add(name);
+    this.weights.request(name, shape);
   }
 
   /**
@@ -202,6 +215,16 @@ export class Graph implements GraphBuilder {
     return this.ownOps('Embedding', [all], { weight: this.weights.handle(name) })[0] as Value;
   }
 
+  /** Stored tensors that every run reads from end to end, or may. */
+  get streamed(): ReadonlySet<string> {
+    return new Set([...this.#whole, ...this.#foreign]);
+  }
+
+  /** Stored tensors that a device keeps whole for our own ops. */
+  get resident(): ReadonlySet<string> {
+    return new Set([...this.#whole, ...this.#tables]);
+  }
+
   /** The graph as text, for people and for tests: see `listGraph`. */
   listing(): string {
     return listGraph(this.#parts());
@@ -212,7 +235,6 @@ export class Graph implements GraphBuilder {
     return {
       model: serializeGraph(this.#parts(), OPSETS),
       boundInputs: { ...this.#boundInputs },
-      streamed: new Set(this.#streamed),
     };
   }
 

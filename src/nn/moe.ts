@@ -45,7 +45,9 @@ export function routedExperts(
   const supported = backend.supports(context);
   if (supported !== true) throw new ExpertsError(`The experts backend cannot serve ${prefix}: ${supported}`);
   const names = expertsWeights(prefix, context);
-  for (const [name, shape] of tensorShapes(names, context)) g.graph.weight(name, shape);
+  const own = backend === moeExperts;
+  for (const [name, shape] of tensorShapes(names, context))
+    own ? g.graph.weight(name, shape) : g.graph.foreign(name, shape);
   const routing = { hiddenStates: x, topKIndices: indices, topKWeights: weights };
   const inputs = { ...routing, implementation: pass.implementation, weights: names, context };
   return g.named((graph) => (shared ? emitWithShared(graph, inputs, shared) : backend.emit(graph, inputs)));

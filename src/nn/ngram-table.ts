@@ -75,11 +75,11 @@ function assertWithin(
 /** Handles of the tensors that make up the table, in their order. */
 function tableParts(g: Scope, config: NgramConfig, rows: number): number[] {
   const width = config.ple_embed_dim / ngramHeads(config);
-  if (g.graph.weights.info(g.name('weight'))) return [g.table('weight', [rows, width])];
+  if (g.graph.weights.info(g.name('weight'))) return [g.rowsInFile('weight', [rows, width])];
   // As torch.chunk cuts it.
   const size = Math.ceil(rows / config.split_ngram_parts);
   return Array.from({ length: Math.ceil(rows / size) }, (_, n) =>
-    g.table(`shard_${n}.weight`, [Math.min(size, rows - n * size), width]),
+    g.rowsInFile(`shard_${n}.weight`, [Math.min(size, rows - n * size), width]),
   );
 }
 

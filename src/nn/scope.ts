@@ -84,6 +84,11 @@ export class Scope<T extends Target = Target> {
     return this.graph.table(this.name(name), shape);
   }
 
+  /** As `table`, for one that is read in its file; see `Graph.rowsInFile`. */
+  rowsInFile(name: string, shape: readonly number[]): number {
+    return this.graph.rowsInFile(this.name(name), shape);
+  }
+
   /** A small weight as a constant, widened to fp32; see `Graph.vector`. */
   vector(name: string, shape: readonly number[], change?: VectorChange): Value {
     return this.graph.vector(this.name(name), shape, change);

@@ -158,6 +158,8 @@ export interface NativeDevice {
     pinned: Int32Array,
     maxPinnedBytes: number,
   ): NativeDeviceStore;
+  /** Whether the next upload can bring these tensors ahead of the sessions that need them, and will. */
+  anticipate(store: NativeDeviceStore, handles: Int32Array): boolean;
   /** Returns how many bytes there were to bring; the last of `onProgress` may come after that. */
   upload(
     store: NativeDeviceStore,

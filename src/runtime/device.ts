@@ -75,14 +75,17 @@ export async function listDevices(): Promise<readonly DeviceInfo[]> {
 export class Device {
   readonly index: number;
   readonly name: string;
+  /** Of its memory. */
+  readonly totalBytes: number;
   /** For this folder only. */
   readonly native: NativeDevice;
   #disposal: Promise<void> | undefined;
 
-  private constructor(index: number, native: NativeDevice) {
+  private constructor(index: number, native: NativeDevice, { name, totalBytes }: DeviceInfo) {
     this.index = index;
     this.native = native;
-    this.name = native.info().name;
+    this.name = name;
+    this.totalBytes = totalBytes;
   }
 
   /** @throws EngineError when library, driver or GPU are missing */
@@ -93,12 +96,13 @@ export class Device {
       const found = devices.length === 0 ? 'none' : devices.map(({ name }) => name).join(', ');
       throw new EngineError(`there is no GPU ${index}: found ${found}; count from 0`);
     }
-    const { name, major, minor } = devices[index] as DeviceInfo;
+    const info = devices[index] as DeviceInfo;
+    const { name, major, minor } = info;
     if (major < 8)
       throw new EngineError(
         `GPU ${index}, ${name}, has compute capability ${major}.${minor}; Switchyard's kernels need 8.0 or newer: use device cpu`,
       );
-    return new Device(index, await guard(() => loadBinding().openDevice(path, index)));
+    return new Device(index, await guard(() => loadBinding().openDevice(path, index)), info);
   }
 
   get info(): DeviceInfo {
@@ -188,11 +192,16 @@ export class DeviceMemory {
   }
 }
 
+/** Hears how far an upload is, in bytes. */
+export type UploadProgress = (done: number, total: number) => void;
+
 /** The weights of a model on a device, shared by its sessions. */
 export class DeviceWeights {
   readonly device: Device;
   readonly dtype: DType;
   readonly native: NativeDeviceStore;
+  /** What is brought before sessions ask for it. */
+  #ahead: { readonly id: number; readonly done: Promise<void> } | undefined;
   #disposal: Promise<void> | undefined;
 
   constructor(device: Device, dtype: DType, native: NativeDeviceStore) {
@@ -202,17 +211,33 @@ export class DeviceWeights {
   }
 
   /**
+   * Begins to bring tensors before the sessions that need them are open; `upload` waits for that, and tells what went wrong. Does
+   * nothing where it takes the sessions to know what is needed: within a bound, and for quantized weights.
+   *
+   * @param handles tensors that sessions opened before the next `upload` will have a device keep
+   */
+  bringAhead(handles: Iterable<number>, onProgress?: UploadProgress, signal?: AbortSignal): void {
+    if (!this.device.native.anticipate(this.native, Int32Array.from(handles))) return;
+    const id = nextRunId();
+    const done = this.#bring(id, onProgress, signal);
+    done.catch(() => {});
+    this.#ahead = { id, done };
+  }
+
+  /**
    * Brings what the sessions opened so far need. Quick where nothing is new.
    * @param onProgress hears bytes done and in total; what it throws ends the upload
    * @throws EngineError when there is no room, naming tensor, need and free memory; InputError where `maxMemory` is too little;
    *   AbortError
    */
-  async upload(
-    onProgress: (done: number, total: number) => void = () => {},
-    signal?: AbortSignal,
-  ): Promise<void> {
+  async upload(onProgress?: UploadProgress, signal?: AbortSignal): Promise<void> {
+    await this.#ahead?.done;
+    this.#ahead = undefined;
+    await this.#bring(nextRunId(), onProgress, signal);
+  }
+
+  async #bring(id: number, onProgress: UploadProgress = () => {}, signal?: AbortSignal): Promise<void> {
     abortIf(signal, UPLOAD);
-    const id = nextRunId();
     const cancel = () => loadBinding().cancelRun(id);
     const listener = new UploadListener(onProgress, cancel);
     const stop = onAbort(signal, cancel);
@@ -225,6 +250,7 @@ export class DeviceWeights {
       if (/^(?:maxMemory|pinnedExperts)/.test(message)) throw new InputError(message, { cause });
       throw nativeError(cause);
     } finally {
+      listener.end();
       stop();
     }
     abortIf(signal, UPLOAD);
@@ -232,8 +258,16 @@ export class DeviceWeights {
 
   /** Frees the weights once no session uses them. */
   dispose(): Promise<void> {
-    this.#disposal ??= guard(() => this.device.native.closeStore(this.native));
+    this.#disposal ??= this.#close();
     return this.#disposal;
+  }
+
+  async #close(): Promise<void> {
+    if (this.#ahead) {
+      loadBinding().cancelRun(this.#ahead.id);
+      await this.#ahead.done.catch(() => {});
+    }
+    await guard(() => this.device.native.closeStore(this.native));
   }
 
   get stats(): ResidencyStats {
@@ -247,7 +281,7 @@ class UploadListener {
   readonly #onProgress: (done: number, total: number) => void;
   readonly #cancel: () => void;
   #reported = 0;
-  #finished = false;
+  #hasEnded = false;
 
   constructor(onProgress: (done: number, total: number) => void, cancel: () => void) {
     this.#onProgress = onProgress;
@@ -255,7 +289,7 @@ class UploadListener {
   }
 
   readonly report = (done: number, total: number): void => {
-    if (this.fault || this.#finished) return;
+    if (this.fault || this.#hasEnded) return;
     this.#reported = done;
     try {
       this.#onProgress(done, total);
@@ -268,8 +302,12 @@ class UploadListener {
   /** Reports the end if that is still on its way. Throws what the listener threw. */
   finish(total: number): void {
     if (this.#reported < total) this.report(total, total);
-    this.#finished = true;
     if (this.fault) throw this.fault.error;
+  }
+
+  /** Nothing is reported any more, though there may be more on its way. */
+  end(): void {
+    this.#hasEnded = true;
   }
 }
 

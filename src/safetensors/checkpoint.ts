@@ -21,6 +21,7 @@ export async function openCheckpoint(repo: Repo, listener: CheckpointListener = 
   if (listener.onFiles && (await repo.look?.(SINGLE_FILE))) await listener.onFiles([SINGLE_FILE]);
   const single = await repo.file(SINGLE_FILE);
   if (single !== undefined) {
+    listener.onHere?.();
     const tensors = await readHeader(single);
     listener.onOpen?.(SINGLE_FILE);
     return { files: [single], tensors };
@@ -35,6 +36,7 @@ export async function openCheckpoint(repo: Repo, listener: CheckpointListener = 
   const index = await readShardIndex(indexPath);
   await listener.onFiles?.(index.shards);
   const files = await shardFiles(repo, indexPath, index);
+  listener.onHere?.();
   const tensors = await readShards(files, indexPath, index, listener);
   checkIndex(tensors, indexPath, index, files);
   return { files, tensors };
@@ -43,6 +45,8 @@ export async function openCheckpoint(repo: Repo, listener: CheckpointListener = 
 export interface CheckpointListener {
   /** Names of the files, before those that are not here are fetched. */
   readonly onFiles?: (names: readonly string[]) => Promise<void>;
+  /** All files are here, and their headers are to be read. */
+  readonly onHere?: () => void;
   /** The name of a file whose header has been read and found sound. */
   readonly onOpen?: (name: string) => void;
 }

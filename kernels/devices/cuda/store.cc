@@ -45,6 +45,21 @@ std::vector<ExpertLayer*> CudaStore::Unplaced() {
   return layers;
 }
 
+// Within a bound, all that is needed has to be known first; ops decide in which form a quantized tensor
+// comes.
+bool CudaStore::Anticipate(const std::vector<int64_t>& handles) {
+  if (limits_.max_bytes > 0) return false;
+  std::vector<WeightRef> whole;
+  for (const int64_t handle : handles) {
+    const StoredTensor& tensor = store_->Get(handle);
+    if (tensor.quantized != nullptr) return false;
+    const int64_t elements = static_cast<int64_t>(tensor.bytes) / DTypeSize(static_cast<DType>(tensor.type));
+    whole.push_back({.values = &tensor, .rows = 1, .cols = elements, .stride = elements});
+  }
+  for (const WeightRef& ref : whole) Require(ref);
+  return true;
+}
+
 void CudaStore::Upload(const std::function<bool(int64_t, int64_t)>& progress) {
   std::lock_guard<std::mutex> upload_lock(upload_mutex_);
   const std::vector<ExpertLayer*> layers = Unplaced();

@@ -38,6 +38,7 @@ class CudaStore final : public DeviceStore {
     if (pool_ != nullptr) pool_->Bring(layer, indices, count);
   }
 
+  bool Anticipate(const std::vector<int64_t>& handles) override;
   void Upload(const std::function<bool(int64_t, int64_t)>& progress) override;
   int64_t resident_bytes() const override { return resident_bytes_; }
   ResidencyCounts counts() const override;
