@@ -6,7 +6,8 @@ import { fileURLToPath } from 'node:url';
 import { gpuIndex } from './compare/job.mjs';
 import { warmFiles } from './compare/run-child.mjs';
 import { judge } from './gpu-report/goals.mjs';
-import { parseOptions, USAGE } from './gpu-report/options.mjs';
+import { keep, mergeSteps, readKept } from './gpu-report/kept.mjs';
+import { parseOptions, STEPS, USAGE } from './gpu-report/options.mjs';
 import { findCudaProgram, killAll, lacksOf, lastWords, mustRun, run } from './gpu-report/programs.mjs';
 import { gpuReport, reportName } from './gpu-report/report.mjs';
 import { parseBench, parseTorch } from './gpu-report/tables.mjs';
@@ -140,16 +141,16 @@ async function session({ model, device, dtype, newTokens, rounds, steps, minutes
 
 async function transformers(options, results) {
   if (options.python === undefined) throw new LeftOut('give --python PYTHON');
-  await compare(options, { python: options.python }, results);
+  await compare('transformers', options, { python: options.python }, results);
 }
 
 async function llamacpp(options, results) {
   if (options.gguf === undefined) throw new LeftOut('give --peers DIR and --gguf FILE');
-  await compare(options, { peers: options.peers, gguf: options.gguf }, results);
+  await compare('llamacpp', options, { peers: options.peers, gguf: options.gguf }, results);
 }
 
-/** Adds what a duel with one peer gave, so that another that fails takes nothing with it. */
-async function compare(options, peer, results) {
+/** Keeps what a duel with one peer gave by its step's name, so that another that fails takes nothing with it. */
+async function compare(step, options, peer, results) {
   const { model, isDemo, device, dtype, rounds, starts, newTokens, minutes, scratch } = options;
   if (isDemo) throw new LeftOut('give --model DIR');
   const json = join(scratch, 'compared.json');
@@ -157,8 +158,10 @@ async function compare(options, peer, results) {
   const args = Object.entries(given).flatMap(([name, value]) => [`--${name}`, String(value)]);
   const report = await mustRun(process.execPath, [at('scripts/compare.mjs'), ...args], { minutes });
   const { duels } = JSON.parse(readFileSync(json, 'utf8'));
-  results.peers = { duels: [...(results.peers?.duels ?? []), ...duels] };
-  results.peersReport = `${results.peersReport ?? ''}${report}\n`;
+  results.compared = { ...results.compared, [step]: { duels, report } };
+  const all = Object.values(results.compared);
+  results.peers = { duels: all.flatMap((one) => one.duels) };
+  results.peersReport = all.map((one) => `${one.report}\n`).join('');
 }
 
 function requireBench() {
@@ -173,7 +176,7 @@ function visible({ device }) {
 
 /** Runs a step and says how it went; what it found is in `results`. */
 async function outcomeOf(name, step, options, results) {
-  if (options.skip.includes(name)) return { name, outcome: 'left out', detail: 'by --skip' };
+  if (options.skip.includes(name)) return { name, outcome: 'left out', detail: 'not asked for' };
   say(name);
   try {
     await step(options, results);
@@ -206,20 +209,18 @@ function describeSetting({ diagnosis, gpu }, { model, dtype, isDemo }, { bench, 
 
 async function main(options) {
   await requireCuda();
-  const results = {};
-  const steps = [await outcomeOf('build', build, options, results)];
+  const { steps: earlier, results } = readKept(options.results);
+  let steps = earlier;
+  const take = async (name, step) => {
+    const outcome = await outcomeOf(name, step, options, results);
+    steps = mergeSteps(steps, [outcome], STEPS);
+    keep(options.results, { steps, results });
+  };
+  await take('build', build);
   const found = await requireDevice(options.device);
   say(`card: ${found.gpu.name}`);
-  for (const [name, step] of Object.entries({
-    sanitizer,
-    kernels,
-    torch,
-    goldens,
-    session,
-    transformers,
-    llamacpp,
-  }))
-    steps.push(await outcomeOf(name, step, options, results));
+  const others = { sanitizer, kernels, torch, goldens, session, transformers, llamacpp };
+  for (const [name, step] of Object.entries(others)) await take(name, step);
   const goals = judge(results);
   const report = gpuReport({ setting: describeSetting(found, options, results), steps, goals, results });
   const file = resolve(options.out ?? at('kernels/cuda/results', reportName(found.gpu.name)));

@@ -1,6 +1,6 @@
 """Writes a checkpoint of random weights with the layer shapes of a real model, laid out as on the Hub.
 
-Usage: make_checkpoint.py OUT [--preset NAME] [--layers N] [--experts N] [--format NAME] [--seed S]
+Usage: make_checkpoint.py OUT [--preset NAME] [--layers N] [--experts N] [--format NAME] [--seed S] [--device cuda]
 (needs torch and safetensors)
 
 Weights are bf16, normally distributed with deviation 0.02; norm weights are one, norm biases zero. A format other than
@@ -45,14 +45,14 @@ PRESETS = {"qwen1.5-moe-a2.7b": (QWEN15, 4), "qwen3-30b-a3b": (QWEN3, 4), "qwen3
 class Weights:
     """Draws tensors of one shard. `code` makes the tensors of a module that is stored as codes; without it none is."""
 
-    def __init__(self, seed, code=None):
-        self.generator = torch.Generator().manual_seed(seed)
+    def __init__(self, seed, code=None, device="cpu"):
+        self.generator = torch.Generator(device).manual_seed(seed)
         self.code = code
         self.shard = {}
 
     def matrix(self, name, *shape):
-        values = torch.randn(*shape, generator=self.generator)
-        self.shard[name] = (values * 0.02).to(torch.bfloat16)
+        values = torch.randn(*shape, generator=self.generator, device=self.generator.device)
+        self.shard[name] = (values * 0.02).to(torch.bfloat16).cpu()
 
     def linear(self, prefix, outputs, inputs, bias=False, plain=False):
         if self.code is None or plain:
@@ -151,9 +151,9 @@ def vision_tower(weights, prefix, vision):
         weights.linear(f"{merger}.linear_fc2", vision["out_hidden_size"], folded, bias=True)
 
 
-def shards(config, seed, code=None):
+def shards(config, seed, code=None, device="cpu"):
     """Yields the shards: embeddings and head, vision tower if there is one, then two layers each."""
-    weights = Weights(seed, code)
+    weights = Weights(seed, code, device)
     text, vision = config.get("text_config", config), config.get("vision_config")
     prefix = "model.language_model" if vision else "model"
     weights.matrix(f"{prefix}.embed_tokens.weight", text["vocab_size"], text["hidden_size"])
@@ -191,7 +191,10 @@ def main():
     parser.add_argument("--format", default="bf16", choices=["bf16", *FORMATS])
     parser.add_argument("--experts", type=int, help="of a layer, fewer than the real model's, where the disk is small")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu", help="which draws them; cuda takes seconds, and draws others")
     args = parser.parse_args()
+    if args.device != "cpu" and args.format != "bf16":
+        parser.error("--device is for bf16: codes are drawn on the CPU")
     config = make_config(args.preset, args.layers)
     if args.format != "bf16" and "vision_config" in config:
         parser.error("--format is for text models: those of others name and fuse their weights otherwise")
@@ -204,7 +207,7 @@ def main():
     count = 1 + ("vision_config" in config) + (text["num_hidden_layers"] + 1) // 2
     args.out.mkdir(parents=True, exist_ok=True)
     weight_map, total = {}, 0
-    for number, shard in enumerate(shards(config, args.seed, code), start=1):
+    for number, shard in enumerate(shards(config, args.seed, code, args.device), start=1):
         file = f"model-{number:05d}-of-{count:05d}.safetensors"
         save_file(shard, args.out / file, metadata={"format": "pt"})
         weight_map.update(dict.fromkeys(shard, file))

@@ -22,6 +22,8 @@ ones still run. Exit code: 0; 1 where a step failed or a goal was missed; 2 wher
   --minutes N      most that a step may take (60)
   --skip A,B       steps to leave out: build, sanitizer, kernels, torch, goldens, session,
                    transformers, llamacpp
+  --only A,B       the steps to run, instead
+  --results FILE   keeps there what the steps find, and reads what earlier calls kept: a report can be made in several calls
   --out FILE.md    the report, instead of kernels/cuda/results/<card>.md
 `;
 
@@ -47,7 +49,8 @@ export function parseOptions(args) {
   const { values } = parseArgs({
     args,
     options: {
-      ...{ model: text(), python: text(), peers: text(), gguf: text(), nvcc: text(), out: text() },
+      ...{ model: text(), python: text(), peers: text(), gguf: text(), nvcc: text() },
+      ...{ out: text(), only: text(), results: text() },
       ...{ device: text('cuda'), dtype: text('bfloat16'), skip: text('') },
       ...{ rounds: text('5'), starts: text('3'), milliseconds: text('200') },
       ...{ new: text('64'), steps: text('1000'), minutes: text('60') },
@@ -59,17 +62,15 @@ export function parseOptions(args) {
     throw new Error(`--device is ${values.device}; expected cuda or cuda:N`);
   if (!['float32', 'bfloat16', 'float16'].includes(values.dtype))
     throw new Error(`--dtype is ${values.dtype}; expected float32, bfloat16 or float16`);
-  const skip = values.skip.split(',').filter(Boolean);
-  const unknown = skip.filter((name) => !STEPS.includes(name));
-  if (unknown.length > 0)
-    throw new Error(`--skip has no step ${unknown.join(', ')}; known are ${STEPS.join(', ')}`);
+  const skip = stepsOf('skip', values.skip);
+  const only = stepsOf('only', values.only ?? STEPS.join(','));
   if ((values.gguf === undefined) !== (values.peers === undefined))
     throw new Error('--gguf and --peers go together: weights for llama.cpp, and where it is installed');
   if (values.gguf !== undefined && values.model === undefined)
     throw new Error('--gguf needs --model, the same weights for Switchyard');
   return {
     ...values,
-    skip,
+    skip: STEPS.filter((name) => skip.includes(name) || !only.includes(name)),
     rounds: count('rounds', values.rounds),
     starts: count('starts', values.starts),
     milliseconds: count('milliseconds', values.milliseconds),
@@ -77,6 +78,13 @@ export function parseOptions(args) {
     steps: count('steps', values.steps),
     minutes: count('minutes', values.minutes),
   };
+}
+
+function stepsOf(option, text) {
+  const steps = text.split(',').filter(Boolean);
+  const unknown = steps.filter((name) => !STEPS.includes(name));
+  if (unknown.length === 0) return steps;
+  throw new Error(`--${option} has no step ${unknown.join(', ')}; known are ${STEPS.join(', ')}`);
 }
 
 function count(name, text) {

@@ -55,6 +55,9 @@ describe('the command line', () => {
     expect(parseOptions(['--skip', 'build,torch', '--steps', '8'])).toMatchObject({
       ...{ skip: ['build', 'torch'], steps: 8 },
     });
+    expect(parseOptions(['--only', 'torch,goldens', '--skip', 'goldens']).skip).toEqual([
+      ...['build', 'sanitizer', 'kernels', 'goldens', 'session', 'transformers', 'llamacpp'],
+    ]);
     expect(parseOptions(['--help'])).toBeUndefined();
   });
 
@@ -62,6 +65,7 @@ describe('the command line', () => {
     [['--device', 'cpu'], /--device is cpu; expected cuda or cuda:N/],
     [['--dtype', 'int8'], /--dtype is int8/],
     [['--skip', 'build,nothing'], /no step nothing; known are build, sanitizer/],
+    [['--only', 'everything'], /--only has no step everything; known are build, sanitizer/],
     [['--steps', '0'], /--steps is 0; expected a whole number above zero/],
     [['--gguf', 'a.gguf'], /--gguf and --peers go together/],
     [['--gguf', 'a.gguf', '--peers', 'p'], /--gguf needs --model/],
