@@ -142,8 +142,7 @@ __device__ void WriteRows(const GroupedMmParams& p, const BlockTile& block, cons
     const int row = i / kChunks;
     const int column = block.column + i % kChunks * kChunk;
     if (column >= p.n) continue;
-    const int sorted = block.tile.begin + row;
-    const int64_t target = p.scatter ? p.sorted_pairs[sorted] : sorted;
+    const int64_t target = block.tile.begin + row;
     *reinterpret_cast<uint4*>(out + target * p.n + column) =
         *reinterpret_cast<const uint4*>(shared + row * pitch + i % kChunks * kChunk);
   }

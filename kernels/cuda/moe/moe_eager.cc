@@ -41,7 +41,7 @@ cudaError_t RunExpert(GemmContext& gemm, const ExpertTable& experts, const MoeWo
   void* gate = Row(space.gate, begin, intermediate, dtype);
   void* up = Row(space.up, begin, intermediate, dtype);
   void* activations = Row(space.activations, begin, intermediate, dtype);
-  void* out = Row(space.sorted_outputs, begin, hidden, dtype);
+  void* out = Row(space.outputs, begin, hidden, dtype);
   SWITCHYARD_RETURN_IF_CUDA_ERROR(Multiply(gemm, experts, x, rows, experts.gate.host[expert],
                                            experts.gate_stride, intermediate, hidden, gate, stream));
   SWITCHYARD_RETURN_IF_CUDA_ERROR(Multiply(gemm, experts, x, rows, experts.up.host[expert],
@@ -74,9 +74,7 @@ cudaError_t LaunchMoeEager(GemmContext& gemm, const MoeExpertsArgs& args, cudaSt
     if (rows == 0) continue;
     SWITCHYARD_RETURN_IF_CUDA_ERROR(RunExpert(gemm, experts, space, e, offsets[e], rows, stream));
   }
-  SWITCHYARD_RETURN_IF_CUDA_ERROR(LaunchScatterRows(space.sorted_outputs, experts.dtype, plan.sorted_pairs,
-                                                    pairs, experts.hidden, space.pair_outputs, stream));
-  return LaunchMoeCombine(space.pair_outputs, args, stream);
+  return LaunchMoeCombine(space.outputs, plan.positions, args, stream);
 }
 
 }  // namespace switchyard::cuda

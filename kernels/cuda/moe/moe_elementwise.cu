@@ -1,5 +1,6 @@
-// The experts' element-wise kernels: the weighted sum over a token's experts, and eager's gather, scatter and
-// silu(gate) * up.
+// The experts' element-wise kernels: the weighted sum over a token's experts, and eager's gather and
+// silu(gate)
+// * up.
 #include "../common/numeric.cuh"
 #include "moe_internal.h"
 
@@ -7,9 +8,11 @@ namespace switchyard::cuda {
 namespace {
 
 constexpr int kThreads = 256;
+constexpr int kSlots = 4;
 
 struct CombineParams {
-  const void* pair_outputs;
+  const void* outputs;
+  const int32_t* positions;
   const float* weights;
   void* y;
   int hidden, top_k;
@@ -42,24 +45,34 @@ __global__ void __launch_bounds__(kThreads) moe_combine_kernel(const CombinePara
   const int column = (blockIdx.y * kThreads + threadIdx.x) * kVector;
   if (column >= p.hidden) return;
   float sums[kVector] = {};
-  const T* row = static_cast<const T*>(p.pair_outputs) + token * p.top_k * p.hidden + column;
-  for (int slot = 0; slot < p.top_k; ++slot, row += p.hidden) {
-    const Pack<T, kVector> pack = LoadPack<T, kVector>(row);
-    const float weight = p.weights[token * p.top_k + slot];
+  const T* outputs = static_cast<const T*>(p.outputs) + column;
+  const int32_t* positions = p.positions + token * p.top_k;
+  const float* weights = p.weights + token * p.top_k;
+  for (int first = 0; first < p.top_k; first += kSlots) {
+    // Rows of several slots are on their way together.
+    Pack<T, kVector> packs[kSlots];
 #pragma unroll
-    for (int i = 0; i < kVector; ++i) sums[i] = fmaf(weight, ToFloat(pack.values[i]), sums[i]);
+    for (int i = 0; i < kSlots; ++i) {
+      const int slot = first + i < p.top_k ? first + i : first;
+      packs[i] = LoadPack<T, kVector>(outputs + int64_t{positions[slot]} * p.hidden);
+    }
+#pragma unroll
+    for (int i = 0; i < kSlots; ++i) {
+      if (first + i >= p.top_k) break;
+      const float weight = weights[first + i];
+#pragma unroll
+      for (int j = 0; j < kVector; ++j) sums[j] = fmaf(weight, ToFloat(packs[i].values[j]), sums[j]);
+    }
   }
   StoreSums<T, kVector>(p, token * p.hidden + column, sums);
 }
 
-// out[i] = x[sorted_pairs[i] / top_k], or out[sorted_pairs[i]] = x[i] when top_k is 0.
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
-    moe_permute_rows_kernel(const T* x, const int32_t* sorted_pairs, int top_k, int hidden, T* out) {
+    moe_gather_rows_kernel(const T* x, const int32_t* sorted_pairs, int top_k, int hidden, T* out) {
   const int64_t sorted = blockIdx.x;
-  const int64_t pair = sorted_pairs[sorted];
-  const T* source = x + (top_k > 0 ? pair / top_k : sorted) * hidden;
-  T* target = out + (top_k > 0 ? sorted : pair) * hidden;
+  const T* source = x + int64_t{sorted_pairs[sorted] / top_k} * hidden;
+  T* target = out + sorted * hidden;
   for (int i = threadIdx.x; i < hidden; i += kThreads) target[i] = source[i];
 }
 
@@ -70,20 +83,12 @@ __global__ void __launch_bounds__(kThreads)
   if (i < count) out[i] = FromFloat<T>(Silu(ToFloat(gate[i])) * ToFloat(up[i]));
 }
 
-cudaError_t LaunchPermuteRows(const void* x, DType dtype, const int32_t* sorted_pairs, int64_t pairs,
-                              int top_k, int hidden, void* out, cudaStream_t stream) {
-  return DispatchType(dtype, [&](auto tag) {
-    using T = typename decltype(tag)::Type;
-    return LaunchKernel(moe_permute_rows_kernel<T>, dim3(static_cast<unsigned>(pairs)), dim3(kThreads), 0,
-                        stream, static_cast<const T*>(x), sorted_pairs, top_k, hidden, static_cast<T*>(out));
-  });
-}
-
 }  // namespace
 
-cudaError_t LaunchMoeCombine(const void* pair_outputs, const MoeExpertsArgs& args, cudaStream_t stream) {
-  const CombineParams params = {pair_outputs, args.weights, args.y,         args.experts.hidden,
-                                args.top_k,   args.y_dtype, args.accumulate};
+cudaError_t LaunchMoeCombine(const void* outputs, const int32_t* positions, const MoeExpertsArgs& args,
+                             cudaStream_t stream) {
+  const CombineParams params = {outputs,    positions,    args.weights,   args.y, args.experts.hidden,
+                                args.top_k, args.y_dtype, args.accumulate};
   return DispatchType(args.experts.dtype, [&](auto tag) {
     using T = typename decltype(tag)::Type;
     constexpr int kVector = kVectorOf<T>;
@@ -97,12 +102,11 @@ cudaError_t LaunchMoeCombine(const void* pair_outputs, const MoeExpertsArgs& arg
 
 cudaError_t LaunchGatherRows(const void* x, DType dtype, const int32_t* sorted_pairs, int64_t pairs,
                              int top_k, int hidden, void* out, cudaStream_t stream) {
-  return LaunchPermuteRows(x, dtype, sorted_pairs, pairs, top_k, hidden, out, stream);
-}
-
-cudaError_t LaunchScatterRows(const void* sorted, DType dtype, const int32_t* sorted_pairs, int64_t pairs,
-                              int hidden, void* out, cudaStream_t stream) {
-  return LaunchPermuteRows(sorted, dtype, sorted_pairs, pairs, 0, hidden, out, stream);
+  return DispatchType(dtype, [&](auto tag) {
+    using T = typename decltype(tag)::Type;
+    return LaunchKernel(moe_gather_rows_kernel<T>, dim3(static_cast<unsigned>(pairs)), dim3(kThreads), 0,
+                        stream, static_cast<const T*>(x), sorted_pairs, top_k, hidden, static_cast<T*>(out));
+  });
 }
 
 cudaError_t LaunchSiluMul(const void* gate, const void* up, DType dtype, int64_t count, void* out,

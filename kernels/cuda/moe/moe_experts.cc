@@ -90,11 +90,13 @@ MoeWorkspace CarveMoeWorkspace(ExpertsImplementation implementation, const Exper
     space.plan.sorted_pairs = carver.Take<int32_t>(pairs, sizeof(int32_t));
     space.plan.tiles = carver.Take<MoeTile>(space.plan.max_tiles, sizeof(MoeTile));
     space.plan.num_tiles = carver.Take<int32_t>(1, sizeof(int32_t));
-    space.pair_outputs = carver.Take<void>(pairs * experts.hidden, size);
+    space.plan.positions = carver.Take<int32_t>(pairs, sizeof(int32_t));
+    space.plan.block_counts =
+        carver.Take<int32_t>(int64_t{kMostPlanBlocks} * experts.num_experts, sizeof(int32_t));
+    space.outputs = carver.Take<void>(pairs * experts.hidden, size);
   }
   if (eager) {
     space.gathered = carver.Take<void>(pairs * experts.hidden, size);
-    space.sorted_outputs = carver.Take<void>(pairs * experts.hidden, size);
     space.gate = carver.Take<void>(pairs * experts.intermediate, size);
     space.up = carver.Take<void>(pairs * experts.intermediate, size);
   }

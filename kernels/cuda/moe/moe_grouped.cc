@@ -44,21 +44,19 @@ cudaError_t LaunchMoeGroupedMm(const MoeExpertsArgs& args, cudaStream_t stream) 
   gate_up.n = experts.intermediate;
   gate_up.k = experts.hidden;
   gate_up.top_k = args.top_k;
-  gate_up.scatter = false;
   SWITCHYARD_RETURN_IF_CUDA_ERROR(LaunchGroupedMm(gate_up, args, true, plan.max_tiles, stream));
 
   GroupedMmParams down = gate_up;
   down.a = space.activations;
   down.b0 = ToKernel(experts.down);
   down.b1 = {};
-  down.out = space.pair_outputs;
+  down.out = space.outputs;
   down.b_stride = experts.down_stride;
   down.n = experts.hidden;
   down.k = experts.intermediate;
   down.top_k = 0;
-  down.scatter = true;
   SWITCHYARD_RETURN_IF_CUDA_ERROR(LaunchGroupedMm(down, args, false, plan.max_tiles, stream));
-  return LaunchMoeCombine(space.pair_outputs, args, stream);
+  return LaunchMoeCombine(space.outputs, plan.positions, args, stream);
 }
 
 }  // namespace switchyard::cuda

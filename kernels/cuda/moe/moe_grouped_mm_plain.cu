@@ -105,8 +105,7 @@ __device__ void MultiplyRows(const GroupedMmParams& p, WeightStrides strides, co
   for (int i = 0; i < kPerThread; ++i) {
     const int row = row0 + threadIdx.x / kSide + i * kSide;
     if (row >= tile.rows) continue;
-    const int sorted = tile.begin + row;
-    const int64_t target = p.scatter ? p.sorted_pairs[sorted] : sorted;
+    const int64_t target = tile.begin + row;
 #pragma unroll
     for (int j = 0; j < kPerThread; ++j) {
       const int column = column0 + threadIdx.x % kSide + j * kSide;

@@ -22,10 +22,15 @@ inline KernelPointers ToKernel(const ExpertPointers& pointers) {
   return {pointers.device, pointers.device == nullptr ? pointers.host[0] : nullptr};
 }
 
+// Blocks that share the planning of many pairs.
+constexpr int kMostPlanBlocks = 32;
+
 // A plan on the device, as LaunchMoePlan writes it; see MoeHostPlan.
 struct DevicePlan {
   int32_t* offsets;       // [num_experts + 1]
   int32_t* sorted_pairs;  // [pairs]
+  int32_t* positions;     // [pairs]: where each lies in sorted_pairs
+  int32_t* block_counts;  // [kMostPlanBlocks, num_experts], while planning
   MoeTile* tiles;         // [max_tiles]
   int32_t* num_tiles;     // [1]
   int max_tiles;
@@ -34,12 +39,11 @@ struct DevicePlan {
 // Where everything lies in a workspace; `bytes` is its size. Pointers are null when the base is.
 struct MoeWorkspace {
   DevicePlan plan;
-  void* gathered;        // [pairs, hidden]: eager only, the inputs in sorted order
-  void* gate;            // [pairs, intermediate]: eager only
-  void* up;              // [pairs, intermediate]: eager only
-  void* activations;     // [pairs, intermediate]
-  void* pair_outputs;    // [pairs, hidden], by pair
-  void* sorted_outputs;  // [pairs, hidden]: eager only, in sorted order
+  void* gathered;     // [pairs, hidden]: eager only, the inputs in sorted order
+  void* gate;         // [pairs, intermediate]: eager only
+  void* up;           // [pairs, intermediate]: eager only
+  void* activations;  // [pairs, intermediate]
+  void* outputs;      // [pairs, hidden], in sorted order
   size_t bytes;
 };
 MoeWorkspace CarveMoeWorkspace(ExpertsImplementation implementation, const ExpertTable& experts,
@@ -58,7 +62,8 @@ bool RowsAllowVectors(const ExpertTable& experts);
 // Whether moe_gemv.cu takes batched_mm over these weights, where inputs begin on 16 bytes.
 bool PlainGemvsTake(const ExpertTable& experts, int top_k);
 
-// One launch: counts, offsets, the sorted permutation and the tiles of indices [pairs].
+// One launch, or two for many pairs: counts, offsets, the sorted permutation and the tiles of indices
+// [pairs].
 cudaError_t LaunchMoePlan(const int32_t* indices, int64_t pairs, int num_experts, const DevicePlan& plan,
                           cudaStream_t stream);
 
@@ -69,13 +74,12 @@ struct GroupedMmParams {
   const int32_t* sorted_pairs;
   const void* a;          // rows of k elements; row i is a[sorted_pairs[i] / top_k] when gather, else a[i]
   KernelPointers b0, b1;  // gate and up, or down and nothing
-  void* out;              // rows of n elements; row i goes to out[sorted_pairs[i]] when scatter, else out[i]
+  void* out;              // rows of n elements
   int64_t b_stride;
   bool coded;  // b0 and b1 are quantized
   int n;
   int k;
   int top_k;  // > 0: gather
-  bool scatter;
 };
 
 // out = silu(a . b0^T) * (a . b1^T) when gate_up, else a . b0^T. The tensor-core kernel needs 16-bit types
@@ -89,14 +93,14 @@ cudaError_t LaunchGroupedMmSm90(const GroupedMmParams& params, DType dtype, bool
 cudaError_t LaunchGroupedMmPlain(const GroupedMmParams& params, DType dtype, bool gate_up, bool transposed,
                                  int max_tiles, cudaStream_t stream);
 
-// y[t] = sum over j of weights[t, j] * pair_outputs[t * top_k + j], (plus y[t]).
-cudaError_t LaunchMoeCombine(const void* pair_outputs, const MoeExpertsArgs& args, cudaStream_t stream);
+// y[t] = sum over j of weights[t, j] * outputs[positions[t * top_k + j]], (plus y[t]).
+cudaError_t LaunchMoeCombine(const void* outputs, const int32_t* positions, const MoeExpertsArgs& args,
+                             cudaStream_t stream);
 
-// Eager's element-wise steps: rows in sorted order and back, and out = silu(gate) * up.
+// Eager's element-wise steps: rows in sorted order, out[i] = x[sorted_pairs[i] / top_k], and out = silu(gate)
+// * up.
 cudaError_t LaunchGatherRows(const void* x, DType dtype, const int32_t* sorted_pairs, int64_t pairs,
                              int top_k, int hidden, void* out, cudaStream_t stream);
-cudaError_t LaunchScatterRows(const void* sorted, DType dtype, const int32_t* sorted_pairs, int64_t pairs,
-                              int hidden, void* out, cudaStream_t stream);
 cudaError_t LaunchSiluMul(const void* gate, const void* up, DType dtype, int64_t count, void* out,
                           cudaStream_t stream);
 

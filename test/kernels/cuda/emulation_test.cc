@@ -261,25 +261,34 @@ void UnusualRoutings() {
 // The device's plan is the host's, bit for bit: the sort is stable.
 void DevicePlanEqualsHostPlan() {
   for (int round = 0; round < 24; ++round) {
-    // The first has few warps with many pairs each.
-    const int experts = round == 0 ? 1024 : testing::RandomInt(1, 200);
-    const int top_k = round == 0 ? 8 : testing::RandomInt(1, std::min(8, experts));
-    const int tokens = round == 0 ? 400 : testing::RandomInt(1, 400);
+    // The first has few warps with many pairs each; of four, several blocks share the pairs.
+    const bool shared = round >= 20;
+    const int experts = round == 0 ? 1024 : testing::RandomInt(shared ? 8 : 1, 200);
+    const int top_k = round == 0 || shared ? 8 : testing::RandomInt(1, std::min(8, experts));
+    const int tokens = round == 0 ? 400 : testing::RandomInt(1, 400) + (shared ? 600 * (round - 19) : 0);
     const Routing routing = static_cast<Routing>(round % 4);
     const std::vector<int> indices = testing::Route(routing, tokens, top_k, experts);
     const int pairs = static_cast<int>(indices.size());
     const MoeHostPlan host = PlanMoe(indices.data(), pairs, experts);
     const int max_tiles = MoeMaxTiles(pairs, experts);
-    const Guarded offsets((experts + 1) * 4, 4), sorted(pairs * 4, 4), tiles(max_tiles * sizeof(MoeTile)),
-        count(4, 4);
-    const DevicePlan plan = {offsets.As<int32_t>(), sorted.As<int32_t>(), tiles.As<MoeTile>(),
-                             count.As<int32_t>(), max_tiles};
+    const Guarded offsets((experts + 1) * 4, 4), sorted(pairs * 4, 4), positions(pairs * 4, 4),
+        block_counts(kMostPlanBlocks * experts * 4, 4), tiles(max_tiles * sizeof(MoeTile)), count(4, 4);
+    const DevicePlan plan = {offsets.As<int32_t>(),
+                             sorted.As<int32_t>(),
+                             positions.As<int32_t>(),
+                             block_counts.As<int32_t>(),
+                             tiles.As<MoeTile>(),
+                             count.As<int32_t>(),
+                             max_tiles};
     EXPECT(LaunchMoePlan(indices.data(), pairs, experts, plan, nullptr) == cudaSuccess, "%d experts",
            experts);
     EXPECT(*plan.num_tiles == static_cast<int>(host.tiles.size()), "%d tiles", *plan.num_tiles);
     EXPECT(std::equal(host.offsets.begin(), host.offsets.end(), plan.offsets), "offsets, round %d", round);
     EXPECT(std::equal(host.sorted_pairs.begin(), host.sorted_pairs.end(), plan.sorted_pairs),
            "pairs, round %d", round);
+    int misplaced = 0;
+    for (int i = 0; i < pairs; ++i) misplaced += plan.sorted_pairs[plan.positions[i]] == i ? 0 : 1;
+    EXPECT(misplaced == 0, "%d positions, round %d", misplaced, round);
     EXPECT(std::memcmp(host.tiles.data(), plan.tiles, host.tiles.size() * sizeof(MoeTile)) == 0, "round %d",
            round);
   }
