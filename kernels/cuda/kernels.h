@@ -216,6 +216,9 @@ cudaError_t LaunchConvert(const void* in, DType in_dtype, void* out, DType out_d
 // Where blocks of positions are selected, a query sees of the complete blocks up to its position those that
 // are listed for it, and what is behind the last complete one; if its list begins with -1, all.
 //
+// Where rows lie (row_starts, past_lengths, block_tables) and the keys they have already must be older than
+// the kernel just before on the stream, which may still be running while they are read.
+//
 // Launches follow from the sizes alone, so a captured graph replays with other rows, lengths and tables in
 // the same memory. Nothing outside the pool is touched, whatever the memory holds: a row whose tokens do not
 // fit its table writes nothing but zeros to its output; where a table names no block of the pool, nothing is

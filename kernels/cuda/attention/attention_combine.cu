@@ -11,6 +11,7 @@ constexpr int kThreads = 4 * kWarpSize;
 __global__ void __launch_bounds__(kThreads)
     attention_combine_kernel(const __grid_constant__ AttentionParams p) {
   float* weights = reinterpret_cast<float*>(SharedMemory());
+  WaitForPrevious();
   const int64_t index = blockIdx.x;
   const Query query = QueryOf(p, static_cast<int>(index / p.heads));
   if (!query.chosen) return;
@@ -43,8 +44,9 @@ __global__ void __launch_bounds__(kThreads)
 
 cudaError_t LaunchAttentionCombine(const AttentionParams& p, cudaStream_t stream) {
   if (p.splits == 1) return cudaSuccess;
-  return LaunchKernel(attention_combine_kernel, dim3(static_cast<unsigned>(int64_t{p.slots} * p.heads)),
-                      dim3(kThreads), kMaxSplits * sizeof(float), stream, p);
+  return LaunchDependentKernel(attention_combine_kernel,
+                               dim3(static_cast<unsigned>(int64_t{p.slots} * p.heads)), dim3(kThreads),
+                               kMaxSplits * sizeof(float), stream, p);
 }
 
 }  // namespace switchyard::cuda

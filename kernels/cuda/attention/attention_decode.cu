@@ -1,8 +1,9 @@
 // Attention of single queries on tensor cores, from projections to results. A block takes one token, the up
-// to 16 heads that share a key head and one split of the row's keys. While the first keys arrive it prepares
-// its queries, and, where the split ends with the token's own key and value, these: nobody has to write them
-// to the cache before. Each of its four warps takes every fourth group of 16 keys, through its own copies,
-// and their sums are joined; the last of a token's blocks to finish joins the splits.
+// to 16 heads that share a key head and one split of the row's keys. While the first keys arrive, which are
+// asked for before the projections are there, it prepares its queries, and, where the split ends with the
+// token's own key and value, these: nobody has to write them to the cache before. Each of its four warps
+// takes every fourth group of 16 keys, through its own copies, and their sums are joined; the last of a
+// token's blocks to finish joins the splits.
 #include "attention_head.cuh"
 #include "attention_join.cuh"
 #include "attention_tile.cuh"
@@ -181,6 +182,7 @@ __device__ void AttendWarp(const AttentionParams& p, const DecodeBlock& block, T
   };
 #pragma unroll
   for (int stage = 0; stage < kStages - 1; ++stage) load(stage, stage);
+  WaitForPrevious();
   PrepareHeads<T, kDim>(p, block, queries, own);
   __syncthreads();
   const HeadQueries<T, kDim> fragments(queries, block.heads);
@@ -288,9 +290,11 @@ __global__ void __launch_bounds__(kThreads, 2)
     attention_decode_kernel(const __grid_constant__ AttentionParams p, int tiles) {
   using L = Layout<kDim, kStages>;
   const DecodeBlock block = LocateBlock(p, tiles);
-  if (!block.query.chosen) return;
-  if (block.splits == 0 && block.split == 0) StoreNothing(p, block);
-  if (block.keys.begin == block.keys.end) return;
+  if (!block.query.chosen || block.keys.begin == block.keys.end) {
+    WaitForPrevious();
+    if (block.query.chosen && block.splits == 0 && block.split == 0) StoreNothing(p, block);
+    return;
+  }
   WarpAttention<T, kDim, 1, kKeys> warp;
   T* copies = reinterpret_cast<T*>(SharedMemory()) + threadIdx.x / kWarpSize * L::kWarpCopies;
   AttendWarp<T, kDim, kStages>(p, block, copies, reinterpret_cast<T*>(SharedMemory() + L::kQueries),
@@ -314,9 +318,10 @@ cudaError_t Launch(const AttentionParams& p, cudaStream_t stream) {
   const int tiles = static_cast<int>(CeilDiv(p.heads / p.kv_heads, kHeads));
   const int64_t blocks = static_cast<int64_t>(p.slots) * p.kv_heads * tiles;
   if (blocks > kMaxGridY || (p.splits > 1 && blocks > kAttentionCounters)) return cudaErrorInvalidValue;
-  return LaunchKernel(attention_decode_kernel<T, kDim, kStages>,
-                      dim3(static_cast<unsigned>(p.splits), static_cast<unsigned>(blocks)), dim3(kThreads),
-                      static_cast<size_t>(Layout<kDim, kStages>::kBytes), stream, p, tiles);
+  return LaunchDependentKernel(attention_decode_kernel<T, kDim, kStages>,
+                               dim3(static_cast<unsigned>(p.splits), static_cast<unsigned>(blocks)),
+                               dim3(kThreads), static_cast<size_t>(Layout<kDim, kStages>::kBytes), stream, p,
+                               tiles);
 }
 
 template <typename T>

@@ -107,6 +107,7 @@ __global__ void __launch_bounds__(kThreads)
   const int lane = threadIdx.x % kWarpSize;
   const int warp = threadIdx.x / kWarpSize;
   const int64_t index = static_cast<int64_t>(blockIdx.x) * kWarps + warp;
+  WaitForPrevious();
   if (index >= static_cast<int64_t>(p.slots) * p.heads) return;
   const int split = blockIdx.y;
   const PlainQuery at = LocateQuery(p, index, split);
@@ -130,8 +131,8 @@ cudaError_t LaunchAttentionPlain(const AttentionParams& params, DType dtype, cud
   const dim3 grid(static_cast<unsigned>(CeilDiv(queries, kWarps)), static_cast<unsigned>(params.splits));
   return DispatchType(dtype, [&](auto tag) {
     using T = typename decltype(tag)::Type;
-    return LaunchKernel(attention_plain_kernel<T>, grid, dim3(kThreads),
-                        kWarps * kFloatsPerWarp * sizeof(float), stream, params);
+    return LaunchDependentKernel(attention_plain_kernel<T>, grid, dim3(kThreads),
+                                 kWarps * kFloatsPerWarp * sizeof(float), stream, params);
   });
 }
 

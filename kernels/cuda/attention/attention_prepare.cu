@@ -50,6 +50,7 @@ template <typename T, int kPerLane, int kWide>
 __global__ void __launch_bounds__(kThreads)
     attention_prepare_kernel(const __grid_constant__ AttentionParams p,
                              const __grid_constant__ StreamParams s) {
+  WaitForPrevious();
   int index = static_cast<int>(blockIdx.x * kWarps + threadIdx.x / kWarpSize);
 #pragma unroll
   for (int i = 0; i < 3; ++i) {
@@ -65,9 +66,9 @@ cudaError_t Launch(const AttentionParams& p, const StreamParams& streams, cudaSt
   int64_t heads = 0;
   for (const HeadStream& of : streams.streams) heads += static_cast<int64_t>(of.tokens) * of.source.heads;
   if (heads > INT_MAX - kWarps) return cudaErrorInvalidValue;
-  return LaunchKernel(attention_prepare_kernel<T, kPerLane, kWide>,
-                      dim3(static_cast<unsigned>(CeilDiv(heads, kWarps))), dim3(kThreads), 0, stream, p,
-                      streams);
+  return LaunchDependentKernel(attention_prepare_kernel<T, kPerLane, kWide>,
+                               dim3(static_cast<unsigned>(CeilDiv(heads, kWarps))), dim3(kThreads), 0, stream,
+                               p, streams);
 }
 
 }  // namespace

@@ -4,6 +4,8 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
+#include <array>
+#include <atomic>
 #include <cstdint>
 #include <type_traits>
 
@@ -22,20 +24,78 @@ namespace switchyard::cuda {
 // A grid's second and third extents end here.
 constexpr int64_t kMaxGridY = 65535;
 
-// Launches `kernel`; more than 48 KiB of shared memory has to be asked for first.
-template <typename... Parameters, typename... Arguments>
-cudaError_t LaunchKernel(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
-                         cudaStream_t stream, Arguments... arguments) {
+// What any launch of `kernel` says; more than 48 KiB of shared memory has to be asked for first.
+template <typename... Parameters>
+cudaError_t Configure(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
+                      cudaStream_t stream, cudaLaunchConfig_t* config) {
   if (shared_bytes > 48 * 1024) {
     SWITCHYARD_RETURN_IF_CUDA_ERROR(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
                                                          cudaFuncAttributeMaxDynamicSharedMemorySize,
                                                          static_cast<int>(shared_bytes)));
   }
+  config->gridDim = grid;
+  config->blockDim = block;
+  config->dynamicSmemBytes = shared_bytes;
+  config->stream = stream;
+  return cudaSuccess;
+}
+
+// Launches `kernel` once everything before it on the stream has ended.
+template <typename... Parameters, typename... Arguments>
+cudaError_t LaunchKernel(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
+                         cudaStream_t stream, Arguments... arguments) {
   cudaLaunchConfig_t config = {};
-  config.gridDim = grid;
-  config.blockDim = block;
-  config.dynamicSmemBytes = shared_bytes;
-  config.stream = stream;
+  SWITCHYARD_RETURN_IF_CUDA_ERROR(Configure(kernel, grid, block, shared_bytes, stream, &config));
+  return cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...);
+}
+
+// Whether the current device starts a kernel while the one before it ends, and this build's code for it
+// waits: code for sm_80, which later devices run, too, does not. All kernels of a build have the same
+// targets, so the first one asked about speaks for all.
+inline cudaError_t StartsEarly(const void* kernel, bool* early) {
+  constexpr int kMostDevices = 64;
+  constexpr int kOldestDriver = 12030;  // that captures such launches
+  enum : signed char { kUnknown, kNo, kYes };
+  static std::array<std::atomic<signed char>, kMostDevices> known = {};
+  int device = 0;
+  SWITCHYARD_RETURN_IF_CUDA_ERROR(cudaGetDevice(&device));
+  *early = false;
+  if (device >= kMostDevices) return cudaSuccess;
+  signed char answer = known[static_cast<size_t>(device)].load(std::memory_order_relaxed);
+  if (answer == kUnknown) {
+    int driver = 0;
+    cudaFuncAttributes attributes = {};
+    SWITCHYARD_RETURN_IF_CUDA_ERROR(cudaDriverGetVersion(&driver));
+    SWITCHYARD_RETURN_IF_CUDA_ERROR(cudaFuncGetAttributes(&attributes, kernel));
+    answer = driver >= kOldestDriver && attributes.ptxVersion >= 90 ? kYes : kNo;
+    known[static_cast<size_t>(device)].store(answer, std::memory_order_relaxed);
+  }
+  *early = answer == kYes;
+  return cudaSuccess;
+}
+
+// Launches a kernel of which every thread calls WaitForPrevious (ptx.cuh, which says what it may do before):
+// where the device can, its blocks start as soon as those of the kernel before it on the stream have all
+// called that function, or ended, and there is room for them. Copies and clearings are always waited for.
+template <typename... Parameters, typename... Arguments>
+cudaError_t LaunchDependentKernel(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
+                                  cudaStream_t stream, Arguments... arguments) {
+  cudaLaunchConfig_t config = {};
+  SWITCHYARD_RETURN_IF_CUDA_ERROR(Configure(kernel, grid, block, shared_bytes, stream, &config));
+  const void* address = reinterpret_cast<const void*>(kernel);
+  bool early = false;
+  SWITCHYARD_RETURN_IF_CUDA_ERROR(StartsEarly(address, &early));
+  cudaLaunchAttribute attribute = {};
+  if (early) {
+    // A multiprocessor divides its memory between cache and blocks in one way at a time: kernels that want it
+    // divided differently would not run side by side.
+    SWITCHYARD_RETURN_IF_CUDA_ERROR(cudaFuncSetAttribute(
+        address, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared));
+    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attribute.val.programmaticStreamSerializationAllowed = 1;
+    config.attrs = &attribute;
+    config.numAttrs = 1;
+  }
   return cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...);
 }
 

@@ -127,28 +127,36 @@ struct InputPack {
 };
 
 // x . w over a warp, the same sum in every lane, x being of T or rounded to it; kUnroll packs of each are in
-// flight at a time, given a kernel whose launch bounds grant the registers.
-template <typename T, int kVector, typename X>
-__device__ float WarpDot(const X* x, const T* w, int count) {
+// flight at a time, given a kernel whose launch bounds grant the registers. count > 0. The first packs of w
+// are on their way when `before_inputs` is called, which comes before x is read.
+template <typename T, int kVector, typename X, typename BeforeInputs>
+__device__ float WarpDot(const X* x, const T* w, int count, const BeforeInputs& before_inputs) {
   constexpr int kUnroll = 8;
   constexpr int kStep = kWarpSize * kVector;
+  const int lane_first = static_cast<int>(threadIdx.x) % kWarpSize * kVector;
+  Pack<T, kVector> b[kUnroll];
+  // Past the end the first pack is loaded once more and multiplied with zeros.
+  const auto place = [&](int i, int otherwise) { return i < count ? i : otherwise; };
+  const auto load = [&](int base) {
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u) b[u] = LoadWeights<T, kVector>(w + place(base + u * kStep, base));
+  };
+  load(place(lane_first, 0));
+  before_inputs();
   float sum = 0.0f;
-  for (int base = threadIdx.x % kWarpSize * kVector; base < count; base += kStep * kUnroll) {
+  for (int base = lane_first; base < count; base += kStep * kUnroll) {
     InputPack<T, kVector, X> a[kUnroll];
-    Pack<T, kVector> b[kUnroll];
 #pragma unroll
     for (int u = 0; u < kUnroll; ++u) {
-      // Past the end the first pack is loaded once more and multiplied with zeros.
       const int i = base + u * kStep;
-      const int at = i < count ? i : base;
-      b[u] = LoadWeights<T, kVector>(w + at);
-      a[u] = InputPack<T, kVector, X>::Load(i < count, x + at);
+      a[u] = InputPack<T, kVector, X>::Load(i < count, x + place(i, base));
     }
 #pragma unroll
     for (int u = 0; u < kUnroll; ++u) {
 #pragma unroll
       for (int j = 0; j < kVector; ++j) sum = fmaf(a[u].At(j), ToFloat(b[u].values[j]), sum);
     }
+    if (base + kStep * kUnroll < count) load(base + kStep * kUnroll);
   }
   return WarpSum(sum);
 }

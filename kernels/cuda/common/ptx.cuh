@@ -25,6 +25,22 @@ __device__ inline uint32_t SharedAddress(const void* pointer) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
 }
 
+// For every thread of a kernel that LaunchDependentKernel launches, on every way to its end: waits until the
+// kernel before it on the stream has ended and what it wrote is there. Only then may the next kernel start:
+// whatever a thread does before it calls this function, all kernels but the one just before have ended.
+//
+// Before, a thread writes nothing to global memory, since the kernel before may still read it, and reads
+// - what copies alone write, as no kernel overlaps one: weights, pointers to them, where rows lie;
+// - what is known to be older than the kernel just before, past the first-level cache (LoadFresh,
+//   CopyAsync16), which may not have been cleared since it was written.
+// A kernel ends after the one before it, which has ended after the one before that: all that a thread reads
+// or writes afterwards is as if kernels ran one by one.
+__device__ inline void WaitForPrevious() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;\n\tgriddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
 // A 16-byte load of data nobody reads again soon.
 __device__ inline uint4 LoadOnce16(const void* address) {
   uint4 value;
@@ -56,17 +72,24 @@ __device__ inline uint4 LoadStream16(const void* address) {
   return value;
 }
 
-// A load of what other blocks of the same kernel wrote, past the first-level cache, which may hold it as it
-// was before.
+// A load of what other blocks of the same kernel wrote, or a kernel that may have ended since this one began,
+// past the first-level cache, which may hold it as it was before.
 template <typename T>
 __device__ inline T LoadFresh(const T* address) {
-  static_assert(sizeof(T) == 8 || sizeof(T) == 16);
-  using Bits = std::conditional_t<sizeof(T) == 8, uint2, uint4>;
+  static_assert(sizeof(T) == 4 || sizeof(T) == 8 || sizeof(T) == 16);
+  using Bits =
+      std::conditional_t<sizeof(T) == 4, uint32_t, std::conditional_t<sizeof(T) == 8, uint2, uint4> >;
   union {
     Bits bits;
     T value;
   } loaded = {__ldcg(reinterpret_cast<const Bits*>(address))};
   return loaded.value;
+}
+
+// Brings the line of the second-level cache with an address there, if it is not.
+constexpr int kPrefetchBytes = 128;
+__device__ inline void Prefetch(const void* address) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(address));
 }
 
 // Starts copying 16 bytes to shared memory; writes zeros, and reads nothing, when !valid.

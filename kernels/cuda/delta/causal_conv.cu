@@ -25,6 +25,7 @@ __device__ float InputAt(const CausalConvArgs& p, const SlotRow& row, int64_t pl
 __global__ void __launch_bounds__(kThreads) causal_conv_kernel(const __grid_constant__ CausalConvArgs p) {
   const int64_t token = blockIdx.x;
   const int64_t channel = static_cast<int64_t>(blockIdx.y) * kThreads + threadIdx.x;
+  WaitForPrevious();
   if (channel >= p.channels) return;
   const SlotRow row = SlotRowOf(p, token);
   float sum = 0.0f;
@@ -39,6 +40,7 @@ __global__ void __launch_bounds__(kThreads) causal_conv_kernel(const __grid_cons
 __global__ void __launch_bounds__(kThreads)
     causal_conv_keep_kernel(const __grid_constant__ CausalConvArgs p) {
   const int64_t channel = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  WaitForPrevious();
   const SlotRow row = SlotRowAt(p, blockIdx.y);
   const int64_t tokens = row.end - row.first;
   if (channel >= p.channels || tokens == 0) return;
@@ -59,10 +61,10 @@ cudaError_t LaunchCausalConv(const CausalConvArgs& args, cudaStream_t stream) {
   if (!Fits(args)) return cudaErrorInvalidValue;
   if (args.tokens == 0 || args.rows == 0) return cudaSuccess;
   const unsigned parts = static_cast<unsigned>(CeilDiv(args.channels, kThreads));
-  SWITCHYARD_RETURN_IF_CUDA_ERROR(LaunchKernel(
+  SWITCHYARD_RETURN_IF_CUDA_ERROR(LaunchDependentKernel(
       causal_conv_kernel, dim3(static_cast<unsigned>(args.tokens), parts), dim3(kThreads), 0, stream, args));
-  return LaunchKernel(causal_conv_keep_kernel, dim3(parts, static_cast<unsigned>(args.rows)), dim3(kThreads),
-                      0, stream, args);
+  return LaunchDependentKernel(causal_conv_keep_kernel, dim3(parts, static_cast<unsigned>(args.rows)),
+                               dim3(kThreads), 0, stream, args);
 }
 
 }  // namespace switchyard::cuda

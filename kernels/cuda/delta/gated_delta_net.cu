@@ -48,6 +48,7 @@ __global__ void __launch_bounds__(kThreads)
     delta_convolve_kernel(const __grid_constant__ GatedDeltaNetArgs p) {
   const int64_t token = blockIdx.x;
   const int64_t channels = Channels(p);
+  WaitForPrevious();
   const SlotRow row = SlotRowOf(p, token);
   if (row.end == 0) return;
   const Scratch scratch = CutScratch(p, channels);
@@ -91,6 +92,7 @@ __global__ void __launch_bounds__(kThreads)
 __global__ void __launch_bounds__(kThreads) delta_keep_kernel(const __grid_constant__ GatedDeltaNetArgs p) {
   const int64_t channels = Channels(p);
   const int64_t channel = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  WaitForPrevious();
   const SlotRow row = SlotRowAt(p, blockIdx.y);
   const int64_t tokens = row.end - row.first;
   if (channel >= channels || tokens == 0) return;
@@ -109,7 +111,8 @@ __global__ void __launch_bounds__(kThreads) delta_keep_kernel(const __grid_const
 }
 
 // The delta rule over a row's tokens for kColumns columns of a head's state. Lane l has rows l, l + 32, ...
-// of these columns in registers, so that a token costs no memory but its own query, key and values.
+// of these columns in registers, so that a token costs no memory but its own query, key and values. States
+// are on their way before the kernel before has ended, which leaves them alone.
 template <int kPerLane, int kColumns>
 __global__ void __launch_bounds__(kThreads) delta_rule_kernel(const __grid_constant__ GatedDeltaNetArgs p) {
   const int lane = threadIdx.x % kWarpSize;
@@ -118,7 +121,10 @@ __global__ void __launch_bounds__(kThreads) delta_rule_kernel(const __grid_const
   const int column = (block * kWarps + static_cast<int>(threadIdx.x) / kWarpSize) * kColumns;
   const int head = static_cast<int>(blockIdx.y);
   const SlotRow row = SlotRowAt(p, static_cast<int64_t>(blockIdx.x) / blocks);
-  if (column >= p.value_dim || row.end == row.first) return;
+  if (column >= p.value_dim || row.end == row.first) {
+    WaitForPrevious();
+    return;
+  }
   const int64_t channels = Channels(p);
   const Scratch scratch = CutScratch(p, channels);
   float* states = p.states + (row.slot * p.value_heads + head) * p.key_dim * p.value_dim + column;
@@ -129,9 +135,10 @@ __global__ void __launch_bounds__(kThreads) delta_rule_kernel(const __grid_const
 #pragma unroll
     for (int c = 0; c < kColumns; ++c) {
       const bool inside = k < p.key_dim && column + c < p.value_dim && !row.fresh;
-      state[i][c] = inside ? states[static_cast<int64_t>(k) * p.value_dim + c] : 0.0f;
+      state[i][c] = inside ? LoadFresh(states + static_cast<int64_t>(k) * p.value_dim + c) : 0.0f;
     }
   }
+  WaitForPrevious();
   const int64_t keys = static_cast<int64_t>(p.key_heads) * p.key_dim;
   const int64_t key_head = head / (p.value_heads / p.key_heads);
   for (int64_t token = row.first; token < row.end; ++token) {
@@ -182,6 +189,7 @@ __global__ void __launch_bounds__(kThreads) delta_rule_kernel(const __grid_const
 // One warp norms and gates a head of a token.
 __global__ void __launch_bounds__(kThreads) delta_norm_kernel(const __grid_constant__ GatedDeltaNetArgs p) {
   const int64_t index = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarpSize;
+  WaitForPrevious();
   if (index >= p.tokens * p.value_heads) return;
   const int lane = threadIdx.x % kWarpSize;
   const int64_t token = index / p.value_heads;
@@ -203,7 +211,7 @@ template <int kPerLane, int kColumns>
 cudaError_t LaunchRule(const GatedDeltaNetArgs& args, cudaStream_t stream) {
   const int64_t blocks = CeilDiv(args.value_dim, kWarps * kColumns);
   const dim3 grid(static_cast<unsigned>(args.rows * blocks), static_cast<unsigned>(args.value_heads));
-  return LaunchKernel(delta_rule_kernel<kPerLane, kColumns>, grid, dim3(kThreads), 0, stream, args);
+  return LaunchDependentKernel(delta_rule_kernel<kPerLane, kColumns>, grid, dim3(kThreads), 0, stream, args);
 }
 
 cudaError_t LaunchRuleFor(const GatedDeltaNetArgs& args, cudaStream_t stream) {
@@ -239,15 +247,15 @@ cudaError_t LaunchGatedDeltaNet(const GatedDeltaNetArgs& args, cudaStream_t stre
   // Tokens of a row that is refused keep these zeros.
   SWITCHYARD_RETURN_IF_CUDA_ERROR(
       cudaMemsetAsync(args.out, 0, static_cast<size_t>(heads * args.value_dim) * sizeof(float), stream));
-  SWITCHYARD_RETURN_IF_CUDA_ERROR(LaunchKernel(
+  SWITCHYARD_RETURN_IF_CUDA_ERROR(LaunchDependentKernel(
       delta_convolve_kernel, dim3(static_cast<unsigned>(args.tokens)), dim3(kThreads), 0, stream, args));
-  SWITCHYARD_RETURN_IF_CUDA_ERROR(
-      LaunchKernel(delta_keep_kernel,
-                   dim3(static_cast<unsigned>(CeilDiv(channels, kThreads)), static_cast<unsigned>(args.rows)),
-                   dim3(kThreads), 0, stream, args));
+  SWITCHYARD_RETURN_IF_CUDA_ERROR(LaunchDependentKernel(
+      delta_keep_kernel,
+      dim3(static_cast<unsigned>(CeilDiv(channels, kThreads)), static_cast<unsigned>(args.rows)),
+      dim3(kThreads), 0, stream, args));
   SWITCHYARD_RETURN_IF_CUDA_ERROR(LaunchRuleFor(args, stream));
-  return LaunchKernel(delta_norm_kernel, dim3(static_cast<unsigned>(CeilDiv(heads, kWarps))), dim3(kThreads),
-                      0, stream, args);
+  return LaunchDependentKernel(delta_norm_kernel, dim3(static_cast<unsigned>(CeilDiv(heads, kWarps))),
+                               dim3(kThreads), 0, stream, args);
 }
 
 }  // namespace switchyard::cuda

@@ -12,6 +12,7 @@ constexpr int kThreads = 256;
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
     embedding_rows_kernel(const T* table, int hidden, const int64_t* ids, void* out, DType out_dtype) {
+  WaitForPrevious();
   const int64_t row = blockIdx.x;
   const T* source = table + ids[row] * hidden;
   for (int i = threadIdx.x; i < hidden; i += kThreads) {
@@ -21,6 +22,7 @@ __global__ void __launch_bounds__(kThreads)
 
 __global__ void __launch_bounds__(kThreads)
     coded_embedding_rows_kernel(const void* table, int hidden, const int64_t* ids, float* out) {
+  WaitForPrevious();
   const CodedRows rows(table);
   const int64_t row = blockIdx.x;
   const int64_t id = ids[row];
@@ -36,6 +38,7 @@ template <typename T>
 __global__ void __launch_bounds__(kThreads)
     convert_kernel(const T* in, void* out, DType out_dtype, int64_t count) {
   const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  WaitForPrevious();
   if (i < count) StoreAs(out, out_dtype, i, ToFloat(in[i]));
 }
 
@@ -48,8 +51,8 @@ cudaError_t LaunchEmbeddingRows(const void* table, DType dtype, int hidden, cons
   if (count == 0) return cudaSuccess;
   return DispatchType(dtype, [&](auto tag) {
     using T = typename decltype(tag)::Type;
-    return LaunchKernel(embedding_rows_kernel<T>, dim3(static_cast<unsigned>(count)), dim3(kThreads), 0,
-                        stream, static_cast<const T*>(table), hidden, ids, out, out_dtype);
+    return LaunchDependentKernel(embedding_rows_kernel<T>, dim3(static_cast<unsigned>(count)), dim3(kThreads),
+                                 0, stream, static_cast<const T*>(table), hidden, ids, out, out_dtype);
   });
 }
 
@@ -57,8 +60,8 @@ cudaError_t LaunchCodedEmbeddingRows(const void* table, int hidden, const int64_
                                      float* out, cudaStream_t stream) {
   if (hidden <= 0 || hidden % kCodeChunk != 0 || count < 0) return cudaErrorInvalidValue;
   if (count == 0) return cudaSuccess;
-  return LaunchKernel(coded_embedding_rows_kernel, dim3(static_cast<unsigned>(count)), dim3(kThreads), 0,
-                      stream, table, hidden, ids, out);
+  return LaunchDependentKernel(coded_embedding_rows_kernel, dim3(static_cast<unsigned>(count)),
+                               dim3(kThreads), 0, stream, table, hidden, ids, out);
 }
 
 cudaError_t LaunchConvert(const void* in, DType in_dtype, void* out, DType out_dtype, int64_t count,
@@ -67,8 +70,8 @@ cudaError_t LaunchConvert(const void* in, DType in_dtype, void* out, DType out_d
   if (count == 0) return cudaSuccess;
   return DispatchType(in_dtype, [&](auto tag) {
     using T = typename decltype(tag)::Type;
-    return LaunchKernel(convert_kernel<T>, dim3(static_cast<unsigned>(CeilDiv(count, kThreads))),
-                        dim3(kThreads), 0, stream, static_cast<const T*>(in), out, out_dtype, count);
+    return LaunchDependentKernel(convert_kernel<T>, dim3(static_cast<unsigned>(CeilDiv(count, kThreads))),
+                                 dim3(kThreads), 0, stream, static_cast<const T*>(in), out, out_dtype, count);
   });
 }
 

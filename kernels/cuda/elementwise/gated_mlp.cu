@@ -27,12 +27,15 @@ template <typename T, int kVector, typename X>
 __global__ void __launch_bounds__(kWarps* kWarpSize, kResidentBlocks)
     output_gate_kernel(const OutputGateParams p) {
   const int64_t token = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarpSize;
-  if (token >= p.tokens) return;
   float weight = 1.0f;
-  if (p.gate != nullptr) {
+  if (token < p.tokens && p.gate != nullptr) {
     const X* x = static_cast<const X*>(p.x) + token * p.hidden;
-    weight = Sigmoid(WarpDot<T, kVector, X>(x, static_cast<const T*>(p.gate), p.hidden));
+    weight = Sigmoid(
+        WarpDot<T, kVector, X>(x, static_cast<const T*>(p.gate), p.hidden, [] { WaitForPrevious(); }));
+  } else {
+    WaitForPrevious();
   }
+  if (token >= p.tokens) return;
   if (threadIdx.x % kWarpSize == 0) {
     p.indices[token] = 0;
     p.weights[token] = weight;
@@ -45,8 +48,8 @@ cudaError_t LaunchOutputGate(const OutputGateParams& params, DType dtype, cudaSt
     constexpr int kVector = kVectorOf<T>;
     const bool vectors = params.hidden % kVector == 0 && IsAligned16(params.x) && IsAligned16(params.gate);
     const auto launch = [&](auto kernel) {
-      return LaunchKernel(kernel, dim3(static_cast<unsigned>(CeilDiv(params.tokens, kWarps))),
-                          dim3(kWarps * kWarpSize), 0, stream, params);
+      return LaunchDependentKernel(kernel, dim3(static_cast<unsigned>(CeilDiv(params.tokens, kWarps))),
+                                   dim3(kWarps * kWarpSize), 0, stream, params);
     };
     if (params.float32_inputs) {
       return launch(vectors ? output_gate_kernel<T, kVector, float> : output_gate_kernel<T, 1, float>);

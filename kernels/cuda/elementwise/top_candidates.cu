@@ -97,6 +97,7 @@ __device__ void LoadKeys(const TopParams& p, Key* keys) {
 
 __global__ void __launch_bounds__(kThreads) top_candidates_kernel(const __grid_constant__ TopParams p) {
   Key* keys = reinterpret_cast<Key*>(SharedMemory());
+  WaitForPrevious();
   LoadKeys(p, keys);
   if (p.logits != nullptr) SortRuns(keys, p.keys, p.log_run);
   MergeRuns(keys, p.keys, p.log_run);
@@ -156,9 +157,9 @@ cudaError_t LaunchTopCandidates(const TopCandidatesArgs& args, cudaStream_t stre
                  args.values,          args.ids,   0,       static_cast<int>(blocks),
                  SegmentKeys(log_run), log_run,    args.k};
   const auto launch = [&] {
-    return LaunchKernel(top_candidates_kernel,
-                        dim3(static_cast<unsigned>(p.blocks), static_cast<unsigned>(args.rows)),
-                        dim3(kThreads), static_cast<size_t>(p.keys) * sizeof(Key), stream, p);
+    return LaunchDependentKernel(top_candidates_kernel,
+                                 dim3(static_cast<unsigned>(p.blocks), static_cast<unsigned>(args.rows)),
+                                 dim3(kThreads), static_cast<size_t>(p.keys) * sizeof(Key), stream, p);
   };
   SWITCHYARD_RETURN_IF_CUDA_ERROR(launch());
   while (p.blocks > 1) {

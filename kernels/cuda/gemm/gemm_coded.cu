@@ -25,6 +25,7 @@ __global__ void __launch_bounds__(kThreads, kResidentBlocks) linear_coded_gemv_k
   constexpr int kStep = kWarpSize * kCodeChunk;
   const int64_t column = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarpSize;
   const int64_t row0 = static_cast<int64_t>(blockIdx.y) * kRows;
+  WaitForPrevious();
   if (column >= p.n) return;
   const CodedRows codes(p.w);
   const T* x = static_cast<const T*>(p.a);
@@ -76,6 +77,7 @@ __global__ void __launch_bounds__(kThreads, kRows == 1 ? 3 : 2) linear_coded_row
   const CodedTile tile(p.w, column, static_cast<int>(p.n), k, steps * warp / kWarps,
                        steps * (warp + 1) / kWarps, shared + warp * kRingBytes);
   tile.Start();
+  WaitForPrevious();
   const StagedInputs inputs(shared + kWarps * kRingBytes, kRows, k);
   const T* x = static_cast<const T*>(p.a) + row * k;
   inputs.Fill(x, kRows, present, k);
@@ -132,7 +134,7 @@ cudaError_t LaunchGemv(const LinearArgs& args, cudaStream_t stream) {
   const int64_t blocks = CeilDiv(args.m, kRows);
   if (blocks > kMaxGridY) return cudaErrorInvalidValue;
   const dim3 grid(static_cast<unsigned>(CeilDiv(args.n, kWarps)), static_cast<unsigned>(blocks));
-  return LaunchKernel(linear_coded_gemv_kernel<T, kRows>, grid, dim3(kThreads), 0, stream, args);
+  return LaunchDependentKernel(linear_coded_gemv_kernel<T, kRows>, grid, dim3(kThreads), 0, stream, args);
 }
 
 // The same on tensor cores; with too many k's for the shared memory, `launched` stays false.
@@ -142,8 +144,8 @@ cudaError_t LaunchFewRows(const LinearArgs& args, cudaStream_t stream, bool* lau
   if (!*launched) return cudaSuccess;
   const dim3 grid(static_cast<unsigned>(CeilDiv(args.n, kCodedRows)),
                   static_cast<unsigned>(CeilDiv(args.m, kRows)));
-  return LaunchKernel(linear_coded_rows_kernel<T, kRows>, grid, dim3(kThreads), FewRowsBytes(kRows, args.k),
-                      stream, args);
+  return LaunchDependentKernel(linear_coded_rows_kernel<T, kRows>, grid, dim3(kThreads),
+                               FewRowsBytes(kRows, args.k), stream, args);
 }
 
 template <typename T>

@@ -1,6 +1,6 @@
 // LaunchGemv: a warp, or several with a share of k each, multiplies rows of weights with the rows of x, which
 // every block keeps in shared memory. One wave of blocks shares the outputs of all weights evenly. Weights
-// depend on nothing that came before: the first are under way before x has arrived.
+// depend on nothing that came before: the first are under way before the kernel that makes x has ended.
 #include "../common/launch.h"
 #include "../common/staged_vectors.cuh"
 
@@ -94,6 +94,7 @@ __global__ void __launch_bounds__(kThreads, kResidentBlocks<kRows>)
 
   begin_unit(begin + group);
   load(first, begin + group < end);
+  WaitForPrevious();
   StageRounded<T, kThreads>(p.x, static_cast<int>(p.m) * k / 4, [&](int four, const Pack<float, 4>& values) {
     const int row = kRows == 1 ? 0 : four / (k / 4);
     StagedVector<T>(staged + row * pitch, packs).Store(four - row * (k / 4), values);
@@ -194,9 +195,9 @@ cudaError_t LaunchFor(const GemvArgs& args, cudaStream_t stream) {
   while (2 * split <= kWarps && 2 * split <= steps && units * 2 * split <= most_blocks * kWarps) split *= 2;
   const int64_t wanted = CeilDiv(units * split, kWarps);
   const int64_t blocks = wanted < most_blocks ? wanted : most_blocks;
-  return LaunchKernel(gemv_kernel<T, kRows>, dim3(static_cast<unsigned>(blocks)), dim3(kThreads),
-                      SharedBytes<T>(kRows, kOutputs<kRows>, args.k), stream, args, static_cast<int>(outputs),
-                      split);
+  return LaunchDependentKernel(gemv_kernel<T, kRows>, dim3(static_cast<unsigned>(blocks)), dim3(kThreads),
+                               SharedBytes<T>(kRows, kOutputs<kRows>, args.k), stream, args,
+                               static_cast<int>(outputs), split);
 }
 
 }  // namespace

@@ -11,7 +11,7 @@ struct GateUpParams {
   KernelPointers gate, up;
   void* activations;
   int64_t stride;
-  int hidden, intermediate, top_k;
+  int hidden, intermediate, top_k, num_experts;
 };
 
 struct DownParams {
@@ -25,6 +25,16 @@ struct DownParams {
   DType y_dtype;
   bool accumulate;
 };
+
+// The block's threads bring the pointers to all experts nearer, before it is known which are chosen.
+__device__ inline void PrefetchPointers(const GateUpParams& p) {
+  constexpr int kInLine = kPrefetchBytes / static_cast<int>(sizeof(void*));
+  for (int i = static_cast<int>(threadIdx.x) * kInLine; i < p.num_experts;
+       i += static_cast<int>(blockDim.x) * kInLine) {
+    if (p.gate.table != nullptr) Prefetch(p.gate.table + i);
+    if (p.up.table != nullptr) Prefetch(p.up.table + i);
+  }
+}
 
 // y[token, column] = sum, or more by it.
 __device__ inline void StoreSum(const DownParams& p, int token, int column, float sum) {

@@ -45,6 +45,8 @@ __global__ void __launch_bounds__(kGateUpWarps* kWarpSize, kGateUpBlocks)
   const int part = warp % kGateUpParts;
   const int steps = CodedSteps(p.hidden);
   unsigned char* shared = SharedMemory();
+  PrefetchPointers(p);
+  WaitForPrevious();
   const int expert = p.indices[pair];
   const void* matrix = warp < kGateUpParts ? p.gate.At<void>(expert) : p.up.At<void>(expert);
   const CodedTile tile(matrix, row, p.intermediate, p.hidden, steps * part / kGateUpParts,
@@ -69,7 +71,8 @@ __global__ void __launch_bounds__(kGateUpWarps* kWarpSize, kGateUpBlocks)
       FromFloat<T>(Silu(totals[0]) * totals[1]);
 }
 
-// One block for 16 outputs of one token; its experts are added in slot order.
+// One block for 16 outputs of one token; its experts are added in slot order. Their first codes are on their
+// way before the activations are there: routing is older.
 template <typename T, int kWarps>
 __global__ void __launch_bounds__(kWarps* kWarpSize, kWarps == kAloneWarps ? 1 : kDownBlocks)
     moe_coded_down_kernel(const DownParams p) {
@@ -92,11 +95,12 @@ __global__ void __launch_bounds__(kWarps* kWarpSize, kWarps == kAloneWarps ? 1 :
     const int job = works ? first + warp : 0;
     const int slot = job / parts;
     const int part = job % parts;
-    const CodedTile tile(p.down.At<void>(p.indices[first_pair + slot]), row, p.hidden, p.intermediate,
-                         works ? steps * part / parts : 0, works ? steps * (part + 1) / parts : 0,
-                         shared + warp * kRingBytes);
+    const CodedTile tile(p.down.At<void>(LoadFresh(p.indices + first_pair + slot)), row, p.hidden,
+                         p.intermediate, works ? steps * part / parts : 0,
+                         works ? steps * (part + 1) / parts : 0, shared + warp * kRingBytes);
     tile.Start();
     if (first == 0) {
+      WaitForPrevious();
       for (int i = threadIdx.x; i < p.top_k; i += blockDim.x) weights[i] = p.weights[first_pair + i];
       inputs.Fill(activations, p.top_k, p.top_k, p.intermediate);
       __syncthreads();
@@ -124,11 +128,11 @@ cudaError_t Launch(const GateUpParams& gate_up, const DownParams& down, int64_t 
   if (gate_blocks > kMaxGridY || down_blocks > kMaxGridY) return cudaErrorInvalidValue;
   const dim3 gate_grid(static_cast<unsigned>(tokens * gate_up.top_k), static_cast<unsigned>(gate_blocks));
   const dim3 down_grid(static_cast<unsigned>(tokens), static_cast<unsigned>(down_blocks));
-  SWITCHYARD_RETURN_IF_CUDA_ERROR(LaunchKernel(moe_coded_gate_up_kernel<T>, gate_grid,
-                                               dim3(kGateUpWarps * kWarpSize), GateUpBytes(gate_up.hidden),
-                                               stream, gate_up));
+  SWITCHYARD_RETURN_IF_CUDA_ERROR(LaunchDependentKernel(moe_coded_gate_up_kernel<T>, gate_grid,
+                                                        dim3(kGateUpWarps * kWarpSize),
+                                                        GateUpBytes(gate_up.hidden), stream, gate_up));
   const int warps = DownWarps(tokens);
-  return LaunchKernel(
+  return LaunchDependentKernel(
       warps == kAloneWarps ? moe_coded_down_kernel<T, kAloneWarps> : moe_coded_down_kernel<T, kDownWarps>,
       down_grid, dim3(warps * kWarpSize), DownBytes(warps, down.intermediate, down.top_k), stream, down);
 }

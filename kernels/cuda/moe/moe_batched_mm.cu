@@ -100,6 +100,8 @@ template <typename Row>
 __global__ void __launch_bounds__(kThreads, Row::kBlocks) moe_gate_up_gemv_kernel(const GateUpParams p) {
   const int pair = blockIdx.x;
   const int row = blockIdx.y * kWarps + threadIdx.x / kWarpSize;
+  PrefetchPointers(p);
+  WaitForPrevious();
   if (row >= p.intermediate) return;
   using T = typename Row::Element;
   const int expert = p.indices[pair];
@@ -121,6 +123,7 @@ template <typename Row>
 __global__ void __launch_bounds__(kThreads, kDownBlocks) moe_down_gemv_kernel(const DownParams p) {
   const int token = blockIdx.x;
   const int row = blockIdx.y * kWarps + threadIdx.x / kWarpSize;
+  WaitForPrevious();
   if (row >= p.hidden) return;
   using T = typename Row::Element;
   const T* activations = static_cast<const T*>(p.activations);
@@ -200,6 +203,8 @@ __global__ void __launch_bounds__(kThreads, kGateUpBlocks)
   constexpr int kColumns = kColumnLanes * kVector;
   const int pair = blockIdx.x;
   const int column = blockIdx.y * kColumns + threadIdx.x % kColumnLanes * kVector;
+  PrefetchPointers(p);
+  WaitForPrevious();
   const int expert = p.indices[pair];
   const T* x = static_cast<const T*>(p.x) + static_cast<int64_t>(pair / p.top_k) * p.hidden;
   float gates[kVector] = {};
@@ -222,6 +227,7 @@ __global__ void __launch_bounds__(kThreads, kDownBlocks) moe_down_gemv_transpose
   constexpr int kColumns = kColumnLanes * kVector;
   const int token = blockIdx.x;
   const int column = blockIdx.y * kColumns + threadIdx.x % kColumnLanes * kVector;
+  WaitForPrevious();
   const T* activations = static_cast<const T*>(p.activations);
   float sums[kVector] = {};
   for (int slot = 0; slot < p.top_k && column < p.hidden; ++slot) {
@@ -247,8 +253,8 @@ cudaError_t LaunchGemvs(void (*gate_kernel)(GateUpParams), void (*down_kernel)(D
   const dim3 gate_grid(static_cast<unsigned>(tokens * gate_up.top_k), static_cast<unsigned>(gate_blocks));
   const dim3 down_grid(static_cast<unsigned>(tokens), static_cast<unsigned>(down_blocks));
   SWITCHYARD_RETURN_IF_CUDA_ERROR(
-      LaunchKernel(gate_kernel, gate_grid, dim3(kThreads), shared_bytes, stream, gate_up));
-  return LaunchKernel(down_kernel, down_grid, dim3(kThreads), shared_bytes, stream, down);
+      LaunchDependentKernel(gate_kernel, gate_grid, dim3(kThreads), shared_bytes, stream, gate_up));
+  return LaunchDependentKernel(down_kernel, down_grid, dim3(kThreads), shared_bytes, stream, down);
 }
 
 template <typename Row>
@@ -281,7 +287,7 @@ cudaError_t LaunchMoeBatchedMm(const MoeExpertsArgs& args, cudaStream_t stream) 
   const GateUpParams gate_up = {
       args.x,      args.indices,        ToKernel(experts.gate), ToKernel(experts.up),
       activations, experts.gate_stride, experts.hidden,         experts.intermediate,
-      args.top_k};
+      args.top_k,  experts.num_experts};
   const DownParams down = {activations, args.indices,        args.weights,   ToKernel(experts.down),
                            args.y,      experts.down_stride, experts.hidden, experts.intermediate,
                            args.top_k,  args.y_dtype,        args.accumulate};

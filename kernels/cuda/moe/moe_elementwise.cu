@@ -43,6 +43,7 @@ template <typename T, int kVector>
 __global__ void __launch_bounds__(kThreads) moe_combine_kernel(const CombineParams p) {
   const int64_t token = blockIdx.x;
   const int column = (blockIdx.y * kThreads + threadIdx.x) * kVector;
+  WaitForPrevious();
   if (column >= p.hidden) return;
   float sums[kVector] = {};
   const T* outputs = static_cast<const T*>(p.outputs) + column;
@@ -96,7 +97,7 @@ cudaError_t LaunchMoeCombine(const void* outputs, const int32_t* positions, cons
     const int64_t width = kThreads * (vectors ? kVector : 1);
     const dim3 grid(static_cast<unsigned>(args.tokens), static_cast<unsigned>(CeilDiv(params.hidden, width)));
     const auto kernel = vectors ? moe_combine_kernel<T, kVector> : moe_combine_kernel<T, 1>;
-    return LaunchKernel(kernel, grid, dim3(kThreads), 0, stream, params);
+    return LaunchDependentKernel(kernel, grid, dim3(kThreads), 0, stream, params);
   });
 }
 

@@ -1,7 +1,8 @@
 // batched_mm for plain weights whose rows begin on 16 bytes. As in moe_batched_mm.cu, the first launch takes
 // pairs and the second tokens, and blocks that run together read the same rows of an expert several tokens
 // chose. What is multiplied with lies in shared memory; as many blocks as fit at once share the rows evenly,
-// and a warp has its next row under way while it adds up the last.
+// and a warp has its next row under way while it adds up the last. A block of the second launch has its first
+// row under way while blocks of the first are still at work.
 #include "../common/staged_vectors.cuh"
 #include "moe_batched.cuh"
 
@@ -36,6 +37,8 @@ __global__ void __launch_bounds__(kThreads, kGateUpBlocks)
   const int pair = blockIdx.x;
   const RowRange rows(p.intermediate);
   const int packs = p.hidden / kVector;
+  PrefetchPointers(p);
+  WaitForPrevious();
   const int expert = p.indices[pair];
   const T* gate = p.gate.At<T>(expert);
   const T* up = p.up.At<T>(expert);
@@ -87,6 +90,9 @@ __global__ void __launch_bounds__(kThreads, kGateUpBlocks)
   }
 }
 
+// Slots of a token with those that fill 16 bytes, of whatever they are.
+SWITCHYARD_HOST_DEVICE constexpr int PaddedSlots(int top_k) { return (top_k + 3) / 4 * 4; }
+
 // One warp per output of one token. The token's activations, times the weights of its experts, are one vector
 // in shared memory, and the rows of its experts one row: its packs are counted through all of them.
 // `reciprocal`: of the packs in a row, times 2^32 and rounded up.
@@ -104,27 +110,11 @@ __global__ void __launch_bounds__(kThreads, kDownBlocks)
   const int all_packs = packs * p.top_k;
 
   const T** matrices = reinterpret_cast<const T**>(SharedMemory());  // [top_k], rounded up to 16 bytes
-  float* memory = reinterpret_cast<float*>(matrices + (p.top_k + 1) / 2 * 2);
-  const StagedVector<T> staged(memory, all_packs);
-  const int32_t* indices = p.indices + first_pair;
-  const float* weights = p.weights + first_pair;
-  // On its way while activations come.
-  const bool has_slot = static_cast<int>(threadIdx.x) < p.top_k;
-  const T* matrix = has_slot ? p.down.At<T>(indices[threadIdx.x]) : nullptr;
+  float* weights = reinterpret_cast<float*>(matrices + PaddedSlots(p.top_k));  // the same
+  const StagedVector<T> staged(weights + PaddedSlots(p.top_k), all_packs);
   const auto slot_of = [&](int pack) {
     return static_cast<int>(uint64_t{static_cast<uint32_t>(pack)} * reciprocal >> 32);
   };
-  StageRounded<T, kThreads>(static_cast<const T*>(p.activations) + first_pair * p.intermediate,
-                            all_packs * (kVector / 4), [&](int four, Pack<float, 4> values) {
-                              const float weight = weights[slot_of(four / (kVector / 4))];
-#pragma unroll
-                              for (int i = 0; i < 4; ++i) values.values[i] *= weight;
-                              staged.Store(four, values);
-                            });
-  staged.template ClearFrom<kThreads>(all_packs);
-  if (has_slot) matrices[threadIdx.x] = matrix;
-  __syncthreads();
-
   uint4 packed[kUnroll];
   const auto load = [&](int row, int from) {
     const int64_t begin = row * p.stride;
@@ -136,8 +126,26 @@ __global__ void __launch_bounds__(kThreads, kDownBlocks)
       packed[u] = LoadOnce16If(valid, matrices[slot] + begin + int64_t{at - slot * packs} * kVector);
     }
   };
+
+  // Routing was there before the kernel that makes the activations began.
+  if (const int slot = static_cast<int>(threadIdx.x); slot < p.top_k) {
+    matrices[slot] = p.down.At<T>(LoadFresh(p.indices + first_pair + slot));
+    weights[slot] = LoadFresh(p.weights + first_pair + slot);
+  }
+  __syncthreads();
   int row = rows.begin + static_cast<int>(threadIdx.x) / kWarpSize;
   load(row, 0);
+  WaitForPrevious();
+  StageRounded<T, kThreads>(static_cast<const T*>(p.activations) + first_pair * p.intermediate,
+                            all_packs * (kVector / 4), [&](int four, Pack<float, 4> values) {
+                              const float weight = weights[slot_of(four / (kVector / 4))];
+#pragma unroll
+                              for (int i = 0; i < 4; ++i) values.values[i] *= weight;
+                              staged.Store(four, values);
+                            });
+  staged.template ClearFrom<kThreads>(all_packs);
+  __syncthreads();
+
   for (; row < rows.end; row += kWarps) {
     float sum = 0.0f;
     for (int from = 0; from < all_packs; from += kStep) {
@@ -175,7 +183,7 @@ size_t GateUpSharedBytes(const ExpertTable& experts) {
 }
 
 size_t DownSharedBytes(const ExpertTable& experts, int top_k) {
-  return static_cast<size_t>(top_k + 1) / 2 * 2 * sizeof(void*) +
+  return static_cast<size_t>(PaddedSlots(top_k)) * (sizeof(void*) + sizeof(float)) +
          StagedBytes(top_k * Packs(experts.intermediate, experts.dtype), experts.dtype);
 }
 
@@ -203,11 +211,11 @@ cudaError_t LaunchPlainGemvs(const GateUpParams& gate_up, const DownParams& down
                        RowBlocks(experts.hidden, args.tokens, int64_t{multiprocessors} * kDownBlocks));
   return DispatchType(experts.dtype, [&](auto tag) {
     using T = typename decltype(tag)::Type;
-    SWITCHYARD_RETURN_IF_CUDA_ERROR(LaunchKernel(moe_plain_gate_up_kernel<T>, gate_grid, dim3(kThreads),
-                                                 GateUpSharedBytes(experts), stream, gate_up,
-                                                 args.float32_inputs));
-    return LaunchKernel(moe_plain_down_kernel<T>, down_grid, dim3(kThreads),
-                        DownSharedBytes(experts, args.top_k), stream, down, reciprocal);
+    SWITCHYARD_RETURN_IF_CUDA_ERROR(LaunchDependentKernel(moe_plain_gate_up_kernel<T>, gate_grid,
+                                                          dim3(kThreads), GateUpSharedBytes(experts), stream,
+                                                          gate_up, args.float32_inputs));
+    return LaunchDependentKernel(moe_plain_down_kernel<T>, down_grid, dim3(kThreads),
+                                 DownSharedBytes(experts, args.top_k), stream, down, reciprocal);
   });
 }
 

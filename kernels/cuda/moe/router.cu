@@ -111,6 +111,7 @@ __device__ void ChooseFromLogits(const void* logits, DType dtype, int64_t first,
 
 template <int kPerLane>
 __global__ void __launch_bounds__(kThreads) router_topk_kernel(const RouterTopKArgs args) {
+  WaitForPrevious();
   const int64_t token = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarpSize;
   if (token >= args.tokens) return;
   ChooseFromLogits<kPerLane>(args.logits, args.logits_dtype, token * args.num_experts, args.num_experts,
@@ -145,8 +146,10 @@ __global__ void __launch_bounds__(kThreads, kResidentBlocks)
   if (expert < args.num_experts) {
     const X* x = static_cast<const X*>(args.x) + token * args.hidden;
     const T* w = static_cast<const T*>(args.weight) + static_cast<int64_t>(expert) * args.hidden;
-    const float logit = WarpDot<T, kVector, X>(x, w, args.hidden);
+    const float logit = WarpDot<T, kVector, X>(x, w, args.hidden, [] { WaitForPrevious(); });
     if (threadIdx.x % kWarpSize == 0) args.logits[token * args.num_experts + expert] = logit;
+  } else {
+    WaitForPrevious();
   }
   if (!IsLastBlock(counter)) return;
   for (int64_t t = warp; t < args.tokens; t += kWarps) {
@@ -176,7 +179,8 @@ cudaError_t LaunchForFewTokens(GemmContext& gemm, const RouterArgs& args, cudaSt
     constexpr int kVector = kVectorOf<T>;
     const bool vectors = args.hidden % kVector == 0 && IsAligned16(args.x) && IsAligned16(args.weight);
     const auto launch = [&](auto kernel) {
-      return LaunchKernel(kernel, grid, dim3(kThreads), sizeof(int), stream, args, BlockCounterOf(gemm));
+      return LaunchDependentKernel(kernel, grid, dim3(kThreads), sizeof(int), stream, args,
+                                   BlockCounterOf(gemm));
     };
     if (args.float32_inputs) {
       return launch(vectors ? router_few_tokens_kernel<T, kVector, float>
@@ -211,8 +215,8 @@ cudaError_t LaunchRouterTopK(const RouterTopKArgs& args, cudaStream_t stream) {
   if (args.tokens == 0) return cudaSuccess;
   const auto kernel = args.num_experts <= kFewExperts ? router_topk_kernel<kFewExperts / kWarpSize>
                                                       : router_topk_kernel<kMaxPerLane>;
-  return LaunchKernel(kernel, dim3(static_cast<unsigned>(CeilDiv(args.tokens, kWarps))), dim3(kThreads), 0,
-                      stream, args);
+  return LaunchDependentKernel(kernel, dim3(static_cast<unsigned>(CeilDiv(args.tokens, kWarps))),
+                               dim3(kThreads), 0, stream, args);
 }
 
 cudaError_t LaunchRouter(GemmContext& gemm, const RouterArgs& args, cudaStream_t stream) {

@@ -33,6 +33,7 @@ inline int compute_capability_major = 8;
 inline int multiprocessors = 2;  // few, so that blocks have several things to do one after the other
 inline thread_local bool recording = false;  // what this thread launches is noted, not executed
 inline int kernel_threads_limit = 1024;      // what cudaFuncGetAttributes reports as a block's most threads
+inline bool dependent = false;               // the grid may have started before the one before it ended
 inline std::map<const void*, size_t> shared_memory_granted;
 inline int64_t bank_conflicts = 0;  // matrix loads whose eight rows met in a bank
 inline unsigned char* shared_memory = nullptr;
@@ -57,6 +58,7 @@ struct Fiber {
   jmp_buf state;
   bool started = false;
   bool done = true;
+  bool waited = false;  // for the kernel before
   CopyGroup open_copies;
   std::deque<CopyGroup> copy_groups;
 };
@@ -118,6 +120,7 @@ std::array<T, kWarp> Exchange(const T& value) {
 
 inline void FiberMain() {
   (*block.body)();
+  if (dependent && !Current().waited) Fail("ended without waiting for the kernel before");
   for (const CopyGroup& group : Current().copy_groups) {
     if (!group.empty()) Fail("ended with asynchronous copies it never waited for");
   }
@@ -142,7 +145,7 @@ inline void Resume(Fiber& fiber) {
 inline void RunBlock() {
   for (unsigned t = 0; t < blockDim.x; ++t) {
     Fiber& fiber = block.fibers[t];
-    fiber.started = fiber.done = false;
+    fiber.started = fiber.done = fiber.waited = false;
     fiber.open_copies.clear();
     fiber.copy_groups.clear();
   }

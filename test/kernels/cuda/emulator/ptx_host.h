@@ -23,6 +23,8 @@ inline void RequireAligned16(const void* address) {
   if (reinterpret_cast<uintptr_t>(address) % 16 != 0) emulator::Fail("a 16-byte access is not aligned");
 }
 
+inline void WaitForPrevious() { emulator::Current().waited = true; }
+
 inline uint4 LoadOnce16(const void* address) {
   RequireAligned16(address);
   uint4 value;
@@ -40,6 +42,10 @@ inline uint4 LoadOnce16If(bool valid, const void* address) {
 }
 
 inline uint4 LoadStream16(const void* address) { return LoadOnce16(address); }
+
+// What is brought nearer must be there.
+constexpr int kPrefetchBytes = 128;
+inline void Prefetch(const void* address) { *static_cast<const volatile unsigned char*>(address); }
 
 // The target holds NaNs until the copy lands, so that a read in between shows.
 inline void CopyAsync16(void* shared, const void* global, bool valid) {
