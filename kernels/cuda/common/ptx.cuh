@@ -41,10 +41,11 @@ __device__ inline void WaitForPrevious() {
 #endif
 }
 
-// A 16-byte load of data nobody reads again soon.
+// A 16-byte load of data nobody reads again soon. Not by the instruction for what never changes, which the
+// assembler moves behind WaitForPrevious.
 __device__ inline uint4 LoadOnce16(const void* address) {
   uint4 value;
-  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+  asm volatile("ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
                : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
                : "l"(address));
   return value;
@@ -57,7 +58,7 @@ __device__ inline uint4 LoadOnce16If(bool valid, const void* address) {
   asm volatile(
       "{\n\t.reg .pred valid;\n\tsetp.ne.s32 valid, %5, 0;\n\tmov.u32 %0, 0;\n\tmov.u32 %1, 0;\n\t"
       "mov.u32 %2, 0;\n\tmov.u32 %3, 0;\n\t"
-      "@valid ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];\n\t}"
+      "@valid ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];\n\t}"
       : "=&r"(value.x), "=&r"(value.y), "=&r"(value.z), "=&r"(value.w)
       : "l"(address), "r"(static_cast<int>(valid)));
   return value;
