@@ -109,6 +109,10 @@ void TimeCodedKernels(GemmContext& gemm, cudaStream_t stream, double copy_rate);
 // The same for attention, top candidates, counters and copies of blocks.
 int CheckDecoderKernels(cudaStream_t stream);
 
+// Checks that kernels of decode steps, each of which may start before the one before it has ended, give what
+// they give one by one; prints lines and returns the number that failed.
+int CheckDecodeSteps(GemmContext& gemm, cudaStream_t stream);
+
 // Times attention over a cache and top candidates, and prints tables; returns the number that were wrong.
 int TimeDecoderKernels(cudaStream_t stream, double copy_rate, double matrix_rate);
 

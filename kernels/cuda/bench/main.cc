@@ -1,7 +1,7 @@
 // Checks and times the kernels on a card. The experts' are run with every backend, dtype, layout, model
 // shape, token count and routing, compared with an fp32 reference on fresh inputs and poisoned outputs before
-// they are timed, alone and as a captured graph; check_others.cc, check_coded.cc and check_decoder.cc have
-// the rest.
+// they are timed, alone and as a captured graph; check_others.cc, check_coded.cc, check_decoder.cc and
+// check_steps.cc have the rest.
 //
 //   bench [--quick] [--layout separate|fused|transposed] [--model qwen2|qwen3] [--dtype NAME] [--milliseconds
 //   N]
@@ -372,6 +372,7 @@ int Main(int argc, char** argv) {
   bench.failures += CheckOtherKernels(*bench.gemm, bench.stream);
   bench.failures += CheckCodedKernels(*bench.gemm, bench.stream);
   bench.failures += CheckDecoderKernels(bench.stream);
+  bench.failures += CheckDecodeSteps(*bench.gemm, bench.stream);
   if (!quick) TimeOtherKernels(*bench.gemm, bench.stream, bench.copy_rate);
   if (!quick) TimeCodedKernels(*bench.gemm, bench.stream, bench.copy_rate);
   if (!quick) bench.failures += TimeDecoderKernels(bench.stream, bench.copy_rate, bench.matrix_rate);
