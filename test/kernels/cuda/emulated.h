@@ -124,6 +124,7 @@ void TopKOfNanIsInRange();
 void RouterMatchesTheReference();
 void GemvMatchesTheReference();
 void GemvRefusesWhatDoesNotFit();
+void DependentKernelsHaveToWait();
 void EmbeddingAndConversion();
 void CodesAreWhatTheSpecificationSays();
 void CodedTilesMatchTheElements();

@@ -61,6 +61,7 @@ export const KERNEL_CASES = [
   'hashes of n-grams wrap around',
   'products of few rows match the reference',
   'products of few rows refuse what does not fit',
+  'kernels that start early have to wait',
 ];
 
 /** Builds the CUDA library over the emulation instead of a GPU. */

@@ -432,5 +432,6 @@ int main(int argc, char** argv) {
        {"a causal convolution refuses rows that do not fit", CausalConvRefusesRowsThatDoNotFit},
        {"hashes of n-grams wrap around", NgramRowsWrapAround},
        {"products of few rows match the reference", GemvMatchesTheReference},
-       {"products of few rows refuse what does not fit", GemvRefusesWhatDoesNotFit}});
+       {"products of few rows refuse what does not fit", GemvRefusesWhatDoesNotFit},
+       {"kernels that start early have to wait", DependentKernelsHaveToWait}});
 }
