@@ -41,7 +41,8 @@ inline unsigned char* shared_memory = nullptr;
 [[noreturn]] inline void Fail(const char* message) {
   std::fprintf(stderr, "emulator: block (%u, %u) thread %u: %s\n", blockIdx.x, blockIdx.y, threadIdx.x,
                message);
-  std::exit(3);
+  std::fflush(nullptr);
+  std::_Exit(3);  // a fiber's stack is not to be freed while it is in use
 }
 
 // Asynchronous copies land only when the thread that started them waits for their group.
