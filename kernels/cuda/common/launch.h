@@ -82,15 +82,10 @@ cudaError_t LaunchDependentKernel(void (*kernel)(Parameters...), dim3 grid, dim3
                                   cudaStream_t stream, Arguments... arguments) {
   cudaLaunchConfig_t config = {};
   SWITCHYARD_RETURN_IF_CUDA_ERROR(Configure(kernel, grid, block, shared_bytes, stream, &config));
-  const void* address = reinterpret_cast<const void*>(kernel);
   bool early = false;
-  SWITCHYARD_RETURN_IF_CUDA_ERROR(StartsEarly(address, &early));
+  SWITCHYARD_RETURN_IF_CUDA_ERROR(StartsEarly(reinterpret_cast<const void*>(kernel), &early));
   cudaLaunchAttribute attribute = {};
   if (early) {
-    // A multiprocessor divides its memory between cache and blocks in one way at a time: kernels that want it
-    // divided differently would not run side by side.
-    SWITCHYARD_RETURN_IF_CUDA_ERROR(cudaFuncSetAttribute(
-        address, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared));
     attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attribute.val.programmaticStreamSerializationAllowed = 1;
     config.attrs = &attribute;

@@ -17,6 +17,9 @@ constexpr int kGateUpBlocks = 3;
 constexpr int kGateUpInFlight = 4;  // of each of the two
 constexpr int kDownBlocks = 2;
 constexpr int kDownInFlight = 12;
+// With more tokens there are several times the blocks that run at once, and an early start costs up to a
+// tenth.
+constexpr int64_t kMostEarlyTokens = 2;
 
 // The rows [begin, end) of a block on the grid's second axis; its warps take them in turn.
 struct RowRange {
@@ -211,11 +214,15 @@ cudaError_t LaunchPlainGemvs(const GateUpParams& gate_up, const DownParams& down
                        RowBlocks(experts.hidden, args.tokens, int64_t{multiprocessors} * kDownBlocks));
   return DispatchType(experts.dtype, [&](auto tag) {
     using T = typename decltype(tag)::Type;
-    SWITCHYARD_RETURN_IF_CUDA_ERROR(LaunchDependentKernel(moe_plain_gate_up_kernel<T>, gate_grid,
-                                                          dim3(kThreads), GateUpSharedBytes(experts), stream,
-                                                          gate_up, args.float32_inputs));
-    return LaunchDependentKernel(moe_plain_down_kernel<T>, down_grid, dim3(kThreads),
-                                 DownSharedBytes(experts, args.top_k), stream, down, reciprocal);
+    const auto launch = [&](auto kernel, dim3 grid, size_t bytes, auto... arguments) {
+      return args.tokens <= kMostEarlyTokens
+                 ? LaunchDependentKernel(kernel, grid, dim3(kThreads), bytes, stream, arguments...)
+                 : LaunchKernel(kernel, grid, dim3(kThreads), bytes, stream, arguments...);
+    };
+    SWITCHYARD_RETURN_IF_CUDA_ERROR(launch(moe_plain_gate_up_kernel<T>, gate_grid, GateUpSharedBytes(experts),
+                                           gate_up, args.float32_inputs));
+    return launch(moe_plain_down_kernel<T>, down_grid, DownSharedBytes(experts, args.top_k), down,
+                  reciprocal);
   });
 }
 
