@@ -47,7 +47,7 @@ __device__ void ScanOverWarps(const PlanShared& shared, int warps, int experts, 
     int behind = 0;  // of later blocks
     if (block_counts != nullptr) {
       const int block = static_cast<int>(blockIdx.x);
-#pragma unroll 8
+#pragma unroll 4
       for (int b = 0; b < static_cast<int>(gridDim.x); ++b) {
         const int count = block_counts[b * experts + e];
         if (b < block) running += count;
@@ -156,7 +156,7 @@ __global__ void __launch_bounds__(kMaxWarps* kWarpSize)
     block_counts[static_cast<int64_t>(blockIdx.x) * experts + e] = counts[e];
 }
 
-__global__ void __launch_bounds__(kMaxWarps* kWarpSize)
+__global__ void __launch_bounds__(kMaxWarps* kWarpSize, 1)
     moe_plan_kernel(const int32_t* indices, int64_t pairs, int experts, DevicePlan plan) {
   const int warps = blockDim.x / kWarpSize;
   const int warp = threadIdx.x / kWarpSize;
