@@ -1,6 +1,5 @@
-// The experts' element-wise kernels: the weighted sum over a token's experts, and eager's gather and
-// silu(gate)
-// * up.
+// The experts' element-wise kernels: the weighted sum over a token's experts, and eager's two, which gather
+// rows and multiply silu(gate) with up.
 #include "../common/numeric.cuh"
 #include "moe_internal.h"
 

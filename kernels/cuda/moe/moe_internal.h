@@ -97,8 +97,7 @@ cudaError_t LaunchGroupedMmPlain(const GroupedMmParams& params, DType dtype, boo
 cudaError_t LaunchMoeCombine(const void* outputs, const int32_t* positions, const MoeExpertsArgs& args,
                              cudaStream_t stream);
 
-// Eager's element-wise steps: rows in sorted order, out[i] = x[sorted_pairs[i] / top_k], and out = silu(gate)
-// * up.
+// Eager's element-wise steps: out[i] = x[sorted_pairs[i] / top_k], and out = silu(gate) * up.
 cudaError_t LaunchGatherRows(const void* x, DType dtype, const int32_t* sorted_pairs, int64_t pairs,
                              int top_k, int hidden, void* out, cudaStream_t stream);
 cudaError_t LaunchSiluMul(const void* gate, const void* up, DType dtype, int64_t count, void* out,
