@@ -30,13 +30,14 @@ const USAGE = `Usage: node scripts/compare.mjs --model DIR [options]
   --device D       cpu, cuda or cuda:N, for all of them (cpu)
   --vision         the vision tower of an image-text model instead of text
   --grid T,H,W     patches of its picture (1,64,64, which is 1024 × 1024 pixels)
-  --out FILE.md    where to write the report as well
-  --json FILE      where to write what was measured
+  --out FILE.md    where to write the report as well, after every turn
+  --json FILE      where to write what was measured, likewise
 `;
 
 const inner = new URL('../dist-scripts/', import.meta.url);
-/** How long the machine's read and multiplication rates are measured beside each decoding. */
+/** How long the machine's read and multiplication rates are measured after each decoding. */
 const READ_SECONDS = 0.4;
+const READS = 2;
 
 function readOptions() {
   const text = (value) => ({ type: 'string', ...(value === undefined ? {} : { default: value }) });
@@ -84,7 +85,7 @@ async function readSettings(values) {
   const loaded = await loadConfig(await resolveRepo(model, {}));
   return {
     ...{ model, gguf: values.gguf, peers: values.peers, python: values.python, dtype: values.dtype },
-    llamaBench: values['llama-bench'],
+    ...{ llamaBench: values['llama-bench'], out: values.out, json: values.json },
     ...{ weights: values.weights, quantization: values.quantization, activations: values.activations },
     device: values.device,
     rounds: numbers('rounds', values.rounds)[0],
@@ -121,8 +122,8 @@ async function timeStarts(contestants, { starts, ...settings }) {
   return seconds;
 }
 
-/** Loads the contestants together and lets them take turns. */
-async function duel(contestants, settings) {
+/** Loads the contestants together and lets them take turns. `keep` gets what they have shown so far after each. */
+async function duel(contestants, settings, keep) {
   const { rounds } = settings;
   const servers = {};
   try {
@@ -132,19 +133,23 @@ async function duel(contestants, settings) {
       const [program, ...rest] = job(jobOf('serve', settings));
       servers[key] = await Server.start(program, rest);
     }
+    const hellos = Object.fromEntries(Object.entries(servers).map(([key, { hello }]) => [key, hello]));
     const turns = [];
     for (let turn = 0; turn < rounds; turn++) {
       say(`turn ${turn + 1}`);
       turns.push(await takeTurn(turn, contestants, servers, settings));
+      keep({ hellos, turns });
     }
     for (const server of Object.values(servers)) await server.stop();
-    return {
-      hellos: Object.fromEntries(Object.entries(servers).map(([key, { hello }]) => [key, hello])),
-      turns,
-    };
   } finally {
     for (const server of Object.values(servers)) server.kill();
   }
+}
+
+/** Where the files were asked for. A run of half an hour that is stopped leaves what it had measured. */
+function write({ measured, report }, { out, json }) {
+  if (out) writeFileSync(out, report);
+  if (json) writeFileSync(json, JSON.stringify(measured));
 }
 
 /** One pass over all measures; who goes first alternates. */
@@ -162,16 +167,15 @@ async function takeTurn(turn, contestants, servers, { prompts, newTokens, device
       }
     }
   }
-  const reads = [];
   for (const { key } of order) {
     for (const result of results[key]) {
-      const isOurs = key === OURS.peer && result.name === OURS.backend;
-      if (isOurs) reads.push(await servers[key].ask({ read: READ_SECONDS }));
       const { seconds, tokens } = await servers[key].ask({ decode: newTokens, backend: result.name });
       Object.assign(result, { decode: seconds, tokens });
-      if (isOurs) reads.push(await servers[key].ask({ read: READ_SECONDS }));
     }
   }
+  // After all of them: giving back what was read slows the next tokens down, of whoever has them.
+  const reads = [];
+  for (let i = 0; i < READS; i++) reads.push(await servers[OURS.peer].ask({ read: READ_SECONDS }));
   const onCpu = gpuIndex(device) === undefined;
   const { gigaflops } = onCpu ? await servers[OURS.peer].ask({ multiply: READ_SECONDS }) : {};
   const { read, pattern } = reads.reduce((best, next) => (next.read > best.read ? next : best));
@@ -198,8 +202,17 @@ async function compareText(settings) {
     settings,
   );
   const duels = [];
-  for (const other of others) duels.push(await duel([ours, other], settings));
-  if (others.length === 0) duels.push(await duel([ours], settings));
+  const pairs = others.length === 0 ? [[ours]] : others.map((other) => [ours, other]);
+  for (const [i, pair] of pairs.entries()) {
+    await duel(pair, settings, (soFar) => {
+      duels[i] = soFar;
+      write(textResult(starts, duels, settings), settings);
+    });
+  }
+  return textResult(starts, duels, settings);
+}
+
+function textResult(starts, duels, settings) {
   const { device, dtype, threads, prompts, newTokens } = settings;
   const { work: counted } = duels[0].hellos[OURS.peer];
   const { weights, quantization, activations } = settings;
@@ -224,20 +237,21 @@ async function compareVision(settings) {
       peers[peer.key] = { vision: await resultOf(program, rest) };
     }
     rounds.push({ peers });
+    write(visionResult(rounds, settings), settings);
   }
-  return {
-    measured: { rounds },
-    report: visionReport(rounds, { ...settings, model: basename(settings.model) }),
-  };
+  return visionResult(rounds, settings);
+}
+
+function visionResult(rounds, settings) {
+  const report = visionReport(rounds, { ...settings, model: basename(settings.model) });
+  return { measured: { rounds }, report };
 }
 
 try {
   const values = readOptions();
   const settings = await readSettings(values);
-  const { measured, report } = await (values.vision ? compareVision(settings) : compareText(settings));
+  const { report } = await (values.vision ? compareVision(settings) : compareText(settings));
   process.stdout.write(report);
-  if (values.out) writeFileSync(values.out, report);
-  if (values.json) writeFileSync(values.json, JSON.stringify(measured));
 } catch (error) {
   process.stderr.write(`error: ${error.message}\n`);
   process.exitCode = 1;

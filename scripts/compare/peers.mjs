@@ -39,7 +39,12 @@ export function switchyard({ model, vocabSize, threads, dtype, device, weights, 
     job: (job) => [
       process.execPath,
       here('switchyard.mjs'),
-      JSON.stringify({ ...job, model, load: { weights, quantization, activationQuantization: activations } }),
+      // No peer keeps the prompts it has read, which takes memory that was never used before.
+      JSON.stringify({
+        ...job,
+        model,
+        load: { weights, quantization, activationQuantization: activations, prefixCache: false },
+      }),
     ],
     first: () => [process.execPath, cli, ...generate, ...settings],
   };

@@ -201,7 +201,7 @@ function machineNotes(turns, { prompts, bytesPerToken, flops }) {
   });
   return (
     `A decoded token reads ${(bytesPerToken / 1e9).toFixed(3)} GB of weights: Switchyard ${OURS.backend} reads ` +
-    `${range(rates)} GB/s, ${range(shares)} % of the best read rate any access pattern reached right before or after ` +
+    `${range(rates)} GB/s, ${range(shares)} % of the best read rate any access pattern reached right after ` +
     `(at most ${best.read.toFixed(1)} GB/s, ${best.pattern}). Its prefill does ${products.join(' and ')}; the best matrix ` +
     `product in cache reached ${gigaflops.toFixed(0)} GFLOP/s.\n`
   );
