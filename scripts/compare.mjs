@@ -152,7 +152,7 @@ function write({ measured, report }, { out, json }) {
   if (json) writeFileSync(json, JSON.stringify(measured));
 }
 
-/** One pass over all measures; who goes first alternates. */
+/** One pass over all measures; who goes first alternates, and so does the backend that does: it finds the machine least ready for it. */
 async function takeTurn(turn, contestants, servers, { prompts, newTokens, device }) {
   const order = turn % 2 === 0 ? contestants : contestants.toReversed();
   const results = Object.fromEntries(
@@ -160,7 +160,7 @@ async function takeTurn(turn, contestants, servers, { prompts, newTokens, device
   );
   for (const length of prompts) {
     for (const { key, repeatsItself } of order) {
-      for (const result of results[key]) {
+      for (const result of rotated(results[key], turn)) {
         if (!promptsFor(result.name, prompts).includes(length)) continue;
         const request = { prefill: length, backend: result.name };
         result.prefill[length] = await timePrefill(servers[key], request, turn, repeatsItself);
@@ -168,7 +168,7 @@ async function takeTurn(turn, contestants, servers, { prompts, newTokens, device
     }
   }
   for (const { key } of order) {
-    for (const result of results[key]) {
+    for (const result of rotated(results[key], turn)) {
       const { seconds, tokens } = await servers[key].ask({ decode: newTokens, backend: result.name });
       Object.assign(result, { decode: seconds, tokens });
     }
@@ -180,6 +180,11 @@ async function takeTurn(turn, contestants, servers, { prompts, newTokens, device
   const { gigaflops } = onCpu ? await servers[OURS.peer].ask({ multiply: READ_SECONDS }) : {};
   const { read, pattern } = reads.reduce((best, next) => (next.read > best.read ? next : best));
   return { results, machine: { read, pattern, gigaflops } };
+}
+
+function rotated(list, turn) {
+  const first = turn % list.length;
+  return [...list.slice(first), ...list.slice(0, first)];
 }
 
 /** Seconds of a prompt, whose tokens are others each time. */
