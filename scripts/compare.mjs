@@ -37,6 +37,7 @@ const USAGE = `Usage: node scripts/compare.mjs --model DIR [options]
 const inner = new URL('../dist-scripts/', import.meta.url);
 /** How long the machine's read and multiplication rates are measured after each decoding. */
 const READ_SECONDS = 0.4;
+/** How often the read rate is; the best counts. */
 const READS = 2;
 
 function readOptions() {
@@ -152,15 +153,18 @@ function write({ measured, report }, { out, json }) {
   if (json) writeFileSync(json, JSON.stringify(measured));
 }
 
-/** One pass over all measures; who goes first alternates, and so does the backend that does: it finds the machine least ready for it. */
+/** One pass over all measures. Whoever goes first finds the machine least ready, so peers and their backends take turns at that, too. */
 async function takeTurn(turn, contestants, servers, { prompts, newTokens, device }) {
   const order = turn % 2 === 0 ? contestants : contestants.toReversed();
   const results = Object.fromEntries(
-    contestants.map(({ key, backends }) => [key, backends(turn).map((name) => ({ name, prefill: {} }))]),
+    contestants.map(({ key, backends }) => [
+      key,
+      rotated(backends(turn), turn).map((name) => ({ name, prefill: {} })),
+    ]),
   );
   for (const length of prompts) {
     for (const { key, repeatsItself } of order) {
-      for (const result of rotated(results[key], turn)) {
+      for (const result of results[key]) {
         if (!promptsFor(result.name, prompts).includes(length)) continue;
         const request = { prefill: length, backend: result.name };
         result.prefill[length] = await timePrefill(servers[key], request, turn, repeatsItself);
@@ -168,7 +172,7 @@ async function takeTurn(turn, contestants, servers, { prompts, newTokens, device
     }
   }
   for (const { key } of order) {
-    for (const result of rotated(results[key], turn)) {
+    for (const result of results[key]) {
       const { seconds, tokens } = await servers[key].ask({ decode: newTokens, backend: result.name });
       Object.assign(result, { decode: seconds, tokens });
     }
@@ -182,6 +186,7 @@ async function takeTurn(turn, contestants, servers, { prompts, newTokens, device
   return { results, machine: { read, pattern, gigaflops } };
 }
 
+/** The list from another place on each turn; in the first one as it is. */
 function rotated(list, turn) {
   const first = turn % list.length;
   return [...list.slice(first), ...list.slice(0, first)];
