@@ -11,7 +11,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, afterEach, describe, expect, it, test } from 'vitest';
+import { afterAll, afterEach, describe, expect, it, test, vi } from 'vitest';
 import {
   AutoConfig,
   AutoModelForCausalLM,
@@ -31,9 +31,8 @@ const work = mkdtempSync(join(tmpdir(), 'switchyard-loading-'));
 afterAll(() => rmSync(work, { recursive: true, force: true }));
 
 describe('fromPretrained', () => {
-  const saved = { ...process.env };
   afterEach(() => {
-    process.env = { ...saved };
+    vi.unstubAllEnvs();
   });
 
   it('loads model, config and tokenizer by id from the Hub cache, offline', async () => {
@@ -42,8 +41,8 @@ describe('fromPretrained', () => {
     mkdirSync(join(repo, 'refs'), { recursive: true });
     writeFileSync(join(repo, 'refs/main'), commit);
     cpSync(goldenModel(NAME), join(repo, 'snapshots', commit), { recursive: true });
-    process.env.HF_HUB_OFFLINE = '1';
-    process.env.HF_HUB_CACHE = join(work, 'hub');
+    vi.stubEnv('HF_HUB_OFFLINE', '1');
+    vi.stubEnv('HF_HUB_CACHE', join(work, 'hub'));
     const model = await AutoModelForCausalLM.fromPretrained('org/tiny', { dtype: 'float32' });
     const { sequences } = await model.generate({
       inputIds: [prompt.input_ids],
