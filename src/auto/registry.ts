@@ -29,17 +29,19 @@ const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
   qwen3_5_text,
 };
 
+/** What `model_type` may be, in alphabetical order. */
+export const MODEL_TYPES: readonly string[] = Object.keys(ARCHITECTURES).sort();
+
 /**
  * The architecture a config.json asks for.
  * @throws ConfigError for a missing or unknown `model_type`, with the list of known ones and the nearest
  */
 export function findArchitecture(json: unknown, file: string): Architecture {
   const modelType = (json as { model_type?: unknown } | null)?.model_type;
-  const known = Object.keys(ARCHITECTURES).sort();
   if (typeof modelType !== 'string')
-    throw new ConfigError(expected(`${file}: model_type`, modelType, `one of ${known.join(', ')}`));
+    throw new ConfigError(expected(`${file}: model_type`, modelType, `one of ${MODEL_TYPES.join(', ')}`));
   const architecture = Object.hasOwn(ARCHITECTURES, modelType) ? ARCHITECTURES[modelType] : undefined;
   if (architecture) return architecture;
-  const unknown = `${file}: model_type is ${show(modelType)}, which Switchyard does not know; supported are ${known.join(', ')}`;
-  throw new ConfigError(unknown + typeHint(modelType, known));
+  const unknown = `${file}: model_type is ${show(modelType)}, which Switchyard does not know; supported are ${MODEL_TYPES.join(', ')}`;
+  throw new ConfigError(unknown + typeHint(modelType, MODEL_TYPES));
 }

@@ -6,19 +6,26 @@ export type Layout = 'separate' | 'fused' | 'fused_transposed';
 /** Handles start here, so that no other number of a graph is taken for one. */
 const FIRST_HANDLE = 1_000_000_000;
 
-/** A checkpoint that has whatever a graph asks for, in bf16, with experts in one layout. */
+/** A checkpoint that has whatever a graph asks for, in bf16, with experts in one layout and none of the tensors whose names `lacks` fits. */
 export class AnyWeights implements WeightSource {
   readonly #names: string[] = [];
   readonly #shapes = new Map<string, readonly number[]>();
   readonly #layout: Layout;
   readonly #experts: readonly [count: number, hidden: number, intermediate: number];
+  readonly #lacks: RegExp;
 
-  constructor(layout: Layout, experts: readonly [count: number, hidden: number, intermediate: number]) {
+  constructor(
+    layout: Layout,
+    experts: readonly [count: number, hidden: number, intermediate: number],
+    lacks = /(?!)/,
+  ) {
     this.#layout = layout;
     this.#experts = experts;
+    this.#lacks = lacks;
   }
 
   info(name: string): WeightInfo | undefined {
+    if (this.#lacks.test(name)) return undefined;
     const [count, hidden, intermediate] = this.#experts;
     const isTransposed = this.#layout === 'fused_transposed';
     if (name.endsWith('_proj')) {
