@@ -105,9 +105,9 @@ export type {
 export { PreTrainedModel } from './model/pretrained-model.ts';
 export type { PromptLogprobsInputs } from './model/prompt-logprobs.ts';
 export type { PromptOptions } from './model/prompt-options.ts';
-export type { ProcessorMessage } from './models/qwen3_vl_moe/messages.ts';
-export type { PatchRule } from './models/qwen3_vl_moe/patches.ts';
-export type { PixelBounds } from './models/qwen3_vl_moe/pixel-bounds.ts';
+export type { ProcessorMessage } from './processor/messages.ts';
+export type { PatchRule } from './processor/patches.ts';
+export type { PixelBounds } from './processor/pixel-bounds.ts';
 export type {
   OneOrMore,
   Processor,
@@ -116,8 +116,8 @@ export type {
   ProcessorInputs,
   ProcessorOutput,
   ProcessorTokenizer,
-} from './models/qwen3_vl_moe/processor.ts';
-export type { ImageConfig, ProcessorConfig, VideoConfig } from './models/qwen3_vl_moe/processor-config.ts';
+} from './processor/processor.ts';
+export type { ImageConfig, ProcessorConfig, VideoConfig } from './processor/processor-config.ts';
 export type { Quantization, QuantizationSpec, WeightFormat } from './quantize/scheme.ts';
 export { parseQuantization } from './quantize/scheme.ts';
 export type {

@@ -58,6 +58,7 @@ const TYPESCRIPT: Record<string, readonly string[]> = {
     'hub',
     'model',
     'models',
+    'processor',
     'quantize',
     'routing',
     'runtime',
@@ -70,8 +71,9 @@ const TYPESCRIPT: Record<string, readonly string[]> = {
   doctor: ['runtime'],
   fit: ['models', 'quantize', 'runtime'],
   quantize: ['graph', 'models', 'nn', 'runtime', 'safetensors', 'weights'],
-  models: ['experts', 'graph', 'media', 'nn'],
+  models: ['experts', 'graph', 'nn'],
   nn: ['experts', 'graph'],
+  processor: ['media', 'models'],
   weights: ['graph'],
   experts: ['graph'],
   graph: [],
@@ -98,8 +100,8 @@ const anywhere = [
 /** Contracts that cross borders which code may not: each file of types, and the folders that may name it besides those above. */
 const CONTRACTS: Record<string, readonly string[]> = {
   'generation/types.ts': ['engine'],
-  'hub/types.ts': ['cli', 'models', 'safetensors', 'tokenizer'],
-  'media/types.ts': ['engine', 'model'],
+  'hub/types.ts': ['cli', 'processor', 'safetensors', 'tokenizer'],
+  'media/types.ts': ['engine', 'model', 'models'],
   'safetensors/types.ts': ['certify', 'weights'],
   'weights/quantized-tensor.ts': ['runtime'],
 };

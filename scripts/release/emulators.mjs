@@ -96,6 +96,7 @@ wine "$@" | tr -d '\\r'
         'model',
         'models',
         'net',
+        'processor',
         'safetensors',
       ],
       ...[

@@ -1,9 +1,9 @@
 import { abortable, abortIf, ConfigError, HubError } from '../errors.ts';
 import type { HubOptions, Repo } from '../hub/types.ts';
 import type { MediaPart } from '../models/architecture.ts';
-import type { PixelBounds } from '../models/qwen3_vl_moe/pixel-bounds.ts';
-import { loadProcessor, type Processor } from '../models/qwen3_vl_moe/processor.ts';
 import { checkOptions, noMore } from '../options.ts';
+import type { PixelBounds } from '../processor/pixel-bounds.ts';
+import { loadProcessor, type Processor } from '../processor/processor.ts';
 import { loadTokenizer } from '../tokenizer/load-tokenizer.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { loadConfig } from './load-config.ts';

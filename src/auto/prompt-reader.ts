@@ -2,14 +2,14 @@ import { HubError } from '../errors.ts';
 import type { Repo } from '../hub/types.ts';
 import type { PromptInputs, PromptReader, RenderOptions } from '../model/prompt-options.ts';
 import type { MediaPart } from '../models/architecture.ts';
-import { loadProcessor, type Processor } from '../models/qwen3_vl_moe/processor.ts';
-import { readProcessorConfig } from '../models/qwen3_vl_moe/processor-config.ts';
-import { refuseTyped } from '../models/qwen3_vl_moe/typed-placeholders.ts';
+import { loadProcessor, type Processor } from '../processor/processor.ts';
+import { readProcessorConfig } from '../processor/processor-config.ts';
+import { refuseTyped } from '../processor/typed-placeholders.ts';
 import { assertTexts, type ChatMessage } from '../tokenizer/conversation.ts';
 import { loadTokenizer } from '../tokenizer/load-tokenizer.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 
-export { typedPlaceholder } from '../models/qwen3_vl_moe/typed-placeholders.ts';
+export { typedPlaceholder } from '../processor/typed-placeholders.ts';
 
 /** Reads prompts with the tokenizer of a repo, which is loaded when the first one needs it. */
 export class TextPromptReader implements PromptReader {

@@ -134,6 +134,15 @@ export interface PlaceholderIds {
   readonly audio?: number;
 }
 
+/** The kind of each token of a row: 1 at image tokens, 2 at video tokens, 3 at those of sounds, 0 elsewhere. */
+export function tokenTypes(row: readonly number[], ids: PlaceholderIds): number[] {
+  return row.map((id) => {
+    if (id === ids.image) return TOKEN_TYPES.image;
+    if (id === ids.video) return TOKEN_TYPES.video;
+    return id === ids.audio ? TOKEN_TYPES.audio : TOKEN_TYPES.text;
+  });
+}
+
 /** What a model that sees has besides its decoder. */
 export interface MediaPart {
   readonly placeholders: PlaceholderIds;

@@ -8,6 +8,7 @@ import {
   AutoModelForImageTextToText,
   AutoProcessor,
   ConfigError,
+  InputError,
   TokenizerError,
 } from '../../src/index.ts';
 import { goldenModel } from '../helpers/goldens.ts';
@@ -39,6 +40,12 @@ function changed(name: string, files: Readonly<Record<string, object | null>>): 
 
 const IMAGE = 'preprocessor_config.json';
 const VIDEO = 'video_preprocessor_config.json';
+const HEARS = 'qwen3_omni_moe_l';
+/** A second of sound: 100 frames. */
+const SECOND = {
+  samples: Float32Array.from({ length: 16_000 }, (_, i) => 0.3 * Math.sin(i / 9)),
+  samplingRate: 16_000,
+};
 
 describe('a processor that is not of its model', () => {
   it.each([
@@ -130,5 +137,46 @@ describe('a model without a processor beside it', () => {
     expect((await AutoProcessor.fromPretrained(other)).config.image.patchSize).toBe(14);
     const alone = changed('qwen3_vl_moe_e', { 'config.json': null });
     expect((await AutoProcessor.fromPretrained(alone)).config.image.patchSize).toBe(16);
+  });
+
+  it('leaves nobody to say how many tokens a sound takes, which is refused', async () => {
+    const alone = await AutoProcessor.fromPretrained(changed(HEARS, { 'config.json': null }));
+    expect(alone.config.sound?.bands).toBe(16);
+    const call = alone({ text: alone.audioMark, audio: SECOND });
+    await expect(call).rejects.toThrow(InputError);
+    await expect(call).rejects.toThrow(/how many tokens a sound takes is for the model to say.*config\.json/);
+    expect((await alone({ text: 'Words' })).mmTokenTypeIds.flat()).not.toContain(3);
+  });
+});
+
+describe('a processor of a model that is known', () => {
+  it.each([
+    [50, 13],
+    [25, 14],
+  ])(
+    'counts the tokens of a sound as the model does, in chunks of twice %d frames',
+    async (window, tokens) => {
+      const { thinker_config: thinker } = JSON.parse(
+        readFileSync(join(goldenModel(HEARS), 'config.json'), 'utf8'),
+      );
+      const audio_config = { ...thinker.audio_config, n_window: window };
+      const folder = changed(HEARS, { 'config.json': { thinker_config: { ...thinker, audio_config } } });
+      const processor = await AutoProcessor.fromPretrained(folder);
+      const inputs = await processor({ text: processor.audioMark, audio: SECOND });
+      expect(inputs.mmTokenTypeIds.flat().filter((type) => type === 3)).toHaveLength(tokens);
+      const model = await AutoModelForImageTextToText.fromPretrained(folder, { threads: 1 });
+      expect((await model.forward(inputs)).logits.dims[1]).toBe(inputs.inputIds[0]?.length);
+      await model.dispose();
+    },
+  );
+
+  it('takes clips where the model tells times apart from the prompt, and sounds where it hears', async () => {
+    const deaf = changed('qwen3_vl_moe_e', {
+      [IMAGE]: { feature_extractor_type: 'WhisperFeatureExtractor' },
+    });
+    const { config } = await AutoProcessor.fromPretrained(deaf);
+    expect([config.video.wholeClip, config.sound]).toEqual([false, undefined]);
+    const unsaid = changed(HEARS, { [IMAGE]: { feature_extractor_type: null } });
+    expect((await AutoProcessor.fromPretrained(unsaid)).config.video.wholeClip).toBe(true);
   });
 });

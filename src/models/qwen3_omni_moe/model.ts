@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { Scope } from '../../nn/scope.ts';
-import type { Architecture, MediaPart, Model } from '../architecture.ts';
+import { type Architecture, type MediaPart, type Model, tokenTypes } from '../architecture.ts';
 import { fieldError, layerCount, parseConfig, size, tokenId, width } from '../config.ts';
 import { type Config, parseQwen3Vl } from '../qwen3_vl_moe/config.ts';
 import { mediaPart, still } from '../qwen3_vl_moe/media-part.ts';
@@ -70,9 +70,12 @@ function thinkerModel(json: unknown, file: string, modelType: string): Model {
 /** Pictures as Qwen3-VL sees them, videos with a clock in their positions, and sound. */
 function media(config: Config, json: unknown, file: string): MediaPart {
   const thinker = parseConfig(thinkerSchema, json, file);
-  const seeing = mediaPart({ ...config, audioTokenId: thinker.audio_token_id }, TOWER);
+  const seeing = mediaPart(config, TOWER);
+  const placeholders = { ...seeing.placeholders, audio: thinker.audio_token_id };
   return {
     ...seeing,
+    placeholders,
+    tokenTypes: (row) => tokenTypes(row, placeholders),
     sound: soundPart(parseAudio(thinker.audio_config, file, config.text.hidden_size), AUDIO_TOWER),
     timedVideos: true,
     positions(types, grids) {

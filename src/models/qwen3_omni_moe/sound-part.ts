@@ -8,6 +8,7 @@ import { audioPorts, buildAudioTower } from './audio-tower.ts';
 /** What a model with the audio tower of Qwen3-Omni has besides its decoder. @param tower prefix of the tower's tensors */
 export function soundPart(config: AudioConfig, tower: string): SoundPart {
   const chunk = 2 * config.n_window;
+  // HF `_get_feat_extract_output_lengths`, which has chunks of 100 frames, as those of real checkpoints are.
   const tokensOf = (frames: number) =>
     Math.floor(frames / chunk) * tokensOfChunk(chunk) + tokensOfChunk(frames % chunk);
   return {

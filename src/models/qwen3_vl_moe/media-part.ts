@@ -1,7 +1,6 @@
 import type { Grid } from '../../media/types.ts';
 import { Scope } from '../../nn/scope.ts';
-import type { MediaPart } from '../architecture.ts';
-import { tokenTypes } from './placeholders.ts';
+import { type MediaPart, tokenTypes } from '../architecture.ts';
 import { mropePositions, type Visual } from './positions.ts';
 import { buildVisionTower } from './vision.ts';
 import type { VisionConfig } from './vision-config.ts';
@@ -12,20 +11,15 @@ export interface MediaConfig {
   readonly vision: VisionConfig;
   readonly imageTokenId: number;
   readonly videoTokenId: number;
-  /** Of a model that hears. */
-  readonly audioTokenId?: number;
 }
 
 /** What a model with the vision tower of Qwen3-VL has besides its decoder. @param tower prefix of the tower's tensors */
 export function mediaPart(
-  { text, vision, imageTokenId, videoTokenId, audioTokenId }: MediaConfig,
+  { text, vision, imageTokenId, videoTokenId }: MediaConfig,
   tower: string,
 ): MediaPart {
   const { in_channels, temporal_patch_size, patch_size, spatial_merge_size: merge } = vision;
-  const placeholders = {
-    ...{ image: imageTokenId, video: videoTokenId },
-    ...(audioTokenId !== undefined && { audio: audioTokenId }),
-  };
+  const placeholders = { image: imageTokenId, video: videoTokenId };
   return {
     placeholders,
     // A decoder cut down to its first layers has no use for more.
@@ -35,7 +29,7 @@ export function mediaPart(
     temporalPatchSize: temporal_patch_size,
     mergeSize: merge,
     tokensOf: ([time, height, width]) => (time * height * width) / merge ** 2,
-    tokenTypes: (row) => tokenTypes([row], placeholders)[0] ?? [],
+    tokenTypes: (row) => tokenTypes(row, placeholders),
     positions: (types, { images, videos }) =>
       mropePositions(types, { images: images.map(still), videos: videos.flatMap(framesOf) }, merge),
     buildTower: (graph, target) => buildVisionTower(new Scope(graph, target, tower), vision),

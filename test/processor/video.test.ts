@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { InputError } from '../../../src/errors.ts';
-import { formatSeconds, frameTimes, patchTimes } from '../../../src/models/qwen3_vl_moe/video.ts';
+import { InputError } from '../../src/errors.ts';
+import { formatSeconds, frameTimes, patchTimes } from '../../src/processor/video.ts';
 
 describe('video times', () => {
   const frames = ['a', 'b', 'c'];

@@ -1,5 +1,5 @@
-import type { Pacer } from '../../media/pacer.ts';
-import type { Grid, RgbImage } from '../../media/types.ts';
+import type { Pacer } from '../media/pacer.ts';
+import type { Grid, RgbImage } from '../media/types.ts';
 
 const CHANNELS = 3;
 

@@ -1,5 +1,5 @@
-import { InputError } from '../../errors.ts';
-import type { Size } from '../../media/types.ts';
+import { InputError } from '../errors.ts';
+import type { Size } from '../media/types.ts';
 
 export interface ResizeRule {
   /** Both sides become multiples of this: patch size × merge size. */

@@ -1,7 +1,7 @@
-import { InputError } from '../../errors.ts';
-import { loadImage } from '../../media/load-image.ts';
-import { Pacer } from '../../media/pacer.ts';
-import { resizeBicubic } from '../../media/resize.ts';
+import { InputError } from '../errors.ts';
+import { loadImage } from '../media/load-image.ts';
+import { Pacer } from '../media/pacer.ts';
+import { resizeBicubic } from '../media/resize.ts';
 import type {
   Grid,
   ImageInput,
@@ -10,7 +10,7 @@ import type {
   RgbImage,
   Size,
   VideoInput,
-} from '../../media/types.ts';
+} from '../media/types.ts';
 import { type PatchRule, patchGrid, patchLength, writePatches } from './patches.ts';
 import type { ImageConfig, VideoConfig } from './processor-config.ts';
 import { smartResize, smartResizeVideo } from './smart-resize.ts';

@@ -1,5 +1,5 @@
-import { expected, InputError, show } from '../../errors.ts';
-import type { ImageInput, SoundInput, VideoInput } from '../../media/types.ts';
+import { expected, InputError, show } from '../errors.ts';
+import type { ImageInput, SoundInput, VideoInput } from '../media/types.ts';
 import type { PixelBounds } from './pixel-bounds.ts';
 
 /** One turn of a conversation; `content` is text or a list of parts. */

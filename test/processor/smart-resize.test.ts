@@ -1,11 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { InputError } from '../../../src/errors.ts';
-import {
-  roundHalfEven,
-  smartResize,
-  smartResizeVideo,
-} from '../../../src/models/qwen3_vl_moe/smart-resize.ts';
-import { golden } from './goldens.ts';
+import { InputError } from '../../src/errors.ts';
+import { roundHalfEven, smartResize, smartResizeVideo } from '../../src/processor/smart-resize.ts';
+import { golden } from '../models/qwen3_vl_moe/goldens.ts';
 
 describe('smartResize', () => {
   it.each(golden.images.smart_resize)('$height x $width by $factor as the reference', (item) => {

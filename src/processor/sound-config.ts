@@ -1,6 +1,6 @@
 import * as z from 'zod';
-import { ConfigError, expected, issuesText } from '../../errors.ts';
-import type { SoundConfig } from '../../media/types.ts';
+import { ConfigError, expected, issuesText } from '../errors.ts';
+import type { SoundConfig } from '../media/types.ts';
 
 /** The feature extractor that is served. */
 export const WHISPER = 'WhisperFeatureExtractor';

@@ -1,15 +1,10 @@
 import { describe, expect, it } from 'vitest';
-import { loadImage } from '../../../src/media/load-image.ts';
-import { Pacer } from '../../../src/media/pacer.ts';
-import { resizeBicubic } from '../../../src/media/resize.ts';
-import {
-  type PatchRule,
-  patchGrid,
-  patchLength,
-  writePatches,
-} from '../../../src/models/qwen3_vl_moe/patches.ts';
-import { smartResize } from '../../../src/models/qwen3_vl_moe/smart-resize.ts';
-import { FOLDER, golden, goldenTensor } from './goldens.ts';
+import { loadImage } from '../../src/media/load-image.ts';
+import { Pacer } from '../../src/media/pacer.ts';
+import { resizeBicubic } from '../../src/media/resize.ts';
+import { type PatchRule, patchGrid, patchLength, writePatches } from '../../src/processor/patches.ts';
+import { smartResize } from '../../src/processor/smart-resize.ts';
+import { FOLDER, golden, goldenTensor } from '../models/qwen3_vl_moe/goldens.ts';
 
 const rule: PatchRule = {
   patchSize: 16,

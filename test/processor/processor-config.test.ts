@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { ConfigError, HubError } from '../../../src/errors.ts';
-import { readProcessorConfig } from '../../../src/models/qwen3_vl_moe/processor-config.ts';
-import { folderRepo } from './goldens.ts';
+import { ConfigError, HubError } from '../../src/errors.ts';
+import { readProcessorConfig } from '../../src/processor/processor-config.ts';
+import { folderRepo } from '../models/qwen3_vl_moe/goldens.ts';
 
 const read = (files: Record<string, unknown>) => {
   const overrides = Object.entries(files).map(([name, value]) => {

@@ -1,5 +1,5 @@
-import { expected, InputError } from '../../errors.ts';
-import { checkOptions } from '../../options.ts';
+import { expected, InputError } from '../errors.ts';
+import { checkOptions } from '../options.ts';
 import { type ImageConfig, MOST_MIN_PIXELS } from './processor-config.ts';
 
 /** Bounds on the pixels of a picture after resizing, or of all frames of a video together. They decide how many tokens it costs. */

@@ -1,10 +1,9 @@
 import * as z from 'zod';
-import { ConfigError, expected, issuesText } from '../../errors.ts';
-import type { Repo } from '../../hub/types.ts';
-import { readJsonFile } from '../../json.ts';
-import type { SoundConfig } from '../../media/types.ts';
-import type { MediaPart } from '../architecture.ts';
-import { size as positiveInt } from '../config.ts';
+import { ConfigError, expected, issuesText } from '../errors.ts';
+import type { Repo } from '../hub/types.ts';
+import { readJsonFile } from '../json.ts';
+import type { SoundConfig } from '../media/types.ts';
+import type { MediaPart } from '../models/architecture.ts';
 import type { PatchRule } from './patches.ts';
 import { soundConfig, WHISPER } from './sound-config.ts';
 
@@ -41,6 +40,10 @@ export interface ProcessorConfig {
 export const MOST_MIN_PIXELS = 2 ** 24;
 /** Side in pixels of what becomes one token, which every picture is enlarged to. Real ones have 28 or 32. */
 const MOST_FACTOR = 512;
+const positiveInt = z
+  .int()
+  .positive()
+  .max(2 ** 31 - 1);
 const leastPixels = positiveInt.max(MOST_MIN_PIXELS);
 const perChannel = z.union([z.number(), z.array(z.number()).length(3)]);
 const deviation = z.union([z.number().positive(), z.array(z.number().positive()).length(3)]);
@@ -123,10 +126,12 @@ export async function readProcessorConfig(repo: Repo, media?: MediaPart): Promis
   const video =
     section('video_processor') ?? (await readObject(await repo.file(videoFile), videoFile)) ?? image;
   const sound = section('feature_extractor') ?? (await readObject(await repo.file(imageFile), imageFile));
-  const hears = sound?.value.feature_extractor_type === WHISPER;
+  const hears = sound?.value.feature_extractor_type === WHISPER && (!media || media.sound !== undefined);
+  // Of models that are not known, those that hear take clips.
+  const clips = media ? media.timedVideos === true : hears;
   const config = {
     image: imageConfig(image as Source),
-    video: hears ? clipConfig(video as Source) : videoConfig(video as Source),
+    video: clips ? clipConfig(video as Source) : videoConfig(video as Source),
     ...(hears && { sound: soundConfig(sound) }),
   };
   if (media) {

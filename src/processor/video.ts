@@ -1,5 +1,5 @@
-import { expected, InputError } from '../../errors.ts';
-import type { VideoInput } from '../../media/types.ts';
+import { expected, InputError } from '../errors.ts';
+import type { VideoInput } from '../media/types.ts';
 import { roundHalfEven } from './smart-resize.ts';
 
 /** Frames of a video: more would be more tokens than any model reads. */

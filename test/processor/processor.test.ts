@@ -1,14 +1,14 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { InputError, TokenizerError } from '../../../src/errors.ts';
-import type { VideoInput } from '../../../src/media/types.ts';
-import { processImages, processVideos } from '../../../src/models/qwen3_vl_moe/image-processor.ts';
-import { qwen3_vl_moe } from '../../../src/models/qwen3_vl_moe/model.ts';
-import { loadProcessor, type Processor } from '../../../src/models/qwen3_vl_moe/processor.ts';
-import { loadTokenizer } from '../../../src/tokenizer/load-tokenizer.ts';
-import type { Tokenizer } from '../../../src/tokenizer/tokenizer.ts';
-import { FOLDER, folderRepo, golden, goldenTensor, noise } from './goldens.ts';
+import { InputError, TokenizerError } from '../../src/errors.ts';
+import type { VideoInput } from '../../src/media/types.ts';
+import { qwen3_vl_moe } from '../../src/models/qwen3_vl_moe/model.ts';
+import { processImages, processVideos } from '../../src/processor/image-processor.ts';
+import { loadProcessor, type Processor } from '../../src/processor/processor.ts';
+import { loadTokenizer } from '../../src/tokenizer/load-tokenizer.ts';
+import type { Tokenizer } from '../../src/tokenizer/tokenizer.ts';
+import { FOLDER, folderRepo, golden, goldenTensor, noise } from '../models/qwen3_vl_moe/goldens.ts';
 
 let processor: Processor<Tokenizer>;
 beforeAll(async () => {

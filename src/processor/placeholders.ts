@@ -1,6 +1,6 @@
-import { InputError } from '../../errors.ts';
-import type { Grid } from '../../media/types.ts';
-import { type PlaceholderIds, TOKEN_TYPES } from '../architecture.ts';
+import { InputError } from '../errors.ts';
+import type { Grid } from '../media/types.ts';
+import type { PlaceholderIds } from '../models/architecture.ts';
 import { formatSeconds } from './video.ts';
 
 /** The special tokens of Qwen-VL prompts as text. */
@@ -129,14 +129,4 @@ export function expandIds(
     }
     return expanded;
   });
-}
-
-/** 1 at image tokens, 2 at video tokens, 3 at those of sounds, 0 elsewhere. */
-export function tokenTypes(rows: readonly (readonly number[])[], ids: PlaceholderIds): number[][] {
-  const typeOf = (id: number) => {
-    if (id === ids.image) return TOKEN_TYPES.image;
-    if (id === ids.video) return TOKEN_TYPES.video;
-    return id === ids.audio ? TOKEN_TYPES.audio : TOKEN_TYPES.text;
-  };
-  return rows.map((row) => row.map(typeOf));
 }

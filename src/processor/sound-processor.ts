@@ -1,7 +1,8 @@
-import { InputError } from '../../errors.ts';
-import { loadSound } from '../../media/load-sound.ts';
-import { logMel } from '../../media/log-mel.ts';
-import type { LoadOptions, SoundConfig, SoundInput, SoundValues } from '../../media/types.ts';
+import { InputError } from '../errors.ts';
+import { loadSound } from '../media/load-sound.ts';
+import { logMel } from '../media/log-mel.ts';
+import type { LoadOptions, SoundConfig, SoundInput, SoundValues } from '../media/types.ts';
+import type { SoundPart } from '../models/architecture.ts';
 
 /** Sounds as a model takes them, named as in transformers. */
 export interface ProcessedSounds {
@@ -13,8 +14,6 @@ export interface ProcessedSounds {
 
 /** Values of the spectrograms of a call: 4 GiB. */
 const MOST_VALUES = 2 ** 30;
-/** Frames of a chunk that the audio tower of Qwen3-Omni takes at a time, which its processor has as a constant. */
-const CHUNK_FRAMES = 100;
 
 /**
  * Loads sounds and makes spectrograms of them, each by itself: where transformers fills the samples of a batch up to the longest, the last
@@ -58,11 +57,10 @@ export async function processSounds(
   };
 }
 
-/** Tokens of each sound: one for every 8 frames of a chunk (HF `_get_feat_extract_output_lengths`). */
-export function soundTokenCounts({ featureAttentionMask }: ProcessedSounds): number[] {
-  const eighth = (frames: number) => [1, 2, 3].reduce((left) => Math.ceil(left / 2), frames);
-  return featureAttentionMask.map((mask) => {
-    const frames = mask.reduce((a, b) => a + b, 0);
-    return Math.floor(frames / CHUNK_FRAMES) * eighth(CHUNK_FRAMES) + eighth(frames % CHUNK_FRAMES);
-  });
+/** Tokens of each sound, as the model counts them. */
+export function soundTokenCounts(
+  { featureAttentionMask }: ProcessedSounds,
+  { tokensOf }: Pick<SoundPart, 'tokensOf'>,
+): number[] {
+  return featureAttentionMask.map((mask) => tokensOf(mask.reduce((a, b) => a + b, 0)));
 }

@@ -1,6 +1,6 @@
-import { abortable, expected, InputError, TokenizerError } from '../../errors.ts';
-import type { Repo } from '../../hub/types.ts';
-import { limitsOf } from '../../media/limits.ts';
+import { abortable, expected, InputError, TokenizerError } from '../errors.ts';
+import type { Repo } from '../hub/types.ts';
+import { limitsOf } from '../media/limits.ts';
 import type {
   Grid,
   ImageInput,
@@ -9,9 +9,9 @@ import type {
   SoundInput,
   SoundValues,
   VideoInput,
-} from '../../media/types.ts';
-import { checkOpenOptions, checkOptions, noMore } from '../../options.ts';
-import type { MediaPart, PlaceholderIds } from '../architecture.ts';
+} from '../media/types.ts';
+import { type MediaPart, type PlaceholderIds, type SoundPart, tokenTypes } from '../models/architecture.ts';
+import { checkOpenOptions, checkOptions, noMore } from '../options.ts';
 import { processImages, processVideos } from './image-processor.ts';
 import { collectMedia, type PartBounds, type ProcessorMessage, withoutMedia } from './messages.ts';
 import { BOUNDS, type PixelBounds, withBounds } from './pixel-bounds.ts';
@@ -25,7 +25,6 @@ import {
   IMAGE_PLACEHOLDER,
   imageTokenCounts,
   type MediaCount,
-  tokenTypes,
   VIDEO_PLACEHOLDER,
   VISION_END,
   VISION_START,
@@ -113,6 +112,10 @@ export interface ProcessorOutput {
 
 export type ProcessorCall = (inputs: ProcessorInputs) => Promise<ProcessorOutput>;
 
+const UNCOUNTED =
+  'how many tokens a sound takes is for the model to say, and there is no config.json of a supported model that hears beside the ' +
+  "processor's settings: leave audio out, or take processor and config.json from one repo";
+
 // Instances are functions: a constructor may return any object, and the fields of a derived class land on it.
 const CallableProcessor = class {
   constructor() {
@@ -139,15 +142,18 @@ export class Processor<T extends ProcessorTokenizer = ProcessorTokenizer> extend
   readonly audioToken = AUDIO_PLACEHOLDER;
   readonly audioMark = `${AUDIO_START}${AUDIO_PLACEHOLDER}${AUDIO_END}`;
   readonly #ids: PlaceholderIds;
+  readonly #hearing: SoundPart | undefined;
 
   /**
-   * @param ids of the placeholders, where a model says which they are
+   * @param media of the model, where it is known: which tokens the placeholders are, and how many a sound takes
    * @throws TokenizerError when the tokenizer lacks the placeholder tokens, or has them under other ids
    */
-  constructor(tokenizer: T, config: ProcessorConfig, ids?: PlaceholderIds) {
+  constructor(tokenizer: T, config: ProcessorConfig, media?: MediaPart) {
     super();
     this.tokenizer = tokenizer;
     this.config = config;
+    this.#hearing = media?.sound;
+    const ids = media?.placeholders;
     this.#ids = {
       image: tokenId(tokenizer, IMAGE_PLACEHOLDER, ids?.image),
       video: tokenId(tokenizer, VIDEO_PLACEHOLDER, ids?.video),
@@ -200,6 +206,8 @@ export class Processor<T extends ProcessorTokenizer = ProcessorTokenizer> extend
       ...given,
       sounds: this.config.sound && given.sounds,
     });
+    const hearing = sounds.length > 0 ? this.#hearing : undefined;
+    if (sounds.length > 0 && !hearing) throw new InputError(UNCOUNTED);
     const imageConfigs = eachConfig(config.image, parts.images);
     const videoConfigs = eachConfig(config.video, parts.videos);
     const ofImages =
@@ -207,23 +215,21 @@ export class Processor<T extends ProcessorTokenizer = ProcessorTokenizer> extend
     const ofVideos =
       videos.length > 0 ? await processVideos(videos, config.video, inputs, videoConfigs) : undefined;
     const ofSounds =
-      this.config.sound && sounds.length > 0
-        ? await processSounds(sounds, this.config.sound, inputs)
-        : undefined;
+      this.config.sound && hearing ? await processSounds(sounds, this.config.sound, inputs) : undefined;
     const { wholeClip } = this.config.video;
     const expanded = wholeClip ? texts : expandVideos(texts, ofVideos?.patchTimes ?? []);
     const videoTokens = wholeClip ? imageTokenCounts : videoTokenCounts;
     const rows = expandIds(await this.#encodeAll(expanded, addSpecialTokens, inputs.signal), this.#ids, {
       images: imageTokenCounts(ofImages?.gridThw ?? [], this.config.image.mergeSize),
       videos: videoTokens(ofVideos?.gridThw ?? [], this.config.video.mergeSize),
-      sounds: ofSounds ? soundTokenCounts(ofSounds) : [],
+      sounds: ofSounds && hearing ? soundTokenCounts(ofSounds, hearing) : [],
     });
     const batch = padding
       ? this.tokenizer.pad(rows)
       : { inputIds: rows, attentionMask: rows.map((row) => row.map(() => 1)) };
     return {
       ...batch,
-      mmTokenTypeIds: tokenTypes(batch.inputIds, this.#ids),
+      mmTokenTypeIds: batch.inputIds.map((row) => tokenTypes(row, this.#ids)),
       ...(ofImages && { pixelValues: ofImages.pixelValues, imageGridThw: [...ofImages.gridThw] }),
       ...(ofVideos && { pixelValuesVideos: ofVideos.pixelValues, videoGridThw: [...ofVideos.gridThw] }),
       ...(ofVideos?.secondsPerGrid && { videoSecondPerGrid: [...ofVideos.secondsPerGrid] }),
@@ -332,7 +338,7 @@ export async function loadProcessor<T extends ProcessorTokenizer>(
     video: withBounds(video, bounds, where),
     ...(sound && { sound }),
   };
-  return new Processor(tokenizer, config, media?.placeholders);
+  return new Processor(tokenizer, config, media);
 }
 
 /** Settings of the single pictures or videos that have bounds of their own. */

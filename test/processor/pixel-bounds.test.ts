@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { AutoProcessor, type ImageInput, InputError } from '../../../src/index.ts';
-import { goldenModel } from '../../helpers/goldens.ts';
+import { AutoProcessor, type ImageInput, InputError } from '../../src/index.ts';
+import { goldenModel } from '../helpers/goldens.ts';
 
 const VL = goldenModel('qwen3_vl_moe_e');
 const picture = (side: number): ImageInput => ({

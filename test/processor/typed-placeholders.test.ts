@@ -7,9 +7,9 @@ import {
   type ImageTextToText,
   InputError,
   type Processor,
-} from '../../../src/index.ts';
-import { refuseTyped } from '../../../src/models/qwen3_vl_moe/typed-placeholders.ts';
-import { FOLDER, golden } from './goldens.ts';
+} from '../../src/index.ts';
+import { refuseTyped } from '../../src/processor/typed-placeholders.ts';
+import { FOLDER, golden } from '../models/qwen3_vl_moe/goldens.ts';
 
 const PICTURE = { type: 'image', image: join(FOLDER, 'images/gradient.png') };
 const GREEDY = { doSample: false, eosTokenId: [], maxNewTokens: 2 };

@@ -1,4 +1,4 @@
-import { InputError } from '../../errors.ts';
+import { InputError } from '../errors.ts';
 
 const PLACEHOLDER = /<\|(image|video|audio)_pad\|>/;
 const NAMES: Readonly<Record<string, string>> = {
