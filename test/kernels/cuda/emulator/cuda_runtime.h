@@ -128,20 +128,20 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
 
 inline void __syncthreads() { emulator::BlockBarrier(); }
 inline void __threadfence() {}
-inline void __syncwarp() { emulator::Exchange(0); }
+inline void __syncwarp() { emulator::Give(0); }
 
 template <typename T>
 T __shfl_xor_sync(unsigned, T value, int mask) {
-  return emulator::Exchange(value)[emulator::Lane() ^ mask];
+  return emulator::ExchangeWith(value, emulator::Lane() ^ mask);
 }
 template <typename T>
 T __shfl_up_sync(unsigned, T value, int distance) {
   const int lane = emulator::Lane();
-  return emulator::Exchange(value)[lane >= distance ? lane - distance : lane];
+  return emulator::ExchangeWith(value, lane >= distance ? lane - distance : lane);
 }
 template <typename T>
 T __shfl_sync(unsigned, T value, int lane) {
-  return emulator::Exchange(value)[lane];
+  return emulator::ExchangeWith(value, lane);
 }
 inline int __any_sync(unsigned, int value) {
   int any = 0;

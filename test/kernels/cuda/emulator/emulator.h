@@ -1,5 +1,6 @@
 // Runs a grid on the CPU: blocks one after the other, a block's threads as fibers that switch only where CUDA
-// threads wait for one another. Shared memory starts as NaNs; a barrier that not every thread reaches ends
+// threads wait for one another, and serve block after block: to start one costs two calls of the system.
+// Shared memory starts as NaNs; a barrier that not every thread reaches ends
 // the program with a message.
 #pragma once
 #include <setjmp.h>
@@ -57,7 +58,7 @@ struct Fiber {
   std::unique_ptr<unsigned char[]> stack{new unsigned char[kStackBytes]};
   ucontext_t start;
   jmp_buf state;
-  bool started = false;
+  bool started = false;  // it waits for the next block in between
   bool done = true;
   bool waited = false;  // for the kernel before
   CopyGroup open_copies;
@@ -65,8 +66,9 @@ struct Fiber {
 };
 
 // Values the lanes of a warp hand each other; two buffers, since the fastest lane can be one exchange ahead.
+using Slots = std::array<std::array<unsigned char, kSlotBytes>, kWarp>;
 struct Warp {
-  std::array<std::array<std::array<unsigned char, kSlotBytes>, kWarp>, 2> slots;
+  std::array<Slots, 2> slots;
   int arrived = 0;
   unsigned generation = 0;
 };
@@ -100,9 +102,9 @@ inline void BlockBarrier() {
   while (block.generation == mine) Yield();
 }
 
-// Every lane gives a value and receives all 32.
+// Every lane gives a value and sees all 32, until its next exchange.
 template <typename T>
-std::array<T, kWarp> Exchange(const T& value) {
+const Slots& Give(const T& value) {
   static_assert(sizeof(T) <= kSlotBytes);
   Warp& warp = block.warps[threadIdx.x / kWarp];
   const unsigned mine = warp.generation;
@@ -114,12 +116,28 @@ std::array<T, kWarp> Exchange(const T& value) {
     ++block.progress;
   }
   while (warp.generation == mine) Yield();
+  return slots;
+}
+
+// Every lane gives a value and receives that of `lane`.
+template <typename T>
+T ExchangeWith(const T& value, int lane) {
+  T theirs;
+  std::memcpy(&theirs, Give(value)[lane].data(), sizeof(T));
+  return theirs;
+}
+
+// Every lane gives a value and receives all 32.
+template <typename T>
+std::array<T, kWarp> Exchange(const T& value) {
+  const Slots& slots = Give(value);
   std::array<T, kWarp> all;
   for (int lane = 0; lane < kWarp; ++lane) std::memcpy(&all[lane], slots[lane].data(), sizeof(T));
   return all;
 }
 
-inline void FiberMain() {
+// One thread of one block, from its first statement to its last.
+inline void RunThread() {
   (*block.body)();
   if (dependent && !Current().waited) Fail("ended without waiting for the kernel before");
   for (const CopyGroup& group : Current().copy_groups) {
@@ -128,7 +146,13 @@ inline void FiberMain() {
   if (!Current().open_copies.empty()) Fail("ended with asynchronous copies it never committed");
   Current().done = true;
   ++block.progress;
-  _longjmp(block.scheduler, 1);
+}
+
+inline void FiberMain() {
+  for (;;) {
+    RunThread();
+    Yield();
+  }
 }
 
 inline void Resume(Fiber& fiber) {
@@ -146,7 +170,7 @@ inline void Resume(Fiber& fiber) {
 inline void RunBlock() {
   for (unsigned t = 0; t < blockDim.x; ++t) {
     Fiber& fiber = block.fibers[t];
-    fiber.started = fiber.done = fiber.waited = false;
+    fiber.done = fiber.waited = false;
     fiber.open_copies.clear();
     fiber.copy_groups.clear();
   }
