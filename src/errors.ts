@@ -174,8 +174,11 @@ interface Issue {
 export function plainIssue(issue: Issue): Issue {
   const { path, code, errors = [], options } = issue;
   if (code === 'invalid_key') return plainIssue({ message: issue.message, ...issue.issues?.[0], path });
-  if (code !== 'invalid_union') return { ...issue, message: inOurWords(issue.message) };
-  if (options) return { path, message: `expected ${options.map(String).join(' or ')}` };
+  if (code === 'invalid_union' && options)
+    return { path, message: `expected ${options.map(String).join(' or ')}` };
+  // A schema may say itself what it wants instead of all alternatives.
+  if (code !== 'invalid_union' || issue.message !== 'Invalid input')
+    return { ...issue, message: inOurWords(issue.message) };
   const found = errors.flatMap(([first]) => (first ? [plainIssue(first)] : []));
   const isOfOtherKind = (one: Issue) =>
     one.path.length === 0 && /^invalid_(type|value)$/.test(one.code ?? '');
@@ -199,7 +202,7 @@ function byDepth(a: Issue['path'], b: Issue['path']): number {
 export function issueText(issue: Issue, given: unknown, at = ''): string {
   const { path, message } = plainIssue(issue);
   const value = path.reduce<unknown>((parent, key) => (parent as Record<PropertyKey, unknown>)?.[key], given);
-  const field = [...(at ? [at] : []), ...path.map(String)].join('.');
+  const field = [...(at ? [at] : []), ...path.map((key) => String(key) || '""')].join('.');
   return `${field || 'the content'} is ${show(value)}; ${message}`;
 }
 

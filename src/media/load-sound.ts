@@ -72,7 +72,7 @@ function checkSamples(samples: Float32Array, first: number, source: string): voi
   const place = samples.findIndex((value) => !Number.isFinite(value));
   if (place !== -1)
     throw new InputError(
-      `${source}: sample ${first + place} is ${samples[place]}; expected numbers from -1 to 1`,
+      expected(`${source}: sample ${first + place}`, samples[place], 'numbers from -1 to 1'),
     );
 }
 

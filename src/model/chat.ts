@@ -1,4 +1,4 @@
-import { expected, InputError, show } from '../errors.ts';
+import { expected, InputError } from '../errors.ts';
 import { GenerationStream, SinkStreamer } from '../generation/generation-stream.ts';
 import { type GenerateOutput, isCutOff } from '../generation/output.ts';
 import { checkGenerateOptions } from '../generation/plan.ts';
@@ -267,6 +267,10 @@ function turnOf(input: unknown): ChatMessage[] {
   if (Array.isArray(input) && list.length > 0 && !list.some(isMessage))
     return [{ role: 'user', content: input }];
   throw new InputError(
-    `a turn is ${show(input)}; expected a text, a list of parts such as { type: "text", text }, or messages with role and content`,
+    expected(
+      'a turn',
+      input,
+      'a text, a list of parts such as { type: "text", text }, or messages with role and content',
+    ),
   );
 }

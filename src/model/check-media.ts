@@ -129,6 +129,6 @@ export function checkSeconds(seconds: unknown, videos: number): void {
   const isStep = (value: unknown) => typeof value === 'number' && Number.isFinite(value) && value > 0;
   if (Array.isArray(seconds) && seconds.length === videos && seconds.every(isStep)) return;
   throw new InputError(
-    `videoSecondPerGrid is ${show(seconds)}, for ${videos} videos; expected a number above 0 for each`,
+    expected('videoSecondPerGrid', seconds, `a number above 0 for each video (${videos})`),
   );
 }

@@ -43,7 +43,7 @@ export function withBounds<C extends ImageConfig>(config: C, given: PixelBounds,
       `${where}: ${name} is given, but the processor's config switches resizing off (do_resize: false)`,
     );
   if (min !== undefined && max !== undefined && min > max)
-    throw new InputError(`${where}: minPixels is ${min}; expected at most maxPixels (${max})`);
+    throw new InputError(expected(`${where}: minPixels`, min, `at most maxPixels (${max})`));
   const { minPixels, maxPixels } = config.bounds;
   const bounds = {
     minPixels: min ?? Math.min(minPixels, max as number),

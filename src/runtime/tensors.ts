@@ -1,6 +1,6 @@
 /** `Tensor`s on their way to and from the engine. */
 import { type ArrayType, arrayType, ELEMENT_TYPES, isArrayType } from '../dtype.ts';
-import { EngineError, show } from '../errors.ts';
+import { EngineError, expected, show } from '../errors.ts';
 import { loadBinding, type NativeResult, type WrappedTensor } from './binding.ts';
 import { Tensor } from './ort.ts';
 
@@ -92,7 +92,7 @@ export function wrapTensor(tensor: Tensor, where: string): WrappedTensor {
 
 /** Data type number of a tensor the engine can use. */
 function checkTensor(tensor: Tensor, where: string): number {
-  if (!(tensor instanceof Tensor)) throw new EngineError(`${where} is ${show(tensor)}; expected a Tensor`);
+  if (!(tensor instanceof Tensor)) throw new EngineError(expected(where, tensor, 'a Tensor'));
   if (!isArrayType(tensor.type))
     throw new EngineError(`${where} is a ${tensor.type} tensor, which the engine cannot take`);
   if (tensor.location !== 'cpu') {

@@ -198,7 +198,7 @@ class HeaderParser {
     }
     const [begin, end] = offsets;
     if (begin === undefined || end === undefined) {
-      throw this.tensorFault(name, `"data_offsets" must hold two numbers, found ${offsets.length}`);
+      throw this.tensorFault(name, `has ${offsets.length} "data_offsets"; expected two`);
     }
     if (end < begin) throw this.tensorFault(name, `ends at byte ${end}, before its start ${begin}`);
     const dataBytes = this.fileBytes - this.dataStart;

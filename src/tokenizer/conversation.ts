@@ -59,14 +59,13 @@ const INSTEAD_OF_CONTENT = [
  * of parts, a part of a kind that no template knows.
  */
 export function checkMessages(messages: unknown): asserts messages is readonly ChatMessage[] {
-  if (!Array.isArray(messages)) {
-    throw new InputError(`messages must be a list of { role, content }, but is ${show(messages)}.`);
-  }
-  if (messages.length === 0) throw new InputError('messages must hold at least one message, but is empty.');
+  if (!Array.isArray(messages))
+    throw new InputError(expected('messages', messages, 'a list of { role, content }'));
+  if (messages.length === 0) throw new InputError(expected('messages', messages, 'at least one message'));
   messages.forEach((message: unknown, i) => {
     if (!isObject(message)) {
       throw new InputError(
-        `messages[${i}] must be an object with role and content, but is ${show(message)}. One conversation per call.`,
+        `${expected(`messages[${i}]`, message, 'an object with role and content')}. Pass one conversation a call`,
       );
     }
     if (typeof message.role !== 'string' || message.role === '') {

@@ -85,7 +85,7 @@ function responseStyleOf(
   const read = () => {
     if (template === undefined || template === null)
       return builtInStyle([...chatTemplates.values()].map(({ source }) => source).join('\n'));
-    return styleOf(checkFile(responseTemplateSchema, template, `${file}: response_template`), file);
+    return styleOf(checkFile(responseTemplateSchema, template, file, 'response_template'), file);
   };
   return () => {
     style ??= read();
@@ -159,7 +159,7 @@ function isGiven(value: unknown): boolean {
 const byteLevelDecoder = z.looseObject({ type: z.literal('ByteLevel') });
 const decoderSchema = z.union(
   [byteLevelDecoder, z.looseObject({ type: z.literal('Sequence'), decoders: z.tuple([byteLevelDecoder]) })],
-  'Only the decoder ByteLevel is supported, which is what Qwen models use.',
+  'only the decoder ByteLevel is supported, which is what Qwen models use',
 );
 
 const headSchema = z.looseObject({
@@ -169,10 +169,10 @@ const headSchema = z.looseObject({
   post_processor: postProcessorSchema.nullish(),
   decoder: decoderSchema,
   model: z.looseObject({
-    type: z.literal('BPE', 'Only BPE tokenizers are supported, which is what Qwen models use.').nullish(),
+    type: z.literal('BPE', 'only BPE tokenizers are supported, which is what Qwen models use').nullish(),
     unk_token: z.string().nullish(),
-    continuing_subword_prefix: z.literal('', 'Only an empty one is supported.').nullish(),
-    end_of_word_suffix: z.literal('', 'Only an empty one is supported.').nullish(),
+    continuing_subword_prefix: z.literal('', 'only an empty one is supported').nullish(),
+    end_of_word_suffix: z.literal('', 'only an empty one is supported').nullish(),
     fuse_unk: z.boolean().nullish(),
     byte_fallback: z.boolean().nullish(),
     ignore_merges: z.boolean().nullish(),

@@ -1,6 +1,6 @@
 import { readFile, stat } from 'node:fs/promises';
 import { setImmediate as turn } from 'node:timers/promises';
-import { show, TokenizerError } from '../errors.ts';
+import { expected, show, TokenizerError } from '../errors.ts';
 import { reading } from '../files.ts';
 import { MAX_JSON_DEPTH, parseJsonFile } from '../json.ts';
 import { JsonCursor, JsonSyntaxError } from '../json-cursor.ts';
@@ -60,12 +60,10 @@ async function readTokenizerJson(path: string): Promise<TokenizerTables> {
     });
   });
   reader.end();
-  if (vocabulary === undefined && head.model !== undefined) {
-    throw new TokenizerError(`${path}: model.vocab must be an object of token → id.`);
-  }
-  if (mergesAt === undefined && head.model !== undefined) {
-    throw new TokenizerError(`${path}: model.merges must be a list of merges.`);
-  }
+  if (vocabulary === undefined && head.model === model)
+    throw new TokenizerError(expected(`${path}: model.vocab`, model.vocab, 'an object of token → id'));
+  if (mergesAt === undefined && head.model === model)
+    throw new TokenizerError(expected(`${path}: model.merges`, model.merges, 'a list of merges'));
   if (vocabulary !== undefined && merges === undefined && mergesAt !== undefined) {
     reader.position = mergesAt;
     merges = await reader.merges(vocabulary);
@@ -81,7 +79,8 @@ async function readVocabAndMerges({
   mergesTxt: string;
 }): Promise<TokenizerTables> {
   const reader = new TableReader(await readBytes(vocabJson), vocabJson);
-  if (!reader.isObject()) throw new TokenizerError(`${vocabJson} must be an object of token → id.`);
+  if (!reader.isObject())
+    throw new TokenizerError(expected(vocabJson, reader.value(), 'an object of token → id'));
   const vocabulary = await reader.vocabulary(vocabJson);
   reader.end();
   const text = (await readBytes(mergesTxt)).toString('utf8').replace(/^\ufeff/, '');
@@ -170,7 +169,7 @@ class TableReader {
       if (++count % SLICE === 0) await turn();
     }
     if (count > 0) return vocabulary;
-    throw new TokenizerError(`${file} must be an object of token → id with at least one entry.`);
+    throw new TokenizerError(expected(file, {}, 'an object of token → id with at least one entry'));
   }
 
   async merges(vocabulary: Vocabulary): Promise<MergeTable> {
@@ -244,7 +243,7 @@ class MergeBuilder {
 
   /** @param name names the merge in messages */
   add(pair: unknown, merge: unknown, name: () => string): void {
-    if (!isPair(pair)) throw new TokenizerError(`${name()} must be two tokens, but is ${show(merge)}.`);
+    if (!isPair(pair)) throw new TokenizerError(expected(name(), merge, 'two tokens'));
     for (const token of [pair[0], pair[1], pair[0] + pair[1]]) {
       const id = this.#vocabulary.id(token);
       if (id === undefined) {

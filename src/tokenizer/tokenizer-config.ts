@@ -1,5 +1,5 @@
 import * as z from 'zod';
-import { ConfigError, show, TokenizerError } from '../errors.ts';
+import { ConfigError, issuesText, TokenizerError } from '../errors.ts';
 import { readJsonFile } from '../json.ts';
 import { LARGEST_ID } from './bpe/vocabulary.ts';
 
@@ -17,7 +17,8 @@ const normalized = z.boolean().nullish();
 const tokenId = z.int().min(0).max(LARGEST_ID);
 /** Looking for a token takes a time that grows with its length. */
 const LONGEST_TOKEN = 256;
-const tokenText = z.string().min(1).max(LONGEST_TOKEN);
+const LENGTH = `expected 1 to ${LONGEST_TOKEN} characters`;
+const tokenText = z.string().min(1, LENGTH).max(LONGEST_TOKEN, LENGTH);
 const tokenShape = { content: tokenText, ...flags, special, normalized };
 const tokenFields = z.looseObject(tokenShape).transform(withNormalized);
 
@@ -68,7 +69,9 @@ export const configSchema = z.looseObject({
   tokenizer_class: z.string().nullish(),
   add_prefix_space: z.boolean().nullish(),
   split_special_tokens: z.boolean().nullish(),
-  added_tokens_decoder: z.record(z.string().regex(/^\d{1,8}$/), tokenFields).nullish(),
+  added_tokens_decoder: z
+    .record(z.string().regex(/^\d{1,8}$/, 'expected a token id as its name'), tokenFields)
+    .nullish(),
   chat_template: templatesSchema.nullish(),
   /** How answers are written; checked where it is used. */
   response_template: z.unknown().optional(),
@@ -78,8 +81,10 @@ export type TokenizerConfig = z.output<typeof configSchema>;
 
 /** special_tokens_map.json */
 export const specialTokensMapSchema = z.looseObject(roleFields);
+const LENGTH_OF_NAME = `${LENGTH} as its name`;
+const tokenName = z.string().min(1, LENGTH_OF_NAME).max(LONGEST_TOKEN, LENGTH_OF_NAME);
 /** added_tokens.json */
-export const addedTokensFileSchema = z.record(tokenText, tokenId);
+export const addedTokensFileSchema = z.record(tokenName, tokenId);
 
 /**
  * Reads a JSON file of settings and checks it; without the file, an empty object.
@@ -104,15 +109,18 @@ async function readJson(path: string): Promise<unknown> {
   }
 }
 
-/** Checks parsed JSON against a schema; the message names file, field and value. */
-export function checkFile<T extends z.ZodType>(schema: T, value: unknown, file: string): z.output<T> {
+/**
+ * Checks parsed JSON against a schema.
+ * @param at path of `value` in its file, such as `response_template`
+ * @throws TokenizerError naming file, fields and values
+ */
+export function checkFile<T extends z.ZodType>(
+  schema: T,
+  value: unknown,
+  file: string,
+  at = '',
+): z.output<T> {
   const result = schema.safeParse(value);
   if (result.success) return result.data;
-  const issue = result.error.issues[0] as z.core.$ZodIssue;
-  const path = issue.path.map(String).join('.');
-  const found = issue.path.reduce<unknown>(
-    (at, key) => (at as Record<PropertyKey, unknown> | undefined)?.[key],
-    value,
-  );
-  throw new TokenizerError(`${file}: ${path || 'the content'} is ${show(found)}. ${issue.message}`);
+  throw new TokenizerError(`${file}: ${issuesText(result.error.issues, value, at)}`);
 }

@@ -215,7 +215,7 @@ export class Tokenizer extends CallableTokenizer {
     checkOptions(options, TOKENIZE_OPTIONS, 'tokenizer');
     const texts = typeof text === 'string' ? [text] : text;
     if (!Array.isArray(texts) || texts.length === 0) {
-      throw new InputError(`The tokenizer takes a text or a list of texts, but got ${show(text)}.`);
+      throw new InputError(expected('The text to encode', text, 'a text or a list of texts'));
     }
     const rows = texts.map((one: string) => this.encode(one, options));
     return options.padding === false ? withoutPadding(rows) : this.pad(rows);
@@ -249,7 +249,7 @@ export class Tokenizer extends CallableTokenizer {
    */
   decode(ids: readonly number[], options: DecodeOptions = {}): string {
     checkOptions(options, DECODE_OPTIONS, 'decode');
-    if (!Array.isArray(ids)) throw new InputError(`decode takes a list of token ids, but got ${show(ids)}.`);
+    if (!Array.isArray(ids)) throw new InputError(expected('decode: ids', ids, 'a list of token ids'));
     const skip = options.skipSpecialTokens ? this.#specialIds : undefined;
     const parts: Uint8Array[] = [];
     for (const id of this.#knownIds(ids, options.unknownIds ?? 'error')) {
@@ -363,9 +363,7 @@ export class Tokenizer extends CallableTokenizer {
   #knownIds(ids: readonly number[], unknownIds: 'error' | 'skip'): number[] {
     return ids.filter((id, position) => {
       if (!Number.isInteger(id) || id < 0) {
-        throw new InputError(
-          `Position ${position} must be a token id (an integer from 0 up), but is ${show(id)}.`,
-        );
+        throw new InputError(expected(`Position ${position} of the ids`, id, 'a whole number from 0 up'));
       }
       if (this.idToToken(id) !== undefined) return true;
       if (unknownIds === 'skip') return false;
@@ -395,7 +393,7 @@ export class Tokenizer extends CallableTokenizer {
 
   *#encoding(text: string, options: EncodeOptions, ids: number[]): Generator<void, void, undefined> {
     if (typeof text !== 'string') {
-      throw new InputError(`The text to encode must be a string, but is ${show(text)}.`);
+      throw new InputError(expected('The text to encode', text, 'a text'));
     }
     const { bpe, splitSpecialTokens } = this.#parts;
     const { before, after } = options.addSpecialTokens === false ? NOTHING : bpe.surroundings;

@@ -229,11 +229,11 @@ describe('qwen3_omni_moe', () => {
     const { videoSecondPerGrid: _, ...untimed } = thirds;
     await expect(model.forward(untimed)).rejects.toThrow(/videoSecondPerGrid does not say how many seconds/);
     await expect(model.forward({ ...thirds, videoSecondPerGrid: [1, 2] })).rejects.toThrow(
-      /videoSecondPerGrid is \[1,2\], for 1 videos; expected a number above 0 for each/,
+      /videoSecondPerGrid is \[1,2\]; expected a number above 0 for each video \(1\)/,
     );
     for (const steps of [[1n], [Number.NaN], ['1'], 1, [0]])
       await expect(model.forward({ ...thirds, videoSecondPerGrid: steps as never })).rejects.toThrow(
-        /videoSecondPerGrid is .*, for 1 videos; expected a number above 0 for each/,
+        /videoSecondPerGrid is .*; expected a number above 0 for each video \(1\)/,
       );
     const mmTokenTypeIds = thirds.mmTokenTypeIds.map((row) => row.map((type) => type || 7));
     await expect(model.forward({ ...thirds, mmTokenTypeIds, videoSecondPerGrid: [1] })).rejects.toThrow(

@@ -109,7 +109,11 @@ describe('readHeader', () => {
       { a: { dtype: 'U8', shape: [1], data_offsets: [0, 1, 1] } },
       /"a".*more than 2 offsets/,
     ],
-    ['one offset', { a: { dtype: 'U8', shape: [1], data_offsets: [0] } }, /"a".*two numbers, found 1/],
+    [
+      'one offset',
+      { a: { dtype: 'U8', shape: [1], data_offsets: [0] } },
+      /"a" has 1 "data_offsets"; expected two/,
+    ],
     ['no shape', { a: { dtype: 'U8', data_offsets: [0, 1] } }, /"a" has no "shape"/],
     ['an entry that is a number', { a: 1 }, /"a".*expected "\{"/],
     ['metadata that is no text', { __metadata__: { a: 1 } }, /"__metadata__".*expected a string/],

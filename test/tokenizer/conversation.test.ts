@@ -107,6 +107,7 @@ describe('content in parts', () => {
 describe('a message is refused by index and field', () => {
   const user = { role: 'user', content: 'x' };
   it.each<[string, unknown, RegExp]>([
+    ['a list', [user], /messages\[1\] is \[\{.*; expected an object with role and content\. Pass one/],
     ['no role', { content: 'x' }, /messages\[1\]\.role is undefined; expected/],
     ['a role that is no text', { role: 5, content: 'x' }, /messages\[1\]\.role is 5/],
     ['no content', { role: 'user' }, /messages\[1\]\.content is undefined; expected a text/],
@@ -154,6 +155,19 @@ describe('a message is refused by index and field', () => {
       expect(() => tokenizer.applyChatTemplate([user, message] as never)).toThrow(InputError);
       expect(() => tokenizer.applyChatTemplate([user, message] as never)).toThrow(reason);
     }
+  });
+
+  it('and so are messages that are no list, or none', async () => {
+    const tokenizer = await withTemplate(PRINTING);
+    const apply = (messages: unknown) => () => tokenizer.applyChatTemplate(messages as never);
+    expect(apply('x')).toThrow('messages is "x"; expected a list of { role, content }');
+    expect(apply([])).toThrow('messages is []; expected at least one message');
+  });
+
+  it('and so are variables that are no data, by their place', async () => {
+    const tokenizer = await withTemplate(PRINTING);
+    const apply = () => tokenizer.applyChatTemplate([{ ...user, at: [new Date(0)] }] as never);
+    expect(apply).toThrow(/^messages\[0\]\.at\[0\] is "1970.*"; expected plain data for the chat template/);
   });
 
   it('but tool calls need no content', async () => {

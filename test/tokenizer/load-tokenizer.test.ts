@@ -20,13 +20,22 @@ describe('loading a tokenizer refuses', () => {
     ['a list', { 'tokenizer.json': '[]' }, /tokenizer\.json: the content is \[\]/],
     ['no model', { 'tokenizer.json': (json) => delete json.model }, /tokenizer\.json: model is undefined/],
     [
+      'a model that is none',
+      {
+        'tokenizer.json': (json) => {
+          json.model = 5;
+        },
+      },
+      /tokenizer\.json: model is 5; expected an object/,
+    ],
+    [
       'another kind of model',
       {
         'tokenizer.json': (json) => {
           json.model.type = 'Unigram';
         },
       },
-      /model\.type is "Unigram"\. Only BPE/,
+      /model\.type is "Unigram"; only BPE/,
     ],
     [
       'a vocabulary that is a list',
@@ -35,7 +44,7 @@ describe('loading a tokenizer refuses', () => {
           json.model.vocab = [];
         },
       },
-      /tokenizer\.json: model\.vocab must be an object/,
+      /tokenizer\.json: model\.vocab is \[\]; expected an object/,
     ],
     [
       'an empty vocabulary',
@@ -44,7 +53,7 @@ describe('loading a tokenizer refuses', () => {
           json.model.vocab = {};
         },
       },
-      /model\.vocab must be an object of token → id with at least one/,
+      /model\.vocab is \{\}; expected an object of token → id with at least one/,
     ],
     [
       'an id that is no integer',
@@ -53,7 +62,7 @@ describe('loading a tokenizer refuses', () => {
           json.model.vocab.A = '32';
         },
       },
-      /model\.vocab: the id of token "A" must be an integer.* is "32"/,
+      /model\.vocab: the id of token "A" is "32"; expected a whole number from 0 to/,
     ],
     [
       'an id given twice',
@@ -64,7 +73,11 @@ describe('loading a tokenizer refuses', () => {
       },
       /both have id 33/,
     ],
-    ['no merges', { 'tokenizer.json': (json) => delete json.model.merges }, /model\.merges must be a list/],
+    [
+      'no merges',
+      { 'tokenizer.json': (json) => delete json.model.merges },
+      /model\.merges is undefined; expected a list/,
+    ],
     [
       'a merge of three',
       {
@@ -72,7 +85,7 @@ describe('loading a tokenizer refuses', () => {
           json.model.merges[5] = 'a b c';
         },
       },
-      /model\.merges\[5\] must be two tokens, but is "a b c"/,
+      /model\.merges\[5\] is "a b c"; expected two tokens/,
     ],
     [
       'a merge of unknown tokens',
@@ -113,7 +126,7 @@ describe('loading a tokenizer refuses', () => {
           json.decoder = { type: 'Nonsense' };
         },
       },
-      /tokenizer\.json: decoder is .*Only the decoder ByteLevel/,
+      /tokenizer\.json: decoder is .*; only the decoder ByteLevel/,
     ],
     [
       'a damaged tokenizer_config.json',
@@ -127,7 +140,33 @@ describe('loading a tokenizer refuses', () => {
           json.eos_token = 7;
         },
       },
-      /tokenizer_config\.json: eos_token is 7/,
+      /tokenizer_config\.json: eos_token is 7; expected a text or an object/,
+    ],
+    [
+      'several fields of the wrong type, each by name',
+      {
+        'tokenizer_config.json': (json) => {
+          Object.assign(json, { eos_token: 7, bos_token: { content: '' } });
+        },
+      },
+      /bos_token\.content is ""; expected 1 to 256 characters; eos_token is 7; expected a text/,
+    ],
+    [
+      'a listed token under no id',
+      {
+        'tokenizer_config.json': (json) => {
+          json.added_tokens_decoder = { x: { content: '<x>' } };
+        },
+      },
+      /added_tokens_decoder\.x is .*; expected a token id as its name/,
+    ],
+    [
+      'an added token without a name',
+      {
+        'tokenizer_config.json': (json) => delete json.added_tokens_decoder,
+        'added_tokens.json': '{"": 5}',
+      },
+      /added_tokens\.json: "" is 5; expected 1 to 256 characters as its name/,
     ],
     [
       'a chat template of the wrong type',
@@ -136,14 +175,18 @@ describe('loading a tokenizer refuses', () => {
           json.chat_template = 7;
         },
       },
-      /tokenizer_config\.json: chat_template is 7/,
+      /tokenizer_config\.json: chat_template is 7; expected a text or a list or an object/,
     ],
     ['a damaged vocab.json', { ...NO_JSON, 'vocab.json': '{"a": 1,' }, /vocab\.json is not valid JSON/],
-    ['a vocab.json that is a list', { ...NO_JSON, 'vocab.json': '[1]' }, /vocab\.json must be an object/],
+    [
+      'a vocab.json that is a list',
+      { ...NO_JSON, 'vocab.json': '[1]' },
+      /vocab\.json is \[1\]; expected an object/,
+    ],
     [
       'a damaged merges.txt',
       { ...NO_JSON, 'merges.txt': '#version: 0.2\nh e\nbroken\n' },
-      /merges\.txt: line 3 must be two tokens, but is "broken"/,
+      /merges\.txt: line 3 is "broken"; expected two tokens/,
     ],
     [
       'merges.txt of another vocabulary',

@@ -1,6 +1,6 @@
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { abortIf, HubError, show, warn } from '../../errors.ts';
+import { abortIf, expected, HubError, show, warn } from '../../errors.ts';
 import { unreadable } from '../../files.ts';
 import { CacheLayout } from '../cache/layout.ts';
 import { defaultCacheDir, expand, hubEndpoint, isOffline } from '../environment.ts';
@@ -76,7 +76,7 @@ function checkOptions(options: HubOptions): void {
   }
   const { signal } = options;
   if (signal !== undefined && signal !== null && !(signal instanceof AbortSignal))
-    throw new HubError(`signal is ${show(signal)}; expected an AbortSignal`);
+    throw new HubError(expected('signal', signal, 'an AbortSignal'));
 }
 
 /** @throws HubError where the system does not let us look */

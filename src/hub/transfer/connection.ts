@@ -1,4 +1,4 @@
-import { HubError, show } from '../../errors.ts';
+import { expected, HubError } from '../../errors.ts';
 import { percentDecoded } from '../../net/percent.ts';
 import { minDownloadSpeed, SPEED_WINDOW_MS } from '../../net/watchdog.ts';
 import { checkToken, defaultToken, hubEndpoint, timeouts } from '../environment.ts';
@@ -82,7 +82,7 @@ function parseEndpoint(text: string): Pick<HubConnection, 'endpoint' | 'credenti
   const url = /^https?:\/\//.test(text) && URL.canParse(text) ? new URL(text) : undefined;
   if (url === undefined || url.search !== '' || url.hash !== '') {
     throw new HubError(
-      `HF_ENDPOINT is ${show(text.replace(/\/\/.*@/, '//'))}; it must be an address such as "https://hub.example.org"`,
+      expected('HF_ENDPOINT', text.replace(/\/\/.*@/, '//'), 'an address such as "https://hub.example.org"'),
     );
   }
   const { username, password } = url;

@@ -28,21 +28,14 @@ type NormalizerConfig =
 
 /** `normalizer` of tokenizer.json, as far as byte-pair tokenizers use it. */
 export const normalizerSchema: z.ZodType<NormalizerConfig> = z.lazy(() =>
-  z.discriminatedUnion(
-    'type',
-    [
-      formSchema,
-      plainSchema,
-      stripSchema,
-      prependSchema,
-      replaceSchema,
-      z.looseObject({ type: z.literal('Sequence'), normalizers: z.array(normalizerSchema) }) as never,
-    ],
-    {
-      error:
-        'Expected type NFC, NFD, NFKC, NFKD, Lowercase, StripAccents, Strip, Prepend, Replace or Sequence.',
-    },
-  ),
+  z.discriminatedUnion('type', [
+    formSchema,
+    plainSchema,
+    stripSchema,
+    prependSchema,
+    replaceSchema,
+    z.looseObject({ type: z.literal('Sequence'), normalizers: z.array(normalizerSchema) }) as never,
+  ]),
 );
 
 export interface Normalizer {

@@ -6,9 +6,7 @@ import { TokenizerError } from '../../errors.ts';
 /** `pattern` of a normalizer or pre-tokenizer: an expression of Oniguruma, or a text as it stands. */
 export const patternSchema = z.union(
   [z.strictObject({ Regex: z.string() }), z.strictObject({ String: z.string() })],
-  {
-    error: 'Expected { Regex: string } or { String: string }.',
-  },
+  'expected { Regex: string } or { String: string }',
 );
 export type Pattern = z.output<typeof patternSchema>;
 

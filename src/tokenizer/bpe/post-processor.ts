@@ -1,10 +1,13 @@
 import * as z from 'zod';
-import { TokenizerError } from '../../errors.ts';
+import { expected, TokenizerError } from '../../errors.ts';
 
-const pieceSchema = z.union([
-  z.strictObject({ SpecialToken: z.looseObject({ id: z.string() }) }),
-  z.strictObject({ Sequence: z.looseObject({ id: z.string() }) }),
-]);
+const pieceSchema = z.union(
+  [
+    z.strictObject({ SpecialToken: z.looseObject({ id: z.string() }) }),
+    z.strictObject({ Sequence: z.looseObject({ id: z.string() }) }),
+  ],
+  'expected { SpecialToken: { id } } or { Sequence: { id } }',
+);
 const byteLevelSchema = z.looseObject({ type: z.literal('ByteLevel') });
 const templateSchema = z.looseObject({
   type: z.literal('TemplateProcessing'),
@@ -17,15 +20,11 @@ type PostProcessorConfig =
 
 /** `post_processor` of tokenizer.json, as far as byte-pair tokenizers use it. */
 export const postProcessorSchema: z.ZodType<PostProcessorConfig> = z.lazy(() =>
-  z.discriminatedUnion(
-    'type',
-    [
-      byteLevelSchema,
-      templateSchema,
-      z.looseObject({ type: z.literal('Sequence'), processors: z.array(postProcessorSchema) }) as never,
-    ],
-    { error: 'Expected type ByteLevel, TemplateProcessing or Sequence.' },
-  ),
+  z.discriminatedUnion('type', [
+    byteLevelSchema,
+    templateSchema,
+    z.looseObject({ type: z.literal('Sequence'), processors: z.array(postProcessorSchema) }) as never,
+  ]),
 );
 
 /** Ids that stand around those of a text where special tokens are asked for. */
@@ -55,7 +54,9 @@ export function surroundingsOf(config: PostProcessorConfig | null | undefined, f
       const name = 'SpecialToken' in piece ? piece.SpecialToken.id : undefined;
       const token = name === undefined ? undefined : config.special_tokens[name];
       if (token !== undefined) return token.ids;
-      throw new TokenizerError(`${field}.single must hold one Sequence and tokens of special_tokens.`);
+      throw new TokenizerError(
+        expected(`${field}.single`, config.single, 'one Sequence, and tokens of special_tokens'),
+      );
     });
   if (at === -1) throw new TokenizerError(`${field}.single has no Sequence, which stands for the text.`);
   return { before: idsOf(config.single.slice(0, at)), after: idsOf(config.single.slice(at + 1)) };

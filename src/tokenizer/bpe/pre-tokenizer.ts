@@ -38,20 +38,14 @@ type PreTokenizerConfig =
 
 /** `pre_tokenizer` of tokenizer.json, as far as byte-pair tokenizers use it. */
 export const preTokenizerSchema: z.ZodType<PreTokenizerConfig> = z.lazy(() =>
-  z.discriminatedUnion(
-    'type',
-    [
-      byteLevelSchema,
-      splitSchema,
-      digitsSchema,
-      spaceSchema,
-      punctuationSchema,
-      z.looseObject({ type: z.literal('Sequence'), pretokenizers: z.array(preTokenizerSchema) }) as never,
-    ],
-    {
-      error: 'Expected type ByteLevel, Split, Digits, Whitespace, WhitespaceSplit, Punctuation or Sequence.',
-    },
-  ),
+  z.discriminatedUnion('type', [
+    byteLevelSchema,
+    splitSchema,
+    digitsSchema,
+    spaceSchema,
+    punctuationSchema,
+    z.looseObject({ type: z.literal('Sequence'), pretokenizers: z.array(preTokenizerSchema) }) as never,
+  ]),
 );
 
 // Pieces found between two chances of the caller to stop.

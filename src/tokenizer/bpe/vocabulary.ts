@@ -1,4 +1,4 @@
-import { show, TokenizerError } from '../../errors.ts';
+import { expected, show, TokenizerError } from '../../errors.ts';
 
 /** Ids index an array; anything larger is damage, not a vocabulary. */
 export const LARGEST_ID = 2 ** 24;
@@ -31,7 +31,7 @@ export class Vocabulary {
   add(token: string, id: unknown, file: string): void {
     if (typeof id !== 'number' || !Number.isInteger(id) || id < 0 || id > LARGEST_ID) {
       throw new TokenizerError(
-        `${file}: the id of token ${show(token)} must be an integer from 0 up, but is ${show(id)}.`,
+        expected(`${file}: the id of token ${show(token)}`, id, `a whole number from 0 to ${LARGEST_ID}`),
       );
     }
     const holder = this.#tokens[id];

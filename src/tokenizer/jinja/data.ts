@@ -1,4 +1,4 @@
-import { InputError, show } from '../../errors.ts';
+import { expected, InputError } from '../../errors.ts';
 import { Budget } from './budget.ts';
 import { Dict, type Value } from './values.ts';
 
@@ -44,9 +44,7 @@ class Reader {
       const fields = Object.entries(value).filter(([, field]) => field !== undefined);
       return new Dict(fields.map(([key, field]) => [key, this.read(field, `${path}.${key}`, depth + 1)]));
     }
-    throw new InputError(
-      `${path} must be plain data for the chat template (as in JSON), but is ${show(value)}.`,
-    );
+    throw new InputError(expected(path, value, 'plain data for the chat template, as in JSON'));
   }
 }
 

@@ -53,15 +53,23 @@ describe('a tokenizer.json is refused', () => {
     [
       'with a pattern of no kind',
       { normalizer: { type: 'Replace', pattern: {}, content: '' } },
-      /normalizer/,
+      /normalizer\.pattern is \{\}; expected \{ Regex: string \} or \{ String: string \}/,
     ],
-    ['with an unknown normalizer', { normalizer: { type: 'Precompiled' } }, /normalizer.*Expected type NFC/],
+    [
+      'with an unknown normalizer',
+      { normalizer: { type: 'Precompiled' } },
+      /normalizer\.type is "Precompiled"; expected NFC or NFD/,
+    ],
     [
       'with an unknown pre-tokenizer',
       { pre_tokenizer: { type: 'Metaspace' } },
-      /pre_tokenizer.*Expected type/,
+      /pre_tokenizer\.type is "Metaspace"; expected ByteLevel or Split/,
     ],
-    ['with an unknown post-processor', { post_processor: { type: 'Bert' } }, /post_processor.*Expected type/],
+    [
+      'with an unknown post-processor',
+      { post_processor: { type: 'Bert' } },
+      /post_processor\.type is "Bert"; expected ByteLevel or TemplateProcessing or Sequence/,
+    ],
   ])('%s', async (_, head, message) => {
     await expect(withHead(head)).rejects.toThrow(message);
     await expect(withHead(head)).rejects.toBeInstanceOf(TokenizerError);
