@@ -151,10 +151,15 @@ export function expected(what: string, value: unknown, wanted: string): string {
   return `${what} is ${show(value)}; expected ${wanted}`;
 }
 
+/** The sentence that leads to the right word: `Did you mean "x"?`. */
+export function suggestion(word: string): string {
+  return `Did you mean ${show(word)}?`;
+}
+
 /** The end of a message about an unknown word: `. Did you mean "x"?`, or nothing where no known one comes close. */
 export function didYouMean(word: unknown, known: Iterable<string>): string {
   const guess = typeof word === 'string' ? nearest(word, known) : undefined;
-  return guess === undefined ? '' : `. Did you mean ${show(guess)}?`;
+  return guess === undefined ? '' : `. ${suggestion(guess)}`;
 }
 
 /** What a schema found wrong, as of zod: where, and why. */

@@ -99,7 +99,7 @@ const ELSEWHERE: Readonly<Record<string, string>> = {
 export function unknownOption(name: string, known: readonly string[], where: string): InputError {
   const camel = camelCase(name);
   const ours = Object.hasOwn(ELSEWHERE, camel) ? (ELSEWHERE[camel] as string) : camel;
-  const hint = known.includes(ours) ? `. Did you mean ${show(ours)}?` : didYouMean(ours, known);
+  const hint = didYouMean(ours, known);
   return new InputError(
     `${where}: ${show(name)} is not an option${hint || `; options are ${[...known].sort().join(', ')}`}`,
   );

@@ -1,6 +1,6 @@
 import { basename } from 'node:path';
 import type { DType } from '../dtype.ts';
-import { ConfigError, expected, InputError, show } from '../errors.ts';
+import { ConfigError, expected, InputError, show, suggestion } from '../errors.ts';
 import { generationFields } from '../generation/generation-config.ts';
 import type { HubOptions, Repo } from '../hub/types.ts';
 import { readJsonFile } from '../json.ts';
@@ -70,7 +70,7 @@ function checkFields(override: unknown, stored: Readonly<Record<string, unknown>
   const ours = Object.keys(override).find((name) => !Object.hasOwn(stored, name) && snakeCase(name) !== name);
   if (ours !== undefined)
     throw new InputError(
-      `config: ${show(ours)} is no field of config.json. Did you mean ${show(snakeCase(ours))}?`,
+      `config: ${show(ours)} is no field of config.json. ${suggestion(snakeCase(ours))}`,
     );
 }
 

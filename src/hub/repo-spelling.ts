@@ -1,5 +1,5 @@
 /** What a repo that is not found was probably meant to be. */
-import { nearest, show } from '../errors.ts';
+import { nearest, show, suggestion } from '../errors.ts';
 
 /** Repos of the organisation `Qwen` whose architectures run here; a line for each model. */
 const QWEN_REPOS = `
@@ -66,7 +66,7 @@ function likelyRepo(id: string): string | undefined {
 export function spellingHint(id: string): string {
   const likely = likelyRepo(id);
   if (likely === id) return '';
-  if (id.includes('/')) return likely === undefined ? '' : `Did you mean ${show(likely)}?`;
+  if (id.includes('/')) return likely === undefined ? '' : suggestion(likely);
   const meant = likely ?? `${/^qwen/i.test(id) ? 'Qwen' : 'organisation'}/${id}`;
   return `A repo id begins with its organisation, as ${show(meant)}`;
 }
