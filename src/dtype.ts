@@ -53,19 +53,35 @@ export type SafetensorsDType = (typeof ELEMENT_TYPES)[ElementType]['safetensors'
 export const DTYPES = ['float32', 'bfloat16', 'float16'] as const satisfies readonly ElementType[];
 export type DType = (typeof DTYPES)[number];
 
+/** torch's names of them, which config files may have, too. */
+const TORCH_NAMES: ReadonlyMap<string, DType> = new Map<string, DType>([
+  ...DTYPES.map((dtype) => [dtype, dtype] as const),
+  ['half', 'float16'],
+  ['float', 'float32'],
+]);
+
 /** What other programs call them. */
-const DTYPES_ELSEWHERE: Readonly<Record<string, DType>> = {
-  ...{ bf16: 'bfloat16', f16: 'float16', fp16: 'float16', half: 'float16' },
-  ...{ f32: 'float32', fp32: 'float32', float: 'float32', full: 'float32' },
-};
+const NAMES_ELSEWHERE: ReadonlyMap<string, DType> = new Map<string, DType>([
+  ...TORCH_NAMES,
+  ['bf16', 'bfloat16'],
+  ['f16', 'float16'],
+  ['fp16', 'float16'],
+  ['f32', 'float32'],
+  ['fp32', 'float32'],
+  ['full', 'float32'],
+]);
+
+/** The precision that torch calls so, with `torch.` before it or without; undefined for what no model computes in. */
+export function torchDtype(name: string): DType | undefined {
+  return TORCH_NAMES.get(withoutTorch(name));
+}
+
+const withoutTorch = (name: string) => name.replace(/^torch\./, '');
 
 /** As `didYouMean` for a precision, which may also be of another program. */
 export function didYouMeanDType(word: unknown): string {
-  const name = String(word)
-    .toLowerCase()
-    .replace(/^torch\./, '');
-  const ours = Object.hasOwn(DTYPES_ELSEWHERE, name) ? DTYPES_ELSEWHERE[name] : undefined;
-  return didYouMean(ours ?? name, DTYPES);
+  const name = withoutTorch(String(word).toLowerCase());
+  return didYouMean(NAMES_ELSEWHERE.get(name) ?? name, DTYPES);
 }
 
 /** What a config says about the precision of its weights. */

@@ -69,9 +69,7 @@ function checkFields(override: unknown, stored: Readonly<Record<string, unknown>
     );
   const ours = Object.keys(override).find((name) => !Object.hasOwn(stored, name) && snakeCase(name) !== name);
   if (ours !== undefined)
-    throw new InputError(
-      `config: ${show(ours)} is no field of config.json. ${suggestion(snakeCase(ours))}`,
-    );
+    throw new InputError(`config: ${show(ours)} is no field of config.json. ${suggestion(snakeCase(ours))}`);
 }
 
 /** Revision and subfolder are of the model's repo, and mean nothing in another. */

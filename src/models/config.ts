@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { type DeclaredDtype, DTYPES, type DType } from '../dtype.ts';
+import { type DeclaredDtype, DTYPES, torchDtype } from '../dtype.ts';
 import { ConfigError, expected, issuesText } from '../errors.ts';
 
 /** Largest size a config may name; far above any real model, and safe to multiply in a double. */
@@ -79,13 +79,6 @@ export function fieldError(file: string, field: string, value: unknown, wanted: 
   return new ConfigError(expected(`${file}: ${field}`, value, wanted));
 }
 
-/** torch's other names of the precisions. */
-const DTYPE_NAMES: Readonly<Record<string, DType>> = {
-  ...Object.fromEntries(DTYPES.map((dtype) => [dtype, dtype])),
-  float: 'float32',
-  half: 'float16',
-};
-
 /**
  * The declared precision; `dtype` is the newer name of `torch_dtype`. Nothing is refused here, as callers may choose another.
  * @param path prefix of field names, such as `text_config.`
@@ -98,8 +91,8 @@ export function declaredDtype(
   const field = (config.dtype ?? null) === null ? 'torch_dtype' : 'dtype';
   const value = config[field] ?? undefined;
   if (value === undefined || value === 'auto') return { dtype: undefined };
-  const name = typeof value === 'string' ? value.replace(/^torch\./, '') : '';
-  if (Object.hasOwn(DTYPE_NAMES, name)) return { dtype: DTYPE_NAMES[name] };
+  const dtype = typeof value === 'string' ? torchDtype(value) : undefined;
+  if (dtype !== undefined) return { dtype };
   return {
     dtype: undefined,
     fault: expected(`${file}: ${path}${field}`, value, `one of ${DTYPES.join(', ')}`),
