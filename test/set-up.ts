@@ -10,18 +10,35 @@ import { afterAll, vi } from 'vitest';
 
 const THEIRS = /^(HF_|HUGGING_?FACE|TRANSFORMERS_OFFLINE$|(https?|all|no)_proxy$)/i;
 
+/** What puts back what the file before has changed, until it is called. */
+const OWED = Symbol.for('switchyard: to be put back');
+const owed = globalThis as { [OWED]?: (() => void) | undefined };
+// Vitest calls no hook of a file whose tests are all skipped, and none after one that failed.
+owed[OWED]?.();
+
 const { env } = process;
 const found = { ...env };
+// A server by @hono/node-server replaces Request and Response. What is Vitest's own changes with the file.
+const globals = Object.entries(Object.getOwnPropertyDescriptors(globalThis)).filter(
+  ([name]) => !name.startsWith('__vitest'),
+);
 const folder = mkdtempSync(join(tmpdir(), 'switchyard-test-'));
-afterAll(() => {
+owed[OWED] = () => {
+  owed[OWED] = undefined;
   vi.useRealTimers();
   vi.unstubAllGlobals();
   vi.unstubAllEnvs();
   vi.resetModules();
-  if (process.env !== env) throw new Error('process.env is another object: set variables with vi.stubEnv');
+  for (const [name, descriptor] of globals) Object.defineProperty(globalThis, name, descriptor);
+  process.env = env;
   for (const name of Object.keys(env)) if (!(name in found)) delete env[name];
   Object.assign(env, found);
   rmSync(folder, { recursive: true, force: true });
+};
+afterAll(() => {
+  const isReplaced = process.env !== env;
+  owed[OWED]?.();
+  if (isReplaced) throw new Error('process.env is another object: set variables with vi.stubEnv');
 });
 
 for (const name of Object.keys(env)) if (THEIRS.test(name)) delete env[name];
