@@ -1,8 +1,7 @@
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import { describe, expect, it } from 'vitest';
 import { Turns } from '../../src/engine/turns.ts';
 import { AbortError } from '../../src/errors.ts';
+import { collectGarbage } from '../helpers/memory.ts';
 
 /** Work that ends when told to. */
 function held() {
@@ -66,11 +65,9 @@ describe('turns', () => {
     for (let turn = 0; turn < 3; turn++)
       results.push(new WeakRef(await turns.take(async () => ({ logits: new Float32Array(1000) }))));
     await turns.take(async () => {});
-    setFlagsFromString('--expose-gc');
-    const collect = runInNewContext('gc') as () => void;
     // What a reference has been asked for lives until the event loop has turned.
     await new Promise((resolve) => setImmediate(resolve));
-    collect();
+    collectGarbage();
     expect(results.map((result) => result.deref())).toEqual([undefined, undefined, undefined]);
   });
 });

@@ -6,6 +6,7 @@ import type { FolderRepo } from '../../src/hub/repo/folder-repo.ts';
 import { resolveRepo } from '../../src/hub/repo/resolve-repo.ts';
 import { openCheckpoint } from '../../src/safetensors/checkpoint.ts';
 import { readJson } from '../helpers/goldens.ts';
+import { residentGrowth } from '../helpers/memory.ts';
 import { temporaryFolder } from '../hub/helpers.ts';
 import { fileOf, messageOf, repoOf } from './build.ts';
 
@@ -43,13 +44,6 @@ test.each(intact)('$name opens: its weights files are sound', async ({ name }) =
 });
 
 describe('a malformed file costs little memory', () => {
-  /** Growth of this process's high-water mark of resident memory while `work` runs, in bytes. */
-  async function growth(work: () => Promise<unknown>): Promise<number> {
-    const before = process.resourceUsage().maxRSS;
-    await work();
-    return (process.resourceUsage().maxRSS - before) * 1024;
-  }
-
   /** A file of 120 MB whose header claims almost 100 MB, begins with `start` and goes on with zeros, unwritten on disk. */
   async function sparse(path: string, start: string): Promise<void> {
     const prefix = Buffer.alloc(8);
@@ -65,7 +59,7 @@ describe('a malformed file costs little memory', () => {
     async (start) => {
       const repo = await repoOf(await temporaryFolder(), {});
       await sparse(join((repo as FolderRepo).folder, 'model.safetensors'), start);
-      const grown = await growth(async () =>
+      const grown = await residentGrowth(async () =>
         expect(await messageOf(openCheckpoint(repo))).toMatch(/bad header/),
       );
       expect(grown).toBeLessThan(LARGEST_ALLOCATION);
@@ -75,14 +69,14 @@ describe('a malformed file costs little memory', () => {
   test('a string that never ends', async () => {
     const text = `{"__metadata__":{"a":"${'x'.repeat(30_000_000)}"}}`;
     const repo = await repoOf(await temporaryFolder(), { 'model.safetensors': fileOf(text) });
-    const grown = await growth(async () =>
+    const grown = await residentGrowth(async () =>
       expect(await messageOf(openCheckpoint(repo))).toMatch(/longer than 4194304 bytes/),
     );
     expect(grown).toBeLessThan(LARGEST_ALLOCATION);
   });
 
   test('every damaged golden', async () => {
-    const grown = await growth(async () => {
+    const grown = await residentGrowth(async () => {
       for (const { name } of damaged) await messageOf(openCase(name));
     });
     expect(grown).toBeLessThan(LARGEST_ALLOCATION);
