@@ -6,14 +6,14 @@ import { InputError } from '../../src/index.ts';
 import { createServer, type ServerOptions } from '../../src/server/index.ts';
 import { post, type Serving, serveDemo } from './serving.ts';
 
-let serving: Serving | undefined;
+const servings: Serving[] = [];
 const serve = async (options: ServerOptions) => {
-  serving = await serveDemo(options);
+  const serving = await serveDemo(options);
+  servings.push(serving);
   return serving;
 };
 afterEach(async () => {
-  await serving?.stop();
-  serving = undefined;
+  for (const serving of servings.splice(0)) await serving.stop();
 });
 const question = { messages: [{ role: 'user', content: 'Hello' }], max_tokens: 4, temperature: 0 };
 
