@@ -35,7 +35,9 @@ owed[OWED] = () => {
   Object.assign(env, found);
   rmSync(folder, { recursive: true, force: true });
 };
-afterAll(() => {
+afterAll(async () => {
+  // The next file could not load what one that ended is still loading.
+  await vi.dynamicImportSettled();
   const isReplaced = process.env !== env;
   owed[OWED]?.();
   if (isReplaced) throw new Error('process.env is another object: set variables with vi.stubEnv');
