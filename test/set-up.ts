@@ -18,7 +18,7 @@ owed[OWED]?.();
 
 const { env } = process;
 const found = { ...env };
-// A server by @hono/node-server replaces Request and Response. What is Vitest's own changes with the file.
+// Some libraries replace a few. What is Vitest's own changes with the file.
 const globals = Object.entries(Object.getOwnPropertyDescriptors(globalThis)).filter(
   ([name]) => !name.startsWith('__vitest'),
 );

@@ -33,6 +33,8 @@ export async function listen(
 ): Promise<Listening> {
   const http = createAdaptorServer({
     fetch: server.app.fetch,
+    // What else runs in the process keeps its own Request and Response.
+    overrideGlobalObjects: false,
     // Probes of HTTP/1.0 name none.
     hostname: 'localhost',
     serverOptions: { headersTimeout: HEADERS_TIMEOUT, requestTimeout: REQUEST_TIMEOUT },
