@@ -1,7 +1,7 @@
-import { expected, InputError, show, unlessAborted } from '../errors.ts';
+import { abortIf, expected, InputError, show, unlessAborted } from '../errors.ts';
 import { checkPixels, decodeImage, toRgb } from './decode-image.ts';
 import { limitsOf } from './limits.ts';
-import { Pacer, throwIfAborted } from './pacer.ts';
+import { Pacer } from './pacer.ts';
 import { describeSource, readBytes } from './read-bytes.ts';
 import type { ImageInput, ImageLimits, LoadOptions, RawPixels, RgbImage } from './types.ts';
 
@@ -20,8 +20,9 @@ export async function loadImage(
   name = 'image',
 ): Promise<RgbImage> {
   const limits = limitsOf(options.limits);
-  throwIfAborted(options.signal);
-  const pacer = new Pacer(options.signal);
+  const what = `preparing ${name}`;
+  abortIf(options.signal, what);
+  const pacer = new Pacer(what, options.signal);
   if (isRawPixels(input)) return fromRawPixels(input, limits, name, pacer);
   const source = `${name} (${describeSource(input)})`;
   const bytes = await readBytes(input, source, {
@@ -29,8 +30,8 @@ export async function loadImage(
     signal: options.signal,
     what: 'a picture is a path, a URL, bytes of an encoded file, or { data, width, height, channels }',
   });
-  throwIfAborted(options.signal);
-  return unlessAborted(options.signal, 'preparing the images', decodeImage(bytes, limits, source, pacer));
+  abortIf(options.signal, what);
+  return unlessAborted(options.signal, what, decodeImage(bytes, limits, source, pacer));
 }
 
 function isRawPixels(input: unknown): input is RawPixels {

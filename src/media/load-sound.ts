@@ -27,10 +27,10 @@ export async function loadSound(
   name = 'sound',
 ): Promise<Float32Array> {
   const limits = limitsOf(options.limits);
-  const pacer = new Pacer(options.signal);
+  const pacer = new Pacer(`preparing ${name}`, options.signal);
   if (isRawSound(input)) {
     await checkRaw(input, limits.maxSeconds, name, pacer);
-    return resample(input.samples, input.samplingRate, samplingRate, options.signal);
+    return resample(input.samples, input.samplingRate, samplingRate, pacer);
   }
   const source = `${name} (${describeSource(input)})`;
   const bytes = await readBytes(input, source, {
@@ -44,7 +44,7 @@ export async function loadSound(
   checkRate(format.rate, source);
   checkLength(blocks * format.blockSamples, format.rate, limits.maxSeconds, source);
   const samples = await decode(format, source, pacer);
-  return resample(samples, format.rate, samplingRate, options.signal);
+  return resample(samples, format.rate, samplingRate, pacer);
 }
 
 function isRawSound(input: unknown): input is RawSound {

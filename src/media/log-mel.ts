@@ -13,14 +13,13 @@ const RANGE = 8;
 export async function logMel(
   samples: Float32Array,
   config: SoundConfig,
-  signal?: AbortSignal,
+  pacer = new Pacer('making a spectrogram'),
 ): Promise<SoundFeatures> {
   const { bands, hop } = config;
   const frames = Math.floor(samples.length / hop);
   const transform = new Transform(config.window);
   const filters = melFilters(config);
   const data = new Float32Array(bands * frames);
-  const pacer = new Pacer(signal);
   let largest = -Infinity;
   for (let frame = 0; frame < frames; frame++) {
     const powers = transform.powers(samples, frame * hop);

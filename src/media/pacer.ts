@@ -8,23 +8,21 @@ const SLICE_MS = 12;
  */
 export class Pacer {
   #sliceStart = performance.now();
+  readonly #what: string;
   readonly #signal: AbortSignal | undefined;
 
-  constructor(signal?: AbortSignal) {
+  /** @param what the work in messages, such as `preparing image 2` */
+  constructor(what: string, signal?: AbortSignal) {
+    this.#what = what;
     this.#signal = signal;
   }
 
   /** @throws AbortError */
   async turn(): Promise<void> {
-    throwIfAborted(this.#signal);
+    abortIf(this.#signal, this.#what);
     if (performance.now() - this.#sliceStart < SLICE_MS) return;
     await new Promise<void>((resolve) => setImmediate(resolve));
     this.#sliceStart = performance.now();
-    throwIfAborted(this.#signal);
+    abortIf(this.#signal, this.#what);
   }
-}
-
-/** @throws AbortError when `signal` has fired */
-export function throwIfAborted(signal: AbortSignal | undefined): void {
-  abortIf(signal, 'preparing the images');
 }

@@ -19,10 +19,9 @@ export async function resample(
   samples: Float32Array,
   from: number,
   to: number,
-  signal?: AbortSignal,
+  pacer = new Pacer('resampling'),
 ): Promise<Float32Array> {
   if (from === to) return samples;
-  const pacer = new Pacer(signal);
   const result = new Float32Array(Math.ceil((samples.length * to) / from));
   // Of the sampled frequencies of `from`.
   const cutoff = PASS * Math.min(1, to / from);

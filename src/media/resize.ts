@@ -28,7 +28,11 @@ interface Taps {
  *
  * @returns a new image, or `image` itself when it has the size already
  */
-export async function resizeBicubic(image: RgbImage, size: Size, pacer = new Pacer()): Promise<RgbImage> {
+export async function resizeBicubic(
+  image: RgbImage,
+  size: Size,
+  pacer = new Pacer('resizing'),
+): Promise<RgbImage> {
   const { width, height } = image;
   let data = image.data;
   if (size.width !== width) data = await resizeRows(data, width, height, size.width, pacer);

@@ -49,7 +49,7 @@ export async function processImages(
   options: LoadOptions = {},
   configs: readonly (ImageConfig | undefined)[] = [],
 ): Promise<ProcessedImages> {
-  const pacer = new Pacer(options.signal);
+  const pacer = new Pacer('preparing the images', options.signal);
   const room = new Room(config);
   const resized: RgbImage[][] = [];
   for (const [i, input] of inputs.entries()) {
@@ -75,7 +75,7 @@ export async function processVideos(
   options: LoadOptions = {},
   configs: readonly (VideoConfig | undefined)[] = [],
 ): Promise<ProcessedVideos> {
-  const pacer = new Pacer(options.signal);
+  const pacer = new Pacer('preparing the videos', options.signal);
   const { temporalPatchSize, wholeClip } = config;
   const times = inputs.map((video, i) => frameTimes(video, `video ${i + 1}`));
   const rates = wholeClip ? inputs.map((video, i) => frameRate(video, `video ${i + 1}`)) : [];

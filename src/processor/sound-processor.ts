@@ -1,6 +1,7 @@
 import { InputError } from '../errors.ts';
 import { loadSound } from '../media/load-sound.ts';
 import { logMel } from '../media/log-mel.ts';
+import { Pacer } from '../media/pacer.ts';
 import type { LoadOptions, SoundConfig, SoundInput, SoundValues } from '../media/types.ts';
 import type { SoundPart } from '../models/architecture.ts';
 
@@ -34,7 +35,7 @@ export async function processSounds(
       throw new InputError(
         `${name} has ${samples.length} samples at ${config.samplingRate} a second; a spectrogram takes ${least} at least`,
       );
-    spectrograms.push(await logMel(samples, config, options.signal));
+    spectrograms.push(await logMel(samples, config, new Pacer(`preparing ${name}`, options.signal)));
   }
   const frames = Math.max(...spectrograms.map(({ dims }) => dims[1]));
   const values = spectrograms.length * config.bands * frames;

@@ -103,7 +103,9 @@ describe('loadImage takes', () => {
     const controller = new AbortController();
     setTimeout(() => controller.abort(), 20);
     await expect(loadImage(`${base}/slow`, { signal: controller.signal })).rejects.toThrow(AbortError);
-    await expect(loadImage(path, { signal: AbortSignal.abort() })).rejects.toThrow(AbortError);
+    const ended = loadImage(path, { signal: AbortSignal.abort() }, 'image 2');
+    await expect(ended).rejects.toThrow(AbortError);
+    await expect(ended).rejects.toThrow(/^preparing image 2 was aborted$/);
   });
 });
 

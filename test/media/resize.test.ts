@@ -45,7 +45,7 @@ describe('resizeBicubic', () => {
 
   it('stops when its signal fires', async () => {
     const controller = new AbortController();
-    const pacer = new Pacer(controller.signal);
+    const pacer = new Pacer('preparing the images', controller.signal);
     const turn = vi.spyOn(pacer, 'turn');
     turn.mockImplementationOnce(async () => controller.abort('enough'));
     const work = resizeBicubic(noise(120, 120), { height: 96, width: 96 }, pacer);

@@ -105,8 +105,9 @@ describe('a sound', () => {
         else setImmediate(count);
       };
       setImmediate(count);
-      const loading = loadSound(input, 16_000, { signal: ending.signal });
+      const loading = loadSound(input, 16_000, { signal: ending.signal }, 'sound 2');
       await expect(loading).rejects.toBeInstanceOf(AbortError);
+      await expect(loading).rejects.toThrow(/^preparing sound 2 was aborted$/);
       expect(turns).toBe(5);
     }
   });

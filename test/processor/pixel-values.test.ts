@@ -20,7 +20,7 @@ async function pixelValues(path: string) {
   const resized = await resizeBicubic(image, size);
   const grid = patchGrid(1, size.height, size.width, rule);
   const values = new Float32Array(grid[0] * grid[1] * grid[2] * patchLength(rule));
-  await writePatches(values, 0, [resized], rule, new Pacer());
+  await writePatches(values, 0, [resized], rule, new Pacer('preparing'));
   return { image, grid, values };
 }
 
