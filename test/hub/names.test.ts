@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { chmod, mkdir, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
-import { HubError } from '../../src/errors.ts';
+import { AbortError, HubError, InputError } from '../../src/errors.ts';
 import { PUBLISHED_MODELS } from '../../src/fit/published.ts';
 import { checkFileName } from '../../src/hub/repo/names.ts';
 import { resolveRepo } from '../../src/hub/repo/resolve-repo.ts';
@@ -220,9 +220,27 @@ describe('an option', () => {
     [{ cacheDir: true }, /cacheDir is true; expected a string/],
     [{ localFilesOnly: 'yes' }, /localFilesOnly is "yes"; expected a boolean/],
     [{ onProgress: 1 }, /onProgress is 1; expected a function/],
-    [{ signal: {} }, /signal is \{\}; expected an AbortSignal/],
   ])('%j is refused', async (options, message) => {
     expect(await said('acme/model', options)).toMatch(message);
+  });
+
+  test('a signal is refused by the words of every other call, and taken where it is of another realm', async () => {
+    const refused = resolveRepo(folder, { signal: {} as AbortSignal }, QUICK);
+    await expect(refused).rejects.toThrow(/^resolveRepo: signal is \{\}; expected an AbortSignal$/);
+    await expect(refused).rejects.toBeInstanceOf(InputError);
+    const ending = new AbortController();
+    const { signal } = ending;
+    const foreign = {
+      get aborted() {
+        return signal.aborted;
+      },
+      addEventListener: signal.addEventListener.bind(signal),
+      removeEventListener: signal.removeEventListener.bind(signal),
+    } as AbortSignal;
+    expect(foreign).not.toBeInstanceOf(AbortSignal);
+    expect((await resolveRepo(folder, { signal: foreign }, QUICK)).id).toBe(folder);
+    ending.abort();
+    await expect(resolveRepo(folder, { signal: foreign }, QUICK)).rejects.toThrow(AbortError);
   });
 
   test('a token of another type is refused unseen', async () => {

@@ -1,7 +1,8 @@
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { abortIf, expected, HubError, show, warn } from '../../errors.ts';
+import { abortIf, HubError, show, warn } from '../../errors.ts';
 import { unreadable } from '../../files.ts';
+import { checkSignal } from '../../options.ts';
 import { CacheLayout } from '../cache/layout.ts';
 import { defaultCacheDir, expand, hubEndpoint, isOffline } from '../environment.ts';
 import { spellingHint } from '../repo-spelling.ts';
@@ -66,7 +67,7 @@ const TYPES: Readonly<Record<string, string>> = {
   onWarning: 'function',
 };
 
-/** @throws HubError for an option of another type, which would have an effect nobody asked for */
+/** @throws HubError for an option of another type, InputError for a signal that is none, each of which would have an effect nobody asked for */
 function checkOptions(options: HubOptions): void {
   for (const [name, type] of Object.entries(TYPES)) {
     const value = options[name as keyof HubOptions] as unknown;
@@ -74,9 +75,7 @@ function checkOptions(options: HubOptions): void {
     const found = name === 'token' ? `of the type ${typeof value}` : show(value);
     throw new HubError(`${name} is ${found}; expected a ${type}`);
   }
-  const { signal } = options;
-  if (signal !== undefined && signal !== null && !(signal instanceof AbortSignal))
-    throw new HubError(expected('signal', signal, 'an AbortSignal'));
+  checkSignal(options.signal, 'resolveRepo');
 }
 
 /** @throws HubError where the system does not let us look */
