@@ -1,10 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import * as z from 'zod';
-import { issueText } from '../errors.ts';
+import { abortable, abortIf, issueText } from '../errors.ts';
 import type { Server } from '../server/index.ts';
 import { formatBytes } from '../units.ts';
 import { type BatchLine, LONGEST_LINE } from './lines.ts';
-import { type BatchResult, isServersFault, resultId } from './result.ts';
+import { ANSWERING, type BatchResult, isServersFault, resultId } from './result.ts';
 
 /** Endpoints that a batch may ask. */
 const URLS = ['/v1/chat/completions', '/v1/completions', '/v1/responses', '/v1/messages'] as const;
@@ -24,7 +24,7 @@ const FIRST_PAUSE = 500;
 /**
  * Answers a line: what an endpoint responds to its request, or why it is none.
  * @param retries further attempts where the server is at fault
- * @throws what the signal's abort ends
+ * @throws AbortError
  */
 export async function answerLine(
   server: Server,
@@ -41,12 +41,12 @@ export async function answerLine(
   for (let attempt = 0; ; attempt++) {
     const result: BatchResult = {
       ...{ id, custom_id },
-      response: await respond(server, url, parsed.body, signal),
+      response: await abortable(signal, ANSWERING, () => respond(server, url, parsed.body, signal)),
       error: null,
     };
-    signal.throwIfAborted();
+    abortIf(signal, ANSWERING);
     if (attempt >= retries || !isServersFault(result)) return result;
-    await sleep(FIRST_PAUSE * 2 ** attempt, undefined, { signal });
+    await abortable(signal, ANSWERING, () => sleep(FIRST_PAUSE * 2 ** attempt, undefined, { signal }));
   }
 }
 

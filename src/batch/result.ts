@@ -38,3 +38,6 @@ export function isServersFault({ response, error }: BatchResult): boolean {
 
 /** The code of what failed again and again. */
 export const FAILED = 'failed';
+
+/** What is aborted, in messages. */
+export const ANSWERING = 'the batch';

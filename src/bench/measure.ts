@@ -1,5 +1,6 @@
 /** Times a loaded model through the interface generation uses. Its generation_config.json has no say here. */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { abortable, abortIf } from '../errors.ts';
 import type { Decoding, Generator, RowRouting } from '../generation/types.ts';
 import { type MemoryUse, memoryUse } from './memory.ts';
 import { RandomIds } from './random-ids.ts';
@@ -14,6 +15,8 @@ const REST_MS = 500;
 const STEADY_TOKENS = 64;
 const LEAST_PASSES = 2;
 const MOST_PASSES = 8;
+/** What is aborted, in messages. */
+const MEASURING = 'the measurement';
 const WARM_UP = { tokens: 512, batches: 8, rows: 32 };
 
 /** A setting of the experts to measure, and what to call it. */
@@ -72,7 +75,10 @@ export interface Samples {
   readonly memory: MemoryUse[];
 }
 
-/** Measures every candidate in every run, next to each other, so that a machine that slows down slows all alike. */
+/**
+ * Measures every candidate in every run, next to each other, so that a machine that slows down slows all alike.
+ * @throws AbortError
+ */
 export async function measure(generator: Generator, plan: Plan): Promise<Samples[]> {
   const ids = new RandomIds(generator.vocabSize, SEED);
   const samples = plan.candidates.map(({ name }) => ({
@@ -98,7 +104,7 @@ export async function measure(generator: Generator, plan: Plan): Promise<Samples
         step(`${name}, prefill of ${tokens} tokens`);
         const times = prefill.get(tokens) as PrefillTimes;
         if (plan.cold) {
-          await sleep(REST_MS, undefined, { signal: plan.signal });
+          await rest(plan.signal);
           times.cold.push(await stopwatch.prefill([ids.take(tokens)], experts));
         }
         const warm: number[] = [];
@@ -149,6 +155,11 @@ async function warmUp(
     }
   }
   for (const { experts } of candidates) await stopwatch.decode([ids.take(2)], 1, experts);
+}
+
+/** @throws AbortError */
+async function rest(signal: AbortSignal | undefined): Promise<void> {
+  await abortable(signal, MEASURING, () => sleep(REST_MS, undefined, { signal }));
 }
 
 function passes(tokens: number): number {
@@ -230,7 +241,7 @@ class Stopwatch {
     }[],
     use: (decodings: [Decoding, ...Decoding[]]) => Promise<T>,
   ): Promise<T> {
-    this.#signal?.throwIfAborted();
+    abortIf(this.#signal, MEASURING);
     const decodings: Decoding[] = [];
     try {
       for (const { prompts, experts: expertsImplementation, ...request } of requests) {

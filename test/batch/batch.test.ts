@@ -22,7 +22,7 @@ import {
   readLines,
   workThrough,
 } from '../../src/batch/index.ts';
-import { InputError } from '../../src/errors.ts';
+import { AbortError, InputError } from '../../src/errors.ts';
 import type { Server } from '../../src/server/index.ts';
 import { run } from '../cli/capture.ts';
 import { meanwhile } from '../helpers/meanwhile.ts';
@@ -316,7 +316,40 @@ describe('a line', () => {
     const stop = new AbortController();
     const answer = answerLine(failing(9), line, { retries: 9, signal: stop.signal });
     stop.abort();
-    await expect(answer).rejects.toThrow('abort');
+    await expect(answer).rejects.toThrow(AbortError);
+  });
+
+  it.each<[string, (stop: AbortController) => Promise<Response>]>([
+    [
+      'a pause',
+      async (stop) => {
+        // Before the first pause of half a second ends.
+        setTimeout(() => stop.abort('enough'), 1);
+        return Response.json({}, { status: 503 });
+      },
+    ],
+    [
+      'an answer',
+      async (stop) => {
+        stop.abort('enough');
+        return Response.json({});
+      },
+    ],
+    [
+      'a request',
+      async (stop) => {
+        stop.abort('enough');
+        throw stop.signal.reason;
+      },
+    ],
+  ])('ends with an AbortError where %s is aborted, whose cause is the reason', async (_, fetch) => {
+    const stop = new AbortController();
+    const server = { app: { fetch: () => fetch(stop) } } as unknown as Server;
+    const error = await answerLine(server, line, { retries: 9, signal: stop.signal }).catch(
+      (fault: unknown) => fault,
+    );
+    expect(error).toBeInstanceOf(AbortError);
+    expect(error).toMatchObject({ message: 'the batch was aborted', cause: 'enough' });
   });
 });
 

@@ -7,7 +7,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Queue } from 'bullmq';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { startWorker } from '../../src/batch/queue/index.ts';
+import { QueueClient, startWorker } from '../../src/batch/queue/index.ts';
+import { AbortError } from '../../src/errors.ts';
 import type { Server } from '../../src/server/index.ts';
 import { run } from '../cli/capture.ts';
 import { type CompiledSources, compileSources } from '../helpers/compile-sources.ts';
@@ -134,6 +135,27 @@ describe.skipIf(!hasRedis)(`a queue${why}`, () => {
     expect([exitCode, stderr]).toEqual([0, expect.stringMatching(/\d+ of 150 lines are done already\n/)]);
     // In their order, too.
     expect(readResults(output).map(({ custom_id }) => custom_id)).toEqual(requestIds(LINES));
+  });
+
+  it('ends what is waited for, and begins nothing more, with an AbortError once it is stopped', async () => {
+    const stop = new AbortController();
+    const client = await QueueClient.open({
+      ...{ url: redis.url, name: 'mine', batch: 'stopped', retries: 0, signal: stop.signal },
+      ...{ onError: () => {}, onNoWorker: () => {} },
+    });
+    try {
+      const waiting = client.answer({ number: 1, text: requestLine(1) });
+      await new Promise((resolve) => setImmediate(resolve));
+      stop.abort('enough');
+      const later = client.answer({ number: 2, text: requestLine(2) });
+      for (const answer of await Promise.allSettled([waiting, later])) {
+        const error: unknown = answer.status === 'rejected' ? answer.reason : undefined;
+        expect(error).toBeInstanceOf(AbortError);
+        expect(error).toMatchObject({ message: 'the batch was aborted', cause: 'enough' });
+      }
+    } finally {
+      await client.close();
+    }
   });
 
   it('gives requests up that fail again and again, and lists them', async () => {

@@ -1,8 +1,8 @@
 import { Queue, QueueEvents } from 'bullmq';
 import type { Redis } from 'ioredis';
-import { onAbort } from '../../errors.ts';
+import { abortError, abortIf, onAbort } from '../../errors.ts';
 import { type BatchLine, customIdOf } from '../lines.ts';
-import { type BatchResult, FAILED, resultId } from '../result.ts';
+import { ANSWERING, type BatchResult, FAILED, resultId } from '../result.ts';
 import { connect, type JobData, type QueueOptions } from './connect.ts';
 
 /** How often jobs are looked after whose end may have been missed, in milliseconds. */
@@ -55,7 +55,8 @@ export class QueueClient {
       void this.#countWorkers();
     }, SWEEP_MS);
     this.#forget = onAbort(options.signal, () => {
-      for (const { reject } of this.#waiting.values()) reject(options.signal.reason);
+      const { signal } = options;
+      for (const { reject } of this.#waiting.values()) reject(abortError(signal, ANSWERING));
     });
   }
 
@@ -69,9 +70,9 @@ export class QueueClient {
     return new QueueClient([redis, listener], events, options);
   }
 
-  /** Has a line answered; what fails again and again is a result, too. */
+  /** Has a line answered; what fails again and again is a result, too. @throws AbortError */
   async answer(line: BatchLine): Promise<BatchResult> {
-    this.#options.signal.throwIfAborted();
+    abortIf(this.#options.signal, ANSWERING);
     const id = this.#idOf(line.number);
     const result = new Promise<BatchResult>((resolve, reject) => {
       this.#waiting.set(id, { line, resolve, reject });
