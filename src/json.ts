@@ -6,11 +6,21 @@ import { JsonCursor, JsonSyntaxError } from './json-cursor.ts';
 /** Deepest nesting of objects and lists we read from a file of a repo; real ones stay below ten. */
 export const MAX_JSON_DEPTH = 64;
 
-/** Bytes of a settings file (config.json and its like) we read; real ones stay below 100 kB. */
+/** Bytes of a settings file (config.json and its like) or saved conversation we read; real ones stay below 100 kB. */
 const MAX_JSON_FILE_BYTES = 8 * 2 ** 20;
 
 /** Entries of one list or object of such a file; real ones, of modules that are not quantized, stay below 50,000. */
 const MOST_ENTRIES = 65_536;
+
+/** What a file of JSON is to be, for messages. */
+export interface JsonKind {
+  /** As in `the limit for a file of settings`. */
+  readonly name: string;
+  /** What helps where it is none. */
+  readonly remedy: string;
+}
+
+const SETTINGS: JsonKind = { name: 'file of settings', remedy: 'Correct the file, or download it again' };
 
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
@@ -27,26 +37,30 @@ const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
  * @param file path or name for the message
  * @throws ConfigError
  */
-export function parseJsonFile(text: string, file: string, maxDepth: number = MAX_JSON_DEPTH): unknown {
+export function parseJsonFile(
+  text: string,
+  file: string,
+  maxDepth: number = MAX_JSON_DEPTH,
+  kind: JsonKind = SETTINGS,
+): unknown {
   if (isDeeperThan(text, maxDepth)) {
-    throw new ConfigError(
-      `${file}: values are nested more than ${maxDepth} deep; this is no file of a model`,
-    );
+    throw new ConfigError(`${file}: values are nested more than ${maxDepth} deep; this is no ${kind.name}`);
   }
   const plain = text.startsWith('\ufeff') ? text.slice(1) : text;
   try {
     return JSON.parse(plain);
   } catch (error) {
-    if (/NaN|Infinity/.test(plain)) return parsePythonJson(plain, file, maxDepth);
+    if (/NaN|Infinity/.test(plain)) return parsePythonJson(plain, file, maxDepth, kind);
     throw syntaxError(
       file,
       plain.trim() === '' ? 'the file is empty' : (error as Error).message.replace(/\s+/g, ' '),
       error,
+      kind,
     );
   }
 }
 
-function parsePythonJson(text: string, file: string, maxDepth: number): unknown {
+function parsePythonJson(text: string, file: string, maxDepth: number, kind: JsonKind): unknown {
   const cursor = new JsonCursor(Buffer.from(text));
   try {
     const value = cursor.readValue(maxDepth);
@@ -54,34 +68,36 @@ function parsePythonJson(text: string, file: string, maxDepth: number): unknown 
     return value;
   } catch (error) {
     if (!(error instanceof JsonSyntaxError)) throw error;
-    throw syntaxError(file, `${error.message} near byte ${cursor.position}`, error);
+    throw syntaxError(file, `${error.message} near byte ${cursor.position}`, error, kind);
   }
 }
 
-function syntaxError(file: string, reason: string, cause: unknown): ConfigError {
-  return new ConfigError(`${file} is not valid JSON: ${reason}. Correct the file, or download it again`, {
-    cause,
-  });
+function syntaxError(file: string, reason: string, cause: unknown, { remedy }: JsonKind): ConfigError {
+  return new ConfigError(`${file} is not valid JSON: ${reason}. ${remedy}`, { cause });
 }
 
 /**
- * Reads a settings file of a repo: size, nesting and lists are bounded, as whoever checks them may have something to say of every entry.
+ * Reads a file of settings, or another of their size: size, nesting and lists are bounded, as whoever checks them may have something to say of every entry.
  *
  * @param file path or name for messages
  * @throws ConfigError; HubError where the system does not let it be read
  */
-export async function readJsonFile(path: string, file: string = path): Promise<unknown> {
+export async function readJsonFile(
+  path: string,
+  file: string = path,
+  kind: JsonKind = SETTINGS,
+): Promise<unknown> {
   // A pipe would be waited for, and a device may have no end.
   await isReadableFile(path);
   const { size } = await reading(path, () => stat(path));
   if (size > MAX_JSON_FILE_BYTES) {
     throw new ConfigError(
-      `${file} has ${size} bytes; the limit for a file of settings is ${MAX_JSON_FILE_BYTES}`,
+      `${file} has ${size} bytes; the limit for a ${kind.name} is ${MAX_JSON_FILE_BYTES}`,
     );
   }
   const bytes = await reading(path, () => readFile(path));
   try {
-    const value = parseJsonFile(UTF8.decode(bytes), file);
+    const value = parseJsonFile(UTF8.decode(bytes), file, MAX_JSON_DEPTH, kind);
     checkEntries(value, file);
     return value;
   } catch (error) {

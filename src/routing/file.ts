@@ -9,6 +9,7 @@ import { finished } from 'node:stream/promises';
 import { z } from 'zod';
 import { InputError, issueText } from '../errors.ts';
 import { unreadable, whyUnwritable } from '../files.ts';
+import { isDeeperThan, MAX_JSON_DEPTH } from '../json.ts';
 import type { RoutingHeader, RoutingListener, RoutingRecord } from './record.ts';
 
 const FORMAT = 'switchyard-routing';
@@ -143,6 +144,10 @@ export async function readRoutingFile(file: string): Promise<RoutingFile> {
       number++;
       if (cut) throw cut;
       const where = `${file}: line ${number}`;
+      if (isDeeperThan(line, MAX_JSON_DEPTH))
+        throw new InputError(
+          `${where} has values that are nested more than ${MAX_JSON_DEPTH} deep; it is no routing record`,
+        );
       let value: unknown;
       try {
         value = JSON.parse(line);

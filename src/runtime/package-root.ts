@@ -1,5 +1,5 @@
 /** This package's own folder and version. */
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
@@ -39,8 +39,13 @@ function folderAbove(): string | undefined {
 }
 
 function isPackage(folder: string): boolean {
-  const path = join(folder, 'package.json');
-  return existsSync(path) && (JSON.parse(readFileSync(path, 'utf8')) as { name?: unknown }).name === NAME;
+  try {
+    const text = readFileSync(join(folder, 'package.json'), 'utf8');
+    return (JSON.parse(text) as { name?: unknown } | null)?.name === NAME;
+  } catch {
+    // None, or one of somebody else's that is broken: ours is further up.
+    return false;
+  }
 }
 
 function installedFolder(): string {

@@ -87,9 +87,12 @@ describe('switchyard chat, piped', () => {
     ['/experts gruoped_mm', 'Unknown experts implementation "gruoped_mm"'],
     ['/image a.png', 'is a text model and sees no pictures'],
     ['/load nowhere.json', '/load nowhere.json cannot be read: there is no such file (ENOENT)'],
-    ['/load .', '/load . cannot be read: it is a folder (EISDIR)'],
+    ['/load .', '/load . cannot be read: it is a folder, and no file'],
     ['/load package.json/x', 'cannot be read: a part of its path is no folder (ENOTDIR)'],
-    ['/load README.md', '/load README.md holds no JSON, as /save writes it'],
+    [
+      '/load README.md',
+      /^error: \/load README\.md is not valid JSON: .*\. Name a file that \/save has written$/m,
+    ],
     [
       '/save nowhere/said.json',
       '/save nowhere/said.json cannot be written: there is no such folder (ENOENT)',
@@ -99,7 +102,27 @@ describe('switchyard chat, piped', () => {
   ])('ends at %s, which a script must not pass by', async (line, message) => {
     const { exitCode, stdout, stderr } = await chat([line, 'Hi.']);
     expect({ exitCode, stdout }).toEqual({ exitCode: 2, stdout: '' });
-    expect(stderr).toContain(message);
+    expect(stderr).toEqual(
+      typeof message === 'string' ? expect.stringContaining(message) : expect.stringMatching(message),
+    );
+  });
+
+  test.each([
+    [
+      'of any depth',
+      () => `${'['.repeat(1000)}${']'.repeat(1000)}`,
+      'nested more than 64 deep; this is no saved conversation',
+    ],
+    [
+      'of any size',
+      () => ' '.repeat(9 * 2 ** 20),
+      'has 9437184 bytes; the limit for a saved conversation is 8388608',
+    ],
+  ])('/load reads no file %s', async (_, text, message) => {
+    const file = join(folder, 'large.json');
+    writeFileSync(file, text());
+    const { exitCode, stderr } = await chat([`/load ${file}`]);
+    expect([exitCode, stderr]).toEqual([2, expect.stringContaining(message)]);
   });
 
   test('/save writes over nothing but what this chat has written', async () => {

@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -151,6 +151,20 @@ describe('a file of routing records', () => {
     const { header, records } = await readRoutingFile(file);
     expect(header).toEqual({ format: 'switchyard-routing', version: 1, ...model.routingHeader });
     expect(records).toEqual(heard);
+  });
+
+  it('has values that are nested a little, and no other than it needs', async () => {
+    const file = join(folder, 'deep.jsonl');
+    const header = { format: 'switchyard-routing', version: 1, ...model.routingHeader };
+    const nested = (depth: number) =>
+      `${JSON.stringify(header).slice(0, -1)},"x":${'['.repeat(depth)}${']'.repeat(depth)}}\n`;
+    writeFileSync(file, nested(8));
+    expect((await readRoutingFile(file)).header).toEqual(header);
+    writeFileSync(file, nested(100));
+    await expect(readRoutingFile(file)).rejects.toThrow(
+      /line 1 has values that are nested more than 64 deep/,
+    );
+    await expect(readRoutingFile(file)).rejects.toThrow(InputError);
   });
 
   it('that cannot be opened is refused by name, and nothing is recorded', async () => {

@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { CommanderError } from 'commander';
 import { didYouMean } from '../../errors.ts';
 import { whyUnreadable, whyUnwritable, writeWholeFile } from '../../files.ts';
@@ -10,6 +10,7 @@ import {
   ImageTextToText,
   type ResponseDelta,
 } from '../../index.ts';
+import { type JsonKind, readJsonFile } from '../../json.ts';
 import { loadImage } from '../../media/load-image.ts';
 import { UsageError } from '../io.ts';
 import { experts } from '../options.ts';
@@ -192,19 +193,25 @@ async function save({ conversation, saved, note }: ChatState, name: string): Pro
 }
 
 async function load({ conversation, note }: ChatState, name: string): Promise<void> {
-  const text = await readFile(expand(name), 'utf8').catch((error: unknown) => {
-    throw new UsageError(`/load ${name} cannot be read: ${whyUnreadable(error)}`, { cause: error });
+  const messages = await readJsonFile(await savedFile(name), name, SAVED).catch((error: Error) => {
+    throw new UsageError(`/load ${error.message}`, { cause: error });
   });
-  let messages: unknown;
-  try {
-    messages = JSON.parse(text);
-  } catch (error) {
-    throw new UsageError(`/load ${name} holds no JSON, as /save writes it: ${(error as Error).message}`, {
-      cause: error,
-    });
-  }
   await conversation.restart(messages as readonly ChatMessage[]);
   note(`${conversation.messages.length} messages read from ${name}`);
+}
+
+const SAVED: JsonKind = { name: 'saved conversation', remedy: 'Name a file that /save has written' };
+
+/** The path of a file that may be read. @throws UsageError for what is none; on a pipe, reading might never end */
+async function savedFile(name: string): Promise<string> {
+  const path = expand(name);
+  const unread = (why: string, cause?: unknown) =>
+    new UsageError(`/load ${name} cannot be read: ${why}`, { cause });
+  const found = await stat(path).catch((error: unknown) => {
+    throw unread(whyUnreadable(error), error);
+  });
+  if (found.isFile()) return path;
+  throw unread(`it is ${found.isDirectory() ? 'a folder' : 'a pipe, socket or device'}, and no file`);
 }
 
 async function clear({ conversation, note }: ChatState): Promise<void> {
