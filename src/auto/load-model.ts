@@ -70,7 +70,6 @@ async function openModel(
   const model = kind === 'text' ? (described.languageModel ?? described) : described;
   checkKind(model, kind, idOrFolder);
   const prompts = await promptReader(repo, model, kind);
-  const { device = 'cpu' } = options;
   const { pinnedExperts } = options;
   const pins = pinnedExperts === undefined ? undefined : await readPins(pinnedExperts, model, idOrFolder);
   const expertsModel = {
@@ -81,11 +80,12 @@ async function openModel(
   const quantization = await openQuantization(repo, json, (message) => warn(message, options.onWarning));
   const experts = resolveExperts(options.expertsImplementation, expertsModel);
   const generationConfig = await loadGenerationConfig(repo, json);
-  const listener = listenerFor(repo, model, quantization, { ...options, device }, gpu);
+  const listener = listenerFor(repo, model, quantization, options, gpu);
   const opened = await openModelCheckpoint(repo, model, quantization, listener);
   const checkpoint = fillMissing(model, opened, head, options);
   abortIf(options.signal, `loading ${idOrFolder}`);
   const dtype = chooseDtype(options.dtype, model, checkpoint);
+  const cacheDtype = await chooseCacheDtype(options, dtype, gpu);
   const { report, resident } = matchWeights(model, checkpoint, head);
   assertHead(model, report.missing, idOrFolder);
   assertComplete(report, checkpoint.files);
@@ -99,7 +99,7 @@ async function openModel(
     resident,
     gpu,
     dtype,
-    cacheDtype: chooseCacheDtype(options, dtype),
+    cacheDtype,
     head,
     maxMemory,
     prefixBytes,
@@ -300,19 +300,24 @@ function checkKind(model: Model, kind: 'text' | 'image-text', idOrFolder: string
   );
 }
 
-/** A GPU reads the weights once, into its own memory, and tells of that. */
+/** On the CPU, what is told of memory and headers. A GPU reads the weights once, into its own memory, and tells of that. */
 function listenerFor(
   repo: Repo,
   model: Model,
   reader: ModuleReader | undefined,
-  { device = 'cpu', maxMemory, quantization, onWarning, onProgress }: LoadOptions,
+  { maxMemory, quantization, onWarning, onProgress }: LoadOptions,
   gpu: OpeningDevice,
 ): CheckpointListener {
-  if (device !== 'cpu') return { onHere: () => gpu.start() };
   const progress = headerProgress(repo, onProgress);
+  let isCpu = false;
   return {
-    ...progress,
+    onHere: () => gpu.start(),
+    onOpen(name) {
+      if (isCpu) progress.onOpen?.(name);
+    },
     async onFiles(names) {
+      isCpu = await gpu.isCpu();
+      if (!isCpu) return;
       // A bound says what the weights may take, and what happens to others.
       if (maxMemory === undefined)
         await warnOfMemory(repo, names, {
@@ -342,9 +347,13 @@ function chooseDtype(asked: LoadOptions['dtype'], { declared }: Model, checkpoin
 }
 
 /** The model's own, unless asked otherwise. */
-function chooseCacheDtype({ cacheDtype, device }: LoadOptions, dtype: DType): DType {
+async function chooseCacheDtype(
+  { cacheDtype }: LoadOptions,
+  dtype: DType,
+  gpu: OpeningDevice,
+): Promise<DType> {
   if (cacheDtype === undefined || cacheDtype === dtype) return dtype;
-  if (device === undefined || device === 'cpu') return cacheDtype;
+  if (await gpu.isCpu()) return cacheDtype;
   throw new InputError(
     `cacheDtype is ${show(cacheDtype)}, but on a GPU the cache has the model's dtype, ${show(dtype)}; leave cacheDtype out`,
   );

@@ -19,6 +19,13 @@ export class OpeningDevice {
     this.#opening.catch(() => {});
   }
 
+  /** Whether the model is to compute on the CPU; `auto` is opened to know it. @throws as `openDevice` */
+  async isCpu(): Promise<boolean> {
+    if (this.#device !== 'auto') return this.#device === 'cpu';
+    this.start();
+    return (await this.#opening) === undefined;
+  }
+
   /** The device, which is the caller's to dispose of from then on. @throws as `openDevice` */
   async take(): Promise<Gpu | undefined> {
     this.start();

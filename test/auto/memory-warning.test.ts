@@ -1,7 +1,7 @@
 import { mkdtemp, open, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, expect, test } from 'vitest';
+import { afterEach, expect, test, vi } from 'vitest';
 import { loadConfig } from '../../src/auto/load-config.ts';
 import { openRepo } from '../../src/auto/open-repo.ts';
 import { warnOfMemory } from '../../src/auto/warn-of-memory.ts';
@@ -11,6 +11,7 @@ import { DEMO_FOLDER } from '../helpers/goldens.ts';
 
 const folders: string[] = [];
 afterEach(async () => {
+  vi.unstubAllEnvs();
   for (const folder of folders.splice(0)) await rm(folder, { recursive: true });
 });
 
@@ -48,67 +49,76 @@ test('a control group is named where it is what limits, and rounding is not advi
 });
 
 /** Larger than any memory, on a disk that keeps no zeros. */
-test('a load of a model larger than the memory warns once, says how long a token takes, and goes on', async () => {
-  const [hidden, experts] = [4096, 8];
-  const intermediate = 256 * Math.ceil((1.5 * memoryHere().total) / (experts * 3 * hidden * 2 * 256));
-  const folder = await mkdtemp(join(tmpdir(), 'switchyard-large-'));
-  folders.push(folder);
-  const config = {
-    ...{
-      model_type: 'qwen3_moe',
-      dtype: 'bfloat16',
-      vocab_size: 64,
-      hidden_size: hidden,
-      num_hidden_layers: 1,
-    },
-    ...{
-      num_attention_heads: 2,
-      num_key_value_heads: 1,
-      head_dim: 64,
-      num_experts: experts,
-      num_experts_per_tok: 2,
-    },
-    ...{ moe_intermediate_size: intermediate, tie_word_embeddings: true, max_position_embeddings: 128 },
-  };
-  await writeFile(join(folder, 'config.json'), JSON.stringify(config));
-  const layer = 'model.layers.0';
-  const shapes: Record<string, number[]> = {
-    'model.embed_tokens.weight': [64, hidden],
-    'model.norm.weight': [hidden],
-    [`${layer}.input_layernorm.weight`]: [hidden],
-    [`${layer}.post_attention_layernorm.weight`]: [hidden],
-    [`${layer}.self_attn.q_proj.weight`]: [128, hidden],
-    [`${layer}.self_attn.k_proj.weight`]: [64, hidden],
-    [`${layer}.self_attn.v_proj.weight`]: [64, hidden],
-    [`${layer}.self_attn.o_proj.weight`]: [hidden, 128],
-    [`${layer}.self_attn.q_norm.weight`]: [64],
-    [`${layer}.self_attn.k_norm.weight`]: [64],
-    [`${layer}.mlp.gate.weight`]: [experts, hidden],
-    [`${layer}.mlp.experts.gate_up_proj`]: [experts, 2 * intermediate, hidden],
-    [`${layer}.mlp.experts.down_proj`]: [experts, hidden, intermediate],
-  };
-  let end = 0;
-  const header: Record<string, object> = {};
-  for (const [name, shape] of Object.entries(shapes)) {
-    const bytes = 2 * shape.reduce((a, b) => a * b, 1);
-    header[name] = { dtype: 'BF16', shape, data_offsets: [end, end + bytes] };
-    end += bytes;
-  }
-  const text = Buffer.from(JSON.stringify(header));
-  const length = Buffer.alloc(8);
-  length.writeBigUInt64LE(BigInt(text.length));
-  const file = await open(join(folder, 'model.safetensors'), 'w');
-  await file.write(Buffer.concat([length, text]));
-  await file.truncate(8 + text.length + end);
-  await file.close();
+test.each(['cpu', 'auto'] as const)(
+  'a load on %s of a model larger than the memory warns once, says how long a token takes, and goes on',
+  async (device) => {
+    // Without it auto is the CPU, whatever this machine has.
+    vi.stubEnv('SWITCHYARD_CUDA_LIBRARY', '/nowhere/library.so');
+    const [hidden, experts] = [4096, 8];
+    const intermediate = 256 * Math.ceil((1.5 * memoryHere().total) / (experts * 3 * hidden * 2 * 256));
+    const folder = await mkdtemp(join(tmpdir(), 'switchyard-large-'));
+    folders.push(folder);
+    const config = {
+      ...{
+        model_type: 'qwen3_moe',
+        dtype: 'bfloat16',
+        vocab_size: 64,
+        hidden_size: hidden,
+        num_hidden_layers: 1,
+      },
+      ...{
+        num_attention_heads: 2,
+        num_key_value_heads: 1,
+        head_dim: 64,
+        num_experts: experts,
+        num_experts_per_tok: 2,
+      },
+      ...{ moe_intermediate_size: intermediate, tie_word_embeddings: true, max_position_embeddings: 128 },
+    };
+    await writeFile(join(folder, 'config.json'), JSON.stringify(config));
+    const layer = 'model.layers.0';
+    const shapes: Record<string, number[]> = {
+      'model.embed_tokens.weight': [64, hidden],
+      'model.norm.weight': [hidden],
+      [`${layer}.input_layernorm.weight`]: [hidden],
+      [`${layer}.post_attention_layernorm.weight`]: [hidden],
+      [`${layer}.self_attn.q_proj.weight`]: [128, hidden],
+      [`${layer}.self_attn.k_proj.weight`]: [64, hidden],
+      [`${layer}.self_attn.v_proj.weight`]: [64, hidden],
+      [`${layer}.self_attn.o_proj.weight`]: [hidden, 128],
+      [`${layer}.self_attn.q_norm.weight`]: [64],
+      [`${layer}.self_attn.k_norm.weight`]: [64],
+      [`${layer}.mlp.gate.weight`]: [experts, hidden],
+      [`${layer}.mlp.experts.gate_up_proj`]: [experts, 2 * intermediate, hidden],
+      [`${layer}.mlp.experts.down_proj`]: [experts, hidden, intermediate],
+    };
+    let end = 0;
+    const header: Record<string, object> = {};
+    for (const [name, shape] of Object.entries(shapes)) {
+      const bytes = 2 * shape.reduce((a, b) => a * b, 1);
+      header[name] = { dtype: 'BF16', shape, data_offsets: [end, end + bytes] };
+      end += bytes;
+    }
+    const text = Buffer.from(JSON.stringify(header));
+    const length = Buffer.alloc(8);
+    length.writeBigUInt64LE(BigInt(text.length));
+    const file = await open(join(folder, 'model.safetensors'), 'w');
+    await file.write(Buffer.concat([length, text]));
+    await file.truncate(8 + text.length + end);
+    await file.close();
 
-  const warnings: string[] = [];
-  const model = await AutoModelForCausalLM.fromPretrained(folder, {
-    onWarning: (message) => warnings.push(message),
-  });
-  await model.dispose();
-  expect(warnings).toHaveLength(1);
-  expect(warnings[0]).toMatch(
-    /every token will be read from disk, about .*, which takes \d\S* s at \d.*\/s\. quantization/,
-  );
-});
+    const warnings: string[] = [];
+    const progress: string[] = [];
+    const model = await AutoModelForCausalLM.fromPretrained(folder, {
+      device,
+      onProgress: ({ stage, file }) => progress.push(`${stage} ${file}`),
+      onWarning: (message) => warnings.push(message),
+    });
+    await model.dispose();
+    expect(progress).toEqual(['load model.safetensors']);
+    expect(warnings).toHaveLength(1);
+    expect(warnings[0]).toMatch(
+      /every token will be read from disk, about .*, which takes \d\S* s at \d.*\/s\. quantization/,
+    );
+  },
+);

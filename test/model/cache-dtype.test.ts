@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { loadModel } from '../../src/auto/load-model.ts';
 import { AutoModelForCausalLM, InputError, type LoadOptions } from '../../src/index.ts';
 import { goldenModel } from '../helpers/goldens.ts';
@@ -43,6 +43,14 @@ describe('the dtype of the KV cache', () => {
     expect(engine.cacheBytes).toBe(values * bytes);
     engine.close(sequence);
     await release();
+  });
+
+  it('is what was asked for where auto means the CPU', async () => {
+    // Whatever this machine has.
+    vi.stubEnv('SWITCHYARD_CUDA_LIBRARY', '/nowhere/library.so');
+    onTestFinished(() => void vi.unstubAllEnvs());
+    const options = { dtype: 'float32', cacheDtype: 'bfloat16' } as const;
+    expect(await logitsOf({ ...options, device: 'auto' })).toEqual(await logitsOf(options));
   });
 
   it('is refused where it would have no effect, or is none', async () => {
