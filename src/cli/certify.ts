@@ -159,9 +159,11 @@ async function runForm(
       ...(layers !== undefined && { config: firstLayers(config.json, layers) }),
     });
     try {
+      // Where auto means the CPU, that has been asked already.
+      if (where !== 'cpu' && model.executionStats.device === 'cpu') continue;
       weights = model.stored().weights;
       for (const experts of names) {
-        const name = `${experts} on ${where}${formName(form)}`;
+        const name = `${experts} on ${where === 'auto' ? 'cuda' : where}${formName(form)}`;
         tell(`running ${name}`);
         model.setExpertsImplementation(experts);
         runs.push(await observe(model, name, prompts, signal));

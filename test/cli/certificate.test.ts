@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, describe, expect, test } from 'vitest';
+import { afterEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { FolderRepo } from '../../src/hub/repo/folder-repo.ts';
 import { openCheckpoint } from '../../src/safetensors/checkpoint.ts';
 import { goldenModel } from '../helpers/goldens.ts';
@@ -38,6 +38,22 @@ async function flipped(bit: number): Promise<string> {
   await writeFile(tensor.file, bytes);
   return folder;
 }
+
+describe('switchyard verify --backends', () => {
+  test('compares nothing twice with itself where the device auto means the CPU', async () => {
+    // Whatever this machine has.
+    vi.stubEnv('SWITCHYARD_CUDA_LIBRARY', '/nowhere/library.so');
+    onTestFinished(() => void vi.unstubAllEnvs());
+    const file = join(await temporary(), 'certificate.json');
+    const args = ['--backends', 'eager,grouped_mm', '--device', 'auto', '--certificate', file];
+    const { exitCode, stderr } = await run(['verify', MODEL, ...args]);
+    expect({ exitCode, stderr }).toMatchObject({
+      exitCode: 0,
+      stderr: expect.not.stringContaining(' on auto'),
+    });
+    expect(JSON.parse(await readFile(file, 'utf8')).comparisons).toHaveLength(1);
+  });
+});
 
 describe('switchyard verify --backends all', () => {
   test('runs every backend, compares each pair, and writes a certificate', async () => {
