@@ -286,6 +286,8 @@ describe.skipIf(process.platform !== 'linux')(
       expect(auto.engine.weights?.device.name).toBe(name);
       if (card === undefined) expect(name).toBe('Emulated GPU');
       await auto.release();
+      const cached = loadModel(goldenModel(SMALL), { device: 'auto', cacheDtype: 'float32' }, 'logits');
+      await expect(cached).rejects.toThrow(/on a GPU the cache has the model's dtype/);
     });
 
     onlyEmulated('takes the CPU for auto where there is no GPU', async () => {
