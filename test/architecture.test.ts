@@ -2,6 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, posix } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
+import { ELEMENT_TYPES } from '../src/dtype.ts';
 import { SWITCHYARD_DOMAIN } from '../src/graph/graph.ts';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
@@ -399,6 +400,23 @@ describe('native code', () => {
       expect(includes(path).filter(({ header }) => OF_SYSTEMS.test(header))).toEqual([]);
     },
   );
+
+  test('knows element types by the numbers, names and sizes that TypeScript has', () => {
+    const table = read('kernels/common/element_types.h');
+    const numbers = new Map(
+      [...table.matchAll(/^ {2}(k\w+) = (\d+),$/gm)].map(([, type, onnx]) => [type, onnx]),
+    );
+    const rows = [...table.matchAll(/\{(k\w+), "(\w+)", (\d+)\},/g)].map(([, type, name, bytes]) => [
+      name,
+      { onnx: Number(numbers.get(type)), bytes: Number(bytes) },
+    ]);
+    const known = Object.entries(ELEMENT_TYPES).flatMap(([name, { onnx, bytes }]) =>
+      onnx === undefined ? [] : [[name, { onnx, bytes }] as const],
+    );
+    const { string: text, ...native } = Object.fromEntries(rows);
+    expect(text).toEqual({ onnx: 8, bytes: 0 });
+    expect(native).toEqual(Object.fromEntries(known));
+  });
 
   test('defines the domain of its ops once, as TypeScript does', () => {
     const domains = files.flatMap((path) =>

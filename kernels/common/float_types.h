@@ -56,8 +56,6 @@ inline uint16_t FloatToFp16(float value) {
   return static_cast<uint16_t>(sign | ((rounded - 0x38000000u) >> 13));
 }
 
-inline int64_t DTypeSize(DType dtype) { return dtype == DType::kFloat32 ? 4 : 2; }
-
 // One element at any address, widened.
 inline float LoadElement(const void* data, DType dtype) {
   if (dtype == DType::kFloat32) {

@@ -2,10 +2,22 @@
 #pragma once
 #include <cstdint>
 
+#include "element_types.h"
+
 namespace switchyard {
 
-// Element types of weights on disk; the values are ONNX TensorProto.DataType numbers.
-enum class DType : int32_t { kFloat32 = 1, kFloat16 = 10, kBFloat16 = 16 };
+// Element types that are computed with, by their numbers.
+enum class DType : int32_t {
+  kFloat32 = onnx::kFloat,
+  kFloat16 = onnx::kFloat16,
+  kBFloat16 = onnx::kBFloat16,
+};
+
+// Bytes of an element: as in the table, but without a search in it.
+constexpr int64_t DTypeSize(DType dtype) { return dtype == DType::kFloat32 ? 4 : 2; }
+static_assert(DTypeSize(DType::kFloat32) == onnx::ElementSize(onnx::kFloat));
+static_assert(DTypeSize(DType::kFloat16) == onnx::ElementSize(onnx::kFloat16));
+static_assert(DTypeSize(DType::kBFloat16) == onnx::ElementSize(onnx::kBFloat16));
 
 // What a matrix product may do to its activations. Accumulation is fp32 in both cases.
 enum class Precision : int32_t {

@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "../common/element_types.h"
+
 namespace switchyard::ort {
 
 constexpr uint32_t kApiVersion = 18;
@@ -31,24 +33,8 @@ struct OrtApiBase {
   const char* (*GetVersionString)();
 };
 
-// TensorProto.DataType numbers.
-enum ElementType : int {
-  kUndefined = 0,
-  kFloat = 1,
-  kUint8 = 2,
-  kInt8 = 3,
-  kUint16 = 4,
-  kInt16 = 5,
-  kInt32 = 6,
-  kInt64 = 7,
-  kString = 8,
-  kBool = 9,
-  kFloat16 = 10,
-  kDouble = 11,
-  kUint32 = 12,
-  kUint64 = 13,
-  kBFloat16 = 16,
-};
+using onnx::ElementType;
+using enum onnx::ElementType;
 
 enum ErrorCode : int { kFail = 1, kInvalidArgument = 2 };
 enum LoggingLevel : int { kLogError = 3 };

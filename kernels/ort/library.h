@@ -70,8 +70,7 @@ struct TensorView {
 };
 TensorView View(const OrtValue* value);
 
-// Bytes of one element; 0 for types without a fixed size.
-size_t ElementSize(ElementType type);
-const char* ElementName(ElementType type);
+using onnx::ElementName;
+using onnx::ElementSize;
 
 }  // namespace switchyard::ort

@@ -9,9 +9,6 @@
 namespace switchyard {
 namespace {
 
-// ONNX data types of parts.
-constexpr int32_t kFloat = 1, kUint8 = 2, kInt32 = 6, kFloat16 = 10, kBFloat16 = 16, kFloat8 = 17;
-
 bool MultiplyInto(int64_t& product, int64_t factor) {
   return factor >= 1 && !__builtin_mul_overflow(product, factor, &product);
 }
@@ -60,7 +57,7 @@ class Parts {
 
   const std::byte* Floats(int64_t handle, int64_t count, const char* role) const {
     const StoredTensor& part = Part(handle, role);
-    if (part.type != kFloat) Refuse(part, "is not float32, as the " + std::string(role) + " must be");
+    if (part.type != onnx::kFloat) Refuse(part, "is not float32, as the " + std::string(role) + " must be");
     return Sized(part, count * 4, role);
   }
 
@@ -165,7 +162,7 @@ class Parts {
         ReadScaleTable();
     }
     const bool in_bytes = q_.scale_type == ScaleType::kExponent || q_.scale_type == ScaleType::kTable;
-    if (in_bytes && scales.type != kUint8) Refuse(scales, "is not uint8, as its scales must be");
+    if (in_bytes && scales.type != onnx::kUint8) Refuse(scales, "is not uint8, as its scales must be");
     q_.scales = Sized(scales, scale_count_ * ScaleBytes(q_.scale_type), "scales");
     q_.multiply = Factor(entry_.multiply, "multiplier");
     q_.divide = Factor(entry_.divide, "divisor");
@@ -179,10 +176,10 @@ class Parts {
   }
 
   static ScaleType FloatScales(const StoredTensor& part) {
-    if (part.type == kFloat) return ScaleType::kFloat32;
-    if (part.type == kFloat16) return ScaleType::kFloat16;
-    if (part.type == kBFloat16) return ScaleType::kBFloat16;
-    if (part.type == kFloat8) return ScaleType::kE4m3;
+    if (part.type == onnx::kFloat) return ScaleType::kFloat32;
+    if (part.type == onnx::kFloat16) return ScaleType::kFloat16;
+    if (part.type == onnx::kBFloat16) return ScaleType::kBFloat16;
+    if (part.type == onnx::kFloat8E4m3) return ScaleType::kE4m3;
     Refuse(part, "is of a type that scales cannot have; expected float32, float16, bfloat16 or float8_e4m3");
   }
 
@@ -221,7 +218,7 @@ class Parts {
   void ReadBiases() {
     if (entry_.biases < 0) return;
     const StoredTensor& part = Part(entry_.biases, "biases");
-    if (part.type != kFloat && part.type != kFloat16 && part.type != kBFloat16)
+    if (part.type != onnx::kFloat && part.type != onnx::kFloat16 && part.type != onnx::kBFloat16)
       Refuse(part, "is of a type that biases cannot have; expected float32, float16 or bfloat16");
     q_.bias_type = static_cast<DType>(part.type);
     q_.biases = Sized(part, scale_count_ * DTypeSize(q_.bias_type), "biases");
@@ -230,7 +227,7 @@ class Parts {
   void ReadColumnGroups() {
     if (entry_.column_groups < 0) return;
     const StoredTensor& part = Part(entry_.column_groups, "column groups");
-    if (part.type != kInt32 || q_.flat() || q_.matrices != 1)
+    if (part.type != onnx::kInt32 || q_.flat() || q_.matrices != 1)
       Refuse(part, "cannot be the groups of the columns of '" + entry_.name + "'");
     const std::byte* groups = Sized(part, q_.cols * 4, "column groups");
     bool in_order = true;
@@ -254,13 +251,14 @@ class Parts {
 
 // What a part holds, if it is of numbers: float32, float16, bfloat16 or float8.
 bool IsOfFloats(const StoredTensor& part) {
-  return part.type == kFloat || part.type == kFloat16 || part.type == kBFloat16 || part.type == kFloat8;
+  return part.type == onnx::kFloat || part.type == onnx::kFloat16 || part.type == onnx::kBFloat16 ||
+         part.type == onnx::kFloat8E4m3;
 }
 
 float ValueAt(const StoredTensor& part, int64_t i) {
-  if (part.type == kFloat) return LoadAt<float>(part.data, i);
-  if (part.type == kFloat16) return Fp16ToFloat(LoadAt<uint16_t>(part.data, i));
-  if (part.type == kBFloat16) return Bf16ToFloat(LoadAt<uint16_t>(part.data, i));
+  if (part.type == onnx::kFloat) return LoadAt<float>(part.data, i);
+  if (part.type == onnx::kFloat16) return Fp16ToFloat(LoadAt<uint16_t>(part.data, i));
+  if (part.type == onnx::kBFloat16) return Bf16ToFloat(LoadAt<uint16_t>(part.data, i));
   return E4m3ToFloat(LoadAt<uint8_t>(part.data, i));
 }
 
@@ -279,13 +277,13 @@ int64_t FirstUnsound(const StoredTensor& part, Bits exponent, bool allows_zero) 
 
 int64_t FirstUnsound(const StoredTensor& part, bool allows_zero) {
   switch (part.type) {
-    case kFloat:
+    case onnx::kFloat:
       return FirstUnsound<uint32_t>(part, 0x7f800000u, allows_zero);
-    case kFloat16:
+    case onnx::kFloat16:
       return FirstUnsound<uint16_t>(part, 0x7c00u, allows_zero);
-    case kBFloat16:
+    case onnx::kBFloat16:
       return FirstUnsound<uint16_t>(part, 0x7f80u, allows_zero);
-    case kFloat8:
+    case onnx::kFloat8E4m3:
       return FirstUnsound<uint8_t>(part, 0x7fu, allows_zero);
     default:
       return -1;

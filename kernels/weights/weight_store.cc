@@ -8,33 +8,6 @@
 namespace switchyard {
 namespace {
 
-// Bytes of one element of an ONNX data type; 0 when unknown.
-uint64_t ElementBytes(int32_t type) {
-  switch (type) {
-    case 2:   // uint8
-    case 3:   // int8
-    case 9:   // bool
-    case 17:  // float8 e4m3
-    case 19:  // float8 e5m2
-      return 1;
-    case 4:   // uint16
-    case 5:   // int16
-    case 10:  // float16
-    case 16:  // bfloat16
-      return 2;
-    case 1:   // float32
-    case 6:   // int32
-    case 12:  // uint32
-      return 4;
-    case 7:   // int64
-    case 11:  // float64
-    case 13:  // uint64
-      return 8;
-    default:
-      return 0;
-  }
-}
-
 // Bytes of the longest tensor that lies in no file.
 size_t LongestZeros(const std::vector<std::string>& files, const std::vector<TensorEntry>& entries) {
   uint64_t longest = 1;
@@ -46,7 +19,7 @@ size_t LongestZeros(const std::vector<std::string>& files, const std::vector<Ten
 
 // Whether a tensor consists of whole panels.
 bool FitsPanels(const TensorEntry& entry) {
-  return entry.type == static_cast<int32_t>(DType::kBFloat16) && entry.shape.size() >= 2 &&
+  return entry.type == onnx::kBFloat16 && entry.shape.size() >= 2 &&
          entry.shape.end()[-2] % kPanelRows == 0 && entry.shape.back() % 2 == 0 && entry.bytes > 0;
 }
 
@@ -74,7 +47,7 @@ std::shared_ptr<const WeightStore> WeightStore::Open(const std::vector<std::stri
 void WeightStore::Add(TensorEntry entry) {
   const MappedFile& file = *files_.at(entry.file);
   auto where = [&] { return file.path() + ": tensor '" + entry.name + "'"; };
-  uint64_t expected = ElementBytes(entry.type);
+  uint64_t expected = onnx::ElementSize(static_cast<onnx::ElementType>(entry.type));
   if (expected == 0) {
     throw WeightFileError(where() + " has an element type (" + std::to_string(entry.type) +
                           ") the engine cannot hold");

@@ -16,7 +16,7 @@
 
 namespace switchyard {
 
-// Where one tensor lies. `type` is an ONNX TensorProto.DataType number; 0 for a quantized one, whose parts
+// Where one tensor lies. `type` is an `onnx::ElementType`; 0 for a quantized one, whose parts
 // are tensors of the store themselves.
 struct StoredTensor {
   std::string name;

@@ -39,8 +39,7 @@ void WidenRow(const WeightRef& matrix, int64_t row, float* out) {
 bool IsWeight(const StoredTensor& tensor) { return tensor.quantized != nullptr || IsWeightType(tensor.type); }
 
 bool IsWeightType(int32_t type) {
-  return type == static_cast<int32_t>(DType::kFloat32) || type == static_cast<int32_t>(DType::kFloat16) ||
-         type == static_cast<int32_t>(DType::kBFloat16);
+  return type == onnx::kFloat || type == onnx::kFloat16 || type == onnx::kBFloat16;
 }
 
 }  // namespace switchyard

@@ -112,7 +112,7 @@ inline cudaError_t CountMultiprocessors(int* count) {
   return cudaDeviceGetAttribute(count, cudaDevAttrMultiProcessorCount, device);
 }
 
-inline size_t ElementSize(DType dtype) { return dtype == DType::kFloat32 ? 4 : 2; }
+inline size_t ElementSize(DType dtype) { return static_cast<size_t>(DTypeSize(dtype)); }
 
 inline bool IsSupported(DType dtype) {
   return dtype == DType::kFloat32 || dtype == DType::kFloat16 || dtype == DType::kBFloat16;
