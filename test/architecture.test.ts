@@ -243,6 +243,15 @@ describe('TypeScript', () => {
     },
   );
 
+  test.each(anywhere)('%s, which any folder may use, uses none', (path) => {
+    expect(targets(`src/${path}`).filter((target) => !anywhere.includes(target))).toEqual([]);
+  });
+
+  test('files beside the folders are listed as usable anywhere, but for the entry', () => {
+    const beside = files.filter((path) => path.split('/').length === 2).map((path) => posix.basename(path));
+    expect(beside.filter((path) => path !== 'index.ts')).toEqual(anywhere.toSorted());
+  });
+
   test.each(files)('%s leaves each package to the part it belongs to', (path) => {
     const misplaced = imports(path).filter((specifier) =>
       Object.entries(PACKAGES).some(([name, home]) => isOf(specifier, name) && !path.startsWith(home)),
@@ -360,7 +369,7 @@ const NATIVE: Record<string, readonly string[]> = {
 };
 
 describe('native code', () => {
-  const files = sources('kernels', ['.h', '.cc', '.cu', '.cuh'], /^kernels\/(build|test)\//);
+  const files = sources('kernels', ['.h', '.cc', '.cu', '.cuh'], /^kernels\/build\//);
   const includes = (path: string) =>
     [...read(path).matchAll(/^\s*#\s*include\s*([<"])([^>"]+)[>"]/gm)].map((match) => ({
       system: match[1] === '<',
