@@ -1,6 +1,6 @@
 import { expected, InputError } from '../errors.ts';
 import { checkOptions } from '../options.ts';
-import { type ImageConfig, MOST_MIN_PIXELS } from './processor-config.ts';
+import { type ImageConfig, MOST_MIN_PIXELS, MOST_PIXELS } from './processor-config.ts';
 
 /** Bounds on the pixels of a picture after resizing, or of all frames of a video together. They decide how many tokens it costs. */
 export interface PixelBounds {
@@ -14,8 +14,6 @@ export interface PixelBounds {
 
 /** Names of the bounds, as options. */
 export const BOUNDS = ['minPixels', 'maxPixels', 'size'] as const satisfies readonly (keyof PixelBounds)[];
-
-const MOST_PIXELS = 2 ** 31 - 1;
 
 /**
  * The settings with a caller's bounds in place of their own.

@@ -36,14 +36,13 @@ export interface ProcessorConfig {
   readonly sound?: SoundConfig;
 }
 
+/** Largest count of pixels, or of anything else, that settings may name. */
+export const MOST_PIXELS = 2 ** 31 - 1;
 /** Most pixels that a picture may be enlarged to: keeps a setting from filling the memory. */
 export const MOST_MIN_PIXELS = 2 ** 24;
 /** Side in pixels of what becomes one token, which every picture is enlarged to. Real ones have 28 or 32. */
 const MOST_FACTOR = 512;
-const positiveInt = z
-  .int()
-  .positive()
-  .max(2 ** 31 - 1);
+const positiveInt = z.int().positive().max(MOST_PIXELS);
 const leastPixels = positiveInt.max(MOST_MIN_PIXELS);
 const perChannel = z.union([z.number(), z.array(z.number()).length(3)]);
 const deviation = z.union([z.number().positive(), z.array(z.number().positive()).length(3)]);
