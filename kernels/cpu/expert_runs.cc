@@ -11,6 +11,9 @@ namespace {
 // Below so many values, packing activations on the calling thread beats waking the others.
 constexpr int64_t kInlineValues = 64 * 1024;
 
+// Tokens that one thread packs at a time, at least.
+constexpr int64_t kPackedTogether = 24;
+
 // One run's activations for its three products.
 struct RunForms {
   XForm gate, up, down;
@@ -18,7 +21,9 @@ struct RunForms {
   RunForms(const KernelTable& table, const ExpertRun& run, Precision precision)
       : gate(table, run.weights->gate, precision, run.count),
         up(table, run.weights->up, precision, run.count),
-        down(table, run.weights->down, precision, run.count) {}
+        down(table, run.weights->down, precision, run.count) {
+    XForm::Align(gate, up);
+  }
 };
 
 class ExpertPass {
@@ -55,8 +60,10 @@ class ExpertPass {
 
   void PackInputs() {
     BlockPlan plan(workspace_, args_.run_count);
-    for (int64_t r = 0; r < args_.run_count; ++r)
-      plan.Add(1, 1, CeilDiv(args_.runs[r].count, kTileTokens), 4);
+    for (int64_t r = 0; r < args_.run_count; ++r) {
+      const int64_t tokens = RunForms(table_, args_.runs[r], args_.precision).gate.TileTokens();
+      plan.Add(1, 1, CeilDiv(args_.runs[r].count, tokens), CeilDiv(kPackedTogether, tokens));
+    }
     const auto pack = [&](int64_t, int64_t item) { PackBlock(plan.Find(item)); };
     if (positions_ * hidden_ <= kInlineValues) {
       for (int64_t item = 0; item < plan.items(); ++item) pack(0, item);
@@ -68,8 +75,8 @@ class ExpertPass {
   void PackBlock(const BlockPlan::Block& block) {
     const ExpertRun& run = args_.runs[block.run];
     const RunForms forms(table_, run, args_.precision);
-    const int64_t end = std::min(run.count, block.tile1 * kTileTokens);
-    for (int64_t t = block.tile0 * kTileTokens; t < end; ++t) {
+    const int64_t end = std::min(run.count, block.tile1 * forms.gate.TileTokens());
+    for (int64_t t = block.tile0 * forms.gate.TileTokens(); t < end; ++t) {
       const int64_t token = args_.tokens != nullptr ? args_.tokens[run.first + t] : run.first + t;
       const float* x = args_.x + token * hidden_;
       forms.gate.Store(x, t, 0, hidden_, x_gate_ + run.first * x_bytes_);
@@ -81,7 +88,8 @@ class ExpertPass {
   void GateAndUp() {
     StageWork work{.threads = pool_.NumThreads()};
     for (int64_t r = 0; r < args_.run_count; ++r) {
-      work.Add(args_.runs[r].weights->gate.rows, CeilDiv(args_.runs[r].count, kTileTokens));
+      const RunForms forms(table_, args_.runs[r], args_.precision);
+      work.Add(args_.runs[r].weights->gate.rows, CeilDiv(args_.runs[r].count, forms.gate.TileTokens()));
     }
     BlockPlan plan(workspace_, args_.run_count);
     int64_t scratch = 0;
@@ -108,7 +116,7 @@ class ExpertPass {
   }
 
   static int64_t TileBytes(int64_t rows) {
-    return RoundUp(kAxpyTokens * rows * static_cast<int64_t>(sizeof(float)), 64);
+    return RoundUp(RowBlock::MostResults(rows) * static_cast<int64_t>(sizeof(float)), 64);
   }
 
   void GateUpBlock(const BlockPlan& plan, int64_t item, int64_t next, char* scratch) {
@@ -127,8 +135,8 @@ class ExpertPass {
       const BlockPlan::Block after = plan.Find(next);
       const ExpertRun& its = args_.runs[after.run];
       const RunForms its_forms(table_, its, args_.precision);
-      gate_rows.Precedes(its.weights->gate, args_.precision, its_forms.gate, after.row0);
-      up_rows.Precedes(its.weights->up, args_.precision, its_forms.up, after.row0);
+      gate_rows.Precedes(its.weights->gate, its_forms.gate, after.row0);
+      up_rows.Precedes(its.weights->up, its_forms.up, after.row0);
     }
     gate_rows.ForEachPart(block.tile0, block.tile1, [&](const RowBlock::Part& part) {
       const int64_t width = part.row1 - part.row0;
@@ -136,7 +144,7 @@ class ExpertPass {
       up_rows.Multiply(x_up_ + run.first * x_bytes_, part, up, width);
       table_.silu_mul(gate, up, part.tokens * width, gate);
       for (int64_t t = 0; t < part.tokens; ++t) {
-        forms.down.Store(gate + t * width, part.tile * kTileTokens + t, block.row0 + part.row0, width,
+        forms.down.Store(gate + t * width, part.token + t, block.row0 + part.row0, width,
                          h_ + h_starts_[block.run]);
       }
     });
@@ -145,7 +153,8 @@ class ExpertPass {
   void Down() {
     StageWork work{.threads = pool_.NumThreads()};
     for (int64_t r = 0; r < args_.run_count; ++r) {
-      work.Add(args_.runs[r].weights->down.rows, CeilDiv(args_.runs[r].count, kTileTokens));
+      const RunForms forms(table_, args_.runs[r], args_.precision);
+      work.Add(args_.runs[r].weights->down.rows, CeilDiv(args_.runs[r].count, forms.down.TileTokens()));
     }
     BlockPlan plan(workspace_, args_.run_count);
     int64_t scratch = 0;
@@ -175,11 +184,10 @@ class ExpertPass {
       const BlockPlan::Block after = plan.Find(next);
       const ExpertRun& its = args_.runs[after.run];
       const WeightMatrix& its_down = its.weights->down;
-      rows.Precedes(its_down, args_.precision, XForm(table_, its_down, args_.precision, its.count),
-                    after.row0);
+      rows.Precedes(its_down, XForm(table_, its_down, args_.precision, its.count), after.row0);
     }
     rows.ForEachPart(block.tile0, block.tile1, [&](const RowBlock::Part& part) {
-      float* out = args_.out + (run.first + part.tile * kTileTokens) * down.rows + block.row0 + part.row0;
+      float* out = args_.out + (run.first + part.token) * down.rows + block.row0 + part.row0;
       rows.Multiply(h_ + h_starts_[block.run], part, out, down.rows);
     });
   }

@@ -41,11 +41,17 @@ class LinearPass {
     }
     char* packed = workspace_.Take<char>(args_.tokens * form.TokenBytes());
     const int64_t depth = args_.weights[i].cols;
-    const auto store = [&](int64_t, int64_t t) { form.Store(args_.x + t * depth, t, 0, depth, packed); };
+    // Tokens of a tile may lie in the same lines of a cache, so one thread stores them all.
+    const auto store = [&](int64_t, int64_t tile) {
+      const int64_t first = tile * form.TileTokens();
+      for (int64_t t = first; t < std::min(args_.tokens, first + form.TileTokens()); ++t)
+        form.Store(args_.x + t * depth, t, 0, depth, packed);
+    };
+    const int64_t tiles = CeilDiv(args_.tokens, form.TileTokens());
     if (args_.tokens * depth <= kInlineValues) {
-      for (int64_t t = 0; t < args_.tokens; ++t) store(0, t);
+      for (int64_t tile = 0; tile < tiles; ++tile) store(0, tile);
     } else {
-      ParallelItems(pool_, args_.tokens, store);
+      ParallelItems(pool_, tiles, store);
     }
     return packed;
   }
@@ -82,7 +88,7 @@ class LinearPass {
     const RowBlock rows(table_, weights, args_.precision, form, block.row0, block.row1, panel);
     rows.ForEachPart(block.tile0, block.tile1, [&](const RowBlock::Part& part) {
       const int64_t row = block.row0 + part.row0;
-      float* y = args_.outputs[i] + part.tile * kTileTokens * weights.rows + row;
+      float* y = args_.outputs[i] + part.token * weights.rows + row;
       rows.Multiply(x_[i], part, y, weights.rows);
       if (biases_[i] == nullptr) return;
       for (int64_t t = 0; t < part.tokens; ++t) {

@@ -83,28 +83,30 @@ double MeasureFlops(Precision precision, double seconds, ThreadPool& pool) {
   // One thread's weights (128 KiB in bf16) and activations fit a second-level cache.
   constexpr int64_t kRows = 64;
   constexpr int64_t kDepth = 1024;
-  constexpr int64_t kTiles = 16;
+  constexpr int64_t kTokens = 3 * kMostTileTokens;
+  static_assert(kTokens % kTileTokens == 0);
   constexpr int64_t kItems = 8;
   const KernelTable& table = Kernels();
   const std::vector<uint16_t> weights(kRows * kDepth, 0x3f80);
   const WeightMatrix matrix = {weights.data(), DType::kBFloat16, kRows, kDepth, kDepth, false};
-  const XForm form(table, matrix, precision, kTiles * kTileTokens);
+  const XForm form(table, matrix, precision, kTokens);
   const std::vector<float> ones(kDepth, 1.0f);
   Workspace workspace;
-  char* x = workspace.Take<char>(kTiles * kTileTokens * form.TokenBytes());
-  for (int64_t t = 0; t < kTiles * kTileTokens; ++t) form.Store(ones.data(), t, 0, kDepth, x);
+  char* x = workspace.Take<char>(kTokens * form.TokenBytes());
+  for (int64_t t = 0; t < kTokens; ++t) form.Store(ones.data(), t, 0, kDepth, x);
   const RowBlock rows(table, matrix, precision, form, 0, kRows, nullptr);
   const int64_t threads = pool.NumThreads();
-  std::vector<float> c(static_cast<size_t>(threads * kTileTokens * kRows));
+  std::vector<float> c(static_cast<size_t>(threads * kMostTileTokens * kRows));
   const double time = BestTime(seconds, [&] {
     ParallelItems(pool, threads * kItems, [&](int64_t slot, int64_t) {
-      for (int64_t tile = 0; tile < kTiles; ++tile) {
-        rows.Multiply(x, {0, kRows, tile, kTileTokens, tile, kTiles}, c.data() + slot * kTileTokens * kRows,
-                      kRows);
+      const int64_t size = form.TileTokens();
+      for (int64_t tile = 0; tile < form.tiles(); ++tile) {
+        rows.Multiply(x, {0, kRows, tile, tile * size, size, tile, form.tiles()},
+                      c.data() + slot * kMostTileTokens * kRows, kRows);
       }
     });
   });
-  return 2.0 * kRows * kDepth * kTiles * kTileTokens * kItems * static_cast<double>(threads) / time * 1e-9;
+  return 2.0 * kRows * kDepth * kTokens * kItems * static_cast<double>(threads) / time * 1e-9;
 }
 
 }  // namespace switchyard::cpu

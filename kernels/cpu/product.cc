@@ -47,8 +47,11 @@ XForm::XForm(const KernelTable& table, const WeightMatrix& weights, Precision pr
     : table_(&table),
       integer_(IntegerForm::Of(table, weights, precision)),
       type_(TileType(weights, precision)),
-      pack_(table.operand(type_, precision).pack),
-      bytes_(table.operand(type_, precision).bytes),
+      operand_(&table.operand(type_, precision, tokens)),
+      pack_(operand_->pack),
+      bytes_(operand_->bytes),
+      run_(operand_->pairs ? 2 : table.block),
+      tile_tokens_(integer_.possible ? kTileTokens : operand_->tokens),
       tokens_(tokens),
       depth_(weights.cols),
       plain_(weights.transposed && weights.quantized == nullptr && tokens <= kAxpyTokens),
@@ -58,10 +61,12 @@ XForm::XForm(const KernelTable& table, const WeightMatrix& weights, Precision pr
   const CodeProducts& products = table.code_products[static_cast<int>(FloatPart(precision))];
   pack_ = products.pack;
   bytes_ = products.bytes;
+  run_ = table.block;
+  tile_tokens_ = kTileTokens;
 }
 
 int64_t XForm::TileSize(int64_t tile) const {
-  return plain_ ? tokens_ : std::min<int64_t>(kTileTokens, tokens_ - tile * kTileTokens);
+  return plain_ ? tokens_ : std::min(tile_tokens_, tokens_ - tile * tile_tokens_);
 }
 
 int64_t XForm::TokenBytes() const {
@@ -81,10 +86,10 @@ void XForm::Store(const float* values, int64_t token, int64_t k0, int64_t n, cha
     }
     return;
   }
-  const int64_t tile = token / kTileTokens;
+  const int64_t tile = token / tile_tokens_;
   const int64_t group = TileSize(tile);
-  const int64_t slot = k0 * group + (token - tile * kTileTokens) * table_->block;
-  pack_(values, n, group, x + tile * kTileTokens * TokenBytes() + slot * bytes_);
+  const int64_t slot = k0 * group + (token - tile * tile_tokens_) * run_;
+  pack_(values, n, group, x + tile * tile_tokens_ * TokenBytes() + slot * bytes_);
 }
 
 bool XForm::operator==(const XForm& other) const {
@@ -93,7 +98,7 @@ bool XForm::operator==(const XForm& other) const {
            integer_.offset == other.integer_.offset && depth_ == other.depth_ && tokens_ == other.tokens_;
   }
   return pack_ == other.pack_ && plain_ == other.plain_ && depth_ == other.depth_ &&
-         tokens_ == other.tokens_ && round_ == other.round_;
+         tokens_ == other.tokens_ && tile_tokens_ == other.tile_tokens_ && round_ == other.round_;
 }
 
 int64_t RowBlock::PanelBytes(const KernelTable& table, const WeightMatrix& weights, const XForm& form,
@@ -111,7 +116,7 @@ RowBlock::RowBlock(const KernelTable& table, const WeightMatrix& weights, Precis
       weights_(&weights),
       form_(&form),
       row_count_(row1 - row0),
-      tile_(table.operand(form.type(), precision).tile),
+      tile_(form.operand().tile),
       in_memory_(weights.quantized == nullptr && (!weights.transposed || form.plain())) {
   if (form.integer().possible) {
     integer_ = IntegerBlock(table, form.integer(), weights, form.tokens(), row0, row1, panel);
@@ -128,12 +133,11 @@ RowBlock::RowBlock(const KernelTable& table, const WeightMatrix& weights, Precis
     ExpandRows(table, weights, row0, row1, form.type(), panel, row_stride_, panel + row_count_ * row_stride_);
     return;
   }
-  const Operand& operand = table.operand(form.type(), precision);
-  if (const InPlace found = FindInPlace(weights, operand, row0); found.rows != nullptr) {
+  if (const InPlace found = FindInPlace(weights, form.operand(), row0); found.rows != nullptr) {
     rows_ = found.rows;
     row_stride_ = found.stride;
     in_panels_ = found.in_panels;
-    if (in_panels_) tile_ = operand.panels;
+    if (in_panels_) tile_ = form.operand().panels;
     return;
   }
   const char* data = static_cast<const char*>(weights.data);
@@ -150,14 +154,15 @@ RowBlock::RowBlock(const KernelTable& table, const WeightMatrix& weights, Precis
 }
 
 void RowBlock::Multiply(const char* x, const Part& part, float* c, int64_t c_stride) const {
-  if (part.tokens > kTileTokens && !in_panels_ && !form_->plain()) {
+  if (part.tokens > form_->TileTokens() && !in_panels_ && !form_->plain()) {
     // Rows beside a matrix that lies in panels.
     for (int64_t i = 0; i < kPanelTiles; ++i) {
       const int64_t tile = part.tile + i;
+      const int64_t before = i * form_->TileTokens();
       Multiply(x,
-               {part.row0, part.row1, tile, form_->TileSize(tile), kPanelTiles * part.index + i,
-                kPanelTiles * part.passes},
-               c + i * kTileTokens * c_stride, c_stride);
+               {part.row0, part.row1, tile, part.token + before, form_->TileSize(tile),
+                kPanelTiles * part.index + i, kPanelTiles * part.passes},
+               c + before * c_stride, c_stride);
     }
     return;
   }
@@ -173,7 +178,7 @@ void RowBlock::Multiply(const char* x, const Part& part, float* c, int64_t c_str
     return;
   }
   TileArgs args = {form_->Tile(x, part.tile),
-                   std::min(tokens, kTileTokens),
+                   std::min(tokens, static_cast<int>(form_->TileTokens())),
                    rows_ + part.row0 * row_stride_,
                    row_stride_,
                    rows,
@@ -183,9 +188,9 @@ void RowBlock::Multiply(const char* x, const Part& part, float* c, int64_t c_str
                    in_memory_ && form_->Streams(),
                    nullptr,
                    0};
-  if (tokens > kTileTokens) {
+  if (tokens > args.tokens) {
     args.more_x = form_->Tile(x, part.tile + 1);
-    args.more_tokens = tokens - kTileTokens;
+    args.more_tokens = tokens - args.tokens;
   }
   Prefetch(part, args);
   tile_(args);
@@ -204,8 +209,8 @@ RowBlock::InPlace RowBlock::FindInPlace(const WeightMatrix& weights, const Opera
   return {static_cast<const char*>(weights.data) + row0 * stride, stride, false};
 }
 
-void RowBlock::Precedes(const WeightMatrix& weights, Precision precision, const XForm& form, int64_t row0) {
-  const InPlace found = FindInPlace(weights, table_->operand(form.type(), precision), row0);
+void RowBlock::Precedes(const WeightMatrix& weights, const XForm& form, int64_t row0) {
+  const InPlace found = FindInPlace(weights, form.operand(), row0);
   next_ = found.rows;
   next_bytes_ = std::min(kPartRows, weights.rows - row0) * found.stride;
 }
@@ -230,7 +235,7 @@ void RowBlock::Prefetch(const Part& part, TileArgs& args) const {
 }
 
 int64_t RowBlock::TilesTogether(int64_t tiles) const {
-  const int64_t most = std::max<int64_t>(4, kTogetherBytes / (kTileTokens * form_->TokenBytes()));
+  const int64_t most = std::max<int64_t>(4, kTogetherBytes / (form_->TileTokens() * form_->TokenBytes()));
   return RoundUp(CeilDiv(tiles, CeilDiv(tiles, most)), kPanelTiles);
 }
 

@@ -43,18 +43,20 @@ class XForm {
   DType type() const { return type_; }
   int64_t WeightBytes() const { return integer_.possible ? 1 : DTypeSize(type_); }
   // Plain rows make one tile.
-  int64_t tiles() const { return plain_ ? 1 : CeilDiv(tokens_, kTileTokens); }
+  int64_t tiles() const { return plain_ ? 1 : CeilDiv(tokens_, tile_tokens_); }
+  // Tokens of every tile but the last.
+  int64_t TileTokens() const { return tile_tokens_; }
   int64_t TileSize(int64_t tile) const;
   // In tiles [first, last).
   int64_t TokensOf(int64_t first, int64_t last) const {
-    return (last - first - 1) * kTileTokens + TileSize(last - 1);
+    return (last - first - 1) * tile_tokens_ + TileSize(last - 1);
   }
 
   // Bytes of one token; the whole takes tokens times this.
   int64_t TokenBytes() const;
 
   // Where a tile's activations begin.
-  const char* Tile(const char* x, int64_t tile) const { return x + tile * kTileTokens * TokenBytes(); }
+  const char* Tile(const char* x, int64_t tile) const { return x + tile * tile_tokens_ * TokenBytes(); }
 
   // Puts values for depths [k0, k0 + n) of one token into place; k0 is a multiple of the table's block, and
   // so is n unless it reaches the end.
@@ -63,12 +65,23 @@ class XForm {
   // Whether both would hold the same bytes.
   bool operator==(const XForm& other) const;
 
+  // Makes two forms that are walked together agree on their tiles.
+  static void Align(XForm& a, XForm& b) {
+    a.tile_tokens_ = b.tile_tokens_ = std::min(a.tile_tokens_, b.tile_tokens_);
+  }
+
+  // What multiplies packed groups, unless the integer or direct form does.
+  const Operand& operand() const { return *operand_; }
+
  private:
   const KernelTable* table_;
   IntegerForm integer_;
   DType type_;
+  const Operand* operand_;
   PackFn pack_;
-  int bytes_;  // per packed value
+  int bytes_;    // per packed value
+  int64_t run_;  // neighbouring values of a token in a packed block
+  int64_t tile_tokens_;
   int64_t tokens_;
   int64_t depth_;
   bool plain_;
@@ -87,15 +100,20 @@ class RowBlock {
   RowBlock(const KernelTable& table, const WeightMatrix& weights, Precision precision, const XForm& form,
            int64_t row0, int64_t row1, char* panel);
 
+  // Most values that one part of a block of `rows` rows gives.
+  static int64_t MostResults(int64_t rows) {
+    return std::max(kAxpyTokens * rows, std::min(rows, kPartRows) * kMostTileTokens);
+  }
+
   // Says which rows will probably be multiplied after this block: row0 and those that follow it. The first of
   // them are fetched while the block's last rows are multiplied, if tiles read them where they lie.
-  void Precedes(const WeightMatrix& weights, Precision precision, const XForm& form, int64_t row0);
+  void Precedes(const WeightMatrix& weights, const XForm& form, int64_t row0);
 
   // Part of the block that one call multiplies: rows [row0, row1) of the block and `tokens` tokens from the
-  // first one of `tile` on, in the index-th of `passes` over these rows.
+  // first one of `tile` on, `token`, in the index-th of `passes` over these rows.
   struct Part {
     int64_t row0, row1;
-    int64_t tile, tokens;
+    int64_t tile, token, tokens;
     int64_t index, passes;
   };
 
@@ -120,7 +138,7 @@ class RowBlock {
         for (int64_t index = 0; index < passes; ++index) {
           const int64_t tile = first + index * width;
           const int64_t tokens = form_->TokensOf(tile, std::min(tile + width, last));
-          multiply(Part{row, row_end, tile, tokens, index, passes});
+          multiply(Part{row, row_end, tile, tile * form_->TileTokens(), tokens, index, passes});
         }
       }
     }

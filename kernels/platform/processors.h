@@ -17,4 +17,8 @@ struct ArmFeatures {
 };
 ArmFeatures FindArmFeatures();
 
+// Whether this process may use the matrix tiles that an x86-64 processor has (AMX), after asking the system
+// for leave: threads that use them have several KiB more to save.
+bool AllowMatrixTiles();
+
 }  // namespace switchyard::platform

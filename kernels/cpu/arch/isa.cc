@@ -39,12 +39,20 @@ bool HasAvx512Vnni() { return HasAvx512() && __builtin_cpu_supports("avx512vnni"
 // Every processor with the former has the latter.
 bool HasAvx512Bf16() { return HasAvx512Vnni() && __builtin_cpu_supports("avx512bf16"); }
 bool HasAvx512Vbmi() { return HasAvx512Bf16() && __builtin_cpu_supports("avx512vbmi"); }
+// Older compilers do not know these either.
+bool HasAmx() {
+  constexpr unsigned kBf16 = 1u << 22, kTile = 1u << 24, kAll = kBf16 | kTile;
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return HasAvx512Vbmi() && __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0 && (edx & kAll) == kAll &&
+         platform::AllowMatrixTiles();
+}
 #else
 bool HasAvx2() { return false; }
 bool HasAvx512() { return false; }
 bool HasAvx512Vnni() { return false; }
 bool HasAvx512Bf16() { return false; }
 bool HasAvx512Vbmi() { return false; }
+bool HasAmx() { return false; }
 #endif
 
 bool HasDotprod() { return platform::FindArmFeatures().dotprod; }
@@ -52,6 +60,7 @@ bool HasI8mm() { return HasDotprod() && platform::FindArmFeatures().i8mm; }
 
 // Best first.
 constexpr Candidate kCandidates[] = {
+    {"amx", AmxTable, Avx512VnniInteger, HasAmx},
     {"avx512_vbmi", Avx512VbmiTable, Avx512VnniInteger, HasAvx512Vbmi},
     {"avx512_bf16", Avx512Bf16Table, Avx512VnniInteger, HasAvx512Bf16},
     {"avx512_vnni", Avx512Table, Avx512VnniInteger, HasAvx512Vnni},

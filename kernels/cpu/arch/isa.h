@@ -7,14 +7,15 @@
 
 namespace switchyard::cpu {
 
-// Most tokens one register tile holds. Activations are packed in groups of this many; the last group may be
-// smaller.
+// Most tokens that a tile of vector registers holds. Activations are packed in groups of this many, or of
+// Operand::tokens; the last group may be smaller.
 inline constexpr int kTileTokens = 6;
+inline constexpr int kMostTileTokens = 32;
 
 // c[t * c_stride + r] = sum over k of x[t, k] * w[r, k], accumulated in fp32.
 struct TileArgs {
   const void* x;     // one packed group (see PackFn), from a depth that is a multiple of the table's block
-  int tokens;        // tokens in the group, 1 to kTileTokens
+  int tokens;        // tokens in the group, 1 to Operand::tokens
   const char* w;     // element (first row, first depth); any address
   int64_t w_stride;  // bytes from row to row
   int64_t rows;      // weight rows
@@ -35,8 +36,9 @@ struct TileArgs {
 using TileFn = void (*)(const TileArgs& args);
 
 // Writes one token's x[0, n) into its place in a packed group of `group` tokens. A group is laid out
-// [ceil(depth / block)][group][block]; `out` points at the token's slot of the first block. The tail of the
-// last block is zeroed. Values may be rounded or permuted within a block, as the matching TileFn expects.
+// [ceil(depth / block)][group][block], or with Operand::pairs [ceil(depth / block)][block / 2][group][2];
+// `out` points at the token's first value. The tail of the last block is zeroed. Values may be rounded or
+// permuted within a block, as the matching TileFn expects.
 using PackFn = void (*)(const float* x, int64_t n, int64_t group, void* out);
 
 // The product of packed activations with row-major weights of one dtype.
@@ -47,6 +49,8 @@ struct Operand {
   // The same with weights in row panels (row_panels.h): `w` is the first of them, `rows` fills whole ones,
   // and nobody looks at w_stride and `sequential`. Null: rows are better, or the weights never lie so.
   TileFn panels = nullptr;
+  int tokens = kTileTokens;  // most of a group; at most kMostTileTokens
+  bool pairs = false;        // how a group is laid out
 };
 
 // y[t * y_stride + n] = sum over k of x[t * x_stride + k] * w[k, n] for few tokens and transposed weights:
@@ -247,9 +251,18 @@ struct KernelTable {
   ExpandFn expand[kCodeKinds][kPrecisions] = {};  // [CodeKind], to fp32 and to bf16
   CodeProducts code_products[kPrecisions] = {};   // [Precision]; without pack: codes are expanded first
   const IntegerKernels* integer = nullptr;
+  // For bf16 weights and rounded activations of so many tokens or more; 0: there is none.
+  Operand many = {};
+  int64_t many_tokens = 0;
 
   const Operand& operand(DType weights, Precision precision) const {
     return operands[DTypeIndex(weights)][static_cast<int>(FloatPart(precision))];
+  }
+
+  // What multiplies so many tokens.
+  const Operand& operand(DType weights, Precision precision, int64_t tokens) const {
+    const bool are_many = many_tokens > 0 && tokens >= many_tokens && RoundsActivations(weights, precision);
+    return are_many ? many : operand(weights, precision);
   }
 };
 
@@ -260,11 +273,12 @@ const KernelTable* Avx2Table();
 const KernelTable* Avx512Table();
 const KernelTable* Avx512Bf16Table();
 const KernelTable* Avx512VbmiTable();
+const KernelTable* AmxTable();
 const KernelTable* NeonTable();
 
 // The best table this processor can run, or the one that SWITCHYARD_CPU_ISA names (portable, avx2, avx512,
-// avx512_vnni, avx512_bf16, avx512_vbmi, neon, neon_dotprod, neon_i8mm). Decided once; a name that is unknown
-// or not available here leaves the best one and sets IsaError().
+// avx512_vnni, avx512_bf16, avx512_vbmi, amx, neon, neon_dotprod, neon_i8mm). Decided once; a name that is
+// unknown or not available here leaves the best one and sets IsaError().
 const KernelTable& Kernels();
 
 // Name of the table in use, e.g. "avx512_bf16".

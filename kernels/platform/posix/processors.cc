@@ -5,6 +5,8 @@
 
 #if defined(__linux__)
 #include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 #if defined(__aarch64__) && defined(__linux__)
 #include <asm/hwcap.h>
@@ -24,6 +26,22 @@ int UsableProcessors() {
 #endif
   return static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
 }
+
+#if defined(__x86_64__) && defined(__linux__)
+
+// Linux has this since 5.16; it refuses where a thread's stack for signals is too small.
+bool AllowMatrixTiles() {
+  constexpr long kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM
+  constexpr long kTileData = 18;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+
+#else
+
+// macOS runs on no such processor.
+bool AllowMatrixTiles() { return false; }
+
+#endif
 
 #if defined(__aarch64__) && defined(__linux__)
 

@@ -55,6 +55,12 @@ int UsableProcessors() {
   return static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
 }
 
+// Those that let programs use tiles do so unasked; others do not save them.
+bool AllowMatrixTiles() {
+  constexpr DWORD64 kTileData = 1ull << 18;
+  return (GetEnabledXStateFeatures() & kTileData) != 0;
+}
+
 // There is no addon for Windows on Arm.
 ArmFeatures FindArmFeatures() { return {}; }
 

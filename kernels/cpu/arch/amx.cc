@@ -1,0 +1,246 @@
+// AMX: the table of AVX-512 with VBMI, with a product of its own for bf16 weights and the rounded activations
+// of many tokens. Everything below the target line has internal linkage.
+#include "isa.h"
+#include "simd/common.h"
+
+#if defined(__x86_64__)
+
+#include <immintrin.h>
+
+#if defined(__GNUC__) && !defined(__clang__)
+// GCC's own AVX-512 headers set this off (GCC bug 105593).
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
+
+#if defined(__clang__)
+#pragma clang attribute push(                                                                      \
+    __attribute__((                                                                                \
+        target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,amx-tile,amx-bf16"))), \
+    apply_to = function)
+#else
+#pragma GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,amx-tile,amx-bf16")
+#endif
+
+namespace switchyard::cpu {
+namespace {
+
+#include "simd/ahead.inc"
+#include "simd/bf16_pairs.inc"
+
+// A tile register has this many rows of one cache line. Weight rows are the rows of a product's first factor,
+// read where they lie; the columns of the second are tokens, whose values lie in pairs.
+constexpr int kTileSide = 16;
+constexpr int kLine = 64;
+constexpr int kRowsTogether = 2 * kTileSide;
+constexpr int kMostTokens = 2 * kTileSide;
+static_assert(kMostTokens <= kMostTileTokens);
+
+// Weight rows of a step of TileArgs::prefetch (KernelTable::tile_rows).
+constexpr int kStepRows = 4;
+
+// Neither compiler knows that tile instructions read memory.
+inline __attribute__((always_inline)) void Written(const void* at) {
+  __asm__ volatile("" : : "r"(at) : "memory");
+}
+
+// What LDTILECFG reads (Intel SDM, volume 1, chapter 18).
+struct alignas(64) TileConfig {
+  uint8_t palette = 1;
+  uint8_t start_row = 0;
+  uint8_t reserved[14] = {};
+  uint16_t bytes[16] = {};  // of a row
+  uint8_t rows[16] = {};
+
+  void Set(int tile, int row_count, int row_bytes) {
+    rows[tile] = static_cast<uint8_t>(row_count);
+    bytes[tile] = static_cast<uint16_t>(row_bytes);
+  }
+};
+static_assert(sizeof(TileConfig) == 64);
+
+// Of the registers: sums are 0 to 3, by rows and then tokens; weights 4 and 5; tokens 6 and 7.
+void Configure(int rows, int tokens) {
+  TileConfig config;
+  const int row_counts[] = {rows < kTileSide ? rows : kTileSide, rows - kTileSide};
+  const int token_counts[] = {tokens < kTileSide ? tokens : kTileSide, tokens - kTileSide};
+  for (int i = 0; i < 2; ++i) {
+    if (row_counts[i] > 0) config.Set(4 + i, row_counts[i], kLine);
+    if (token_counts[i] > 0) config.Set(6 + i, kTileSide, token_counts[i] * 4);
+    for (int j = 0; j < 2; ++j) {
+      if (row_counts[i] > 0 && token_counts[j] > 0) config.Set(2 * i + j, row_counts[i], token_counts[j] * 4);
+    }
+  }
+  Written(&config);
+  _tile_loadconfig(&config);
+}
+
+// The first `values` of rows of weights, filled up with zeros.
+struct alignas(64) LastDepths {
+  char lines[kRowsTogether][kLine];
+
+  void Copy(const char* w, int64_t stride, int rows, int64_t values) {
+    for (int r = 0; r < rows; ++r)
+      _mm512_store_si512(lines[r], _mm512_maskz_loadu_epi16(FirstOf(values), w + r * stride));
+    Written(lines);
+  }
+};
+
+template <bool kMoreRows, bool kMoreTokens>
+inline __attribute__((always_inline)) void Step(const char* w, int64_t w_stride, const char* x,
+                                                int64_t x_stride) {
+  _tile_loadd(6, x, x_stride);
+  _tile_loadd(4, w, w_stride);
+  _tile_dpbf16ps(0, 4, 6);
+  if constexpr (kMoreRows) {
+    _tile_loadd(5, w + kTileSide * w_stride, w_stride);
+    _tile_dpbf16ps(2, 5, 6);
+  }
+  if constexpr (kMoreTokens) {
+    _tile_loadd(7, x + kLine, x_stride);
+    _tile_dpbf16ps(1, 4, 7);
+    if constexpr (kMoreRows) _tile_dpbf16ps(3, 5, 7);
+  }
+}
+
+// c[t * c_stride + r] = sums[r][t] for r < rows, t < tokens, both at most 16.
+void StoreTurned(const float (&sums)[kTileSide][kTileSide], int rows, int tokens, float* c,
+                 int64_t c_stride) {
+  __m512 row[kTileSide];
+  SWITCHYARD_UNROLL
+  for (int r = 0; r < kTileSide; ++r) row[r] = _mm512_load_ps(sums[r]);
+  // Four rows of four values are turned within each quarter of the vectors, then the quarters.
+  __m512 quarter[kTileSide];
+  for (int r = 0; r < kTileSide; r += 4) {
+    const __m512d low01 = _mm512_castps_pd(_mm512_unpacklo_ps(row[r], row[r + 1]));
+    const __m512d high01 = _mm512_castps_pd(_mm512_unpackhi_ps(row[r], row[r + 1]));
+    const __m512d low23 = _mm512_castps_pd(_mm512_unpacklo_ps(row[r + 2], row[r + 3]));
+    const __m512d high23 = _mm512_castps_pd(_mm512_unpackhi_ps(row[r + 2], row[r + 3]));
+    quarter[r] = _mm512_castpd_ps(_mm512_unpacklo_pd(low01, low23));
+    quarter[r + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low01, low23));
+    quarter[r + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(high01, high23));
+    quarter[r + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(high01, high23));
+  }
+  const __mmask16 written = static_cast<__mmask16>((1u << rows) - 1u);
+  const auto store = [&](int t, __m512 values) {
+    if (t < tokens) _mm512_mask_storeu_ps(c + t * c_stride, written, values);
+  };
+  for (int i = 0; i < 4; ++i) {
+    const __m512 even01 = _mm512_shuffle_f32x4(quarter[i], quarter[i + 4], 0x88);
+    const __m512 odd01 = _mm512_shuffle_f32x4(quarter[i], quarter[i + 4], 0xdd);
+    const __m512 even23 = _mm512_shuffle_f32x4(quarter[i + 8], quarter[i + 12], 0x88);
+    const __m512 odd23 = _mm512_shuffle_f32x4(quarter[i + 8], quarter[i + 12], 0xdd);
+    store(i, _mm512_shuffle_f32x4(even01, even23, 0x88));
+    store(i + 4, _mm512_shuffle_f32x4(odd01, odd23, 0x88));
+    store(i + 8, _mm512_shuffle_f32x4(even01, even23, 0xdd));
+    store(i + 12, _mm512_shuffle_f32x4(odd01, odd23, 0xdd));
+  }
+}
+
+// At most kRowsTogether weight rows from `w` on.
+template <bool kMoreRows, bool kMoreTokens>
+void Rows(const TileArgs& args, const char* w, int rows, float* c, Prefetcher& ahead) {
+  _tile_zero(0);
+  if constexpr (kMoreTokens) _tile_zero(1);
+  if constexpr (kMoreRows) _tile_zero(2);
+  if constexpr (kMoreRows && kMoreTokens) _tile_zero(3);
+  const int64_t x_stride = args.tokens * 4;
+  const char* x = static_cast<const char*>(args.x);
+  const int steps = (rows + kStepRows - 1) / kStepRows;
+  int64_t k = 0;
+  for (; k + kBlock <= args.depth; k += kBlock) {
+    ahead.Advance(steps);
+    Step<kMoreRows, kMoreTokens>(w + k * 2, args.w_stride, x, x_stride);
+    x += kTileSide * x_stride;
+  }
+  if (k < args.depth) {
+    LastDepths last;
+    last.Copy(w + k * 2, args.w_stride, rows, args.depth - k);
+    Step<kMoreRows, kMoreTokens>(last.lines[0], kLine, x, x_stride);
+  }
+  alignas(64) float sums[2][2][kTileSide][kTileSide];
+  _tile_stored(0, sums[0][0], kLine);
+  if constexpr (kMoreTokens) _tile_stored(1, sums[0][1], kLine);
+  if constexpr (kMoreRows) _tile_stored(2, sums[1][0], kLine);
+  if constexpr (kMoreRows && kMoreTokens) _tile_stored(3, sums[1][1], kLine);
+  for (int i = 0; i <= (kMoreRows ? 1 : 0); ++i) {
+    for (int j = 0; j <= (kMoreTokens ? 1 : 0); ++j) {
+      const int left_rows = rows - i * kTileSide;
+      const int left_tokens = args.tokens - j * kTileSide;
+      StoreTurned(sums[i][j], left_rows < kTileSide ? left_rows : kTileSide,
+                  left_tokens < kTileSide ? left_tokens : kTileSide,
+                  c + j * kTileSide * args.c_stride + i * kTileSide, args.c_stride);
+    }
+  }
+}
+
+// Of the four instructions that make tiles' products, every sum is added up in the order of depths, whatever
+// rows and tokens it was computed with.
+void Tile(const TileArgs& args) {
+  Prefetcher ahead = {args.prefetch, args.prefetch, args.prefetch_step};
+  Written(args.x);
+  int configured = 0;
+  for (int64_t r = 0; r < args.rows; r += kRowsTogether) {
+    const int rows = static_cast<int>(args.rows - r < kRowsTogether ? args.rows - r : kRowsTogether);
+    if (rows != configured) Configure(rows, args.tokens);
+    configured = rows;
+    const char* w = args.w + r * args.w_stride;
+    if (rows > kTileSide) {
+      if (args.tokens > kTileSide) {
+        Rows<true, true>(args, w, rows, args.c + r, ahead);
+      } else {
+        Rows<true, false>(args, w, rows, args.c + r, ahead);
+      }
+    } else if (args.tokens > kTileSide) {
+      Rows<false, true>(args, w, rows, args.c + r, ahead);
+    } else {
+      Rows<false, false>(args, w, rows, args.c + r, ahead);
+    }
+  }
+  // Otherwise the system saves tiles that nobody needs.
+  _tile_release();
+}
+
+// Pairs of a token lie `group` pairs apart.
+void Pack(const float* x, int64_t n, int64_t group, void* out) {
+  char* slot = static_cast<char*>(out);
+  const __m512i places =
+      _mm512_mullo_epi32(_mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0),
+                         _mm512_set1_epi32(static_cast<int>(group)));
+  for (int64_t k = 0; k < n; k += kBlock, slot += group * kBlock * 2) {
+    const __mmask32 mask = FirstOf(n - k);
+    const __m512 low = _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask), x + k);
+    const __m512 high =
+        _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask >> 16), x + k + (mask >> 16 ? 16 : 0));
+    _mm512_i32scatter_epi32(slot, places, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low)), 4);
+  }
+}
+
+}  // namespace
+
+const KernelTable* AmxTable() {
+  static const KernelTable kTable = [] {
+    KernelTable table = *Avx512VbmiTable();
+    table.name = "amx";
+    // Rows are read where they lie.
+    table.operands[DTypeIndex(DType::kBFloat16)][static_cast<int>(Precision::kBFloat16)].panels = nullptr;
+    table.many = {.pack = Pack, .tile = Tile, .bytes = 2, .tokens = kMostTokens, .pairs = true};
+    table.many_tokens = 4;
+    return table;
+  }();
+  return &kTable;
+}
+
+}  // namespace switchyard::cpu
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
+
+#else
+
+namespace switchyard::cpu {
+const KernelTable* AmxTable() { return nullptr; }
+}  // namespace switchyard::cpu
+
+#endif
