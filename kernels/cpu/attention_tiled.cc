@@ -11,8 +11,9 @@
 namespace switchyard::cpu {
 namespace {
 
-// Queries that share a pass over the keys.
-constexpr int64_t kQueryBlock = 8 * kTileTokens;
+// Queries that share a pass over the keys: whole tiles of every instruction set.
+constexpr int64_t kQueryBlock = 48;
+static_assert(kQueryBlock % kTileTokens == 0);
 
 // Floats from row to row of the scores: a little more than needed, as rows a power of two apart would all
 // fall into the same few sets of the cache.
@@ -212,8 +213,8 @@ class TiledPass {
       for (int64_t t = 0; t < tokens; ++t) seen[t] = Within(visible[t], block);
       const char* panels = PanelsOf(span, block);
       Scores(queries, panels, seen, tokens, scores);
-      for (int64_t t = 0; t < tokens; t += kTileTokens) {
-        const int64_t end = std::min(tokens, t + kTileTokens);
+      for (int64_t t = 0; t < tokens; t += panel_.tokens) {
+        const int64_t end = std::min(tokens, t + panel_.tokens);
         AddValues(panels + panels_.key_bytes(), seen, t, end, scores, state);
       }
     }
@@ -239,8 +240,8 @@ class TiledPass {
               float* scores) const {
     const KeyRange all = Union(seen, 0, tokens);
     for (int64_t column = all.begin / kKeyGroup * kKeyGroup; column < all.end; column += kKeyGroup) {
-      for (int64_t t = 0; t < tokens; t += kTileTokens) {
-        const int64_t end = std::min(tokens, t + kTileTokens);
+      for (int64_t t = 0; t < tokens; t += panel_.tokens) {
+        const int64_t end = std::min(tokens, t + panel_.tokens);
         const KeyRange wanted = Union(seen, t, end);
         if (wanted.begin >= column + kKeyGroup || wanted.end <= column) continue;
         panel_.multiply({queries + t * query_bytes_, query_bytes_, static_cast<int>(end - t),

@@ -1,5 +1,6 @@
-// AMX: the table of AVX-512 with VBMI, with a product of its own for bf16 weights and the rounded activations
-// of many tokens. Everything below the target line has internal linkage.
+// AMX: the table of AVX-512 with VBMI, with products of its own for bf16 weights and the rounded activations
+// of many tokens, and for keys and values that many queries meet. Everything below the target line has
+// internal linkage.
 #include "isa.h"
 #include "simd/common.h"
 
@@ -216,6 +217,131 @@ void Pack(const float* x, int64_t n, int64_t group, void* out) {
   }
 }
 
+// Columns of a panel that are multiplied side by side.
+constexpr int kColumnTiles = 4;
+
+// Tokens are the rows of the first factor and columns those of the second, both words of one line. Of the
+// registers: sums are 0 to 3; tokens 4; columns 5 to 7 in turn, so that the next are read while these are
+// multiplied.
+void ConfigurePanel(int tokens) {
+  TileConfig config;
+  for (int i = 0; i <= 4; ++i) config.Set(i, tokens, kLine);
+  for (int i = 5; i < 8; ++i) config.Set(i, kTileSide, kLine);
+  Written(&config);
+  _tile_loadconfig(&config);
+}
+
+// 16 words deep, times kCount tiles of columns.
+template <int kCount>
+inline __attribute__((always_inline)) void PanelStep(const char* x, int64_t x_stride, const char* w,
+                                                     int64_t w_stride) {
+  _tile_loadd(4, x, x_stride);
+  _tile_loadd(5, w, w_stride);
+  _tile_dpbf16ps(0, 4, 5);
+  if constexpr (kCount > 1) {
+    _tile_loadd(6, w + kLine, w_stride);
+    _tile_dpbf16ps(1, 4, 6);
+  }
+  if constexpr (kCount > 2) {
+    _tile_loadd(7, w + 2 * kLine, w_stride);
+    _tile_dpbf16ps(2, 4, 7);
+  }
+  if constexpr (kCount > 3) {
+    _tile_loadd(5, w + 3 * kLine, w_stride);
+    _tile_dpbf16ps(3, 4, 5);
+  }
+}
+
+template <int kCount>
+inline __attribute__((always_inline)) void LoadSums(const float* c, int64_t stride) {
+  _tile_loadd(0, c, stride);
+  if constexpr (kCount > 1) _tile_loadd(1, c + kTileSide, stride);
+  if constexpr (kCount > 2) _tile_loadd(2, c + 2 * kTileSide, stride);
+  if constexpr (kCount > 3) _tile_loadd(3, c + 3 * kTileSide, stride);
+}
+
+template <int kCount>
+inline __attribute__((always_inline)) void ZeroSums() {
+  _tile_zero(0);
+  if constexpr (kCount > 1) _tile_zero(1);
+  if constexpr (kCount > 2) _tile_zero(2);
+  if constexpr (kCount > 3) _tile_zero(3);
+}
+
+template <int kCount>
+inline __attribute__((always_inline)) void StoreSums(float* c, int64_t stride) {
+  _tile_stored(0, c, stride);
+  if constexpr (kCount > 1) _tile_stored(1, c + kTileSide, stride);
+  if constexpr (kCount > 2) _tile_stored(2, c + 2 * kTileSide, stride);
+  if constexpr (kCount > 3) _tile_stored(3, c + 3 * kTileSide, stride);
+}
+
+// The last words of tokens and columns, fewer than 16, filled up with zeros.
+struct alignas(64) LastWords {
+  char tokens[kTileSide][kLine];
+  char columns[kTileSide][kColumnTiles * kLine];
+
+  void Copy(const PanelArgs& args, int64_t word, const char* w, int count) {
+    const int64_t words = args.words - word;
+    const __mmask16 mask = static_cast<__mmask16>((1u << words) - 1u);
+    for (int t = 0; t < args.tokens; ++t)
+      _mm512_store_si512(tokens[t], _mm512_maskz_loadu_epi32(mask, args.x + t * args.x_stride + word * 4));
+    for (int k = 0; k < kTileSide; ++k) {
+      for (int i = 0; i < count; ++i) {
+        _mm512_store_si512(columns[k] + i * kLine, k < words
+                                                       ? _mm512_loadu_si512(w + k * args.w_stride + i * kLine)
+                                                       : _mm512_setzero_si512());
+      }
+    }
+    Written(this);
+  }
+};
+
+// kCount tiles of columns from n on.
+template <int kCount>
+void PanelColumns(const PanelArgs& args, int64_t n) {
+  float* c = args.c + n;
+  const int64_t c_stride = args.c_stride * 4;
+  if (args.accumulate) {
+    LoadSums<kCount>(c, c_stride);
+  } else {
+    ZeroSums<kCount>();
+  }
+  const char* w = args.w + n * 4;
+  int64_t word = 0;
+  for (; word + kTileSide <= args.words; word += kTileSide, w += kTileSide * args.w_stride)
+    PanelStep<kCount>(args.x + word * 4, args.x_stride, w, args.w_stride);
+  if (word < args.words) {
+    LastWords last;
+    last.Copy(args, word, w, kCount);
+    PanelStep<kCount>(last.tokens[0], kLine, last.columns[0], kColumnTiles * kLine);
+  }
+  StoreSums<kCount>(c, c_stride);
+}
+
+void Panel(const PanelArgs& args) {
+  Written(args.x);
+  ConfigurePanel(args.tokens);
+  int64_t n = 0;
+  for (; n + kColumnTiles * kTileSide <= args.columns; n += kColumnTiles * kTileSide)
+    PanelColumns<kColumnTiles>(args, n);
+  static_assert(kColumnTiles == 4);
+  switch ((args.columns - n) / kTileSide) {
+    case 1:
+      PanelColumns<1>(args, n);
+      break;
+    case 2:
+      PanelColumns<2>(args, n);
+      break;
+    case 3:
+      PanelColumns<3>(args, n);
+      break;
+    default:
+      break;
+  }
+  _tile_release();
+}
+
 }  // namespace
 
 const KernelTable* AmxTable() {
@@ -226,6 +352,9 @@ const KernelTable* AmxTable() {
     table.operands[DTypeIndex(DType::kBFloat16)][static_cast<int>(Precision::kBFloat16)].panels = nullptr;
     table.many = {.pack = Pack, .tile = Tile, .bytes = 2, .tokens = kMostTokens, .pairs = true};
     table.many_tokens = 4;
+    PanelKernel& panel = table.panel[static_cast<int>(Precision::kBFloat16)];
+    panel.multiply = Panel;
+    panel.tokens = kTileSide;
     return table;
   }();
   return &kTable;

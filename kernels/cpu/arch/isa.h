@@ -85,7 +85,7 @@ inline constexpr int64_t kWordBytes = 4;
 struct PanelArgs {
   const char* x;     // token 0, word 0
   int64_t x_stride;  // bytes from token to token
-  int tokens;        // 1 to kTileTokens
+  int tokens;        // 1 to PanelKernel::tokens
   const char* w;     // word 0, column 0
   int64_t w_stride;  // bytes from word to word of one column
   int64_t words;     // depth
@@ -102,6 +102,7 @@ struct PanelKernel {
   // zeros. `out` may be x.
   void (*convert)(const float* x, int64_t n, void* out);
   PanelFn multiply;
+  int64_t tokens = kTileTokens;  // most that meet a panel at a time; at most kMostTileTokens
 };
 
 // dst[c * dst_stride + r] = src[r * src_stride + c] for r < rows, c < columns; strides in bytes, elements of
