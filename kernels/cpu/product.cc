@@ -173,8 +173,9 @@ void RowBlock::Multiply(const char* x, const Part& part, float* c, int64_t c_str
     return integer_.Multiply(form_->Tile(x, part.tile), tokens, part.row0, part.row1, c, c_stride);
   if (form_->direct()) return direct_.Multiply(x, tokens, part.row0, part.row1, c, c_stride);
   if (form_->plain()) {
+    const float* first = reinterpret_cast<const float*>(x) + part.token * depth;
     table_->axpy[DTypeIndex(weights_->dtype)](
-        {reinterpret_cast<const float*>(x), depth, tokens, rows_, row_stride_, depth, rows, c, c_stride});
+        {first, depth, tokens, rows_, row_stride_, depth, rows, c, c_stride});
     return;
   }
   TileArgs args = {form_->Tile(x, part.tile),

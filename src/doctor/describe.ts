@@ -64,6 +64,7 @@ function machineRows(
 
 /** What multiplies codes with activations that are rounded to int8, by the name of the kernels. */
 const INTEGER_PRODUCTS: Readonly<Record<string, string>> = {
+  amx: 'VNNI',
   avx512_vbmi: 'VNNI',
   avx512_bf16: 'VNNI',
   avx512_vnni: 'VNNI',

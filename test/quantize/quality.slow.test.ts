@@ -79,7 +79,7 @@ it.each<[string, Quantization, number]>([
 ])('%s with activations rounded to int8 stays close, too', async (_, quantization, bound) => {
   const found = await predictions(quantization, 'int8');
   expect(divergence(found)).toBeLessThan(bound);
-  if (!/vnni|avx512_bf16|avx512_vbmi/.test(loadBinding().cpuInfo().isa)) return;
+  if (!/vnni|avx512_bf16|avx512_vbmi|amx/.test(loadBinding().cpuInfo().isa)) return;
   const exactly = await predictions(quantization);
   expect(found.some((row, i) => row.some((value, id) => value !== exactly[i]?.[id]))).toBe(true);
 });

@@ -272,6 +272,49 @@ void GatedMlpValues() {
   }
 }
 
+// Gate, up and down in types and layouts of their own: kernels walk gate and up together.
+void MixedMatrices() {
+  Random random(15);
+  Workspace workspace;
+  struct Kind {
+    DType dtype;
+    bool transposed;
+  };
+  std::vector<Kind> kinds;
+  for (const DType dtype : kAllDTypes) {
+    for (const bool transposed : {false, true}) kinds.push_back({dtype, transposed});
+  }
+  for (const Kind& gate : kinds) {
+    for (const Kind& up : kinds) {
+      const Kind& down = kinds[static_cast<size_t>(random.Int(0, static_cast<int64_t>(kinds.size()) - 1))];
+      const int64_t tokens = random.Int(1, 70);
+      const int64_t hidden = random.Int(1, 100);
+      const int64_t intermediate = random.Int(1, 150);
+      Expert expert(random, hidden, intermediate, gate.dtype, gate.transposed, 0);
+      expert.up = Weights(random, intermediate, hidden, up.dtype, up.transposed, Expert::Scale(hidden));
+      expert.down =
+          Weights(random, hidden, intermediate, down.dtype, down.transposed, Expert::Scale(intermediate));
+      const std::vector<float> x = random.Normals(tokens * hidden);
+      std::vector<double> expected(static_cast<size_t>(tokens * hidden));
+      for (int64_t t = 0; t < tokens; ++t) {
+        const std::vector<double> row = Doubles(x.data() + t * hidden, hidden);
+        expert.AddTo(row.data(), 1.0, Precision::kBFloat16, expected.data() + t * hidden);
+      }
+      TestPool pool(static_cast<int>(random.Int(1, 4)));
+      for (const char* isa : Isas()) {
+        SelectIsa(isa);
+        Output y(tokens * hidden);
+        GatedMlp({x.data(), tokens, expert.gate.matrix(), expert.up.matrix(), expert.down.matrix(),
+                  WeightMatrix{}, y.data(), Precision::kBFloat16},
+                 workspace, pool);
+        CheckClose(Describe("GatedMlp", expert.gate.matrix(), tokens, Precision::kBFloat16, 0) + ", up " +
+                       Describe("as", expert.up.matrix(), tokens, Precision::kBFloat16, pool.NumThreads()),
+                   y, expected, true);
+      }
+    }
+  }
+}
+
 // The same bits whatever the number of threads.
 void ThreadCounts() {
   Random random(13);
@@ -351,6 +394,7 @@ void BoundedScratch() {
 std::vector<Group> ExpertsGroups() {
   return {
       {"gated mlp, with and without output gate", GatedMlpValues},
+      {"gated mlp of matrices of different types and layouts", MixedMatrices},
       {"experts: odd shapes, types and layouts", MoeShapes},
       {"experts: with one that all tokens go to beside them", SharedBeside},
       {"experts: one token, one expert, all experts, idle experts, duplicates", MoeRouting},

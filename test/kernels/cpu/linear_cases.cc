@@ -96,6 +96,10 @@ void LinearTokens() {
   for (int64_t tokens = 1; tokens <= 14; ++tokens) {
     CheckLinearShape(tokens, random.Int(30, 150), {random.Int(1, 70)}, random, workspace);
   }
+  // Around the ends of wide tiles.
+  for (const int64_t tokens : {15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 64, 65}) {
+    CheckLinearShape(tokens, random.Int(1, 150), {random.Int(1, 70)}, random, workspace);
+  }
   CheckLinearShape(67, 130, {75, 12}, random, workspace);
 }
 

@@ -72,7 +72,7 @@ describe('ops over quantized weights', () => {
     const distance = Math.hypot(...exact.map((value, i) => value - (rounded[i] as number)));
     expect(distance).toBeLessThan(0.01 * Math.hypot(...exact));
     // Rounded they were, on processors with kernels for it.
-    if (/vnni|avx512_bf16|avx512_vbmi|portable/.test(loadBinding().cpuInfo().isa))
+    if (/vnni|avx512_bf16|avx512_vbmi|amx|portable/.test(loadBinding().cpuInfo().isa))
       expect(rounded).not.toEqual(exact);
   });
 
