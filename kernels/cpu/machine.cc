@@ -32,11 +32,17 @@ double BestTime(double seconds, const Pass& pass) {
   return best;
 }
 
-// Touches [data, data + bytes) front to back, in 64-byte lines.
+// Touches [data, data + bytes) front to back, in 64-byte lines. As the kernels do, it looks up pages ahead
+// and brings the next lines near: without, many processors read less than memory gives.
 uint64_t ReadRange(const char* data, int64_t bytes) {
+  constexpr int64_t kPage = 4096;
+  constexpr int64_t kPagesAhead = 8 * kPage;
+  constexpr int64_t kLinesAhead = 2048;
   uint64_t sums[8] = {};
   int64_t at = 0;
   for (; at + 64 <= bytes; at += 64) {
+    if (at % kPage == 0) __builtin_prefetch(data + at + kPagesAhead);
+    __builtin_prefetch(data + at + kLinesAhead);
     uint64_t line[8];
     std::memcpy(line, data + at, sizeof(line));
     for (int i = 0; i < 8; ++i) sums[i] ^= line[i];
