@@ -15,6 +15,9 @@ constexpr int64_t kScratchBytes = 48 << 20;
 
 constexpr int64_t kInlineValues = 64 * 1024;
 
+// Depths of a tile's tokens that are packed at a time: whole blocks of every instruction set.
+constexpr int64_t kPackedDepth = 512;
+
 class LinearPass {
  public:
   LinearPass(const LinearArgs& args, Workspace& workspace, ThreadPool& pool)
@@ -41,17 +44,19 @@ class LinearPass {
     }
     char* packed = workspace_.Take<char>(args_.tokens * form.TokenBytes());
     const int64_t depth = args_.weights[i].cols;
-    // Tokens of a tile may lie in the same lines of a cache, so one thread stores them all.
-    const auto store = [&](int64_t, int64_t tile) {
-      const int64_t first = tile * form.TileTokens();
+    // Tokens of a tile may share lines of a cache, so one thread stores the same depths of them all.
+    const int64_t pieces = CeilDiv(depth, kPackedDepth);
+    const auto store = [&](int64_t, int64_t item) {
+      const int64_t first = item / pieces * form.TileTokens();
+      const int64_t k0 = item % pieces * kPackedDepth;
       for (int64_t t = first; t < std::min(args_.tokens, first + form.TileTokens()); ++t)
-        form.Store(args_.x + t * depth, t, 0, depth, packed);
+        form.Store(args_.x + t * depth + k0, t, k0, std::min(kPackedDepth, depth - k0), packed);
     };
-    const int64_t tiles = CeilDiv(args_.tokens, form.TileTokens());
+    const int64_t items = CeilDiv(args_.tokens, form.TileTokens()) * pieces;
     if (args_.tokens * depth <= kInlineValues) {
-      for (int64_t tile = 0; tile < tiles; ++tile) store(0, tile);
+      for (int64_t item = 0; item < items; ++item) store(0, item);
     } else {
-      ParallelItems(pool_, tiles, store);
+      ParallelItems(pool_, items, store);
     }
     return packed;
   }
