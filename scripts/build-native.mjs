@@ -5,11 +5,11 @@
 //
 // For this machine it needs a C++20 compiler: $CXX, or the first of c++, g++ and clang++ that works; $CXXFLAGS and $LDFLAGS add flags.
 // The targets of releases are in release/targets.mjs, with what they need; that folder is not in the package.
-import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import { BuildError, buildAddon, buildFolder, root } from './native/build.mjs';
+import { BuildError, buildAddon, root } from './native/build.mjs';
+import { localRecipe } from './native/local.mjs';
 
 function checkPlatform() {
   if (process.platform === 'linux' || process.platform === 'darwin') return;
@@ -19,39 +19,9 @@ function checkPlatform() {
   );
 }
 
-function splitFlags(text) {
-  return (text ?? '').split(/\s+/).filter(Boolean);
-}
-
-function findCompiler() {
-  const candidates = process.env.CXX ? [process.env.CXX] : ['c++', 'g++', 'clang++'];
-  for (const candidate of candidates) {
-    const [command, ...args] = splitFlags(candidate);
-    if (spawnSync(command, [...args, '--version'], { stdio: 'ignore' }).status === 0)
-      return [command, ...args];
-  }
-  const remedy =
-    process.platform === 'darwin'
-      ? 'install it with: xcode-select --install'
-      : 'install one, for example: apt install g++ (Debian, Ubuntu), dnf install gcc-c++ (Fedora)';
-  throw new BuildError(
-    `Switchyard needs a C++20 compiler; tried ${candidates.join(', ')} without success: ${remedy}.`,
-  );
-}
-
-/** For this machine. */
-function localRecipe() {
+function hereRecipe() {
   checkPlatform();
-  const platform = process.platform === 'darwin' ? ['-undefined', 'dynamic_lookup'] : ['-ldl'];
-  const linkFlags = ['-shared', '-pthread', ...platform, ...splitFlags(process.env.LDFLAGS)];
-  return {
-    target: join(buildFolder, 'switchyard.node'),
-    compiler: findCompiler,
-    compilerName: process.env.CXX ?? '',
-    system: 'posix',
-    flags: ['-fPIC', '-fvisibility=hidden', ...splitFlags(process.env.CXXFLAGS)],
-    link: (compiler, objects, output) => [...compiler, ...objects, '-o', output, ...linkFlags],
-  };
+  return localRecipe();
 }
 
 async function releaseRecipe(name, out) {
@@ -69,7 +39,7 @@ try {
   if (values.out !== undefined && values.target === undefined)
     throw new BuildError('--out goes with --target.');
   await buildAddon(
-    values.target === undefined ? localRecipe() : await releaseRecipe(values.target, values.out),
+    values.target === undefined ? hereRecipe() : await releaseRecipe(values.target, values.out),
   );
 } catch (error) {
   if (!(error instanceof BuildError) && !error.code?.startsWith('ERR_PARSE_ARGS')) throw error;

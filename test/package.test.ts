@@ -56,7 +56,7 @@ describe('the tarball', () => {
 
   test('has nothing else', () => {
     const expected =
-      /^(LICENSE|README\.md|ARCHITECTURE\.md|package\.json|scripts\/(build-cuda|build-native|cuda-sources|native\/build)\.mjs)$|^(dist|kernels|prebuilds|configs\/demo-model|src\/server\/page)\//;
+      /^(LICENSE|README\.md|ARCHITECTURE\.md|package\.json|scripts\/(build-cuda|build-native|cuda-sources|native\/(build|local))\.mjs)$|^(dist|kernels|prebuilds|configs\/demo-model|src\/server\/page)\//;
     expect(paths().filter((path) => !expected.test(path))).toEqual([]);
     expect(paths().filter((path) => /^kernels\/(build|test)\/|\.test\./.test(path))).toEqual([]);
   });

@@ -37,6 +37,8 @@ export class BuildError extends Error {}
  * @property {(compiler: string[], objects: string[], output: string) => string[]} link the command that links
  */
 
+/** @typedef {Pick<Recipe, 'compiler' | 'compilerName' | 'flags'>} CompileRecipe */
+
 const require = createRequire(import.meta.url);
 
 /** Depfiles leave out the headers of packages, so their versions stand for them. */
@@ -99,7 +101,7 @@ function isFresh({ object, depfile }) {
 }
 
 /** One unit a source file; objects of other flags live elsewhere, so changing flags never mixes them. */
-function units(sources, flags, compilerName) {
+function unitsOf(sources, flags, compilerName) {
   const recipe = JSON.stringify([flags, compilerName, process.arch, headerVersions()]);
   const key = createHash('sha256').update(recipe).digest('hex').slice(0, 12);
   return sources.map((source) => {
@@ -151,6 +153,8 @@ async function compile(unit, compiler, flags) {
 }
 
 async function compileAll(stale, compiler, flags) {
+  for (const folder of new Set(stale.map(({ object }) => dirname(object))))
+    mkdirSync(folder, { recursive: true });
   const queue = [...stale];
   let done = 0;
   const worker = async () => {
@@ -180,6 +184,22 @@ async function link(target, command) {
 }
 
 /**
+ * The objects of `sources` as they are in the addon of the same recipe, for other programs to link. What is not up to date is compiled.
+ *
+ * @param {CompileRecipe} of
+ * @param {readonly string[]} sources
+ * @returns {Promise<string[]>} in their order
+ * @throws {BuildError}
+ */
+export async function buildObjects({ compiler, compilerName, flags }, sources) {
+  const allFlags = compileFlags(flags);
+  const units = unitsOf(sources, allFlags, compilerName);
+  const stale = units.filter((unit) => !isFresh(unit));
+  if (stale.length > 0) await compileAll(stale, compiler(), allFlags);
+  return units.map(({ object }) => object);
+}
+
+/**
  * Builds what is not up to date, and says so on stderr.
  *
  * @param {Recipe} of
@@ -190,7 +210,7 @@ export async function buildAddon(of) {
   const folders = [...sourceFolders, join('platform', system)];
   const sources = [...folders.flatMap((folder) => findSources(join(kernels, folder))).sort(), ...more];
   const allFlags = compileFlags(flags);
-  const all = units(sources, allFlags, compilerName);
+  const all = unitsOf(sources, allFlags, compilerName);
   const objects = all.map((unit) => unit.object);
   const stale = all.filter((unit) => !isFresh(unit));
   const recipe = JSON.stringify(linkCommand([compilerName], objects, target));
@@ -200,7 +220,6 @@ export async function buildAddon(of) {
 
   const command = compiler();
   const started = Date.now();
-  mkdirSync(dirname(objects[0]), { recursive: true });
   mkdirSync(dirname(target), { recursive: true });
   if (stale.length > 0) console.error(`compiling ${stale.length} files of the native engine`);
   await compileAll(stale, command, allFlags);

@@ -5,6 +5,8 @@ import { availableParallelism } from 'node:os';
 import { basename, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { buildObjects } from '../../scripts/native/build.mjs';
+import { compilerFlags, findCompiler, linkerFlags, localRecipe } from '../../scripts/native/local.mjs';
 import { withLock } from '../../src/hub/cache/lock.ts';
 import { killIfIdle } from '../helpers/idle.ts';
 
@@ -13,7 +15,13 @@ const exec = promisify(execFile);
 export const root = fileURLToPath(new URL('../..', import.meta.url));
 /** Holds what test builds leave. */
 export const buildFolder = join(root, 'kernels/build/test');
-const compiler = process.env.CXX ?? 'g++';
+
+let found: ReturnType<typeof findCompiler> | undefined;
+/** The one that compiles the addon. */
+const compiler = () => {
+  found ??= findCompiler();
+  return found;
+};
 
 const COMMON = ['-std=c++20', '-Wall', '-Wextra', '-pthread', '-fPIC', '-fvisibility=hidden'];
 /** What a sanitizer adds to them, for compiler and linker alike. More optimization takes longer to compile than it saves. */
@@ -38,9 +46,11 @@ const SANITIZED_BY_GCC = ['-fira-region=one'];
 export interface NativeProgram {
   readonly name: string;
   readonly sources: readonly string[];
+  /** Of the addon, whose own objects are linked, so that what is tested is what is used; under a sanitizer they are among `sources`. */
+  readonly addonSources?: readonly string[];
   /** More of them, which no sanitizer is to look at: they are compiled as without one. */
   readonly unwatched?: readonly string[];
-  /** Optimization, include folders and the like; programs that agree on them share the objects of their sources. */
+  /** Optimization, include folders and the like, but of the addon's objects; programs that agree on them share those of their sources. */
   readonly options: readonly string[];
   readonly linkOptions?: readonly string[];
   readonly sanitizer?: keyof typeof SANITIZERS;
@@ -74,15 +84,18 @@ const keyOf = (...parts: (string | Buffer)[]) => {
   return hash.digest('hex').slice(0, 16);
 };
 
-const isGcc = async () => (await exec(compiler, ['--version'])).stdout.includes('Free Software Foundation');
+/** Runs the compiler. */
+function compilerRun(args: readonly string[]) {
+  const [command, ...own] = compiler();
+  return exec(command, [...own, ...args], { maxBuffer: Number.POSITIVE_INFINITY });
+}
+
+const isGcc = async () => (await compilerRun(['--version'])).stdout.includes('Free Software Foundation');
 
 async function run(args: readonly string[]): Promise<void> {
-  const options = { maxBuffer: Number.POSITIVE_INFINITY };
-  await exec(compiler, [...args], options).catch(
-    ({ stderr, message }: { stderr?: string; message: string }) => {
-      throw new Error(`${compiler} ${args.join(' ')}\n${stderr || message}`);
-    },
-  );
+  await compilerRun(args).catch(({ stderr, message }: { stderr?: string; message: string }) => {
+    throw new Error(`${[...compiler(), ...args].join(' ')}\n${stderr || message}`);
+  });
 }
 
 /** Under another name first, so that nothing half-made ever has its final name. */
@@ -106,7 +119,7 @@ function removeOthers(target: string): void {
 
 /** The objects of sources that are compiled with `flags`; one folder for each set of flags. */
 function objectsOf(sources: readonly string[], flags: readonly string[]) {
-  const folder = join(buildFolder, keyOf(JSON.stringify([compiler, flags])));
+  const folder = join(buildFolder, keyOf(JSON.stringify([compiler(), flags])));
   const headers = headersKey();
   const objects = sources.map((source) => {
     const stem = relative(root, source).replaceAll(/[\\/]/g, '_');
@@ -128,41 +141,49 @@ async function compile({ flags, objects }: ReturnType<typeof objectsOf>): Promis
   await Promise.all(Array.from({ length: availableParallelism() }, worker));
 }
 
+function locked<T>(folder: string, body: () => Promise<T>): Promise<T> {
+  mkdirSync(folder, { recursive: true });
+  return withLock(join(folder, 'lock'), undefined, body);
+}
+
 /**
- * Builds a native program with $CXX, else g++, or takes what an earlier build of the same sources has left. One build of the same
- * flags runs at a time, so that test files that want the same objects wait for them instead of compiling them twice.
+ * Builds a native program with the compiler of the addon, or takes what an earlier build of the same sources has left. One build of the
+ * same flags runs at a time, so that test files that want the same objects wait for them instead of compiling them twice.
  */
 export async function buildNative({
   name,
   sources,
+  addonSources = [],
   unwatched = [],
   options,
   linkOptions = [],
   sanitizer,
 }: NativeProgram): Promise<string> {
   const instrument = sanitizer ? SANITIZERS[sanitizer] : [];
-  const plainFlags = [...COMMON, '-Werror', ...options];
+  const plainFlags = [...COMMON, '-Werror', ...compilerFlags(), ...options];
   // Sanitizers give compilers wrong ideas of what is used before it is set, so warnings are errors only without one.
   const flags = sanitizer
     ? [...COMMON, ...options, ...instrument, ...((await isGcc()) ? SANITIZED_BY_GCC : [])]
     : plainFlags;
-  const watched = objectsOf(sources, flags);
+  const watched = objectsOf(sanitizer ? [...sources, ...addonSources] : sources, flags);
   const plain = objectsOf(unwatched, plainFlags);
+  const addon =
+    sanitizer || addonSources.length === 0
+      ? []
+      : await locked(buildFolder, () => buildObjects(localRecipe(), addonSources));
   // Of inline functions that both have, the linker keeps the first.
-  const objects = [...watched.objects, ...plain.objects].map(({ object }) => object);
+  const objects = [...[...watched.objects, ...plain.objects].map(({ object }) => object), ...addon];
+  const linking = ['-pthread', ...instrument, ...(sanitizer ? [] : linkerFlags()), ...linkOptions];
   const ending = linkOptions.includes('-shared') ? '.so' : '';
-  const key = keyOf(JSON.stringify([objects, linkOptions]));
+  // The addon's objects keep their names when they change.
+  const key = keyOf(JSON.stringify([objects, linking]), ...addon.map((object) => readFileSync(object)));
   const program = join(watched.folder, `${name}-${key}${ending}`);
   if (existsSync(program)) return program;
-  const locked = (folder: string, body: () => Promise<void>) => {
-    mkdirSync(folder, { recursive: true });
-    return withLock(join(folder, 'lock'), undefined, body);
-  };
   if (unwatched.length > 0) await locked(plain.folder, () => compile(plain));
   await locked(watched.folder, async () => {
     await compile(watched);
     if (existsSync(program)) return;
-    await make(program, ['-pthread', ...instrument, ...linkOptions, ...objects]);
+    await make(program, [...linking, ...objects]);
     removeOthers(program);
   });
   return program;
