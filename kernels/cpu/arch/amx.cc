@@ -26,7 +26,6 @@
 namespace switchyard::cpu {
 namespace {
 
-#include "simd/ahead.inc"
 #include "simd/bf16_pairs.inc"
 
 // A tile register has this many rows of one cache line. Weight rows are the rows of a product's first factor,
@@ -36,9 +35,6 @@ constexpr int kLine = 64;
 constexpr int kRowsTogether = 2 * kTileSide;
 constexpr int kMostTokens = 2 * kTileSide;
 static_assert(kMostTokens <= kMostTileTokens);
-
-// Weight rows of a step of TileArgs::prefetch (KernelTable::tile_rows).
-constexpr int kStepRows = 4;
 
 // Neither compiler knows that tile instructions read memory.
 inline __attribute__((always_inline)) void Written(const void* at) {
@@ -140,17 +136,15 @@ void StoreTurned(const float (&sums)[kTileSide][kTileSide], int rows, int tokens
 
 // At most kRowsTogether weight rows from `w` on.
 template <bool kMoreRows, bool kMoreTokens>
-void Rows(const TileArgs& args, const char* w, int rows, float* c, Prefetcher& ahead) {
+void Rows(const TileArgs& args, const char* w, int rows, float* c) {
   _tile_zero(0);
   if constexpr (kMoreTokens) _tile_zero(1);
   if constexpr (kMoreRows) _tile_zero(2);
   if constexpr (kMoreRows && kMoreTokens) _tile_zero(3);
   const int64_t x_stride = args.tokens * 4;
   const char* x = static_cast<const char*>(args.x);
-  const int steps = (rows + kStepRows - 1) / kStepRows;
   int64_t k = 0;
   for (; k + kBlock <= args.depth; k += kBlock) {
-    ahead.Advance(steps);
     Step<kMoreRows, kMoreTokens>(w + k * 2, args.w_stride, x, x_stride);
     x += kTileSide * x_stride;
   }
@@ -175,10 +169,13 @@ void Rows(const TileArgs& args, const char* w, int rows, float* c, Prefetcher& a
   }
 }
 
+// What args.prefetch says is left to the processor: it follows the rows by itself, and lines that it is told
+// to fetch keep those waiting that tiles read from its caches (1.2 times as fast without, Xeon with AMX, rows
+// in memory).
+//
 // Of the four instructions that make tiles' products, every sum is added up in the order of depths, whatever
 // rows and tokens it was computed with.
 void Tile(const TileArgs& args) {
-  Prefetcher ahead = {args.prefetch, args.prefetch, args.prefetch_step};
   Written(args.x);
   int configured = 0;
   for (int64_t r = 0; r < args.rows; r += kRowsTogether) {
@@ -188,14 +185,14 @@ void Tile(const TileArgs& args) {
     const char* w = args.w + r * args.w_stride;
     if (rows > kTileSide) {
       if (args.tokens > kTileSide) {
-        Rows<true, true>(args, w, rows, args.c + r, ahead);
+        Rows<true, true>(args, w, rows, args.c + r);
       } else {
-        Rows<true, false>(args, w, rows, args.c + r, ahead);
+        Rows<true, false>(args, w, rows, args.c + r);
       }
     } else if (args.tokens > kTileSide) {
-      Rows<false, true>(args, w, rows, args.c + r, ahead);
+      Rows<false, true>(args, w, rows, args.c + r);
     } else {
-      Rows<false, false>(args, w, rows, args.c + r, ahead);
+      Rows<false, false>(args, w, rows, args.c + r);
     }
   }
   // Otherwise the system saves tiles that nobody needs.
