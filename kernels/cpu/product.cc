@@ -40,14 +40,14 @@ int64_t PanelStride(const KernelTable& table, const WeightMatrix& weights, DType
 }  // namespace
 
 bool ReadsRowPanels(Precision precision) {
-  return Kernels().operand(DType::kBFloat16, precision).panels != nullptr;
+  return Kernels().matrix_operand(DType::kBFloat16, precision).panels != nullptr;
 }
 
 XForm::XForm(const KernelTable& table, const WeightMatrix& weights, Precision precision, int64_t tokens)
     : table_(&table),
       integer_(IntegerForm::Of(table, weights, precision)),
       type_(TileType(weights, precision)),
-      operand_(&table.operand(type_, precision, tokens)),
+      operand_(&table.matrix_operand(type_, precision)),
       pack_(operand_->pack),
       bytes_(operand_->bytes),
       run_(operand_->pairs ? 2 : table.block),

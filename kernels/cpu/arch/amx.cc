@@ -1,6 +1,6 @@
-// AMX: the table of AVX-512 with VBMI, with products of its own for bf16 weights and the rounded activations
-// of many tokens, and for keys and values that many queries meet. Everything below the target line has
-// internal linkage.
+// AMX: the table of AVX-512 with VBMI, with products of its own for matrices of bf16 weights and rounded
+// activations, and for keys and values that many queries meet. Everything below the target line has internal
+// linkage.
 #include "isa.h"
 #include "simd/common.h"
 
@@ -169,12 +169,10 @@ void Rows(const TileArgs& args, const char* w, int rows, float* c) {
   }
 }
 
-// What args.prefetch says is left to the processor: it follows the rows by itself, and lines that it is told
-// to fetch keep those waiting that tiles read from its caches (1.2 times as fast without, Xeon with AMX, rows
-// in memory).
-//
-// Of the four instructions that make tiles' products, every sum is added up in the order of depths, whatever
-// rows and tokens it was computed with.
+// Every sum is added up from the first depth to the last, so that a token's results depend on neither the
+// tokens nor the rows that they were computed with. What args.prefetch says is left to the processor: it
+// follows the rows by itself, and lines that it is told to fetch keep those waiting that tiles read from its
+// caches (1.2 times as fast without, Xeon, rows in memory). One token takes 0.8 of the time of vectors there.
 void Tile(const TileArgs& args) {
   Written(args.x);
   int configured = 0;
@@ -345,10 +343,7 @@ const KernelTable* AmxTable() {
   static const KernelTable kTable = [] {
     KernelTable table = *Avx512VbmiTable();
     table.name = "amx";
-    // Rows are read where they lie.
-    table.operands[DTypeIndex(DType::kBFloat16)][static_cast<int>(Precision::kBFloat16)].panels = nullptr;
-    table.many = {.pack = Pack, .tile = Tile, .bytes = 2, .tokens = kMostTokens, .pairs = true};
-    table.many_tokens = 4;
+    table.matrices = {.pack = Pack, .tile = Tile, .bytes = 2, .tokens = kMostTokens, .pairs = true};
     PanelKernel& panel = table.panel[static_cast<int>(Precision::kBFloat16)];
     panel.multiply = Panel;
     panel.tokens = kTileSide;

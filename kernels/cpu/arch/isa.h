@@ -252,18 +252,18 @@ struct KernelTable {
   ExpandFn expand[kCodeKinds][kPrecisions] = {};  // [CodeKind], to fp32 and to bf16
   CodeProducts code_products[kPrecisions] = {};   // [Precision]; without pack: codes are expanded first
   const IntegerKernels* integer = nullptr;
-  // For bf16 weights and rounded activations of so many tokens or more; 0: there is none.
-  Operand many = {};
-  int64_t many_tokens = 0;
+  // For matrices of bf16 weights and rounded activations, instead of `operands`, which then meet caches only;
+  // without pack: there is none.
+  Operand matrices = {};
 
   const Operand& operand(DType weights, Precision precision) const {
     return operands[DTypeIndex(weights)][static_cast<int>(FloatPart(precision))];
   }
 
-  // What multiplies so many tokens.
-  const Operand& operand(DType weights, Precision precision, int64_t tokens) const {
-    const bool are_many = many_tokens > 0 && tokens >= many_tokens && RoundsActivations(weights, precision);
-    return are_many ? many : operand(weights, precision);
+  // What multiplies weight matrices.
+  const Operand& matrix_operand(DType weights, Precision precision) const {
+    const bool has_own = matrices.pack != nullptr && RoundsActivations(weights, precision);
+    return has_own ? matrices : operand(weights, precision);
   }
 };
 

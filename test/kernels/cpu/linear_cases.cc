@@ -1,8 +1,10 @@
 // Linear against dot products in double precision.
 #include <cmath>
+#include <cstring>
 #include <string>
 #include <vector>
 
+#include "../../../kernels/cpu/arch/isa.h"
 #include "../../../kernels/cpu/workspace.h"
 #include "testing_weights.h"
 
@@ -145,6 +147,35 @@ void LinearMixed() {
   }
 }
 
+// Where a kernel adds up in the order of depths, a token's results do not depend on those beside it.
+void LinearAlone() {
+  Random random(5);
+  Workspace workspace;
+  TestPool pool(2);
+  for (const char* isa : Isas()) {
+    SelectIsa(isa);
+    if (Kernels().matrices.pack == nullptr) continue;
+    const int64_t tokens = 40;
+    const int64_t cols = random.Int(1, 300);
+    const int64_t rows = random.Int(1, 100);
+    const Weights weights(random, rows, cols, DType::kBFloat16, false, 0.1f);
+    const std::vector<float> x = random.Normals(tokens * cols);
+    const auto run = [&](int64_t first, int64_t count) {
+      Output y(count * rows);
+      float* out = y.data();
+      Linear({x.data() + first * cols, count, &weights.matrix(), nullptr, &out, 1, Precision::kBFloat16},
+             workspace, pool);
+      return std::vector<float>(out, out + count * rows);
+    };
+    const std::vector<float> together = run(0, tokens);
+    for (int64_t t = 0; t < tokens; ++t) {
+      const std::vector<float> alone = run(t, 1);
+      if (std::memcmp(alone.data(), together.data() + t * rows, alone.size() * sizeof(float)) != 0)
+        Fail("Linear [%s]: token %lld has other bits alone", isa, static_cast<long long>(t));
+    }
+  }
+}
+
 }  // namespace
 
 std::vector<Group> LinearGroups() {
@@ -153,6 +184,7 @@ std::vector<Group> LinearGroups() {
       {"linear: every token count", LinearTokens},
       {"linear: wide matrices", LinearWide},
       {"linear: mixed weight types share an input", LinearMixed},
+      {"linear: a token's bits are its own with wide tiles", LinearAlone},
   };
 }
 
