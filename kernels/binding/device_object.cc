@@ -278,13 +278,19 @@ Napi::Value Replay(const Napi::CallbackInfo& info, const DevicePtr& device) {
 // Off this thread, because it waits for the device.
 Napi::Value Release(const Napi::CallbackInfo& info) {
   std::shared_ptr<CapturedStep>& shared = Shared<CapturedStep>(info[0]);
-  const auto run = std::make_shared<std::shared_ptr<ops::CapturedRun>>();
-  if (shared != nullptr) *run = std::move(shared->run);
+  struct Owned {
+    std::shared_ptr<ops::CapturedRun> run;
+    std::shared_ptr<const ops::Session> session;
+  };
+  const auto owned = std::make_shared<Owned>();
+  // A replay under way asks the step for the session, so it keeps that.
+  if (shared != nullptr) *owned = {std::move(shared->run), shared->session};
   shared = nullptr;
   return StartFunction<Nothing>(
       info.Env(),
-      [run] {
-        *run = nullptr;
+      [owned] {
+        owned->run = nullptr;
+        owned->session = nullptr;
         return Nothing();
       },
       Undefined);

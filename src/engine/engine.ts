@@ -268,7 +268,7 @@ export class Engine {
   /** Waits for passes in progress, then frees. Idempotent. */
   async dispose(): Promise<void> {
     await this.#sessions.dispose();
-    this.#runner.forget();
+    await this.#runner.dispose();
     this.#pool.dispose();
     this.#logits.dispose();
   }

@@ -37,10 +37,12 @@ interface Recorded {
 export class RecordedSteps {
   readonly #device: Device;
   readonly #recordings: Recordings<Recorded>;
+  /** Recordings that the device is not through with yet. */
+  readonly #leaving = new Set<Promise<void>>();
 
   constructor(device: Device, policy: RecordingPolicy) {
     this.#device = device;
-    this.#recordings = new Recordings(policy, freeRecording);
+    this.#recordings = new Recordings(policy, (recorded) => this.#free(recorded));
   }
 
   /** Whether the next step of this kind is to be recorded, replayed or run as any pass. */
@@ -48,9 +50,25 @@ export class RecordedSteps {
     return this.#recordings.next(key);
   }
 
-  /** Frees all recordings. */
+  /** Gives up all recordings; each is freed when the device is through with it. */
   clear(): void {
     this.#recordings.clear();
+  }
+
+  /** Frees all recordings, and waits for that: until then they keep the device open. */
+  async dispose(): Promise<void> {
+    this.clear();
+    await Promise.all(this.#leaving);
+  }
+
+  #free({ run, inputs, outputs }: Recorded): void {
+    const leaving: Promise<void> = run
+      .release()
+      .catch(() => {})
+      .finally(() => this.#leaving.delete(leaving));
+    this.#leaving.add(leaving);
+    inputs.dispose();
+    for (const { memory } of outputs) memory.dispose();
   }
 
   /** @throws EngineError where the step cannot be recorded */
@@ -129,11 +147,4 @@ function stepFeeds(memory: DeviceMemory, { key, inputs, selector }: Step): Recor
     offset += data.byteLength;
   }
   return feeds;
-}
-
-function freeRecording({ run, inputs, outputs }: Recorded): void {
-  // Nobody waits: the memory is given back when the device is through with it.
-  run.release().catch(() => {});
-  inputs.dispose();
-  for (const { memory } of outputs) memory.dispose();
 }

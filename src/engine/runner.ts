@@ -66,6 +66,11 @@ export class Runner {
     this.#steps?.clear();
   }
 
+  /** Frees all recordings. */
+  async dispose(): Promise<void> {
+    await this.#steps?.dispose();
+  }
+
   async run(request: RunRequest, signal?: AbortSignal): Promise<RunResult> {
     const session = await this.#sessions.get(request, request.experts);
     const { outputs, calls } =
