@@ -1,6 +1,8 @@
 #include "expert_runs.h"
 
 #include <algorithm>
+#include <new>
+#include <type_traits>
 
 #include "parallel.h"
 #include "product.h"
@@ -25,6 +27,8 @@ struct RunForms {
     XForm::Align(gate, up);
   }
 };
+// They lie in a workspace.
+static_assert(std::is_trivially_destructible_v<RunForms>);
 
 class ExpertPass {
  public:
@@ -32,6 +36,7 @@ class ExpertPass {
       : args_(args), table_(Kernels()), workspace_(workspace), pool_(pool) {
     for (int64_t r = 0; r < args.run_count; ++r) positions_ += args.runs[r].count;
     hidden_ = args.runs[0].weights->gate.cols;
+    TakeForms();
     TakeBuffers();
   }
 
@@ -42,12 +47,18 @@ class ExpertPass {
   }
 
  private:
+  void TakeForms() {
+    forms_ = workspace_.Take<RunForms>(args_.run_count);
+    for (int64_t r = 0; r < args_.run_count; ++r)
+      new (&forms_[r]) RunForms(table_, args_.runs[r], args_.precision);
+  }
+
   void TakeBuffers() {
     bool split = false;
     h_starts_ = workspace_.Take<int64_t>(args_.run_count);
     int64_t h_bytes = 0;
     for (int64_t r = 0; r < args_.run_count; ++r) {
-      const RunForms forms(table_, args_.runs[r], args_.precision);
+      const RunForms& forms = forms_[r];
       x_bytes_ = std::max({x_bytes_, forms.gate.TokenBytes(), forms.up.TokenBytes()});
       h_starts_[r] = h_bytes;
       h_bytes += args_.runs[r].count * forms.down.TokenBytes();
@@ -61,7 +72,7 @@ class ExpertPass {
   void PackInputs() {
     BlockPlan plan(workspace_, args_.run_count);
     for (int64_t r = 0; r < args_.run_count; ++r) {
-      const int64_t tokens = RunForms(table_, args_.runs[r], args_.precision).gate.TileTokens();
+      const int64_t tokens = forms_[r].gate.TileTokens();
       plan.Add(1, 1, CeilDiv(args_.runs[r].count, tokens), CeilDiv(kPackedTogether, tokens));
     }
     const auto pack = [&](int64_t, int64_t item) { PackBlock(plan.Find(item)); };
@@ -74,7 +85,7 @@ class ExpertPass {
 
   void PackBlock(const BlockPlan::Block& block) {
     const ExpertRun& run = args_.runs[block.run];
-    const RunForms forms(table_, run, args_.precision);
+    const RunForms& forms = forms_[block.run];
     const int64_t end = std::min(run.count, block.tile1 * forms.gate.TileTokens());
     for (int64_t t = block.tile0 * forms.gate.TileTokens(); t < end; ++t) {
       const int64_t token = args_.tokens != nullptr ? args_.tokens[run.first + t] : run.first + t;
@@ -88,14 +99,13 @@ class ExpertPass {
   void GateAndUp() {
     StageWork work{.threads = pool_.NumThreads()};
     for (int64_t r = 0; r < args_.run_count; ++r) {
-      const RunForms forms(table_, args_.runs[r], args_.precision);
-      work.Add(args_.runs[r].weights->gate.rows, CeilDiv(args_.runs[r].count, forms.gate.TileTokens()));
+      work.Add(args_.runs[r].weights->gate.rows, forms_[r].gate.tiles());
     }
     BlockPlan plan(workspace_, args_.run_count);
     int64_t scratch = 0;
     for (int64_t r = 0; r < args_.run_count; ++r) {
       const ExpertWeights& weights = *args_.runs[r].weights;
-      const RunForms forms(table_, args_.runs[r], args_.precision);
+      const RunForms& forms = forms_[r];
       const int64_t rows = std::min(RowsPerBlock(work, weights.gate, 2, forms.gate),
                                     RowsPerBlock(work, weights.up, 2, forms.up));
       plan.Add(weights.gate.rows, rows, forms.gate.tiles(), TilesPerBlock(work, rows));
@@ -123,7 +133,7 @@ class ExpertPass {
     const BlockPlan::Block block = plan.Find(item);
     const ExpertRun& run = args_.runs[block.run];
     const ExpertWeights& weights = *run.weights;
-    const RunForms forms(table_, run, args_.precision);
+    const RunForms& forms = forms_[block.run];
     const int64_t rows = block.row1 - block.row0;
     float* gate = reinterpret_cast<float*>(scratch);
     float* up = reinterpret_cast<float*>(scratch + TileBytes(rows));
@@ -133,10 +143,9 @@ class ExpertPass {
                      panel + RowBlock::PanelBytes(table_, weights.gate, forms.gate, rows));
     if (next >= 0) {
       const BlockPlan::Block after = plan.Find(next);
-      const ExpertRun& its = args_.runs[after.run];
-      const RunForms its_forms(table_, its, args_.precision);
-      gate_rows.Precedes(its.weights->gate, its_forms.gate, after.row0);
-      up_rows.Precedes(its.weights->up, its_forms.up, after.row0);
+      const ExpertWeights& its = *args_.runs[after.run].weights;
+      gate_rows.Precedes(its.gate, forms_[after.run].gate, after.row0);
+      up_rows.Precedes(its.up, forms_[after.run].up, after.row0);
     }
     gate_rows.ForEachPart(block.tile0, block.tile1, [&](const RowBlock::Part& part) {
       const int64_t width = part.row1 - part.row0;
@@ -153,14 +162,13 @@ class ExpertPass {
   void Down() {
     StageWork work{.threads = pool_.NumThreads()};
     for (int64_t r = 0; r < args_.run_count; ++r) {
-      const RunForms forms(table_, args_.runs[r], args_.precision);
-      work.Add(args_.runs[r].weights->down.rows, CeilDiv(args_.runs[r].count, forms.down.TileTokens()));
+      work.Add(args_.runs[r].weights->down.rows, forms_[r].down.tiles());
     }
     BlockPlan plan(workspace_, args_.run_count);
     int64_t scratch = 0;
     for (int64_t r = 0; r < args_.run_count; ++r) {
       const WeightMatrix& down = args_.runs[r].weights->down;
-      const XForm form(table_, down, args_.precision, args_.runs[r].count);
+      const XForm& form = forms_[r].down;
       const int64_t rows = RowsPerBlock(work, down, 1, form);
       plan.Add(down.rows, rows, form.tiles(), TilesPerBlock(work, rows));
       scratch = std::max(scratch, RowBlock::PanelBytes(table_, down, form, rows));
@@ -178,13 +186,11 @@ class ExpertPass {
     const BlockPlan::Block block = plan.Find(item);
     const ExpertRun& run = args_.runs[block.run];
     const WeightMatrix& down = run.weights->down;
-    const XForm form(table_, down, args_.precision, run.count);
+    const XForm& form = forms_[block.run].down;
     RowBlock rows(table_, down, args_.precision, form, block.row0, block.row1, panel);
     if (next >= 0) {
       const BlockPlan::Block after = plan.Find(next);
-      const ExpertRun& its = args_.runs[after.run];
-      const WeightMatrix& its_down = its.weights->down;
-      rows.Precedes(its_down, XForm(table_, its_down, args_.precision, its.count), after.row0);
+      rows.Precedes(args_.runs[after.run].weights->down, forms_[after.run].down, after.row0);
     }
     rows.ForEachPart(block.tile0, block.tile1, [&](const RowBlock::Part& part) {
       float* out = args_.out + (run.first + part.token) * down.rows + block.row0 + part.row0;
@@ -196,6 +202,7 @@ class ExpertPass {
   const KernelTable& table_;
   Workspace& workspace_;
   ThreadPool& pool_;
+  RunForms* forms_ = nullptr;  // each run's
   int64_t positions_ = 0;
   int64_t hidden_ = 0;
   int64_t x_bytes_ = 0;  // of one position

@@ -100,15 +100,19 @@ function isFresh({ object, depfile }) {
   return dependencies(depfile).every((path) => modified(path) <= built);
 }
 
-/** One unit a source file; objects of other flags live elsewhere, so changing flags never mixes them. */
-function unitsOf(sources, flags, compilerName) {
+/**
+ * One unit a source file, and which of them are to be compiled; objects of other flags live elsewhere, so changing flags never mixes
+ * them.
+ */
+function planUnits(sources, flags, compilerName) {
   const recipe = JSON.stringify([flags, compilerName, process.arch, headerVersions()]);
   const key = createHash('sha256').update(recipe).digest('hex').slice(0, 12);
-  return sources.map((source) => {
+  const units = sources.map((source) => {
     const path = source.startsWith(kernels) ? relative(kernels, source) : basename(source);
     const stem = join(buildFolder, key, path.split(sep).join('.'));
     return { source, object: `${stem}.o`, depfile: `${stem}.d` };
   });
+  return { objects: units.map(({ object }) => object), stale: units.filter((unit) => !isFresh(unit)) };
 }
 
 function run(what, [command, ...args]) {
@@ -193,10 +197,9 @@ async function link(target, command) {
  */
 export async function buildObjects({ compiler, compilerName, flags }, sources) {
   const allFlags = compileFlags(flags);
-  const units = unitsOf(sources, allFlags, compilerName);
-  const stale = units.filter((unit) => !isFresh(unit));
+  const { objects, stale } = planUnits(sources, allFlags, compilerName);
   if (stale.length > 0) await compileAll(stale, compiler(), allFlags);
-  return units.map(({ object }) => object);
+  return objects;
 }
 
 /**
@@ -210,9 +213,7 @@ export async function buildAddon(of) {
   const folders = [...sourceFolders, join('platform', system)];
   const sources = [...folders.flatMap((folder) => findSources(join(kernels, folder))).sort(), ...more];
   const allFlags = compileFlags(flags);
-  const all = unitsOf(sources, allFlags, compilerName);
-  const objects = all.map((unit) => unit.object);
-  const stale = all.filter((unit) => !isFresh(unit));
+  const { objects, stale } = planUnits(sources, allFlags, compilerName);
   const recipe = JSON.stringify(linkCommand([compilerName], objects, target));
   const recipeFile = join(dirname(objects[0]), 'recipe.json');
   const linked = existsSync(target) && existsSync(recipeFile) && readFileSync(recipeFile, 'utf8') === recipe;

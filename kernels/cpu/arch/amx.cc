@@ -53,23 +53,31 @@ struct alignas(64) TileConfig {
     rows[tile] = static_cast<uint8_t>(row_count);
     bytes[tile] = static_cast<uint16_t>(row_bytes);
   }
+  void Load() const {
+    Written(this);
+    _tile_loadconfig(this);
+  }
 };
 static_assert(sizeof(TileConfig) == 64);
+
+// How many of `count` rows or tokens the index-th tile takes.
+inline int InTile(int count, int index) {
+  const int left = count - index * kTileSide;
+  return left < 0 ? 0 : left < kTileSide ? left : kTileSide;
+}
 
 // Of the registers: sums are 0 to 3, by rows and then tokens; weights 4 and 5; tokens 6 and 7.
 void Configure(int rows, int tokens) {
   TileConfig config;
-  const int row_counts[] = {rows < kTileSide ? rows : kTileSide, rows - kTileSide};
-  const int token_counts[] = {tokens < kTileSide ? tokens : kTileSide, tokens - kTileSide};
   for (int i = 0; i < 2; ++i) {
-    if (row_counts[i] > 0) config.Set(4 + i, row_counts[i], kLine);
-    if (token_counts[i] > 0) config.Set(6 + i, kTileSide, token_counts[i] * 4);
+    if (InTile(rows, i) > 0) config.Set(4 + i, InTile(rows, i), kLine);
+    if (InTile(tokens, i) > 0) config.Set(6 + i, kTileSide, InTile(tokens, i) * 4);
     for (int j = 0; j < 2; ++j) {
-      if (row_counts[i] > 0 && token_counts[j] > 0) config.Set(2 * i + j, row_counts[i], token_counts[j] * 4);
+      if (InTile(rows, i) > 0 && InTile(tokens, j) > 0)
+        config.Set(2 * i + j, InTile(rows, i), InTile(tokens, j) * 4);
     }
   }
-  Written(&config);
-  _tile_loadconfig(&config);
+  config.Load();
 }
 
 // The first `values` of rows of weights, filled up with zeros.
@@ -160,10 +168,7 @@ void Rows(const TileArgs& args, const char* w, int rows, float* c) {
   if constexpr (kMoreRows && kMoreTokens) _tile_stored(3, sums[1][1], kLine);
   for (int i = 0; i <= (kMoreRows ? 1 : 0); ++i) {
     for (int j = 0; j <= (kMoreTokens ? 1 : 0); ++j) {
-      const int left_rows = rows - i * kTileSide;
-      const int left_tokens = args.tokens - j * kTileSide;
-      StoreTurned(sums[i][j], left_rows < kTileSide ? left_rows : kTileSide,
-                  left_tokens < kTileSide ? left_tokens : kTileSide,
+      StoreTurned(sums[i][j], InTile(rows, i), InTile(args.tokens, j),
                   c + j * kTileSide * args.c_stride + i * kTileSide, args.c_stride);
     }
   }
@@ -203,13 +208,8 @@ void Pack(const float* x, int64_t n, int64_t group, void* out) {
   const __m512i places =
       _mm512_mullo_epi32(_mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0),
                          _mm512_set1_epi32(static_cast<int>(group)));
-  for (int64_t k = 0; k < n; k += kBlock, slot += group * kBlock * 2) {
-    const __mmask32 mask = FirstOf(n - k);
-    const __m512 low = _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask), x + k);
-    const __m512 high =
-        _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask >> 16), x + k + (mask >> 16 ? 16 : 0));
-    _mm512_i32scatter_epi32(slot, places, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low)), 4);
-  }
+  for (int64_t k = 0; k < n; k += kBlock, slot += group * kBlock * 2)
+    _mm512_i32scatter_epi32(slot, places, RoundSome(x + k, n - k), 4);
 }
 
 // Columns of a panel that are multiplied side by side.
@@ -222,8 +222,7 @@ void ConfigurePanel(int tokens) {
   TileConfig config;
   for (int i = 0; i <= 4; ++i) config.Set(i, tokens, kLine);
   for (int i = 5; i < 8; ++i) config.Set(i, kTileSide, kLine);
-  Written(&config);
-  _tile_loadconfig(&config);
+  config.Load();
 }
 
 // 16 words deep, times kCount tiles of columns.

@@ -33,13 +33,8 @@ constexpr int kTileRows = 4;
 
 void Pack(const float* x, int64_t n, int64_t group, void* out) {
   char* slot = static_cast<char*>(out);
-  for (int64_t k = 0; k < n; k += kBlock, slot += group * kBlock * 2) {
-    const __mmask32 mask = FirstOf(n - k);
-    const __m512 low = _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask), x + k);
-    const __m512 high =
-        _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask >> 16), x + k + (mask >> 16 ? 16 : 0));
-    _mm512_storeu_si512(slot, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low)));
-  }
+  for (int64_t k = 0; k < n; k += kBlock, slot += group * kBlock * 2)
+    _mm512_storeu_si512(slot, RoundSome(x + k, n - k));
 }
 
 // Four horizontal sums for little more than the price of one.
@@ -262,13 +257,9 @@ void DispatchPanels(const TileArgs& args) {
 void ConvertPairs(const float* x, int64_t n, void* out) {
   char* words = static_cast<char*>(out);
   for (int64_t k = 0; k < n; k += kBlock, words += kBlock * 2) {
-    const __mmask32 mask = FirstOf(n - k);
-    const __m512 low = _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask), x + k);
-    const __m512 high =
-        _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask >> 16), x + k + (mask >> 16 ? 16 : 0));
     const int64_t pairs = (n - k + 1) / 2;
     const __mmask16 written = static_cast<__mmask16>(pairs >= 16 ? 0xffffu : (1u << pairs) - 1u);
-    _mm512_mask_storeu_epi32(words, written, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low)));
+    _mm512_mask_storeu_epi32(words, written, RoundSome(x + k, n - k));
   }
 }
 
