@@ -1,10 +1,10 @@
 /** Which weights a bound on memory leaves out of it: the option `maxMemory` on the CPU. */
 import { InputError } from '../errors.ts';
+import type { SizedWeight } from '../graph/weight-source.ts';
 import { isRoutedExpert, type Model } from '../models/architecture.ts';
 import { type MemoryHere, memoryHere } from '../runtime/memory-here.ts';
 import type { ExpertBounds } from '../runtime/residency.ts';
 import { formatBytes } from '../units.ts';
-import { type ModelCheckpoint, storedWeights } from '../weights/quantized-checkpoint.ts';
 
 /**
  * @param maxMemory bytes that the weights may take
@@ -15,27 +15,12 @@ import { type ModelCheckpoint, storedWeights } from '../weights/quantized-checkp
 export function expertBounds(
   maxMemory: number,
   model: Model,
-  checkpoint: ModelCheckpoint,
+  weights: readonly SizedWeight[],
   id: string,
   memory: MemoryHere = memoryHere(),
 ): ExpertBounds | undefined {
-  const experts = new Set<string>();
-  const bytes = { experts: 0, others: 0, head: 0, table: 0 };
-  for (const { name, byteLength } of storedWeights(checkpoint)) {
-    const use = model.work.use(name);
-    if (isRoutedExpert(use)) {
-      experts.add(name);
-      bytes.experts += byteLength;
-    } else if (use.part === 'embedding') {
-      if (use.layer === undefined) bytes.table += byteLength;
-    } else if (use.part !== 'unread' && use.part !== 'unknown') {
-      bytes.others += byteLength;
-      if (use.part === 'head') bytes.head += byteLength;
-    }
-  }
-  // Of a table only rows are read, unless it is the output head as well.
-  const otherBytes = bytes.others + (bytes.head > 0 ? 0 : bytes.table);
-  const all = otherBytes + bytes.experts;
+  const { experts, expertBytes, otherBytes } = countBytes(model, weights);
+  const all = otherBytes + expertBytes;
   if (all <= maxMemory) return undefined;
   if (experts.size === 0)
     throw new InputError(
@@ -48,4 +33,51 @@ export function expertBounds(
         `${memory.limit === undefined ? '' : ', as its control group limits it'}. Lower it (--max-memory), and leave some for the cache`,
     );
   return { maxBytes: maxMemory, otherBytes, experts };
+}
+
+/**
+ * Looks at a bound before there are the weights, which may take long to make. How their experts lie in memory takes a little more,
+ * which the engine counts once they are there.
+ *
+ * @throws InputError as `expertBounds`, and where there is no room for the experts of one layer
+ */
+export function checkBound(
+  maxMemory: number,
+  model: Model,
+  weights: readonly SizedWeight[],
+  id: string,
+): void {
+  if (!expertBounds(maxMemory, model, weights, id)) return;
+  const { otherBytes, largestLayer } = countBytes(model, weights);
+  const least = otherBytes + largestLayer;
+  if (least <= maxMemory) return;
+  throw new InputError(
+    `maxMemory allows ${formatBytes(maxMemory)} of weights in memory, but ${id} needs more than ${formatBytes(least)} (${least} bytes) once its weights are ` +
+      `rounded: ${formatBytes(otherBytes)} that every token reads, and ${formatBytes(largestLayer)} for the experts of one layer. Raise it (--max-memory)`,
+  );
+}
+
+function countBytes({ work }: Model, weights: readonly SizedWeight[]) {
+  const experts = new Set<string>();
+  const layers = new Map<number | undefined, number>();
+  const bytes = { others: 0, head: 0, table: 0 };
+  for (const { name, byteLength } of weights) {
+    const use = work.use(name);
+    if (isRoutedExpert(use)) {
+      experts.add(name);
+      layers.set(use.layer, (layers.get(use.layer) ?? 0) + byteLength);
+    } else if (use.part === 'embedding') {
+      if (use.layer === undefined) bytes.table += byteLength;
+    } else if (use.part !== 'unread' && use.part !== 'unknown') {
+      bytes.others += byteLength;
+      if (use.part === 'head') bytes.head += byteLength;
+    }
+  }
+  return {
+    experts,
+    expertBytes: [...layers.values()].reduce((a, b) => a + b, 0),
+    largestLayer: Math.max(0, ...layers.values()),
+    // Of a table only rows are read, unless it is the output head as well.
+    otherBytes: bytes.others + (bytes.head > 0 ? 0 : bytes.table),
+  };
 }

@@ -8,6 +8,7 @@ import { abortIf, CheckpointError, ConfigError, InputError, show, warn } from '.
 import { ExpertsInterface } from '../experts/registry.ts';
 import { resolveExperts } from '../experts/resolve.ts';
 import { unservedSettings } from '../generation/generation-config.ts';
+import type { SizedWeight } from '../graph/weight-source.ts';
 import type { Repo } from '../hub/types.ts';
 import type { ModelParts } from '../model/model-parts.ts';
 import { textBackend } from '../model/pretrained-model.ts';
@@ -23,7 +24,7 @@ import type { ModuleReader } from '../weights/formats/format.ts';
 import { type ModelCheckpoint, storedWeights, uncheckedWeights } from '../weights/quantized-checkpoint.ts';
 import { roundsActivations } from './activation-quantization.ts';
 import { matchWeights } from './check-model.ts';
-import { expertBounds } from './expert-bounds.ts';
+import { checkBound, expertBounds } from './expert-bounds.ts';
 import { type LoadedGenerationConfig, loadConfig, loadGenerationConfig } from './load-config.ts';
 import { checkLoadOptions, type LoadOptions } from './load-options.ts';
 import { headerProgress, uploadProgress } from './load-progress.ts';
@@ -86,16 +87,21 @@ async function openModel(
   abortIf(options.signal, `loading ${idOrFolder}`);
   const dtype = chooseDtype(options.dtype, model, checkpoint);
   const cacheDtype = await chooseCacheDtype(options, dtype, gpu);
+  if (packed && !(await gpu.isCpu())) throw new InputError(PACKED_ON_GPU);
   const { report, resident } = matchWeights(model, checkpoint, head);
   assertHead(model, report.missing, idOrFolder);
   assertComplete(report, checkpoint.files);
   await assertZero(checkpoint, report.surplusBiases);
   warnUnexpected(report.unexpected, idOrFolder, options);
   warnUnserved(generationConfig, options);
+  const onPlan = await planCheck(maxMemory, model, idOrFolder, gpu);
   const request = {
     idOrFolder,
     model,
-    checkpoint: await roundWeights(model, checkpoint, options.quantization, idOrFolder, options),
+    checkpoint: await roundWeights(model, checkpoint, options.quantization, idOrFolder, {
+      ...options,
+      onPlan,
+    }),
     resident,
     gpu,
     dtype,
@@ -186,10 +192,11 @@ async function openRuntimes(request: RuntimesRequest, options: LoadOptions) {
         () => weights.device.dispose(),
         () => weights.dispose(),
       );
-    if (weights && request.packed) throw new InputError(PACKED_ON_GPU);
     const { idOrFolder, maxMemory } = request;
     const bounds =
-      weights || maxMemory === undefined ? undefined : expertBounds(maxMemory, model, checkpoint, idOrFolder);
+      weights || maxMemory === undefined
+        ? undefined
+        : expertBounds(maxMemory, model, storedWeights(checkpoint), idOrFolder);
     if (bounds) store.boundExperts(bounds);
     const int8Activations = roundsActivations(options.activationQuantization, {
       ...{ id: idOrFolder, quantized, dtype },
@@ -357,6 +364,12 @@ async function chooseCacheDtype(
   throw new InputError(
     `cacheDtype is ${show(cacheDtype)}, but on a GPU the cache has the model's dtype, ${show(dtype)}; leave cacheDtype out`,
   );
+}
+
+/** What looks at the weights that are to be made, where the CPU has a bound on them. */
+async function planCheck(maxMemory: number | undefined, model: Model, id: string, gpu: OpeningDevice) {
+  if (maxMemory === undefined || !(await gpu.isCpu())) return undefined;
+  return (weights: readonly SizedWeight[]) => checkBound(maxMemory, model, weights, id);
 }
 
 function warnUnexpected(names: readonly string[], idOrFolder: string, options: LoadOptions): void {

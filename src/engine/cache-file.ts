@@ -10,7 +10,7 @@ import { partialPath, removeLeftovers } from '../partial-paths.ts';
 import { readHeader } from '../safetensors/header.ts';
 import { readTensors } from '../safetensors/read-tensors.ts';
 import type { TensorInfo } from '../safetensors/types.ts';
-import { layOut, type NewTensor } from '../safetensors/writer.ts';
+import { layOut, type NewTensor, type TensorPlace } from '../safetensors/writer.ts';
 import type { TokenKey } from './cache/prefix-tree.ts';
 import type { RowPart } from './cache/row-parts.ts';
 import type { KeptSequence, KeptSequences } from './kept-sequences.ts';
@@ -78,7 +78,7 @@ export async function saveCache(
     ...Object.entries(texts).map(([name, text]) => bytes(name, text)),
     { name: CHECKSUM, dtype: 'U8', shape: [CHECKSUM_BYTES] },
   ];
-  const { header, offsets, bytes: size } = layOut(tensors, { format: 'pt' });
+  const { header, places, bytes: size } = layOut(tensors, { format: 'pt' });
   const partial = await partialPath(path);
   await removeLeftovers(dirname(path), basename(path));
   const hash = createHash('sha256');
@@ -89,7 +89,7 @@ export async function saveCache(
       await writeAll(file, header, 0);
       const write = async (name: string, data: Uint8Array) => {
         if (name !== CHECKSUM) addTo(hash, name, data);
-        await writeAll(file, data, offsets.get(name) as number);
+        await writeAll(file, data, (places.get(name) as TensorPlace).offset);
       };
       for (const [name, text] of Object.entries(texts)) await write(name, text);
       await write(IDS, asBytes(BigInt64Array.from(ids, BigInt)));

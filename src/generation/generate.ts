@@ -16,7 +16,7 @@ import type { Generator } from './types.ts';
  * else from transformers' defaults. A row depends on nothing but its own prompt, the parameters, the seed and its
  * position in the batch. Ties, filters and penalties follow transformers, except that padding is never penalised.
  *
- * @param prompts those of `options` where the model has checked them already, with what it may have put into them
+ * @param prompts those of `options`, as the model has checked them, and with guidance what they lead away from
  * @throws {InputError} an option or id is out of range or of the wrong type; nothing has run then.
  * @throws {GenerationAbortError} the signal fired.
  */
@@ -24,7 +24,7 @@ export async function generate(
   generator: Generator,
   defaults: GenerationConfig,
   options: GenerateOptions,
-  prompts?: Prompts,
+  prompts: Prompts,
 ): Promise<GenerateOutput> {
   const plan = await planOf(generator, defaults, options, prompts);
   const run = new GenerationRun(plan);

@@ -6,7 +6,7 @@ import { type ConstraintFactory, checkedConstraints } from './constraint.ts';
 import type { GenerateOptions } from './generate-options.ts';
 import { refuseIdle } from './idle-options.ts';
 import { checkParameters, type GenerationConfig } from './parameters.ts';
-import { checkPrompts, type Prompts } from './prompt.ts';
+import type { Prompts } from './prompt.ts';
 import { type ResolvedParameters, resolveParameters } from './resolve-parameters.ts';
 import { type Streamer, TextStreamer } from './streamers.ts';
 import { type ThinkingBudget, thinkingBudgets } from './thinking-budget.ts';
@@ -77,20 +77,19 @@ export function makePlan(
   generator: Generator,
   defaults: GenerationConfig,
   options: GenerateOptions,
-  checked?: Prompts,
+  prompts: Prompts,
 ): Plan {
   if (!isRecord(options))
     throw new InputError(expected('The argument of generate', options, 'an object of options'));
   const { vocabSize } = generator;
   const { parameters, asked } = joinParameters(defaults, options, vocabSize);
-  const prompts = checked ?? checkPrompts(options.inputIds, options.attentionMask, vocabSize);
   const parents = parentsOf(prompts, parameters);
   const constraint = constraintOf(options, prompts, parents, parameters, vocabSize);
   checkSequences(parameters, parents.length, constraint !== undefined);
   const { returnRoutedExperts = false } = options;
   checkRouting(returnRoutedExperts, parameters);
   checkCacheUse(options, parents.length, parameters);
-  const negative = negativePrompts(options, prompts, parameters, vocabSize);
+  const negative = negativePrompts(options, prompts, parameters);
   const thinking = thinkingBudgets(parameters.thinkingBudget, options.tokenizer, startOf);
   if (thinking && parameters.numBeams > 1)
     throw new InputError('numBeams excludes thinkingBudget. Leave one of them out');
@@ -233,9 +232,8 @@ function checkRouting(value: unknown, { numBeams }: ResolvedParameters): void {
 /** What rows lead away from; none without guidance. @throws InputError for what cannot go with guidance */
 function negativePrompts(
   options: GenerateOptions,
-  { rows, negative }: Prompts,
+  { rows, negative = [] }: Prompts,
   { guidanceScale, numBeams, promptLookupNumTokens, logprobs }: ResolvedParameters,
-  vocabSize: number,
 ): readonly PromptRow[] {
   const { negativePromptIds, cache, returnRoutedExperts } = options;
   if (guidanceScale === 1) {
@@ -253,14 +251,11 @@ function negativePrompts(
   const stray = Object.entries(others).find(([, value]) => value !== undefined)?.[0];
   const other = numBeams > 1 ? 'numBeams' : stray;
   if (other !== undefined) throw new InputError(`guidanceScale excludes ${other}. Leave one of them out`);
-  const given =
-    negative ?? negativePromptIds?.map((ids) => checkPrompts([ids], undefined, vocabSize).rows[0]);
-  if (!given) return rows.map(({ ids }) => ({ ids: ids.slice(-1) }));
-  if (given.length !== 1 && given.length !== rows.length)
+  if (negative.length !== 1 && negative.length !== rows.length)
     throw new InputError(
-      `There are ${given.length} negative prompts, but ${rows.length} prompts; give one, or one for each`,
+      `There are ${negative.length} negative prompts, but ${rows.length} prompts; give one, or one for each`,
     );
-  return rows.map((_, i) => (given[i] ?? given[0]) as PromptRow);
+  return rows.map((_, i) => (negative[i] ?? negative[0]) as PromptRow);
 }
 
 /** @throws InputError for what cannot go with a cache, which is of one sequence */

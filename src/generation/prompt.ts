@@ -21,12 +21,7 @@ export interface Prompts {
  * @throws {InputError} names row and position.
  */
 export function checkPrompts(inputIds: unknown, attentionMask: unknown, vocabSize: number): Prompts {
-  const ids = checkRows(
-    inputIds,
-    'inputIds',
-    vocabSize - 1,
-    `a token id, an integer from 0 to ${vocabSize - 1}`,
-  );
+  const ids = checkIds(inputIds, 'inputIds', vocabSize);
   const width = (ids[0] as readonly number[]).length;
   const ragged = ids.findIndex((row) => row.length !== width);
   if (ragged !== -1) {
@@ -43,6 +38,11 @@ export function checkPrompts(inputIds: unknown, attentionMask: unknown, vocabSiz
   if (empty !== -1) throw new InputError(`The prompt of row ${empty} is empty. Give it at least one token`);
   const rows = ids.map((row, r) => ({ ids: row.slice(mask[r]?.indexOf(1)) }));
   return { given: ids, rows };
+}
+
+/** Copies rows of token ids, of whatever lengths. @throws InputError naming row and position */
+export function checkIds(value: unknown, name: string, vocabSize: number): number[][] {
+  return checkRows(value, name, vocabSize - 1, `a token id, an integer from 0 to ${vocabSize - 1}`);
 }
 
 /** Copies rows of whole numbers from 0 to `most`. @throws InputError naming row and position */

@@ -19,6 +19,9 @@ export interface StoredWeight {
   readonly meetsBytes?: true;
 }
 
+/** How large a weight is, whether it is there or is still to be made. */
+export type SizedWeight = Pick<StoredWeight, 'name' | 'byteLength'>;
+
 /** Where a graph finds its weights. Requests are recorded, so that one build of the graph is also the check of the load. */
 export interface WeightSource {
   /** The tensor, without asking for it. */

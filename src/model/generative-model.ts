@@ -1,7 +1,7 @@
 import { DecoderDecoding, type SequenceKeeper } from '../engine/decoding.ts';
 import type { Prompt } from '../engine/sequence.ts';
 import { type BackendReader, chooseBackend } from '../engine/tuning/policy.ts';
-import { abortable, abortIf, expected, InputError, unlessAborted } from '../errors.ts';
+import { abortable, abortIf, InputError, unlessAborted } from '../errors.ts';
 import { ANSWER_OPTIONS } from '../generation/answer-options.ts';
 import { generate } from '../generation/generate.ts';
 import type { GenerateOptions } from '../generation/generate-options.ts';
@@ -314,13 +314,12 @@ export abstract class GenerativeModel<O extends CausalLMGenerateOptions = Causal
     if (scale === 1 && negativePrompt === undefined) return {};
     if (scale === 1)
       throw new InputError('negativePrompt has no effect without guidanceScale. Set that, or leave it out');
-    const read = negativePrompt !== undefined && tokenizer;
-    const ids = read
-      ? await readNegativePrompt(options, this.parts.prompts, tokenizer)
-      : (negativePromptIds ?? rows.map((row) => row.ids.slice(-1)));
-    if (!Array.isArray(ids))
-      throw new InputError(expected('negativePromptIds', ids, 'a list of lists of token ids'));
-    return { negative: ids.map((row) => this.prompts([row], undefined).rows[0] as Prompt) };
+    if (negativePrompt !== undefined && tokenizer) {
+      const read = await readNegativePrompt(options, this.parts.prompts, tokenizer);
+      return { negative: this.negativePrompts(read, 'negativePrompt') };
+    }
+    const ids = negativePromptIds ?? rows.map((row) => row.ids.slice(-1));
+    return { negative: this.negativePrompts(ids, 'negativePromptIds') };
   }
 
   /**

@@ -14,7 +14,8 @@ import { ExpertsError, expected, InputError } from '../errors.ts';
 import { AUTO } from '../experts/moe-op.ts';
 import { ExpertsInterface } from '../experts/registry.ts';
 import { applyExperts, type ExpertsSetting } from '../experts/resolve.ts';
-import { checkPrompts, type Prompts } from '../generation/prompt.ts';
+import { checkIds, checkPrompts, type Prompts } from '../generation/prompt.ts';
+import type { PromptRow } from '../generation/types.ts';
 import { checkOptions, noMore } from '../options.ts';
 import type { RoutingHeader, RoutingListener } from '../routing/record.ts';
 import { Cache, checkCache, checkFile } from './cache.ts';
@@ -288,16 +289,33 @@ export abstract class PreTrainedModel {
    * @throws InputError for ids or masks out of range, and for prompts beyond the context
    */
   protected prompts(inputIds: unknown, attentionMask: unknown): Prompts {
-    const { model } = this.parts;
-    const { given, rows } = checkPrompts(inputIds, attentionMask, model.vocabSize);
-    for (const [i, { ids }] of rows.entries())
+    const { given, rows } = checkPrompts(inputIds, attentionMask, this.parts.model.vocabSize);
+    return { given, rows: this.#placed(rows, 'inputIds') };
+  }
+
+  /**
+   * The same for prompts that each answer leads away from, which have no padding.
+   * @param name of the option that they come from
+   */
+  protected negativePrompts(rows: unknown, name: string): PromptRow[] {
+    const ids = checkIds(rows, name, this.parts.model.vocabSize);
+    const empty = ids.findIndex(({ length }) => length === 0);
+    if (empty !== -1) throw new InputError(`${name}: row ${empty} is empty. Give it at least one token`);
+    return this.#placed(
+      ids.map((row) => ({ ids: row })),
+      name,
+    );
+  }
+
+  #placed(rows: readonly PromptRow[], name: string): PromptRow[] {
+    const { promptPositions } = this.parts.model;
+    return rows.map(({ ids }, i) => {
       if (ids.length > this.contextLength)
         throw new InputError(
-          `inputIds: row ${i} has ${ids.length} tokens, more than the context of ${this.contextLength}${this.#bound}. Shorten the prompt.`,
+          `${name}: row ${i} has ${ids.length} tokens, more than the context of ${this.contextLength}${this.#bound}. Shorten the prompt.`,
         );
-    const { promptPositions } = model;
-    if (!promptPositions) return { given, rows };
-    return { given, rows: rows.map(({ ids }) => ({ ids, positions: promptPositions(ids.length) })) };
+      return promptPositions ? { ids, positions: promptPositions(ids.length) } : { ids };
+    });
   }
 }
 

@@ -7,7 +7,6 @@ import { CheckpointError } from '../errors.ts';
 import { isInUse, makeFolder, ownCacheFolder, removePath, replaceFile, unreadable } from '../files.ts';
 import { readJsonFile } from '../json.ts';
 import { partialPath, removeLeftovers } from '../partial-paths.ts';
-import { readHeader } from '../safetensors/header.ts';
 import type { TensorInfo } from '../safetensors/types.ts';
 import type { FileLayout } from '../safetensors/writer.ts';
 import type { ModelCheckpoint } from '../weights/quantized-checkpoint.ts';
@@ -117,7 +116,10 @@ export async function readKept(folder: string, layout: FileLayout): Promise<Kept
   const path = join(folder, WEIGHTS);
   // Without what says of which model it is nobody could list or remove it.
   if ((await readAbout(folder)) === undefined || !(await beginsWith(path, layout))) return undefined;
-  return { path, tensors: await readHeader(path) };
+  return {
+    path,
+    tensors: new Map([...layout.places].map(([name, place]) => [name, { ...place, file: path }])),
+  };
 }
 
 async function beginsWith(path: string, { header, bytes }: FileLayout): Promise<boolean> {

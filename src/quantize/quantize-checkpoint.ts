@@ -1,15 +1,16 @@
 import { CheckpointError, InputError } from '../errors.ts';
+import type { SizedWeight } from '../graph/weight-source.ts';
 import type { Model } from '../models/architecture.ts';
 import type { WeightStore } from '../runtime/types.ts';
 import { openWeightStore } from '../runtime/weight-store.ts';
 import { readTensors } from '../safetensors/read-tensors.ts';
 import { listed } from '../weights/checkpoint-weights.ts';
 import { compressedTensors } from '../weights/formats/compressed-tensors.ts';
-import { type ModelCheckpoint, readQuantized } from '../weights/quantized-checkpoint.ts';
+import { type ModelCheckpoint, readQuantized, storedWeights } from '../weights/quantized-checkpoint.ts';
 import type { QuantizedTensor } from '../weights/quantized-tensor.ts';
 import { folderFor, type KeptFile, useKept } from './kept.ts';
 import { planQuantization, type QuantizationPlan } from './plan.ts';
-import { roundedMatrix } from './rounded-matrix.ts';
+import { roundedBytes, roundedMatrix } from './rounded-matrix.ts';
 import { describeScheme, type QuantizationScheme } from './scheme.ts';
 import { compressedSettings } from './settings.ts';
 import { layOutUnits, writeUnits } from './write-file.ts';
@@ -22,6 +23,8 @@ export interface QuantizeOptions {
   readonly signal?: AbortSignal | undefined;
   /** Hears of the bytes that are written: first of none, so that the total is known before it begins; nothing if they are kept already. */
   readonly onProgress?: ((file: string, done: number, total: number) => void) | undefined;
+  /** Hears how large all weights will be, before any is rounded; what it throws ends it. */
+  readonly onPlan?: ((weights: readonly SizedWeight[]) => void) | undefined;
   readonly warn: (message: string) => void;
 }
 
@@ -39,6 +42,7 @@ export async function quantizeCheckpoint(
 ): Promise<ModelCheckpoint> {
   const plan = planQuantization(model, checkpoint, scheme);
   checkPlan(plan, scheme, options);
+  options.onPlan?.(plannedSizes(checkpoint, plan));
   const folder = await folderFor(checkpoint, scheme);
   return withSources(checkpoint, plan, async (store) => {
     const units = plan.matrices.map((matrix) => roundedMatrix(matrix, store));
@@ -72,6 +76,12 @@ export function checkPlan(
     );
   if (widened.length > 0)
     warn(`no group of the size asked for divides their columns, so that these get int8: ${listed(widened)}`);
+}
+
+/** What a checkpoint will hold. */
+function plannedSizes(checkpoint: ModelCheckpoint, { matrices, replaced }: QuantizationPlan): SizedWeight[] {
+  const rounded = matrices.map((matrix) => ({ name: matrix.name, byteLength: roundedBytes(matrix) }));
+  return [...storedWeights(checkpoint).filter(({ name }) => !replaced.has(name)), ...rounded];
 }
 
 /** Opens what a plan reads, for as long as `use` takes. */

@@ -1,6 +1,6 @@
 /** One rounded matrix as tensors of compressed-tensors, and the work that fills them. */
 import type { RoundRequest, WeightStore } from '../runtime/types.ts';
-import type { NewTensor } from '../safetensors/writer.ts';
+import { byteLength, type NewTensor } from '../safetensors/writer.ts';
 import type { PlannedMatrix } from './plan.ts';
 
 /** Puts bytes at a place within a tensor that is being written. */
@@ -37,6 +37,12 @@ export function roundedMatrix({ name, source }: PlannedMatrix, store: WeightStor
         yield roundRows(source, first, Math.min(step, rows - first), parts, store);
     },
   };
+}
+
+/** Bytes that stay of a rounded matrix where it is computed with. */
+export function roundedBytes({ name, source }: PlannedMatrix): number {
+  const read = partsOf(name, source).filter(({ of }) => of !== 'shape');
+  return read.reduce((sum, { tensor }) => sum + byteLength(tensor), 0);
 }
 
 /** A tensor of a rounded matrix, and which bytes of it some rows give. */

@@ -1,6 +1,6 @@
 import { type FileHandle, open } from 'node:fs/promises';
 import { abortIf } from '../errors.ts';
-import { type FileLayout, layOut } from '../safetensors/writer.ts';
+import { type FileLayout, layOut, type TensorPlace } from '../safetensors/writer.ts';
 import type { Task, Unit, Write } from './rounded-matrix.ts';
 
 export interface WriteOptions {
@@ -24,13 +24,13 @@ export function layOutUnits(units: readonly Unit[]): FileLayout {
  * @throws whatever tasks and the file system throw; AbortError
  */
 export async function writeUnits(path: string, units: readonly Unit[], options: WriteOptions): Promise<void> {
-  const { header, offsets, bytes } = layOutUnits(units);
+  const { header, places, bytes } = layOutUnits(units);
   const file = await open(path, 'wx');
   try {
     await file.truncate(bytes);
     await writeAll(file, header, 0);
     const write: Write = (tensor, offset, data) =>
-      writeAll(file, data, (offsets.get(tensor) as number) + offset);
+      writeAll(file, data, (places.get(tensor) as TensorPlace).offset + offset);
     await runTasks(units, write, options);
     await file.sync();
   } finally {

@@ -1,4 +1,5 @@
 import { type SafetensorsDType, storedBits } from '../dtype.ts';
+import type { TensorInfo } from './types.ts';
 
 /** A tensor that is to be written. */
 export interface NewTensor {
@@ -11,11 +12,14 @@ export interface NewTensor {
 export interface FileLayout {
   /** Length and JSON of the header, as the file begins. */
   readonly header: Buffer;
-  /** Where each tensor begins, in bytes from the start of the file. */
-  readonly offsets: ReadonlyMap<string, number>;
+  /** Where each tensor lies, by its name. */
+  readonly places: ReadonlyMap<string, TensorPlace>;
   /** Of the whole file. */
   readonly bytes: number;
 }
+
+/** Where a tensor lies in a file. */
+export type TensorPlace = Omit<TensorInfo, 'file' | 'storedName'>;
 
 /** Data begins at a multiple of it; spaces fill the header up. */
 const ALIGNMENT = 8;
@@ -30,21 +34,21 @@ export function layOut(
 ): FileLayout {
   const bySize = [...tensors].sort((a, b) => storedBits(b.dtype) - storedBits(a.dtype));
   const entries: Record<string, unknown> = { __metadata__: metadata };
-  const begins = new Map<string, number>();
+  const ranges: TensorPlace[] = [];
   let end = 0;
   for (const { name, dtype, shape } of bySize) {
-    const begin = end;
-    end += byteLength({ dtype, shape });
-    entries[name] = { dtype, shape, data_offsets: [begin, end] };
-    begins.set(name, begin);
+    const range = { name, dtype, shape, offset: end, byteLength: byteLength({ dtype, shape }) };
+    end += range.byteLength;
+    entries[name] = { dtype, shape, data_offsets: [range.offset, end] };
+    ranges.push(range);
   }
   const json = Buffer.from(JSON.stringify(entries));
   const padded = Math.ceil(json.length / ALIGNMENT) * ALIGNMENT;
   const header = Buffer.alloc(8 + padded, ' ');
   header.writeBigUInt64LE(BigInt(padded));
   json.copy(header, 8);
-  const offsets = new Map([...begins].map(([name, begin]) => [name, header.length + begin]));
-  return { header, offsets, bytes: header.length + end };
+  const places = ranges.map((range) => ({ ...range, offset: header.length + range.offset }));
+  return { header, places: new Map(places.map((place) => [place.name, place])), bytes: header.length + end };
 }
 
 /** Bytes of a tensor's elements. */

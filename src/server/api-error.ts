@@ -7,6 +7,7 @@ import {
   SwitchyardError,
   TokenizerError,
 } from '../errors.ts';
+import { inFields } from './option-fields.ts';
 
 /** What a client is told of a failure; how it is written down depends on the API that was asked. */
 export class ApiError extends Error {
@@ -67,9 +68,10 @@ export function apiErrorOf(error: unknown, report: (error: unknown) => void): Ap
     return new ApiError(499, 'The client closed the request');
   const isCallers = [InputError, TokenizerError, ExpertsError].some((kind) => error instanceof kind);
   if (isCallers) {
-    const { message } = error as Error;
+    const { message, param } = inFields((error as Error).message);
     const isTooLong = /the context (?:holds|of)|context holds/.test(message);
-    return new ApiError(400, withoutPlaces(message), { code: isTooLong ? 'context_length_exceeded' : null });
+    const code = isTooLong ? 'context_length_exceeded' : null;
+    return new ApiError(400, withoutPlaces(message), { code, param });
   }
   report(error);
   if (error instanceof EngineError && /memory/.test(error.message))

@@ -8,8 +8,9 @@ import { readJson } from '../helpers/goldens.ts';
 // The checkpoints here are smaller than the blocks of a disk that their experts lie in, so that no bound would leave any of them out: this
 // one does, with as much room as there is.
 vi.mock(import('../../src/auto/expert-bounds.ts'), async (original) => {
-  const { expertBounds } = await original();
+  const { expertBounds, ...others } = await original();
   return {
+    ...others,
     expertBounds: (maxMemory, ...rest) => {
       if (!Number.isFinite(maxMemory)) return undefined;
       const bounds = expertBounds(1, ...rest);

@@ -18,6 +18,7 @@ import {
   recordRouting,
 } from '../../src/index.ts';
 import { memoryHere } from '../../src/runtime/memory-here.ts';
+import { storedWeights } from '../../src/weights/quantized-checkpoint.ts';
 import { DEMO_FOLDER, goldenModel } from '../helpers/goldens.ts';
 
 const PROMPT = [[5, 6, 7, 8, 9, 10, 11, 12, 44, 91, 17, 3]];
@@ -37,14 +38,25 @@ const load = (path: string, options: LoadOptions = {}) =>
   AutoModelForCausalLM.fromPretrained(path, { prefixCache: false, ...options });
 const residency = (model: CausalLM) => model.executionStats.residency as ResidencyStats;
 
-/** The least that a model can do with, as the refusal of a single byte says. */
+const bytesIn = ({ message }: Error) => Number(/\((\d+) bytes\)/.exec(message)?.[1]);
+
+/** The least that a model can do with, as the refusal of a single byte says, or of what weights that are still to be rounded take. */
 async function leastMemory(path: string, options: LoadOptions = {}): Promise<number> {
-  const refusal: Error = await load(path, { ...options, maxMemory: 1 }).catch((error) => error);
+  const refused = (maxMemory: number): Promise<Error> =>
+    load(path, { ...options, maxMemory }).then(
+      () => expect.fail(`${maxMemory} bytes were enough`),
+      (error) => error,
+    );
+  let refusal = await refused(1);
+  if (options.quantization) {
+    expect(refusal).toBeInstanceOf(InputError);
+    refusal = await refused(bytesIn(refusal));
+  }
   expect(refusal).toBeInstanceOf(InputError);
   expect(refusal.message).toMatch(
-    /^maxMemory allows 1 bytes of weights in memory, but this model needs at least [\d.]+ MB \(\d+ bytes\): [\d.]+ (?:MB|bytes) that every token reads, and [\d.]+ MB for the experts of one layer\. Raise it \(--max-memory\)$/,
+    /^maxMemory allows (?:1 bytes|[\d.]+ MB) of weights in memory, but this model needs at least [\d.]+ MB \(\d+ bytes\): [\d.]+ (?:MB|bytes) that every token reads, and [\d.]+ MB for the experts of one layer\. Raise it \(--max-memory\)$/,
   );
-  return Number(/\((\d+) bytes\)/.exec(refusal.message)?.[1]);
+  return bytesIn(refusal);
 }
 
 /** What comes of a prompt of several tokens, and of one token a pass. */
@@ -192,7 +204,7 @@ it('memory that is not there cannot be given', async () => {
   const { model } = await loadConfig(repo);
   const checkpoint = await openModelCheckpoint(repo, model, undefined, {});
   const bound = (memory: object) =>
-    expertBounds(4e6, model, checkpoint, 'demo', { ...memoryHere(), ...memory });
+    expertBounds(4e6, model, storedWeights(checkpoint), 'demo', { ...memoryHere(), ...memory });
   expect(bound({ available: 5e6 })).toMatchObject({ maxBytes: 4e6 });
   expect(() => bound({ available: 3e6 })).toThrow(
     /^maxMemory is 4\.0 MB, and this process can have 3\.0 MB\. Lower it/,

@@ -1,9 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { lookUp } from '../../src/generation/drafts.ts';
-import { generate } from '../../src/generation/generate.ts';
 import { AutoModelForCausalLM, type ConstraintFactory } from '../../src/index.ts';
 import { goldenModel } from '../helpers/goldens.ts';
-import { model, PROMPT, run } from './generating.ts';
+import { generate, model, PROMPT, run } from './generating.ts';
 import { LookupModel } from './lookup-model.ts';
 
 describe('what is guessed', () => {

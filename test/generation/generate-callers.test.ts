@@ -1,11 +1,10 @@
 import { describe, expect, it } from 'vitest';
 import { AbortError, InputError } from '../../src/errors.ts';
-import { generate } from '../../src/generation/generate.ts';
 import type { GenerateOptions } from '../../src/generation/generate-options.ts';
 import { GenerationAbortError } from '../../src/generation/output.ts';
 import type { StoppingCriterion } from '../../src/generation/stopping-criteria.ts';
 import type { Streamer } from '../../src/generation/streamers.ts';
-import { model, newTokens, PROMPT, run } from './generating.ts';
+import { generate, model, newTokens, PROMPT, run } from './generating.ts';
 import { LookupModel } from './lookup-model.ts';
 
 describe('aborting', () => {

@@ -1,7 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { generate } from '../../src/generation/generate.ts';
 import { resolveParameters } from '../../src/generation/resolve-parameters.ts';
-import { edit, model, newTokens, PROMPT, run } from './generating.ts';
+import { edit, generate, model, newTokens, PROMPT, run } from './generating.ts';
 import { LookupModel } from './lookup-model.ts';
 
 describe('processors', () => {

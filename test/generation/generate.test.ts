@@ -1,7 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { InputError } from '../../src/errors.ts';
-import { generate } from '../../src/generation/generate.ts';
-import { model, newTokens, PROMPT, run } from './generating.ts';
+import { generate, model, newTokens, PROMPT, run } from './generating.ts';
 import { LookupModel } from './lookup-model.ts';
 
 describe('greedy generation', () => {

@@ -112,6 +112,10 @@ describe('guidance', () => {
     await refuse({}, /negativePrompt has no effect without guidanceScale/);
     await refuse({ guidanceScale: 2, negativePromptIds: [[1]] }, /exclude each other/);
     await refuse({ guidanceScale: 2, negativePrompt: '' }, /negativePrompt is ""; expected a text/);
+    await refuse(
+      { guidanceScale: 2, negativePrompt: 'a '.repeat(5000) },
+      /^negativePrompt: row 0 has \d+ tokens, more than the context/,
+    );
   });
 
   it('refuses what has no effect or cannot be, by name', async () => {
@@ -125,8 +129,16 @@ describe('guidance', () => {
       /guidanceScale excludes promptLookupNumTokens/,
     );
     await refuse({ guidanceScale: 2, logprobs: 1 }, /guidanceScale excludes logprobs/);
-    await refuse({ guidanceScale: 2, negativePromptIds: 'no' }, /negativePromptIds is "no"/);
-    await refuse({ guidanceScale: 2, negativePromptIds: [[99999]] }, /99999/);
+    await refuse({ guidanceScale: 2, negativePromptIds: 'no' }, /^negativePromptIds is "no"/);
+    await refuse(
+      { guidanceScale: 2, negativePromptIds: [[1], [5, 99999]] },
+      /^negativePromptIds: row 1, position 1 is 99999/,
+    );
+    await refuse({ guidanceScale: 2, negativePromptIds: [[1], []] }, /^negativePromptIds: row 1 is empty/);
+    await refuse(
+      { guidanceScale: 2, negativePromptIds: [Array(1e4).fill(1)] },
+      /^negativePromptIds: row 0 has 10000 tokens, more than the context/,
+    );
     await refuse({ guidanceScale: 2, negativePromptIds: [[1], [2]] }, /2 negative prompts, but 1 prompts/);
   });
 });

@@ -1,9 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import { generate } from '../../src/generation/generate.ts';
 import { loadTokenizer } from '../../src/tokenizer/load-tokenizer.ts';
 import { logSumExp } from '../helpers/goldens.ts';
 import { folderRepo, goldenPath } from '../tokenizer/folder-repo.ts';
-import { model, newTokens, PROMPT, run } from './generating.ts';
+import { generate, model, newTokens, PROMPT, run } from './generating.ts';
 import { LookupModel } from './lookup-model.ts';
 
 describe('log-probabilities', () => {

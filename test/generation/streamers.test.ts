@@ -1,11 +1,11 @@
 import { describe, expect, it, vi } from 'vitest';
 import { InputError } from '../../src/errors.ts';
-import { generate } from '../../src/generation/generate.ts';
 import type { GenerateOptions } from '../../src/generation/generate-options.ts';
 import { TextIteratorStreamer, TextStreamer } from '../../src/generation/streamers.ts';
 import { loadTokenizer } from '../../src/tokenizer/load-tokenizer.ts';
 import type { Tokenizer } from '../../src/tokenizer/tokenizer.ts';
 import { folderRepo, goldenPath } from '../tokenizer/folder-repo.ts';
+import { generate } from './generating.ts';
 import { LookupModel } from './lookup-model.ts';
 
 const loaded = loadTokenizer(folderRepo(goldenPath('models/qwen2_moe_a')));

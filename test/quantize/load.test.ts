@@ -25,7 +25,7 @@ import {
 } from '../../src/index.ts';
 import { listKept, removeKept } from '../../src/quantize/kept.ts';
 import { readHeader } from '../../src/safetensors/header.ts';
-import { layOut } from '../../src/safetensors/writer.ts';
+import { layOut, type TensorPlace } from '../../src/safetensors/writer.ts';
 import { changedModel } from '../helpers/checkpoints.ts';
 import { goldenModel, maxDifference } from '../helpers/goldens.ts';
 
@@ -73,7 +73,7 @@ async function widen(file: string): Promise<void> {
   const tensors = [...(await readHeader(file)).values()];
   const {
     header,
-    offsets,
+    places,
     bytes: size,
   } = layOut(
     tensors.map(({ name, shape }) => ({ name, shape, dtype: 'F64' })),
@@ -85,7 +85,10 @@ async function widen(file: string): Promise<void> {
     expect(dtype).toBe('BF16');
     for (let i = 0; i < byteLength / 2; i++) {
       const bits = Uint32Array.of(bytes.readUInt16LE(offset + 2 * i) << 16);
-      wide.writeDoubleLE(new Float32Array(bits.buffer)[0] as number, (offsets.get(name) as number) + 8 * i);
+      wide.writeDoubleLE(
+        new Float32Array(bits.buffer)[0] as number,
+        (places.get(name) as TensorPlace).offset + 8 * i,
+      );
     }
   }
   writeFileSync(file, wide);
@@ -94,6 +97,13 @@ async function widen(file: string): Promise<void> {
 const kept = () => (existsSync(join(cache, 'quantized')) ? readdirSync(join(cache, 'quantized')) : []);
 
 describe('a model loaded with quantization', () => {
+  it('refuses a bound that its rounded weights cannot keep before it rounds any', async () => {
+    await expect(load(TEXT, { quantization: 'int4', maxMemory: 1000 })).rejects.toThrow(
+      /^maxMemory allows 1\.0 kB of weights in memory, but \S+ needs more than .* once its weights are rounded.*experts of one layer\. Raise it/,
+    );
+    expect(kept()).toEqual([]);
+  });
+
   it('is rounded once, says how large it becomes before all else, and is mapped by the next load', async () => {
     const first = await load(TEXT, { quantization: 'int8' });
     const rounding = first.events.filter(({ stage }) => stage === 'quantize');

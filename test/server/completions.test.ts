@@ -208,7 +208,9 @@ describe('/v1/completions, asked by the openai client', () => {
         '400 max_tokens: is 0, which has a meaning only with echo: true',
       );
       const beyond = { ...asked, prompt: [9999999], echo: true, logprobs: 1 };
-      await expect(client.completions.create(beyond)).rejects.toThrow('400 inputIds');
+      await expect(client.completions.create(beyond)).rejects.toThrow(
+        '400 The prompt, position 0 is 9999999',
+      );
     });
   });
 
@@ -217,7 +219,9 @@ describe('/v1/completions, asked by the openai client', () => {
       '400 suffix: is not taken',
     );
     await expect(client.completions.create({ ...asked, prompt: '' })).rejects.toThrow('400 prompt: is empty');
-    await expect(client.completions.create({ ...asked, prompt: [9999999] })).rejects.toThrow('400 inputIds');
+    await expect(client.completions.create({ ...asked, prompt: [9999999] })).rejects.toThrow(
+      '400 The prompt, position 0 is 9999999',
+    );
     await expect(
       client.completions.create({ ...asked, prompt: new Array<string>(65).fill('a') }),
     ).rejects.toThrow('at most 64');

@@ -261,6 +261,31 @@ describe('a request may say', () => {
     ]);
   });
 
+  it.each([
+    [
+      { min_tokens: 1024 },
+      'min_tokens',
+      /^min_tokens is 1024, but .*Lower min_tokens, or shorten the prompt$/,
+    ],
+    [
+      { negative_prompt: 'No.' },
+      'negative_prompt',
+      /^negative_prompt has no effect without guidance_scale\./,
+    ],
+    [
+      { guidance_scale: 2, negative_prompt: 'No. '.repeat(2000) },
+      'negative_prompt',
+      /^negative_prompt has \d+ tokens, more than the context of \d+/,
+    ],
+    [{ logit_bias: { 99999: 1 } }, 'logit_bias', /^logit_bias has the id 99999/],
+    [{ experts: 'topK' }, 'experts', /implementation "topK" in experts\./],
+    [{ tool_choice: 'required' }, 'tool_choice', /^tool_choice is "required", but there are no tools/],
+    [{ messages: [{ role: 'user', content: 'on '.repeat(3000) }] }, null, /^The prompt has \d+ tokens, more/],
+  ])('%j that cannot be, by their own names', async (fields, param, message) => {
+    const { status, body } = await post(`${serving.url}/v1/chat/completions`, { messages, ...fields });
+    expect([status, body.error]).toMatchObject([400, { param, message: expect.stringMatching(message) }]);
+  });
+
   it('neither of them in a way that cannot be', async () => {
     const refused = async (path: string, body: object, message: RegExp) => {
       const { status, body: answer } = await post(serving.url + path, {
@@ -274,7 +299,7 @@ describe('a request may say', () => {
     await refused(
       '/v1/chat/completions',
       { messages, negative_prompt: 'x' },
-      /no effect without guidanceScale/,
+      /no effect without guidance_scale/,
     );
     await refused(
       '/v1/messages',
