@@ -2,6 +2,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { loadModel } from '../../src/auto/load-model.ts';
 import type { Engine } from '../../src/engine/engine.ts';
+import type { RequestQueue } from '../../src/engine/request-queue.ts';
 import type { Runner } from '../../src/engine/runner.ts';
 import { AbortError, EngineError } from '../../src/errors.ts';
 import { CausalLM } from '../../src/model/causal-lm.ts';
@@ -120,18 +121,38 @@ describe('a generation that is aborted', () => {
   it('while a pass takes in its guesses leaves the others their own scores', async () => {
     // A row that repeats itself has something to guess at every step.
     const repeating = { maxNewTokens: 30, promptLookupNumTokens: 4, prefixAllowedTokensFn: () => [5] };
+    const guessed = [5, 5, 5];
     const others = [prompt(6, 9), prompt(20, 41), prompt(3, 42)];
-    // These come back after it, and so stand behind it in the next pass.
+    const alone = [];
+    for (const ids of others) alone.push((await generate(ids, { maxNewTokens: 30 })).sequences);
+    // They come back after it, and so stand behind it in the next pass.
+    const queue = (await import('../../src/engine/request-queue.ts')).RequestQueue.prototype;
+    const { ask } = queue;
+    let begun = 0;
+    let askedAfter = -1;
+    let resume: (() => void)[] = [];
+    const goOn = () => {
+      for (const go of resume) go();
+      resume = [];
+    };
+    vi.spyOn(queue, 'ask').mockImplementation(function (this: RequestQueue, request, isNext) {
+      const scores = ask.call(this, request, isNext);
+      if (request.sequences[0]?.prompt.ids.join() === guessed.join()) {
+        askedAfter = begun;
+        goOn();
+      }
+      return scores;
+    });
+    let ended = false;
     const put = async () => {
-      for (let turn = 0; turn < 1000; turn++) await undefined;
+      while (!ended && askedAfter !== begun) await new Promise<void>((go) => resume.push(go));
     };
     const slow = { maxNewTokens: 30, streamer: { put, end: () => {} } };
-    const alone = [];
-    for (const ids of others) alone.push((await generate(ids, slow)).sequences);
     const controller = new AbortController();
     const runner = (await import('../../src/engine/runner.ts')).Runner.prototype;
     const { run } = runner;
     vi.spyOn(runner, 'run').mockImplementation(function (this: Runner, request, signal) {
+      begun++;
       const { pastLengths, rowStarts } = request.batch;
       const tokensOf = (row: number) => (rowStarts[row + 1] as number) - (rowStarts[row] as number);
       const guessing = pastLengths.findIndex((past, row) => past > 0 && tokensOf(row) > 1);
@@ -139,7 +160,10 @@ describe('a generation that is aborted', () => {
       return run.call(this, request, signal);
     });
     const [result, ...rest] = await Promise.allSettled([
-      generate([5, 5, 5], { ...repeating, signal: controller.signal }),
+      generate(guessed, { ...repeating, signal: controller.signal }).finally(() => {
+        ended = true;
+        goOn();
+      }),
       ...others.map((ids) => generate(ids, slow)),
     ]);
     expect(result).toMatchObject({ status: 'rejected', reason: expect.any(AbortError) });
