@@ -125,7 +125,9 @@ describe('a generation that is aborted', () => {
     const others = [prompt(6, 9), prompt(20, 41), prompt(3, 42)];
     const alone = [];
     for (const ids of others) alone.push((await generate(ids, { maxNewTokens: 30 })).sequences);
-    // They come back after it, and so stand behind it in the next pass.
+    // They come back after it, and so stand behind it in the next pass; turns of the event loop, which go by time, would change that.
+    const { Pace } = await import('../../src/generation/pace.ts');
+    vi.spyOn(Pace.prototype, 'breathe').mockResolvedValue();
     const queue = (await import('../../src/engine/request-queue.ts')).RequestQueue.prototype;
     const { ask } = queue;
     let begun = 0;
