@@ -323,6 +323,30 @@ describe('TypeScript', () => {
     expect(findCircles(Object.keys(graph), (file) => graph[file] ?? [])).toEqual(['a → b → c → a', 'd → d']);
   });
 
+  test('what files export besides types is imported somewhere', () => {
+    const everywhere = ['src', 'test', 'scripts'].flatMap((folder) =>
+      sources(folder, ['.ts', '.mts', '.mjs', '.js'], /\/fixtures\//),
+    );
+    const named = new Set<string>();
+    const whole = new Set<string>();
+    for (const path of everywhere) {
+      const at = (specifier: string) => posix.join(posix.dirname(path), specifier);
+      for (const [, names = '', from = ''] of read(path).matchAll(/\{([^{}]*)\}\s*from\s*'(\.[^']+)'/g))
+        for (const name of names.split(',')) named.add(`${at(from)} ${name.trim().split(' ')[0]}`);
+      for (const [, from = ''] of read(path).matchAll(/(?:\*\s*as\s+\w+\s+from\s*|import\()'(\.[^']+)'/g))
+        whole.add(at(from));
+    }
+    const exported = files
+      .filter((path) => !whole.has(path))
+      .flatMap((path) =>
+        [...read(path).matchAll(/^export (?:async |abstract )*(?:function\*?|const|class|let) (\w+)/gm)].map(
+          ([, name]) => `${path} ${name}`,
+        ),
+      );
+    expect(exported.length).toBeGreaterThan(500);
+    expect(exported.filter((name) => !named.has(name))).toEqual([]);
+  });
+
   test('inputs and outputs of graphs are spelled in models/io.ts only', () => {
     const names = [...read('src/models/io.ts').matchAll(/'([a-z]+(?:_[a-z]+)+)'|`([a-z_]+)\.\$\{/g)].map(
       (match) => (match[1] ?? match[2]) as string,

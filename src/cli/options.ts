@@ -54,7 +54,7 @@ export function quantization(text: string): Quantization {
 const COMPUTE_DTYPES: readonly string[] = ['auto', ...DTYPES];
 
 /** Parser of a precision. */
-export function dtype(text: string): NonNullable<LoadOptions['dtype']> {
+function dtype(text: string): NonNullable<LoadOptions['dtype']> {
   if (COMPUTE_DTYPES.includes(text)) return text as NonNullable<LoadOptions['dtype']>;
   throw new InvalidArgumentError(
     `Allowed choices are ${COMPUTE_DTYPES.join(', ')}${didYouMeanDType(text) || '.'}`,
@@ -185,7 +185,7 @@ export async function requireDevice(asked: Device | undefined): Promise<void> {
 }
 
 /** Parser of a mode of `compile`. */
-export function compileMode(text: string): CompileMode {
+function compileMode(text: string): CompileMode {
   return parsing(() => checkCompileMode(text));
 }
 

@@ -112,7 +112,7 @@ export async function useKept<T extends object>(what: KeptWeights, use: KeptUse<
  * @returns undefined where there is none, or another than is wanted: its header has to be what is written now, byte by byte, and its size too
  * @throws HubError where permission to read it is missing
  */
-export async function readKept(folder: string, layout: FileLayout): Promise<KeptFile | undefined> {
+async function readKept(folder: string, layout: FileLayout): Promise<KeptFile | undefined> {
   const path = join(folder, WEIGHTS);
   // Without what says of which model it is nobody could list or remove it.
   if ((await readAbout(folder)) === undefined || !(await beginsWith(path, layout))) return undefined;

@@ -37,7 +37,7 @@ export class TokenGrammar {
 }
 
 /** Lets one row follow a grammar, token by token. */
-export class GrammarConstraint {
+class GrammarConstraint {
   readonly #grammar: TokenGrammar;
   readonly #ends: readonly number[];
   #state: State;

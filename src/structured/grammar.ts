@@ -71,7 +71,7 @@ export function optional(item: Node): Node {
 }
 
 /** Nodes that a node is made of. */
-export function partsOf(node: Node): readonly Node[] {
+function partsOf(node: Node): readonly Node[] {
   switch (node.kind) {
     case 'sequence':
     case 'choice':

@@ -100,7 +100,7 @@ export const DIGIT: Node = byte([0x30, 0x39]);
 const nonZero = byte([0x31, 0x39]);
 const zero = literal('0');
 /** A whole number from 0, without leading zeros. */
-export const WHOLE: Node = choice(zero, sequence(nonZero, repeat(DIGIT, 0, MOST_DIGITS - 1)));
+const WHOLE: Node = choice(zero, sequence(nonZero, repeat(DIGIT, 0, MOST_DIGITS - 1)));
 
 export const INTEGER: Node = choice(
   WHOLE,

@@ -153,7 +153,7 @@ export class DeviceCacheMemory implements CacheMemory {
 }
 
 /** Of one entry of dimension 0. */
-export function pieceBytes({ bytes, dims }: CacheBuffer): number {
+function pieceBytes({ bytes, dims }: CacheBuffer): number {
   return bytes / (dims[0] ?? 1);
 }
 

@@ -60,7 +60,7 @@ export function formatMagnitude(value: bigint | number, format: NumberFormat): s
 }
 
 /** A finite number of 0 or more with so many decimals, rounded from its exact value, half to even. */
-export function toFixed(value: number, decimals: number): string {
+function toFixed(value: number, decimals: number): string {
   const scaled = roundScaled(value, decimals)
     .toString()
     .padStart(decimals + 1, '0');

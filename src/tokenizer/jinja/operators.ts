@@ -214,7 +214,7 @@ function isTextLess(left: string, right: string): boolean {
 }
 
 /** `item in container` */
-export function contains(container: Value, item: Value, budget: Budget): boolean {
+function contains(container: Value, item: Value, budget: Budget): boolean {
   budget.read(item);
   budget.step();
   if (typeof container === 'string') {

@@ -59,7 +59,7 @@ function storedName({ name, storedName }: TensorInfo): string {
 }
 
 /** A tensor in words: name, dtype and shape. */
-export function describe(tensor: TensorInfo): string {
+function describe(tensor: TensorInfo): string {
   return `${storedName(tensor)} (${tensor.dtype} [${tensor.shape}])`;
 }
 
