@@ -1,4 +1,5 @@
 import type { MatrixKind, TensorUse } from './architecture.ts';
+import { ATTENTION_MODULES, EXPERT_MODULES } from './matrix-targets.ts';
 
 interface UseConfig {
   readonly num_experts: number;
@@ -19,11 +20,9 @@ const PROJECTION =
 const TABLE = /^ple\.ple_embedding\.ngram_embedding\./;
 /** What makes one of the streams of a residual. */
 const LAST_MIX = /^hyper_connection_mixer\./;
-/** Matrices of attention, full or linear; not the small ones that gate it. */
-const ATTENTION = /^(?:self_attn\.[qkvo]_proj|linear_attn\.(?:in_proj_(?:qkvz|qkv|z)|out_proj))\.weight$/;
-/** Matrices of routed experts, of one that all tokens share, and of a dense MLP. */
-const EXPERTS =
-  /^mlp\.(?:(?:experts\.\d+\.|shared_expert\.)?(?:gate|up|down)_proj\.weight|experts\.(?:gate_up|down)_proj)$/;
+const ATTENTION = new RegExp(String.raw`^${ATTENTION_MODULES}\.weight$`);
+/** Those of all experts of a layer in one are no modules. */
+const EXPERTS = new RegExp(String.raw`^(?:${EXPERT_MODULES}\.weight|mlp\.experts\.(?:gate_up|down)_proj)$`);
 const COMPUTED = /\.rotary_emb\.inv_freq$/;
 /** Layers that draft several tokens at a time. */
 const DRAFT = /^mtp\./;

@@ -91,8 +91,8 @@ export function expandVideos(texts: readonly string[], patchTimes: readonly (rea
   );
 }
 
-/** Tokens of each picture: its patches divided by those that merge into one token. */
-export function imageTokenCounts(grids: readonly Grid[], mergeSize: number): number[] {
+/** Tokens of each picture, or clip that is one stretch of tokens: its patches divided by those that merge into one token. */
+export function gridTokenCounts(grids: readonly Grid[], mergeSize: number): number[] {
   return grids.map(([t, h, w]) => (t * h * w) / mergeSize ** 2);
 }
 

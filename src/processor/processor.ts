@@ -22,8 +22,8 @@ import {
   checkPlaceholders,
   expandIds,
   expandVideos,
+  gridTokenCounts,
   IMAGE_PLACEHOLDER,
-  imageTokenCounts,
   type MediaCount,
   VIDEO_PLACEHOLDER,
   VISION_END,
@@ -218,9 +218,9 @@ export class Processor<T extends ProcessorTokenizer = ProcessorTokenizer> extend
       this.config.sound && hearing ? await processSounds(sounds, this.config.sound, inputs) : undefined;
     const { wholeClip } = this.config.video;
     const expanded = wholeClip ? texts : expandVideos(texts, ofVideos?.patchTimes ?? []);
-    const videoTokens = wholeClip ? imageTokenCounts : videoTokenCounts;
+    const videoTokens = wholeClip ? gridTokenCounts : videoTokenCounts;
     const rows = expandIds(await this.#encodeAll(expanded, addSpecialTokens, inputs.signal), this.#ids, {
-      images: imageTokenCounts(ofImages?.gridThw ?? [], this.config.image.mergeSize),
+      images: gridTokenCounts(ofImages?.gridThw ?? [], this.config.image.mergeSize),
       videos: videoTokens(ofVideos?.gridThw ?? [], this.config.video.mergeSize),
       sounds: ofSounds && hearing ? soundTokenCounts(ofSounds, hearing) : [],
     });
