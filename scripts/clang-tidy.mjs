@@ -13,8 +13,8 @@ import { parseArgs } from 'node:util';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const require = createRequire(import.meta.url);
-/** What the addon is not made of: the other library, benchmarks, and what builds leave. */
-const SKIPPED = new Set(['bench', 'build', 'cuda']);
+/** What the addon is not made of here: the other library, benchmarks, what builds leave, and code of other systems. */
+const SKIPPED = new Set(['bench', 'build', 'cuda', process.platform === 'win32' ? 'posix' : 'windows']);
 
 function addonSources() {
   return readdirSync(join(root, 'kernels'), { recursive: true })
