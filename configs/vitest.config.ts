@@ -5,7 +5,7 @@ import { BaseSequencer } from 'vitest/node';
 
 /**
  * How long a test, a hook or a wait may take, in milliseconds. It ends what hangs and says nothing about speed: a busy machine
- * takes many times as long as an idle one (the kernels under a sanitizer half an hour for five minutes), and must pass the same tests.
+ * takes many times as long as an idle one (the kernels under a sanitizer over 20 minutes beside four loops), and must pass the same tests.
  */
 const PATIENCE = 60 * 60_000;
 

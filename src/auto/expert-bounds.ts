@@ -19,7 +19,15 @@ export function expertBounds(
   id: string,
   memory: MemoryHere = memoryHere(),
 ): ExpertBounds | undefined {
-  const { experts, expertBytes, otherBytes } = countBytes(model, weights);
+  return boundsOf(maxMemory, countBytes(model, weights), id, memory);
+}
+
+function boundsOf(
+  maxMemory: number,
+  { experts, expertBytes, otherBytes }: ReturnType<typeof countBytes>,
+  id: string,
+  memory: MemoryHere,
+): ExpertBounds | undefined {
   const all = otherBytes + expertBytes;
   if (all <= maxMemory) return undefined;
   if (experts.size === 0)
@@ -47,8 +55,9 @@ export function checkBound(
   weights: readonly SizedWeight[],
   id: string,
 ): void {
-  if (!expertBounds(maxMemory, model, weights, id)) return;
-  const { otherBytes, largestLayer } = countBytes(model, weights);
+  const counts = countBytes(model, weights);
+  if (!boundsOf(maxMemory, counts, id, memoryHere())) return;
+  const { otherBytes, largestLayer } = counts;
   const least = otherBytes + largestLayer;
   if (least <= maxMemory) return;
   throw new InputError(
