@@ -33,6 +33,7 @@ void AttentionOnCpu::Compute(KernelContext& context) {
   CheckShape(node_, "v", v.shape, k.shape);
   float* out = context.Output<float>(0, q.shape);
   std::vector<cpu::AttentionRow> rows;
+  rows.reserve(batch);
   for (int64_t b = 0; b < batch; b++) {
     rows.push_back({.first = b * tokens, .tokens = tokens, .past = 0, .keys = keys});
   }

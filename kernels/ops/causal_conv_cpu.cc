@@ -24,6 +24,7 @@ void CausalConvOnCpu::Compute(KernelContext& context) {
   const std::vector<SlotRow> slot_rows = ReadSlotRows<Attributes>(node_, context, sizes);
   float* past = reinterpret_cast<float*>(Present(context, Attributes::kPast, Attributes::kPresent));
   std::vector<cpu::ConvRow> rows;
+  rows.reserve(slot_rows.size());
   for (const SlotRow& row : slot_rows) {
     rows.push_back({.first = row.first,
                     .tokens = row.count,

@@ -28,6 +28,7 @@ std::vector<cpu::RecurrentRow> GatedDeltaNetOnCpu::ReadRows(KernelContext& conte
   float* state =
       reinterpret_cast<float*>(Present(context, Attributes::kPastState, Attributes::kPresentState));
   std::vector<cpu::RecurrentRow> rows;
+  rows.reserve(slot_rows.size());
   for (const SlotRow& row : slot_rows) {
     rows.push_back({.first = row.first,
                     .tokens = row.count,

@@ -26,6 +26,7 @@ void LinearOnCpu::Compute(KernelContext& context) {
   const ort::TensorView x = context.Input(0);
   CheckLast(node_, "x", x.shape, weights_[0].cols);
   std::vector<float*> outputs;
+  outputs.reserve(weights_.size());
   for (size_t i = 0; i < weights_.size(); i++) {
     outputs.push_back(context.Output<float>(i, WithLast(x.shape, weights_[i].rows)));
   }

@@ -4,7 +4,8 @@
 
 namespace switchyard {
 
-ExpertsAhead::ExpertsAhead(ParallelReads& reads, std::vector<std::byte*> memory) : reads_(reads) {
+ExpertsAhead::ExpertsAhead(ParallelReads& reads, const std::vector<std::byte*>& memory) : reads_(reads) {
+  spares_.reserve(memory.size());
   for (std::byte* piece : memory) spares_.push_back({piece});
 }
 
@@ -17,6 +18,7 @@ void ExpertsAhead::Begin(int64_t expert, const std::vector<FileStretch>& stretch
     next_ = (next_ + 1) % spares_.size();
     if (spare.is_expected || (spare.read != nullptr && !reads_.HasEnded(spare.read))) continue;
     std::vector<ParallelReads::Part> parts;
+    parts.reserve(stretches.size());
     for (const auto& [file, offset, bytes, place] : stretches)
       parts.push_back({file, offset, bytes, spare.memory + place});
     spare = {spare.memory, expert, reads_.Start(parts, ParallelReads::Priority::kAhead), true};

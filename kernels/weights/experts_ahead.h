@@ -16,7 +16,7 @@ namespace switchyard {
 class ExpertsAhead {
  public:
   // `memory`: a piece for each expert that may be read ahead at a time, of the size of the largest.
-  ExpertsAhead(ParallelReads& reads, std::vector<std::byte*> memory);
+  ExpertsAhead(ParallelReads& reads, const std::vector<std::byte*>& memory);
 
   // Begins to read an expert, after those before it, unless that was begun or there is no more room.
   void Begin(int64_t expert, const std::vector<FileStretch>& stretches);

@@ -27,6 +27,7 @@ std::vector<Span> SpansOf(const WeightStore& store, const TensorSlice& slice) {
                                 " of " + std::to_string(slice.count));
   if (tensor.quantized == nullptr) return {PieceOf(tensor, slice.index, slice.count)};
   std::vector<Span> spans;
+  spans.reserve(tensor.parts.size());
   for (const int64_t part : tensor.parts) spans.push_back(PieceOf(store.Get(part), slice.index, slice.count));
   return spans;
 }

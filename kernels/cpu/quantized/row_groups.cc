@@ -88,7 +88,7 @@ void ReadRowOffsets(const KernelTable& table, const QuantizedTensor& q, int64_t 
   } else {
     for (int64_t i = 0; i < count; ++i) out.zeros[i] = ZeroAt(q, row, group0 + i);
   }
-  if (q.biases == nullptr) return;
+  if (out.biases == nullptr) return;
   const int64_t first = ScaleIndex(q, matrix, row, group0);
   ReadFloats(table, q.biases, q.bias_type, first, q.col_step, count, out.biases);
 }
