@@ -32,7 +32,6 @@ namespace {
 // read where they lie; the columns of the second are tokens, whose values lie in pairs.
 constexpr int kTileSide = 16;
 constexpr int kLine = 64;
-constexpr int kRowsTogether = 2 * kTileSide;
 constexpr int kMostTokens = 2 * kTileSide;
 static_assert(kMostTokens <= kMostTileTokens);
 
@@ -66,23 +65,27 @@ inline int InTile(int count, int index) {
   return left < 0 ? 0 : left < kTileSide ? left : kTileSide;
 }
 
-// Of the registers: sums are 0 to 3, by rows and then tokens; weights 4 and 5; tokens 6 and 7.
+// What a pass over the depths multiplies: two tiles of a kind share the one of the other.
+enum class Pass { kOneTile, kTwoOfRows, kTwoOfTokens, kTwoOfTokensRagged };
+
+// Of the registers: sums are 0 and 1; weights 2; tokens 3; and 4 those of a second tile that is not full. No
+// more: a core shares those behind the names with its other thread, and where that is busy, too, a tile with
+// many names in use waits for what still reads the one before. With four sums and four factors a product in
+// cache took up to 1.4 times as long for it (Xeon).
 void Configure(int rows, int tokens) {
   TileConfig config;
-  for (int i = 0; i < 2; ++i) {
-    if (InTile(rows, i) > 0) config.Set(4 + i, InTile(rows, i), kLine);
-    if (InTile(tokens, i) > 0) config.Set(6 + i, kTileSide, InTile(tokens, i) * 4);
-    for (int j = 0; j < 2; ++j) {
-      if (InTile(rows, i) > 0 && InTile(tokens, j) > 0)
-        config.Set(2 * i + j, InTile(rows, i), InTile(tokens, j) * 4);
-    }
-  }
+  const int first = InTile(tokens, 0), second = InTile(tokens, 1);
+  config.Set(0, rows, first * 4);
+  config.Set(1, rows, (second > 0 ? second : first) * 4);
+  config.Set(2, rows, kLine);
+  config.Set(3, kTileSide, first * 4);
+  if (second > 0) config.Set(4, kTileSide, second * 4);
   config.Load();
 }
 
 // The first `values` of rows of weights, filled up with zeros.
 struct alignas(64) LastDepths {
-  char lines[kRowsTogether][kLine];
+  char lines[2 * kTileSide][kLine];
 
   void Copy(const char* w, int64_t stride, int rows, int64_t values) {
     for (int r = 0; r < rows; ++r)
@@ -91,20 +94,21 @@ struct alignas(64) LastDepths {
   }
 };
 
-template <bool kMoreRows, bool kMoreTokens>
+template <Pass kPass>
 inline __attribute__((always_inline)) void Step(const char* w, int64_t w_stride, const char* x,
                                                 int64_t x_stride) {
-  _tile_loadd(6, x, x_stride);
-  _tile_loadd(4, w, w_stride);
-  _tile_dpbf16ps(0, 4, 6);
-  if constexpr (kMoreRows) {
-    _tile_loadd(5, w + kTileSide * w_stride, w_stride);
-    _tile_dpbf16ps(2, 5, 6);
-  }
-  if constexpr (kMoreTokens) {
-    _tile_loadd(7, x + kLine, x_stride);
-    _tile_dpbf16ps(1, 4, 7);
-    if constexpr (kMoreRows) _tile_dpbf16ps(3, 5, 7);
+  _tile_loadd(3, x, x_stride);
+  _tile_loadd(2, w, w_stride);
+  _tile_dpbf16ps(0, 2, 3);
+  if constexpr (kPass == Pass::kTwoOfRows) {
+    _tile_loadd(2, w + kTileSide * w_stride, w_stride);
+    _tile_dpbf16ps(1, 2, 3);
+  } else if constexpr (kPass == Pass::kTwoOfTokens) {
+    _tile_loadd(3, x + kLine, x_stride);
+    _tile_dpbf16ps(1, 2, 3);
+  } else if constexpr (kPass == Pass::kTwoOfTokensRagged) {
+    _tile_loadd(4, x + kLine, x_stride);
+    _tile_dpbf16ps(1, 2, 4);
   }
 }
 
@@ -142,60 +146,60 @@ void StoreTurned(const float (&sums)[kTileSide][kTileSide], int rows, int tokens
   }
 }
 
-// At most kRowsTogether weight rows from `w` on.
-template <bool kMoreRows, bool kMoreTokens>
+// `rows` weight rows from `w` on: those of one tile, or of two full ones.
+template <Pass kPass>
 void Rows(const TileArgs& args, const char* w, int rows, float* c) {
+  constexpr bool kTwo = kPass != Pass::kOneTile;
   _tile_zero(0);
-  if constexpr (kMoreTokens) _tile_zero(1);
-  if constexpr (kMoreRows) _tile_zero(2);
-  if constexpr (kMoreRows && kMoreTokens) _tile_zero(3);
+  if constexpr (kTwo) _tile_zero(1);
   const int64_t x_stride = args.tokens * 4;
   const char* x = static_cast<const char*>(args.x);
   int64_t k = 0;
   for (; k + kBlock <= args.depth; k += kBlock) {
-    Step<kMoreRows, kMoreTokens>(w + k * 2, args.w_stride, x, x_stride);
+    Step<kPass>(w + k * 2, args.w_stride, x, x_stride);
     x += kTileSide * x_stride;
   }
   if (k < args.depth) {
     LastDepths last;
     last.Copy(w + k * 2, args.w_stride, rows, args.depth - k);
-    Step<kMoreRows, kMoreTokens>(last.lines[0], kLine, x, x_stride);
+    Step<kPass>(last.lines[0], kLine, x, x_stride);
   }
-  alignas(64) float sums[2][2][kTileSide][kTileSide];
-  _tile_stored(0, sums[0][0], kLine);
-  if constexpr (kMoreTokens) _tile_stored(1, sums[0][1], kLine);
-  if constexpr (kMoreRows) _tile_stored(2, sums[1][0], kLine);
-  if constexpr (kMoreRows && kMoreTokens) _tile_stored(3, sums[1][1], kLine);
-  for (int i = 0; i <= (kMoreRows ? 1 : 0); ++i) {
-    for (int j = 0; j <= (kMoreTokens ? 1 : 0); ++j) {
-      StoreTurned(sums[i][j], InTile(rows, i), InTile(args.tokens, j),
-                  c + j * kTileSide * args.c_stride + i * kTileSide, args.c_stride);
-    }
+  alignas(64) float sums[2][kTileSide][kTileSide];
+  _tile_stored(0, sums[0], kLine);
+  if constexpr (kTwo) _tile_stored(1, sums[1], kLine);
+  StoreTurned(sums[0], InTile(rows, 0), InTile(args.tokens, 0), c, args.c_stride);
+  if constexpr (kPass == Pass::kTwoOfRows) {
+    StoreTurned(sums[1], kTileSide, args.tokens, c + kTileSide, args.c_stride);
+  } else if constexpr (kTwo) {
+    StoreTurned(sums[1], rows, InTile(args.tokens, 1), c + kTileSide * args.c_stride, args.c_stride);
   }
 }
 
 // Every sum is added up from the first depth to the last, so that a token's results depend on neither the
 // tokens nor the rows that they were computed with. What args.prefetch says is left to the processor: it
 // follows the rows by itself, and lines that it is told to fetch keep those waiting that tiles read from its
-// caches (1.2 times as fast without, Xeon, rows in memory). One token takes 0.8 of the time of vectors there.
+// caches (1.2 times as fast without, Xeon, rows in memory).
 void Tile(const TileArgs& args) {
   Written(args.x);
   int configured = 0;
-  for (int64_t r = 0; r < args.rows; r += kRowsTogether) {
-    const int rows = static_cast<int>(args.rows - r < kRowsTogether ? args.rows - r : kRowsTogether);
+  int64_t done = 0;
+  for (int64_t r = 0; r < args.rows; r += done) {
+    const int64_t left = args.rows - r;
+    const int rows = static_cast<int>(left < kTileSide ? left : kTileSide);
     if (rows != configured) Configure(rows, args.tokens);
     configured = rows;
+    done = rows;
     const char* w = args.w + r * args.w_stride;
-    if (rows > kTileSide) {
-      if (args.tokens > kTileSide) {
-        Rows<true, true>(args, w, rows, args.c + r);
-      } else {
-        Rows<true, false>(args, w, rows, args.c + r);
-      }
+    float* c = args.c + r;
+    if (args.tokens == kMostTokens) {
+      Rows<Pass::kTwoOfTokens>(args, w, rows, c);
     } else if (args.tokens > kTileSide) {
-      Rows<false, true>(args, w, rows, args.c + r);
+      Rows<Pass::kTwoOfTokensRagged>(args, w, rows, c);
+    } else if (left >= 2 * kTileSide) {
+      done = 2 * kTileSide;
+      Rows<Pass::kTwoOfRows>(args, w, 2 * kTileSide, c);
     } else {
-      Rows<false, false>(args, w, rows, args.c + r);
+      Rows<Pass::kOneTile>(args, w, rows, c);
     }
   }
   // Otherwise the system saves tiles that nobody needs.
@@ -216,12 +220,11 @@ void Pack(const float* x, int64_t n, int64_t group, void* out) {
 constexpr int kColumnTiles = 4;
 
 // Tokens are the rows of the first factor and columns those of the second, both words of one line. Of the
-// registers: sums are 0 to 3; tokens 4; columns 5 to 7 in turn, so that the next are read while these are
-// multiplied.
+// registers: sums are 0 to 3; tokens 4; columns 5.
 void ConfigurePanel(int tokens) {
   TileConfig config;
   for (int i = 0; i <= 4; ++i) config.Set(i, tokens, kLine);
-  for (int i = 5; i < 8; ++i) config.Set(i, kTileSide, kLine);
+  config.Set(5, kTileSide, kLine);
   config.Load();
 }
 
@@ -233,12 +236,12 @@ inline __attribute__((always_inline)) void PanelStep(const char* x, int64_t x_st
   _tile_loadd(5, w, w_stride);
   _tile_dpbf16ps(0, 4, 5);
   if constexpr (kCount > 1) {
-    _tile_loadd(6, w + kLine, w_stride);
-    _tile_dpbf16ps(1, 4, 6);
+    _tile_loadd(5, w + kLine, w_stride);
+    _tile_dpbf16ps(1, 4, 5);
   }
   if constexpr (kCount > 2) {
-    _tile_loadd(7, w + 2 * kLine, w_stride);
-    _tile_dpbf16ps(2, 4, 7);
+    _tile_loadd(5, w + 2 * kLine, w_stride);
+    _tile_dpbf16ps(2, 4, 5);
   }
   if constexpr (kCount > 3) {
     _tile_loadd(5, w + 3 * kLine, w_stride);
