@@ -56,10 +56,11 @@ struct RouterArgs {
 };
 void Router(const RouterArgs& args, Workspace& workspace, ThreadPool& pool);
 
-// Experts that are on their way to memory. Their weights may be looked at once `arrive` has returned; it may
-// throw.
+// Experts that are on their way to memory, in groups. The weights of a group may be looked at once `arrive`,
+// which is called for one group after the other, has returned from its call; it may throw.
 struct LateExperts {
-  const char* is_late;  // [num_experts], 0 or 1
+  const int32_t* group;  // [num_experts]: 1 to `groups`; 0 for those that are there
+  int32_t groups;
   void (*arrive)(void* state);
   void* state;
 };

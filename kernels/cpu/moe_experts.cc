@@ -20,8 +20,8 @@ constexpr int64_t kScratchBytes = 96 << 20;
 // Up to so many values, summing on the calling thread beats waking the others.
 constexpr int64_t kInlineValues = 64 * 1024;
 
-// Token-expert pairs sorted by expert, those of late ones last; pair p is choice p % top_k of token p /
-// top_k. Before them may stand all tokens, for a shared expert.
+// Token-expert pairs sorted by expert, those of late ones last, group by group; pair p is choice p % top_k of
+// token p / top_k. Before them may stand all tokens, for a shared expert.
 struct SortedPairs {
   int64_t first;      // position of the first pair
   int64_t count;      // positions
@@ -30,11 +30,13 @@ struct SortedPairs {
   int32_t* position;  // [pairs] where each pair went
   int64_t* starts;    // [num_experts] first position of each expert
   int64_t* counts;    // [num_experts] pairs of it
-  int64_t early = 0;  // positions of experts that are there
+  int64_t* ends;      // [LateGroups + 1] of the positions of experts that are there, and of each late group
 };
 
-bool IsLate(const MoeExpertsArgs& args, int64_t expert) {
-  return args.late != nullptr && args.late->is_late[expert] != 0;
+int32_t LateGroups(const MoeExpertsArgs& args) { return args.late == nullptr ? 0 : args.late->groups; }
+
+int32_t LateGroup(const MoeExpertsArgs& args, int64_t expert) {
+  return args.late == nullptr ? 0 : args.late->group[expert];
 }
 
 // Leaves the first `first` positions to the tokens of the same numbers.
@@ -47,18 +49,19 @@ SortedPairs SortByExpert(const MoeExpertsArgs& args, int64_t first, Workspace& w
                      workspace.Take<int32_t>(count),
                      workspace.Take<int32_t>(pairs),
                      workspace.Take<int64_t>(args.num_experts),
-                     workspace.Take<int64_t>(args.num_experts)};
+                     workspace.Take<int64_t>(args.num_experts),
+                     workspace.Take<int64_t>(LateGroups(args) + 1)};
   std::iota(sorted.token, sorted.token + first, 0);
   std::fill_n(sorted.counts, args.num_experts, 0);
   for (int64_t p = 0; p < pairs; ++p) ++sorted.counts[args.indices[p]];
   int64_t end = first;
-  for (const bool late : {false, true}) {
+  for (int32_t group = 0; group <= LateGroups(args); ++group) {
     for (int64_t e = 0; e < args.num_experts; ++e) {
-      if (IsLate(args, e) != late) continue;
+      if (LateGroup(args, e) != group) continue;
       sorted.starts[e] = end;
       end += sorted.counts[e];
     }
-    if (!late) sorted.early = end;
+    sorted.ends[group] = end;
   }
   int64_t* next = workspace.Take<int64_t>(args.num_experts);
   std::copy_n(sorted.starts, args.num_experts, next);
@@ -146,8 +149,9 @@ void Eager(const MoeExpertsArgs& args, SharedOutput& shared, Workspace& workspac
 // Where the pairs of backends begin that run a shared expert beside the others.
 int64_t FirstPair(const MoeExpertsArgs& args) { return args.shared != nullptr ? args.tokens : 0; }
 
-// Runs the experts that are there while others arrive, and these afterwards. runs[0] is the shared expert, if
-// there is one: some threads begin with it, and others with the last of the runs.
+// Runs the experts that are there while others arrive, and each group of these while the next ones do.
+// runs[0] is the shared expert, if there is one: some threads begin with it, and others with the last of the
+// runs.
 void RunAndSum(const MoeExpertsArgs& args, const SortedPairs& sorted, SharedOutput& shared, ExpertRun* runs,
                int64_t run_count, Workspace& workspace, ThreadPool& pool) {
   float* out = workspace.Take<float>(sorted.count * args.hidden);
@@ -157,14 +161,18 @@ void RunAndSum(const MoeExpertsArgs& args, const SortedPairs& sorted, SharedOutp
     shared.out = out;
     from = FetchFrom::kBothEnds;
   }
-  int64_t early = 0;
-  while (early < run_count && runs[early].first < sorted.early) ++early;
-  RunExperts({args.x, sorted.token, runs, early, args.precision, out, from}, workspace, pool);
-  if (args.late != nullptr) args.late->arrive(args.late->state);
-  for (int64_t r = early; r < run_count; ++r) runs[r].first -= sorted.early;
-  RunExperts({args.x, sorted.token + sorted.early, runs + early, run_count - early, args.precision,
-              out + sorted.early * args.hidden},
-             workspace, pool);
+  int64_t run = 0, first = 0;
+  for (int32_t group = 0; group <= LateGroups(args); ++group) {
+    if (group > 0) args.late->arrive(args.late->state);
+    int64_t run_end = run;
+    for (; run_end < run_count && runs[run_end].first < sorted.ends[group]; ++run_end)
+      runs[run_end].first -= first;
+    RunExperts({args.x, sorted.token + first, runs + run, run_end - run, args.precision,
+                out + first * args.hidden, group == 0 ? from : FetchFrom::kStart},
+               workspace, pool);
+    run = run_end;
+    first = sorted.ends[group];
+  }
   SumOverChoices(args, sorted, out, shared, pool);
 }
 
@@ -183,9 +191,9 @@ void GroupedMm(const MoeExpertsArgs& args, SharedOutput& shared, Workspace& work
   const SortedPairs sorted = SortByExpert(args, FirstPair(args), workspace);
   ExpertRun* runs = workspace.Take<ExpertRun>(args.num_experts + 1);
   int64_t run_count = args.shared != nullptr ? 1 : 0;
-  for (const bool late : {false, true}) {
+  for (int32_t group = 0; group <= LateGroups(args); ++group) {
     for (int64_t e = 0; e < args.num_experts; ++e) {
-      if (sorted.counts[e] == 0 || IsLate(args, e) != late) continue;
+      if (sorted.counts[e] == 0 || LateGroup(args, e) != group) continue;
       runs[run_count++] = {&args.experts[e], sorted.starts[e], sorted.counts[e]};
     }
   }
@@ -195,7 +203,7 @@ void GroupedMm(const MoeExpertsArgs& args, SharedOutput& shared, Workspace& work
 void RunChunk(MoeExpertsArgs args, Workspace& workspace, ThreadPool& pool) {
   // Its sums grow in the order of the experts.
   if (args.implementation == ExpertsImplementation::kEager && args.late != nullptr) {
-    args.late->arrive(args.late->state);
+    for (int32_t group = 0; group < args.late->groups; ++group) args.late->arrive(args.late->state);
     args.late = nullptr;
   }
   SharedOutput shared;

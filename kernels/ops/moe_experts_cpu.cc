@@ -102,11 +102,12 @@ void MoeExpertsOnCpu::Compute(KernelContext& context) {
   ThreadPool& pool = *session_.pool;
   WorkspacePool::Lease workspace(session_.workspaces);
   if (lease) ReadAhead(x.As<float>(), tokens, *lease, *workspace);
-  const bool is_any_late = lease && lease->late() != nullptr;
-  const cpu::LateExperts late = {
-      .is_late = is_any_late ? lease->late() : nullptr,
-      .arrive = [](void* arriving) { static_cast<ExpertMemory::Lease*>(arriving)->Arrive(); },
-      .state = lease ? &*lease : nullptr};
+  cpu::LateExperts late = {};
+  if (lease)
+    late = {.group = lease->group(),
+            .groups = lease->groups(),
+            .arrive = [](void* arriving) { static_cast<ExpertMemory::Lease*>(arriving)->Arrive(); },
+            .state = &*lease};
   cpu::MoeExperts({.x = x.As<float>(),
                    .tokens = tokens,
                    .experts = lease ? lease->experts() : experts_.data(),
@@ -119,7 +120,7 @@ void MoeExpertsOnCpu::Compute(KernelContext& context) {
                    .implementation = implementation,
                    .y = y,
                    .precision = op_.precision,
-                   .late = is_any_late ? &late : nullptr,
+                   .late = late.groups > 0 ? &late : nullptr,
                    .shared = shared_ ? &*shared_ : nullptr},
                   *workspace, pool);
 }

@@ -17,6 +17,11 @@ namespace {
 // Experts that may be read ahead at a time: those of a token in most models.
 constexpr int64_t kSpares = 8;
 
+// Experts that are needed arrive in so many groups at most, the next of which is read while one is computed
+// with; and so many bytes are a group at least, as computing in pieces has a price.
+constexpr size_t kMostGroups = 8;
+constexpr size_t kLeastGroupBytes = 16 << 20;
+
 std::string BytesText(int64_t bytes) {
   if (bytes < 100'000) return std::to_string(bytes) + " bytes";
   char text[32];
@@ -43,6 +48,7 @@ class ExpertMemory::Layer {
   int64_t first_number() const { return first_number_; }
   size_t slot_bytes() const { return slot_bytes_; }
   const ExpertLayout& layout(int64_t place) const { return layouts_[static_cast<size_t>(place)]; }
+  const ExpertLayout& layout_of(int64_t number) const { return layout(number - first_number_); }
   bool Has(const StoredTensor& gate, int64_t place) const {
     return place >= 0 && place < count() && layout(place).refs().gate.values == &gate;
   }
@@ -144,7 +150,7 @@ int64_t ExpertMemory::Pin(const std::vector<ExpertId>& experts, int64_t max_byte
       const int64_t number = layer->first_number() + place;
       if (!layer->Has(tensor, place) || layer->slot_bytes() > slot_bytes_ || residency_->IsPinned(number))
         continue;
-      Finish(Start(*layer, {place}));
+      for (const Arriving& group : Start(*layer, {place})) Finish(group);
       residency_->Pin(number);
       pinned_++;
     }
@@ -152,7 +158,7 @@ int64_t ExpertMemory::Pin(const std::vector<ExpertId>& experts, int64_t max_byte
   return pinned_;
 }
 
-ExpertMemory::Arriving ExpertMemory::Start(Layer& layer, const std::vector<int64_t>& places) {
+std::vector<ExpertMemory::Arriving> ExpertMemory::Start(Layer& layer, const std::vector<int64_t>& places) {
   std::vector<int64_t> wanted;
   for (const int64_t place : places) {
     const int64_t number = layer.first_number() + place;
@@ -161,42 +167,66 @@ ExpertMemory::Arriving ExpertMemory::Start(Layer& layer, const std::vector<int64
   }
   const std::vector<Residency::Fetch> fetches = residency_->Request(wanted);
   hits_ += static_cast<int64_t>(wanted.size() - fetches.size());
-  Arriving arriving;
+  std::vector<Arriving> groups;
   try {
-    arriving.fetches.reserve(fetches.size());
-    arriving.reads.reserve(fetches.size() + 1);
-    Bring(layer, fetches, arriving);
+    Bring(layer, fetches, groups);
   } catch (...) {
     // Nobody else may be given slots that are read to.
-    for (const ParallelReads::BatchPtr& read : arriving.reads) reads_->Await(read);
+    for (const Arriving& group : groups) {
+      for (const ParallelReads::BatchPtr& read : group.reads) reads_->Await(read);
+    }
     Forget(fetches);
     throw;
   }
-  return arriving;
+  return groups;
 }
 
-void ExpertMemory::Bring(Layer& layer, const std::vector<Residency::Fetch>& fetches, Arriving& arriving) {
-  std::vector<ParallelReads::Part> parts;
+void ExpertMemory::Bring(Layer& layer, const std::vector<Residency::Fetch>& fetches,
+                         std::vector<Arriving>& groups) {
+  // What a read has begun for must be known, so there is room for all that is said of them.
+  groups.reserve(kMostGroups + 1);
+  Arriving* group = &groups.emplace_back();
+  group->reads.reserve(fetches.size() + 1);
+  std::vector<Residency::Fetch> missing;
+  size_t missing_bytes = 0;
   for (const Residency::Fetch& fetch : fetches) {
-    const int64_t place = fetch.expert - layer.first_number();
     std::byte*& slot = slots_[static_cast<size_t>(fetch.slot)];
     const std::optional<ExpertsAhead::Taken> taken = ahead_->Take(fetch.expert, slot);
     if (taken) {
       slot = taken->memory;
-      if (taken->read != nullptr) arriving.reads.push_back(taken->read);
+      if (taken->read != nullptr) group->reads.push_back(taken->read);
+    }
+    layer.PointToSlot(fetch.expert - layer.first_number(), slot,
+                      descriptions_[static_cast<size_t>(fetch.slot)]);
+    if (!taken) {
+      missing.push_back(fetch);
+      missing_bytes += layer.layout_of(fetch.expert).slot_bytes();
+    } else if (taken->read != nullptr) {
+      group->fetches.push_back(fetch);
     } else {
-      for (const FileStretch& stretch : layer.layout(place).stretches())
-        parts.push_back({stretch.file, stretch.offset, stretch.bytes, slot + stretch.place});
-    }
-    layer.PointToSlot(place, slot, descriptions_[static_cast<size_t>(fetch.slot)]);
-    if (taken && taken->read == nullptr) {
       fetches_++;
-      continue;
     }
-    arriving.fetches.push_back(fetch);
   }
   ahead_->Stop();
-  if (!parts.empty()) arriving.reads.push_back(reads_->Start(parts, ParallelReads::Priority::kNeeded));
+  const size_t group_bytes = std::max(kLeastGroupBytes, missing_bytes / kMostGroups);
+  std::vector<ParallelReads::Part> parts;
+  size_t bytes = 0;
+  for (const Residency::Fetch& fetch : missing) {
+    if (bytes >= group_bytes) {
+      group->reads.push_back(reads_->Start(std::exchange(parts, {}), ParallelReads::Priority::kNeeded));
+      group = &groups.emplace_back();
+      group->reads.reserve(1);
+      bytes = 0;
+    }
+    const ExpertLayout& layout = layer.layout_of(fetch.expert);
+    std::byte* slot = slots_[static_cast<size_t>(fetch.slot)];
+    for (const FileStretch& stretch : layout.stretches())
+      parts.push_back({stretch.file, stretch.offset, stretch.bytes, slot + stretch.place});
+    bytes += layout.slot_bytes();
+    group->fetches.push_back(fetch);
+  }
+  if (!parts.empty()) group->reads.push_back(reads_->Start(parts, ParallelReads::Priority::kNeeded));
+  if (group->fetches.empty()) groups.pop_back();
 }
 
 void ExpertMemory::Finish(const Arriving& arriving) {
@@ -229,27 +259,33 @@ ExpertMemory::Lease::Lease(ExpertMemory& memory, Layer& layer, const int32_t* in
     : memory_(memory), turn_(memory.turn_), experts_(layer.weights()) {
   memory.OpenLocked();
   if (!memory.HasRoomFor(layer)) return;
-  late_.resize(static_cast<size_t>(layer.count()), 0);
-  std::vector<bool> is_wanted(late_.size());
+  group_.resize(static_cast<size_t>(layer.count()), 0);
+  std::vector<bool> is_wanted(group_.size());
   for (int64_t i = 0; i < count; i++) is_wanted[static_cast<size_t>(indices[i])] = true;
   std::vector<int64_t> places;
   for (int64_t place = 0; place < layer.count(); place++) {
     if (is_wanted[static_cast<size_t>(place)]) places.push_back(place);
   }
   arriving_ = memory.Start(layer, places);
-  for (const auto& [number, slot] : arriving_.fetches)
-    late_[static_cast<size_t>(number - layer.first_number())] = 1;
-}
-
-ExpertMemory::Lease::~Lease() {
-  try {
-    Arrive();
-  } catch (const std::runtime_error&) {
-    // Nobody has computed with them.
+  for (size_t i = 0; i < arriving_.size(); i++) {
+    for (const auto& [number, slot] : arriving_[i].fetches)
+      group_[static_cast<size_t>(number - layer.first_number())] = static_cast<int32_t>(i) + 1;
   }
 }
 
-void ExpertMemory::Lease::Arrive() { memory_.Finish(std::exchange(arriving_, {})); }
+ExpertMemory::Lease::~Lease() {
+  while (arrived_ < arriving_.size()) {
+    try {
+      Arrive();
+    } catch (const std::runtime_error&) {
+      // Nobody has computed with them.
+    }
+  }
+}
+
+void ExpertMemory::Lease::Arrive() {
+  if (arrived_ < arriving_.size()) memory_.Finish(arriving_[arrived_++]);
+}
 
 void ExpertMemory::Lease::Expect(const Layer& next, const int32_t* experts, int64_t count) {
   if (!memory_.HasRoomFor(next)) return;

@@ -46,7 +46,7 @@ class ExpertMemory {
   ResidencyCounts counts() const;
 
  private:
-  // Experts on their way, and what reads them.
+  // Experts on their way that arrive together, and what reads them.
   struct Arriving {
     std::vector<Residency::Fetch> fetches;
     std::vector<ParallelReads::BatchPtr> reads;
@@ -54,9 +54,10 @@ class ExpertMemory {
 
   void OpenLocked();
   void MakeSlots(int64_t slots, int64_t spares);
-  // Begins to bring what is missing of the experts at `places`, and returns that; Finish waits for it.
-  Arriving Start(Layer& layer, const std::vector<int64_t>& places);
-  void Bring(Layer& layer, const std::vector<Residency::Fetch>& fetches, Arriving& arriving);
+  // Begins to bring what is missing of the experts at `places`, and returns it in groups, in the order in
+  // which they arrive; Finish waits for one.
+  std::vector<Arriving> Start(Layer& layer, const std::vector<int64_t>& places);
+  void Bring(Layer& layer, const std::vector<Residency::Fetch>& fetches, std::vector<Arriving>& groups);
   void Finish(const Arriving& arriving);
   void Forget(const std::vector<Residency::Fetch>& fetches);
   bool HasRoomFor(const Layer& layer) const;
@@ -90,9 +91,11 @@ class ExpertMemory::Lease {
 
   // As kernels are told of them.
   const ExpertWeights* experts() const { return experts_; }
-  // Of each expert of the layer whether it is on its way, 0 or 1; null where none is.
-  const char* late() const { return arriving_.fetches.empty() ? nullptr : late_.data(); }
-  // Waits for them. Throws std::runtime_error naming the file that cannot be read.
+  // How many groups of experts were on their way, and of each expert of the layer in which it is, from 1 on;
+  // 0: it is there.
+  int32_t groups() const { return static_cast<int32_t>(arriving_.size()); }
+  const int32_t* group() const { return group_.data(); }
+  // Waits for the next group, if there is one. Throws std::runtime_error naming the file that cannot be read.
   void Arrive();
 
   // Guesses that the next layer will want these, the likeliest first: what is missing of them is read while
@@ -103,8 +106,9 @@ class ExpertMemory::Lease {
   ExpertMemory& memory_;
   const std::lock_guard<std::mutex> turn_;
   const ExpertWeights* experts_;
-  std::vector<char> late_;
-  Arriving arriving_;
+  std::vector<int32_t> group_;
+  std::vector<Arriving> arriving_;
+  size_t arrived_ = 0;  // of these
 };
 
 }  // namespace switchyard

@@ -5,6 +5,7 @@ const cases = [
   'matrices of their own',
   'parts of one tensor',
   'codes of several matrices',
+  'many arrive in groups',
   'the least used give way',
   'what is expected is read ahead',
   'wrong guesses change nothing',

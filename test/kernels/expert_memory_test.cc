@@ -130,16 +130,15 @@ void ExpectSame(const std::shared_ptr<const WeightStore>& store, const std::vect
   for (int32_t e = 0; e < static_cast<int32_t>(refs.size()); e++) {
     all.push_back(e);
     ExpertMemory::Lease lease(memory, layer, &e, 1);
-    EXPECT(lease.late() != nullptr && lease.late()[e] == 1, "expert %d is on its way", e);
+    EXPECT(lease.groups() == 1 && lease.group()[e] == 1, "expert %d is on its way", e);
     lease.Arrive();
-    EXPECT(lease.late() == nullptr, "expert %d has arrived", e);
     EXPECT(Same(lease.experts()[e], InPlace(refs[static_cast<size_t>(e)])), "expert %d", e);
     EXPECT(lease.experts()[e].gate.data == nullptr ||
                lease.experts()[e].gate.data != InPlace(refs[static_cast<size_t>(e)]).gate.data,
            "expert %d is a copy", e);
   }
   ExpertMemory::Lease lease(memory, layer, all.data(), static_cast<int64_t>(all.size()));
-  EXPECT(lease.late() == nullptr, "all are there");
+  EXPECT(lease.groups() == 0, "all are there");
   for (const int32_t e : all)
     EXPECT(Same(lease.experts()[e], InPlace(refs[static_cast<size_t>(e)])), "expert %d once more", e);
 }
@@ -237,10 +236,68 @@ void CodesOfSeveralMatrices() {
   }
 }
 
+void ArriveAll(ExpertMemory::Lease& lease) {
+  for (int32_t group = 0; group < lease.groups(); group++) lease.Arrive();
+}
+
 ResidencyCounts Want(ExpertMemory& memory, ExpertMemory::Layer& layer, std::vector<int32_t> experts) {
   ExpertMemory::Lease lease(memory, layer, experts.data(), static_cast<int64_t>(experts.size()));
-  lease.Arrive();
+  ArriveAll(lease);
   return memory.counts();
+}
+
+// Many bytes arrive in groups, in order; one that cannot be read harms no other.
+void ManyArriveInGroups() {
+  constexpr int64_t kSide = 1024;
+  constexpr int32_t kExperts = 8;
+  Checkpoint checkpoint(5);
+  for (int32_t i = 0; i < 3 * kExperts; i++) checkpoint.Add(kBFloat16, {kSide, kSide});
+  const auto store = checkpoint.Open();
+  std::vector<ExpertRefs> refs;
+  for (int64_t e = 0; e < kExperts; e++) {
+    refs.push_back({Whole(*store, 3 * e, kSide, kSide), Whole(*store, 3 * e + 1, kSide, kSide),
+                    Whole(*store, 3 * e + 2, kSide, kSide)});
+  }
+  std::vector<int32_t> all;
+  for (int32_t e = 0; e < kExperts; e++) all.push_back(e);
+  const auto is_there = [&](const ExpertMemory::Lease& lease, int32_t e) {
+    const ExpertWeights expected = InPlace(refs[static_cast<size_t>(e)]);
+    const ExpertWeights& expert = lease.experts()[e];
+    constexpr size_t kBytes = 2 * kSide * kSide;
+    return std::memcmp(expert.gate.data, expected.gate.data, kBytes) == 0 &&
+           std::memcmp(expert.up.data, expected.up.data, kBytes) == 0 &&
+           std::memcmp(expert.down.data, expected.down.data, kBytes) == 0;
+  };
+  {
+    ExpertMemory memory(store, {.max_bytes = int64_t{1} << 30});
+    ExpertMemory::Lease lease(memory, memory.Require(refs), all.data(), kExperts);
+    // Three experts of 6 MiB are more than 16 MiB.
+    EXPECT(lease.groups() == 3, "%d groups", lease.groups());
+    for (int32_t group = 1; group <= lease.groups(); group++) {
+      lease.Arrive();
+      for (const int32_t e : all) {
+        EXPECT(lease.group()[e] == e / 3 + 1, "expert %d is in group %d", e, lease.group()[e]);
+        EXPECT(lease.group()[e] > group || is_there(lease, e), "expert %d has arrived", e);
+      }
+    }
+  }
+  ExpertMemory memory(store, {.max_bytes = int64_t{1} << 30});
+  ExpertMemory::Layer& layer = memory.Require(refs);
+  // Within the fifth expert.
+  checkpoint.CutTo(27 << 20);
+  {
+    ExpertMemory::Lease lease(memory, layer, all.data(), kExperts);
+    lease.Arrive();
+    std::string message;
+    try {
+      lease.Arrive();
+    } catch (const std::runtime_error& error) {
+      message = error.what();
+    }
+    EXPECT(message.find("ends at byte") != std::string::npos, "%s", message.c_str());
+  }
+  EXPECT(memory.counts().fetches == 3, "%lld came", static_cast<long long>(memory.counts().fetches));
+  EXPECT(Want(memory, layer, {0, 1, 2}).hits == 3, "and are there");
 }
 
 void TheLeastUsedGiveWay() {
@@ -285,7 +342,7 @@ void WantAndExpect(ExpertMemory& memory, ExpertMemory::Layer& layer, std::vector
                    const ExpertMemory::Layer& next, std::vector<int32_t> expected) {
   ExpertMemory::Lease lease(memory, layer, wanted.data(), static_cast<int64_t>(wanted.size()));
   lease.Expect(next, expected.data(), static_cast<int64_t>(expected.size()));
-  lease.Arrive();
+  ArriveAll(lease);
 }
 
 void AwaitBytes(const ExpertMemory& memory, int64_t bytes) {
@@ -314,8 +371,8 @@ void WhatIsExpectedIsReadAhead() {
   {
     const std::vector<int32_t> wanted = {0, 1};
     ExpertMemory::Lease lease(memory, b, wanted.data(), 2);
-    EXPECT(lease.late() != nullptr && lease.late()[0] == 1, "nobody expected expert 0");
-    EXPECT(lease.late() != nullptr && lease.late()[1] == 0, "expert 1 is there");
+    EXPECT(lease.groups() == 1 && lease.group()[0] == 1, "nobody expected expert 0");
+    EXPECT(lease.group()[1] == 0, "expert 1 is there");
     EXPECT(Same(lease.experts()[1], InPlace(second[1])), "and is what its file holds");
   }
   ResidencyCounts counts = memory.counts();
@@ -354,7 +411,7 @@ void WrongGuessesChangeNothing() {
     const std::vector<int32_t> wanted = draw(1 + random() % 3), expected = draw(random() % 6);
     ExpertMemory::Lease lease(memory, *layers[layer], wanted.data(), static_cast<int64_t>(wanted.size()));
     lease.Expect(*layers[random() % kLayers], expected.data(), static_cast<int64_t>(expected.size()));
-    lease.Arrive();
+    ArriveAll(lease);
     for (const int32_t e : wanted)
       EXPECT(Same(lease.experts()[e], InPlace(refs[layer][static_cast<size_t>(e)])), "round %d: expert %d",
              round, e);
@@ -443,6 +500,7 @@ int main(int argc, char** argv) {
                        {{"matrices of their own", MatricesOfTheirOwn},
                         {"parts of one tensor", PartsOfOneTensor},
                         {"codes of several matrices", CodesOfSeveralMatrices},
+                        {"many arrive in groups", ManyArriveInGroups},
                         {"the least used give way", TheLeastUsedGiveWay},
                         {"what is expected is read ahead", WhatIsExpectedIsReadAhead},
                         {"wrong guesses change nothing", WrongGuessesChangeNothing},

@@ -176,6 +176,84 @@ void SharedBeside() {
   }
 }
 
+// Experts that nobody may look at before their group has arrived.
+struct Arrivals {
+  const std::vector<ExpertWeights>& there;
+  std::vector<ExpertWeights> weights;  // as kernels see them: without data until they arrive
+  std::vector<int32_t> group;
+  int32_t groups, arrived = 0;
+
+  Arrivals(const std::vector<ExpertWeights>& all, int32_t group_count, Random& random)
+      : there(all), weights(all), groups(group_count) {
+    for (ExpertWeights& expert : weights) {
+      group.push_back(static_cast<int32_t>(random.Int(0, groups)));
+      if (group.back() > 0) expert.gate.data = expert.up.data = expert.down.data = nullptr;
+    }
+  }
+  static void Next(void* state) {
+    auto& self = *static_cast<Arrivals*>(state);
+    ++self.arrived;
+    for (size_t e = 0; e < self.there.size(); ++e) {
+      if (self.group[e] == self.arrived) self.weights[e] = self.there[e];
+    }
+  }
+};
+
+// Experts that arrive in groups are computed with once they are there, and every bit is as if all had been.
+void LateGroups() {
+  Random random(15);
+  Workspace workspace;
+  for (int round = 0; round < 24; ++round) {
+    const int64_t tokens = round % 3 == 0 ? 1 : random.Int(1, 40);
+    const int64_t hidden = random.Int(1, 130);
+    const int64_t intermediate = random.Int(1, 70);
+    const int64_t count = random.Int(1, 12);
+    const int top_k = static_cast<int>(random.Int(1, count));
+    const DType dtype = kAllDTypes[round % 3];
+    const Precision precision = kAllPrecisions[random.Int(0, 1)];
+    std::vector<Expert> experts;
+    std::vector<ExpertWeights> weights;
+    for (int64_t e = 0; e < count; ++e)
+      experts.emplace_back(random, hidden, intermediate, dtype, round % 5 == 0, static_cast<int>(e % 3));
+    for (const Expert& expert : experts) weights.push_back(expert.weights());
+    const Expert for_all(random, hidden, random.Int(1, 90), dtype, false, 1);
+    const SharedExpert shared = {for_all.weights(), {}};
+    const std::vector<float> x = random.Normals(tokens * hidden);
+    const MoeCase c = {tokens, count, hidden, intermediate, top_k, dtype, false, precision, 1, 0};
+    const std::vector<int32_t> indices =
+        Route(c, round % 4 == 0 ? Routing::kDuplicates : Routing::kRandom, random);
+    const std::vector<float> mix = random.Normals(tokens * top_k);
+    for (const char* isa : Isas()) {
+      SelectIsa(isa);
+      for (const ExpertsImplementation implementation : kAllImplementations) {
+        TestPool pool(1 + round % 4);
+        Output expected(tokens * hidden), y(tokens * hidden);
+        MoeExpertsArgs args = {x.data(), tokens,         weights.data(),  count,
+                               hidden,   intermediate,   indices.data(),  mix.data(),
+                               top_k,    implementation, expected.data(), precision};
+        if (round % 2 == 1) args.shared = &shared;
+        MoeExperts(args, workspace, pool);
+        Arrivals arrivals(weights, static_cast<int32_t>(random.Int(1, 4)), random);
+        const LateExperts late = {arrivals.group.data(), arrivals.groups, Arrivals::Next, &arrivals};
+        args.experts = arrivals.weights.data();
+        args.late = &late;
+        args.y = y.data();
+        MoeExperts(args, workspace, pool);
+        y.CheckGuards("MoeExperts with late groups");
+        const char* what =
+            arrivals.arrived != arrivals.groups ? "not every group was waited for"
+            : std::memcmp(y.data(), expected.data(), static_cast<size_t>(y.size()) * sizeof(float)) != 0
+                ? "values differ"
+                : nullptr;
+        if (what == nullptr) continue;
+        Fail("experts in late groups [%s], round %d, implementation %d: %s", isa, round,
+             static_cast<int>(implementation), what);
+        return;
+      }
+    }
+  }
+}
+
 void MoeShapes() {
   Random random(5);
   Workspace workspace;
@@ -397,6 +475,7 @@ std::vector<Group> ExpertsGroups() {
       {"gated mlp of matrices of different types and layouts", MixedMatrices},
       {"experts: odd shapes, types and layouts", MoeShapes},
       {"experts: with one that all tokens go to beside them", SharedBeside},
+      {"experts: groups that arrive while others are computed", LateGroups},
       {"experts: one token, one expert, all experts, idle experts, duplicates", MoeRouting},
       {"no tokens: nothing is written", MoeNoTokens},
       {"experts: same bits on 1 to 64 threads", ThreadCounts},
