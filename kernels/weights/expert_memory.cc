@@ -183,7 +183,7 @@ std::vector<ExpertMemory::Arriving> ExpertMemory::Start(Layer& layer, const std:
 
 void ExpertMemory::Bring(Layer& layer, const std::vector<Residency::Fetch>& fetches,
                          std::vector<Arriving>& groups) {
-  // What a read has begun for must be known, so there is room for all that is said of them.
+  // No read may begin and not be noted: there is room for all of them beforehand.
   groups.reserve(kMostGroups + 1);
   Arriving* group = &groups.emplace_back();
   group->reads.reserve(fetches.size() + 1);
