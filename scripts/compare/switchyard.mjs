@@ -25,7 +25,7 @@ const { version } = JSON.parse(readFileSync(new URL('../../package.json', import
 
 /** Options of its own load; a plan of quantization is written as on the command line. */
 function loadOptions() {
-  const { quantization, ...rest } = job.load;
+  const { quantization, ...rest } = job.load ?? {};
   return quantization ? { ...rest, quantization: parseQuantization(quantization) } : rest;
 }
 
