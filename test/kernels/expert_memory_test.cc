@@ -132,6 +132,7 @@ void ExpectSame(const std::shared_ptr<const WeightStore>& store, const std::vect
     ExpertMemory::Lease lease(memory, layer, &e, 1);
     EXPECT(lease.groups() == 1 && lease.group()[e] == 1, "expert %d is on its way", e);
     lease.Arrive();
+    EXPECT(memory.counts().fetches == e + 1, "expert %d has arrived", e);
     EXPECT(Same(lease.experts()[e], InPlace(refs[static_cast<size_t>(e)])), "expert %d", e);
     EXPECT(lease.experts()[e].gate.data == nullptr ||
                lease.experts()[e].gate.data != InPlace(refs[static_cast<size_t>(e)]).gate.data,
